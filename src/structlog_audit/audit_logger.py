@@ -1,0 +1,256 @@
+"""`AuditLogger`: the audit logger of the axon memory SDK's page, on logging.
+
+Rules:
+
+* It is a door like the others: what it records goes through a `logging.Logger` of its own, which no configuration knows and
+  so none disables, to an `AuditHandler`.
+* Auto-export: each time ``max_events`` events have come in since the last export, they are written as one document called
+  ``audit_2025_01_15_103045.json`` (UTC); the rest is written on close, or when the interpreter ends. Each event is in exactly
+  one document. A name that is taken is never taken again: the next free second is.
+* A document is written by a thread, so that no event waits for it. If that fails, its events go into the next one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from structlog_audit.codec import StoredEvent, decode_event, encode_body
+from structlog_audit.commit import Entry, describe
+from structlog_audit.conversion import convert
+from structlog_audit.event import AuditEvent
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.export import FORMATS, write_beside
+from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
+from structlog_audit.handler import AuditHandler
+from structlog_audit.loggers import AuditBoundLogger
+from structlog_audit.lookup import get_audit_handler
+from structlog_audit.query import Conditions
+from structlog_audit.source import EventSource
+from structlog_audit.stamp import Stamp
+
+
+class AutoExport:
+    """Writes every *count* events to a document of their own in *folder*."""
+
+    def __init__(self, folder: Path, count: int, now: Callable[[], dt.datetime], complain: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._count = count
+        self._now = now
+        self._complain = complain
+        self._lines: list[bytes] = []
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def add(self, line: bytes) -> None:
+        """Take an event; start writing if that completes a document."""
+        with self._lock:
+            self._lines.append(line)
+            if len(self._lines) < self._count:
+                return
+            lines, self._lines = self._lines, []
+            thread = threading.Thread(target=self._write, args=(lines,), name="structlog-audit auto-export")
+            self._threads = [*(running for running in self._threads if running.is_alive()), thread]
+        thread.start()
+
+    def close(self) -> None:
+        """Write what is left, and wait until everything is written."""
+        for thread in self._threads:
+            thread.join()
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if lines:
+            self._write(lines)
+
+    def _write(self, lines: list[bytes]) -> None:
+        with self._writing:
+            now = self._now()
+            events = (decode_event(line) for line in sorted(lines))  # by id: in the order of commit
+            chunks = list(FORMATS["json"](events, now))
+            try:
+                while True:
+                    try:
+                        place = self._folder / f"audit_{now:%Y_%m_%d_%H%M%S}.json"
+                        return write_beside(place, chunks, replace=False)
+                    except FileExistsError:
+                        now += dt.timedelta(seconds=1)
+            except OSError as error:
+                with self._lock:
+                    self._lines[:0] = lines
+                self._complain(f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events")
+
+
+class AuditLogger(EventSource):
+    """Records operations of an application, and answers questions about them.
+
+    Args:
+        max_events: Events that the buffer holds, and events per exported document; at least 1.
+        auto_export_path: A folder for documents of every ``max_events`` events; None means no auto-export.
+        enable_rotation: Whether to export automatically. The buffer is bounded all the same.
+        filename: A trail to record to; None means memory only.
+        handler: An `AuditHandler`, or the name of a configured one, to record to instead of a new one.
+        options: Of a new `AuditHandler`: ``on_error``, ``max_pending``, ``target``, ….
+
+    Raises:
+        AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        max_events: int = 10_000,
+        auto_export_path: str | os.PathLike[str] | None = None,
+        enable_rotation: bool = True,
+        *,
+        filename: str | os.PathLike[str] | None = None,
+        handler: AuditHandler | str | None = None,
+        **options: Any,
+    ) -> None:
+        if handler is None:
+            handler = AuditHandler(max_events, filename=filename, **options)
+        elif filename is not None or options:
+            raise AuditValueError(f"handler={handler!r}: it has its own {', '.join(options) or 'filename'}; leave it out")
+        if isinstance(handler, str):
+            handler = get_audit_handler(handler)
+        if not isinstance(handler, AuditHandler):
+            raise AuditTypeError(f"handler={handler!r}: give an AuditHandler or the name of one")
+        self.handler = handler
+        logger = logging.Logger("structlog_audit.AuditLogger")
+        logger.propagate = False
+        logger.addHandler(handler)
+        self._log = AuditBoundLogger(logger, (), {})
+        self._auto_export = None
+        if auto_export_path is not None and enable_rotation:
+            folder = _folder(auto_export_path)
+            self._auto_export = AutoExport(folder, max_events, handler._now, handler.complain)
+            weakref.finalize(self, self._auto_export.close)
+
+    async def log_event(
+        self,
+        operation: str,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        entry_ids: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        status: str | None = None,
+        error_message: str | None = None,
+        duration_ms: float | None = None,
+    ) -> AuditEvent:
+        """Record an event; the event as recorded.
+
+        Args:
+            operation: What was done.
+            user_id, session_id: Who did it.
+            entry_ids: The entries that it touched.
+            metadata: What else there is to say.
+            status: How it ended; SUCCESS if not given, or FAILURE if there is an *error_message*.
+            error_message: Why it failed.
+            duration_ms: How long it took, in milliseconds.
+
+        Raises:
+            AuditWriteError: It could not be recorded, and the handler says ``on_error="raise"``.
+        """
+        return self.record(
+            operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms
+        )
+
+    def record(
+        self,
+        operation: str,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        entry_ids: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        status: str | None = None,
+        error_message: str | None = None,
+        duration_ms: float | None = None,
+    ) -> AuditEvent:
+        """Record an event; the event as recorded. The same as `log_event`, for code that is not asynchronous."""
+        given = {
+            "operation": operation,
+            "user_id": user_id,
+            "session_id": session_id,
+            "entry_ids": entry_ids,
+            "metadata": metadata,
+            "status": status,
+            "error_message": error_message,
+            "duration_ms": duration_ms,
+        }
+        fields = {name: value for name, value in given.items() if value is not None}
+        handoff = self._log._record(logging.INFO, None, fields)
+        entry: Entry | None = handoff.entry
+        if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
+            return decode_event(Stamp().line(encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES)))
+        if self._auto_export is not None:
+            self._auto_export.add(entry.line)
+        return decode_event(entry.line)
+
+    async def get_events(
+        self,
+        operation: str | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        status: str | None = None,
+        start_time: dt.datetime | None = None,
+        end_time: dt.datetime | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEvent]:
+        """Events as axon-sdk's ``MemorySystem`` asks for them: None means any, and *end_time* is included.
+
+        Everybody else asks `query_events`.
+        """
+        given = {"operation": operation, "user_id": user_id, "session_id": session_id, "status": status}
+        filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if end_time is not None:
+            end_time += dt.timedelta(microseconds=1)
+        return self.query_events(start_time=start_time, end_time=end_time, limit=limit, **filters)
+
+    def clear(self) -> None:
+        """Forget the events in the buffer. What is recorded stays recorded."""
+        self.handler.clear()
+
+    def flush(self) -> None:
+        """Try to write what is pending."""
+        self.handler.flush()
+
+    def close(self) -> None:
+        """Export what was not exported yet, write what is pending, and release the file."""
+        if self._auto_export is not None:
+            self._auto_export.close()
+        self.handler.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def complete_since(self) -> dt.datetime | None:
+        """From when on the answers are complete, in UTC; see `AuditHandler.complete_since`."""
+        return self.handler.complete_since
+
+    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+        return self.handler._select(asked, newest_first=newest_first)
+
+    def _counters(self) -> dict[str, int]:
+        return self.handler._counters()
+
+    def _now(self) -> dt.datetime:
+        return self.handler._now()
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    try:
+        folder = Path(os.fsdecode(path))
+    except TypeError:
+        raise AuditTypeError(f"auto_export_path={path!r}: give the path of a folder") from None
+    if folder.exists() and not folder.is_dir():
+        raise AuditValueError(f"auto_export_path={str(folder)!r} is no folder: give the path of one")
+    return folder

@@ -1,0 +1,191 @@
+"""Between events and lines.
+
+Rules:
+
+* A line is JSON in UTF-8, ends in LF, and is at most ``max_event_bytes`` long. It is made of a *head*, which the commit
+  gives (id and time, so they lie within the first 200 bytes of every line), and a *body*, which is encoded here, once.
+* Encoding is total: what is not plain is made plain (`plain`), what is too large is cut or continued (`fit`), and what
+  was changed is marked under ``metadata._audit``.
+* Nothing in a line can break it or a terminal: besides what JSON escapes, DEL, the C1 controls (U+0085 ends a line for
+  many readers), the line and paragraph separators and the bidirectional controls (CVE-2021-42574) are escaped.
+* Absent and empty members are left out. Members come in the order of `Body`.
+* An event that goes on in parts is several lines, the first and its parts, and is decoded as one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from structlog_audit.event import AuditEvent, EventStatus, operation_of, rfc3339
+from structlog_audit.exceptions import AuditDecodeError
+from structlog_audit.fit import Body, encode, fit
+from structlog_audit.plain import Plainer, is_plain
+
+MARKS = "_audit"
+"""The member of the metadata that says which values were changed, and how."""
+
+MIN_EVENT_BYTES = 4_096
+"""The least that ``max_event_bytes`` may be: what an event needs whose every value has been cut."""
+
+HEAD_BYTES = len('{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp":"2025-01-15T10:30:45.123456Z",')
+"""The length of every head."""
+
+_OVERHEAD = 400
+"""Bytes of a line that are not its body: head 93, the name of the first part 47, writer, seq and prev of a chain."""
+
+_DANGEROUS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def encode_body(body: Body, max_event_bytes: int) -> tuple[bytes, ...]:
+    """*body* as JSON objects: one, or, if its entry ids need parts, several. Never raises on account of a value."""
+    data: bytes | None = None
+    if is_plain(body.metadata):
+        try:
+            data = encode(body)
+        except UnicodeEncodeError:  # lone surrogates
+            pass
+    if data is None:
+        body = _plain_body(body)
+        data = encode(body)
+    if not data.isascii() or b"\x7f" in data:
+        data = escape(data)
+    room = max_event_bytes - _OVERHEAD
+    return (data,) if len(data) <= room else tuple(escape(part) for part in fit(body, room, MARKS, escape))
+
+
+def escape(data: bytes) -> bytes:
+    """JSON *data* with the characters escaped that JSON allows and lines and terminals do not bear."""
+    return _DANGEROUS.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+
+
+def _plain_body(body: Body) -> Body:
+    """*body* with everything plain, and marked where that changed it."""
+    plainer = Plainer()
+
+    def text(name: str) -> str | None:
+        value = getattr(body, name)
+        return None if value is None else plainer.text(value, name)
+
+    metadata = plainer.plain(body.metadata, "")
+    marks = {**metadata.pop(MARKS, {}), **plainer.marks}
+    changed = Body(
+        plainer.text(body.operation, "operation"),
+        text("user_id"),
+        text("session_id"),
+        [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)],
+        metadata,
+        body.status,
+        text("error_message"),
+        body.duration_ms,
+        body.kind,
+    )
+    if marks | plainer.marks:
+        metadata[MARKS] = marks | plainer.marks
+    return changed
+
+
+class StoredEvent(msgspec.Struct, gc=False):
+    """A line as it was read: what conditions are matched against, cheaper than an `AuditEvent`."""
+
+    event_id: str
+    timestamp: dt.datetime
+    operation: str
+    user_id: str | None = None
+    session_id: str | None = None
+    entry_ids: list[str] = []
+    metadata: dict[str, Any] = {}
+    status: EventStatus = EventStatus.SUCCESS
+    error_message: str | None = None
+    duration_ms: float | None = None
+    kind: str | None = None
+    part_of: str | None = None
+
+    def event(self) -> AuditEvent:
+        """The event that this line records."""
+        return AuditEvent(
+            event_id=self.event_id,
+            timestamp=self.timestamp,
+            operation=operation_of(self.operation),
+            user_id=self.user_id,
+            session_id=self.session_id,
+            entry_ids=self.entry_ids,
+            metadata=self.metadata,
+            status=self.status,
+            error_message=self.error_message,
+            duration_ms=self.duration_ms,
+            kind=self.kind,
+        )
+
+
+_decode = msgspec.json.Decoder(StoredEvent).decode
+
+
+def decode(lines: bytes, *, where: str = "") -> StoredEvent:
+    """The event in *lines*: one line, or a first line and its parts.
+
+    Raises:
+        AuditDecodeError: The bytes are not an event; the message names *where*, the member and the reason.
+    """
+    try:
+        return _decode(lines)
+    except msgspec.MsgspecError as error:
+        if lines.count(b"\n", 0, -1):
+            return _decode_parts(lines, where)
+        raise _decode_error(error, where) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise _decode_error(error, where) from error
+
+
+def _decode_parts(lines: bytes, where: str) -> StoredEvent:
+    first, *parts = (decode(line, where=where) for line in lines.splitlines())
+    for part in parts:
+        if part.part_of != first.event_id:
+            raise AuditDecodeError(f"{where or 'line'}: part {part.event_id} does not belong to {first.event_id}")
+        first.entry_ids += part.entry_ids
+    return first
+
+
+def _decode_error(error: Exception, where: str) -> AuditDecodeError:
+    reason, _, member = str(error).partition(" - at ")
+    member = member.strip("`").removeprefix("$.")
+    what = f"member {member!r}: {reason}" if member else reason
+    return AuditDecodeError(f"{where or 'line'} is not an event: {what}")
+
+
+def decode_event(lines: bytes, *, where: str = "") -> AuditEvent:
+    """The `AuditEvent` in *lines*. Raises as `decode` does."""
+    return decode(lines, where=where).event()
+
+
+def encode_event(event: AuditEvent) -> bytes:
+    """*event* as one JSON object in the form of a line, however long, without the LF."""
+    body = Body(
+        str(event.operation),
+        event.user_id,
+        event.session_id,
+        event.entry_ids,
+        event.metadata,
+        str(event.status),
+        event.error_message,
+        event.duration_ms,
+        event.kind,
+    )
+    if not is_plain(body.metadata):
+        body = _plain_body(body)
+    head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
+    return head.encode() + escape(encode(body))[1:]
+
+
+def encode_text(text: str) -> str:
+    """*text* as a JSON string."""
+    return escape(msgspec.json.encode(text)).decode()
+
+
+def to_json(value: Mapping[str, Any] | list[Any]) -> str:
+    """*value*, made plain if it is not, as JSON text on one line."""
+    return escape(msgspec.json.encode(value if is_plain(value) else Plainer().plain(value, ""))).decode()

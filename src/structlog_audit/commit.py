@@ -1,0 +1,283 @@
+"""The one place where events get their order, id and time and go to the target.
+
+Rules:
+
+* Whoever submits an entry leaves it at the door and asks for the lock. Who gets it leads: it takes in all that has
+  arrived and writes it in one write of whole lines. Who gets it later finds its entry settled and follows.
+* The queue is the order. An entry leaves it only when it is settled, so an exception that interrupts a leader (a signal
+  handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
+* ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
+  a flush, a close or a timer tries again, from the head on. When ``max_pending`` are pending, the newest is lost and
+  counted; a gap stands in the queue where the lost ones would have stood, and is written in its turn.
+* ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`; nothing is pending.
+* ``accepted == recorded + pending + raised + lost`` whenever the lock is free. The library's own events do not count.
+* A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
+* A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
+  at the door; it is written before that leader goes.
+* Nothing here logs. A failure is told once per outage, after the lock is free.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import islice
+from typing import Literal
+
+from structlog_audit.codec import encode_body
+from structlog_audit.event import EventStatus, Kind
+from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.fit import Body
+from structlog_audit.stamp import Stamp
+
+OnError = Literal["retry", "raise"]
+
+MAX_AT_ONCE = 2_000
+"""Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
+
+RETRY_SECONDS = 1.0
+"""Between two attempts of the timer."""
+
+
+class State(Enum):
+    """What became of an entry."""
+
+    WAITING = "waiting"
+    RECORDED = "recorded"
+    PENDING = "pending"
+    LOST = "lost"
+    RAISED = "raised"
+
+
+class Entry:
+    """One event on its way through the commit, and afterwards its acknowledgement."""
+
+    __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state")
+
+    counts = True
+    """Whether this is an application's event."""
+
+    def __init__(self, bodies: Sequence[bytes], level: int, logger: str) -> None:
+        self.bodies = bodies
+        self.level = level
+        self.logger = logger
+        self.line = b""
+        self.moment = 0
+        self.state = State.WAITING
+        self.error: BaseException | None = None
+
+
+class Gap(Entry):
+    """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
+
+    __slots__ = ("count", "head")
+
+    counts = False
+
+    def __init__(self, head: bytes, moment: int, lost: Entry) -> None:
+        super().__init__((), lost.level, lost.logger)
+        self.head = head
+        self.moment = moment
+        self.count = 0
+
+    def close(self) -> None:
+        """Make the line, with the count as it is now."""
+        metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
+        body = Body(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE.value, kind=Kind.GAP.value)
+        self.line = b"%b%b\n" % (self.head, encode_body(body, 32_000)[0][1:])
+
+
+class Undelivered(Exception):
+    """Raised by a target: it failed, with ``__cause__``, after *done* entries were whole in the trail."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__(f"the target failed after {done} entries")
+        self.done = done
+
+
+def describe(error: BaseException | None) -> str:
+    """*error* without anything of an event: of an OSError what the system says, of any other its type."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: [Errno {error.errno}] {error.strerror}"
+    return type(error).__name__
+
+
+class Commit:
+    """The queue in front of one target.
+
+    Args:
+        deliver: Writes entries, which have lines; raises `Undelivered`, or anything else for "none of them".
+        accept: Takes the line and the moment of each event that is recorded or pending, in order.
+        tell: Told of the first failure of an outage.
+        stamp: Gives ids and times.
+        call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[Sequence[Entry]], None],
+        accept: Callable[[bytes, int], None],
+        tell: Callable[[BaseException], None],
+        *,
+        stamp: Stamp,
+        on_error: OnError,
+        max_pending: int,
+        call_later: Callable[[float, Callable[[], None]], None],
+    ) -> None:
+        self._deliver = deliver
+        self._accept = accept
+        self._tell = tell
+        self._stamp = stamp
+        self._on_error = on_error
+        self._max_pending = max_pending
+        self._call_later = call_later
+        self._lock = threading.RLock()
+        self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
+        self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
+        self._leading = self._failing = self._timed = False
+        self._untold: BaseException | None = None
+        self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
+
+    def submit(self, entry: Entry) -> None:
+        """Commit *entry*; afterwards its state says what became of it.
+
+        It is still waiting only if the leading thread itself submitted it, in the middle of a commit.
+
+        Raises:
+            AuditWriteError: The target failed, and the policy is to raise.
+        """
+        self._arrived.append(entry)
+        with self._lock:
+            if entry.state is State.WAITING and not self._leading:
+                self._lead()
+        if self._untold is not None:
+            self._speak()
+        if entry.state is State.RAISED:
+            raise AuditWriteError(f"the event was not recorded: {describe(entry.error)}") from entry.error
+
+    def drain(self) -> int:
+        """Try to write all that is pending; the number of events that still are."""
+        with self._lock:
+            if not self._leading:
+                self._lead()
+                while self._queue and not self._failing:  # a backlog of several batches
+                    self._lead()
+            left = self.pending
+        self._speak()
+        return left
+
+    def counters(self) -> dict[str, int]:
+        """``accepted recorded pending raised lost``, all of one moment."""
+        with self._lock:
+            names = ("accepted", "recorded", "pending", "raised", "lost")
+            return {name: getattr(self, name) for name in names}
+
+    def _lead(self) -> None:
+        """Write what is in the queue and what has arrived."""
+        self._leading = True
+        try:
+            while self._arrived or self._queue:
+                self._take_in()
+                batch = self._batch()
+                try:
+                    self._deliver(batch)
+                except Exception as error:
+                    done = error.done if isinstance(error, Undelivered) else 0
+                    self._settle(batch[:done])
+                    self._fail(error.__cause__ or error)
+                    return
+                self._failing = False
+                self._settle(batch)
+                if self._queue and self._on_error == "retry":  # a backlog, too long for one caller
+                    self._hold()
+                    return
+        finally:
+            self._leading = False
+
+    def _take_in(self) -> None:
+        """Give order, id and time to what has arrived."""
+        while self._arrived:
+            entry = self._arrived[0]
+            if not entry.line:
+                entry.line = self._stamp.line(entry.bodies)
+                entry.moment = self._stamp.moment
+                self._queue.append(entry)
+                self.accepted += entry.counts
+            self._arrived.popleft()
+
+    def _batch(self) -> list[Entry]:
+        """The head of the queue, every entry with its line."""
+        batch = list(islice(self._queue, MAX_AT_ONCE))
+        if self.lost:
+            for entry in batch:
+                if isinstance(entry, Gap):
+                    entry.close()
+        return batch
+
+    def _settle(self, batch: Sequence[Entry]) -> None:
+        """Acknowledge *batch*, the head of the queue, which is in the trail."""
+        for entry in batch:
+            if entry.state is State.PENDING:
+                self.pending -= entry.counts
+            else:
+                self._accept(entry.line, entry.moment)
+            self.recorded += entry.counts
+            entry.state = State.RECORDED
+            self._queue.popleft()
+
+    def _fail(self, error: BaseException) -> None:
+        """The target failed: what waits becomes pending, or its callers are told."""
+        if not self._failing:
+            self._failing = True
+            self._untold = error
+        if self._on_error == "retry":
+            self._hold()
+            return
+        for entry in self._queue:
+            entry.error = error
+            entry.state = State.RAISED
+            self.raised += entry.counts
+        self._queue.clear()
+
+    def _hold(self) -> None:
+        """What waits in the queue becomes pending, as far as there is room; the newest is lost."""
+        newcomers: list[Entry] = []
+        for entry in reversed(self._queue):
+            if entry.state is State.PENDING or isinstance(entry, Gap):
+                break
+            newcomers.append(entry)
+        too_many = max(0, len(newcomers) - max(0, self._max_pending - self.pending))
+        for entry in reversed(newcomers[too_many:]):
+            entry.state = State.PENDING
+            self.pending += entry.counts
+            self._accept(entry.line, entry.moment)
+        for entry in newcomers[:too_many]:
+            entry.state = State.LOST
+            self._queue.pop()
+        if too_many:
+            self._count_lost(newcomers[:too_many])
+        if not self._timed:
+            self._timed = True
+            self._call_later(RETRY_SECONDS, self._on_timer)
+
+    def _count_lost(self, entries: Sequence[Entry]) -> None:
+        """Let a gap at the end of the queue stand for *entries*."""
+        gap = self._queue[-1] if self._queue else None
+        if not isinstance(gap, Gap):
+            gap = Gap(self._stamp.head(), self._stamp.moment, entries[0])
+            self._queue.append(gap)
+        for entry in entries:
+            gap.count += entry.counts
+            self.lost += entry.counts
+
+    def _on_timer(self) -> None:
+        self._timed = False
+        self.drain()
+
+    def _speak(self) -> None:
+        """Tell of a failure that nobody was told of."""
+        error, self._untold = self._untold, None
+        if error is not None:
+            self._tell(error)

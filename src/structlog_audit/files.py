@@ -1,0 +1,278 @@
+"""The files of a trail: one `AuditFileHandler` appends to the active segment and rolls it over.
+
+Rules:
+
+* Lines go to the kernel as bytes, by ``write(2)`` on a descriptor opened with O_APPEND: whole lines in one call, so the
+  lines of several processes never mix.
+* A short write (a full disk) leaves a torn line. The next write begins with an LF, so nothing is ever glued to it. It is
+  not cut off: that could cut off another process's line.
+* ``maxBytes`` counts bytes, and no write begins in a segment that has reached it. 0 means that a segment never ends, as in
+  the standard library. ``backupCount=0`` keeps every segment (there it means "never roll over").
+* Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only.
+  Whoever gets the lock and finds that the path is another file already was too late, and only reopens. A line that another
+  process writes into a segment just renamed is in the trail all the same.
+* That the path still is our file is checked at rollover and every 50 ms while writing, not for each event: asking the file
+  system costs as much as the write.
+* Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file is refused.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import fcntl
+import logging
+import logging.handlers
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from structlog_audit.check import Finding
+from structlog_audit.commit import Entry, Undelivered, describe
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.forks import renew_after_fork
+from structlog_audit.formatter import AuditJsonFormatter
+from structlog_audit.query import whole_number
+from structlog_audit.segments import next_name, rolled
+
+CHECK_SECONDS = 0.05
+"""Between two looks at whether the path still is the file that we write to."""
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class ShortWrite(Exception):
+    """Only *written* bytes could be written; ``__cause__`` says why."""
+
+    def __init__(self, written: int) -> None:
+        super().__init__(f"only {written} bytes could be written")
+        self.written = written
+
+
+def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
+    """*path* as text, if a trail may lie there: there is nothing yet, or a regular file.
+
+    Raises:
+        AuditTypeError: Not a path.
+        AuditValueError: A folder, a symbolic link, or another thing that is no regular file.
+    """
+    try:
+        text = os.fsdecode(path)
+        mode = os.lstat(text).st_mode
+    except TypeError:
+        raise AuditTypeError(f"{parameter}={path!r}: give the path of a file") from None
+    except OSError:
+        return text
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+        raise AuditValueError(f"{parameter}={text!r} is {what}: give the path of a file of its own")
+    return text
+
+
+def _ends_in_lf(path: str) -> bool:
+    """Whether the last byte of the file at *path*, which is not empty, is an LF. If not, a line may be torn."""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _whole(lines: Sequence[bytes], written: int) -> int:
+    """How many of *lines* are whole in the first *written* bytes of all of them."""
+    for number, line in enumerate(lines):
+        written -= len(line)
+        if written < 0:
+            return number
+    return len(lines)
+
+
+class AuditFileHandler(logging.handlers.RotatingFileHandler):
+    """Appends events as JSON lines and keeps every segment.
+
+    The target that gives every promise of this library. It is meant to be chained to an `AuditHandler`; attached to a
+    logger by itself it writes the same lines, but has no buffer, no pending events and no failure policy: an event that
+    can't be written is then reported on stderr and counted.
+
+    Args:
+        filename: The active segment. Missing folders are created.
+        maxBytes: Bytes after which a segment is rolled over; at least 0, which means never.
+        backupCount: 0, which keeps every segment.
+        clock: The time in UTC, for the names of segments.
+
+    Raises:
+        AuditTypeError, AuditValueError: A parameter can't be meant, or the path is a folder or no regular file.
+    """
+
+    def __init__(
+        self,
+        filename: str | os.PathLike[str],
+        maxBytes: int = 50_000_000,  # noqa: N803 (the name it has in the standard library)
+        backupCount: int = 0,  # noqa: N803
+        *,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        whole_number("maxBytes", maxBytes, least=0)
+        if whole_number("backupCount", backupCount, least=0):
+            raise AuditValueError(f"backupCount={backupCount}: give 0; a trail keeps every segment")
+        path = checked_path("filename", filename)
+        self._fd = -1
+        self._size = 0
+        self._torn = False
+        self._checked = self._no_rollover_before = 0.0
+        self.failed_rollovers = self.unwritten = 0
+        self._clock = clock
+        super().__init__(path, maxBytes=maxBytes, backupCount=0, delay=True, encoding="utf-8")
+        self.formatter = AuditJsonFormatter()
+        self._reopen()
+        renew_after_fork(self)
+
+    @property
+    def path(self) -> Path:
+        """The active segment."""
+        return Path(self.baseFilename)
+
+    def segments(self) -> list[Path]:
+        """The segments that exist, in order: those rolled over, the oldest first, and the active one."""
+        folder = self.path.parent
+        names = [folder / name for name in rolled(self.path.name, os.listdir(folder))]
+        return [path for path in [*names, self.path] if path.exists()]
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write the lines of *entries*. For the commit.
+
+        Raises:
+            Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
+        """
+        lines = [entry.line for entry in entries]
+        try:
+            self.write(lines[0] if len(lines) == 1 else b"".join(lines))
+        except ShortWrite as error:
+            raise Undelivered(_whole(lines, error.written)) from error.__cause__
+
+    def write(self, data: bytes) -> None:
+        """Append *data*, which is whole lines, and have the kernel hold it before this returns.
+
+        Raises:
+            ShortWrite: Not all of it could be written. Its cause is the OSError.
+        """
+        written = 0
+        self.acquire()
+        try:
+            self._prepare(len(data))
+            while self._torn:
+                self._torn = os.write(self._fd, b"\n") != 1
+            written = os.write(self._fd, data)
+            self._size += written
+            while written < len(data):
+                self._torn = True
+                more = os.write(self._fd, data[written:])
+                written += more
+                self._size += more
+            self._torn = False
+        except OSError as error:
+            raise ShortWrite(written) from error
+        finally:
+            self.release()
+
+    def _prepare(self, size: int) -> None:
+        """Have a descriptor of the active segment, and one that has room for *size* bytes or is empty."""
+        if self._fd < 0:
+            self._reopen()
+        now = time.monotonic()
+        if now - self._checked >= CHECK_SECONDS:
+            self._checked = now
+            if not self._is_ours():
+                self._reopen()
+            self._size = os.fstat(self._fd).st_size
+        if 0 < self.maxBytes < self._size + size and self._size > 0 and now >= self._no_rollover_before:
+            try:
+                self.doRollover()
+            except OSError:  # such as a folder that may no longer be written: a long segment is better than no event
+                self.failed_rollovers += 1
+                self._no_rollover_before = now + 1.0
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _is_ours(self) -> bool:
+        """Whether the path still is the file behind our descriptor."""
+        try:
+            there, ours = os.stat(self.baseFilename, follow_symlinks=False), os.fstat(self._fd)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _reopen(self) -> None:
+        """Open the active segment, and only then let go of the descriptor that was open."""
+        os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
+        fd = os.open(self.baseFilename, _FLAGS, 0o600)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.baseFilename)
+        self._release()
+        self._fd = fd
+        self._size = status.st_size
+        self._checked = time.monotonic()
+        self._torn = status.st_size > 0 and not _ends_in_lf(self.baseFilename)
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def after_fork(self) -> None:
+        """Let go of the parent's descriptor in a forked child: a lock on it would be the parent's as well."""
+        self._release()
+
+    def check(self) -> list[Finding]:
+        """What would lose events here."""
+        counts = {
+            "rollover": (self.failed_rollovers, "rollovers failed; the segment goes on", "let its folder be written to"),
+            "unwritten": (self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
+        }
+        return [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]
+
+    def doRollover(self) -> None:  # noqa: N802
+        """Rename the active segment and begin a new one. A failure to rename keeps the segment going."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the descriptor is closed
+        except BlockingIOError:  # another process is at it; until it is done, this segment is as good
+            return
+        if self._is_ours():
+            folder = self.path.parent
+            name = next_name(self.path.name, os.listdir(folder), self._clock())
+            os.rename(self.baseFilename, folder / name)
+        self._reopen()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, which comes from a logger and not from an `AuditHandler`."""
+        try:
+            self.write(self.format(record).encode() + b"\n")
+        except ShortWrite as error:
+            self.unwritten += 1
+            if self.unwritten == 1:
+                cause = describe(error.__cause__)
+                sys.stderr.write(f"structlog-audit: {self.baseFilename} can't be written ({cause}); events are lost\n")
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
+        """Raise an `AuditTypeError`, unless *fmt* is a plain `AuditJsonFormatter`: a trail has one format."""
+        if type(fmt) is not AuditJsonFormatter or fmt.changes_lines:
+            raise AuditTypeError(f"formatter={fmt!r}: a trail has one format; give a formatter to another handler")
+        self.formatter = fmt
+
+    def close(self) -> None:
+        """Release the file. The next event opens it again: a later ``dictConfig`` closes handlers that stay attached."""
+        self.acquire()
+        try:
+            self._release()
+        finally:
+            self.release()
+        logging.Handler.close(self)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is ever held back."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
+        """Whether the active segment has reached its size. Writing sees to it; nobody needs to ask."""
+        return int(0 < self.maxBytes <= self._size)

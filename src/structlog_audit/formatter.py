@@ -1,0 +1,97 @@
+"""`AuditJsonFormatter`: the lines of a trail, from any `logging.Handler`.
+
+Rules:
+
+* A record that comes from an `AuditHandler` carries its line under `LINE`, and that is what is written. Any other record
+  is converted, and gets an id and a time of this formatter.
+* ``static_fields`` and ``rename_fields`` are those of python-json-logger, with what they allow there forbidden here: what an
+  application logs lies below ``metadata`` and can take no other member's place, and neither can a static or renamed one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import msgspec
+from pythonjsonlogger.core import BaseJsonFormatter
+
+from structlog_audit.codec import StoredEvent, encode_body, to_json
+from structlog_audit.conversion import body_of
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.stamp import Stamp
+
+LINE = "_audit_line"
+"""The attribute of a record that holds the line of its event, as bytes."""
+
+DEFAULT_MAX_EVENT_BYTES = 32_000
+"""Fluent Bit drops a whole file for the sake of one line over 32 KiB, unless told otherwise."""
+
+_MEMBERS = frozenset(StoredEvent.__struct_fields__)
+
+
+class AuditJsonFormatter(BaseJsonFormatter):
+    """Formats records as the lines of a trail, for handlers of the standard library and of others.
+
+    Args:
+        fmt, datefmt, style, validate: What ``dictConfig`` gives every formatter. Lines have one format and times one form,
+            so only None is accepted for the first two.
+        prefix: Text before each line.
+        rename_fields: Other names for members of the event, by the name of the member.
+        static_fields: Members that every line has besides.
+
+    Raises:
+        AuditTypeError: A format was given.
+        AuditValueError: A name is no member, or two members would have one name.
+    """
+
+    def __init__(
+        self,
+        fmt: None = None,
+        datefmt: None = None,
+        style: str = "%",
+        validate: bool = True,
+        *,
+        prefix: str = "",
+        rename_fields: dict[str, str] | None = None,
+        static_fields: dict[str, Any] | None = None,
+    ) -> None:
+        for name, value in (("fmt", fmt), ("datefmt", datefmt)):
+            if value is not None:
+                raise AuditTypeError(f"{name}={value!r}: the lines of a trail have one format; leave it out")
+        super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
+        unknown = self.rename_fields.keys() - _MEMBERS
+        if unknown:
+            raise AuditValueError(f"rename_fields: {sorted(unknown)[0]!r} is no member of an event")
+        names = [self.rename_fields.get(name, name) for name in sorted(_MEMBERS)] + list(self.static_fields)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise AuditValueError(f"rename_fields, static_fields: two members would be called {twice[0]!r}")
+        self._stamp = Stamp()
+        self._lock = threading.Lock()
+
+    @property
+    def changes_lines(self) -> bool:
+        """Whether the lines are other than those of a trail."""
+        return bool(self.prefix or self.rename_fields or self.static_fields)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of *record*, without the LF; of an event that goes on in parts, its lines."""
+        line: bytes | None = record.__dict__.get(LINE)
+        if line is None:
+            bodies = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
+            with self._lock:
+                line = self._stamp.line(bodies)
+        if not self.changes_lines:
+            return line.decode().rstrip("\n")
+        return "\n".join(self.serialize_log_record(self._members(one)) for one in line.splitlines())
+
+    def _members(self, line: bytes) -> dict[str, Any]:
+        members = msgspec.json.decode(line)
+        renamed = {self.rename_fields.get(name, name): value for name, value in members.items()}
+        return self.process_log_record({**renamed, **self.static_fields})
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """*log_data* as JSON text."""
+        return to_json(log_data)

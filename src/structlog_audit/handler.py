@@ -1,0 +1,276 @@
+"""`AuditHandler`: where logging becomes an audit trail.
+
+Rules:
+
+* One record, one pass: convert, commit, buffer (`conversion`, `commit`, `buffer`). Nothing on that path logs.
+* The standard library calls a handler's ``emit`` under the handler's lock. ``handle`` is overridden so that callers meet in
+  the commit instead, where one writes for all.
+* An event is accepted only if the target would take it: the target's level and filters count like the handler's own. What
+  is not accepted is not acknowledged, and a door that waits for the acknowledgement says so.
+* ``close`` releases the file and keeps the buffer; the next event opens the file again. A later ``dictConfig`` closes every
+  handler there is, and ``logging.shutdown`` may close the target first.
+* A forked child begins anew: empty buffer, nothing pending, locks and ids of its own.
+* It is a `logging.handlers.MemoryHandler` in the one respect that ``dictConfig`` knows of: ``"target": "name"`` finds that
+  handler whatever the order of names (CPython 3.11 to 3.14). Nothing else of it is used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import logging.handlers
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from structlog_audit.buffer import Buffer
+from structlog_audit.check import Finding, muting
+from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
+from structlog_audit.commit import Commit, Entry, OnError, describe
+from structlog_audit.conversion import body_of
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.files import AuditFileHandler
+from structlog_audit.forks import renew_after_fork
+from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
+from structlog_audit.query import Conditions, choice, whole_number
+from structlog_audit.reader import newest_events
+from structlog_audit.records import HANDOFF, Handoff, recorder_of
+from structlog_audit.source import EventSource
+from structlog_audit.stamp import Stamp
+from structlog_audit.target import ForeignTarget, made_target
+
+
+def call_later(seconds: float, function: Callable[[], None]) -> None:
+    """Call *function* after *seconds*, in a thread that keeps no process alive."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # the interpreter is going down and starts no threads; closing tries once more
+        pass
+
+
+class AuditHandler(EventSource, logging.handlers.MemoryHandler):
+    """Records the events that reach it: in a bounded buffer that can be asked, and in the target it is chained to.
+
+    Without a target events are kept in memory only, and being there is what being recorded means.
+
+    Args:
+        max_events: Events that the buffer holds; at least 1. The oldest makes room for the newest.
+        level: As of any handler.
+        target: A handler, the name of one in the same ``dictConfig``, or a mapping that describes one.
+        filename: A path; shorthand for an `AuditFileHandler` as the target.
+        on_error: What happens when the target fails. ``"retry"``: the event is pending, in memory, until the target
+            recovers. ``"raise"``: the caller gets an `AuditWriteError`.
+        max_pending: Events that may be pending; at least 0. Beyond, the newest is lost, and counted.
+        max_event_bytes: Bytes of a line, at least 4,096. Longer events are cut and marked; entry ids never are.
+        warm_start: Fill the buffer from the target's files first. Only with an `AuditFileHandler`.
+        on_failure: Called with the exception, once per outage of the target, after the event was handled.
+        clock: Nanoseconds since 1970.
+        randbits: As many random bits as it is asked for.
+        call_later: Calls a function after so many seconds, in another thread.
+
+    Raises:
+        AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        max_events: int = 10_000,
+        *,
+        level: int | str = logging.NOTSET,
+        target: logging.Handler | str | Mapping[str, Any] | None = None,
+        filename: str | os.PathLike[str] | None = None,
+        on_error: OnError = "retry",
+        max_pending: int = 10_000,
+        max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+        warm_start: bool = False,
+        on_failure: Callable[[BaseException], None] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        randbits: Callable[[int], int] = secrets.randbits,
+        call_later: Callable[[float, Callable[[], None]], None] = call_later,
+    ) -> None:
+        self._max_events = whole_number("max_events", max_events, least=1)
+        self._max_pending = whole_number("max_pending", max_pending, least=0)
+        self._max_event_bytes = whole_number("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
+        self.on_error: OnError = choice("on_error", on_error, ("retry", "raise"))
+        if on_failure is not None and not callable(on_failure):
+            raise AuditTypeError(f"on_failure={on_failure!r}: give a function that takes an exception")
+        if target is not None and filename is not None:
+            raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
+        self._on_failure = on_failure
+        self._clock = clock
+        self._randbits = randbits
+        self._call_later = call_later
+        self.target = made_target(target) if filename is None else AuditFileHandler(filename)
+        if isinstance(self.target, AuditHandler):
+            raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
+        if warm_start and not isinstance(self.target, AuditFileHandler):
+            raise AuditValueError(f"warm_start=True with target={self.target!r}: only an AuditFileHandler can be read")
+        self._deliver = _delivery(self.target)
+        logging.Handler.__init__(self, level)
+        self.unreadable = 0
+        """Lines that a warm start found and that are no events."""
+        self._begin()
+        self._look_back(warm_start)
+        renew_after_fork(self)
+
+    def _begin(self) -> None:
+        """An empty buffer, and a commit with nothing pending."""
+        self._buffer = Buffer(self._max_events)
+        self._commit = Commit(
+            self._deliver,
+            self._buffer.append,
+            self._tell,
+            stamp=Stamp(self._clock, self._randbits),
+            on_error=self.on_error,
+            max_pending=self._max_pending,
+            call_later=self._call_later,
+        )
+
+    def _look_back(self, warm_start: bool) -> None:
+        """Take over what the files already hold, or know that answers begin now."""
+        segments = self.target.segments() if isinstance(self.target, AuditFileHandler) else []
+        if warm_start:
+            events, left_out, self.unreadable = newest_events(segments, self._max_events)
+            for line, moment in events:
+                self._buffer.append(line, moment)
+            if left_out is not None:
+                self._buffer.forget_until(left_out)
+        elif any(segment.stat().st_size for segment in segments):
+            self._buffer.forget_until(self._clock() // 1_000)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, where everything recorded so far is the parent's."""
+        self._begin()
+        self._look_back(False)
+
+    def accepts(self, record: logging.LogRecord) -> bool:
+        """Whether the target would take *record*, by its level and its filters."""
+        target = self.target
+        if target is None:
+            return True
+        return record.levelno >= target.level and (not target.filters or bool(target.filter(record)))
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Record the event in *record*, unless a filter or the target's level says no; whether it was taken on.
+
+        Raises:
+            AuditWriteError: The target failed, with ``on_error="raise"``.
+        """
+        if self.filters:
+            passed = self.filter(record)
+            if not passed:
+                return False
+            if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may give another record
+                record = passed
+        if not self.accepts(record):
+            return False
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Convert *record* and commit it; the acknowledgement goes back with it."""
+        if type(record.msg) is not str and recorder_of(record) is self:
+            return
+        entry = Entry(encode_body(body_of(record), self._max_event_bytes), record.levelno, record.name)
+        handoff = record.__dict__.get(HANDOFF)
+        if type(handoff) is Handoff:
+            handoff.entry = entry
+            handoff.handler = self
+        self._commit.submit(entry)
+
+    def flush(self) -> None:
+        """Try to write what is pending."""
+        self._commit.drain()
+        if self.target is not None:
+            self.target.flush()
+
+    def close(self) -> None:
+        """Write what is pending, release the file, keep the buffer. The next event opens the file again.
+
+        Events that are still pending then are in memory only; how many is said on stderr.
+        """
+        left = self._commit.drain()
+        if left:
+            self.complain(f"{left} events are pending: the target {self.target!r} still fails")
+        if self.target is not None:
+            self.target.close()
+        logging.Handler.close(self)
+
+    def check(self) -> list[Finding]:
+        """Everything in this process that would mute or lose events of this handler, now; an empty list if nothing.
+
+        See `structlog_audit.check` for the codes.
+        """
+        findings = list(muting(self, self.target))
+        if isinstance(self.target, AuditFileHandler):
+            findings += self.target.check()
+        elif self.target is not None:
+            fix = "use an AuditFileHandler, or know that events may be written twice and by one process only"
+            findings.append(Finding("lesser-target", f"{self.target!r} is no AuditFileHandler", fix))
+        counts = self._commit.counters()
+        for code in ("pending", "raised", "lost"):
+            if counts[code]:
+                fix = "see to the target; get_statistics() has the counters"
+                findings.append(Finding(code, f"{counts[code]} events are {code}: the target failed", fix))
+        if self.unreadable:
+            fix = "look at the files"
+            findings.append(Finding("unreadable", f"{self.unreadable} lines of the trail are no events", fix))
+        return findings
+
+    def clear(self) -> None:
+        """Forget the events in the buffer. What is recorded stays recorded, what is pending stays pending."""
+        self._buffer.clear()
+
+    @property
+    def complete_since(self) -> dt.datetime | None:
+        """From when on the answers of the buffer are complete, in UTC; None means since the beginning of the trail.
+
+        Later than that if the buffer was full, was cleared, or found files that it was not filled from. Events of other
+        processes are in their buffers and in the files.
+        """
+        return self._buffer.complete_since
+
+    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+        return self._buffer.select(asked, newest_first=newest_first)
+
+    def _counters(self) -> dict[str, int]:
+        return {**self._commit.counters(), "evicted": self._buffer.evicted}
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
+
+    def _tell(self, error: BaseException) -> None:
+        """Be loud about the first failure of an outage, without anything of an event."""
+        consequence = "their callers get an error" if self.on_error == "raise" else "they wait in memory"
+        self.complain(f"{self.target!r} fails ({describe(error)}); events are not recorded, {consequence}")
+        if self._on_failure is not None:
+            try:
+                self._on_failure(error)
+            except Exception as another:
+                self.complain(f"on_failure={self._on_failure!r} failed ({describe(another)})")
+
+    def complain(self, what: str) -> None:
+        """Say on stderr, if there is one, that something is wrong with this trail. Without anything of an event."""
+        if sys.stderr is not None:
+            sys.stderr.write(f"structlog-audit: {what}\n")
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def __bool__(self) -> bool:
+        return True  # an empty buffer makes no handler false
+
+    def __repr__(self) -> str:
+        return f"<AuditHandler {self.name or ''}({len(self)} of {self._max_events} events, target={self.target!r})>"
+
+
+def _delivery(target: logging.Handler | None) -> Callable[[Any], None]:
+    if target is None:
+        return lambda entries: None
+    return target.deliver if isinstance(target, AuditFileHandler) else ForeignTarget(target).deliver

@@ -1,0 +1,186 @@
+"""`get_audit_logger`: structlog bound loggers whose events are recorded, or somebody is told.
+
+Rules:
+
+* A bound logger here is a structlog bound logger in every respect but one: it makes the log record itself, with every field
+  of the event in it, and looks whether an `AuditHandler` acknowledged it. Nothing of structlog's global configuration is
+  read or changed.
+* structlog's contextvars are merged, below what is bound, below what the call says.
+* Any other handler on the logger sees a complete record: the fields as attributes, a name that `logging` reserves with an
+  underscore after it. If nobody else can look, none of that is made (`LeanRecord`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+from structlog_audit.context import bound_context
+from structlog_audit.exceptions import AuditTypeError, AuditWriteError
+from structlog_audit.handler import AuditHandler
+from structlog_audit.records import HANDOFF, RESERVED, Handoff
+from structlog_audit.scope import OperationScope
+from structlog_audit.unheard import obstacle, see_to_it
+
+_OURS = (os.path.dirname(__file__), os.path.dirname(structlog.__file__))
+
+ExcInfo = tuple[Any, Any, Any] | None
+
+
+class LeanRecord(logging.LogRecord):
+    """A record that only an `AuditHandler` will look at: what that needs, and for the rest the defaults of the class."""
+
+    args = ()
+    exc_text = stack_info = None
+    pathname = filename = module = funcName = ""
+    lineno = 0
+
+    def __init__(self, name: str, level: int, message: str, exc_info: ExcInfo, handoff: Handoff) -> None:
+        self.name = name
+        self.levelno = level
+        self.msg = message
+        self.exc_info = exc_info
+        self.__dict__[HANDOFF] = handoff
+
+
+class AuditBoundLogger(structlog.BoundLoggerBase):
+    """A structlog bound logger that records audit events. Made by `get_audit_logger`.
+
+    ``log.info("STORE", user_id="u1", entry_ids=["e1"], tags=["verified"])``: the first argument is the operation, own
+    members of an event by their names, any other field goes into the metadata. An event that reaches no `AuditHandler` is
+    never silent: see `structlog_audit.unheard`.
+
+    Each method raises `AuditWriteError` if the event could not be recorded and the handler says ``on_error="raise"``.
+    """
+
+    def info(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record an event at level INFO: SUCCESS, unless *fields* say otherwise."""
+        self._record(logging.INFO, operation, fields)
+
+    def warning(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record an event at level WARNING: SUCCESS, unless *fields* say otherwise."""
+        self._record(logging.WARNING, operation, fields)
+
+    def error(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record an event at level ERROR: FAILURE, unless *fields* say otherwise."""
+        self._record(logging.ERROR, operation, fields)
+
+    def critical(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record an event at level CRITICAL: FAILURE, unless *fields* say otherwise."""
+        self._record(logging.CRITICAL, operation, fields)
+
+    def exception(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record an event at level ERROR, with the exception being handled as its ``error_message``."""
+        self._record(logging.ERROR, operation, {"exc_info": True, **fields})
+
+    async def ainfo(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record as `info` does."""
+        self._record(logging.INFO, operation, fields)
+
+    async def awarning(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record as `warning` does."""
+        self._record(logging.WARNING, operation, fields)
+
+    async def aerror(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record as `error` does."""
+        self._record(logging.ERROR, operation, fields)
+
+    async def acritical(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record as `critical` does."""
+        self._record(logging.CRITICAL, operation, fields)
+
+    async def aexception(self, operation: str | None = None, /, **fields: Any) -> None:
+        """Record as `exception` does."""
+        self._record(logging.ERROR, operation, {"exc_info": True, **fields})
+
+    def operation(self, operation: str, /, **fields: Any) -> OperationScope:
+        """A block that does *operation*, for ``with`` and ``async with``: records its duration and how it ended."""
+        return OperationScope(self._record, operation, fields)
+
+    def _record(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
+        """Record an event; what the handlers said of it."""
+        logger: logging.Logger = self._logger
+        handoff = Handoff(bound_context())
+        handoff.update(self._context)
+        handoff.update(fields)
+        message = operation
+        if "operation" not in handoff:
+            handoff["operation"] = operation
+        elif operation is not None and operation != handoff["operation"]:
+            handoff.setdefault("message", operation)
+        else:
+            message = handoff["operation"]
+        exc_info = _exc_info(handoff.pop("exc_info")) if "exc_info" in handoff else None
+        if _nobody_else_looks(logger):
+            record: logging.LogRecord = LeanRecord(logger.name, level, message, exc_info, handoff)  # type: ignore[arg-type]
+        else:
+            record = _full_record(logger, level, message, exc_info, handoff)
+        if logger.isEnabledFor(level):
+            logger.handle(record)
+        if handoff.entry is None:
+            see_to_it(logger, record)
+        return handoff
+
+
+def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_values: Any) -> AuditBoundLogger:
+    """A bound logger that records audit events on the `logging` logger called *name*.
+
+    Args:
+        name: The logger that an `AuditHandler` is attached to, or a child of it.
+        required: Whether to raise if no event of level INFO would reach an `AuditHandler` as things are now.
+        initial_values: What is bound from the beginning.
+
+    Raises:
+        AuditTypeError: *name* is no string.
+        AuditWriteError: *required*, and events would be dropped; the message says why.
+    """
+    if not isinstance(name, str):
+        raise AuditTypeError(f"name={name!r}: give the name of a logger")
+    logger = logging.getLogger(name)
+    if required:
+        why = obstacle(logger, logging.INFO)
+        if why is not None:
+            raise AuditWriteError(f"no event on logger {name!r} would be recorded: {why[1]}")
+    return AuditBoundLogger(logger, (), initial_values)
+
+
+def _exc_info(value: Any) -> ExcInfo:
+    """*value* in the form that a log record has."""
+    if isinstance(value, BaseException):
+        return type(value), value, value.__traceback__
+    if isinstance(value, tuple):
+        return value  # type: ignore[return-value]
+    return sys.exc_info() if value else None
+
+
+def _nobody_else_looks(logger: logging.Logger) -> bool:
+    """Whether a record of *logger* is seen by one `AuditHandler` and nothing else."""
+    if logger.propagate or len(logger.handlers) != 1 or logger.filters or type(logger) is not logging.Logger:
+        return False
+    handler = logger.handlers[0]
+    if type(handler) is not AuditHandler or handler.filters:
+        return False
+    return handler.target is None or not handler.target.filters
+
+
+def _full_record(
+    logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff
+) -> logging.LogRecord:
+    """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    code = frame.f_code
+    record = logger.makeRecord(
+        logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name
+    )
+    for name, value in handoff.items():
+        while name in RESERVED:
+            name += "_"
+        record.__dict__[name] = value
+    record.__dict__[HANDOFF] = handoff
+    return record

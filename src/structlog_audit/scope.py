@@ -1,0 +1,98 @@
+"""Recording an operation with its duration and outcome, whatever way it ends.
+
+Rules:
+
+* Durations come from a monotonic clock.
+* An exception, cancellation among them, is recorded as a FAILURE and goes on its way. A failure to record never takes its
+  place: it is added to it as a note.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from structlog_audit.event import EventStatus
+from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.plain import exception_text
+
+Recorder = Callable[[int, str, dict[str, Any]], object]
+"""Records an event: its level, its operation and its fields."""
+
+
+class OperationScope:
+    """A block that does an operation. Made by ``log.operation(…)``; for ``with`` and ``async with``.
+
+    What becomes known in the block is said on it:
+
+    Attributes:
+        entry_ids: The entries that the operation touched; to be appended to, or set.
+        metadata: What else there is to say; to be filled.
+    """
+
+    def __init__(
+        self,
+        record: Recorder,
+        operation: str,
+        fields: dict[str, Any],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._record = record
+        self._operation = operation
+        self._fields = fields
+        self._clock = clock
+        self._start = 0.0
+        self.entry_ids: Any = _list(fields.pop("entry_ids", None))
+        self.metadata: dict[str, Any] = dict(fields.pop("metadata", None) or {})
+
+    def bind(self, **fields: Any) -> None:
+        """Add *fields* to the event, such as a user who is only known by now."""
+        self._fields |= fields
+
+    def partial(self, reason: str | None = None) -> None:
+        """Say that the operation succeeded for a part of what it was asked to do. *reason* is its ``error_message``."""
+        self._fields["status"] = EventStatus.PARTIAL
+        if reason is not None:
+            self._fields["error_message"] = reason
+
+    def __enter__(self) -> Self:
+        self._start = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        fields = {
+            "status": EventStatus.SUCCESS,
+            **self._fields,
+            "entry_ids": self.entry_ids,
+            "metadata": self.metadata,
+            "duration_ms": (self._clock() - self._start) * 1_000,
+        }
+        if error is not None:
+            fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
+        try:
+            self._record(logging.INFO if error is None else logging.ERROR, self._operation, fields)
+        except AuditWriteError as failure:
+            if error is None:
+                raise
+            error.add_note(f"structlog-audit: {failure}")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+def _list(entry_ids: Any) -> list[Any]:
+    """*entry_ids* as a list of the scope's own; one id by itself counts as a list of it."""
+    if entry_ids is None:
+        return []
+    return list(entry_ids) if isinstance(entry_ids, (list, tuple, set, frozenset)) else [entry_ids]

@@ -1,0 +1,45 @@
+"""The names of the files of a trail.
+
+Rules:
+
+* The active segment has the name of the trail. Rollover renames it to ``NAME.20250115T103045.123456Z``: the UTC time of
+  the rollover. A log shipper that reads ``*.jsonl`` does not read it again under that name.
+* The names sort by time. A new one is the time of the rollover, or, if the clock went back or another writer was faster,
+  the newest existing one plus a microsecond; so no name is ever used twice.
+* A segment may be compressed later; ``.gz`` and ``.zst`` may follow its name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+
+_STAMP = "%Y%m%dT%H%M%S.%fZ"
+_SUFFIX = re.compile(r"\.(\d{8}T\d{6}\.\d{6}Z)(?:\.gz|\.zst)?")
+
+
+def rollover_time(base: str, name: str) -> dt.datetime | None:
+    """When the file called *name* was rolled over, if it is a segment of the trail called *base*, otherwise None."""
+    found = _SUFFIX.fullmatch(name, len(base)) if name.startswith(base) else None
+    if found is None:
+        return None
+    try:
+        return dt.datetime.strptime(found[1], _STAMP).replace(tzinfo=dt.UTC)
+    except ValueError:  # such as a month 13: not a name of ours
+        return None
+
+
+def rolled(base: str, names: Iterable[str]) -> list[str]:
+    """Those of *names* that are rolled segments of *base*, the oldest first."""
+    times = ((rollover_time(base, name), name) for name in names)
+    return [name for _, name in sorted((time, name) for time, name in times if time is not None)]
+
+
+def next_name(base: str, names: Iterable[str], now: dt.datetime) -> str:
+    """The name that the active segment of *base* gets in a rollover at *now*, given the *names* that are in its folder."""
+    existing = [time for name in names if (time := rollover_time(base, name)) is not None]
+    newest = max(existing, default=None)
+    if newest is not None and now <= newest:
+        now = newest + dt.timedelta(microseconds=1)
+    return f"{base}.{now.strftime(_STAMP)}"
