@@ -21,10 +21,11 @@ from typing import Any
 
 import msgspec
 
+from structlog_audit.body import Body, Metadata, OwnBody
 from structlog_audit.event import AuditEvent, EventStatus, operation_of, rfc3339
 from structlog_audit.exceptions import AuditDecodeError
-from structlog_audit.fit import Body, encode, fit
-from structlog_audit.plain import Plainer, is_plain
+from structlog_audit.fit import encode, fit
+from structlog_audit.plain import Plainer
 
 MARKS = "_audit"
 """The member of the metadata that says which values were changed, and how."""
@@ -43,19 +44,16 @@ _DANGEROUS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]
 
 def encode_body(body: Body, max_event_bytes: int) -> tuple[bytes, ...]:
     """*body* as JSON objects: one, or, if its entry ids need parts, several. Never raises on account of a value."""
-    data: bytes | None = None
-    if is_plain(body.metadata):
-        try:
-            data = encode(body)
-        except UnicodeEncodeError:  # lone surrogates
-            pass
-    if data is None:
+    try:
+        data = encode(body)
+    except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
         body = _plain_body(body)
         data = encode(body)
     if not data.isascii() or b"\x7f" in data:
         data = escape(data)
-    room = max_event_bytes - _OVERHEAD
-    return (data,) if len(data) <= room else tuple(escape(part) for part in fit(body, room, MARKS, escape))
+    if len(data) <= max_event_bytes - _OVERHEAD:
+        return (data,)
+    return tuple(escape(part) for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape))
 
 
 def escape(data: bytes) -> bytes:
@@ -66,27 +64,17 @@ def escape(data: bytes) -> bytes:
 def _plain_body(body: Body) -> Body:
     """*body* with everything plain, and marked where that changed it."""
     plainer = Plainer()
-
-    def text(name: str) -> str | None:
-        value = getattr(body, name)
-        return None if value is None else plainer.text(value, name)
-
+    texts = {
+        name: plainer.text(getattr(body, name), name)
+        for name in ("operation", "user_id", "session_id", "error_message")
+        if getattr(body, name) is not None
+    }
+    ids = [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)]
     metadata = plainer.plain(body.metadata, "")
     marks = {**metadata.pop(MARKS, {}), **plainer.marks}
-    changed = Body(
-        plainer.text(body.operation, "operation"),
-        text("user_id"),
-        text("session_id"),
-        [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)],
-        metadata,
-        body.status,
-        text("error_message"),
-        body.duration_ms,
-        body.kind,
-    )
-    if marks | plainer.marks:
-        metadata[MARKS] = marks | plainer.marks
-    return changed
+    if marks:
+        metadata[MARKS] = marks
+    return msgspec.structs.replace(body, **texts, entry_ids=ids, metadata=metadata)
 
 
 class StoredEvent(msgspec.Struct, gc=False):
@@ -125,7 +113,7 @@ class StoredEvent(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(StoredEvent).decode
 
 
-def decode(lines: bytes, *, where: str = "") -> StoredEvent:
+def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:
     """The event in *lines*: one line, or a first line and its parts.
 
     Raises:
@@ -141,7 +129,7 @@ def decode(lines: bytes, *, where: str = "") -> StoredEvent:
         raise _decode_error(error, where) from error
 
 
-def _decode_parts(lines: bytes, where: str) -> StoredEvent:
+def _decode_parts(lines: bytes | bytearray, where: str) -> StoredEvent:
     first, *parts = (decode(line, where=where) for line in lines.splitlines())
     for part in parts:
         if part.part_of != first.event_id:
@@ -164,18 +152,20 @@ def decode_event(lines: bytes, *, where: str = "") -> AuditEvent:
 
 def encode_event(event: AuditEvent) -> bytes:
     """*event* as one JSON object in the form of a line, however long, without the LF."""
-    body = Body(
+    body: Body = OwnBody(
         str(event.operation),
         event.user_id,
         event.session_id,
         event.entry_ids,
         event.metadata,
-        str(event.status),
+        event.status,
         event.error_message,
         event.duration_ms,
         event.kind,
     )
-    if not is_plain(body.metadata):
+    try:
+        msgspec.convert(body.metadata, Metadata)
+    except msgspec.ValidationError:
         body = _plain_body(body)
     head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
     return head.encode() + escape(encode(body))[1:]
@@ -188,4 +178,4 @@ def encode_text(text: str) -> str:
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """*value*, made plain if it is not, as JSON text on one line."""
-    return escape(msgspec.json.encode(value if is_plain(value) else Plainer().plain(value, ""))).decode()
+    return escape(msgspec.json.encode(Plainer().plain(value, ""))).decode()

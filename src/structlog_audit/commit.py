@@ -22,14 +22,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 from itertools import islice
 from typing import Literal
 
+from structlog_audit.body import OwnBody
 from structlog_audit.codec import encode_body
 from structlog_audit.event import EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
-from structlog_audit.fit import Body
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
@@ -41,14 +40,8 @@ RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
 
 
-class State(Enum):
-    """What became of an entry."""
-
-    WAITING = "waiting"
-    RECORDED = "recorded"
-    PENDING = "pending"
-    LOST = "lost"
-    RAISED = "raised"
+WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lost", "raised"
+"""What became of an entry. Plain strings: an Enum's members cost a lookup each, and this is asked for every event."""
 
 
 class Entry:
@@ -65,7 +58,7 @@ class Entry:
         self.logger = logger
         self.line = b""
         self.moment = 0
-        self.state = State.WAITING
+        self.state = WAITING
         self.error: BaseException | None = None
 
 
@@ -85,7 +78,7 @@ class Gap(Entry):
     def close(self) -> None:
         """Make the line, with the count as it is now."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
-        body = Body(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE.value, kind=Kind.GAP.value)
+        body = OwnBody(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE, kind=Kind.GAP.value)
         self.line = b"%b%b\n" % (self.head, encode_body(body, 32_000)[0][1:])
 
 
@@ -150,11 +143,11 @@ class Commit:
         """
         self._arrived.append(entry)
         with self._lock:
-            if entry.state is State.WAITING and not self._leading:
+            if entry.state == WAITING and not self._leading:
                 self._lead()
         if self._untold is not None:
             self._speak()
-        if entry.state is State.RAISED:
+        if entry.state == RAISED:
             raise AuditWriteError(f"the event was not recorded: {describe(entry.error)}") from entry.error
 
     def drain(self) -> int:
@@ -179,7 +172,6 @@ class Commit:
         self._leading = True
         try:
             while self._arrived or self._queue:
-                self._take_in()
                 batch = self._batch()
                 try:
                     self._deliver(batch)
@@ -196,20 +188,18 @@ class Commit:
         finally:
             self._leading = False
 
-    def _take_in(self) -> None:
-        """Give order, id and time to what has arrived."""
-        while self._arrived:
-            entry = self._arrived[0]
+    def _batch(self) -> Sequence[Entry]:
+        """The head of the queue, after order, id and time were given to what has arrived, and a line to every gap."""
+        arrived, queue, stamp = self._arrived, self._queue, self._stamp
+        while arrived:
+            entry = arrived[0]
             if not entry.line:
-                entry.line = self._stamp.line(entry.bodies)
-                entry.moment = self._stamp.moment
-                self._queue.append(entry)
+                entry.line = stamp.line(entry.bodies)
+                entry.moment = stamp.moment
+                queue.append(entry)
                 self.accepted += entry.counts
-            self._arrived.popleft()
-
-    def _batch(self) -> list[Entry]:
-        """The head of the queue, every entry with its line."""
-        batch = list(islice(self._queue, MAX_AT_ONCE))
+            arrived.popleft()
+        batch = tuple(queue) if len(queue) <= MAX_AT_ONCE else tuple(islice(queue, MAX_AT_ONCE))
         if self.lost:
             for entry in batch:
                 if isinstance(entry, Gap):
@@ -219,12 +209,12 @@ class Commit:
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
-            if entry.state is State.PENDING:
+            if entry.state == PENDING:
                 self.pending -= entry.counts
             else:
                 self._accept(entry.line, entry.moment)
             self.recorded += entry.counts
-            entry.state = State.RECORDED
+            entry.state = RECORDED
             self._queue.popleft()
 
     def _fail(self, error: BaseException) -> None:
@@ -237,7 +227,7 @@ class Commit:
             return
         for entry in self._queue:
             entry.error = error
-            entry.state = State.RAISED
+            entry.state = RAISED
             self.raised += entry.counts
         self._queue.clear()
 
@@ -245,16 +235,16 @@ class Commit:
         """What waits in the queue becomes pending, as far as there is room; the newest is lost."""
         newcomers: list[Entry] = []
         for entry in reversed(self._queue):
-            if entry.state is State.PENDING or isinstance(entry, Gap):
+            if entry.state == PENDING or isinstance(entry, Gap):
                 break
             newcomers.append(entry)
         too_many = max(0, len(newcomers) - max(0, self._max_pending - self.pending))
         for entry in reversed(newcomers[too_many:]):
-            entry.state = State.PENDING
+            entry.state = PENDING
             self.pending += entry.counts
             self._accept(entry.line, entry.moment)
         for entry in newcomers[:too_many]:
-            entry.state = State.LOST
+            entry.state = LOST
             self._queue.pop()
         if too_many:
             self._count_lost(newcomers[:too_many])
@@ -266,7 +256,7 @@ class Commit:
         """Let a gap at the end of the queue stand for *entries*."""
         gap = self._queue[-1] if self._queue else None
         if not isinstance(gap, Gap):
-            gap = Gap(self._stamp.head(), self._stamp.moment, entries[0])
+            gap = Gap(self._stamp.stamped(b"")[:-1], self._stamp.moment, entries[0])
             self._queue.append(gap)
         for entry in entries:
             gap.count += entry.counts

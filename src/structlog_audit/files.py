@@ -26,6 +26,7 @@ import logging.handlers
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,10 +118,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if whole_number("backupCount", backupCount, least=0):
             raise AuditValueError(f"backupCount={backupCount}: give 0; a trail keeps every segment")
         path = checked_path("filename", filename)
+        self._file_lock = threading.Lock()
         self._fd = -1
         self._size = 0
         self._torn = False
-        self._checked = self._no_rollover_before = 0.0
+        self._check_at = 0.0  # of time.monotonic()
+        self._roll_over_at = maxBytes or sys.maxsize  # bytes that no write may go beyond
         self.failed_rollovers = self.unwritten = 0
         self._clock = clock
         super().__init__(path, maxBytes=maxBytes, backupCount=0, delay=True, encoding="utf-8")
@@ -145,11 +148,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
-        lines = [entry.line for entry in entries]
         try:
-            self.write(lines[0] if len(lines) == 1 else b"".join(lines))
+            self.write(entries[0].line if len(entries) == 1 else b"".join([entry.line for entry in entries]))
         except ShortWrite as error:
-            raise Undelivered(_whole(lines, error.written)) from error.__cause__
+            raise Undelivered(_whole([entry.line for entry in entries], error.written)) from error.__cause__
 
     def write(self, data: bytes) -> None:
         """Append *data*, which is whole lines, and have the kernel hold it before this returns.
@@ -157,42 +159,43 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             ShortWrite: Not all of it could be written. Its cause is the OSError.
         """
+        size = len(data)
         written = 0
-        self.acquire()
-        try:
-            self._prepare(len(data))
-            while self._torn:
-                self._torn = os.write(self._fd, b"\n") != 1
-            written = os.write(self._fd, data)
-            self._size += written
-            while written < len(data):
-                self._torn = True
-                more = os.write(self._fd, data[written:])
-                written += more
-                self._size += more
-            self._torn = False
-        except OSError as error:
-            raise ShortWrite(written) from error
-        finally:
-            self.release()
-
-    def _prepare(self, size: int) -> None:
-        """Have a descriptor of the active segment, and one that has room for *size* bytes or is empty."""
-        if self._fd < 0:
-            self._reopen()
-        now = time.monotonic()
-        if now - self._checked >= CHECK_SECONDS:
-            self._checked = now
-            if not self._is_ours():
-                self._reopen()
-            self._size = os.fstat(self._fd).st_size
-        if 0 < self.maxBytes < self._size + size and self._size > 0 and now >= self._no_rollover_before:
+        with self._file_lock:
             try:
-                self.doRollover()
-            except OSError:  # such as a folder that may no longer be written: a long segment is better than no event
-                self.failed_rollovers += 1
-                self._no_rollover_before = now + 1.0
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                if time.monotonic() >= self._check_at:
+                    self._check_path()
+                if self._size + size > self._roll_over_at:
+                    self._make_room()
+                if self._torn:
+                    os.write(self._fd, b"\n")
+                written = os.write(self._fd, data)
+                while written < size:
+                    self._torn = True
+                    written += os.write(self._fd, data[written:])
+                self._torn = False
+            except OSError as error:
+                raise ShortWrite(written) from error
+            finally:
+                self._size += written
+
+    def _check_path(self) -> None:
+        """Have a descriptor of the file that is at our path now, and know its size, other writers' lines included."""
+        if self._fd < 0 or not self._is_ours():
+            self._reopen()
+        self._size = os.fstat(self._fd).st_size
+        self._check_at = time.monotonic() + CHECK_SECONDS
+
+    def _make_room(self) -> None:
+        """Roll over, unless the segment is empty: then what comes is longer than a segment should be."""
+        if self._size == 0:
+            return
+        try:
+            self.doRollover()
+        except OSError:  # such as a folder that may no longer be written: a long segment is better than no event
+            self.failed_rollovers += 1
+            self._roll_over_at = self._size + self.maxBytes // 10
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _is_ours(self) -> bool:
         """Whether the path still is the file behind our descriptor."""
@@ -213,16 +216,19 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._release()
         self._fd = fd
         self._size = status.st_size
-        self._checked = time.monotonic()
+        self._check_at = time.monotonic() + CHECK_SECONDS
+        self._roll_over_at = self.maxBytes or sys.maxsize
         self._torn = status.st_size > 0 and not _ends_in_lf(self.baseFilename)
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1
+        self._check_at = 0.0
         if fd >= 0:
             os.close(fd)
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptor in a forked child: a lock on it would be the parent's as well."""
+        self._file_lock = threading.Lock()
         self._release()
 
     def check(self) -> list[Finding]:
@@ -263,11 +269,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def close(self) -> None:
         """Release the file. The next event opens it again: a later ``dictConfig`` closes handlers that stay attached."""
-        self.acquire()
-        try:
+        with self._file_lock:
             self._release()
-        finally:
-            self.release()
         logging.Handler.close(self)
 
     def flush(self) -> None:

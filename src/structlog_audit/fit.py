@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from structlog_audit.body import Body, OwnBody
 from structlog_audit.event import Kind
 from structlog_audit.plain import MAX_MARKS
 
@@ -32,20 +33,6 @@ _ROOM_OF_IDS = 100
 
 _ROOM_OF_PART = 700
 """Bytes of a part that are not its ids: the beginning of the operation and the kind."""
-
-
-class Body(msgspec.Struct, omit_defaults=True, gc=False):
-    """The members of an event that are the application's, in the order of the line."""
-
-    operation: str
-    user_id: str | None = None
-    session_id: str | None = None
-    entry_ids: list[str] = []
-    metadata: dict[str, Any] = {}
-    status: str | None = None
-    error_message: str | None = None
-    duration_ms: float | None = None
-    kind: str | None = None
 
 
 encode = msgspec.json.Encoder().encode
@@ -74,7 +61,7 @@ def fit(body: Body, room: int, marks_key: str, escape: Callable[[bytes], bytes])
         del first.metadata[marks_key]
     yield encode(first)
     for group in groups[1:]:
-        yield encode(Body(first.operation[:KEPT_CHARACTERS], entry_ids=group, kind=Kind.PART.value))
+        yield encode(OwnBody(first.operation[:KEPT_CHARACTERS], entry_ids=group, kind=Kind.PART.value))
 
 
 def _cut(body: Body, room: int, marks: dict[str, str], marks_key: str, size: Callable[[Any], int]) -> None:

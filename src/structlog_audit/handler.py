@@ -149,13 +149,6 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._begin()
         self._look_back(False)
 
-    def accepts(self, record: logging.LogRecord) -> bool:
-        """Whether the target would take *record*, by its level and its filters."""
-        target = self.target
-        if target is None:
-            return True
-        return record.levelno >= target.level and (not target.filters or bool(target.filter(record)))
-
     def handle(self, record: logging.LogRecord) -> bool:
         """Record the event in *record*, unless a filter or the target's level says no; whether it was taken on.
 
@@ -168,7 +161,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 return False
             if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may give another record
                 record = passed
-        if not self.accepts(record):
+        target = self.target
+        if target is not None and (record.levelno < target.level or (target.filters and not target.filter(record))):
             return False
         self.emit(record)
         return True

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -22,7 +23,7 @@ import structlog
 from structlog_audit.context import bound_context
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.handler import AuditHandler
-from structlog_audit.records import HANDOFF, RESERVED, Handoff
+from structlog_audit.records import HANDOFF, RESERVED, Handoff, name_operation
 from structlog_audit.scope import OperationScope
 from structlog_audit.unheard import obstacle, see_to_it
 
@@ -32,19 +33,30 @@ ExcInfo = tuple[Any, Any, Any] | None
 
 
 class LeanRecord(logging.LogRecord):
-    """A record that only an `AuditHandler` will look at: what that needs, and for the rest the defaults of the class."""
+    """A record that, as far as anybody can tell, only an `AuditHandler` will look at: it has what that needs.
+
+    Who looks all the same (some tools patch `logging.Logger`) finds the rest: the first attribute that is missing makes the
+    record complete, but for the place of the call.
+    """
 
     args = ()
-    exc_text = stack_info = None
-    pathname = filename = module = funcName = ""
-    lineno = 0
+    exc_text = None
 
     def __init__(self, name: str, level: int, message: str, exc_info: ExcInfo, handoff: Handoff) -> None:
         self.name = name
         self.levelno = level
         self.msg = message
         self.exc_info = exc_info
-        self.__dict__[HANDOFF] = handoff
+        self._audit = handoff  # under HANDOFF
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "created" in self.__dict__:
+            raise AttributeError(name)
+        lean = dict(self.__dict__)
+        super().__init__(self.name, self.levelno, "", 0, self.msg, (), self.exc_info)
+        self.__dict__.update(_attributes(lean[HANDOFF]))
+        self.__dict__.update(lean)
+        return getattr(self, name)
 
 
 class AuditBoundLogger(structlog.BoundLoggerBase):
@@ -104,16 +116,12 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     def _record(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
         """Record an event; what the handlers said of it."""
         logger: logging.Logger = self._logger
-        handoff = Handoff(bound_context())
-        handoff.update(self._context)
-        handoff.update(fields)
-        message = operation
-        if "operation" not in handoff:
-            handoff["operation"] = operation
-        elif operation is not None and operation != handoff["operation"]:
-            handoff.setdefault("message", operation)
+        handoff = Handoff({**bound_context(), **self._context, **fields})
+        if "operation" in fields:
+            name_operation(handoff, operation)
         else:
-            message = handoff["operation"]
+            handoff["operation"] = operation
+        message = operation if operation is not None else handoff["operation"]
         exc_info = _exc_info(handoff.pop("exc_info")) if "exc_info" in handoff else None
         if _nobody_else_looks(logger):
             record: logging.LogRecord = LeanRecord(logger.name, level, message, exc_info, handoff)  # type: ignore[arg-type]
@@ -159,12 +167,18 @@ def _exc_info(value: Any) -> ExcInfo:
 
 def _nobody_else_looks(logger: logging.Logger) -> bool:
     """Whether a record of *logger* is seen by one `AuditHandler` and nothing else."""
-    if logger.propagate or len(logger.handlers) != 1 or logger.filters or type(logger) is not logging.Logger:
+    if logger.propagate or len(logger.handlers) != 1 or logger.filters or not _is_ordinary(type(logger)):
         return False
     handler = logger.handlers[0]
     if type(handler) is not AuditHandler or handler.filters:
         return False
     return handler.target is None or not handler.target.filters
+
+
+@functools.cache
+def _is_ordinary(kind: type[logging.Logger]) -> bool:
+    """Whether loggers of this class make and pass on records as those of the standard library do."""
+    return all(getattr(kind, name) is getattr(logging.Logger, name) for name in ("makeRecord", "handle", "callHandlers"))
 
 
 def _full_record(
@@ -178,9 +192,11 @@ def _full_record(
     record = logger.makeRecord(
         logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name
     )
-    for name, value in handoff.items():
-        while name in RESERVED:
-            name += "_"
-        record.__dict__[name] = value
+    record.__dict__.update(_attributes(handoff))
     record.__dict__[HANDOFF] = handoff
     return record
+
+
+def _attributes(fields: dict[str, Any]) -> dict[str, Any]:
+    """*fields* under names that no attribute of a record has."""
+    return {f"{name}_" if name in RESERVED else name: value for name, value in fields.items()}

@@ -6,8 +6,8 @@ and ``dict`` with ``str`` keys and plain values, of exactly these types.
 Rules:
 
 * Nothing raises but KeyboardInterrupt and SystemExit, which are not the value's: they may come from a signal handler.
-* What has a natural JSON form takes it without a mark: tuples and sets (sorted, so that a line never depends on the
-  hash seed), mappings, dataclasses and the like, enums, dates, UUIDs, decimals, paths, and keys that are scalars.
+* What has a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums, dates,
+  UUIDs, decimals, paths, and keys that are scalars.
 * What has none is replaced by a text and marked: ``marks`` maps the path of the value to what was done.
 * No text holds a memory address: it would differ from run to run and tell an attacker something.
 * Depth, number of values and cycles are bounded, so that no value can exhaust memory or time.
@@ -42,36 +42,8 @@ MAX_MARKS = 20
 MAX_TEXT = 1_000
 """Characters kept of the text of an object that has no JSON form."""
 
-_GLANCE_DEPTH = 3
-_GLANCE_ITEMS = 100
 _INT_MIN, _INT_END = -(2**63), 2**64
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
-
-
-def is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether *value* is surely plain, lone surrogates apart. False means "look closer", which `Plainer` does.
-
-    This is the way of nearly every event, so it only looks at what is small and shallow.
-    """
-    kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return True
-    if kind is int:
-        return bool(_INT_MIN <= value < _INT_END)
-    if kind is float:
-        return bool(value - value == 0.0)  # not so for NaN and the infinities
-    if (kind is not list and kind is not dict) or depth > _GLANCE_DEPTH or len(value) > _GLANCE_ITEMS:
-        return False
-    items = value
-    if kind is dict:
-        for key in value:
-            if type(key) is not str:
-                return False
-        items = value.values()
-    for item in items:
-        if type(item) is not str and not is_plain(item, depth + 1):
-            return False
-    return True
 
 
 def identity_text(value: Any) -> str | None:
@@ -167,16 +139,15 @@ class Plainer:
             return self.plain(value.value, path, depth + 1)
         for kind, iterate in _CONTAINERS:
             if isinstance(value, kind):
-                return self._items(iterate(value), path, depth, in_order=not isinstance(value, Set))
+                return self._items(iterate(value), path, depth)
         members = _members(value)
         if members is not None:
             return self._mapping(members, path, depth)
         return self._text_of(value, path)
 
-    def _items(self, items: Iterable[Any], path: str, depth: int, *, in_order: bool) -> list[Any]:
+    def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
         taken = islice(items, self._left + 1)
-        plain = [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in enumerate(taken)]
-        return plain if in_order else sorted(plain, key=repr)
+        return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in enumerate(taken)]
 
     def _mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}

@@ -42,14 +42,11 @@ class Handoff(dict[str, Any]):
     from a socket need not have this library.
     """
 
-    __slots__ = ("entry", "handler")
+    entry: Any = None
+    """The acknowledgement: what the commit knows of the event. None as long as no handler took it on."""
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        super().__init__(fields)
-        self.entry: Any = None
-        """The acknowledgement: what the commit knows of the event. None as long as no handler took it on."""
-        self.handler: logging.Handler | None = None
-        """Who took it on."""
+    handler: logging.Handler | None = None
+    """Who took it on."""
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -77,11 +74,11 @@ RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"
 MACHINERY = ("_record", "_from_structlog", "_logger", "_name")
 
 
-def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None, str | None]:
-    """The fields of *record*, which are the caller's to change, its message, and the text of its exception."""
+def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
+    """The fields of *record*, the operation among them, and the text of its exception."""
     handoff = record.__dict__.get(HANDOFF)
     if isinstance(handoff, dict):
-        return dict(handoff), None, _error(record.exc_info) if record.exc_info else record.exc_text
+        return handoff, error_of(record.exc_info) if record.exc_info else record.exc_text
     fields = bound_context()
     fields |= {name: value for name, value in record.__dict__.items() if name not in RESERVED and name[:1] != "_"}
     event = _event_dict(record.msg) if not record.args else None
@@ -90,7 +87,18 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None, st
     else:
         fields |= event
         message = fields.pop("event", None)
-    return fields, message, _structlog_keys(fields, record)
+    error = _structlog_keys(fields, record)
+    name_operation(fields, message)
+    return fields, error
+
+
+def name_operation(fields: dict[str, Any], message: Any) -> None:
+    """Let *message* be the operation, or, if there is one and it is another, let it be the field ``message``."""
+    operation = fields.setdefault("operation", message)
+    if operation is message or message is None:
+        return
+    if type(operation) is not str or type(message) is not str or operation != message:
+        fields["message_" if "message" in fields else "message"] = message
 
 
 def _event_dict(msg: Any) -> dict[str, Any] | None:
@@ -129,14 +137,14 @@ def _structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | 
             del fields[name]
     if type(fields.get("stack_info")) in (bool, type(None)):
         fields.pop("stack_info", None)
-    error = _error(fields.pop("exc_info", None)) or _error(record.exc_info)
+    error = error_of(fields.pop("exc_info", None)) or error_of(record.exc_info)
     rendered = fields.get("exception", record.exc_text)
     if error is None and isinstance(rendered, str):  # a formatter before us made a text of it
         error = rendered.strip().rpartition("\n")[2]
     return error
 
 
-def _error(exc_info: Any) -> str | None:
+def error_of(exc_info: Any) -> str | None:
     """The text of the exception that *exc_info* means, in any of the forms that logging and structlog take."""
     if exc_info is True:
         exc_info = sys.exc_info()

@@ -3,7 +3,7 @@
 Rules:
 
 * An id is ``evt_`` and the 32 hex digits of a UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, then random bits. Within a
-  writer ids increase strictly, whatever the clock does: within a millisecond the last 62 bits count up from a random
+  writer ids increase strictly, whatever the clock does: within a millisecond the last 32 bits count up from a random
   start (§6.2, method 1), and when the clock steps back the milliseconds of the id stay where they were.
 * The time is that of the clock, steps and all, in UTC with microseconds, always 27 characters.
 * What is constant for a millisecond is formatted once for it.
@@ -17,10 +17,10 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-_HEAD = '{{"event_id":"evt_{:012x}7{:03x}%016x","timestamp":"{}.{:03d}%03dZ",'
-_PART_OF = b'%b"part_of":"evt_%b",%b\n'
+_LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}%08x","timestamp":"{}.{:03d}%03dZ",%b\n'
+_PART_OF = b'"part_of":"evt_%b",%b'
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
-_VARIANT = 0b10 << 62
+_VARIANT = 0b10 << 30
 
 
 class Stamp:
@@ -38,34 +38,35 @@ class Stamp:
         self._randbits = randbits
         self._millisecond: int | None = None  # of the clock, when last asked
         self._id_millisecond = -1
-        self._beginning = self._tail = 0
+        self._random = (0, 0)
+        self._tail = 0
         self._format = b""
         self.moment = 0
         """The time last given, in microseconds since 1970."""
 
-    def head(self) -> bytes:
-        """The head of the next line: ``{"event_id":…,"timestamp":…,``."""
-        self.moment = self._clock() // 1_000
-        millisecond, microsecond = divmod(self.moment, 1_000)
+    def line(self, bodies: Sequence[bytes]) -> bytes:
+        """The line of an event, or its lines if *bodies* has the bodies of parts."""
+        first = self.stamped(bodies[0][1:])
+        if len(bodies) == 1:
+            return first
+        return first + b"".join([self.stamped(_PART_OF % (first[_ID], body[1:])) for body in bodies[1:]])
+
+    def stamped(self, rest: bytes) -> bytes:
+        """The next head, ``{"event_id":…,"timestamp":…,``, with *rest* and an LF behind it."""
+        self.moment = moment = self._clock() // 1_000
+        millisecond = moment // 1_000
         if millisecond != self._millisecond:
             self._begin(millisecond)
         self._tail += 1
-        return self._format % (self._tail, microsecond)
-
-    def line(self, bodies: Sequence[bytes]) -> bytes:
-        """The line of an event, or its lines if *bodies* has the bodies of parts."""
-        first = b"%b%b\n" % (self.head(), bodies[0][1:])
-        if len(bodies) == 1:
-            return first
-        return first + b"".join(_PART_OF % (self.head(), first[_ID], body[1:]) for body in bodies[1:])
+        return self._format % (self._tail, moment % 1_000, rest)
 
     def _begin(self, millisecond: int) -> None:
         """Format what is constant for *millisecond*."""
         self._millisecond = millisecond
         if millisecond > self._id_millisecond:
             self._id_millisecond = millisecond
-            self._beginning = self._randbits(12)
-            self._tail = _VARIANT | self._randbits(61)  # half of the numbers are left to count up in
+            self._random = (self._randbits(12), _VARIANT | self._randbits(30))
+            self._tail = self._randbits(30)  # three quarters of the 32 bits are left to count up in
         second, rest = divmod(millisecond, 1_000)
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        self._format = _HEAD.format(self._id_millisecond, self._beginning, text, rest).encode()
+        self._format = _LINE.format(self._id_millisecond, *self._random, text, rest).encode()

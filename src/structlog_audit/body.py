@@ -1,0 +1,47 @@
+"""The members of an event that are not the recorder's, in the order of the line, with the types that a line can hold.
+
+Two structs, so that nothing from outside can claim to be an event of the library's own: only `OwnBody` has a kind.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from structlog_audit.event import EventStatus
+
+_Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Float = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]  # finite
+
+
+def _containing(inner: Any) -> Any:
+    """Scalars, and containers of *inner* that are small: a value can't be large by containing one thing many times."""
+    few = msgspec.Meta(max_length=100)
+    scalar = str | _Int | _Float | bool | None
+    return scalar if inner is None else scalar | Annotated[list[inner], few] | Annotated[dict[str, inner], few]
+
+
+_Value: Any = _containing(_containing(_containing(None)))
+
+Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
+"""What the metadata of nearly every event is. Everything else is looked at by hand, in `conversion`."""
+
+
+class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
+    """The members of an application's event."""
+
+    operation: str
+    user_id: str | None = None
+    session_id: str | None = None
+    entry_ids: list[str] = []
+    metadata: Metadata = {}
+    status: EventStatus | None = None
+    error_message: str | None = None
+    duration_ms: _Float | None = None
+
+
+class OwnBody(Body, omit_defaults=True, gc=False):
+    """The members of an event of the library's own, or of one that was read, of whatever kind."""
+
+    kind: str | None = None
