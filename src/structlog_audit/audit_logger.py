@@ -8,6 +8,7 @@ Rules:
   ``audit_2025_01_15_103045.json`` (UTC); the rest is written on close, or when the interpreter ends. Each event is in exactly
   one document. A name that is taken is never taken again: the next free second is.
 * A document is written by a thread, so that no event waits for it. If that fails, its events go into the next one.
+* A forked child begins anew: what came in before is the parent's to export.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from structlog_audit.conversion import convert
 from structlog_audit.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.export import FORMATS, write_beside
+from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger
 from structlog_audit.lookup import get_audit_handler
-from structlog_audit.query import Conditions
+from structlog_audit.query import Conditions, whole_number
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 
@@ -39,12 +41,20 @@ from structlog_audit.stamp import Stamp
 class AutoExport:
     """Writes every *count* events to a document of their own in *folder*."""
 
-    def __init__(self, folder: Path, count: int, now: Callable[[], dt.datetime], complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, count: int, now: Callable[[], dt.datetime], complain: Callable[[str], None]
+    ) -> None:
         self._folder = folder
         self._count = count
         self._now = now
         self._complain = complain
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew: nothing to export."""
         self._lines: list[bytes] = []
+        self._unwritten: list[bytes] = []  # of documents that failed
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -55,19 +65,31 @@ class AutoExport:
             self._lines.append(line)
             if len(self._lines) < self._count:
                 return
-            lines, self._lines = self._lines, []
+            lines = self._taken()
             thread = threading.Thread(target=self._write, args=(lines,), name="structlog-audit auto-export")
-            self._threads = [*(running for running in self._threads if running.is_alive()), thread]
-        thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is going down and starts no threads
+                pass
+            else:
+                self._threads = [*(running for running in self._threads if running.is_alive()), thread]
+                return
+        self._write(lines)
 
     def close(self) -> None:
         """Write what is left, and wait until everything is written."""
         for thread in self._threads:
             thread.join()
         with self._lock:
-            lines, self._lines = self._lines, []
+            lines = self._taken()
         if lines:
             self._write(lines)
+
+    def _taken(self) -> list[bytes]:
+        """The events of the next document, which are no longer here."""
+        lines = self._unwritten + self._lines
+        self._unwritten, self._lines = [], []
+        return lines
 
     def _write(self, lines: list[bytes]) -> None:
         with self._writing:
@@ -83,8 +105,10 @@ class AutoExport:
                         now += dt.timedelta(seconds=1)
             except OSError as error:
                 with self._lock:
-                    self._lines[:0] = lines
-                self._complain(f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events")
+                    self._unwritten += lines
+                self._complain(
+                    f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events"
+                )
 
 
 class AuditLogger(EventSource):
@@ -112,10 +136,13 @@ class AuditLogger(EventSource):
         handler: AuditHandler | str | None = None,
         **options: Any,
     ) -> None:
+        whole_number("max_events", max_events, least=1)
         if handler is None:
             handler = AuditHandler(max_events, filename=filename, **options)
         elif filename is not None or options:
-            raise AuditValueError(f"handler={handler!r}: it has its own {', '.join(options) or 'filename'}; leave it out")
+            raise AuditValueError(
+                f"handler={handler!r}: it has its own {', '.join(options) or 'filename'}; leave it out"
+            )
         if isinstance(handler, str):
             handler = get_audit_handler(handler)
         if not isinstance(handler, AuditHandler):
@@ -156,9 +183,7 @@ class AuditLogger(EventSource):
         Raises:
             AuditWriteError: It could not be recorded, and the handler says ``on_error="raise"``.
         """
-        return self.record(
-            operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms
-        )
+        return self.record(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
 
     def record(
         self,
@@ -207,7 +232,7 @@ class AuditLogger(EventSource):
         """
         given = {"operation": operation, "user_id": user_id, "session_id": session_id, "status": status}
         filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if end_time is not None:
+        if end_time is not None and end_time.replace(tzinfo=None) < dt.datetime.max:
             end_time += dt.timedelta(microseconds=1)
         return self.query_events(start_time=start_time, end_time=end_time, limit=limit, **filters)
 

@@ -141,7 +141,9 @@ def _wrapped(
     """*function*, recording its calls."""
     parameters = _parameters(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise AuditTypeError(f"{function!r} is a generator function: its call does nothing yet; use log.operation(…) in it")
+        raise AuditTypeError(
+            f"{function!r} is a generator function: its call does nothing yet; use log.operation(…) in it"
+        )
     for pick in [*picks.values(), *metadata.values()]:
         if not _fits(pick, parameters):
             raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {', '.join(parameters) or 'none'}")

@@ -7,7 +7,8 @@ Rules:
 * At most ``max_events`` events are held. The oldest makes room for the newest; its memory goes with its chunk.
 * Positions number the events in the order of commit; they only grow, so a position means the same for ever.
 * One thread at a time appends (the commit's leader), and readers never hold it up: there is no lock between them. A chunk
-  only grows, and the tuple of chunks is replaced as a whole, so what a reader has got stays true.
+  only grows, and the tuple of chunks is replaced as a whole, so what a reader has got stays true. A reader gets it once:
+  which events are held follows from the chunks, not from attributes that the writer changes meanwhile.
 * A query sees the events that were there when it began.
 """
 
@@ -54,6 +55,7 @@ class Buffer:
         self._chunks: tuple[Chunk, ...] = (self._chunk,)
         self._next = 0  # position that the next event gets
         self._cleared = 0  # position before which everything was cleared
+        self._cleared_away = 0  # how many events were
         self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
         self._index = Index(max_events)
         self._index_lock = threading.Lock()
@@ -69,7 +71,7 @@ class Buffer:
     @property
     def evicted(self) -> int:
         """How many events made room for newer ones."""
-        return max(0, self._next - self._max_events)
+        return self._first - self._cleared_away
 
     def append(self, line: bytes, moment: int) -> None:
         """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
@@ -94,7 +96,8 @@ class Buffer:
     def clear(self) -> None:
         """Forget the events held now. An event that comes meanwhile is kept."""
         with self._index_lock:
-            self._cleared = self._next
+            first, self._cleared = self._first, self._next
+            self._cleared_away += self._cleared - first
             self._index.forget(self._cleared)
 
     def forget_until(self, moment: int) -> None:
@@ -104,8 +107,9 @@ class Buffer:
     @property
     def complete_since(self) -> dt.datetime | None:
         """From when on answers are complete: a microsecond after the latest event forgotten; None if none was."""
-        until, first = self._dropped_until, self._first
-        for chunk in self._chunks:
+        chunks, first, _ = self._held()
+        until = self._dropped_until
+        for chunk in chunks:
             if chunk.start < first:
                 until = max(until, *chunk.moments[: first - chunk.start])
         if until == _LONG_AGO:
@@ -115,9 +119,9 @@ class Buffer:
     def select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
         with self._index_lock:
-            self._catch_up()
+            chunks, first, stop = self._held()
+            self._catch_up(chunks, first, stop)
             candidates = self._index.candidates(asked, newest_first=newest_first)
-            first, stop, chunks = self._first, self._index.stop, self._chunks
         for positions in candidates:
             for position in positions:
                 if first <= position < stop:
@@ -125,9 +129,14 @@ class Buffer:
                     if asked.matches(event):
                         yield event
 
-    def _catch_up(self) -> None:
+    def _held(self) -> tuple[tuple[Chunk, ...], int, int]:
+        """The chunks, and the positions of the oldest event held in them and of the one after the newest."""
+        chunks = self._chunks
+        stop = chunks[-1].start + len(chunks[-1].ends)
+        return chunks, max(self._cleared, stop - self._max_events, chunks[0].start), stop
+
+    def _catch_up(self, chunks: tuple[Chunk, ...], first: int, stop: int) -> None:
         """Index what has come since the last time, a run at a time."""
-        first, stop, chunks = self._first, self._next, self._chunks
         self._index.forget(first)
         for start in range(max(first, self._index.stop), stop, self._index.max_run):
             positions = range(start, min(start + self._index.max_run, stop))

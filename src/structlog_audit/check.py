@@ -38,7 +38,9 @@ def muting(handler: logging.Handler, target: logging.Handler | None) -> Iterator
         )
     if logging.root.manager.disable >= logging.INFO:
         level = logging.getLevelName(logging.root.manager.disable)
-        yield Finding("logging-disable", f"logging.disable({level}) is in force", "call logging.disable(logging.NOTSET)")
+        yield Finding(
+            "logging-disable", f"logging.disable({level}) is in force", "call logging.disable(logging.NOTSET)"
+        )
     for logger in homes:
         yield from _of_logger(logger)
         yield from _of_children(logger, handler, loggers)

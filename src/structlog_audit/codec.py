@@ -49,7 +49,7 @@ def encode_body(body: Body, max_event_bytes: int) -> tuple[bytes, ...]:
     except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
         body = _plain_body(body)
         data = encode(body)
-    if not data.isascii() or b"\x7f" in data:
+    if not data.isascii() or 0x7F in data:
         data = escape(data)
     if len(data) <= max_event_bytes - _OVERHEAD:
         return (data,)

@@ -8,7 +8,8 @@ Rules:
   handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
 * ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
   a flush, a close or a timer tries again, from the head on. When ``max_pending`` are pending, the newest is lost and
-  counted; a gap stands in the queue where the lost ones would have stood, and is written in its turn.
+  counted; a gap stands in the queue where the lost ones would have stood, and is written in its turn. A target that works
+  loses nothing: what remains of a backlog becomes pending only if there is room for all of it.
 * ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`; nothing is pending.
 * ``accepted == recorded + pending + raised + lost`` whenever the lock is free. The library's own events do not count.
 * A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
@@ -49,6 +50,9 @@ class Entry:
 
     __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state")
 
+    moment: int  # when it got its line
+    error: BaseException  # if it was raised
+
     counts = True
     """Whether this is an application's event."""
 
@@ -57,9 +61,7 @@ class Entry:
         self.level = level
         self.logger = logger
         self.line = b""
-        self.moment = 0
         self.state = WAITING
-        self.error: BaseException | None = None
 
 
 class Gap(Entry):
@@ -82,7 +84,7 @@ class Gap(Entry):
         self.line = b"%b%b\n" % (self.head, encode_body(body, 32_000)[0][1:])
 
 
-class Undelivered(Exception):
+class Undelivered(Exception):  # noqa: N818 (an answer more than an error)
     """Raised by a target: it failed, with ``__cause__``, after *done* entries were whole in the trail."""
 
     def __init__(self, done: int) -> None:
@@ -182,7 +184,7 @@ class Commit:
                     return
                 self._failing = False
                 self._settle(batch)
-                if self._queue and self._on_error == "retry":  # a backlog, too long for one caller
+                if self._on_error == "retry" and 0 < len(self._queue) <= self._max_pending:  # too long for one caller
                     self._hold()
                     return
         finally:
@@ -199,7 +201,7 @@ class Commit:
                 queue.append(entry)
                 self.accepted += entry.counts
             arrived.popleft()
-        batch = tuple(queue) if len(queue) <= MAX_AT_ONCE else tuple(islice(queue, MAX_AT_ONCE))
+        batch = list(queue) if len(queue) <= MAX_AT_ONCE else list(islice(queue, MAX_AT_ONCE))
         if self.lost:
             for entry in batch:
                 if isinstance(entry, Gap):

@@ -40,7 +40,6 @@ Aside = dict[str, tuple[Any, str]]
 """Values that go into the metadata because they can't be members, or lost their place: the value, and what is wrong with it."""
 
 
-
 def body_of(record: logging.LogRecord) -> Body:
     """The body of the event that *record* records."""
     fields, error = fields_of(record)
@@ -56,7 +55,7 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
         level: The level of the log record.
     """
     try:
-        body = msgspec.convert(fields if fields.keys() <= _OWN else _gathered(fields), Body)
+        body = msgspec.convert(fields if _OWN.issuperset(fields) else _gathered(fields), Body)
     except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
         body = _by_hand(fields)
     else:
@@ -134,7 +133,7 @@ def _text(name: str, fields: Mapping[str, Any], aside: Aside, why: str) -> str |
     value = fields.get(name)
     if value is None:
         return None
-    text = _attempt(identity_text, value)
+    text: str | None = _attempt(identity_text, value)
     if text is None:
         aside[name] = (value, why)
     return text
@@ -164,7 +163,7 @@ def _error_message(fields: Mapping[str, Any], aside: Aside) -> str | None:
 def _duration(value: Any, aside: Aside) -> float | None:
     if value is None:
         return None
-    duration = _attempt(_number, value)
+    duration: float | None = _attempt(_number, value)
     if duration is None:
         aside["duration_ms"] = (value, "no finite number")
     return duration

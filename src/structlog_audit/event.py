@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import datetime as dt
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 import msgspec

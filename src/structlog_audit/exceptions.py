@@ -1,10 +1,10 @@
 """The errors of this library. Each says what was wrong, where, and what to do.
 
-    AuditError
-    ├── AuditWriteError         an event could not be recorded
-    ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
-    └── AuditValueError         a parameter with a value that cannot be meant      (also a ValueError)
-        └── AuditDecodeError    a line that is not an event
+AuditError
+├── AuditWriteError         an event could not be recorded
+├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
+└── AuditValueError         a parameter with a value that cannot be meant      (also a ValueError)
+    └── AuditDecodeError    a line that is not an event
 """
 
 from __future__ import annotations

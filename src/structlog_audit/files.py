@@ -45,7 +45,7 @@ CHECK_SECONDS = 0.05
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class ShortWrite(Exception):
+class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
     """Only *written* bytes could be written; ``__cause__`` says why."""
 
     def __init__(self, written: int) -> None:
@@ -234,7 +234,11 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def check(self) -> list[Finding]:
         """What would lose events here."""
         counts = {
-            "rollover": (self.failed_rollovers, "rollovers failed; the segment goes on", "let its folder be written to"),
+            "rollover": (
+                self.failed_rollovers,
+                "rollovers failed; the segment goes on",
+                "let its folder be written to",
+            ),
             "unwritten": (self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
         }
         return [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]

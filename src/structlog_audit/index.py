@@ -61,12 +61,11 @@ class Run:
             places += [_key("entry_ids", entry_id) + offset for entry_id in event.entry_ids]
             if event.kind is not None:
                 places.append(_key("kind", event.kind) + offset)
-        places.sort()
         moments = [microseconds(event.timestamp) for event in events]
-        return cls(start, start + len(events), array("Q", places), min(moments), max(moments))
+        return cls(start, start + len(events), array("Q", sorted(set(places))), min(moments), max(moments))
 
     def merged(self, later: Run) -> Run:
-        """This run and the *later* one that follows it, as one. O(n): sorting two sorted arrays is merging them."""
+        """The run of this one and the *later* one that follows it, as one. O(n): sorting two sorted arrays is merging them."""
         shift = later.start - self.start
         places = sorted([*self.places, *(place + shift for place in later.places)])
         earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)

@@ -40,13 +40,14 @@ class LeanRecord(logging.LogRecord):
     """
 
     args = ()
-    exc_text = None
+    exc_info = exc_text = None
 
     def __init__(self, name: str, level: int, message: str, exc_info: ExcInfo, handoff: Handoff) -> None:
         self.name = name
         self.levelno = level
         self.msg = message
-        self.exc_info = exc_info
+        if exc_info is not None:
+            self.exc_info = exc_info
         self._audit = handoff  # under HANDOFF
 
     def __getattr__(self, name: str) -> Any:
@@ -116,7 +117,13 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     def _record(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
         """Record an event; what the handlers said of it."""
         logger: logging.Logger = self._logger
-        handoff = Handoff({**bound_context(), **self._context, **fields})
+        handoff = Handoff(self._context)
+        handoff.entry = handoff.handler = None
+        handoff.update(fields)
+        context = bound_context()
+        if context:
+            for name, value in context.items():
+                handoff.setdefault(name, value)
         if "operation" in fields:
             name_operation(handoff, operation)
         else:
@@ -124,7 +131,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         message = operation if operation is not None else handoff["operation"]
         exc_info = _exc_info(handoff.pop("exc_info")) if "exc_info" in handoff else None
         if _nobody_else_looks(logger):
-            record: logging.LogRecord = LeanRecord(logger.name, level, message, exc_info, handoff)  # type: ignore[arg-type]
+            record: logging.LogRecord = LeanRecord(logger.name, level, message, exc_info, handoff)
         else:
             record = _full_record(logger, level, message, exc_info, handoff)
         if logger.isEnabledFor(level):
@@ -161,13 +168,16 @@ def _exc_info(value: Any) -> ExcInfo:
     if isinstance(value, BaseException):
         return type(value), value, value.__traceback__
     if isinstance(value, tuple):
-        return value  # type: ignore[return-value]
+        return value
     return sys.exc_info() if value else None
 
 
 def _nobody_else_looks(logger: logging.Logger) -> bool:
     """Whether a record of *logger* is seen by one `AuditHandler` and nothing else."""
-    if logger.propagate or len(logger.handlers) != 1 or logger.filters or not _is_ordinary(type(logger)):
+    if logger.propagate or len(logger.handlers) != 1 or logger.filters:
+        return False
+    kind: Any = type(logger)
+    if not _is_ordinary(kind):
         return False
     handler = logger.handlers[0]
     if type(handler) is not AuditHandler or handler.filters:
@@ -176,9 +186,11 @@ def _nobody_else_looks(logger: logging.Logger) -> bool:
 
 
 @functools.cache
-def _is_ordinary(kind: type[logging.Logger]) -> bool:
+def _is_ordinary(kind: Any) -> bool:
     """Whether loggers of this class make and pass on records as those of the standard library do."""
-    return all(getattr(kind, name) is getattr(logging.Logger, name) for name in ("makeRecord", "handle", "callHandlers"))
+    return all(
+        getattr(kind, name) is getattr(logging.Logger, name) for name in ("makeRecord", "handle", "callHandlers")
+    )
 
 
 def _full_record(

@@ -167,7 +167,8 @@ class Plainer:
 
     def _text_of(self, value: Any, path: str) -> str:
         """The text of an object without a JSON form; of one that never said how to print it, only the type."""
-        name, kind = type_name(value), type(value)
+        name = type_name(value)
+        kind: Any = type(value)
         self.mark(path, f"replaced: text of {name}")
         if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
             return f"<{name}>"

@@ -155,7 +155,9 @@ def _wanted_one(name: str, value: Any) -> str | None:
         raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to mean any")
     text = identity_text(value)
     if text is None:
-        raise AuditTypeError(f"{name}={value!r}: a {type(value).__name__} is no {name}; give a string or a list of them")
+        raise AuditTypeError(
+            f"{name}={value!r}: a {type(value).__name__} is no {name}; give a string or a list of them"
+        )
     return _NAMES[name](text)
 
 
@@ -270,8 +272,7 @@ def spelled_out(method: Method) -> Method:
     given = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     keyword = inspect.Parameter.KEYWORD_ONLY
     filters = [
-        inspect.Parameter(name, keyword, default=..., annotation=hint)
-        for name, hint in get_type_hints(Filters).items()
+        inspect.Parameter(name, keyword, default=..., annotation=hint) for name, hint in get_type_hints(Filters).items()
     ]
     positional = [p for p in given if p.kind is not keyword]
     keywords = [p for p in given if p.kind is keyword]

@@ -42,11 +42,10 @@ class Handoff(dict[str, Any]):
     from a socket need not have this library.
     """
 
-    entry: Any = None
-    """The acknowledgement: what the commit knows of the event. None as long as no handler took it on."""
+    __slots__ = ("entry", "handler")
 
-    handler: logging.Handler | None = None
-    """Who took it on."""
+    entry: Any  # the acknowledgement: what the commit knows of the event; None as long as no handler took it on
+    handler: logging.Handler | None  # who took it on
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -55,7 +54,7 @@ class Handoff(dict[str, Any]):
         return self
 
 
-class Recorded(str):
+class Recorded(str):  # noqa: SLOT000 (it carries its handler)
     """The message of a record whose event was recorded on its way here, by *handler*: it does not record it again.
 
     A type, and not a field, since a field could be forged.

@@ -36,7 +36,7 @@ class Stamp:
     ) -> None:
         self._clock = clock
         self._randbits = randbits
-        self._millisecond: int | None = None  # of the clock, when last asked
+        self._begun = -1_000  # the moment with which the millisecond began that the format is for
         self._id_millisecond = -1
         self._random = (0, 0)
         self._tail = 0
@@ -54,15 +54,16 @@ class Stamp:
     def stamped(self, rest: bytes) -> bytes:
         """The next head, ``{"event_id":…,"timestamp":…,``, with *rest* and an LF behind it."""
         self.moment = moment = self._clock() // 1_000
-        millisecond = moment // 1_000
-        if millisecond != self._millisecond:
-            self._begin(millisecond)
-        self._tail += 1
-        return self._format % (self._tail, moment % 1_000, rest)
+        microsecond = moment - self._begun
+        if not 0 <= microsecond < 1_000:
+            self._begin(moment // 1_000)
+            microsecond = moment - self._begun
+        self._tail = tail = self._tail + 1
+        return self._format % (tail, microsecond, rest)
 
     def _begin(self, millisecond: int) -> None:
         """Format what is constant for *millisecond*."""
-        self._millisecond = millisecond
+        self._begun = millisecond * 1_000
         if millisecond > self._id_millisecond:
             self._id_millisecond = millisecond
             self._random = (self._randbits(12), _VARIANT | self._randbits(30))

@@ -51,7 +51,7 @@ class Histogram:
 
     def percentile(self, percent: float) -> float:
         """The duration of which *percent* (0 to 100) of all are not longer; 0.0 if there are none. O(buckets)."""
-        rank = max(1, math.ceil(percent / 100 * self.buckets.total()))
+        rank = max(1, math.ceil(percent * self.buckets.total() / 100))
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:

@@ -94,7 +94,7 @@ def made_target(target: Any) -> logging.Handler | None:
         if named is None:
             raise AuditValueError(
                 f"target={target!r}: no handler of that name is configured; in a dictConfig say "
-                f"\"class\": \"structlog_audit.AuditHandler\", which finds it whatever the order of names"
+                f'"class": "structlog_audit.AuditHandler", which finds it whatever the order of names'
             )
         return named  # type: ignore[no-any-return]
     if isinstance(target, Mapping):
@@ -110,7 +110,7 @@ def _described(target: Mapping[str, Any]) -> logging.Handler:
         if isinstance(factory, str):
             module, _, name = factory.rpartition(".")
             factory = getattr(import_module(module), name)
-        made = factory(**arguments)  # type: ignore[misc]
+        made = factory(**arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise AuditValueError(f"target={dict(target)!r}: {error}") from error
     if not isinstance(made, logging.Handler):
