@@ -102,6 +102,8 @@ class AutoExport:
                         place = self._folder / f"audit_{now:%Y_%m_%d_%H%M%S}.json"
                         return write_beside(place, chunks, replace=False)
                     except FileExistsError:
+                        if not os.path.lexists(place):  # it is the folder that is no folder
+                            raise
                         now += dt.timedelta(seconds=1)
             except OSError as error:
                 with self._lock:
@@ -109,6 +111,17 @@ class AutoExport:
                 self._complain(
                     f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events"
                 )
+
+
+class PrivateLogger(logging.Logger):
+    """A logger that no configuration knows.
+
+    `logging` clears the caches only of loggers that it knows, so this one has none: ``logging.disable`` counts as it is now.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
+        """Whether nobody called ``logging.disable`` for *level*."""
+        return self.manager.disable < level
 
 
 class AuditLogger(EventSource):
@@ -148,7 +161,7 @@ class AuditLogger(EventSource):
         if not isinstance(handler, AuditHandler):
             raise AuditTypeError(f"handler={handler!r}: give an AuditHandler or the name of one")
         self.handler = handler
-        logger = logging.Logger("structlog_audit.AuditLogger")
+        logger = PrivateLogger("structlog_audit.AuditLogger")
         logger.propagate = False
         logger.addHandler(handler)
         self._log = AuditBoundLogger(logger, (), {})

@@ -31,7 +31,7 @@ Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
 class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """The members of an application's event."""
 
-    operation: str
+    operation: Annotated[str, msgspec.Meta(min_length=1)]
     user_id: str | None = None
     session_id: str | None = None
     entry_ids: list[str] = []

@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -70,10 +70,10 @@ def _plain_body(body: Body) -> Body:
         if getattr(body, name) is not None
     }
     ids = [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)]
-    metadata = plainer.plain(body.metadata, "")
-    marks = {**metadata.pop(MARKS, {}), **plainer.marks}
-    if marks:
-        metadata[MARKS] = marks
+    metadata = plainer.members(body.metadata)
+    if plainer.marks:
+        marks = metadata.get(MARKS)
+        metadata[MARKS] = {**marks, **plainer.marks} if isinstance(marks, dict) else plainer.marks
     return msgspec.structs.replace(body, **texts, entry_ids=ids, metadata=metadata)
 
 
@@ -81,7 +81,7 @@ class StoredEvent(msgspec.Struct, gc=False):
     """A line as it was read: what conditions are matched against, cheaper than an `AuditEvent`."""
 
     event_id: str
-    timestamp: dt.datetime
+    timestamp: Annotated[dt.datetime, msgspec.Meta(tz=True)]
     operation: str
     user_id: str | None = None
     session_id: str | None = None
@@ -165,10 +165,11 @@ def encode_event(event: AuditEvent) -> bytes:
     )
     try:
         msgspec.convert(body.metadata, Metadata)
-    except msgspec.ValidationError:
-        body = _plain_body(body)
+        data = encode(body)
+    except (TypeError, ValueError, RecursionError):
+        data = encode(_plain_body(body))
     head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
-    return head.encode() + escape(encode(body))[1:]
+    return head.encode() + escape(data)[1:]
 
 
 def encode_text(text: str) -> str:
@@ -178,4 +179,8 @@ def encode_text(text: str) -> str:
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """*value*, made plain if it is not, as JSON text on one line."""
-    return escape(msgspec.json.encode(Plainer().plain(value, ""))).decode()
+    try:
+        data = encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        data = encode(Plainer().plain(value, ""))
+    return escape(data).decode()

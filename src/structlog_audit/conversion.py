@@ -56,7 +56,9 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
     """
     try:
         body = msgspec.convert(fields if _OWN.issuperset(fields) else _gathered(fields), Body)
-    except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # something is large, deep, not finite, or of a type that is not exactly the right one
         body = _by_hand(fields)
     else:
         if MARKS in body.metadata:
@@ -115,13 +117,13 @@ def _by_hand(fields: Mapping[str, Any]) -> Body:
         duration_ms=_duration(fields.get("duration_ms"), aside),
     )
     plainer = Plainer()
-    metadata = plainer.plain(fields.get("metadata") or {}, "")
+    metadata = plainer.plain({} if fields.get("metadata") is None else fields["metadata"], "")
     if not isinstance(metadata, dict):
         aside["metadata"] = (metadata, "no dictionary")
         metadata = {}
     misfits = {name: value for name, (value, _) in aside.items() if value is not None}
     others = {name: value for name, value in fields.items() if name not in _OWN}
-    body.metadata = _merged(metadata, plainer.plain(misfits, ""), plainer.plain(others, ""))
+    body.metadata = _merged(metadata, plainer.members(misfits), plainer.members(others))
     for name, (_, why) in aside.items():
         plainer.mark(name, why)
     if plainer.marks:
@@ -154,8 +156,8 @@ def _entry_ids(value: Any, aside: Aside) -> list[str]:
 
 
 def _error_message(fields: Mapping[str, Any], aside: Aside) -> str | None:
-    value = fields.get("error_message")
-    if isinstance(value, BaseException):
+    value: Any = fields.get("error_message")
+    if issubclass(type(value), BaseException):  # unlike isinstance, this asks nothing of the value
         return exception_text(value)
     return _text("error_message", fields, aside, "no text")
 

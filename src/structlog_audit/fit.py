@@ -73,8 +73,8 @@ def _cut(body: Body, room: int, marks: dict[str, str], marks_key: str, size: Cal
             return
         if owner is body:
             _cut_member(body, name, marks)
-        else:
-            body.metadata[name] = _cut_text(_text(body.metadata[name]), name[:KEPT_CHARACTERS], marks)
+        elif len(text := _text(body.metadata[name])) > KEPT_CHARACTERS:
+            body.metadata[name] = _cut_text(text, name[:KEPT_CHARACTERS], marks)
     if size(body) > room:  # too many members, or too long names
         data = encode({name: value for name, value in body.metadata.items() if name != marks_key})
         kept = {name: marks[name] for name in _TEXTS if name in marks}

@@ -64,7 +64,7 @@ def type_name(value: object) -> str:
     """The qualified name of the type of *value*, whatever its metaclass says."""
     kind = type(value)
     name = type.__dict__["__qualname__"].__get__(kind)
-    module = kind.__dict__.get("__module__")
+    module = type.__dict__["__dict__"].__get__(kind).get("__module__")
     return f"{module}.{name}" if type(module) is str and module != "builtins" else str(name)
 
 
@@ -76,8 +76,8 @@ def exception_text(error: BaseException) -> str:
         raise
     except BaseException:  # an exception whose __str__ raises still has a type
         text = "(its text can't be read)"
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
+    name = type.__dict__["__name__"].__get__(type(error))
+    return f"{name}: {text}" if text else str(name)
 
 
 class Plainer:
@@ -110,7 +110,7 @@ class Plainer:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a hostile value may raise anything
-            return self._replace(type_name(value), path, f"replaced: unreadable ({type(error).__name__})")
+            return self._replace(type_name(value), path, f"replaced: unreadable ({type_name(error)})")
         finally:
             self._within.discard(id(value))
 
@@ -146,17 +146,25 @@ class Plainer:
         return self._text_of(value, path)
 
     def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
-        taken = islice(items, self._left + 1)
+        taken = islice(items, self._taken())
         return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in enumerate(taken)]
 
     def _mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
-        for key, value in islice(members, self._left + 1):
+        for number, (key, value) in enumerate(islice(members, self._taken())):
             name = self.key(key, path)
-            while name in plain:
-                name += "_"
+            while name in plain:  # two keys of one text; the number makes it quick to find a free name
+                name += f"_{number}"
             plain[name] = self.plain(value, f"{path}.{name}"[:200] if path else name[:200], depth + 1)
         return plain
+
+    def _taken(self) -> int:
+        """How many more values of a container are looked at: those that are left, and one that is marked as left out."""
+        return max(self._left, 0) + 1
+
+    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+        """*members* with plain values, even when no value is left."""
+        return self._mapping(members.items(), "", 0)
 
     def key(self, key: Any, path: str) -> str:
         """*key* of a mapping as a string of exactly type str."""
@@ -227,9 +235,9 @@ _SCALARS: tuple[tuple[Any, Callable[[Plainer, Any, str], Any]], ...] = (
     (int, Plainer._int),
     (float, Plainer._float),
     ((bytes, bytearray, memoryview), Plainer._bytes),
-    ((dt.datetime, dt.date, dt.time), lambda plainer, value, path: value.isoformat()),
-    (dt.timedelta, lambda plainer, value, path: value.total_seconds()),
-    ((uuid.UUID, decimal.Decimal), lambda plainer, value, path: str(value)),
+    ((dt.datetime, dt.date, dt.time), lambda plainer, value, path: plainer.text(value.isoformat(), path)),
+    (dt.timedelta, lambda plainer, value, path: plainer._float(value.total_seconds(), path)),
+    ((uuid.UUID, decimal.Decimal), lambda plainer, value, path: plainer.text(str(value), path)),
     (os.PathLike, lambda plainer, value, path: plainer.text(os.fsdecode(value), path)),
     (BaseException, lambda plainer, value, path: plainer.text(exception_text(value), path)),
 )

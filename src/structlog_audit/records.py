@@ -77,7 +77,8 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     """The fields of *record*, the operation among them, and the text of its exception."""
     handoff = record.__dict__.get(HANDOFF)
     if isinstance(handoff, dict):
-        return handoff, error_of(record.exc_info) if record.exc_info else record.exc_text
+        failed = record.exc_info or record.exc_text
+        return handoff, (error_of(record.exc_info) or _last_line(record.exc_text)) if failed else None
     fields = bound_context()
     fields |= {name: value for name, value in record.__dict__.items() if name not in RESERVED and name[:1] != "_"}
     event = _event_dict(record.msg) if not record.args else None
@@ -102,12 +103,14 @@ def name_operation(fields: dict[str, Any], message: Any) -> None:
 
 def _event_dict(msg: Any) -> dict[str, Any] | None:
     """The event that *msg* is, as a dictionary or as the text of one."""
-    if isinstance(msg, dict):
+    kind = type(msg)  # unlike isinstance, issubclass asks nothing of the value
+    if issubclass(kind, dict):
         event = {name if type(name) is str else Plainer().key(name, ""): value for name, value in dict.items(msg)}
         return {name: value for name, value in event.items() if name not in MACHINERY}
-    if isinstance(msg, (str, bytes)) and msg[:1] in ("{", b"{"):
+    text = str.__str__(msg) if issubclass(kind, str) else msg
+    if issubclass(kind, (str, bytes)) and text[:1] in ("{", b"{"):
         try:
-            event = msgspec.json.decode(msg)
+            event = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
         if "event" in event or "operation" in event:
@@ -125,7 +128,7 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
     except BaseException:  # the arguments do not fit the template, or a __str__ raises
         if record.args:
             fields.setdefault("args", record.args)
-        return str.__str__(record.msg) if isinstance(record.msg, str) else type_name(record.msg)
+        return str.__str__(record.msg) if issubclass(type(record.msg), str) else type_name(record.msg)
 
 
 def _structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | None:
@@ -137,15 +140,17 @@ def _structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | 
     if type(fields.get("stack_info")) in (bool, type(None)):
         fields.pop("stack_info", None)
     error = error_of(fields.pop("exc_info", None)) or error_of(record.exc_info)
-    rendered = fields.get("exception", record.exc_text)
-    if error is None and isinstance(rendered, str):  # a formatter before us made a text of it
-        error = rendered.strip().rpartition("\n")[2]
-    return error
+    return error or _last_line(fields.get("exception", record.exc_text))
+
+
+def _last_line(rendered: Any) -> str | None:
+    """The last line of the traceback that a formatter before us made of an exception."""
+    return str.__str__(rendered).strip().rpartition("\n")[2] if issubclass(type(rendered), str) else None
 
 
 def error_of(exc_info: Any) -> str | None:
     """The text of the exception that *exc_info* means, in any of the forms that logging and structlog take."""
     if exc_info is True:
         exc_info = sys.exc_info()
-    error = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else exc_info
-    return exception_text(error) if isinstance(error, BaseException) else None
+    error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
+    return exception_text(error) if issubclass(type(error), BaseException) else None

@@ -70,14 +70,14 @@ def obstacle(logger: logging.Logger, level: int) -> Cause | None:
     Filters are not asked: they may look at the event, count, or print.
     """
     handlers = audit_handlers(chain(logger))
+    if not handlers and not queues(logger, level):
+        return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
     if logging.root.manager.disable >= level:
         return "logging-disable", "logging.disable() is in force"
     if logger.disabled:
         return "disabled", "the logger is disabled; a configuration that does not mention it does that"
     if level < logger.getEffectiveLevel():
         return "level", f"the level of the logger is {logging.getLevelName(logger.getEffectiveLevel())}"
-    if not handlers and not queues(logger, level):
-        return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
     if handlers and all(level < handler.level for handler in handlers):
         return "handler-level", "the level of the handler is higher"
     if handlers and all(handler.target is not None and level < handler.target.level for handler in handlers):

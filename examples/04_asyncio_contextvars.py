@@ -1,0 +1,48 @@
+"""Who acts comes from structlog's contextvars: bound once per task, and in every event of that task."""
+
+import asyncio
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from structlog.contextvars import bind_contextvars, bound_contextvars
+
+from structlog_audit import AuditHandler, audited, get_audit_logger
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+
+handler = AuditHandler(filename=folder / "audit.jsonl")
+audit = logging.getLogger("audit")
+audit.setLevel(logging.INFO)
+audit.propagate = False
+audit.addHandler(handler)
+log = get_audit_logger("audit")
+
+
+@audited("RECALL", entry_ids="entry_id")
+async def read(entry_id):
+    await asyncio.sleep(0)
+    return f"text of {entry_id}"
+
+
+async def request(number):
+    bind_contextvars(user_id=f"user_{number % 3}", session_id=f"session_{number}")  # this task's alone
+    async with log.operation("STORE") as op:
+        await asyncio.sleep(0)
+        op.entry_ids.append(f"entry_{number}")
+    with bound_contextvars(reason="check"):
+        await read(f"entry_{number}")
+
+
+async def main():
+    await asyncio.gather(*(request(number) for number in range(30)))
+
+
+asyncio.run(main())
+print("by operation:", {name: n for name, n in handler.get_statistics()["by_operation"].items() if n})
+print("by user:", dict(sorted(handler.get_statistics()["by_user"].items())))
+mixed_up = [e for e in handler.iter_events() if e.entry_ids[0].split("_")[1] != e.session_id.split("_")[1]]
+print("events with another task's session:", len(mixed_up))
+print("reads with a reason:", handler.count_events(metadata={"reason": "check"}))
+handler.close()

@@ -1,0 +1,63 @@
+"""What most tests need: a clean logging, and an audit logger on a trail of its own."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from structlog_audit import AuditHandler, get_audit_logger, unheard
+
+
+NOT_OURS = set(logging.Logger.manager.loggerDict)
+
+
+@pytest.fixture(autouse=True)
+def clean_logging() -> Iterator[None]:
+    """Give every test logging and contextvars as they were."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    yield
+    logging.disable(logging.NOTSET)
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+    unheard._counts.clear()
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    for logger in list(logging.Logger.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and logger.name not in NOT_OURS:
+            for handler in logger.handlers[:]:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    handler.close()
+                logger.removeHandler(handler)
+            logger.disabled, logger.propagate = False, True
+            logger.filters.clear()
+            logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the trail lies."""
+    return tmp_path / "logs" / "audit.jsonl"
+
+
+@pytest.fixture
+def handler(path: Path) -> AuditHandler:
+    """An audit handler on the logger "audit", with a trail."""
+    made = AuditHandler(filename=path)
+    logger = logging.getLogger("audit")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(made)
+    return made
+
+
+@pytest.fixture
+def log(handler: AuditHandler):  # noqa: ANN201
+    """A bound logger that records to `handler`."""
+    return get_audit_logger()

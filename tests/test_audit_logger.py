@@ -1,0 +1,613 @@
+"""`AuditLogger`: its parameters, its documents, its answers."""
+
+import asyncio
+import gc
+import json
+import logging
+import logging.config
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import structlog
+
+from structlog_audit import (
+    AuditHandler,
+    AuditLogger,
+    AuditTypeError,
+    AuditValueError,
+    AuditWriteError,
+    EventStatus,
+    OperationType,
+    unheard_events,
+)
+
+MOMENT = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Clock:
+    """A clock that goes on by a microsecond each time it is asked."""
+
+    def __init__(self, start: datetime = MOMENT, step: int = 1) -> None:
+        self.microseconds = (start - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
+        self.step = step
+
+    def __call__(self) -> int:
+        self.microseconds += self.step
+        return self.microseconds * 1_000
+
+
+class Broken(logging.Handler):
+    """A target that fails as long as it is told to."""
+
+    broken = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.broken:
+            raise OSError(28, "No space left on device")
+
+
+def documents(folder: Path) -> dict[str, list[str]]:
+    """The ids of the events in each document in *folder*, by the name of the document."""
+    found = {}
+    for place in sorted(folder.iterdir()):
+        document = json.loads(place.read_text())
+        assert document["total_events"] == len(document["events"])
+        found[place.name] = [event["event_id"] for event in document["events"]]
+    return found
+
+
+def exported(folder: Path) -> list[str]:
+    """The ids of all events in the documents in *folder*."""
+    return [event_id for ids in documents(folder).values() for event_id in ids]
+
+
+def record_some(audit_logger: AuditLogger, count: int) -> list[str]:
+    """Record *count* events; their ids."""
+    return [audit_logger.record("STORE", entry_ids=[f"entry_{number}"]).event_id for number in range(count)]
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("extra", [{}, {"handler": AuditHandler()}])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("10", AuditTypeError),
+        (1.5, AuditTypeError),
+        (True, AuditTypeError),
+        (None, AuditTypeError),
+        (0, AuditValueError),
+        (-1, AuditValueError),
+    ],
+)
+def test_bad_max_events(value, error, extra):
+    """``max_events`` is a whole number of at least 1, with a handler given as well; the message names it and the value."""
+    with pytest.raises(error, match=rf"max_events={value!r}: give .*at least 1"):
+        AuditLogger(value, **extra)
+
+
+@pytest.mark.parametrize("value", [5, b"x".hex, ["folder"]])
+def test_auto_export_path_is_a_path(value):
+    """``auto_export_path`` is the path of a folder; anything else is an AuditTypeError that names it."""
+    with pytest.raises(AuditTypeError, match=r"auto_export_path=.*give the path of a folder"):
+        AuditLogger(auto_export_path=value)
+
+
+def test_auto_export_path_is_no_file(tmp_path):
+    """``auto_export_path`` that is a file is refused at once."""
+    (tmp_path / "file").touch()
+    with pytest.raises(AuditValueError, match=r"auto_export_path=.*is no folder"):
+        AuditLogger(auto_export_path=tmp_path / "file")
+
+
+@pytest.mark.parametrize("value", [5, logging.NullHandler(), AuditHandler])
+def test_handler_is_an_audit_handler(value):
+    """``handler`` is an AuditHandler or the name of one; anything else is an AuditTypeError."""
+    with pytest.raises(AuditTypeError, match="give an AuditHandler or the name of one"):
+        AuditLogger(handler=value)
+
+
+def test_handler_with_what_it_has_itself(tmp_path):
+    """A handler has its own file and options: giving them as well is an error that names them."""
+    handler = AuditHandler()
+    with pytest.raises(AuditValueError, match="it has its own filename"):
+        AuditLogger(handler=handler, filename=tmp_path / "audit.jsonl")
+    with pytest.raises(AuditValueError, match="it has its own on_error"):
+        AuditLogger(handler=handler, on_error="raise")
+
+
+def test_unknown_parameter():
+    """An unknown parameter is a TypeError that names it."""
+    with pytest.raises(TypeError, match="max_event"):
+        AuditLogger(max_event=10)
+
+
+def test_options_reach_the_handler(tmp_path):
+    """Options are those of the new AuditHandler."""
+    audit_logger = AuditLogger(20, on_error="raise", max_pending=3, clock=Clock())
+    assert audit_logger.handler.on_error == "raise"
+    assert audit_logger.record("STORE").timestamp == MOMENT + MICROSECOND
+    with pytest.raises(AuditValueError, match="on_error='ignore'"):
+        AuditLogger(on_error="ignore")
+
+
+def test_without_parameters_nothing_is_written(tmp_path, monkeypatch):
+    """Without parameters events are kept in memory only."""
+    monkeypatch.chdir(tmp_path)
+    with AuditLogger() as audit_logger:
+        event = audit_logger.record("STORE", "user_123")
+    assert audit_logger.query_events() == [event]
+    assert list(tmp_path.iterdir()) == []
+
+
+# Recording
+
+
+def test_log_event_and_record_are_the_same():
+    """``log_event`` and ``record`` take the same arguments by position and by name, and give the event as recorded."""
+    audit_logger = AuditLogger()
+    names = ("operation", "user_id", "session_id", "entry_ids", "metadata", "status", "error_message", "duration_ms")
+    values = (OperationType.EXPORT, "u", "s", ["e"], {"k": [1]}, EventStatus.PARTIAL, "half", 1.5)
+    events = [
+        audit_logger.record(*values),
+        audit_logger.record(**dict(zip(names, values, strict=True))),
+        asyncio.run(audit_logger.log_event(*values)),
+        asyncio.run(audit_logger.log_event(**dict(zip(names, values, strict=True)))),
+    ]
+    assert audit_logger.query_events(newest_first=False) == events
+    assert all(audit_logger.get_event(event.event_id) == event for event in events)
+    assert {tuple(str(getattr(event, name)) for name in names) for event in events} == {
+        ("EXPORT", "u", "s", "['e']", "{'k': [1]}", "PARTIAL", "half", "1.5")
+    }
+
+
+def test_status_when_none_is_given():
+    """Without a status an event is a SUCCESS, or a FAILURE if there is an error message."""
+    audit_logger = AuditLogger()
+    assert audit_logger.record("STORE").status is EventStatus.SUCCESS
+    assert audit_logger.record("STORE", error_message="timeout").status is EventStatus.FAILURE
+
+
+def test_arguments_are_copied():
+    """What a caller does to its lists and dictionaries afterwards changes nothing in the trail."""
+    audit_logger = AuditLogger()
+    entry_ids, metadata = ["e1"], {"tags": ["a"]}
+    audit_logger.record("STORE", entry_ids=entry_ids, metadata=metadata)
+    entry_ids.append("e2")
+    metadata["tags"].append("b")
+    (event,) = audit_logger.query_events()
+    assert (event.entry_ids, event.metadata) == (["e1"], {"tags": ["a"]})
+
+
+def test_context_is_merged():
+    """structlog's contextvars are merged, below what the call says."""
+    audit_logger = AuditLogger()
+    with structlog.contextvars.bound_contextvars(user_id="bound", request="r1"):
+        assert audit_logger.record("STORE").user_id == "bound"
+        event = audit_logger.record("STORE", "given")
+    assert (event.user_id, event.metadata) == ("given", {"request": "r1"})
+
+
+def test_events_are_in_the_file(path):
+    """With ``filename`` each event is a line of the trail when the call returns, the members as in the buffer."""
+    with AuditLogger(filename=path) as audit_logger:
+        for number in range(5):
+            event = audit_logger.record("STORE", f"user_{number}")
+            assert json.loads(path.read_text().splitlines()[-1])["event_id"] == event.event_id
+    assert len(path.read_text().splitlines()) == 5
+
+
+def test_gather(path):
+    """Many ``log_event`` at once, from tasks and threads, are each recorded once, in the order of their ids."""
+
+    async def main():
+        def from_thread(number):
+            return audit_logger.record("RECALL", f"thread_{number}")
+
+        events = [audit_logger.log_event("STORE", f"task_{number}") for number in range(500)]
+        calls = [asyncio.to_thread(from_thread, number) for number in range(100)]
+        return await asyncio.gather(*events, *calls)
+
+    with AuditLogger(filename=path) as audit_logger:
+        events = asyncio.run(main())
+    in_file = [json.loads(line) for line in path.read_text().splitlines()]
+    ids = [event["event_id"] for event in in_file]
+    assert sorted(event.event_id for event in events) == ids
+    assert [event.event_id for event in audit_logger.iter_events()] == ids
+    assert Counter(event["user_id"] for event in in_file) == Counter(event.user_id for event in events)
+    assert len({event["user_id"] for event in in_file}) == 600
+
+
+def test_raise_reaches_the_caller(tmp_path):
+    """With ``on_error="raise"`` an event that can't be written is an AuditWriteError, in no buffer and no document."""
+    target = Broken()
+    audit_logger = AuditLogger(2, tmp_path / "docs", target=target, on_error="raise")
+    with pytest.raises(AuditWriteError, match="No space left"):
+        asyncio.run(audit_logger.log_event("STORE"))
+    assert audit_logger.count_events() == 0
+    target.broken = False
+    event = audit_logger.record("STORE")
+    audit_logger.close()
+    assert exported(tmp_path / "docs") == [event.event_id]
+
+
+def test_pending_until_flush(capsys):
+    """By default an event that can't be written is pending and queryable; ``flush`` writes it when the target recovers."""
+    target = Broken()
+    audit_logger = AuditLogger(target=target, call_later=lambda seconds, function: None)
+    event = audit_logger.record("STORE")
+    assert audit_logger.query_events() == [event]
+    assert audit_logger.get_statistics()["pending"] == 1
+    target.broken = False
+    audit_logger.flush()
+    stats = audit_logger.get_statistics()
+    assert (stats["pending"], stats["recorded"]) == (0, 1)
+    assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("door", ["record", "log_event"])
+def test_muted_warns(tmp_path, door):
+    """An event muted by ``logging.disable`` is told by one warning, counted, and in no buffer and no document."""
+    audit_logger = AuditLogger(1, tmp_path / "docs")
+
+    def call():
+        if door == "record":
+            return audit_logger.record("STORE", "u1")
+        return asyncio.run(audit_logger.log_event("STORE", "u1"))
+
+    before = call()
+    logging.disable(logging.CRITICAL)
+    with pytest.warns(RuntimeWarning, match=r"was not recorded: logging\.disable") as caught:
+        muted = [call(), call()]
+    assert len(caught) == 1
+    assert unheard_events() == {("structlog_audit.AuditLogger", "logging-disable"): 2}
+    assert [(event.operation, event.user_id, event.status) for event in muted] == [("STORE", "u1", "SUCCESS")] * 2
+    assert muted[0].event_id != muted[1].event_id
+    logging.disable(logging.NOTSET)
+    after = call()
+    audit_logger.close()
+    assert audit_logger.query_events() == [after, before]
+    assert exported(tmp_path / "docs") == [before.event_id, after.event_id]
+
+
+def test_muted_raises_if_told_to():
+    """A muted event is an AuditWriteError with ``on_error="raise"``."""
+    audit_logger = AuditLogger(on_error="raise")
+    logging.disable(logging.CRITICAL)
+    with pytest.raises(AuditWriteError, match=r"logging\.disable"):
+        audit_logger.record("STORE")
+
+
+def test_configurations_do_not_mute():
+    """A later ``dictConfig`` that disables every logger it does not mention does not touch an audit logger."""
+    audit_logger = AuditLogger()
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": True, "root": {"level": "CRITICAL"}})
+    event = audit_logger.record("STORE")
+    assert audit_logger.query_events() == [event]
+
+
+def test_nothing_reaches_other_handlers(caplog):
+    """Without ``handler`` an audit logger is private: no handler of the root logger sees its events."""
+    caplog.set_level(logging.NOTSET)
+    AuditLogger().record("STORE")
+    assert caplog.records == []
+
+
+# The handler
+
+
+def test_handler_given_as_object():
+    """An audit logger records to the handler it is given, together with whatever else does."""
+    handler = AuditHandler()
+    audit_logger = AuditLogger(handler=handler)
+    event = audit_logger.record("STORE")
+    assert audit_logger.handler is handler
+    assert handler.query_events() == [event]
+    assert AuditLogger(handler=handler).query_events() == [event]
+
+
+def test_handler_given_by_name(tmp_path):
+    """An audit logger finds a configured handler by its name, and sees what other doors recorded there."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {
+                "file": {"class": "structlog_audit.AuditFileHandler", "filename": str(tmp_path / "audit.jsonl")},
+                "trail": {"class": "structlog_audit.AuditHandler", "target": "file"},
+                "other": {"class": "structlog_audit.AuditHandler"},
+            },
+            "loggers": {
+                "app.audit": {"handlers": ["trail"], "level": "INFO", "propagate": False},
+                "app.other": {"handlers": ["other"], "level": "INFO", "propagate": False},
+            },
+        }
+    )
+    audit_logger = AuditLogger(handler="trail")
+    logging.getLogger("app.audit").info("RECALL", extra={"user_id": "u1"})
+    logging.getLogger("app.other").info("FORGET")
+    audit_logger.record("STORE")
+    assert [event.operation for event in audit_logger.iter_events()] == ["RECALL", "STORE"]
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
+    audit_logger.close()
+
+
+def test_handler_of_an_unknown_name():
+    """A name that no configured handler has is an AuditValueError that says which there are."""
+    with pytest.raises(AuditValueError, match=r"name='nowhere': no such audit handler.*there are: none"):
+        AuditLogger(handler="nowhere")
+
+
+def test_two_audit_loggers_are_independent():
+    """Two audit loggers share nothing."""
+    one, other = AuditLogger(), AuditLogger()
+    event = one.record("STORE")
+    assert (one.query_events(), other.query_events()) == ([event], [])
+
+
+# Auto-export
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 35])
+def test_each_event_is_in_one_document(tmp_path, count):
+    """Documents hold ``max_events`` events each, in order, the last one the rest; each event is in exactly one."""
+    audit_logger = AuditLogger(10, tmp_path, clock=Clock())
+    ids = record_some(audit_logger, count)
+    audit_logger.close()
+    assert exported(tmp_path) == ids
+    full, rest = divmod(count, 10)
+    assert [len(found) for found in documents(tmp_path).values()] == [10] * full + [rest] * bool(rest)
+
+
+def test_close_again_exports_nothing_again(tmp_path):
+    """A second close writes no document; events after a close go into one of their own."""
+    audit_logger = AuditLogger(10, tmp_path)
+    before = record_some(audit_logger, 3)
+    audit_logger.close()
+    audit_logger.close()
+    assert list(documents(tmp_path).values()) == [before]
+    after = record_some(audit_logger, 2)
+    audit_logger.close()
+    assert list(documents(tmp_path).values()) == [before, after]
+
+
+def test_names_never_collide(tmp_path):
+    """A name that is taken, by whomever, is left alone: the next free second is the name."""
+    taken = tmp_path / "audit_2025_01_15_103045.json"
+    taken.write_text("somebody else's")
+    (tmp_path / "audit_2025_01_15_103046.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "audit_2025_01_15_103048.json").mkdir()
+    with AuditLogger(1, tmp_path, clock=Clock()) as audit_logger:
+        ids = record_some(audit_logger, 2)
+    assert taken.read_text() == "somebody else's"
+    written = {
+        name: json.loads((tmp_path / f"audit_2025_01_15_{name}.json").read_text()) for name in ("103047", "103049")
+    }
+    assert [document["events"][0]["event_id"] for document in written.values()] == ids
+    assert not (tmp_path / "nowhere").exists()
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_two_audit_loggers_share_a_folder(tmp_path):
+    """Two audit loggers that export to one folder at the same time overwrite nothing of each other."""
+    loggers = [AuditLogger(2, tmp_path, clock=Clock()) for _ in range(2)]
+    ids = [event_id for _ in range(4) for audit_logger in loggers for event_id in record_some(audit_logger, 1)]
+    for audit_logger in loggers:
+        audit_logger.close()
+    assert sorted(exported(tmp_path)) == sorted(ids)
+
+
+def test_threads_export_each_event_once(tmp_path):
+    """Whatever threads do at the same time, each event is in exactly one document."""
+    audit_logger = AuditLogger(50, tmp_path)
+    ids: list[str] = []
+
+    def work():
+        ids.extend(record_some(audit_logger, 125))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    audit_logger.close()
+    assert len(set(ids)) == 1_000
+    assert sorted(exported(tmp_path)) == sorted(ids)
+    assert [len(found) for found in documents(tmp_path).values()] == [50] * 20
+
+
+def test_failing_folder_keeps_the_events(tmp_path, capsys):
+    """A document that can't be written is told on stderr, without content; its events are in the next document."""
+    folder = tmp_path / "docs"
+    audit_logger = AuditLogger(2, folder, clock=Clock())
+    folder.write_text("a file in the place of the folder")
+    ids = record_some(audit_logger, 4)
+    audit_logger.close()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) in (2, 3)  # one for each document that was tried; the second may come before or after the close
+    assert all("auto-export to" in line and "the next document has its events" in line for line in told)
+    assert "entry_" not in "".join(told)
+    folder.unlink()
+    ids += record_some(audit_logger, 1)
+    audit_logger.close()
+    assert list(documents(folder).values()) == [ids]
+
+
+def test_failing_folder_is_not_tried_for_every_event(tmp_path, capsys):
+    """After a failure the next attempt comes with the next ``max_events`` events, not with each event."""
+    folder = tmp_path / "docs"
+    audit_logger = AuditLogger(10, folder)
+    folder.write_text("a file in the place of the folder")
+    ids = record_some(audit_logger, 39)
+    audit_logger.close()
+    assert 1 <= len(capsys.readouterr().err.splitlines()) <= 4
+    folder.unlink()
+    audit_logger.close()
+    assert exported(folder) == ids
+
+
+def test_without_rotation_nothing_is_exported(tmp_path):
+    """``enable_rotation=False`` exports nothing, and bounds the buffer all the same."""
+    with AuditLogger(3, tmp_path / "docs", enable_rotation=False) as audit_logger:
+        ids = record_some(audit_logger, 10)
+    assert not (tmp_path / "docs").exists()
+    assert [event.event_id for event in audit_logger.iter_events()] == ids[-3:]
+
+
+def test_buffer_goes_on_after_an_export(tmp_path):
+    """An export takes nothing out of the buffer: it holds the newest ``max_events`` events."""
+    with AuditLogger(4, tmp_path) as audit_logger:
+        ids = record_some(audit_logger, 6)
+        assert [event.event_id for event in audit_logger.iter_events()] == ids[-4:]
+        audit_logger.clear()
+        assert audit_logger.count_events() == 0
+    assert exported(tmp_path) == ids
+
+
+def test_forgotten_audit_logger_exports_the_rest(tmp_path):
+    """An audit logger that nobody closes exports the rest when it is collected."""
+    audit_logger = AuditLogger(10, tmp_path)
+    ids = record_some(audit_logger, 3)
+    del audit_logger
+    gc.collect()
+    assert exported(tmp_path) == ids
+
+
+def test_end_of_the_interpreter_exports_the_rest(tmp_path):
+    """What is recorded until the very end of a process, in ``atexit`` functions too, is in its documents."""
+    script = """if True:
+        import atexit, sys
+        from structlog_audit import AuditLogger
+
+        audit_logger = AuditLogger(2, sys.argv[1])
+
+        def record(count):
+            for _ in range(count):
+                print(audit_logger.record("STORE").event_id)
+
+        atexit.register(record, 4)
+        record(3)
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.split()) == 7
+    assert sorted(exported(tmp_path)) == sorted(done.stdout.split())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_child_exports_its_own(tmp_path):
+    """A forked child exports what it recorded itself; what came in before is exported by the parent alone."""
+    script = """if True:
+        import os, sys
+        from structlog_audit import AuditLogger
+
+        audit_logger = AuditLogger(10, sys.argv[1])
+        before = audit_logger.record("STORE", "before").event_id
+        if os.fork():
+            os.wait()
+            print(before, audit_logger.record("STORE", "parent").event_id, flush=True)
+        else:
+            print(audit_logger.record("STORE", "child").event_id, flush=True)
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    users = [
+        [event["user_id"] for event in json.loads(place.read_text())["events"]] for place in sorted(tmp_path.iterdir())
+    ]
+    assert users == [["child"], ["before", "parent"]]
+    assert sorted(exported(tmp_path)) == sorted(done.stdout.split())
+
+
+# Closing
+
+
+def test_context_manager(tmp_path, path):
+    """``with`` gives the audit logger itself and closes it: the rest is exported, the buffer stays, errors go on."""
+    audit_logger, events = AuditLogger(10, tmp_path / "docs", filename=path), []
+
+    def fail_within():
+        with audit_logger as entered:
+            events.append(entered.record("STORE"))
+            raise KeyError("the application's own")
+
+    with pytest.raises(KeyError, match="the application's own"):
+        fail_within()
+    assert exported(tmp_path / "docs") == [events[0].event_id]
+    assert audit_logger.query_events() == events
+
+
+def test_events_after_close(path):
+    """A closed audit logger opens its file again for the next event."""
+    with AuditLogger(filename=path) as audit_logger:
+        audit_logger.record("STORE")
+    with audit_logger:
+        audit_logger.record("RECALL")
+    assert [json.loads(line)["operation"] for line in path.read_text().splitlines()] == ["STORE", "RECALL"]
+
+
+# Answers
+
+
+@pytest.fixture
+def three():
+    """An audit logger with three events, a microsecond apart."""
+    audit_logger = AuditLogger(clock=Clock())
+    audit_logger.record("STORE", "alice", "s1")
+    audit_logger.record("RECALL", "alice", "s2", status="FAILURE")
+    audit_logger.record("STORE", "bob", "s1")
+    return audit_logger
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ((), "cba"),
+        ((None,) * 7, "cba"),
+        (("STORE",), "ca"),
+        ((OperationType.RECALL,), "b"),
+        ((None, "alice"), "ba"),
+        ((None, None, "s1"), "ca"),
+        ((None, None, None, "FAILURE"), "b"),
+        ((None, None, None, None, MOMENT + 2 * MICROSECOND), "cb"),
+        ((None, None, None, None, None, MOMENT + 2 * MICROSECOND), "ba"),
+        ((None, None, None, None, MOMENT + 2 * MICROSECOND, MOMENT + 2 * MICROSECOND), "b"),
+        ((None, None, None, None, datetime.min, datetime.max), "cba"),
+        ((None, None, None, None, None, datetime.max.replace(tzinfo=UTC)), "cba"),
+        ((None, None, None, None, None, None, 2), "cb"),
+        (("STORE", "alice", "s1", "SUCCESS", MOMENT, None, 1), "a"),
+        (("GET",), ""),
+    ],
+)
+def test_get_events(three, asked, expected):
+    """``get_events`` takes axon's filters by position; None means any, the end is included, the newest come first."""
+    names = dict(zip(three.iter_events(), "abc", strict=True))
+    assert "".join(names[event] for event in asyncio.run(three.get_events(*asked))) == expected
+
+
+def test_answers_are_those_of_the_handler(three, tmp_path):
+    """Queries, counts, statistics and exports are those of the handler it records to."""
+    handler = three.handler
+    assert three.query_events(user_id="alice") == handler.query_events(user_id="alice")
+    assert three.count_events(session_id="s1") == 2
+    assert three.get_statistics() == handler.get_statistics()
+    assert three.get_statistics()["recorded"] == 3
+    assert three.get_user_statistics("alice")["total_operations"] == 2
+    assert three.complete_since is handler.complete_since is None
+    assert three.export_to_file(tmp_path / "stores.jsonl", operation="STORE") == 2
+    with pytest.raises(AuditTypeError, match="unknown filter 'user'"):
+        three.query_events(user="alice")
+
+
+def test_exported_at_is_the_handlers_time(three, tmp_path):
+    """An export is dated by the clock that dates the events."""
+    three.export_to_file(tmp_path / "all.json")
+    assert json.loads((tmp_path / "all.json").read_text())["exported_at"] == "2025-01-15T10:30:45.123460Z"

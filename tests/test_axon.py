@@ -1,0 +1,195 @@
+"""The memory system of axon-sdk, nothing patched, with `AuditLogger` in place of its own audit logger."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from structlog_audit import AuditLogger, EventStatus, OperationType
+
+pytest.importorskip("axon", reason="axon-sdk is not installed; it may not support this Python")
+
+from axon.core.config import MemoryConfig
+from axon.core.memory_system import MemorySystem
+from axon.core.policies.persistent import PersistentPolicy
+from axon.models.audit import EventStatus as AxonStatus
+from axon.models.audit import OperationType as AxonOperation
+from axon.models.filter import Filter
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")  # axon's own, since Python 3.12
+
+
+def make_memory(audit_logger):
+    config = MemoryConfig(persistent=PersistentPolicy(adapter_type="memory"), default_tier="persistent")
+    return MemorySystem(config, audit_logger=audit_logger)
+
+
+@pytest.fixture
+def trail(tmp_path):
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def audit_logger(trail):
+    with AuditLogger(filename=trail) as audit_logger:
+        yield audit_logger
+
+
+@pytest.fixture
+def memory(audit_logger):
+    return make_memory(audit_logger)
+
+
+def test_store_is_recorded(memory, audit_logger, trail):
+    """A store is one event, with user, session, entry and what axon says of it, in memory and in the file."""
+    whose = {"user_id": "alice", "session_id": "s1"}
+    entry_id = asyncio.run(memory.store("Alice likes hiking", metadata=whose, importance=0.8, tags=["hobby"]))
+    (event,) = audit_logger.query_events()
+    assert event.operation is OperationType.STORE
+    assert event.status is EventStatus.SUCCESS
+    assert (event.user_id, event.session_id, event.entry_ids) == ("alice", "s1", [entry_id])
+    assert event.duration_ms >= 0
+    assert event.metadata == {
+        "importance": 0.8,
+        "tags": ["hobby"],
+        "tier": None,
+        "has_embedding": False,
+        "privacy_level": "public",
+    }
+    (line,) = trail.read_text().splitlines()
+    assert json.loads(line)["event_id"] == event.event_id
+    assert json.loads(line)["operation"] == "STORE"
+
+
+def test_recall_is_recorded(memory, audit_logger):
+    """A recall is one event, with the user of its filter and the entries that it found."""
+
+    async def main():
+        entry_id = await memory.store("Alice likes hiking", metadata={"user_id": "alice"})
+        await memory.store("Bob likes chess", metadata={"user_id": "bob"})
+        found = await memory.recall("hiking", filter=Filter(user_id="alice"))
+        assert [entry.id for entry in found] == [entry_id]
+        return entry_id
+
+    entry_id = asyncio.run(main())
+    (event,) = audit_logger.query_events(operation=OperationType.RECALL)
+    assert (event.user_id, event.entry_ids, event.status) == ("alice", [entry_id], "SUCCESS")
+    assert event.metadata["query"] == "hiking"
+    assert event.metadata["result_count"] == 1
+
+
+def test_export_is_recorded(memory, audit_logger):
+    """An export is one event that names every entry that left."""
+
+    async def main():
+        ids = [await memory.store(f"note {number}") for number in range(3)]
+        await memory.export()
+        return ids
+
+    ids = asyncio.run(main())
+    (export,) = audit_logger.query_events(operation="EXPORT")
+    assert sorted(export.entry_ids) == sorted(ids)
+    assert export.metadata["total_entries"] == 3
+    assert [event.operation for event in audit_logger.iter_events()] == ["STORE"] * 3 + ["EXPORT"]
+
+
+def test_forget_is_recorded_from_outside(memory, audit_logger):
+    """This axon has no ``forget``: deleting from its tier by hand is recorded through the same audit logger."""
+    assert not hasattr(memory, "forget")
+
+    async def main():
+        entry_id = await memory.store("to be forgotten", metadata={"user_id": "alice"})
+        adapter = await memory.registry.get_adapter("persistent")
+        assert await adapter.delete(entry_id)
+        await audit_logger.log_event(AxonOperation.FORGET, user_id="alice", entry_ids=[entry_id])
+        return entry_id
+
+    entry_id = asyncio.run(main())
+    (event,) = audit_logger.query_events(operation=OperationType.FORGET)
+    assert (event.operation, event.user_id, event.entry_ids) == (OperationType.FORGET, "alice", [entry_id])
+
+
+@pytest.mark.parametrize(
+    ("method", "argument", "operation", "message"),
+    [
+        ("store", "", "STORE", "content cannot be empty"),
+        ("recall", None, "RECALL", "query cannot be None"),
+    ],
+)
+def test_failure_is_recorded(memory, audit_logger, method, argument, operation, message):
+    """A failure is recorded with axon's message, and axon's exception reaches the caller."""
+    with pytest.raises(ValueError, match=message):
+        asyncio.run(getattr(memory, method)(argument))
+    (event,) = audit_logger.query_events(status=EventStatus.FAILURE)
+    assert (event.operation, event.error_message) == (operation, message)
+    assert event.metadata["error_type"] == "ValueError"
+
+
+def test_pii_is_in_the_metadata(memory, audit_logger):
+    """What axon detects of personal data is in the metadata and can be asked for; the text itself is not recorded."""
+    asyncio.run(memory.store("Mail bob@example.com or call 555-123-4567"))
+    asyncio.run(memory.store("Nothing personal"))
+    (event,) = audit_logger.query_events(metadata={"pii_detected": True, "pii_types": ["email"]})
+    assert sorted(event.metadata["pii_types"]) == ["email", "phone"]
+    assert "bob@example.com" not in str(event.to_dict())
+
+
+def test_export_audit_log_filters(memory):
+    """axon's ``export_audit_log`` gives dictionaries, the newest first, by operation, user and session."""
+
+    async def main():
+        await memory.store("a", metadata={"user_id": "alice", "session_id": "s1"})
+        await memory.store("b", metadata={"user_id": "bob", "session_id": "s2"})
+        await memory.recall("a", filter=Filter(user_id="alice", session_id="s1"))
+        asked = [{}, {"operation": AxonOperation.STORE}, {"user_id": "alice"}, {"session_id": "s2"}]
+        asked.append({"operation": AxonOperation.RECALL, "user_id": "bob"})
+        return [await memory.export_audit_log(**filters) for filters in asked]
+
+    everything, stores, of_alice, of_s2, nothing = asyncio.run(main())
+    assert [event["operation"] for event in everything] == ["RECALL", "STORE", "STORE"]
+    assert [event["user_id"] for event in stores] == ["bob", "alice"]
+    assert [event["operation"] for event in of_alice] == ["RECALL", "STORE"]
+    assert [event["user_id"] for event in of_s2] == ["bob"]
+    assert nothing == []
+    assert list(everything[0])[:4] == ["event_id", "timestamp", "operation", "user_id"]
+
+
+def test_export_audit_log_includes_its_end():
+    """The end of axon's time range is included, as is its start; ours is half-open."""
+    moment = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
+    audit_logger = AuditLogger(clock=lambda: int(moment.timestamp()) * 10**9 + 123_456_000)
+    memory = make_memory(audit_logger)
+    microsecond = timedelta(microseconds=1)
+
+    async def count(start_time, end_time):
+        return len(await memory.export_audit_log(start_time=start_time, end_time=end_time))
+
+    asyncio.run(memory.store("at that moment"))
+    assert asyncio.run(count(moment, moment)) == 1
+    assert asyncio.run(count(None, moment - microsecond)) == 0
+    assert asyncio.run(count(moment + microsecond, None)) == 0
+    assert asyncio.run(count(datetime.min, datetime.max)) == 1
+    assert audit_logger.count_events(end_time=moment) == 0
+
+
+def test_export_audit_log_without_a_logger():
+    """Without an audit logger axon says so, and nothing is recorded anywhere."""
+    with pytest.raises(RuntimeError, match="No audit logger"):
+        asyncio.run(make_memory(None).export_audit_log())
+
+
+def test_an_empty_audit_logger_counts_as_one(memory):
+    """An audit logger without events is not taken for none."""
+    assert asyncio.run(memory.export_audit_log()) == []
+
+
+def test_enums_of_axon_are_ours():
+    """axon's lower-case operations and statuses are recorded as ours, its operations beyond ours by their own names."""
+    audit_logger = AuditLogger()
+    for operation in AxonOperation:
+        audit_logger.record(operation, status=AxonStatus.PARTIAL)
+    assert {event.operation.value for event in audit_logger.query_events(status="PARTIAL")} == {
+        *("STORE", "RECALL", "FORGET", "COMPACT", "EXPORT"),
+        *("bulk_store", "reindex"),
+    }

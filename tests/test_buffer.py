@@ -1,0 +1,338 @@
+"""The buffer and its index, against a plain list."""
+
+import datetime as dt
+import json
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from structlog_audit import index as index_module
+from structlog_audit.buffer import Buffer
+from structlog_audit.codec import decode
+from structlog_audit.query import conditions
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+BEGIN = 1_700_000_000_000_000
+
+
+def time_of(moment):
+    return EPOCH + dt.timedelta(microseconds=moment)
+
+
+def text_of(moment):
+    return time_of(moment).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def line_of(number, moment=BEGIN, **members):
+    head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(moment)}
+    return json.dumps({**head, "operation": "STORE", "status": "SUCCESS", **members}).encode() + b"\n"
+
+
+def number_of(event):
+    return int(event.event_id[4:], 16)
+
+
+def numbers(buffer, newest_first=False, **filters):
+    return [number_of(event) for event in buffer.select(conditions(**filters), newest_first=newest_first)]
+
+
+OPERATIONS = ["STORE", "RECALL", "DELETE"]
+USERS = ["ann", "bob", "ünï", "'; --", None]
+SESSIONS = ["s1", "s2", None]
+STATUSES = ["SUCCESS", "FAILURE", "PARTIAL"]
+KINDS = [None, None, None, "gap", "intent"]
+ENTRIES = ["e1", "e2", "e3"]
+METADATA = [{}, {"source": "api"}, {"source": "api", "user": {"plan": "pro"}}, {"tags": ["a", "b"]}]
+
+
+def without_nothing(**members):
+    return {name: value for name, value in members.items() if value not in (None, [], {})}
+
+
+MEMBERS = st.builds(
+    without_nothing,
+    operation=st.sampled_from(OPERATIONS),
+    user_id=st.sampled_from(USERS),
+    session_id=st.sampled_from(SESSIONS),
+    status=st.sampled_from(STATUSES),
+    kind=st.sampled_from(KINDS),
+    entry_ids=st.lists(st.sampled_from(ENTRIES), max_size=4),
+    metadata=st.sampled_from(METADATA),
+    duration_ms=st.sampled_from([None, 0.5, 10.0, 99.0]),
+)
+
+
+def any_of(values):
+    return st.one_of(st.sampled_from(values), st.lists(st.sampled_from(values), max_size=3))
+
+
+STEPS = st.integers(-3_000_000, 9_000_000)  # microseconds between an event and the next: the clock may go back
+
+RANGES = st.one_of(
+    st.fixed_dictionaries({}),
+    st.tuples(st.integers(-10_000_000, 90_000_000), st.integers(0, 50_000_000)).map(
+        lambda pair: {"start_time": time_of(BEGIN + pair[0]), "end_time": time_of(BEGIN + pair[0] + pair[1])}
+    ),
+)
+NAMES = st.fixed_dictionaries(
+    {},
+    optional={
+        "operation": any_of(OPERATIONS),
+        "user_id": any_of(USERS),
+        "session_id": any_of(SESSIONS),
+        "status": any_of(STATUSES),
+        "kind": any_of([None, "gap", "intent", "trail"]),
+        "entry_ids": any_of([*ENTRIES, "e4"]),
+        "metadata": st.sampled_from([*METADATA, {"user": {"plan": "free"}}, {"tags": ["b"]}]),
+        "min_duration_ms": st.sampled_from([0, 5, 10]),
+        "max_duration_ms": st.sampled_from([10, 50, 100.0]),
+        "event_id": any_of([f"evt_{number:032x}" for number in (0, 3, 30)]),
+    },
+)
+FILTERS = st.builds(lambda names, times: {**names, **times}, NAMES, RANGES)
+
+
+class AgainstAList(RuleBasedStateMachine):
+    """The buffer answers as a plain list of the newest events would, whatever came, went and was asked before."""
+
+    @initialize(
+        max_events=st.sampled_from([1, 2, 7, 8, 20, 64]),
+        hash_bits=st.sampled_from([0, 1, 40]),
+        smallest_run=st.sampled_from([1, 4_096]),
+    )
+    def begin(self, max_events, hash_bits, smallest_run):
+        self.saved = index_module._HASH, index_module._MIN_RUN
+        index_module._HASH, index_module._MIN_RUN = (1 << hash_bits) - 1, smallest_run
+        self.buffer = Buffer(max_events)
+        self.max_events = max_events
+        self.all = []  # (line, moment), in the order of commit
+        self.first = self.cleared = 0
+        self.now = BEGIN
+
+    @rule(events=st.lists(st.tuples(MEMBERS, STEPS), min_size=1, max_size=25))
+    def append(self, events):
+        for members, step in events:
+            self.now += step
+            line = line_of(len(self.all), self.now, **members)
+            self.all.append((line, self.now))
+            self.buffer.append(line, self.now)
+            self.first = max(self.first, len(self.all) - self.max_events)
+
+    @rule()
+    def clear(self):
+        self.buffer.clear()
+        self.cleared += len(self.all) - self.first
+        self.first = len(self.all)
+
+    @rule(filters=FILTERS, newest_first=st.booleans())
+    def ask(self, filters, newest_first):
+        asked = conditions(**filters)
+        expected = [event for line, _ in self.all[self.first :] if asked.matches(event := decode(line))]
+        found = list(self.buffer.select(asked, newest_first=newest_first))
+        assert found == (expected[::-1] if newest_first else expected)
+
+    @invariant()
+    def it_knows_what_it_holds(self):
+        assert len(self.buffer) == len(self.all) - self.first <= self.max_events
+        assert self.buffer.evicted == self.first - self.cleared
+
+    @invariant()
+    def it_knows_since_when_it_is_complete(self):
+        gone = [moment for _, moment in self.all[: self.first]]
+        assert self.buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
+
+    def teardown(self):
+        if hasattr(self, "saved"):
+            index_module._HASH, index_module._MIN_RUN = self.saved
+
+
+TestAgainstAList = AgainstAList.TestCase
+TestAgainstAList.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=st.lists(MEMBERS, min_size=1, max_size=40), filters=FILTERS)
+def test_the_newest_first_are_the_oldest_first_reversed(events, filters):
+    """Both orders give the same events."""
+    buffer = Buffer(30)
+    for number, members in enumerate(events):
+        buffer.append(line_of(number, BEGIN + number * 1_000_000, **members), BEGIN + number * 1_000_000)
+    assert numbers(buffer, True, **filters) == numbers(buffer, False, **filters)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("members", "filters"),
+    [
+        ({"entry_ids": ["a", "a"]}, {"entry_ids": "a"}),
+        ({"entry_ids": ["a", "b"]}, {"entry_ids": ["a", "b"]}),
+        ({"entry_ids": ["a", "a"], "user_id": "a"}, {"entry_ids": "a", "user_id": "a"}),
+        ({"user_id": "a"}, {"user_id": ["a", "a", "b"]}),
+    ],
+)
+def test_an_event_is_found_once(members, filters):
+    """An event that has a value twice, or two of those asked for, is in the answer once."""
+    buffer = Buffer(10)
+    for number in range(3):
+        buffer.append(line_of(number, **members), BEGIN)
+    assert numbers(buffer, **filters) == [0, 1, 2]
+
+
+def test_values_that_share_a_hash_are_told_apart(monkeypatch):
+    """Events are matched themselves: two values with one hash do not stand for each other, nor double an event."""
+    monkeypatch.setattr(index_module, "_HASH", 0)
+    buffer = Buffer(100)
+    for number in range(100):
+        buffer.append(line_of(number, user_id=f"user{number % 5}", entry_ids=["x", "y"]), BEGIN)
+    assert numbers(buffer, user_id="user3") == list(range(3, 100, 5))
+    assert numbers(buffer, entry_ids="x", user_id=["user1", "user2"]) == sorted([*range(1, 100, 5), *range(2, 100, 5)])
+    assert numbers(buffer, user_id="STORE") == []
+
+
+@pytest.mark.parametrize("kind", ["gap", ["gap"], [None, "gap"], None])
+def test_kinds_are_asked_for(kind):
+    """The library's own events are left out unless their kind is asked for; None means the ordinary ones."""
+    buffer = Buffer(10)
+    for number in range(6):
+        buffer.append(line_of(number, **({"kind": "gap"} if number % 3 == 0 else {})), BEGIN)
+    wanted = kind if isinstance(kind, list) else [kind]
+    assert numbers(buffer, kind=kind) == [n for n in range(6) if ("gap" if n % 3 == 0 else None) in wanted]
+    assert numbers(buffer) == [1, 2, 4, 5]
+
+
+def test_an_event_in_parts_is_one():
+    """The lines of an event that goes on in parts are one event, which any of its entry ids finds."""
+    buffer = Buffer(10)
+    first = line_of(1, entry_ids=["a"])
+    part = {"event_id": f"evt_{2:032x}", "timestamp": text_of(BEGIN), "part_of": f"evt_{1:032x}"}
+    part_line = json.dumps({**part, "operation": "STORE", "kind": "part", "entry_ids": ["b"]}).encode() + b"\n"
+    buffer.append(line_of(0), BEGIN)
+    buffer.append(first + part_line, BEGIN)
+    assert numbers(buffer, entry_ids="b") == [1]
+    assert len(buffer) == 2
+
+
+def test_what_a_caller_does_to_an_event_changes_nothing():
+    """An event is decoded for whoever asks."""
+    buffer = Buffer(10)
+    buffer.append(line_of(0, metadata={"a": [1]}), BEGIN)
+    next(buffer.select(conditions(), newest_first=True)).metadata["a"].append(2)
+    assert next(buffer.select(conditions(), newest_first=True)).metadata == {"a": [1]}
+
+
+def test_a_query_sees_what_was_there_when_it_began():
+    """Events that come, and evict others, while an answer is read do not change it."""
+    buffer = Buffer(4)
+    for number in range(4):
+        buffer.append(line_of(number), BEGIN)
+    answer = buffer.select(conditions(), newest_first=False)
+    assert number_of(next(answer)) == 0
+    for number in range(4, 40):
+        buffer.append(line_of(number), BEGIN)
+    numbers(buffer, user_id="ann")
+    buffer.clear()
+    assert [number_of(event) for event in answer] == [1, 2, 3]
+
+
+def test_runs_stay_few_and_bounded(monkeypatch):
+    """Neighbouring runs are merged: there are O(log n) of them, none larger than an eighth of the buffer."""
+    monkeypatch.setattr(index_module, "_MIN_RUN", 16)
+    buffer = Buffer(2_048)
+    for number in range(6_000):
+        buffer.append(line_of(number, user_id=f"u{number % 7}"), BEGIN)
+        if number % 5 == 0:
+            numbers(buffer, event_id="none")
+    runs = buffer._index._runs
+    assert max(run.stop - run.start for run in runs) <= buffer._index.max_run == 256
+    assert len(runs) <= 2_048 / 128 + 10
+    assert numbers(buffer, user_id="u3") == [n for n in range(6_000 - 2_048, 6_000) if n % 7 == 3]
+
+
+def test_events_evicted_before_anybody_asked_are_not_indexed():
+    """The index begins at what is held when somebody asks."""
+    buffer = Buffer(8)
+    numbers(buffer)
+    for number in range(1_000):
+        buffer.append(line_of(number), BEGIN)
+    assert numbers(buffer, operation="STORE") == list(range(992, 1_000))
+    assert [run.start for run in buffer._index._runs] == [992]
+
+
+@pytest.mark.parametrize("moments", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])
+def test_complete_since_with_clock_steps(moments):
+    """Answers are complete from a microsecond after the latest event that is gone, whatever the clock did."""
+    buffer = Buffer(2)
+    for number, moment in enumerate(moments):
+        buffer.append(line_of(number, moment), moment)
+        gone = moments[: max(0, number - 1)]
+        assert buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
+
+
+def test_forget_until():
+    """What is known to be missing counts as forgotten; the latest such moment counts."""
+    buffer = Buffer(2)
+    buffer.forget_until(100)
+    buffer.forget_until(50)
+    assert buffer.complete_since == time_of(101)
+    for moment in (10, 200, 300, 400):
+        buffer.append(line_of(moment, moment), moment)
+    assert buffer.complete_since == time_of(201)
+
+
+@pytest.fixture
+def frequent_switches():
+    """Threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("frequent_switches")
+@pytest.mark.parametrize("max_events", [3, 40, 1_000])
+def test_readers_while_a_writer_appends(max_events):
+    """Readers see only whole, matching, ordered events, without a gap between them, while a thread appends."""
+    buffer = Buffer(max_events)
+    count = 6_000
+    done = threading.Event()
+    wrong = []
+
+    def check(filters, matches):
+        found = numbers(buffer, **filters)
+        if found and found != [n for n in range(found[0], found[-1] + 1) if matches(n)]:
+            wrong.append(found)
+        newest = numbers(buffer, newest_first=True, **filters)
+        if newest != sorted(newest, reverse=True):
+            wrong.append(newest)
+        if len(found) > max_events:
+            wrong.append(found)
+
+    def read(filters, matches):
+        try:
+            since = EPOCH
+            while not done.is_set():
+                check(filters, matches)
+                now = buffer.complete_since or EPOCH
+                if now < since:
+                    wrong.append((since, now))
+                since = now
+        except Exception as error:
+            wrong.append(error)
+
+    readers = [
+        threading.Thread(target=read, args=({}, lambda n: True)),
+        threading.Thread(target=read, args=({"user_id": "u1"}, lambda n: n % 3 == 1)),
+    ]
+    for thread in readers:
+        thread.start()
+    for number in range(count):
+        moment = BEGIN + number
+        buffer.append(line_of(number, moment, user_id=f"u{number % 3}"), moment)
+    done.set()
+    for thread in readers:
+        thread.join()
+    assert wrong == []
+    assert numbers(buffer) == list(range(count - max_events, count))

@@ -1,0 +1,196 @@
+"""Every way in which logging is configured."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import logging.config
+import logging.handlers
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import structlog_audit
+from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, get_audit_handler, get_audit_logger
+
+
+def configuration(path, target="audit_file", **more):
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {
+            target: {"class": "structlog_audit.AuditFileHandler", "filename": str(path)},
+            "audit": {"class": "structlog_audit.AuditHandler", "max_events": 100, "target": target},
+        },
+        "loggers": {"audit": {"handlers": ["audit"], "level": "INFO", "propagate": False}},
+        **more,
+    }
+
+
+@pytest.mark.parametrize("target", ["aa_file", "zz_file"])
+def test_a_target_is_found_by_name_whatever_the_order(path, target):
+    """dictConfig builds handlers in alphabetical order; the target is found before and after, and lives on."""
+    logging.config.dictConfig(configuration(path, target))
+    gc.collect()
+    get_audit_logger().info("STORE", user_id="u1")
+    assert json.loads(path.read_bytes())["operation"] == "STORE"
+    assert get_audit_handler("audit").count_events() == 1
+
+
+def test_a_second_dictconfig_goes_on_in_the_same_trail(path):
+    """After the same configuration again, events are recorded by the new handler, behind the others."""
+    for _ in range(2):
+        logging.config.dictConfig(configuration(path))
+        get_audit_logger().info("STORE")
+    assert path.read_bytes().count(b"\n") == 2
+    assert get_audit_handler("audit").count_events() == 1
+    assert get_audit_handler().complete_since is not None
+
+
+def test_a_dictconfig_that_does_not_mention_it_closes_a_handler_that_goes_on(handler, log, path):
+    """A later dictConfig closes every handler; one that is still attached keeps its buffer and opens its file again."""
+    log.info("STORE")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    log.info("RECALL")
+    assert [event.operation for event in get_audit_handler().query_events()] == ["RECALL", "STORE"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_fileconfig_goes_on_too(handler, log, path, tmp_path):
+    """So does one that fileConfig closed."""
+    ini = tmp_path / "logging.ini"
+    ini.write_text("[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n")
+    logging.config.fileConfig(ini, disable_existing_loggers=False)
+    log.info("STORE")
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_fileconfig_makes_a_handler(path, tmp_path):
+    """A handler can be described in an INI file."""
+    ini = tmp_path / "logging.ini"
+    ini.write_text(
+        "[loggers]\nkeys=root,audit\n[handlers]\nkeys=audit\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
+        "[logger_audit]\nqualname=audit\nlevel=INFO\npropagate=0\nhandlers=audit\n"
+        f"[handler_audit]\nclass=structlog_audit.AuditHandler\nargs=(100,)\nkwargs={{'filename': {str(path)!r}}}\n"
+    )
+    logging.config.fileConfig(ini, disable_existing_loggers=False)
+    get_audit_logger().info("STORE")
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_yaml_makes_a_handler(path):
+    """A configuration may come from YAML, with the class or a factory, a filename or a mapping as target."""
+    text = f"""
+        version: 1
+        disable_existing_loggers: false
+        handlers:
+          audit:
+            "()": structlog_audit.AuditHandler
+            max_events: 50
+            target: {{class: structlog_audit.AuditFileHandler, filename: "{path}", maxBytes: 1000, level: INFO}}
+        loggers:
+          audit: {{handlers: [audit], level: INFO, propagate: false}}
+    """
+    logging.config.dictConfig(yaml.safe_load(text))
+    get_audit_logger().info("STORE")
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_the_formatter_of_a_trail_may_be_named(path):
+    """An AuditJsonFormatter may be given to the file; another one is refused by name of the handler."""
+    config = configuration(path, formatters={"json": {"class": "structlog_audit.AuditJsonFormatter"}, "plain": {}})
+    config["handlers"]["audit_file"]["formatter"] = "json"
+    logging.config.dictConfig(config)
+    config = configuration(path, formatters={"plain": {}})
+    config["handlers"]["audit_file"]["formatter"] = "plain"
+    with pytest.raises(ValueError, match="audit_file"):
+        logging.config.dictConfig(config)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="dictConfig knows QueueHandler's listener since 3.12")
+def test_behind_a_queue_events_are_recorded_by_the_listener(path):
+    """3.12's configuration of a QueueHandler works; the door does not warn, and check() says that it is a queue."""
+    config = configuration(path)
+    config["handlers"]["queue"] = {"class": "logging.handlers.QueueHandler", "handlers": ["audit"]}
+    config["loggers"]["audit"]["handlers"] = ["queue"]
+    logging.config.dictConfig(config)
+    (queue,) = logging.getLogger("audit").handlers
+    queue.listener.start()
+    get_audit_logger().info("STORE", user_id="u1", metadata={"a": [1]}, name="reserved")
+    queue.listener.stop()
+    event = get_audit_handler("audit").query_events()[0]
+    assert (event.operation, event.user_id, event.metadata) == ("STORE", "u1", {"a": [1], "name": "reserved"})
+    assert "queue" in [finding.code for finding in get_audit_handler("audit").check()]
+
+
+def test_logging_shutdown_loses_nothing(path):
+    """At the end of the interpreter the trail is whole, and what is logged during shutdown is in it."""
+    code = f"""
+import atexit, logging, logging.config
+import structlog_audit
+logging.config.dictConfig({configuration(path)!r})
+log = structlog_audit.get_audit_logger()
+log.info("STORE")
+logging.shutdown()
+log.info("RECALL")
+atexit.register(log.info, "FORGET")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert [json.loads(line)["operation"] for line in path.read_bytes().splitlines()] == ["STORE", "RECALL", "FORGET"]
+
+
+@pytest.mark.parametrize(("parameters", "error", "match"), [
+    ({"max_events": 0}, AuditValueError, "max_events=0"),
+    ({"max_events": "10"}, AuditTypeError, "max_events='10'"),
+    ({"max_pending": -1}, AuditValueError, "max_pending=-1"),
+    ({"max_event_bytes": 100}, AuditValueError, "max_event_bytes=100"),
+    ({"on_error": "ignore"}, AuditValueError, "on_error='ignore': use one of 'retry', 'raise'"),
+    ({"on_failure": 3}, AuditTypeError, "on_failure=3"),
+    ({"target": "nobody"}, AuditValueError, "target='nobody': no handler of that name"),
+    ({"target": 7}, AuditTypeError, "target=7"),
+    ({"target": AuditHandler()}, AuditTypeError, "can't be chained to another"),
+    ({"target": {"class": "logging.NoSuch"}}, AuditValueError, "NoSuch"),
+    ({"target": {"class": "logging.Formatter"}}, AuditTypeError, "no logging.Handler"),
+    ({"target": logging.NullHandler(), "filename": "x"}, AuditValueError, "give one of them"),
+    ({"warm_start": True}, AuditValueError, "warm_start=True"),
+    ({"filename": "/"}, AuditValueError, "filename='/' is a folder"),
+    ({"filname": "x"}, TypeError, "filname"),
+])  # fmt: skip
+def test_bad_parameters_are_named(parameters, error, match):
+    """A parameter that can't be meant is named, with its value and what to do."""
+    with pytest.raises(error, match=match):
+        AuditHandler(**parameters)
+
+
+def test_the_audit_handler_must_be_findable():
+    """Without a handler, or with several and no name, the error says which there are."""
+    with pytest.raises(AuditValueError, match="there are: none"):
+        get_audit_handler()
+    for name in ("one", "two"):
+        made = AuditHandler()
+        made.name = name
+        logging.getLogger(f"audit.{name}").addHandler(made)
+    assert get_audit_handler("two").name == "two"
+    with pytest.raises(AuditValueError, match="several"):
+        get_audit_handler()
+
+
+def test_importing_configures_nothing():
+    """Importing the package changes no logger, no handler and nothing of structlog."""
+    code = """
+import logging, structlog
+before = (logging.root.handlers[:], dict(logging.Logger.manager.loggerDict), logging.getLoggerClass(),
+          logging.getLogRecordFactory(), structlog.get_config())
+import structlog_audit
+assert before == (logging.root.handlers[:], dict(logging.Logger.manager.loggerDict), logging.getLoggerClass(),
+                  logging.getLogRecordFactory(), structlog.get_config())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_version_is_there():
+    """The package says its version."""
+    assert structlog_audit.__version__.count(".") == 2

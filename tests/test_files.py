@@ -1,0 +1,251 @@
+"""`AuditFileHandler`: lines to the kernel, segments, rollover."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import json
+import logging
+import os
+import stat
+import threading
+
+import pytest
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
+from structlog_audit.files import ShortWrite, _whole
+
+
+def lines_of(handler):
+    return [json.loads(line) for path in handler.segments() for line in path.read_bytes().splitlines()]
+
+
+def test_events_of_many_threads_are_each_once_in_order_over_the_segments(path):
+    """20,000 events over 8 threads and many segments leave 20,000 valid lines, each once, ids increasing."""
+    target = AuditFileHandler(path, maxBytes=200_000)
+    handler = AuditHandler(target=target)
+    logger = logging.Logger("threads")
+    logger.addHandler(handler)
+
+    def write(thread):
+        for number in range(2_500):
+            logger.info("STORE", extra={"user_id": f"u{thread}", "entry_ids": [f"{thread}-{number}"]})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = lines_of(target)
+    assert sorted(line["entry_ids"][0] for line in lines) == sorted(f"{t}-{n}" for t in range(8) for n in range(2_500))
+    ids = [line["event_id"] for line in lines]
+    assert ids == sorted(set(ids))
+    assert len(target.segments()) > 10
+    assert all(segment.stat().st_size <= 200_000 for segment in target.segments())
+
+
+def test_files_and_folders_are_for_their_owner_only(path):
+    """Files are created 0600 and folders 0700, whatever the umask lets through."""
+    before = os.umask(0)
+    try:
+        AuditFileHandler(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("make", "what"), [
+    (lambda path: path.mkdir(), "a folder"),
+    (lambda path: path.symlink_to("elsewhere"), "a symbolic link"),
+    (os.mkfifo, "no regular file"),
+])  # fmt: skip
+def test_what_is_no_regular_file_is_refused(tmp_path, make, what):
+    """A folder, a link or a FIFO at the path is an error that names the parameter, the path and what is there."""
+    path = tmp_path / "trail"
+    make(path)
+    with pytest.raises(AuditValueError, match=rf"filename='.*trail' is {what}"):
+        AuditFileHandler(path)
+
+
+@pytest.mark.parametrize(("arguments", "error", "match"), [
+    ({"filename": 7}, AuditTypeError, "filename=7"),
+    ({"filename": "x", "maxBytes": -1}, AuditValueError, "maxBytes=-1"),
+    ({"filename": "x", "maxBytes": "10 MB"}, AuditTypeError, "maxBytes='10 MB'"),
+    ({"filename": "x", "backupCount": 3}, AuditValueError, "backupCount=3"),
+])  # fmt: skip
+def test_bad_parameters_are_named(arguments, error, match):
+    """A parameter that can't be meant is named, with its value."""
+    with pytest.raises(error, match=match):
+        AuditFileHandler(**arguments)
+
+
+def test_segments_are_named_by_their_rollover_and_never_overwritten(path):
+    """The name is the UTC time of the rollover, or the newest existing name plus a microsecond; no file is overwritten."""
+    now = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, dt.UTC)
+    path.parent.mkdir()
+    there = path.with_name("audit.jsonl.20250115T103045.123456Z")
+    there.write_bytes(b"precious\n")
+    target = AuditFileHandler(path, maxBytes=20, clock=lambda: now)
+    for number in range(3):
+        target.write(b'{"number":%d,"and":"more"}\n' % number)
+    assert [segment.name for segment in target.segments()] == [
+        "audit.jsonl.20250115T103045.123456Z",
+        "audit.jsonl.20250115T103045.123457Z",
+        "audit.jsonl.20250115T103045.123458Z",
+        "audit.jsonl",
+    ]
+    assert there.read_bytes() == b"precious\n"
+
+
+def test_size_is_counted_in_bytes(path):
+    """A segment never grows beyond maxBytes bytes, however many characters those are."""
+    target = AuditFileHandler(path, maxBytes=100)
+    for _ in range(4):
+        target.write(("ä" * 20 + "\n").encode())
+    assert [segment.stat().st_size for segment in target.segments()] == [82, 82]
+
+
+def test_no_limit_means_no_rollover(path):
+    """maxBytes=0 means that the segment never ends, as in the standard library."""
+    target = AuditFileHandler(path, maxBytes=0)
+    for _ in range(10):
+        target.write(b"x" * 1000 + b"\n")
+    assert target.segments() == [path]
+    assert target.shouldRollover(logging.makeLogRecord({})) == 0
+
+
+def test_a_torn_line_is_never_glued_to_the_next(path):
+    """A file that does not end in LF, as after a crash, gets one before the next line."""
+    path.parent.mkdir()
+    path.write_bytes(b'{"half":')
+    AuditFileHandler(path).write(b"{}\n")
+    assert path.read_bytes() == b'{"half":\n{}\n'
+
+
+def test_a_file_that_was_removed_is_made_again(path):
+    """A trail that was unlinked while open is noticed at the next look, and goes on in a new file."""
+    target = AuditFileHandler(path)
+    path.unlink()
+    target._check_at = 0.0
+    target.write(b"{}\n")
+    assert path.read_bytes() == b"{}\n"
+
+
+def test_a_failed_rollover_keeps_the_segment_going(path):
+    """Without the right to rename, the segment grows, no line is lost, and check() says so."""
+    target = AuditFileHandler(path, maxBytes=10, clock=lambda: (_ for _ in ()).throw(PermissionError(13, "no")))
+    target.write(b"x" * 9 + b"\n")
+    target.write(b"y" * 9 + b"\n")
+    assert path.read_bytes() == b"x" * 9 + b"\n" + b"y" * 9 + b"\n"
+    assert [finding.code for finding in target.check()] == ["rollover"]
+
+
+def test_another_process_that_is_rolling_over_is_not_waited_for(path):
+    """While the lock is taken, lines go into the segment as it is."""
+    target = AuditFileHandler(path, maxBytes=10)
+    target.write(b"x" * 9 + b"\n")
+    with open(path) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        target.write(b"y" * 9 + b"\n")
+    assert target.segments() == [path]
+    target.write(b"z" * 9 + b"\n")
+    assert len(target.segments()) == 2
+
+
+def test_two_writers_roll_over_once(path):
+    """A writer whose segment was rolled over by another notices and goes on in the new one: nothing is lost."""
+    one, two = AuditFileHandler(path, maxBytes=30), AuditFileHandler(path, maxBytes=30)
+    for number in range(20):
+        (one, two)[number % 2].write(b"%019d\n" % number)
+    numbers = [int(line) for segment in one.segments() for line in segment.read_bytes().splitlines()]
+    assert sorted(numbers) == list(range(20))
+
+
+def test_a_short_write_says_how_much_was_written(path):
+    """On a device without room the error tells how many bytes are there, and its cause is the system's."""
+    target = AuditFileHandler(path)
+    os.close(target._fd)
+    target._fd = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(ShortWrite) as caught:
+        target.write(b"{}\n")
+    assert caught.value.written == 0
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(("written", "whole"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (9, 3)])
+def test_only_whole_lines_count(written, whole):
+    """A line is recorded when its last byte is."""
+    assert _whole([b"ab\n", b"cd\n", b"ef\n"], written) == whole
+
+
+def test_by_itself_on_a_logger_it_writes_the_same_lines(path):
+    """Attached to a logger without an AuditHandler it converts records itself."""
+    target = AuditFileHandler(path)
+    logger = logging.Logger("alone")
+    logger.addHandler(target)
+    logger.error("FORGET", extra={"user_id": "u1"})
+    (line,) = lines_of(target)
+    assert (line["operation"], line["user_id"], line["status"]) == ("FORGET", "u1", "FAILURE")
+
+
+def test_by_itself_it_is_loud_about_what_it_cannot_write(path, capsys):
+    """An event that can't be written is counted and reported on stderr once, without anything of the event."""
+    target = AuditFileHandler(path)
+    os.close(target._fd)
+    target._fd = os.open("/dev/full", os.O_WRONLY)
+    target._check_at = float("inf")
+    logger = logging.Logger("alone")
+    logger.addHandler(target)
+    logger.info("secret")
+    logger.info("secret")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "No space left" in error
+    assert "secret" not in error
+    assert [(finding.code, finding.message) for finding in target.check()] == [
+        ("unwritten", "2 events could not be written")
+    ]
+
+
+def test_another_format_is_a_configuration_error(path):
+    """A trail has one format: another formatter is refused, a plain AuditJsonFormatter is not."""
+    target = AuditFileHandler(path)
+    for formatter in (logging.Formatter(), AuditJsonFormatter(prefix="x"), None):
+        with pytest.raises(AuditTypeError, match="one format"):
+            target.setFormatter(formatter)
+    target.setFormatter(AuditJsonFormatter())
+
+
+def test_closing_releases_the_file_and_the_next_line_opens_it_again(path):
+    """A closed handler that is still attached goes on."""
+    target = AuditFileHandler(path)
+    target.write(b"1\n")
+    target.close()
+    assert target._fd == -1
+    target.flush()
+    target.write(b"2\n")
+    assert path.read_bytes() == b"1\n2\n"
+
+
+def test_a_path_that_became_a_link_is_not_followed(path):
+    """If somebody puts a symbolic link at the path, lines go nowhere but into pending."""
+    target = AuditFileHandler(path)
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    target._check_at = 0.0
+    with pytest.raises(ShortWrite):
+        target.write(b"{}\n")
+
+
+def test_a_path_that_became_a_fifo_does_not_hang(path):
+    """If somebody puts a FIFO at the path, writing fails at once."""
+    target = AuditFileHandler(path)
+    path.unlink()
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    target._check_at = 0.0
+    with pytest.raises(ShortWrite):
+        target.write(b"{}\n")
+    os.close(reader)

@@ -1,0 +1,123 @@
+"""The direction of imports, and what the root package brings in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import structlog_audit
+
+SOURCE = Path(structlog_audit.__file__).parent
+
+FLOORS = [
+    {"exceptions"},
+    {"event", "context", "forks", "chains"},
+    {"plain", "segments", "body", "check"},
+    {"fit", "query", "statistics"},
+    {"codec"},
+    {"records", "stamp", "index", "reader", "export"},
+    {"conversion", "commit", "buffer", "source"},
+    {"formatter"},
+    {"files", "target"},
+    {"handler"},
+    {"lookup"},
+    {"unheard", "scope"},
+    {"loggers"},
+    {"processors", "audited", "audit_logger"},
+    {"__init__"},
+]
+"""A module imports only from floors before its own: values, rules, files, the handler, the doors."""
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules of this package that *path* imports, at whatever place in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("structlog_audit"):
+            found.add((node.module or "").removeprefix("structlog_audit").lstrip(".") or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {name.name.split(".")[1] for name in node.names if name.name.startswith("structlog_audit.")}
+    return found
+
+
+def test_every_module_has_a_floor():
+    """No module is outside of the picture."""
+    assert {path.stem for path in SOURCE.glob("*.py")} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_imports_only_from_floors_below_its_own(path):
+    """Imports run one way, lazy ones included."""
+    floor = next(number for number, names in enumerate(FLOORS) if path.stem in names)
+    assert modules_imported(path) <= set().union(*FLOORS[:floor])
+
+
+def imported_by(path: Path) -> set[str]:
+    """The top-level names of everything that *path* imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def test_only_the_doors_and_one_module_below_them_know_structlog():
+    """Below the doors structlog is known in one place, which reads its contextvars."""
+    doors = {"loggers", "processors", "audited", "audit_logger", "scope", "__init__"}
+    knowing = {path.stem for path in SOURCE.glob("*.py") if "structlog" in imported_by(path)}
+    assert knowing - doors == {"context"}
+
+
+def test_values_and_rules_touch_neither_disk_nor_clock():
+    """Up to the codec everything is a function of values."""
+    values = set().union(*FLOORS[:5]) - {"forks", "chains", "check"}
+    for name in values:
+        assert not imported_by(SOURCE / f"{name}.py") & {"time", "io", "tempfile", "pathlib", "threading", "secrets"}
+
+
+@pytest.mark.parametrize("name", ["pickle", "marshal", "socket", "ctypes", "subprocess"])
+def test_nothing_dangerous_is_imported(name):
+    """No pickle, no sockets, no foreign code."""
+    assert all(name not in imported_by(path) for path in SOURCE.glob("*.py"))
+
+
+def test_the_root_imports_no_optional_dependency():
+    """Importing the package brings in the three core dependencies and the standard library only."""
+    code = (
+        "import sys; before = set(sys.modules); import structlog_audit;"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    allowed = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
+    # structlog itself imports rich, better_exceptions and colorama if it finds them
+    assert set(found) - {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl"} <= allowed
+
+
+def test_the_public_names_are_those_that_are_documented():
+    """`__all__` is sorted, complete, and every name has a docstring."""
+    names = structlog_audit.__all__
+    assert names == sorted(names)
+    assert set(names) == {
+        name
+        for name, value in vars(structlog_audit).items()
+        if not name.startswith("_") and not isinstance(value, type(ast))
+    }
+    assert all(getattr(structlog_audit, name).__doc__ for name in names)
+
+
+def test_modules_and_functions_stay_small():
+    """A module has at most about 400 lines, a function about 40."""
+    for path in SOURCE.glob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 400, path.stem
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                doc = ast.get_docstring(node, clean=False)
+                lines = node.end_lineno - node.lineno + 1 - (doc or "").count("\n")
+                assert lines <= 50, f"{path.stem}.{node.name} has {lines} lines"

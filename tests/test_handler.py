@@ -1,0 +1,344 @@
+"""`AuditHandler`: what it takes on, what it keeps, what it says."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import weakref
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditWriteError, EventStatus, get_audit_logger
+
+TIMERS: list = []
+
+
+class Failing(logging.Handler):
+    """A target that fails on demand."""
+
+    def __init__(self):
+        super().__init__()
+        self.failing = False
+        self.records = []
+
+    def emit(self, record):
+        if self.failing:
+            raise OSError(28, "No space left on device")
+        self.records.append(record)
+
+
+def failing_handler(**options):
+    target = Failing()
+    handler = AuditHandler(target=target, call_later=lambda seconds, retry: TIMERS.append(retry), **options)
+    logger = logging.getLogger("audit")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler, target, get_audit_logger()
+
+
+def test_an_event_is_in_the_buffer_and_in_the_file_with_the_same_id(handler, log, path):
+    """What was recorded can be asked for at once, and the file has the same line."""
+    log.info("STORE", user_id="u1", entry_ids=["e1"])
+    (event,) = handler.query_events(user_id="u1")
+    assert json.loads(path.read_bytes())["event_id"] == event.event_id
+    assert handler.get_event(event.event_id) == event
+    assert len(handler) == 1
+
+
+def test_an_empty_handler_is_still_one(handler):
+    """A handler without events is not false."""
+    assert handler
+    assert "0 of 10000 events" in repr(handler)
+
+
+def test_without_a_target_being_in_memory_is_being_recorded():
+    """A handler without a target acknowledges, buffers and counts."""
+    handler = AuditHandler(max_events=2)
+    for number in range(3):
+        handler.handle(logging.makeLogRecord({"msg": f"OP{number}", "levelno": 20}))
+    assert [event.operation for event in handler.iter_events()] == ["OP1", "OP2"]
+    statistics = handler.get_statistics()
+    assert (statistics["recorded"], statistics["evicted"]) == (3, 1)
+    assert statistics["complete_since"] is not None
+    handler.flush()
+    handler.close()
+
+
+def test_retry_keeps_events_pending_in_order_until_the_target_recovers(capsys):
+    """While the target fails events are pending and can be asked for; then they go before all later ones."""
+    TIMERS.clear()
+    told = []
+    handler, target, log = failing_handler(on_failure=told.append)
+    target.failing = True
+    log.info("STORE")
+    log.info("RECALL")
+    statistics = handler.get_statistics()
+    assert (statistics["total_events"], statistics["pending"], statistics["recorded"]) == (2, 2, 0)
+    target.failing = False
+    log.info("FORGET")
+    assert [record.operation for record in target.records] == ["STORE", "RECALL", "FORGET"]
+    assert handler.get_statistics()["pending"] == 0
+    assert [type(error) for error in told] == [OSError]
+    assert capsys.readouterr().err.count("fails (OSError: [Errno 28] No space left on device)") == 1
+
+
+@pytest.mark.parametrize("how", ["timer", "flush", "close"])
+def test_pending_events_are_retried(how):
+    """A timer, flush and close each try again."""
+    TIMERS.clear()
+    handler, target, log = failing_handler()
+    target.failing = True
+    log.info("STORE")
+    target.failing = False
+    {"timer": TIMERS[-1], "flush": handler.flush, "close": handler.close}[how]()
+    assert [record.operation for record in target.records] == ["STORE"]
+
+
+def test_closing_with_pending_events_says_how_many(capsys):
+    """What is still pending when the handler closes is said on stderr, without anything of the events."""
+    handler, target, log = failing_handler()
+    target.failing = True
+    log.info("SECRET")
+    handler.close()
+    error = capsys.readouterr().err
+    assert "1 events are pending" in error
+    assert "SECRET" not in error
+
+
+def test_beyond_max_pending_the_newest_is_lost_and_a_gap_says_how_many():
+    """Lost events are counted, and a gap stands in the trail where they would have stood."""
+    handler, target, log = failing_handler(max_pending=1)
+    target.failing = True
+    for operation in ("STORE", "RECALL", "FORGET"):
+        log.info(operation)
+    target.failing = False
+    log.info("EXPORT")
+    assert [record.operation for record in target.records] == ["STORE", "gap", "EXPORT"]
+    (gap,) = handler.query_events(kind="gap")
+    assert gap.metadata["lost"] == 2
+    assert handler.get_statistics()["lost"] == 2
+    assert {"lost"} <= {finding.code for finding in handler.check()}
+
+
+def test_raise_tells_the_caller_and_keeps_nothing():
+    """With on_error="raise" the caller gets the error, and the event is neither buffered nor pending."""
+    handler, target, log = failing_handler(on_error="raise")
+    target.failing = True
+    with pytest.raises(AuditWriteError, match="No space left") as caught:
+        log.info("STORE")
+    assert isinstance(caught.value.__cause__, OSError)
+    statistics = handler.get_statistics()
+    assert (statistics["total_events"], statistics["pending"], statistics["raised"]) == (0, 0, 1)
+
+
+def test_raise_reaches_the_caller_of_plain_logging_too():
+    """An AuditWriteError goes through `logging` to whoever logged."""
+    _, target, _ = failing_handler(on_error="raise")
+    target.failing = True
+    with pytest.raises(AuditWriteError):
+        logging.getLogger("audit").info("STORE")
+
+
+def test_a_callback_that_fails_is_reported(capsys):
+    """If on_failure itself raises, the event is pending all the same, and stderr says so."""
+    handler, target, log = failing_handler(on_failure=lambda error: 1 / 0)
+    target.failing = True
+    log.info("STORE")
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert handler.get_statistics()["pending"] == 1
+
+
+def test_filters_and_levels_of_the_target_count_like_its_own():
+    """An event that the target would drop is not taken on."""
+    target = Failing()
+    target.addFilter(lambda record: record.getMessage() != "NO")
+    target.setLevel(logging.INFO)
+    handler = AuditHandler(target=target)
+    handler.addFilter(lambda record: record.getMessage() != "NEVER")
+    for message, level in (("YES", 20), ("NO", 20), ("NEVER", 20), ("LOW", 10)):
+        handler.handle(logging.makeLogRecord({"msg": message, "levelno": level}))
+    assert [event.operation for event in handler.iter_events()] == ["YES"]
+    assert len(target.records) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters may give another record since 3.12")
+def test_a_filter_may_give_a_copy_of_the_record(handler, log):
+    """The acknowledgement finds its way back from a copy; nothing is reported as lost."""
+
+    def copying(record):
+        copy = logging.makeLogRecord(record.__dict__)
+        copy.msg = "changed"
+        return copy
+
+    handler.addFilter(copying)
+    log.info("STORE")
+    assert handler.count_events() == 1
+
+
+def test_warm_start_fills_the_buffer_from_the_files(path):
+    """With warm_start the newest events of the trail are there from the beginning, segments and parts included."""
+    first = AuditHandler(target=AuditFileHandler(path, maxBytes=3_000))
+    logger = logging.Logger("warm")
+    logger.addHandler(first)
+    for number in range(50):
+        logger.info("STORE", extra={"entry_ids": [f"e{number}"]})
+    logger.info("IMPORT", extra={"entry_ids": [f"entry-{number:06}" for number in range(5_000)]})
+    logger.removeHandler(first)
+    again = AuditHandler(target=AuditFileHandler(path), warm_start=True)
+    assert again.query_events() == first.query_events()
+    assert len(again.query_events(operation="IMPORT")[0].entry_ids) == 5_000
+    assert again.complete_since is None
+    few = AuditHandler(10, target=AuditFileHandler(path), warm_start=True)
+    assert few.query_events() == first.query_events(limit=10)
+    assert few.complete_since > first.query_events()[-1].timestamp
+    assert AuditHandler(filename=path).complete_since is not None
+
+
+def test_lines_that_are_no_events_are_counted(path):
+    """A warm start leaves out what it can't read, and check() tells how much that was."""
+    path.parent.mkdir()
+    path.write_text('not an event\n{"event_id":"evt_1","timestamp":"2025-01-01T00:00:00.000000Z","operation":"STORE"}\n')
+    handler = AuditHandler(filename=path, warm_start=True)
+    assert handler.count_events() == 1
+    assert "unreadable" in [finding.code for finding in handler.check()]
+
+
+def test_what_a_caller_does_later_changes_nothing(handler, log):
+    """History is not rewritten through a list that the caller still has."""
+    tags, ids = ["a"], ["e1"]
+    log.info("STORE", entry_ids=ids, metadata={"tags": tags})
+    tags.append("b")
+    ids.append("e2")
+    (event,) = handler.query_events()
+    event.metadata["tags"].append("c")
+    (event,) = handler.query_events()
+    assert (event.metadata, event.entry_ids) == ({"tags": ["a"]}, ["e1"])
+
+
+def test_clear_forgets_the_buffer_only(handler, log, path):
+    """clear() empties the buffer; the files keep everything, and answers are complete from then on."""
+    log.info("STORE")
+    handler.clear()
+    assert handler.query_events() == []
+    assert handler.complete_since is not None
+    assert path.read_bytes().count(b"\n") == 1
+    log.info("RECALL")
+    assert [event.operation for event in handler.query_events()] == ["RECALL"]
+
+
+def test_a_handler_that_is_let_go_goes(path):
+    """Nothing of the library keeps a handler alive."""
+    made = AuditHandler(filename=path)
+    gone = weakref.ref(made)
+    made.close()
+    del made
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_forked_child_begins_anew(path):
+    """A child has an empty buffer, nothing pending, ids of its own, and appends to the same trail."""
+    code = f"""
+import logging, os, sys, structlog_audit
+logger = logging.getLogger("audit"); logger.propagate = False; logger.setLevel(20)
+handler = structlog_audit.AuditHandler(filename={str(path)!r}); logger.addHandler(handler)
+log = structlog_audit.get_audit_logger()
+log.info("PARENT")
+pid = os.fork()
+if not pid:
+    assert handler.count_events() == 0 and handler.get_statistics()["recorded"] == 0
+    log.info("CHILD")
+    assert handler.count_events() == 1
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+log.info("PARENT")
+assert handler.count_events() == 2
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert [line["operation"] for line in lines] == ["PARENT", "CHILD", "PARENT"]
+    assert len({line["event_id"] for line in lines}) == 3
+
+
+def test_forking_while_other_threads_write_never_hangs(path):
+    """Whatever locks threads held when the process forked, the child records."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    code = f"""
+import logging, os, threading, structlog_audit
+logger = logging.getLogger("audit"); logger.propagate = False; logger.setLevel(20)
+logger.addHandler(structlog_audit.AuditHandler(filename={str(path)!r}))
+log = structlog_audit.get_audit_logger()
+stop = threading.Event()
+def write():
+    while not stop.is_set():
+        log.info("THREAD")
+threads = [threading.Thread(target=write) for _ in range(4)]
+for thread in threads: thread.start()
+for _ in range(20):
+    pid = os.fork()
+    if not pid:
+        log.info("CHILD")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads: thread.join()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]  # a child may add an empty line
+    assert sum(line["operation"] == "CHILD" for line in lines) == 20
+    assert len({line["event_id"] for line in lines}) == len(lines)
+
+
+def test_asking_while_threads_write_gives_whole_answers(handler, log):
+    """Queries, statistics and exports run beside writers; an answer has no event twice and none half."""
+    done = threading.Event()
+
+    def write():
+        for number in range(3_000):
+            log.info("STORE", user_id=f"u{number % 7}")
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        ids = [event.event_id for event in handler.query_events(user_id="u3", newest_first=False)]
+        assert ids == sorted(set(ids))
+    writer.join()
+    assert handler.get_statistics()["total_events"] == 3_000
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"operation": st.sampled_from(["STORE", "recall", "LOGIN"]), "level": st.sampled_from([20, 30, 40])},
+            optional={"user_id": st.text(max_size=5), "status": st.sampled_from(["PARTIAL", "nonsense"])},
+        ),
+        max_size=20,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_every_record_becomes_one_event(events):
+    """For all sequences of records, there is one event for each, in order, with its operation, user and status."""
+    handler = AuditHandler()
+    for event in events:
+        extra = {name: value for name, value in event.items() if name != "level"}
+        handler.handle(logging.makeLogRecord({"levelno": event["level"], "msg": "text", **extra}))
+    found = list(handler.iter_events())
+    six = {"STORE", "RECALL"}
+    for event, one in zip(events, found, strict=True):
+        expected = event["operation"].upper()
+        assert one.operation == (expected if expected in six else event["operation"])
+        assert one.user_id == event.get("user_id")
+        if event.get("status") == "PARTIAL":
+            assert one.status is EventStatus.PARTIAL
+        else:
+            assert one.status is (EventStatus.FAILURE if event["level"] >= 40 else EventStatus.SUCCESS)

@@ -1,0 +1,307 @@
+"""`get_audit_logger`, operation scopes, and what others on the logger see."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import json
+import logging
+import logging.handlers
+import pickle
+import queue
+import socket
+import struct
+
+import pytest
+import structlog
+from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.msgspec import MsgspecFormatter
+
+from structlog_audit import AuditHandler, AuditTypeError, AuditWriteError, EventStatus, get_audit_logger
+from structlog_audit.records import RESERVED
+from structlog_audit.scope import OperationScope
+
+
+@pytest.mark.parametrize(("method", "status"), [
+    ("info", "SUCCESS"), ("warning", "SUCCESS"), ("error", "FAILURE"), ("critical", "FAILURE"), ("exception", "FAILURE"),
+])  # fmt: skip
+def test_methods_record_at_their_level(handler, log, method, status):
+    """Every method records one event, and so does its asynchronous twin; ERROR and above mean FAILURE."""
+    getattr(log, method)("STORE", user_id="u1")
+    asyncio.run(getattr(log, f"a{method}")("STORE", user_id="u1"))
+    assert [event.status for event in handler.query_events(user_id="u1")] == [status, status]
+
+
+def test_an_exception_fills_the_error_message(handler, log):
+    """exception() says what went wrong; no traceback object is kept."""
+    try:
+        raise ValueError("no such entry")
+    except ValueError as error:
+        log.exception("RECALL")
+        log.error("RECALL", exc_info=error)
+        log.info("RECALL", exc_info=(type(error), error, None))
+    assert [event.error_message for event in handler.query_events()] == ["ValueError: no such entry"] * 3
+    assert [event.status for event in handler.query_events()] == ["FAILURE"] * 3
+
+
+def test_what_is_bound_is_below_what_the_call_says(handler, log):
+    """Contextvars are below what is bound, and that is below the arguments of the call."""
+    structlog.contextvars.bind_contextvars(user_id="context", session_id="context", request="context")
+    log.bind(user_id="bound", session_id="bound").info("STORE", user_id="call")
+    (event,) = handler.query_events()
+    assert (event.user_id, event.session_id, event.metadata) == ("call", "bound", {"request": "context"})
+
+
+def test_a_bound_logger_is_structlogs(handler, log):
+    """bind, unbind, try_unbind and new work as in structlog, and each gives a logger of the same kind."""
+    bound = log.bind(user_id="u1", a=1).unbind("a").try_unbind("b")
+    bound.info("STORE")
+    bound.new(user_id="u2").info("STORE")
+    assert isinstance(bound, structlog.BoundLoggerBase)
+    assert [event.user_id for event in handler.query_events()] == ["u2", "u1"]
+    assert [event.metadata for event in handler.query_events()] == [{}, {}]
+
+
+def test_an_apps_configuration_of_structlog_changes_nothing(handler, log):
+    """structlog.configure of the application does not reach the audit logger."""
+    structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
+    log.info("STORE")
+    assert handler.count_events() == 1
+
+
+def test_a_bound_logger_can_be_pickled(handler, log):
+    """A logger goes to another process by its name and what is bound."""
+    pickle.loads(pickle.dumps(log.bind(user_id="u1"))).info("STORE")
+    assert handler.query_events()[0].user_id == "u1"
+
+
+def test_the_operation_may_be_a_field(handler, log):
+    """With operation= the first argument is the message, and kept as such when it differs."""
+    log.info("user signed in", operation="LOGIN")
+    log.info(operation="LOGIN")
+    log.info("LOGIN", operation="LOGIN")
+    assert [(event.operation, event.metadata) for event in handler.query_events()] == [
+        ("LOGIN", {}), ("LOGIN", {}), ("LOGIN", {"message": "user signed in"}),
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_none_is_an_error():
+    """The name of a logger is a string."""
+    with pytest.raises(AuditTypeError, match="name=7"):
+        get_audit_logger(7)
+
+
+def test_required_means_that_events_would_be_recorded(handler):
+    """required=True raises where no event would be recorded, and says why."""
+    get_audit_logger(required=True)
+    with pytest.raises(AuditWriteError, match="no AuditHandler"):
+        get_audit_logger("elsewhere", required=True)
+    logging.getLogger("audit").setLevel(logging.ERROR)
+    with pytest.raises(AuditWriteError, match="ERROR"):
+        get_audit_logger(required=True)
+
+
+# --- operations ------------------------------------------------------------------------------------------------------
+
+
+def test_an_operation_records_its_duration_and_success(handler):
+    """The duration comes from the clock that is given, in milliseconds."""
+    times = iter([10.0, 10.25])
+    log = get_audit_logger()
+    with OperationScope(log._record, "STORE", {"user_id": "u1", "entry_ids": "e1"}, clock=lambda: next(times)) as op:
+        op.entry_ids.append("e2")
+        op.metadata["size"] = 3
+        op.bind(session_id="s1")
+    (event,) = handler.query_events()
+    assert (event.operation, event.status, event.duration_ms) == ("STORE", "SUCCESS", 250.0)
+    assert (event.user_id, event.session_id, event.entry_ids) == ("u1", "s1", ["e1", "e2"])
+    assert event.metadata == {"size": 3}
+
+
+def test_an_operation_may_succeed_in_part(handler, log):
+    """partial() is the outcome PARTIAL, its reason the error message."""
+    with log.operation("FORGET", metadata={"wanted": 2}) as op:
+        op.partial("one entry is locked")
+    (event,) = handler.query_events()
+    assert (event.status, event.error_message) == (EventStatus.PARTIAL, "one entry is locked")
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_an_exception_is_recorded_and_goes_on(handler, log, error):
+    """Whatever ends the block is recorded as a FAILURE and reaches the caller itself."""
+    with pytest.raises(type(error)) as caught, log.operation("STORE"):
+        raise error
+    assert caught.value is error
+    (event,) = handler.query_events()
+    assert event.status == "FAILURE"
+    assert event.error_message.startswith(type(error).__name__)
+
+
+def test_a_cancelled_task_is_recorded_once(handler, log):
+    """An asyncio task cancelled inside of an operation leaves one FAILURE."""
+
+    async def run():
+        async def work():
+            async with log.operation("COMPACT"):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    (event,) = handler.query_events()
+    assert (event.status, event.error_message) == ("FAILURE", "CancelledError")
+
+
+def test_failing_to_record_never_replaces_the_callers_exception():
+    """With on_error="raise", a failed block keeps its own exception, with a note; a good one gets the AuditWriteError."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise OSError("disk")
+
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(AuditHandler(target=Failing(), on_error="raise"))
+    log = get_audit_logger()
+    with pytest.raises(ValueError, match="mine") as caught, log.operation("STORE"):
+        raise ValueError("mine")
+    assert "structlog-audit" in caught.value.__notes__[0]
+    with pytest.raises(AuditWriteError), log.operation("STORE"):
+        pass
+
+
+# --- what others see -------------------------------------------------------------------------------------------------
+
+
+class Collecting(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+FIELDS = {"user_id": "u1", "entry_ids": ["e1"], "metadata": {"a": 1}, "plan": "pro", "name": "Ann", "args": "x"}
+
+
+def everything_of(record):
+    return {name: value for name, value in vars(record).items() if name not in RESERVED and not name.startswith("_")}
+
+
+def test_others_see_every_field_and_the_place_of_the_call(handler, log):
+    """Another handler gets a complete record; a name that logging reserves has an underscore behind it."""
+    other = Collecting()
+    logging.getLogger("audit").addHandler(other)
+    log.info("STORE", **FIELDS)
+    (record,) = other.records
+    assert everything_of(record) == {
+        "operation": "STORE", "user_id": "u1", "entry_ids": ["e1"], "metadata": {"a": 1}, "plan": "pro",
+        "name_": "Ann", "args_": "x",
+    }  # fmt: skip
+    assert (record.name, record.getMessage(), record.funcName) == (
+        "audit", "STORE", "test_others_see_every_field_and_the_place_of_the_call",
+    )  # fmt: skip
+    (event,) = handler.query_events()
+    assert event.metadata == {"a": 1, "plan": "pro", "name": "Ann", "args": "x"}
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_reserved_names_neither_raise_nor_vanish(handler, log, name):
+    """A field may be called like any attribute of a record; in the event it has its own name."""
+    if name in ("exc_info",):
+        pytest.skip("exc_info means the exception, as everywhere in structlog")
+    log.info("STORE", **{name: "value"})
+    assert handler.query_events()[0].metadata == {name: "value"}
+
+
+def test_whoever_looks_at_a_lean_record_finds_it_complete(handler, log, monkeypatch):
+    """A tool that patches logging.Logger sees the attributes and fields of a record although no handler would."""
+    seen = []
+    original = logging.Logger.callHandlers
+
+    def patched(self, record):
+        seen.append((record.created > 0, record.levelname, record.thread, record.plan, record.getMessage()))
+        with pytest.raises(AttributeError):
+            record.no_such_field  # noqa: B018
+        return original(self, record)
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", patched)
+    log.info("STORE", **FIELDS)
+    assert [(created, level, plan, message) for created, level, _, plan, message in seen] == [
+        (True, "INFO", "pro", "STORE")
+    ]
+    assert handler.query_events()[0].metadata["name"] == "Ann"
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter, MsgspecFormatter])
+def test_python_json_logger_writes_all_fields(handler, log, formatter):
+    """python-json-logger's formatters write every field of the event."""
+    stream = io.StringIO()
+    other = logging.StreamHandler(stream)
+    other.setFormatter(formatter("%(message)s %(levelname)s"))
+    logging.getLogger("audit").addHandler(other)
+    log.info("STORE", **FIELDS)
+    line = json.loads(stream.getvalue())
+    assert (line["message"], line["user_id"], line["plan"], line["name_"]) == ("STORE", "u1", "pro", "Ann")
+
+
+def test_sockets_carry_all_fields_to_those_who_do_not_have_this_library(handler, log):
+    """A SocketHandler's pickle holds every field, as plain values, and nothing of our types."""
+    server = socket.create_server(("127.0.0.1", 0))
+    other = logging.handlers.SocketHandler(*server.getsockname())
+    logging.getLogger("audit").addHandler(other)
+    log.info("STORE", **FIELDS)
+    connection, _ = server.accept()
+    (length,) = struct.unpack(">L", connection.recv(4))
+    data = connection.recv(length)
+    other.close()
+    connection.close()
+    server.close()
+    assert b"structlog_audit" not in data
+    received = pickle.loads(data)
+    assert (received["user_id"], received["plan"], received["_audit"]["name"]) == ("u1", "pro", "Ann")
+
+
+def test_syslog_gets_the_message(handler, log):
+    """A SysLogHandler sends the operation as its text."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+    other = logging.handlers.SysLogHandler(server.getsockname())
+    logging.getLogger("audit").addHandler(other)
+    log.info("STORE", **FIELDS)
+    assert server.recv(1000).startswith(b"<14>STORE")
+    other.close()
+    server.close()
+
+
+def test_behind_a_queue_the_event_is_recorded_with_all_fields(path):
+    """A QueueHandler with its listener hands the record to an AuditHandler in another thread, whole."""
+    audit = AuditHandler(filename=path)
+    waiting = queue.SimpleQueue()
+    front = logging.handlers.QueueHandler(waiting)
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(front)
+    listener = logging.handlers.QueueListener(waiting, audit)
+    listener.start()
+    get_audit_logger().info("STORE", **FIELDS)
+    logger.info("RECALL", extra={"user_id": "u2"})
+    listener.stop()
+    assert [(event.operation, event.user_id) for event in audit.iter_events()] == [("STORE", "u1"), ("RECALL", "u2")]
+    assert audit.query_events()[1].metadata == {"a": 1, "plan": "pro", "name": "Ann", "args": "x"}
+
+
+def test_a_copied_record_carries_the_acknowledgement(handler, log):
+    """Copies of a record, deep ones too, share what the handler said."""
+    other = Collecting()
+    logging.getLogger("audit").addHandler(other)
+    log.info("STORE")
+    record = other.records[0]
+    assert copy.deepcopy(record)._audit is record._audit
+    assert copy.copy(record)._audit.entry is record._audit.entry is not None

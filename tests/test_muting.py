@@ -1,0 +1,209 @@
+"""The ordinary settings that drop an event without a word: each ends in a record or is reported."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import logging.handlers
+import queue
+import warnings
+
+import pytest
+
+from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
+from structlog_audit import check as check_module
+
+
+def audit():
+    return logging.getLogger("audit")
+
+
+def drop(record):
+    return False
+
+
+def level(handler):
+    audit().setLevel(logging.WARNING)
+
+
+def inherited_level(handler):
+    audit().setLevel(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def disable(handler):
+    logging.disable(logging.INFO)
+
+
+def existing_loggers_disabled(handler):
+    logging.config.dictConfig({"version": 1})
+
+
+def logger_filter(handler):
+    audit().addFilter(drop)
+
+
+def handler_filter(handler):
+    handler.addFilter(drop)
+
+
+def handler_level(handler):
+    handler.setLevel(logging.ERROR)
+
+
+def target_level(handler):
+    handler.target.setLevel(logging.ERROR)
+
+
+def target_filter(handler):
+    handler.target.addFilter(drop)
+
+
+def forced_basic_config(handler):
+    audit().removeHandler(handler)
+    audit().propagate = True
+    logging.getLogger().addHandler(handler)
+    logging.basicConfig(force=True, level=logging.INFO)
+
+
+def child_that_does_not_propagate(handler):
+    logging.getLogger("audit.child").propagate = False
+    logging.getLogger("audit.child").setLevel(logging.INFO)
+
+
+MUTINGS = [
+    (level, "level", "audit"),
+    (inherited_level, "level", "audit"),
+    (disable, "logging-disable", "audit"),
+    (existing_loggers_disabled, "disabled", "audit"),
+    (logger_filter, "logger-filter", "audit"),
+    (handler_filter, "handler-filter", "audit"),
+    (handler_level, "handler-level", "audit"),
+    (target_level, "target-level", "audit"),
+    (target_filter, "target-filter", "audit"),
+    (forced_basic_config, "detached", "audit"),
+    (child_that_does_not_propagate, "propagate", "audit.child"),
+]
+TABLE = pytest.mark.parametrize(("mute", "code", "name"), MUTINGS, ids=[mute.__name__ for mute, _, _ in MUTINGS])
+
+
+@TABLE
+def test_a_door_warns_once_and_counts(handler, mute, code, name):
+    """An event that no handler took on is told by one warning per logger and cause, and counted."""
+    mute(handler)
+    log = get_audit_logger(name)
+    with pytest.warns(RuntimeWarning, match=f"logger '{name}' was not recorded") as caught:
+        log.info("STORE")
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log.info("STORE")
+    assert sum(unheard_events().values()) == 2
+    assert handler.count_events() == 0
+
+
+@TABLE
+def test_a_door_raises_if_the_handler_says_so(handler, mute, code, name):
+    """With on_error="raise" the caller of a muted event gets an AuditWriteError."""
+    handler.on_error = "raise"
+    mute(handler)
+    with pytest.raises(AuditWriteError, match="not recorded"):
+        get_audit_logger(name).info("STORE")
+
+
+@TABLE
+def test_check_finds_it(handler, mute, code, name):
+    """handler.check() names each of them, in words and with the fix."""
+    assert [finding for finding in handler.check() if finding.code != "re-entrancy"] == []
+    mute(handler)
+    (finding,) = [finding for finding in handler.check() if finding.code == code]
+    assert finding.message
+    assert finding.fix
+
+
+def test_a_muted_child_is_found(handler):
+    """A child logger with a higher level, or disabled, is found too."""
+    logging.getLogger("audit.quiet").setLevel(logging.ERROR)
+    logging.getLogger("audit.off").disabled = True
+    assert {"level", "disabled"} <= {finding.code for finding in handler.check()}
+
+
+def test_a_root_handler_minds_only_what_does_not_propagate(handler):
+    """For a handler on the root, levels of the loggers below are their own business."""
+    audit().removeHandler(handler)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("library").setLevel(logging.ERROR)
+    messages = [finding.message for finding in handler.check()]
+    assert "logger 'audit' does not propagate to 'root'" in messages
+    assert not any("library" in message for message in messages)
+
+
+@pytest.mark.parametrize("on", ["filter", "str"])
+def test_a_call_from_within_a_record_being_handled_is_recorded(handler, log, monkeypatch, on):
+    """Where a logger discards calls made while it handles a record (3.13.4 and newer), the door goes round that."""
+
+    class Guarded(logging.Logger):
+        """Does what CPython does since gh-91555."""
+
+        def isEnabledFor(self, level):
+            return not getattr(self._tls, "in_progress", False) and super().isEnabledFor(level)
+
+        def handle(self, record):
+            if getattr(self._tls, "in_progress", False):
+                return
+            self._tls.in_progress = True
+            try:
+                super().handle(record)
+            finally:
+                self._tls.in_progress = False
+
+    class Tls:
+        in_progress = False
+
+    guarded = Guarded("guarded")
+    guarded._tls = Tls()
+    guarded.addHandler(handler)
+    inner = type(log)(guarded, (), {})
+
+    def record_more(record):
+        if record.getMessage() == "OUTER":
+            inner.info("INNER")
+        return True
+
+    guarded.addFilter(record_more)
+    inner.info("OUTER")
+    assert [event.operation for event in handler.iter_events()] == ["INNER", "OUTER"]
+
+
+def test_check_warns_of_the_guard(handler, monkeypatch):
+    """On a Python with the guard, check() says so."""
+    monkeypatch.setattr(check_module, "RE_ENTRANCY_GUARD", (3, 0, 0))
+    assert "re-entrancy" in [finding.code for finding in handler.check()]
+
+
+def test_behind_a_queue_the_door_does_not_warn():
+    """An event that was handed over to a queue is no event that was lost."""
+    audit().addHandler(logging.handlers.QueueHandler(queue.SimpleQueue()))
+    audit().setLevel(logging.INFO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_audit_logger().info("STORE")
+    assert unheard_events() == {}
+
+
+def test_plain_logging_is_not_watched(handler):
+    """Who logs without a door is not told; check() is there for that."""
+    audit().setLevel(logging.ERROR)
+    audit().info("STORE")
+    assert handler.count_events() == 0
+    assert get_audit_handler().check()
+
+
+def test_a_lesser_target_is_said(tmp_path):
+    """check() says which promises a foreign target does not keep."""
+    made = AuditHandler(target=logging.FileHandler(tmp_path / "plain.log"))
+    audit().addHandler(made)
+    audit().setLevel(logging.INFO)
+    assert "lesser-target" in [finding.code for finding in made.check()]
+    made.close()
