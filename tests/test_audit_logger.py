@@ -256,7 +256,7 @@ def test_pending_until_flush(capsys):
 @pytest.mark.parametrize("door", ["record", "log_event"])
 def test_muted_warns(tmp_path, door):
     """An event muted by ``logging.disable`` is told by one warning, counted, and in no buffer and no document."""
-    audit_logger = AuditLogger(1, tmp_path / "docs")
+    audit_logger = AuditLogger(2, tmp_path / "docs")
 
     def call():
         if door == "record":

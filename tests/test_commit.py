@@ -413,6 +413,31 @@ def test_an_interrupt_after_the_write_repeats_the_line_with_its_id():
     assert rig.accepted_lines == rig.target.lines[:1]
 
 
+class InterruptedOnce(Entry):
+    """An entry during whose way from the door into the queue a signal comes."""
+
+    __slots__ = ("came",)
+
+    @property
+    def counts(self):
+        if not hasattr(self, "came"):
+            self.came = True
+            raise KeyboardInterrupt
+        return True
+
+
+def test_an_interrupt_between_door_and_queue_writes_the_event_once():
+    """An entry that has its line but was not taken from the door yet keeps its id and is queued once."""
+    rig = Rig()
+    entry = InterruptedOnce(encode_body(Body("first"), 32_000), 20, "audit")
+    with pytest.raises(KeyboardInterrupt):
+        rig.commit.submit(entry)
+    line = entry.line
+    rig.submit("second")
+    assert (entry.state, entry.line) == (RECORDED, line)
+    assert rig.trail() == ["first", "second"]
+
+
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
 def test_a_failure_is_told_once_per_outage(on_error):
     """The first failure of an outage is told, with the system's error; further ones are not, until the target worked."""

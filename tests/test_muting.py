@@ -116,7 +116,7 @@ def test_check_finds_it(handler, mute, code, name):
     """handler.check() names each of them, in words and with the fix."""
     assert [finding for finding in handler.check() if finding.code != "re-entrancy"] == []
     mute(handler)
-    (finding,) = [finding for finding in handler.check() if finding.code == code]
+    finding, *_ = [finding for finding in handler.check() if finding.code == code]
     assert finding.message
     assert finding.fix
 

@@ -106,14 +106,17 @@ def _described(target: Mapping[str, Any]) -> logging.Handler:
     arguments = dict(target)
     factory = arguments.pop("()", None) or arguments.pop("class", None)
     level = arguments.pop("level", logging.NOTSET)
+    if factory is None:
+        raise AuditValueError(f"target={dict(target)!r}: name the class of a handler under 'class' or '()'")
     try:
         if isinstance(factory, str):
             module, _, name = factory.rpartition(".")
             factory = getattr(import_module(module), name)
         made = factory(**arguments)
+        if isinstance(made, logging.Handler):
+            made.setLevel(level)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise AuditValueError(f"target={dict(target)!r}: {error}") from error
     if not isinstance(made, logging.Handler):
         raise AuditTypeError(f"target={dict(target)!r} makes {made!r}, which is no logging.Handler")
-    made.setLevel(level)
     return made

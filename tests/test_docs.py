@@ -1,0 +1,99 @@
+"""The code in the README and in the guide runs, and prints what stands below it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+PAGES = [TOP / "README.md", *sorted((TOP / "examples" / "guide").glob("*.md"))]
+
+FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[\w-]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: \S.*? -->\s*\Z", re.DOTALL)
+
+MARK = "\x1e"
+"""Ends what a block printed, in the output of the page."""
+
+DRIVER = """
+import json, sys
+page, blocks = json.load(sys.stdin)
+namespace = {"__name__": "__main__"}
+for line, code in blocks:
+    exec(compile("\\n" * (line - 1) + code, page, "exec"), namespace)
+    print(chr(0x1E), end="", flush=True)
+"""
+"""Runs the blocks of a page one after the other; errors have the line numbers of the page."""
+
+
+class Block(NamedTuple):
+    """A block of code of a page, and what it must print, if the page says so."""
+
+    line: int
+    code: str
+    printed: str | None
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The Python blocks of *text* that are to be run."""
+    fences = list(FENCE.finditer(text))
+    found = []
+    for number, fence in enumerate(fences):
+        if fence["language"] != "python" or NOT_RUN.search(text, 0, fence.start()):
+            continue
+        after = fences[number + 1] if number + 1 < len(fences) else None
+        follows = after is not None and after["language"] == "text" and not text[fence.end() : after.start()].strip()
+        line = text.count("\n", 0, fence.start()) + 2
+        found.append(Block(line, fence["body"], after["body"] if after is not None and follows else None))
+    return found
+
+
+def matches(printed: str, shown: str) -> bool:
+    """Whether *printed* is what is *shown*, where ``...`` in a line matches anything within that line."""
+    return re.fullmatch(re.escape(shown).replace(re.escape("..."), ".*"), printed) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_the_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
+    """The Python blocks of a page run in order, without a warning, and print exactly the text shown below each."""
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DRIVER],
+        input=json.dumps([page.name, [[block.line, block.code] for block in blocks]]),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split(MARK)
+    assert len(printed) == len(blocks) + 1
+    for block, output in zip(blocks, printed, strict=False):
+        if block.printed is not None and not matches(output, block.printed):
+            assert output == block.printed, f"{page.name}:{block.line} prints something else"
+
+
+def test_a_block_is_left_out_only_with_a_reason():
+    """A comment directly before a block leaves that block out if it says why, and no other block."""
+    reason, none = "<!-- not run: needs a server -->", "<!-- not run: -->"
+    block = "```python\n{}\n```\n"
+    text = f"{reason}\n\n{block.format('a')}\n{block.format('b')}\n{none}\n{block.format('c')}\n{reason} and\n{block}"
+    assert [found.code for found in blocks_of(text)] == ["b\n", "c\n", "{}\n"]
+
+
+def test_only_the_text_directly_below_a_block_is_its_output():
+    """A text block is the output of the Python block that it follows, and of none if anything stands between."""
+    text = "```python\na\n```\n\n```text\n1\n```\n```python\nb\n```\nProse.\n```text\n2\n```\n```sh\nc\n```\n"
+    assert blocks_of(text) == [Block(2, "a\n", "1\n"), Block(9, "b\n", None)]
+
+
+def test_three_dots_match_within_a_line_only():
+    """Three dots stand for anything in one line, and everything else only for itself."""
+    assert matches("id evt_1 (x)\n", "id ... (x)\n")
+    assert not matches("id 1\n2 (x)\n", "id ... (x)\n")
+    assert not matches("a+\n", "a.\n")
+    assert not matches("a\nb\n", "a\n")

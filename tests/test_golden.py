@@ -1,0 +1,107 @@
+"""The golden trail: its questions have the same answers from whatever is asked."""
+
+import datetime as dt
+import importlib.util
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from structlog_audit.codec import decode_event, encode_event
+from structlog_audit.event import rfc3339
+from structlog_audit.files import AuditFileHandler
+from structlog_audit.handler import AuditHandler
+
+GOLDEN = Path(__file__).parent / "golden"
+QUESTIONS = json.loads((GOLDEN / "questions.json").read_text(encoding="utf-8"))
+
+
+def name_of(number):
+    question = QUESTIONS[number]
+    asked = {name: value for name, value in question.items() if name not in ("ask", "answer")}
+    return f"{question['ask']} {json.dumps(asked)}"
+
+
+def from_json(filters):
+    """The filters with times as datetimes; nothing else differs from JSON."""
+    times = {name: dt.datetime.fromisoformat(filters[name]) for name in ("start_time", "end_time") if name in filters}
+    return {**filters, **times}
+
+
+def answer_of(source, question):
+    """What *source* answers, in the form that the table has."""
+    ask = question["ask"]
+    if ask == "get_event":
+        event = source.get_event(question["event_id"])
+        return event and {k: v for k, v in event.to_dict().items() if v not in (None, [], {})}
+    if ask == "get_user_statistics":
+        return in_json(source.get_user_statistics(question["user_id"]))
+    found = getattr(source, ask)(**from_json(question["filters"]), **question.get("how", {}))
+    return [event.event_id for event in found] if ask == "query_events" else in_json(found)
+
+
+def in_json(found):
+    if not isinstance(found, dict):
+        return found
+    return {name: rfc3339(value) if isinstance(value, dt.datetime) else value for name, value in found.items()}
+
+
+def same(name, found, expected):
+    if name.startswith("p") and name.endswith("_duration_ms"):
+        return math.isclose(found, expected, rel_tol=0.01)
+    return math.isclose(found, expected) if isinstance(expected, float) else found == expected
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """What is asked: here a handler whose buffer was filled from the file."""
+    path = tmp_path_factory.mktemp("golden") / "audit.jsonl"
+    shutil.copy(GOLDEN / "trail.jsonl", path)
+    handler = AuditHandler(target=AuditFileHandler(path), warm_start=True)
+    assert handler.unreadable == 0
+    yield handler
+    handler.close()
+
+
+@pytest.mark.parametrize("number", range(len(QUESTIONS)), ids=name_of)
+def test_the_golden_questions(source, number):
+    """Each question about the golden trail has the answer of the table."""
+    question = QUESTIONS[number]
+    if "error" in question:
+        kind = {"TypeError": TypeError, "ValueError": ValueError}[question["error"]]
+        with pytest.raises(kind):
+            answer_of(source, question)
+        return
+    found, expected = answer_of(source, question), question["answer"]
+    if question["ask"] in ("get_statistics", "get_user_statistics"):
+        assert [name for name in expected if not same(name, found[name], expected[name])] == []
+    else:
+        assert found == expected
+
+
+def test_the_table_has_answers_of_every_size():
+    """The table is no table of empty answers: most questions find some events, and none finds everything by mistake."""
+    sizes = [len(question["answer"]) for question in QUESTIONS if question["ask"] == "query_events" and "how" in question
+             and "answer" in question]  # fmt: skip
+    assert sum(size > 0 for size in sizes) >= 40
+    assert sum(size == 0 for size in sizes) >= 8
+    assert max(sizes) < 53
+
+
+def test_the_golden_files_are_made():
+    """The committed files are what make.py makes."""
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    trail, questions = make.made()
+    assert (GOLDEN / "trail.jsonl").read_bytes() == trail.encode()
+    assert (GOLDEN / "questions.json").read_bytes() == questions.encode()
+
+
+def test_the_golden_lines_are_in_the_form_of_lines():
+    """Each line, parts apart, is byte by byte what the library would write for the event that it holds."""
+    for line in (GOLDEN / "trail.jsonl").read_bytes().splitlines():
+        if b'"part_of"' not in line:
+            assert encode_event(decode_event(line)) == line

@@ -1,0 +1,332 @@
+"""Any handler of logging as the target of an AuditHandler."""
+
+import errno
+import json
+import logging
+import logging.handlers
+import queue
+import threading
+
+import pytest
+from pythonjsonlogger.json import JsonFormatter
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
+from structlog_audit.commit import Entry, Undelivered
+from structlog_audit.exceptions import AuditTypeError, AuditValueError, AuditWriteError
+from structlog_audit.formatter import LINE
+from structlog_audit.target import ForeignTarget, made_target, record_of
+
+NOW = 1_736_937_045_123_456_789  # 2025-01-15T10:30:45.123456Z
+
+
+class Stream:
+    """A stream whose disk is full on command."""
+
+    def __init__(self):
+        self.lines = []
+        self.full = False
+        self.room = None
+
+    def write(self, text):
+        if self.full or self.room == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if self.room is not None:
+            self.room -= 1
+        self.lines.append(text)
+
+    def flush(self):
+        """Nothing is held back."""
+
+
+class Stubborn(logging.Handler):
+    """A handler that raises from its emit, as those of others do."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.error = error
+        self.taken = []
+
+    def emit(self, record):
+        if self.error is not None:
+            raise self.error
+        self.taken.append(record)
+
+
+class Complaining(logging.StreamHandler):
+    """A stream handler that remembers what its handleError was called with."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.complaints = []
+
+    def handleError(self, record):
+        self.complaints.append(record.getMessage())
+
+
+def audit_over(target, **arguments):
+    arguments = {"clock": lambda: NOW, "call_later": lambda seconds, function: None, **arguments}
+    return AuditHandler(target=target, **arguments)
+
+
+def log_to(handler, message, level=logging.INFO, **fields):
+    record = logging.LogRecord("audit", level, __file__, 1, message, (), None)
+    record.__dict__.update(fields)
+    return handler.handle(record)
+
+
+def counters(handler):
+    found = handler.get_statistics()
+    return {name: found[name] for name in ("recorded", "pending", "raised", "lost")}
+
+
+@pytest.fixture
+def rotating(tmp_path):
+    """What most applications have: a RotatingFileHandler with python-json-logger's formatter."""
+    made = logging.handlers.RotatingFileHandler(tmp_path / "app.log", maxBytes=600, backupCount=50)
+    made.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s"))
+    yield made
+    made.close()
+
+
+def test_a_rotating_file_with_json_lines(rotating, tmp_path):
+    """A RotatingFileHandler with a JsonFormatter gets each event once, every member of it in the JSON, and rolls over."""
+    handler = audit_over(rotating)
+    for number in range(20):
+        log_to(handler, "STORE", user_id="ann", entry_ids=[f"e{number}"], source="api", duration_ms=1.5)
+    handler.flush()
+    files = sorted(tmp_path.glob("app.log*"), key=lambda path: int(path.suffix[1:]) if path.suffix != ".log" else 0)
+    assert len(files) > 1
+    written = [json.loads(line) for path in reversed(files) for line in path.read_text().splitlines()]
+    events = list(handler.iter_events())
+    assert [line["event_id"] for line in written] == [event.event_id for event in events]
+    for line, event in zip(written, events, strict=True):
+        members = {name: value for name, value in event.to_dict().items() if value is not None}
+        assert line == {**members, "levelname": "INFO", "name": "audit", "message": "STORE"}
+    assert counters(handler) == {"recorded": 20, "pending": 0, "raised": 0, "lost": 0}
+
+
+def test_an_audit_formatter_gives_the_lines_of_a_trail():
+    """With an AuditJsonFormatter a handler that is not ours writes the very line that the buffer holds."""
+    stream = Stream()
+    target = logging.StreamHandler(stream)
+    target.setFormatter(AuditJsonFormatter())
+    handler = audit_over(target)
+    log_to(handler, "STORE", user_id="ann")
+    event = handler.query_events()[0]
+    assert json.loads(stream.lines[0]) == {
+        name: value for name, value in event.to_dict().items() if value not in (None, [], {})
+    }
+    assert stream.lines[0].startswith(f'{{"event_id":"{event.event_id}","timestamp":"2025-01-15T10:30:45.123456Z",')
+
+
+def test_failures_of_a_standard_handler_become_pending(capsys):
+    """A standard handler calls handleError and goes on; through us that is a failure, told once, and retried."""
+    stream = Stream()
+    handler = audit_over(logging.StreamHandler(stream))
+    stream.full = True
+    for number in range(3):
+        assert log_to(handler, f"op{number}")
+    assert counters(handler) == {"recorded": 0, "pending": 3, "raised": 0, "lost": 0}
+    assert handler.count_events() == 3
+    stream.full = False
+    log_to(handler, "later")
+    assert counters(handler) == {"recorded": 4, "pending": 0, "raised": 0, "lost": 0}
+    assert stream.lines == ["op0\n", "op1\n", "op2\n", "later\n"]
+    told = capsys.readouterr().err
+    assert told.count("structlog-audit:") == 1
+    assert "OSError: [Errno 28] No space left on device" in told
+    assert "op0" not in told
+    assert "Logging error" not in told
+
+
+def test_a_part_of_a_backlog():
+    """What the handler took of several events is recorded and not given to it again."""
+    stream = Stream()
+    handler = audit_over(logging.StreamHandler(stream), on_failure=lambda error: None)
+    stream.room = 0
+    for number in range(3):
+        log_to(handler, f"op{number}")
+    stream.room = 2
+    handler.flush()
+    assert counters(handler) == {"recorded": 2, "pending": 1, "raised": 0, "lost": 0}
+    stream.room = None
+    handler.flush()
+    assert stream.lines == ["op0\n", "op1\n", "op2\n"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("user ann")])
+def test_handlers_that_raise(error, capsys):
+    """A handler that raises from its emit has failed as well; with "raise" the caller gets that as the cause."""
+    handler = audit_over(Stubborn(error), on_error="raise")
+    with pytest.raises(AuditWriteError) as caught:
+        log_to(handler, "STORE", user_id="ann")
+    assert caught.value.__cause__ is error
+    assert "ann" not in str(caught.value) + capsys.readouterr().err
+    assert counters(handler) == {"recorded": 0, "pending": 0, "raised": 1, "lost": 0}
+    assert handler.count_events() == 0
+
+
+def test_handle_error_of_other_use_goes_where_it_went():
+    """What fails while another logger uses the handler, also at the same time in another thread, is none of ours."""
+    stream = Stream()
+    target = Complaining(stream)
+    handler = audit_over(target)
+    stream.full = True
+    other = logging.LogRecord("app", logging.INFO, "", 0, "of another", (), None)
+    target.handle(other)
+    assert target.complaints == ["of another"]
+
+    foreign = ForeignTarget(Stubborn())
+    foreign._handled_before = target.handleError
+
+    def fail_elsewhere(record):
+        thread = threading.Thread(target=foreign._intercept, args=(other,))
+        thread.start()
+        thread.join()
+
+    foreign._handler.emit = fail_elsewhere
+    foreign.deliver([entry_of("STORE")])
+    assert target.complaints == ["of another", "of another"]
+    assert counters(handler) == {"recorded": 0, "pending": 0, "raised": 0, "lost": 0}
+
+
+def test_handle_error_without_an_exception():
+    """A handler that calls handleError outside of an except has failed all the same."""
+    target = Stubborn()
+    foreign = ForeignTarget(target)
+    target.emit = lambda record: target.handleError(record)
+    with pytest.raises(Undelivered) as caught:
+        foreign.deliver([entry_of("STORE")])
+    assert caught.value.done == 0
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_the_handlers_lock_is_held_and_given_back():
+    """A handler is used under its own lock, which is free afterwards whatever happened."""
+    target = Stubborn(OSError("full"))
+    held = []
+
+    def emit(record):
+        thread = threading.Thread(target=lambda: held.append(target.lock.acquire(blocking=False)))
+        thread.start()
+        thread.join()
+        raise KeyboardInterrupt
+
+    target.emit = emit
+    foreign = ForeignTarget(target)
+    with pytest.raises(KeyboardInterrupt):
+        foreign.deliver([entry_of("STORE")])
+    assert held == [False]
+    assert foreign._thread is None
+    free = []
+    thread = threading.Thread(target=lambda: free.append(target.lock.acquire(blocking=False)))
+    thread.start()
+    thread.join()
+    assert free == [True]
+
+
+def entry_of(operation, **members):
+    entry = Entry((), logging.WARNING, "audit.memory")
+    head = {"event_id": f"evt_{1:032x}", "timestamp": "2025-01-15T10:30:45.123456Z"}
+    entry.line = json.dumps({**head, "operation": operation, **members}).encode() + b"\n"
+    entry.moment = NOW // 1_000
+    return entry
+
+
+def test_the_record_of_an_event():
+    """The record has the members of the event as attributes, absent ones left out, and the time and the line of it."""
+    entry = entry_of("delete", user_id="ann", metadata={"a": 1}, status="FAILURE", duration_ms=0.0, entry_ids=[])
+    record = record_of(entry)
+    assert (record.name, record.levelno, record.getMessage()) == ("audit.memory", logging.WARNING, "delete")
+    assert (record.operation, record.user_id, record.metadata, record.status) == ("delete", "ann", {"a": 1}, "FAILURE")
+    assert (record.duration_ms, record.event_id) == (0.0, f"evt_{1:032x}")
+    assert not hasattr(record, "entry_ids")
+    assert not hasattr(record, "session_id")
+    assert record.__dict__[LINE] == entry.line
+    assert (record.created, record.msecs) == (pytest.approx(1_736_937_045.123456), 123.0)
+    stamp = logging.Formatter("%(asctime)s").formatTime(record, "%S")
+    assert (stamp, logging.Formatter().formatTime(record)[-4:]) == ("45", ",123")
+
+
+def test_percent_signs_in_an_operation_are_no_template():
+    """The operation is the text of the message, not a template."""
+    assert record_of(entry_of("100%s %d")).getMessage() == "100%s %d"
+
+
+def test_a_queue_as_target():
+    """A QueueHandler is a target like any other: it hands on the record of the event."""
+    records = queue.Queue()
+    handler = audit_over(logging.handlers.QueueHandler(records))
+    log_to(handler, "STORE", user_id="ann")
+    assert records.get_nowait().event_id == handler.query_events()[0].event_id
+
+
+@pytest.mark.parametrize("refuse", ["level", "filter"])
+def test_what_the_target_would_drop_is_not_recorded(refuse):
+    """The target's level and filters are asked before an event is accepted."""
+    target = Stubborn()
+    if refuse == "level":
+        target.setLevel(logging.WARNING)
+    else:
+        target.addFilter(lambda record: record.levelno >= logging.WARNING)
+    handler = audit_over(target)
+    assert not log_to(handler, "low")
+    assert log_to(handler, "high", logging.ERROR)
+    assert [record.getMessage() for record in target.taken] == ["high"]
+    assert [event.operation for event in handler.iter_events()] == ["high"]
+
+
+@pytest.mark.parametrize(
+    ("described", "kind"),
+    [
+        ({"class": "logging.NullHandler"}, logging.NullHandler),
+        ({"()": logging.StreamHandler, "stream": Stream()}, logging.StreamHandler),
+        ({"()": "logging.StreamHandler"}, logging.StreamHandler),
+        ({"class": "structlog_audit.AuditFileHandler", "filename": "audit.jsonl", "maxBytes": 5_000}, AuditFileHandler),
+    ],
+)
+def test_a_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
+    """A mapping names a class, by name or itself, and its arguments; the mapping is left as it was."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(described)
+    made = made_target({**described, "level": "WARNING"})
+    assert type(made) is kind
+    assert made.level == logging.WARNING
+    assert described == before
+    assert made_target(described).level == logging.NOTSET
+
+
+def test_a_target_by_name():
+    """The name of a configured handler means that handler."""
+    named = Stubborn()
+    named.name = "named"
+    assert made_target("named") is named
+    assert made_target(named) is named
+    assert made_target(None) is None
+    named.name = None
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        (5, AuditTypeError, ["target=5", "logging.Handler"]),
+        (["a"], AuditTypeError, ["target=['a']"]),
+        (logging.StreamHandler, AuditTypeError, ["target=", "logging.Handler"]),
+        ("nobody", AuditValueError, ["target='nobody'", "no handler of that name", "structlog_audit.AuditHandler"]),
+        ({}, AuditValueError, ["target={}", "class"]),
+        ({"filename": "x"}, AuditValueError, ["target=", "class"]),
+        ({"class": "nodots"}, AuditValueError, ["nodots"]),
+        ({"class": "no.such.module"}, AuditValueError, ["no.such.module", "No module named"]),
+        ({"class": "logging.NoSuchHandler"}, AuditValueError, ["NoSuchHandler"]),
+        ({"class": "logging.NullHandler", "colour": "red"}, AuditValueError, ["colour"]),
+        ({"class": "logging.NullHandler", "level": "LOUD"}, AuditValueError, ["LOUD"]),
+        ({"class": "logging.NullHandler", "level": 1.5}, AuditValueError, ["1.5"]),
+        ({"class": "logging.Formatter"}, AuditTypeError, ["no logging.Handler"]),
+    ],
+)
+def test_bad_targets(target, error, words):
+    """A target that can't be meant is an error that names it and says what is wrong."""
+    with pytest.raises(error) as caught:
+        made_target(target)
+    for word in words:
+        assert word in str(caught.value)
