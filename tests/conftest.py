@@ -12,7 +12,6 @@ import structlog
 
 from structlog_audit import AuditHandler, get_audit_logger, unheard
 
-
 NOT_OURS = set(logging.Logger.manager.loggerDict)
 
 
@@ -58,6 +57,6 @@ def handler(path: Path) -> AuditHandler:
 
 
 @pytest.fixture
-def log(handler: AuditHandler):  # noqa: ANN201
+def log(handler: AuditHandler):
     """A bound logger that records to `handler`."""
     return get_audit_logger()

@@ -260,7 +260,7 @@ class Struct(msgspec.Struct):
 
 
 class LikeAttrs:
-    __attrs_attrs__ = (collections.namedtuple("Attribute", "name")("x"),)  # noqa: PYI024
+    __attrs_attrs__ = (collections.namedtuple("Attribute", "name")("x"),)
     x = 1
 
 

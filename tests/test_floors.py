@@ -93,7 +93,9 @@ def test_the_root_imports_no_optional_dependency():
         "import sys; before = set(sys.modules); import structlog_audit;"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
-    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     allowed = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
     # structlog itself imports rich, better_exceptions and colorama if it finds them
     assert set(found) - {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl"} <= allowed

@@ -205,7 +205,9 @@ def test_warm_start_fills_the_buffer_from_the_files(path):
 def test_lines_that_are_no_events_are_counted(path):
     """A warm start leaves out what it can't read, and check() tells how much that was."""
     path.parent.mkdir()
-    path.write_text('not an event\n{"event_id":"evt_1","timestamp":"2025-01-01T00:00:00.000000Z","operation":"STORE"}\n')
+    path.write_text(
+        'not an event\n{"event_id":"evt_1","timestamp":"2025-01-01T00:00:00.000000Z","operation":"STORE"}\n'
+    )
     handler = AuditHandler(filename=path, warm_start=True)
     assert handler.count_events() == 1
     assert "unreadable" in [finding.code for finding in handler.check()]
