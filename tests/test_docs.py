@@ -13,7 +13,7 @@ TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "examples" / "guide").glob("*.md"))]
 
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[\w-]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL)
-NOT_RUN = re.compile(r"<!-- not run: \S.*? -->\s*\Z", re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: \S.*? -->\s*\Z")
 
 MARK = "\x1e"
 """Ends what a block printed, in the output of the page."""

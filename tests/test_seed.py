@@ -108,7 +108,7 @@ def test_basic_usage(memory, audit_logger, capsys):
             user_id="user_123", operation="STORE", start_time=datetime.now() - timedelta(hours=1)
         )
 
-        print(f"User stored {len(events)} entries in the last hour")  # noqa: T201
+        print(f"User stored {len(events)} entries in the last hour")
 
     asyncio.run(main())
     assert capsys.readouterr().out == "User stored 1 entries in the last hour\n"

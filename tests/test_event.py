@@ -1,0 +1,143 @@
+"""Tests of `structlog_audit.event`: what an event is."""
+
+import datetime as dt
+import os
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit.event import (
+    AuditEvent,
+    EventStatus,
+    Kind,
+    Operation,
+    OperationType,
+    operation_of,
+    rfc3339,
+    status_of,
+    utc,
+)
+
+MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
+
+
+def event(**members):
+    return AuditEvent(**{"event_id": "evt_1", "timestamp": MOMENT, "operation": OperationType.STORE, **members})
+
+
+@pytest.mark.parametrize("member", OperationType)
+@pytest.mark.parametrize("write", [str, str.lower, str.title, str.swapcase])
+def test_six_match_in_any_case(member, write):
+    """The name of one of the six is that member, in whatever case it is written."""
+    assert operation_of(write(member.value)) is member
+
+
+@pytest.mark.parametrize("name", ["archive", "Archive", "STORED", "", "SUCCESS"])
+def test_other_names_stay_as_they_are(name):
+    """An operation that is not one of the six keeps its name, and is a string with ``value`` and ``name``."""
+    operation = operation_of(name)
+    assert type(operation) is Operation
+    assert (operation, operation.value, operation.name) == (name, name, name)
+    assert type(operation.value) is type(operation.name) is str
+
+
+@given(st.text())
+def test_operation_equals_its_name(name):
+    """For all names, the operation equals the name or, if it is one of the six, the name in upper case."""
+    assert operation_of(name) in (name, name.upper())
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("SUCCESS", EventStatus.SUCCESS),
+        ("failure", EventStatus.FAILURE),
+        ("Partial", EventStatus.PARTIAL),
+        ("ok", None),
+        ("", None),
+    ],
+)
+def test_status_of(name, status):
+    """A status matches in any case, and a name that is none gives None."""
+    assert status_of(name) is status
+
+
+def test_members_compare_equal_to_their_strings():
+    """Operations, statuses and kinds equal their strings, so that nobody has to import them."""
+    assert OperationType.STORE == "STORE"
+    assert EventStatus.PARTIAL == "PARTIAL"
+    assert [kind.value for kind in Kind] == ["intent", "gap", "checkpoint", "part", "trail"]
+
+
+def test_event_is_a_value():
+    """An event can't be changed, and equal events have one hash."""
+    one, other = event(), event()
+    assert one == other
+    assert len({one, other}) == 1
+    assert one != event(user_id="u")
+    with pytest.raises(AttributeError):
+        one.user_id = "mallory"
+
+
+def test_default_containers_are_not_shared():
+    """Two events without entry ids and metadata do not share their empty containers."""
+    one, other = event(), event()
+    one.metadata["a"] = 1
+    one.entry_ids.append("e")
+    assert (other.metadata, other.entry_ids) == ({}, [])
+
+
+def test_to_dict_names_every_member():
+    """``to_dict`` has the members of the export format in its order, absent ones too, of plain types."""
+    assert list(event().to_dict().items()) == [
+        ("event_id", "evt_1"),
+        ("timestamp", "2025-01-15T10:30:45.123456Z"),
+        ("operation", "STORE"),
+        ("user_id", None),
+        ("session_id", None),
+        ("entry_ids", []),
+        ("metadata", {}),
+        ("status", "SUCCESS"),
+        ("error_message", None),
+        ("duration_ms", None),
+    ]
+    assert type(event().to_dict()["operation"]) is type(event().to_dict()["status"]) is str
+
+
+def test_to_dict_has_a_kind_only_for_own_events():
+    """``kind`` is a member of the dictionary only if the event has one."""
+    assert event(kind="gap").to_dict()["kind"] == "gap"
+    assert "kind" not in event().to_dict()
+
+
+@given(st.datetimes(timezones=st.timezones() | st.just(dt.UTC), allow_imaginary=False))
+@settings(max_examples=200, deadline=None)
+def test_rfc3339_is_fixed_width_and_exact(moment):
+    """For all aware times, the text has 27 characters and means the same microsecond."""
+    text = rfc3339(moment)
+    assert len(text) == 27
+    assert dt.datetime.fromisoformat(text) == utc(moment)
+
+
+def test_naive_time_is_local(monkeypatch):
+    """A naive datetime is local time, as in Python itself."""
+    before = os.environ.get("TZ")
+    try:
+        monkeypatch.setenv("TZ", "UTC-2")
+        time.tzset()
+        assert rfc3339(dt.datetime(2025, 1, 1, 12)) == "2025-01-01T10:00:00.000000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert os.environ.get("TZ") == before
+
+
+@pytest.mark.parametrize("end", [dt.datetime.min, dt.datetime.max])
+def test_ends_of_the_calendar(end):
+    """The first and last moment of the calendar are accepted wherever local time lies."""
+    east = dt.timezone(dt.timedelta(hours=14))
+    west = dt.timezone(dt.timedelta(hours=-12))
+    for zone in (None, east, west):
+        assert utc(end.replace(tzinfo=zone)).tzinfo is dt.UTC

@@ -1,0 +1,332 @@
+"""Tests of `structlog_audit.plain`: any Python value as plain JSON values."""
+
+import collections
+import datetime as dt
+import decimal
+import json
+import math
+import pathlib
+import uuid
+
+import msgspec
+import pytest
+import strategies as s
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit.plain import (
+    MAX_DEPTH,
+    MAX_MARKS,
+    MAX_TEXT,
+    MAX_VALUES,
+    Plainer,
+    exception_text,
+    identity_text,
+    type_name,
+)
+
+
+def plain(value):
+    """What *value* becomes, and the marks."""
+    plainer = Plainer()
+    return plainer.plain(value, "x"), plainer.marks
+
+
+def assert_plain(value):
+    """Check that *value* consists of exactly the plain types."""
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        kind = type(value)
+        assert kind in (type(None), bool, int, float, str, list, dict)
+        if kind is int:
+            assert -(2**63) <= value < 2**64
+        elif kind is float:
+            assert math.isfinite(value)
+        elif kind is str:
+            value.encode()
+        elif kind is list:
+            todo += value
+        elif kind is dict:
+            todo += value.keys()
+            assert {type(key) for key in value} <= {str}
+            todo += value.values()
+
+
+@given(s.json_values)
+@settings(max_examples=200, deadline=None)
+def test_plain_values_stay_as_they_are(value):
+    """For all plain values, nothing is changed and nothing is marked."""
+    assert plain(value) == (value, {})
+
+
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_hostile_values_become_plain(make):
+    """Every hostile value becomes plain values that JSON can hold."""
+    value, _ = plain(make())
+    assert_plain(value)
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+@given(st.recursive(s.hostile, lambda inner: st.lists(inner, max_size=3), max_leaves=5))
+@settings(max_examples=60, deadline=None)
+def test_hostile_values_inside_containers_become_plain(tree):
+    """For all trees of hostile values, the result is plain and within the bound on values."""
+
+    def build(node):
+        return [build(inner) for inner in node] if isinstance(node, list) else {"k": node(), 1: (node(),)}
+
+    plainer = Plainer()
+    assert_plain(plainer.plain(build(tree), "x"))
+    assert len(plainer.marks) <= MAX_MARKS + 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((1, 2), [1, 2]),
+        ({1}, [1]),
+        (frozenset({"a"}), ["a"]),
+        (collections.deque([1]), [1]),
+        ({"a": 1}.keys(), ["a"]),
+        (collections.OrderedDict(a=1), {"a": 1}),
+        (collections.ChainMap({"a": 1}), {"a": 1}),
+        (s.Point(), {"x": 1, "inner": None}),
+        (s.Struct(), {"x": 1}),
+        (s.LikeAttrs(), {"x": 1}),
+        (s.LikePydantic(), {"x": 1}),
+        (s.Colour.RED, "red"),
+        (s.Colour.NESTED, ["a", 1]),
+        (s.LowerStatus.SUCCESS, "success"),
+        (s.Number.ONE, 1),
+        (dt.datetime(2025, 1, 15, 10, tzinfo=dt.UTC), "2025-01-15T10:00:00+00:00"),
+        (dt.date(2025, 1, 15), "2025-01-15"),
+        (dt.time(10, 30), "10:30:00"),
+        (dt.timedelta(milliseconds=1500), 1.5),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (decimal.Decimal("1.10"), "1.10"),
+        (pathlib.PurePosixPath("/tmp/x"), "/tmp/x"),
+        (ValueError("no"), "ValueError: no"),
+        ({1: "a", None: "b", True: "c", 2.5: "d"}, {"1": "c", "null": "b", "2.5": "d"}),
+        ({False: 1, None: 2}, {"false": 1, "null": 2}),
+        ({s.Colour.RED: 1, s.LowerStatus.SUCCESS: 2}, {"red": 1, "success": 2}),
+        ({(1, 2): 3}, {"[1, 2]": 3}),
+    ],
+    ids=repr,
+)
+def test_natural_forms_are_not_marked(value, expected):
+    """What has a natural JSON form takes it, without a mark."""
+    assert plain(value) == (expected, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "mark"),
+    [
+        (float("nan"), "NaN", "replaced: not a finite number"),
+        (float("inf"), "Infinity", "replaced: not a finite number"),
+        (float("-inf"), "-Infinity", "replaced: not a finite number"),
+        (2**64, "0x10000000000000000", "replaced: an integer of 65 bits"),
+        (-(2**63) - 1, "-0x8000000000000001", "replaced: an integer of 64 bits"),
+        ("a\ud800", "a\\ud800", "replaced: lone surrogates are written as escapes"),
+        (b"\x00\xff", "AP8=", "replaced: bytes as base64"),
+        (bytearray(b"x"), "eA==", "replaced: bytes as base64"),
+        (memoryview(b"x"), "eA==", "replaced: bytes as base64"),
+        (1j, "1j", "replaced: text of complex"),
+        (object(), "<object>", "replaced: text of object"),
+        (s._Raising(), "strategies._Raising", "replaced: unreadable (ValueError)"),
+        (s._Fatal(), "strategies._Fatal", "replaced: unreadable (strategies.Fatal)"),
+        (s._LyingClass(), "strategies._LyingClass", "replaced: unreadable (RuntimeError)"),
+        (s._OfLyingMeta(), "strategies._OfLyingMeta", "replaced: unreadable (ValueError)"),
+        (s.HostileDatetime(2025, 1, 1), "strategies.HostileDatetime", "replaced: unreadable (TypeError)"),
+        (s.HostileTimedelta(1), "NaN", "replaced: not a finite number"),
+    ],
+    ids=lambda value: type_name(value),
+)
+def test_replacements_are_marked(value, expected, mark):
+    """What has no JSON form is replaced by a text, and the mark says why."""
+    assert plain(value) == (expected, {"x": mark})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (s.HostileStr("aé"), "aé"),
+        (s.HostileInt(7), 7),
+        (s.HostileFloat(1.5), 1.5),
+        (s.HostileList([1]), [1]),
+        (s.HostileTuple((1,)), [1]),
+        (s.HostileDict({"k": 1}), {"k": 1}),
+        (s.HostileUUID(int=1), "u"),
+    ],
+    ids=lambda value: type_name(value),
+)
+def test_overridden_methods_are_not_called(value, expected):
+    """A subclass of a plain type counts as that type, whatever its methods would do."""
+    assert plain(value) == (expected, {})
+
+
+def test_marks_name_the_path():
+    """A mark stands under the path of the value it is about."""
+    _, marks = plain({"a": [0, {"b": float("nan")}]})
+    assert marks == {"x.a[1].b": "replaced: not a finite number"}
+
+
+@pytest.mark.parametrize("make", [s.cyclic_list, s.cyclic_dict, s.cyclic_object], ids=lambda make: make.__name__)
+def test_cycles_are_cut_where_they_close(make):
+    """A value that contains itself is replaced at that place, and marked."""
+    _, marks = plain(make())
+    assert list(marks.values()) == ["replaced: contains itself"]
+
+
+def test_the_same_value_twice_is_no_cycle():
+    """A value that stands in two places is written twice."""
+    shared = [1]
+    assert plain([shared, shared]) == ([[1], [1]], {})
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 100_000])
+def test_depth_is_bounded(levels):
+    """Containers deeper than the bound are replaced by the name of their type, and marked; others are not."""
+    value, marks = plain(s.deep(levels))
+    depth = 0
+    while isinstance(value, list):
+        value, depth = value[0], depth + 1
+    assert depth == min(levels, MAX_DEPTH + 1)
+    assert bool(marks) == (levels > MAX_DEPTH)
+
+
+@pytest.mark.parametrize("make", [lambda: list(range(50_000)), s.dag_bomb, s.EndlessMapping, s.EndlessSet])
+def test_values_are_bounded(make):
+    """However many values there are, only so many are looked at, and one mark says that others are left out."""
+    value, marks = plain(make())
+    count, todo = 0, [value]
+    while todo:
+        value, count = todo.pop(), count + 1
+        todo += value if type(value) is list else value.values() if type(value) is dict else ()
+    assert MAX_VALUES <= count <= MAX_VALUES + MAX_DEPTH
+    assert f"left out: more than {MAX_VALUES} values" in marks.values()
+
+
+def test_members_are_a_dictionary_even_when_no_value_is_left():
+    """When an earlier value took all the room, later members are left out and marked, and the result is a dictionary."""
+    plainer = Plainer()
+    plainer.plain(list(range(MAX_VALUES + 5)), "first")
+    assert plainer.members({"a": 1, "b": 2}) == {"a": ""}
+    assert plainer.marks["a"] == f"left out: more than {MAX_VALUES} values"
+
+
+def test_marks_are_bounded_and_counted():
+    """Marks beyond the bound are counted instead of listed."""
+    _, marks = plain([b""] * (MAX_MARKS + 7))
+    assert len(marks) == MAX_MARKS + 1
+    assert marks["…"] == "7 more"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({1: "a", "1": "b"}, {"1": "a", "1_1": "b"}),
+        ({1: "a", "1_1": "b", "1": "c"}, {"1": "a", "1_1": "b", "1_2": "c"}),
+        ({"1_1": "b", 1: "a", "1": "c"}, {"1_1": "b", "1": "a", "1_2": "c"}),
+    ],
+)
+def test_keys_of_one_text_lose_nothing(value, expected):
+    """Keys that have the same text get different names, so that no value is lost."""
+    assert plain(value)[0] == expected
+
+
+def test_thousands_of_keys_of_one_text():
+    """Thousands of keys of one text all keep their values."""
+    value, _ = plain({s.SameText(): number for number in range(4_000)})
+    assert sorted(value.values()) == list(range(4_000))
+
+
+def test_texts_hold_no_memory_address():
+    """The text of an object does not say where it lies in memory."""
+    for value in (object(), s.deep, Exception(object()), {object(): 1}, {"a": object()}.values().__iter__()):
+        text = json.dumps(plain(value)[0])
+        assert "0x" not in text
+
+
+def test_long_texts_of_objects_are_cut():
+    """The text of an object without a JSON form is cut to the bound, and the mark gives its length."""
+
+    class Long:
+        def __str__(self):
+            return "y" * 5_000
+
+    value, marks = plain(Long())
+    assert value == "y" * MAX_TEXT
+    assert marks["x"].startswith(f"replaced: first {MAX_TEXT} of 5000 characters")
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_signals_go_through(signal):
+    """KeyboardInterrupt and SystemExit are not the value's, and are not swallowed."""
+
+    class Interrupted(Exception):
+        def __str__(self):
+            raise signal
+
+    with pytest.raises(signal):
+        plain(Interrupted())
+    with pytest.raises(signal):
+        exception_text(Interrupted())
+    with pytest.raises(signal):
+        plain(s.HostileMapping(signal()))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("u", "u"),
+        ("", ""),
+        (42, "42"),
+        (-(2**63), str(-(2**63))),
+        (2**64, None),
+        (10**5_000, None),
+        (True, None),
+        (1.0, None),
+        (None, None),
+        (b"u", None),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (s.Colour.RED, "red"),
+        (s.LowerOperation.STORE, "store"),
+        (s.Number.ONE, "1"),
+        (s.Colour.NESTED, None),
+        (s.HostileStr("u"), "u"),
+        (s.HostileInt(7), "7"),
+    ],
+    ids=lambda value: type_name(value),
+)
+def test_identity_text(value, text):
+    """What identifies is a string, a 64-bit integer, a UUID or an Enum of these; its text is exactly a string."""
+    found = identity_text(value)
+    assert found == text
+    assert type(found) in (str, type(None))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no"), "ValueError: no"),
+        (ValueError(), "ValueError"),
+        (KeyError("k"), "KeyError: 'k'"),
+        (s.BadError(), "BadError: (its text can't be read)"),
+        (s.FatalError(), "FatalError: (its text can't be read)"),
+        (s._ErrorOfLyingMeta("x"), "_ErrorOfLyingMeta: x"),
+        (s.ErrorOfHostileText(), "ErrorOfHostileText: text"),
+        (RuntimeError("<object object at 0x7f0123456789>"), "RuntimeError: <object object>"),
+    ],
+    ids=lambda value: type_name(value),
+)
+def test_exception_text(error, text):
+    """An exception's text is the last line of its traceback, without addresses, whatever its ``__str__`` does."""
+    assert exception_text(error) == text
+
+
+def test_type_name():
+    """The name of a type is qualified, and without the module for builtins."""
+    assert type_name(1) == "int"
+    assert type_name(s.Point()) == "strategies.Point"
+    assert type_name(msgspec.UNSET) == "msgspec.UnsetType"

@@ -1,0 +1,85 @@
+"""Tests of `structlog_audit.stamp`: ids and times."""
+
+import datetime as dt
+import json
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit.codec import HEAD_BYTES
+from structlog_audit.stamp import Stamp
+
+NOW = 1_736_937_045_123_456_000  # 2025-01-15T10:30:45.123456Z
+
+
+def stamped(stamp, times=1):
+    """The members of the next lines."""
+    return [json.loads(stamp.stamped(b'"operation":"X"}')) for _ in range(times)]
+
+
+def clock_of(ticks):
+    ticks = iter(ticks)
+    return lambda: next(ticks)
+
+
+def test_line():
+    """A line is the head, the rest and an LF."""
+    line = Stamp(lambda: NOW, lambda bits: 0).line([b'{"operation":"X"}'])
+    assert line == (
+        b'{"event_id":"evt_0194699a16c370008000000000000001","timestamp":"2025-01-15T10:30:45.123456Z","operation":"X"}\n'
+    )
+    assert line.index(b'"operation"') == HEAD_BYTES
+
+
+def test_body_with_percent_signs():
+    """Percent signs in a body are nothing special."""
+    assert json.loads(Stamp().line([b'{"operation":"100% %s %%"}']))["operation"] == "100% %s %%"
+
+
+def test_parts_name_the_first():
+    """The lines of an event in parts are in order, and each part names the first."""
+    bodies = [b'{"operation":"X"}', b'{"operation":"Y"}', b'{"operation":"Z"}']
+    first, *parts = map(json.loads, Stamp().line(bodies).splitlines())
+    assert "part_of" not in first
+    assert [part["part_of"] for part in parts] == [first["event_id"]] * 2
+    assert first["event_id"] < parts[0]["event_id"] < parts[1]["event_id"]
+
+
+@given(
+    st.lists(st.integers(0, 4 * 10**18) | st.integers(NOW - 5_000_000, NOW + 5_000_000), min_size=1, max_size=50),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_ids_increase_whatever_the_clock_does(ticks, random):
+    """For all clocks, back and forth, ids increase strictly, are UUIDv7, and times are those of the clock, 27 wide."""
+    stamp = Stamp(clock_of(ticks), random.getrandbits)
+    members = stamped(stamp, len(ticks))
+    ids = [member["event_id"] for member in members]
+    assert ids == sorted(set(ids))
+    assert all(re.fullmatch("evt_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", event_id) for event_id in ids)
+    for tick, member in zip(ticks, members, strict=True):
+        assert len(member["timestamp"]) == 27
+        expected = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=tick // 1_000)
+        assert dt.datetime.fromisoformat(member["timestamp"]) == expected
+    assert stamp.moment == ticks[-1] // 1_000
+
+
+def test_ids_hold_the_time():
+    """The first 48 bits of an id are the milliseconds since 1970."""
+    (member,) = stamped(Stamp(lambda: NOW))
+    assert int(member["event_id"][4:16], 16) == NOW // 1_000_000
+
+
+def test_random_bits_are_as_many_as_asked_for():
+    """With all random bits set, version and variant are still right, and counting up has room."""
+    stamp = Stamp(lambda: NOW, lambda bits: 2**bits - 1)
+    one, other = (member["event_id"] for member in stamped(stamp, 2))
+    assert one == "evt_0194699a16c37fffbfffffff40000000"
+    assert other == "evt_0194699a16c37fffbfffffff40000001"
+
+
+def test_writers_differ():
+    """Two writers at the same moment give different ids."""
+    ids = {stamped(Stamp(lambda: NOW))[0]["event_id"] for _ in range(50)}
+    assert len(ids) == 50
