@@ -330,7 +330,7 @@ HOSTILE = _named(
     hostile_uuid=lambda: HostileUUID(int=1),
     raising_mapping=lambda: HostileMapping(ValueError()),
     fatal_mapping=lambda: HostileMapping(GeneratorExit()),
-    endless_mapping=lambda: EndlessMapping(),
+    chain_map=lambda: collections.ChainMap({number: number for number in range(20_000)}),
     endless_set=lambda: EndlessSet(),
     bad_error=lambda: BadError("x"),
     fatal_error=lambda: FatalError("x"),

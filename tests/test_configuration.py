@@ -81,6 +81,22 @@ def test_fileconfig_makes_a_handler(path, tmp_path):
     assert path.read_bytes().count(b"\n") == 1
 
 
+def test_fileconfig_gives_a_target_by_name(path, tmp_path):
+    """fileConfig's own option `target` chains the handler, and events are in that target."""
+    ini = tmp_path / "logging.ini"
+    ini.write_text(
+        "[loggers]\nkeys=root,audit\n[handlers]\nkeys=audit,file\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
+        "[logger_audit]\nqualname=audit\nlevel=INFO\npropagate=0\nhandlers=audit\n"
+        "[handler_audit]\nclass=structlog_audit.AuditHandler\nargs=(100,)\ntarget=file\n"
+        f"[handler_file]\nclass=structlog_audit.AuditFileHandler\nargs=({str(path)!r},)\n"
+    )
+    logging.config.fileConfig(ini, disable_existing_loggers=False)
+    get_audit_logger().info("STORE")
+    assert path.read_bytes().count(b"\n") == 1
+    with pytest.raises(AuditValueError, match="already"):
+        get_audit_handler().setTarget(logging.NullHandler())
+
+
 def test_yaml_makes_a_handler(path):
     """A configuration may come from YAML, with the class or a factory, a filename or a mapping as target."""
     text = f"""

@@ -27,7 +27,7 @@ def test_line():
     """A line is the head, the rest and an LF."""
     line = Stamp(lambda: NOW, lambda bits: 0).line([b'{"operation":"X"}'])
     assert line == (
-        b'{"event_id":"evt_0194699a16c370008000000000000001","timestamp":"2025-01-15T10:30:45.123456Z","operation":"X"}\n'
+        b'{"event_id":"evt_01946983fc8370008000000000000001","timestamp":"2025-01-15T10:30:45.123456Z","operation":"X"}\n'
     )
     assert line.index(b'"operation"') == HEAD_BYTES
 
@@ -75,8 +75,8 @@ def test_random_bits_are_as_many_as_asked_for():
     """With all random bits set, version and variant are still right, and counting up has room."""
     stamp = Stamp(lambda: NOW, lambda bits: 2**bits - 1)
     one, other = (member["event_id"] for member in stamped(stamp, 2))
-    assert one == "evt_0194699a16c37fffbfffffff40000000"
-    assert other == "evt_0194699a16c37fffbfffffff40000001"
+    assert one == "evt_01946983fc837fffbfffffff40000000"
+    assert other == "evt_01946983fc837fffbfffffff40000001"
 
 
 def test_writers_differ():

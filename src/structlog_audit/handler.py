@@ -106,18 +106,34 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
-        self.target = made_target(target) if filename is None else AuditFileHandler(filename)
-        if isinstance(self.target, AuditHandler):
-            raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
+        self._aim(made_target(target) if filename is None else AuditFileHandler(filename))
         if warm_start and not isinstance(self.target, AuditFileHandler):
             raise AuditValueError(f"warm_start=True with target={self.target!r}: only an AuditFileHandler can be read")
-        self._deliver = _delivery(self.target)
         logging.Handler.__init__(self, level)
         self.unreadable = 0
         """Lines that a warm start found and that are no events."""
         self._begin()
         self._look_back(warm_start)
         renew_after_fork(self)
+
+    def _aim(self, target: logging.Handler | None) -> None:
+        if isinstance(target, AuditHandler):
+            raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
+        self.target = target
+        self._deliver = _delivery(target)
+
+    def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
+        """Chain to another *target*, before the first event: ``fileConfig`` gives a handler its target this way.
+
+        Raises:
+            AuditTypeError: *target* is no handler, or another `AuditHandler`.
+            AuditValueError: There are events already, which went to the target before.
+        """
+        if self._commit.accepted:
+            raise AuditValueError(f"target={target!r}: events have gone to {self.target!r} already; make a new handler")
+        self._aim(made_target(target))
+        self._begin()
+        self._look_back(False)
 
     def _begin(self) -> None:
         """An empty buffer, and a commit with nothing pending."""
@@ -199,7 +215,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def check(self) -> list[Finding]:
         """Everything in this process that would mute or lose events of this handler, now; an empty list if nothing.
 
-        See `structlog_audit.check` for the codes.
+        Since Python 3.13.4 there is one that can't be mended, ``re-entrancy``; and ``lesser-target`` tells of any target that
+        is no `AuditFileHandler`. See `structlog_audit.check` for the codes.
         """
         findings = list(muting(self, self.target))
         if isinstance(self.target, AuditFileHandler):

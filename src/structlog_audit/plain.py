@@ -25,10 +25,9 @@ import os
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from enum import Enum
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 MAX_DEPTH = 32
 """Containers inside containers. Engines refuse JSON that is nested hundreds deep, and nobody means it."""
@@ -41,6 +40,8 @@ MAX_MARKS = 20
 
 MAX_TEXT = 1_000
 """Characters kept of the text of an object that has no JSON form."""
+
+_Item = TypeVar("_Item")
 
 _INT_MIN, _INT_END = -(2**63), 2**64
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
@@ -146,21 +147,24 @@ class Plainer:
         return self._text_of(value, path)
 
     def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
-        taken = islice(items, self._taken())
-        return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in enumerate(taken)]
+        taken = enumerate(self._taken(items))
+        return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in taken]
 
     def _mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
-        for number, (key, value) in enumerate(islice(members, self._taken())):
+        for number, (key, value) in enumerate(self._taken(members)):
             name = self.key(key, path)
             while name in plain:  # two keys of one text; the number makes it quick to find a free name
                 name += f"_{number}"
             plain[name] = self.plain(value, f"{path}.{name}"[:200] if path else name[:200], depth + 1)
         return plain
 
-    def _taken(self) -> int:
-        """How many more values of a container are looked at: those that are left, and one that is marked as left out."""
-        return max(self._left, 0) + 1
+    def _taken(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Those of *items* that are looked at: as many as are left, and one more, which is marked as left out."""
+        for item in items:
+            yield item
+            if self._left < 0:
+                return
 
     def members(self, members: dict[str, Any]) -> dict[str, Any]:
         """*members* with plain values, even when no value is left."""

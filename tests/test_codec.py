@@ -1,0 +1,417 @@
+"""Tests of `structlog_audit.codec`, `fit` and `body`: between events and lines."""
+
+import datetime as dt
+import hashlib
+import json
+import math
+
+import msgspec
+import pytest
+import strategies as s
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from structlog_audit.body import Body, OwnBody
+from structlog_audit.codec import (
+    HEAD_BYTES,
+    MARKS,
+    MIN_EVENT_BYTES,
+    decode,
+    decode_event,
+    encode_body,
+    encode_event,
+    encode_text,
+    to_json,
+)
+from structlog_audit.conversion import convert
+from structlog_audit.event import AuditEvent, EventStatus, Operation, OperationType
+from structlog_audit.exceptions import AuditDecodeError
+from structlog_audit.fit import KEPT_CHARACTERS, LONGEST_ID
+from structlog_audit.stamp import Stamp
+
+CAP = 32_000
+MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
+
+
+def lines_of(fields, cap=CAP):
+    """The lines of the event with *fields*, decoded as any reader would, after checking what is true of all lines."""
+    data = Stamp().line(encode_body(convert(fields), cap))
+    raw = data.splitlines(keepends=True)
+    assert raw == data.decode().splitlines(keepends=True) or "\x85" not in data.decode()
+    assert not set(data.decode()) & set(s.DANGEROUS) - {"\n"}
+    for line in raw:
+        assert line.endswith(b"\n")
+        assert len(line) <= cap
+        assert line.index(b'"operation"') >= HEAD_BYTES
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in raw]
+    for line in lines[1:]:
+        assert line["part_of"] == "evt_" + lines[0]["event_id"].removeprefix("evt_")
+        assert line["kind"] == "part"
+    assert "kind" not in lines[0]
+    return lines
+
+
+def event(**members):
+    return AuditEvent(**{"event_id": "evt_1", "timestamp": MOMENT, "operation": Operation("x"), **members})
+
+
+# --- encoding is total and bounded -----------------------------------------------------------------------------------
+
+
+@given(s.any_fields, st.sampled_from([MIN_EVENT_BYTES, CAP]))
+@settings(max_examples=120, deadline=None)
+def test_encoding_is_total(fields, cap):
+    """For all fields an application could pass, the lines are valid JSON, bounded, and decode as one event."""
+    lines_of(s.made(fields), cap)
+    decoded = decode(Stamp().line(encode_body(convert(s.made(fields)), cap)))
+    assert decoded.kind is None
+    assert decoded.operation
+
+
+@pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP])
+@pytest.mark.parametrize("name", [*Body.__struct_fields__, "other"])
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_every_hostile_value_in_every_member(make, name, cap):
+    """Each hostile value in each member of an event gives valid, bounded lines."""
+    lines_of({"operation": "STORE", name: make()}, cap)
+
+
+sized = st.integers(0, 3_000).flatmap(lambda size: st.sampled_from("a\x1bé\u202e😀").map(lambda char: char * size))
+
+
+@given(
+    st.fixed_dictionaries(
+        {"operation": sized},
+        optional={
+            "user_id": sized,
+            "session_id": sized,
+            "error_message": sized,
+            "entry_ids": st.integers(0, 3_000).flatmap(
+                lambda count: st.sampled_from(["e", "\u202e" * LONGEST_ID]).map(
+                    lambda text: [f"{text[:350]}{number}" for number in range(count // len(text))]
+                )
+            ),
+            "metadata": st.dictionaries(sized.filter(len), st.one_of(sized, st.lists(sized, max_size=3))),
+        },
+    ),
+    st.integers(MIN_EVENT_BYTES, 6_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_long_events_fit_and_keep_their_ids(fields, cap):
+    """For all sizes of members and caps, every line fits, and every entry id is there, in order."""
+    lines = lines_of(fields, cap)
+    assert [entry_id for line in lines for entry_id in line.get("entry_ids", [])] == fields.get("entry_ids", [])
+
+
+@given(st.integers(3_300, 3_720), st.integers(1, 60))
+@example(3_600, 1)
+@settings(max_examples=200, deadline=None)
+def test_bodies_leave_room_for_what_the_commit_adds(size, count):
+    """For all bodies around the cap, the room that the commit needs for its own members is left free."""
+    body = Body("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
+    for data in encode_body(body, MIN_EVENT_BYTES):
+        assert len(data) <= MIN_EVENT_BYTES - 400
+
+
+def test_a_cut_value_is_marked_with_size_and_digest():
+    """Of a value that was cut its beginning is left, and the mark has the bytes and the SHA-256 of the whole."""
+    text, document = "é" * 40_000, {"a": ["x" * 30_000]}
+    (line,) = lines_of({"operation": "STORE", "text": text, "document": document, "small": 5})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert line["metadata"]["text"] == "é" * KEPT_CHARACTERS
+    assert line["metadata"]["small"] == 5
+    assert line["metadata"][MARKS]["text"] == f"cut: 80000 bytes, sha256 {digest}"
+    (line,) = lines_of({"operation": "STORE", "document": document})
+    original = msgspec.json.encode(document["a"] and document)
+    assert line["metadata"]["document"] == original.decode()[:KEPT_CHARACTERS]
+    assert line["metadata"][MARKS]["document"] == (
+        f"cut: {len(original)} bytes, sha256 {hashlib.sha256(original).hexdigest()}"
+    )
+
+
+@pytest.mark.parametrize("name", ["operation", "user_id", "session_id", "error_message"])
+def test_a_long_member_is_cut_and_marked(name):
+    """A member that is too long is cut like any other value, and marked under its name."""
+    text = "x" * 50_000
+    (line,) = lines_of({"operation": "STORE", name: text})
+    assert line[name] == "x" * KEPT_CHARACTERS
+    assert line["metadata"][MARKS] == {name: f"cut: 50000 bytes, sha256 {hashlib.sha256(text.encode()).hexdigest()}"}
+
+
+def test_the_largest_value_is_cut_first():
+    """What need not be cut is left whole."""
+    (line,) = lines_of({"operation": "STORE", "small": "s" * 1_000, "large": "l" * 40_000})
+    assert line["metadata"]["small"] == "s" * 1_000
+    assert list(line["metadata"][MARKS]) == ["large"]
+
+
+def test_a_value_too_short_to_be_cut_keeps_its_type():
+    """A value that is large only because it must be escaped is not made a text without a mark."""
+    small = ["\u202e" * 90]
+    metadata = {"small": small, "long": "x" * 500} | {f"k{number}": "y" * 499 for number in range(7)}
+    (line,) = lines_of({"operation": "STORE", "metadata": metadata}, MIN_EVENT_BYTES)
+    assert line["metadata"]["small"] == small
+    assert line["metadata"][MARKS].keys() >= {"long"}
+
+
+def test_metadata_of_too_many_members_is_left_out_as_a_whole():
+    """Metadata that cutting one by one does not make fit is left out, and marked with members, bytes and SHA-256."""
+    metadata = {f"key_{number}": "v" * 50 for number in range(2_000)}
+    (line,) = lines_of({"operation": "STORE", "user_id": "u" * 200, "metadata": metadata})
+    data = msgspec.json.encode(metadata)
+    assert line["metadata"][MARKS]["metadata"] == (
+        f"left out: 2000 members, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+    )
+    assert list(line["metadata"]) == [MARKS]
+    assert line["user_id"] == "u" * KEPT_CHARACTERS
+
+
+@pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP, 1_000_000])
+@pytest.mark.parametrize("count", [0, 1, 20_000])
+def test_entry_ids_go_on_in_parts(cap, count):
+    """All entry ids are kept, in order, in as many parts as they need, and decode as one event."""
+    ids = [f"entry_{number}" for number in range(count)]
+    data = Stamp().line(encode_body(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
+    lines = data.splitlines(keepends=True)
+    assert max(map(len, lines)) <= cap
+    whole = decode(data)
+    assert (whole.entry_ids, whole.user_id, whole.kind) == (ids, "u", None)
+    parts = [decode(line) for line in lines[1:]]
+    assert {(part.part_of, part.kind) for part in parts} <= {(whole.event_id, "part")}
+    marks = whole.metadata.get(MARKS, {})
+    assert marks == ({"entry_ids": f"continued in {len(parts)} parts"} if parts else {})
+
+
+def test_an_id_longer_than_any_is_told_by_its_digest():
+    """An entry id that is too long is replaced by its beginning and its digest, and counted in a mark."""
+    long, short = "i" * (LONGEST_ID + 1), "i" * LONGEST_ID
+    (line,) = lines_of({"operation": "STORE", "entry_ids": [long, short], "big": "x" * 40_000})
+    digest = hashlib.sha256(long.encode()).hexdigest()
+    assert line["entry_ids"] == [f"{long[:KEPT_CHARACTERS]}… 401 bytes, sha256 {digest}", short]
+    assert line["metadata"][MARKS]["entry_ids"] == "cut: 1 ids"
+
+
+def test_lone_surrogates_anywhere_are_marked():
+    """Text that UTF-8 can't encode is written with escapes, in every member, and marked there."""
+    bad, good = "a\ud800", "a\\ud800"
+    (line,) = lines_of(
+        dict.fromkeys(["operation", "user_id", "session_id", "error_message"], bad)
+        | {"entry_ids": ["ok", bad], "metadata": {"k": bad, bad: 1}}
+    )
+    assert {line[name] for name in ("operation", "user_id", "session_id", "error_message")} == {good}
+    assert line["entry_ids"] == ["ok", good]
+    assert line["metadata"]["k"] == good
+    assert line["metadata"][good] == 1
+    assert line["metadata"][MARKS].keys() >= {"operation", "user_id", "session_id", "error_message", "entry_ids[1]"}
+
+
+@pytest.mark.parametrize("character", s.DANGEROUS)
+@pytest.mark.parametrize("where", ["operation", "user_id", "entry_ids", "key", "value", "long"])
+def test_dangerous_characters_are_escaped(character, where):
+    """No character that breaks lines or deceives terminals is written as such, and every one is read back as it was."""
+    text = f"a{character}b"
+    fields = {
+        "operation": {"operation": text},
+        "user_id": {"operation": "X", "user_id": text},
+        "entry_ids": {"operation": "X", "entry_ids": [text]},
+        "key": {"operation": "X", "metadata": {text: 1}},
+        "value": {"operation": "X", "metadata": {"k": [text]}},
+        "long": {"operation": "X", "metadata": {"k": text * 20_000}},
+    }[where]
+    data = b"".join(encode_body(convert(fields), CAP))
+    assert character not in data.decode()
+    assert f"\\u{ord(character):04x}".encode() in data or character in "\r\n"
+    decoded = json.loads(data)
+    if where != "long":
+        assert (
+            text in (decoded["operation"], decoded.get("user_id"), *decoded.get("entry_ids", []))
+            or text in str(decoded["metadata"].get("k", decoded["metadata"]))
+            or decoded["metadata"] in ({text: 1}, {"k": [text]})
+        )
+
+
+def test_absent_members_are_left_out():
+    """The line of a small event has only what was said, in the order of the export format."""
+    (line,) = lines_of({"duration_ms": 1.5, "status": "FAILURE", "user_id": "u", "operation": "STORE", "x": 1})
+    assert list(line) == ["event_id", "timestamp", "operation", "user_id", "metadata", "status", "duration_ms"]
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+@given(s.well_typed)
+@settings(max_examples=200, deadline=None)
+def test_what_is_written_is_read(fields):
+    """For all well-typed events, decoding the line gives every member back."""
+    read = decode_event(Stamp().line(encode_body(convert(fields), 1_000_000)))
+    assert read.operation in (fields["operation"], fields["operation"].upper())
+    assert read.user_id == fields.get("user_id")
+    assert read.session_id == fields.get("session_id")
+    assert read.entry_ids == fields.get("entry_ids", [])
+    assert read.metadata == fields.get("metadata", {})
+    assert read.error_message == fields.get("error_message")
+    assert read.duration_ms == fields.get("duration_ms")
+    assert read.status == (fields.get("status") or ("SUCCESS" if read.error_message is None else "FAILURE"))
+    assert read.timestamp.tzinfo is not None
+
+
+@given(
+    st.builds(
+        event,
+        operation=st.sampled_from([OperationType.STORE, Operation("other")]),
+        user_id=st.none() | s.texts,
+        session_id=st.none() | s.texts,
+        entry_ids=st.lists(s.texts, max_size=3),
+        metadata=s.metadata,
+        status=st.sampled_from(EventStatus),
+        error_message=st.none() | s.texts,
+        duration_ms=st.none() | s.durations,
+        kind=st.none() | st.sampled_from(["gap", "trail", "unknown"]),
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_round_trip(original):
+    """For all events, decoding what encoding gave is that event, and encoding is stable."""
+    line = encode_event(original)
+    assert decode_event(line) == original
+    assert encode_event(decode_event(line)) == line
+    assert not set(line.decode()) & set(s.DANGEROUS)
+
+
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_events_made_by_hand_encode_whatever_they_hold(make):
+    """An event that an application made itself is encoded whatever its metadata holds."""
+    line = encode_event(event(metadata={"k": make()}))
+    assert json.loads(line, parse_constant=pytest.fail)["event_id"] == "evt_1"
+    assert decode_event(line).metadata.keys() >= {"k"}
+
+
+@pytest.mark.parametrize("marks", [5, "text", [1], None, {"a": "b"}])
+def test_foreign_marks_raise_nothing(marks):
+    """What another program wrote under the name of our marks is kept when nothing has to be marked, and never raises."""
+    kept = {MARKS: marks, "many": list(range(200))}
+    assert decode_event(encode_event(event(metadata=kept))).metadata == kept
+    cut = decode_event(encode_event(event(metadata={MARKS: marks, "b": b""}))).metadata
+    assert cut[MARKS]["b"] == "replaced: bytes as base64"
+
+
+def test_marks_are_added_to_those_there_are():
+    """Marks of an earlier encoding stay when others are added."""
+    read = decode_event(encode_event(event(metadata={MARKS: {"a": "cut"}, "b": b""}, user_id="\ud800")))
+    assert read.metadata[MARKS].keys() == {"a", "b", "user_id"}
+
+
+def test_an_event_encodes_however_long():
+    """`encode_event` cuts nothing: an event with twenty thousand ids is one object."""
+    ids = [f"e{number}" for number in range(20_000)]
+    assert decode_event(encode_event(event(entry_ids=ids))).entry_ids == ids
+
+
+# --- decoding errors -------------------------------------------------------------------------------------------------
+
+HEAD = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.123456Z"'
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"", ["truncated"]),
+        (b"\n", ["truncated"]),
+        (b"{", ["truncated"]),
+        (b"[]", ["Expected `object`, got `array`"]),
+        (b"null", ["Expected `object`"]),
+        (b"{}", ["missing required field `event_id`"]),
+        (HEAD + b"}", ["missing required field `operation`"]),
+        (HEAD + b',"operation":5}', ["member 'operation'", "Expected `str`, got `int`"]),
+        (HEAD + b',"operation":"X","status":"DONE"}', ["member 'status'", "DONE"]),
+        (HEAD + b',"operation":"X","entry_ids":[1]}', ["member 'entry_ids[0]'", "Expected `str`"]),
+        (HEAD + b',"operation":"X","entry_ids":["a', ["truncated"]),
+        (HEAD + b',"operation":"X","duration_ms":"1"}', ["member 'duration_ms'"]),
+        (b'{"event_id":"evt_1","timestamp":"yesterday","operation":"X"}', ["member 'timestamp'", "Invalid"]),
+        (b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45","operation":"X"}', ["member 'timestamp'", "timezone"]),
+        (HEAD + b',"operation":"\xff"}', ["utf-8"]),
+        (HEAD + b',"operation":"X","metadata":{"k":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", ["recursion"]),
+        (b"\n\n", ["truncated"]),
+        (HEAD + b',"operation":"X"}\n\n' + HEAD + b',"operation":"X"}\n', ["truncated"]),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_decoding_errors_say_where_and_why(line, says):
+    """What is not an event is refused; the message names the line, the member and the reason."""
+    with pytest.raises(AuditDecodeError) as caught:
+        decode(line, where="audit.jsonl:7")
+    message = str(caught.value)
+    assert message.startswith("audit.jsonl:7 is not an event: ")
+    for word in says:
+        assert word.lower() in message.lower()
+
+
+def test_a_line_of_nowhere_is_called_line():
+    """Without a place, the message speaks of the line."""
+    with pytest.raises(AuditDecodeError, match=r"^line is not an event: "):
+        decode(b"{")
+
+
+def test_a_part_of_another_event_is_refused():
+    """Lines that do not belong together are not taken for one event."""
+    lines = HEAD + b',"operation":"X"}\n' + HEAD + b',"part_of":"evt_2","operation":"X","kind":"part"}\n'
+    with pytest.raises(AuditDecodeError, match=r"^a: part evt_1 does not belong to evt_1$"):
+        decode(lines, where="a")
+    with pytest.raises(AuditDecodeError, match=r"^line: part"):
+        decode(lines)
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda tail: HEAD + b',"operation":"X"' + tail))
+@settings(max_examples=200, deadline=None)
+def test_decoding_raises_nothing_else(data):
+    """For all bytes, decoding gives an event or raises `AuditDecodeError`."""
+    try:
+        decoded = decode(data)
+    except AuditDecodeError:
+        return
+    assert decoded.event_id == "evt_1"
+
+
+def test_unknown_members_are_ignored():
+    """A line of a later version, with members unknown here, is still an event."""
+    assert decode_event(HEAD + b',"operation":"store","writer":"w","seq":1}').operation is OperationType.STORE
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+@given(s.texts)
+def test_encode_text(text):
+    """For all texts, the JSON string is one line and means the text."""
+    encoded = encode_text(text)
+    assert json.loads(encoded) == text
+    assert not set(encoded) & set(s.DANGEROUS)
+
+
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_to_json_is_total(make):
+    """Whatever the value holds, its JSON text is valid and on one line."""
+    text = to_json({"k": make()})
+    json.loads(text, parse_constant=pytest.fail)
+    assert "\n" not in text
+
+
+def test_to_json_leaves_nothing_out():
+    """A plain list is written whole, however many items it has."""
+    ids = [f"e{number}" for number in range(20_000)]
+    assert json.loads(to_json(ids)) == ids
+
+
+def test_only_own_bodies_have_a_kind():
+    """Nothing from outside can claim a kind: the struct that applications' fields become has no such member."""
+    assert "kind" not in Body.__struct_fields__
+    assert OwnBody.__struct_fields__ == (*Body.__struct_fields__, "kind")
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"operation": "X", "kind": "gap"}, Body)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 2**63, [0] * 101, [[[0]]], {"a": {"b": {"c": 1}}}, object()])
+def test_unusual_metadata_is_not_taken_unseen(value):
+    """What is not finite, too large or too deep for the fast way is refused by the struct, and so looked at by hand."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"operation": "X", "metadata": {"k": value}}, Body)
