@@ -45,6 +45,14 @@ json_values = st.recursive(
 metadata = st.dictionaries(keys, json_values, max_size=6)
 """The metadata of an event, all of it plain."""
 
+
+def _containers(inner):
+    return st.one_of(scalars, st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3))
+
+
+usual_metadata = st.dictionaries(keys, _containers(_containers(scalars)), max_size=4)
+"""Metadata that is not nested deeper than that of nearly every event."""
+
 operations = st.one_of(st.sampled_from(["STORE", "RECALL", "FORGET", "COMPACT", "EXPORT", "IMPORT"]), texts.filter(len))
 statuses = st.sampled_from(["SUCCESS", "FAILURE", "PARTIAL"])
 durations = st.floats(0, 1e9) | st.integers(0, 10**9).map(float)

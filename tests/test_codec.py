@@ -37,7 +37,7 @@ def lines_of(fields, cap=CAP):
     """The lines of the event with *fields*, decoded as any reader would, after checking what is true of all lines."""
     data = Stamp().line(encode_body(convert(fields), cap))
     raw = data.splitlines(keepends=True)
-    assert raw == data.decode().splitlines(keepends=True) or "\x85" not in data.decode()
+    assert [line.decode() for line in raw] == data.decode().splitlines(keepends=True)
     assert not set(data.decode()) & set(s.DANGEROUS) - {"\n"}
     for line in raw:
         assert line.endswith(b"\n")
@@ -45,7 +45,7 @@ def lines_of(fields, cap=CAP):
         assert line.index(b'"operation"') >= HEAD_BYTES
     lines = [json.loads(line, parse_constant=pytest.fail) for line in raw]
     for line in lines[1:]:
-        assert line["part_of"] == "evt_" + lines[0]["event_id"].removeprefix("evt_")
+        assert line["part_of"] == lines[0]["event_id"]
         assert line["kind"] == "part"
     assert "kind" not in lines[0]
     return lines
@@ -115,14 +115,14 @@ def test_bodies_leave_room_for_what_the_commit_adds(size, count):
 
 def test_a_cut_value_is_marked_with_size_and_digest():
     """Of a value that was cut its beginning is left, and the mark has the bytes and the SHA-256 of the whole."""
-    text, document = "é" * 40_000, {"a": ["x" * 30_000]}
+    text, document = "é" * 40_000, {"a": ["x" * 40_000]}
     (line,) = lines_of({"operation": "STORE", "text": text, "document": document, "small": 5})
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert line["metadata"]["text"] == "é" * KEPT_CHARACTERS
     assert line["metadata"]["small"] == 5
     assert line["metadata"][MARKS]["text"] == f"cut: 80000 bytes, sha256 {digest}"
     (line,) = lines_of({"operation": "STORE", "document": document})
-    original = msgspec.json.encode(document["a"] and document)
+    original = msgspec.json.encode(document)
     assert line["metadata"]["document"] == original.decode()[:KEPT_CHARACTERS]
     assert line["metadata"][MARKS]["document"] == (
         f"cut: {len(original)} bytes, sha256 {hashlib.sha256(original).hexdigest()}"
@@ -220,14 +220,11 @@ def test_dangerous_characters_are_escaped(character, where):
     }[where]
     data = b"".join(encode_body(convert(fields), CAP))
     assert character not in data.decode()
-    assert f"\\u{ord(character):04x}".encode() in data or character in "\r\n"
     decoded = json.loads(data)
-    if where != "long":
-        assert (
-            text in (decoded["operation"], decoded.get("user_id"), *decoded.get("entry_ids", []))
-            or text in str(decoded["metadata"].get("k", decoded["metadata"]))
-            or decoded["metadata"] in ({text: 1}, {"k": [text]})
-        )
+    if where == "long":
+        assert decoded["metadata"]["k"] == (text * 20_000)[:KEPT_CHARACTERS]
+    else:
+        assert {name: decoded[name] for name in fields} == fields
 
 
 def test_absent_members_are_left_out():

@@ -166,7 +166,9 @@ def encode_event(event: AuditEvent) -> bytes:
     try:
         msgspec.convert(body.metadata, Metadata)
         data = encode(body)
-    except (TypeError, ValueError, RecursionError):
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a hostile value may raise anything
         data = encode(_plain_body(body))
     head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
     return head.encode() + escape(data)[1:]
@@ -177,10 +179,15 @@ def encode_text(text: str) -> str:
     return escape(msgspec.json.encode(text)).decode()
 
 
+_USUAL: Any = list[str] | Metadata
+
+
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
-    """*value*, made plain if it is not, as JSON text on one line."""
+    """*value*, made plain if it is not, as JSON text on one line. A list of texts may be of any length."""
     try:
-        data = encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        data = encode(msgspec.convert(value, _USUAL))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a hostile value may raise anything
         data = encode(Plainer().plain(value, ""))
     return escape(data).decode()

@@ -49,8 +49,9 @@ def fit(body: Body, room: int, marks_key: str, escape: Callable[[bytes], bytes])
     marks = dict(body.metadata.get(marks_key, {}))
     ids = [_shorten_id(entry_id) for entry_id in body.entry_ids]
     first = msgspec.structs.replace(body, entry_ids=[], metadata={**body.metadata, marks_key: marks})
-    if size(first) > room:
-        _cut(first, room, marks, marks_key, size)
+    room_of_rest = room - _ROOM_OF_IDS * bool(ids)
+    if size(first) > room_of_rest:
+        _cut(first, room_of_rest, marks, marks_key, size)
     groups = _groups(ids, room - size(first) - _ROOM_OF_IDS, room - _ROOM_OF_PART, size)
     shortened = sum(before != after for before, after in zip(body.entry_ids, ids, strict=True))
     notes = [f"cut: {shortened} ids"] * bool(shortened) + [f"continued in {len(groups) - 1} parts"] * (len(groups) > 1)

@@ -17,9 +17,11 @@ from typing import Any
 import msgspec
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from structlog_audit.codec import StoredEvent, encode_body, to_json
+from structlog_audit.codec import StoredEvent, encode_body, escape, to_json
 from structlog_audit.conversion import body_of
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.fit import encode
+from structlog_audit.plain import Plainer
 from structlog_audit.stamp import Stamp
 
 LINE = "_audit_line"
@@ -61,6 +63,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: the lines of a trail have one format; leave it out")
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
+        self.static_fields = Plainer().members(self.static_fields)
         unknown = self.rename_fields.keys() - _MEMBERS
         if unknown:
             raise AuditValueError(f"rename_fields: {sorted(unknown)[0]!r} is no member of an event")
@@ -94,4 +97,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """*log_data* as JSON text."""
-        return to_json(log_data)
+        try:
+            return escape(encode(log_data)).decode()
+        except (TypeError, ValueError, OverflowError, RecursionError):  # a subclass added what is not plain
+            return to_json(log_data)

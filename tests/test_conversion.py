@@ -1,0 +1,373 @@
+"""Tests of `structlog_audit.conversion`: from fields to the body of an event."""
+
+import decimal
+import fractions
+import logging
+import uuid
+from collections import OrderedDict, deque
+from types import MappingProxyType
+
+import msgspec
+import pytest
+import strategies as s
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit import conversion
+from structlog_audit.codec import MARKS
+from structlog_audit.conversion import UNNAMED, convert
+from structlog_audit.event import EventStatus, OperationType
+
+FAILURE, PARTIAL, SUCCESS = EventStatus.FAILURE, EventStatus.PARTIAL, EventStatus.SUCCESS
+
+
+def members(body):
+    """The members of *body* that are not absent."""
+    return {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) not in (None, [], {})}
+
+
+# --- own members and metadata ----------------------------------------------------------------------------------------
+
+
+def test_own_members_and_others():
+    """Own members are members; any other field goes into the metadata."""
+    own = {
+        "operation": "STORE",
+        "user_id": "u",
+        "session_id": "s",
+        "entry_ids": ["e"],
+        "status": "PARTIAL",
+        "error_message": "half",
+        "duration_ms": 1.5,
+    }
+    assert members(convert({**own, "metadata": {"a": 1}, "b": 2})) == {**own, "metadata": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize("name", ["event_id", "timestamp", "kind", "part_of", "writer", "seq", "prev"])
+def test_nobody_forges_what_the_recorder_gives(name):
+    """A field with the name of a member that the recorder gives is kept in the metadata and is no member."""
+    body = convert({"operation": "STORE", name: "forged"})
+    assert members(body) == {"operation": "STORE", "metadata": {name: "forged"}, "status": SUCCESS}
+
+
+@given(s.well_typed, s.others)
+@settings(max_examples=200, deadline=None)
+def test_nothing_is_lost_in_the_metadata(fields, others):
+    """For all fields, every value is in the metadata, and the keys of ``metadata=`` win."""
+    others = {name: value for name, value in others.items() if name not in fields}
+    given = fields.get("metadata", {})
+    metadata = convert({**fields, **others}).metadata
+    assert {name: metadata[name] for name in given} == given
+    assert len(metadata) == len(given) + sum(name not in conversion._OWN for name in others)
+    for name, value in others.items():
+        if name not in conversion._OWN:
+            assert value in [kept for key, kept in metadata.items() if key.rstrip("_") == name.rstrip("_")]
+
+
+@pytest.mark.parametrize("odd", [{}, {"odd": b""}], ids=["fast", "by hand"])
+@pytest.mark.parametrize(
+    ("given", "others", "merged"),
+    [
+        ({"a": 1}, {"a": 2}, {"a": 1, "a_": 2}),
+        ({"a": 1, "a_": 2}, {"a": 3}, {"a": 1, "a_": 2, "a__": 3}),
+        ({"a": 1}, {"a": 2, "a_": 3}, {"a": 1, "a_": 2, "a__": 3}),
+        ({"kind": 1}, {"kind": "gap"}, {"kind": 1, "kind_": "gap"}),
+        ({MARKS: "forged"}, {}, {f"{MARKS}_": "forged"}),
+        ({}, {MARKS: "forged"}, {f"{MARKS}_": "forged"}),
+        ({MARKS: 1}, {MARKS: 2, f"{MARKS}_": 3}, {f"{MARKS}_": 1, f"{MARKS}__": 2, f"{MARKS}___": 3}),
+    ],
+)
+def test_collisions(given, others, merged, odd):
+    """A key of ``metadata=`` wins over a field of that name, which is kept as ``key_``; nobody takes the marks' place."""
+    metadata = convert({"operation": "X", "metadata": {**given, **odd}, **others}).metadata
+    if odd:
+        assert metadata.pop("odd") == ""
+        assert metadata.pop(MARKS) == {"odd": "replaced: bytes as base64"}
+    assert metadata == merged
+
+
+@given(s.well_typed, s.usual_metadata)
+@settings(max_examples=200, deadline=None)
+def test_both_ways_agree(fields, metadata):
+    """For all well-typed events, the fast way and the one by hand give the same body."""
+    fields = {**fields, "metadata": metadata}
+    assert conversion._by_hand(fields) == msgspec.convert(fields, conversion.Body)
+
+
+@given(s.well_typed, s.usual_metadata, s.usual_metadata)
+@settings(max_examples=200, deadline=None)
+def test_both_ways_agree_on_metadata(fields, metadata, others):
+    """For all well-typed events with other fields, merging them gives the same either way."""
+    fields = {**others, **fields, "metadata": metadata}
+    assert conversion._by_hand(fields) == msgspec.convert(conversion._gathered(fields), conversion.Body)
+
+
+@pytest.mark.parametrize("odd", [None, b""], ids=["fast", "by hand"])
+def test_the_body_is_a_copy(odd):
+    """What a caller does to its containers later changes nothing in the body."""
+    fields = {"operation": "X", "entry_ids": ["e"], "metadata": {"a": [1], "odd": odd}, "b": {"c": [2]}}
+    body = convert(fields)
+    fields["entry_ids"].append("later")
+    fields["metadata"]["a"].append("later")
+    fields["b"]["c"].append("later")
+    fields["metadata"]["d"] = "later"
+    assert body.entry_ids == ["e"]
+    assert (body.metadata["a"], body.metadata["b"]) == ([1], {"c": [2]})
+    assert "d" not in body.metadata
+
+
+def test_fields_are_not_changed():
+    """Converting changes nothing in the fields themselves: other handlers see them too."""
+    fields = {"operation": "store", "metadata": {MARKS: 1, "x": 1}, "x": b"", "user_id": 5}
+    before = {**fields, "metadata": dict(fields["metadata"])}
+    convert(fields)
+    assert fields == before
+
+
+# --- wrong types -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept", "why"),
+    [
+        ("operation", 1.5, 1.5, "no name of an operation"),
+        ("operation", ["STORE"], ["STORE"], "no name of an operation"),
+        ("user_id", 1.5, 1.5, "no text, number or UUID"),
+        ("user_id", True, True, "no text, number or UUID"),
+        ("user_id", {"id": 1}, {"id": 1}, "no text, number or UUID"),
+        ("session_id", ["s"], ["s"], "no text, number or UUID"),
+        ("entry_ids", {"e": 1}, {"e": 1}, "no ids"),
+        ("entry_ids", [1.5], [1.5], "no ids"),
+        ("entry_ids", ["e", None], ["e", None], "no ids"),
+        ("metadata", "text", "text", "no dictionary"),
+        ("metadata", ["a"], ["a"], "no dictionary"),
+        ("metadata", 0, 0, "no dictionary"),
+        ("status", "DONE", "DONE", "no status"),
+        ("status", 1, 1, "no status"),
+        ("status", True, True, "no status"),
+        ("error_message", ["e"], ["e"], "no text"),
+        ("duration_ms", "12", "12", "no finite number"),
+        ("duration_ms", True, True, "no finite number"),
+        ("duration_ms", float("inf"), "Infinity", "no finite number"),
+        ("duration_ms", 10**400, None, "no finite number"),
+        ("duration_ms", 1j, "1j", "no finite number"),
+    ],
+)
+def test_wrong_types_are_kept_and_marked(name, value, kept, why):
+    """A value of the wrong type for its member is kept in the metadata and marked, and the member is absent."""
+    body = convert({"operation": "X", name: value})
+    assert body.metadata[MARKS][name] == why
+    assert kept is None or body.metadata[name] == kept
+    absent = {"operation": UNNAMED, "entry_ids": [], "status": SUCCESS}
+    if name != "metadata":
+        assert getattr(body, name) == absent.get(name)
+
+
+def test_a_misfit_takes_no_place_in_the_metadata():
+    """A misfit whose name the metadata has already is kept as ``key_``."""
+    body = convert({"operation": "X", "metadata": {"status": 5}, "status": "DONE"})
+    assert body.metadata == {"status": 5, "status_": "DONE", MARKS: {"status": "no status"}}
+
+
+@pytest.mark.parametrize("fields", [{}, {"operation": None}, {"operation": ""}, {"operation": "", "x": b""}])
+def test_an_event_without_operation(fields):
+    """An event without an operation is called UNNAMED, and marked."""
+    body = convert(fields)
+    assert body.operation == UNNAMED
+    assert body.metadata[MARKS]["operation"] == "the event has no operation"
+
+
+@pytest.mark.parametrize("name", [*conversion._OWN, "other"])
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_nothing_raises(make, name):
+    """No value in any member makes converting raise, and the members have their types."""
+    body = convert({"operation": "X", name: make()})
+    msgspec.convert(msgspec.structs.replace(body, metadata={}), conversion.Body, from_attributes=True)
+    assert type(body.metadata) is dict
+    assert type(body.operation) is str
+    assert isinstance(body.status, EventStatus)
+
+
+@given(s.any_fields)
+@settings(max_examples=100, deadline=None)
+def test_nothing_raises_for_any_fields(fields):
+    """For all fields an application could pass, there is a body with a name and a status."""
+    body = convert(s.made(fields))
+    assert body.operation
+    assert body.status in EventStatus
+
+
+def test_more_values_than_are_looked_at():
+    """A value that takes all the room leaves others out, marked, and raises nothing."""
+    body = convert({"operation": "X", "metadata": {"many": list(range(50_000))}, "other": 1, "status": "DONE"})
+    assert body.metadata["other"] == ""
+    assert body.metadata[MARKS]["other"].startswith("left out: more than")
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("name", ["metadata", "other"])
+def test_signals_go_through(signal, name):
+    """KeyboardInterrupt and SystemExit are not swallowed."""
+    with pytest.raises(signal):
+        convert({"operation": "X", name: s.HostileMapping(signal())})
+
+
+def test_signals_go_through_members():
+    """KeyboardInterrupt raised while a member is read is not swallowed."""
+
+    class Interrupted(fractions.Fraction):
+        def __float__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert({"operation": "X", "duration_ms": Interrupted(1, 2)})
+
+
+# --- members of other types that are meant ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", OperationType)
+@pytest.mark.parametrize("write", [str, str.lower, str.title])
+@pytest.mark.parametrize("other", [{}, {"x": b""}], ids=["fast", "by hand"])
+def test_six_operations_in_any_case(member, write, other):
+    """The six operations match in any case and are written in upper case."""
+    body = convert({"operation": write(member.value), **other})
+    assert body.operation == member.value
+    assert type(body.operation) is str
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (OperationType.STORE, "STORE"),
+        (s.LowerOperation.STORE, "STORE"),
+        (s.LowerOperation.CUSTOM, "custom_thing"),
+        (s.Colour.RED, "red"),
+        (s.HostileStr("store"), "STORE"),
+        ("Archive it", "Archive it"),
+        (404, "404"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_operations_of_other_types(operation, name):
+    """An Enum member counts by its value, a number by its text; every other name stays as it is."""
+    assert members(convert({"operation": operation})) == {"operation": name, "status": SUCCESS}
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        ("success", SUCCESS),
+        ("Failure", FAILURE),
+        ("PARTIAL", PARTIAL),
+        (EventStatus.PARTIAL, PARTIAL),
+        (s.LowerStatus.FAILURE, FAILURE),
+        (s.HostileStr("partial"), PARTIAL),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_statuses_of_other_types(value, status):
+    """A status matches in any case and from any Enum, and then nothing is marked."""
+    assert members(convert({"operation": "X", "status": value})) == {"operation": "X", "status": status}
+
+
+ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+
+
+@pytest.mark.parametrize("name", ["user_id", "session_id"])
+@pytest.mark.parametrize(
+    ("value", "text"), [(42, "42"), (0, "0"), (-1, "-1"), (ID, str(ID)), (s.Number.ONE, "1"), ("", ""), (None, None)]
+)
+def test_identities_become_text(name, value, text):
+    """Users and sessions that are numbers, UUIDs or Enum members become their text, without a mark."""
+    body = convert({"operation": "X", name: value})
+    assert getattr(body, name) == text
+    assert body.metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (("a", 1, ID), ["a", "1", str(ID)]),
+        ({"a"}, ["a"]),
+        (frozenset([7]), ["7"]),
+        (deque(["a"]), ["a"]),
+        ("a", ["a"]),
+        (7, ["7"]),
+        (ID, [str(ID)]),
+        ([], []),
+        (None, []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_entry_ids_of_other_types(value, ids):
+    """Entry ids may be any collection of what identifies, or one alone."""
+    body = convert({"operation": "X", "entry_ids": value})
+    assert body.entry_ids == ids
+    assert body.metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "duration"),
+    [(1, 1.0), (1.5, 1.5), (decimal.Decimal("1.5"), 1.5), (fractions.Fraction(3, 2), 1.5), (s.HostileFloat(2.5), None)],
+    ids=lambda value: type(value).__name__,
+)
+def test_durations_of_other_types(value, duration):
+    """A real number is a duration; what can't be read as one is kept in the metadata."""
+    body = convert({"operation": "X", "duration_ms": value})
+    assert body.duration_ms == duration
+    assert ("duration_ms" in body.metadata) == (duration is None)
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType, s.HostileDict])
+def test_metadata_of_other_types(kind):
+    """Any mapping is metadata, and what a subclass of dict overrides is not called."""
+    assert convert({"operation": "X", "metadata": kind({"a": 1}), "b": 2}).metadata == {"a": 1, "b": 2}
+
+
+def test_an_exception_is_an_error_message():
+    """An exception given as ``error_message`` becomes its text, and the event a failure."""
+    body = convert({"operation": "X", "error_message": ValueError("no")})
+    assert (body.error_message, body.status, body.metadata) == ("ValueError: no", FAILURE, {})
+
+
+# --- status and error ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "level", "status"),
+    [
+        ({}, None, logging.INFO, SUCCESS),
+        ({}, None, logging.WARNING, SUCCESS),
+        ({}, None, logging.ERROR - 1, SUCCESS),
+        ({}, None, logging.ERROR, FAILURE),
+        ({}, None, logging.CRITICAL, FAILURE),
+        ({}, "ValueError: x", logging.INFO, FAILURE),
+        ({"error_message": "bad"}, None, logging.INFO, FAILURE),
+        ({"status": "SUCCESS"}, "ValueError: x", logging.CRITICAL, SUCCESS),
+        ({"status": "partial", "error_message": "half"}, None, logging.INFO, PARTIAL),
+        ({"status": "DONE"}, None, logging.ERROR, FAILURE),
+    ],
+)
+def test_status_when_none_is_given(fields, error, level, status):
+    """Without a status an event is a failure if it has an error or its level is ERROR or above, otherwise a success."""
+    assert convert({"operation": "X", **fields}, error=error, level=level).status is status
+
+
+def test_error_message_wins_over_the_exception():
+    """The text of an exception is the ``error_message`` unless there is one."""
+    assert convert({"operation": "X"}, error="ValueError: x").error_message == "ValueError: x"
+    assert convert({"operation": "X", "error_message": "mine"}, error="ValueError: x").error_message == "mine"
+
+
+def test_signs_of_status_text():
+    """For a status that nobody knows, the status falls back to that of the level."""
+    assert convert({"operation": "X", "status": "?"}, level=logging.INFO).status is SUCCESS
+
+
+@given(st.text())
+def test_any_text_names_an_operation(name):
+    """For all texts but the empty one, the operation is that text, or one of the six."""
+    operation = convert({"operation": name}).operation
+    assert operation in ((name, name.upper()) if name else (UNNAMED,))

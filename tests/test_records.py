@@ -1,0 +1,406 @@
+"""Tests of `structlog_audit.records`: the fields of an event from any shape of log record, made by the real libraries."""
+
+import copy
+import io
+import json
+import logging
+import logging.handlers
+import pickle
+import sys
+
+import pytest
+import strategies as s
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from structlog_audit.conversion import body_of
+from structlog_audit.records import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
+
+
+class Keep(logging.Handler):
+    """Keeps the records it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+
+@pytest.fixture
+def logger():
+    """A logger by itself."""
+    logger = logging.getLogger("records_test")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    return logger
+
+
+@pytest.fixture
+def keep(logger):
+    """What has reached the logger."""
+    handler = Keep()
+    logger.addHandler(handler)
+    return handler.records
+
+
+def record_of(msg, *args, exc_info=None, level=logging.INFO, **attributes):
+    """A record as `logging` makes it."""
+    record = logging.LogRecord("app", level, "app.py", 1, msg, args, exc_info)
+    record.__dict__.update(attributes)
+    return record
+
+
+def raised(error=None):
+    """The exc_info of a raised exception."""
+    try:
+        raise error or ValueError("no")
+    except BaseException:
+        return sys.exc_info()
+
+
+def structured(logger, *processors):
+    """A structlog logger whose chain ends with *processors*."""
+    return structlog.wrap_logger(
+        logger,
+        processors=[structlog.contextvars.merge_contextvars, *processors],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+
+
+std = structlog.stdlib
+ENDS = {
+    "wrap_for_formatter": [std.ProcessorFormatter.wrap_for_formatter],
+    "wrap with everything": [
+        std.add_logger_name,
+        std.add_log_level,
+        std.add_log_level_number,
+        std.ExtraAdder(),
+        structlog.processors.StackInfoRenderer(),
+        std.ProcessorFormatter.wrap_for_formatter,
+    ],
+    "render_to_log_kwargs": [std.add_log_level, std.render_to_log_kwargs],
+    "render_to_log_args_and_kwargs": [std.add_log_level, std.render_to_log_args_and_kwargs],
+    "JSONRenderer": [std.add_logger_name, std.add_log_level, structlog.processors.JSONRenderer()],
+    "JSONRenderer of bytes": [
+        std.add_log_level,
+        structlog.processors.JSONRenderer(serializer=lambda event, **options: json.dumps(event).encode()),
+    ],
+    "JSONRenderer, event renamed": [
+        structlog.processors.EventRenamer("operation"),
+        structlog.processors.JSONRenderer(),
+    ],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_end_of_a_structlog_chain(logger, keep, end):
+    """Whatever a structlog chain ends with, the event has its operation, its members, its context, and nothing else."""
+    with structlog.contextvars.bound_contextvars(session_id="s"):
+        structured(logger, *ENDS[end]).bind(user_id="u").info("STORE", entry_ids=["e"], plan={"name": "pro"})
+    body = body_of(keep[0])
+    assert (body.operation, body.user_id, body.session_id, body.entry_ids) == ("STORE", "u", "s", ["e"])
+    assert body.metadata == {"plan": {"name": "pro"}}
+    assert body.status == "SUCCESS"
+
+
+@pytest.mark.parametrize("end", [end for end in ENDS if "renamed" not in end])
+def test_operation_as_a_field(logger, keep, end):
+    """With a field ``operation`` the text of the message is kept as ``message``."""
+    structured(logger, *ENDS[end]).info("user stored a thing", operation="store")
+    body = body_of(keep[0])
+    assert (body.operation, body.metadata) == ("STORE", {"message": "user stored a thing"})
+
+
+@pytest.mark.parametrize(
+    "end", ["wrap_for_formatter", "wrap with everything", "render_to_log_kwargs", "render_to_log_args_and_kwargs"]
+)
+def test_exceptions_of_structlog(logger, keep, end):
+    """The exception that is logged becomes the error message, whatever carries it, and no traceback is kept."""
+    try:
+        raise ValueError("no")
+    except ValueError:
+        structured(logger, *ENDS[end]).exception("STORE")
+    body = body_of(keep[0])
+    assert (body.error_message, body.status, body.metadata) == ("ValueError: no", "FAILURE", {})
+
+
+def test_exception_rendered_before(logger, keep):
+    """When a processor made a text of the exception, its last line is the error message, and the text is kept."""
+    chain = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    try:
+        raise ValueError("no")
+    except ValueError:
+        structured(logger, *chain).exception("STORE")
+    body = body_of(keep[0])
+    assert (body.error_message, body.status) == ("ValueError: no", "FAILURE")
+    assert body.metadata["exception"].startswith("Traceback")
+    assert body.metadata.keys() <= {"exception", "level"}
+
+
+def test_the_apps_own_timestamp_forges_nothing(logger, keep):
+    """The timestamp that an application's chain adds is metadata."""
+    chain = [structlog.processors.TimeStamper(fmt="iso"), std.ProcessorFormatter.wrap_for_formatter]
+    structured(logger, *chain).info("STORE")
+    assert list(body_of(keep[0]).metadata) == ["timestamp"]
+
+
+def test_foreign_record_through_processor_formatter(logger, keep):
+    """A record that structlog's formatter formats for another handler is not changed for us."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(std.ProcessorFormatter(processor=structlog.dev.ConsoleRenderer(colors=False)))
+    logger.addHandler(handler)
+    logger.handlers.reverse()
+    structured(logger, *ENDS["wrap_for_formatter"]).info("STORE", user_id="u")
+    assert "STORE" in stream.getvalue()
+    assert body_of(keep[0]).user_id == "u"
+
+
+# --- plain logging ---------------------------------------------------------------------------------------------------
+
+
+def test_extra(logger, keep):
+    """Attributes that `logging` does not set itself are fields; private ones are not."""
+    logger.info("STORE", extra={"user_id": "u", "x": 1, "_private": 2})
+    assert fields_of(keep[0]) == ({"operation": "STORE", "user_id": "u", "x": 1}, None)
+
+
+def test_a_record_without_extra_has_no_fields(logger, keep):
+    """Nothing that `logging` sets itself, formatted or not, becomes a field."""
+    logger.info("STORE %s", "x")
+    record = keep[0]
+    logging.Formatter("%(asctime)s %(message)s %(taskName)s").format(record) if hasattr(record, "taskName") else None
+    logging.Formatter("%(asctime)s %(message)s").format(record)
+    assert fields_of(record) == ({"operation": "STORE x"}, None)
+    assert record.__dict__.keys() <= RESERVED
+
+
+@pytest.mark.parametrize(
+    ("msg", "fields"),
+    [
+        ({"event": "STORE", "user_id": "u"}, {"operation": "STORE", "user_id": "u"}),
+        ({"operation": "STORE", "user_id": "u"}, {"operation": "STORE", "user_id": "u"}),
+        ({"event": "hello", "operation": "STORE"}, {"operation": "STORE", "message": "hello"}),
+        ({"event": "STORE", "operation": "STORE"}, {"operation": "STORE"}),
+        ({"event": "a", "operation": "b", "message": "c"}, {"operation": "b", "message": "c", "message_": "a"}),
+        ({"user_id": "u"}, {"operation": None, "user_id": "u"}),
+        ({"event": "X", 1: "one", None: 2}, {"operation": "X", "1": "one", "null": 2}),
+        ({"event": "X", "_record": 1, "_from_structlog": True, "_logger": 3, "_name": "n"}, {"operation": "X"}),
+        ({"event": "X", "_other": 1}, {"operation": "X", "_other": 1}),
+        ({"event": "X", "level": "info", "logger": "app", "level_number": 20}, {"operation": "X"}),
+        ({"event": "X", "level": "gold", "logger": 5}, {"operation": "X", "level": "gold", "logger": 5}),
+        ({"event": "X", "stack_info": None}, {"operation": "X"}),
+        ({"event": "X", "stack_info": True}, {"operation": "X"}),
+        ({"event": "X", "stack": "Stack …"}, {"operation": "X", "stack": "Stack …"}),
+        ({}, {"operation": None}),
+        ('{"event": "STORE", "user_id": "u"}', {"operation": "STORE", "user_id": "u"}),
+        (b'{"operation": "STORE", "user_id": "u"}', {"operation": "STORE", "user_id": "u"}),
+        ('{"user_id": "u"}', {"operation": '{"user_id": "u"}'}),
+        ('{"event": NaN}', {"operation": '{"event": NaN}'}),
+        ('{"event": "x"', {"operation": '{"event": "x"'}),
+        ('{"event": ' + "[" * 9_000, {"operation": '{"event": ' + "[" * 9_000}),
+        ('["event"]', {"operation": '["event"]'}),
+        (b"STORE", {"operation": "STORE"}),
+        (b"\xff{", {"operation": "\\xff{"}),
+        ("", {"operation": ""}),
+        (404, {"operation": "404"}),
+        (s.HostileStr("STORE"), {"operation": "STORE"}),
+        (s.HostileStr('{"event": "STORE"}'), {"operation": "STORE"}),
+        (s._Raising(), {"operation": "strategies._Raising"}),
+        (s._LyingClass(), {"operation": "strategies._LyingClass"}),
+    ],
+    ids=lambda value: "" if type(value) is dict and "operation" in value else type(value).__name__,
+)
+def test_messages(msg, fields):
+    """A message that is a dictionary, or the JSON text of an event, has the fields; any other is the operation."""
+    assert fields_of(record_of(msg)) == (fields, None)
+
+
+def test_the_record_is_not_changed(logger, keep):
+    """Reading the fields changes neither the record nor its dictionary: other handlers get it too."""
+    logger.info({"event": "STORE", "level": "info", "exc_info": None})
+    before = dict(keep[0].__dict__), dict(keep[0].msg)
+    fields_of(keep[0])
+    assert (keep[0].__dict__, keep[0].msg) == before
+
+
+def test_a_dictionary_wins_over_extra():
+    """Of a field that the message and ``extra=`` both have, that of the message counts."""
+    fields, _ = fields_of(record_of({"event": "X", "user_id": "inner"}, user_id="outer", more=1))
+    assert fields == {"operation": "X", "user_id": "inner", "more": 1}
+
+
+@pytest.mark.parametrize(
+    ("msg", "args", "fields"),
+    [
+        ("%s stored %d", ("u", 2), {"operation": "u stored 2"}),
+        ("%(who)s", ({"who": "u"},), {"operation": "u"}),
+        ("%d items", ("x",), {"operation": "%d items", "args": ("x",)}),
+        ("no place", (1,), {"operation": "no place", "args": (1,)}),
+        ('{"event": "%s"}', ("x",), {"operation": '{"event": "x"}'}),
+    ],
+)
+def test_arguments(msg, args, fields):
+    """Arguments belong to the message; those that do not fit are kept beside its template."""
+    assert fields_of(record_of(msg, *args)) == (fields, None)
+
+
+def test_arguments_whose_text_raises():
+    """An argument whose ``__str__`` raises is kept aside, and nothing raises."""
+    argument = s._Fatal()
+    assert fields_of(record_of("by %s", argument)) == ({"operation": "by %s", "args": (argument,)}, None)
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_signals_go_through(signal):
+    """KeyboardInterrupt and SystemExit while a message is formatted are not swallowed."""
+
+    class Interrupted:
+        def __str__(self):
+            raise signal
+
+    with pytest.raises(signal):
+        fields_of(record_of("by %s", Interrupted()))
+
+
+# --- context ---------------------------------------------------------------------------------------------------------
+
+
+def test_contextvars_are_added(logger, keep):
+    """To a record that no door made, the bound contextvars are added, where it has no such field itself."""
+    with structlog.contextvars.bound_contextvars(user_id="context", request_id="r"):
+        logger.info("STORE", extra={"user_id": "own"})
+        assert fields_of(keep[0])[0] == {"operation": "STORE", "user_id": "own", "request_id": "r"}
+        handed = fields_of(record_of("X", **{HANDOFF: Handoff(operation="Y")}))[0]
+    assert handed == {"operation": "Y"}
+    assert fields_of(record_of("X"))[0] == {"operation": "X"}
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attributes", [{}, {HANDOFF: {"operation": "X"}}], ids=["plain", "handed over"])
+@pytest.mark.parametrize(
+    ("info", "text", "error"),
+    [
+        (raised(), None, "ValueError: no"),
+        (raised(s.BadError()), None, "BadError: (its text can't be read)"),
+        ((None, None, None), None, None),
+        (None, "Traceback (most recent call last):\n  …\nValueError: no\n", "ValueError: no"),
+        (None, "ValueError: no", "ValueError: no"),
+        (None, None, None),
+    ],
+)
+def test_exceptions_of_logging(info, text, error, attributes):
+    """The exception of a record, raised or made a text by a formatter before, is the error, in one line."""
+    assert fields_of(record_of("X", exc_info=info, exc_text=text, **attributes)) == ({"operation": "X"}, error)
+
+
+@pytest.mark.parametrize(
+    ("info", "error"),
+    [
+        (ValueError("no"), "ValueError: no"),
+        (raised(), "ValueError: no"),
+        ((ValueError, None, None), None),
+        (None, None),
+        (False, None),
+        ("text", None),
+        (("a", "b"), None),
+        (s._LyingClass(), None),
+        (s._Raising(), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_forms_of_exc_info(info, error):
+    """Every form of ``exc_info`` that logging and structlog take is understood; anything else is no exception."""
+    assert error_of(info) == error
+    fields, found = fields_of(record_of({"event": "X", "exc_info": info}))
+    assert (fields, found) == ({"operation": "X"}, error)
+
+
+def test_exc_info_true_is_the_current_exception():
+    """``exc_info=True`` means the exception that is being handled, and none when there is none."""
+    assert error_of(True) is None
+    try:
+        raise KeyError("k")
+    except KeyError:
+        assert error_of(True) == "KeyError: 'k'"
+
+
+@pytest.mark.parametrize("value", [s.HostileStr("a\nValueError: no"), 5, None, b"x"], ids=lambda v: type(v).__name__)
+def test_exception_fields_of_any_type(value):
+    """A field ``exception`` of any type raises nothing, and only a text says what the error is."""
+    fields, error = fields_of(record_of("X", exception=value))
+    assert error == ("ValueError: no" if isinstance(value, s.HostileStr) else None)
+    assert fields.keys() == {"operation", "exception"}
+
+
+@given(
+    st.sampled_from(s.HOSTILE) | s.unruly_texts.map(lambda text: lambda: text),
+    st.dictionaries(s.unruly_texts, s.hostile, max_size=3),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_record_raises(make, extra):
+    """For all messages and attributes, the record gives a body."""
+    attributes = {f"x{name}": value() for name, value in extra.items()}
+    assert body_of(record_of(make(), **attributes)).operation
+    assert body_of(record_of("%s", **attributes, args=(make(),))).operation
+    assert body_of(record_of({"event": make(), **attributes})).operation
+
+
+# --- handing over ----------------------------------------------------------------------------------------------------
+
+
+def test_a_handoff_is_all_there_is():
+    """What a door hands over is the event; the record's message and attributes add nothing."""
+    handoff = Handoff(operation="STORE", user_id="u")
+    fields, error = fields_of(record_of("other", x=1, **{HANDOFF: handoff}))
+    assert fields is handoff
+    assert error is None
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_handoff_survives_copies(duplicate):
+    """A copy of a record carries the same handoff, so that an acknowledgement finds its way back."""
+    record = record_of("X", **{HANDOFF: Handoff(operation="X")})
+    original = record.__dict__[HANDOFF]
+    assert duplicate(record).__dict__[HANDOFF] is original
+
+
+def test_a_handoff_is_pickled_as_a_plain_dictionary():
+    """Behind a socket the handoff is a plain dictionary, with the same fields."""
+    received = pickle.loads(pickle.dumps(record_of("X", **{HANDOFF: Handoff(operation="X", a=[1])}).__dict__))
+    assert type(received[HANDOFF]) is dict
+    assert fields_of(logging.makeLogRecord(received)) == ({"operation": "X", "a": [1]}, None)
+
+
+def test_an_exception_behind_a_socket():
+    """A record that was pickled for a socket has its exception as a text, of which the last line counts."""
+    record = record_of("X", exc_info=raised(), **{HANDOFF: Handoff(operation="X")})
+    data = logging.handlers.SocketHandler("localhost", 1).makePickle(record)
+    received = logging.makeLogRecord(pickle.loads(data[4:]))
+    assert fields_of(received) == ({"operation": "X"}, "ValueError: no")
+
+
+@pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
+def test_a_handoff_that_is_no_dictionary_is_none(forged):
+    """An attribute of that name that no door set is private, and no event."""
+    assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
+
+
+def test_recorder_of():
+    """Who has recorded an event is known by the type of its message, which nobody can forge by a field."""
+    handler = logging.NullHandler()
+    message = Recorded("X")
+    assert recorder_of(record_of(message)) is None
+    message.handler = handler
+    assert recorder_of(record_of(message)) is handler
+    assert recorder_of(record_of({"event": message})) is handler
+    for other in ("X", {"event": "X"}, {}, b"X", None, 5):
+        assert recorder_of(record_of(other)) is None
+    assert fields_of(record_of(message)) == ({"operation": "X"}, None)
