@@ -259,7 +259,7 @@ def test_a_link_is_replaced_not_followed(tmp_path):
 def test_a_folder_that_is_a_file(tmp_path):
     """When a folder of the path is a file, the system's error is the caller's, and the file is as it was."""
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(OSError, match="exists|directory"):
+    with pytest.raises(OSError, match=r"exists|directory"):
         export(EVENTS, tmp_path / "file" / "out.json", now=NOW)
     assert (tmp_path / "file").read_bytes() == b"old"
 

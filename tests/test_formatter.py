@@ -129,9 +129,20 @@ def test_changed_lines_leave_nothing_out(metadata):
 
 # --- nothing is forged -----------------------------------------------------------------------------------------------
 
-EVERY_MEMBER = (
-    "event_id timestamp operation user_id session_id entry_ids metadata status error_message duration_ms kind part_of"
-).split()
+EVERY_MEMBER = [
+    "event_id",
+    "timestamp",
+    "operation",
+    "user_id",
+    "session_id",
+    "entry_ids",
+    "metadata",
+    "status",
+    "error_message",
+    "duration_ms",
+    "kind",
+    "part_of",
+]
 
 
 def test_fields_forge_no_static_or_renamed_member():
