@@ -393,6 +393,16 @@ def test_to_json_is_total(make):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_signals_go_through(signal):
+    """KeyboardInterrupt and SystemExit while a value is read are not swallowed."""
+    value = {"k": s.HostileMapping(signal())}
+    with pytest.raises(signal):
+        to_json(value)
+    with pytest.raises(signal):
+        encode_event(event(metadata=value))
+
+
 def test_to_json_leaves_nothing_out():
     """A plain list is written whole, however many items it has."""
     ids = [f"e{number}" for number in range(20_000)]

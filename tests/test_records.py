@@ -341,7 +341,8 @@ def test_exception_fields_of_any_type(value):
 
 
 @given(
-    st.sampled_from(s.HOSTILE) | s.unruly_texts.map(lambda text: lambda: text),
+    s.hostile.filter(lambda make: make.__name__ != "dag_bomb")  # `logging` itself never ends making a text of that
+    | s.unruly_texts.map(lambda text: lambda: text),
     st.dictionaries(s.unruly_texts, s.hostile, max_size=3),
 )
 @settings(max_examples=150, deadline=None)

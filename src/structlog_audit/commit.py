@@ -184,7 +184,8 @@ class Commit:
                     return
                 self._failing = False
                 self._settle(batch)
-                if self._on_error == "retry" and 0 < len(self._queue) <= self._max_pending:  # too long for one caller
+                if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
+                    # a backlog, longer than one caller should write: the timer goes on from there
                     self._hold()
                     return
         finally:

@@ -58,8 +58,6 @@ def fit(body: Body, room: int, marks_key: str, escape: Callable[[bytes], bytes])
     if notes:
         marks["entry_ids"] = "; ".join(notes)
     first.entry_ids = groups[0]
-    if not marks:
-        del first.metadata[marks_key]
     yield encode(first)
     for group in groups[1:]:
         yield encode(OwnBody(first.operation[:KEPT_CHARACTERS], entry_ids=group, kind=Kind.PART.value))

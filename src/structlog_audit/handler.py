@@ -31,14 +31,14 @@ from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
 from structlog_audit.commit import Commit, Entry, OnError, describe
-from structlog_audit.conversion import body_of
+from structlog_audit.conversion import body_of, convert
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.query import Conditions, choice, whole_number
 from structlog_audit.reader import newest_events
-from structlog_audit.records import HANDOFF, Handoff, recorder_of
+from structlog_audit.records import HANDOFF, Handoff, error_of, recorder_of
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
@@ -62,7 +62,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     Args:
         max_events: Events that the buffer holds; at least 1. The oldest makes room for the newest.
         level: As of any handler.
-        target: A handler, the name of one in the same ``dictConfig``, or a mapping that describes one.
+        target: A handler, the name of one in the same ``dictConfig``, or a mapping that describes one. In a ``dictConfig`` a
+            name needs ``"class": "structlog_audit.AuditHandler"`` and a mapping ``"()": "structlog_audit.AuditHandler"``.
         filename: A path; shorthand for an `AuditFileHandler` as the target.
         on_error: What happens when the target fails. ``"retry"``: the event is pending, in memory, until the target
             recovers. ``"raise"``: the caller gets an `AuditWriteError`.
@@ -185,13 +186,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Convert *record* and commit it; the acknowledgement goes back with it."""
-        if type(record.msg) is not str and recorder_of(record) is self:
-            return
-        entry = Entry(encode_body(body_of(record), self._max_event_bytes), record.levelno, record.name)
+        level = record.levelno
         handoff = record.__dict__.get(HANDOFF)
-        if type(handoff) is Handoff:
-            handoff.entry = entry
-            handoff.handler = self
+        if type(handoff) is not Handoff:
+            if recorder_of(record) is not self:
+                self._commit.submit(Entry(encode_body(body_of(record), self._max_event_bytes), level, record.name))
+            return
+        body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
+        handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
+        handoff.handler = self
         self._commit.submit(entry)
 
     def flush(self) -> None:

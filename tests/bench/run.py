@@ -7,7 +7,7 @@ The limit is what any program in Python must at least do: a random id, the time,
 taken round by round against the limit of the same round, so that it holds on a noisy machine. The event is the example of
 the memory SDK's audit page, and each has an id of its own. Files lie in a temporary folder on the disk of $TMPDIR.
 
-The second table is about memory and queries, at 10,000 and 100,000 events.
+Below the table: memory and queries at 10,000 and 100,000 events, eight threads, and what the import takes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import logging.handlers
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -285,6 +287,42 @@ def memory_and_queries(count: int) -> None:
     )
 
 
+def eight_threads(count: int = 8, events: int = 20_000) -> None:
+    """The share of one thread's throughput that *count* threads keep together: the limit's, and ours."""
+    for name in list(CASES)[:2]:
+        call = CASES[name][0]()
+
+        def spend(call: Call = call, times: int = events) -> None:
+            for _ in range(times):
+                call()
+
+        start = time.perf_counter()
+        spend()
+        alone = time.perf_counter() - start
+        workers = [threading.Thread(target=spend, kwargs={"times": events // count}) for _ in range(count)]
+        start = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        print(f"{name:42} {count} threads keep {alone / (time.perf_counter() - start):.2f} of one thread's throughput")
+
+
+def import_time() -> None:
+    """What importing the package adds to importing structlog."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    alone, both = best("import structlog"), best("import structlog, structlog_audit")
+    print(f"import structlog_audit: {(both - alone) * 1e3:.0f} ms over import structlog")
+
+
 def versions() -> str:
     names = ("structlog", "msgspec", "orjson", "axon", "loguru", "eliot", "picologging")
     found = []
@@ -306,6 +344,8 @@ def main() -> None:
     report(measure(args.names, args.events, args.rounds))
     for count in (10_000, 100_000):
         memory_and_queries(count)
+    eight_threads()
+    import_time()
 
 
 if __name__ == "__main__":
