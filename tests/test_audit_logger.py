@@ -611,3 +611,38 @@ def test_exported_at_is_the_handlers_time(three, tmp_path):
     """An export is dated by the clock that dates the events."""
     three.export_to_file(tmp_path / "all.json")
     assert json.loads((tmp_path / "all.json").read_text())["exported_at"] == "2025-01-15T10:30:45.123460Z"
+
+
+def test_a_folder_that_fails_for_long_holds_a_bounded_number_of_events(tmp_path, capsys):
+    """What waits for a failing folder is bounded; what is left out is counted and told of, the newest are kept."""
+    folder = tmp_path / "docs"
+    audit_logger = AuditLogger(2, folder)
+    folder.write_text("in the way")
+    for number in range(30):
+        audit_logger.record(f"OP{number}")
+    audit_logger.close()
+    assert "older events are in no document" in capsys.readouterr().err
+    assert audit_logger._auto_export.left_out == 10
+    folder.unlink()
+    audit_logger.record("LAST")
+    audit_logger.close()
+    (document,) = folder.iterdir()
+    events = json.loads(document.read_text())["events"]
+    assert [event["operation"] for event in events] == [f"OP{number}" for number in range(10, 30)] + ["LAST"]
+
+
+def test_a_lost_event_is_in_no_document(tmp_path):
+    """An event that was lost, since too many were pending, is not exported as if it had been recorded."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise OSError(28, "No space left on device")
+
+    audit_logger = AuditLogger(
+        10, tmp_path / "docs", target=Failing(), max_pending=1, call_later=lambda seconds, retry: None
+    )
+    audit_logger.record("KEPT")
+    audit_logger.record("LOST")
+    audit_logger.close()
+    (document,) = (tmp_path / "docs").iterdir()
+    assert [event["operation"] for event in json.loads(document.read_text())["events"]] == ["KEPT"]

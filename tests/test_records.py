@@ -196,6 +196,8 @@ def test_a_record_without_extra_has_no_fields(logger, keep):
         ({"event": "X", "level": "gold", "logger": 5}, {"operation": "X", "level": "gold", "logger": 5}),
         ({"event": "X", "stack_info": None}, {"operation": "X"}),
         ({"event": "X", "stack_info": True}, {"operation": "X"}),
+        ({"event": "X", "stack_info": "Stack …"}, {"operation": "X", "stack_info": "Stack …"}),
+        ({"event": "".join(["ST", "ORE"]), "operation": "STORE"}, {"operation": "STORE"}),
         ({"event": "X", "stack": "Stack …"}, {"operation": "X", "stack": "Stack …"}),
         ({}, {"operation": None}),
         ('{"event": "STORE", "user_id": "u"}', {"operation": "STORE", "user_id": "u"}),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from structlog_audit.codec import StoredEvent, decode_event, encode_body
-from structlog_audit.commit import Entry, describe
+from structlog_audit.commit import LOST, Entry, describe
 from structlog_audit.conversion import convert
 from structlog_audit.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -36,6 +36,9 @@ from structlog_audit.lookup import get_audit_handler
 from structlog_audit.query import Conditions, whole_number
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
+
+MOST_UNWRITTEN = 10
+"""Documents' worth of events that wait in memory while the folder fails. Older ones are left out, counted, and told of."""
 
 
 class AutoExport:
@@ -58,6 +61,8 @@ class AutoExport:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self.left_out = 0
+        """Events that are in no document, because too many were waiting for a folder that fails."""
 
     def add(self, line: bytes) -> None:
         """Take an event; start writing if that completes a document."""
@@ -107,9 +112,13 @@ class AutoExport:
                         now += dt.timedelta(seconds=1)
             except OSError as error:
                 with self._lock:
-                    self._unwritten += lines
+                    kept = sorted(self._unwritten + lines)[-MOST_UNWRITTEN * self._count :]
+                    left_out = len(self._unwritten) + len(lines) - len(kept)
+                    self._unwritten = kept
+                    self.left_out += left_out
+                what = f"; {left_out} older events are in no document" if left_out else ""
                 self._complain(
-                    f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events"
+                    f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events{what}"
                 )
 
 
@@ -225,7 +234,7 @@ class AuditLogger(EventSource):
         entry: Entry | None = handoff.entry
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
             return decode_event(Stamp().line(encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES)))
-        if self._auto_export is not None:
+        if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)
 
