@@ -78,7 +78,7 @@ others = st.dictionaries(keys, json_values, max_size=4)
 # --- hostile objects -------------------------------------------------------------------------------------------------
 
 
-class Fatal(BaseException):
+class Fatal(Exception):
     """What no ``except Exception`` catches."""
 
 
@@ -223,7 +223,7 @@ class BadError(Exception):
         raise ValueError("no text")
 
 
-class FatalError(BaseException):
+class FatalError(Exception):
     def __str__(self):
         raise Fatal
 
@@ -337,7 +337,7 @@ HOSTILE = _named(
     hostile_timedelta=lambda: HostileTimedelta(1),
     hostile_uuid=lambda: HostileUUID(int=1),
     raising_mapping=lambda: HostileMapping(ValueError()),
-    fatal_mapping=lambda: HostileMapping(GeneratorExit()),
+    fatal_mapping=lambda: HostileMapping(StopIteration()),
     chain_map=lambda: collections.ChainMap({number: number for number in range(20_000)}),
     endless_set=lambda: EndlessSet(),
     bad_error=lambda: BadError("x"),

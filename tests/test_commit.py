@@ -614,3 +614,27 @@ def test_an_error_is_described_without_content(error, text):
 def test_undelivered_says_how_many():
     """The message of an `Undelivered` names the number of entries that are whole."""
     assert (str(Undelivered(3)), Undelivered(3).done) == ("the target failed after 3 entries", 3)
+
+
+def test_an_interrupt_while_acknowledging_records_nothing_twice():
+    """A leader interrupted between writing and leaving the queue leaves each line once, and the account balanced."""
+    delivered, interrupts = [], [KeyboardInterrupt()]
+
+    def accept(line, moment):
+        if interrupts:
+            raise interrupts.pop()
+
+    commit = Commit(
+        lambda entries: delivered.extend(entry.line for entry in entries),
+        accept,
+        lambda error: None,
+        stamp=Stamp(),
+        on_error="retry",
+        max_pending=10,
+        call_later=lambda seconds, function: None,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        commit.submit(new_entry("ONE"))
+    commit.submit(new_entry("TWO"))
+    assert len(delivered) == len(set(delivered)) == 2
+    assert commit.counters() == {"accepted": 2, "recorded": 2, "pending": 0, "raised": 0, "lost": 0}

@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import resource
+import signal
 import stat
 import threading
 
@@ -249,3 +251,22 @@ def test_a_path_that_became_a_fifo_does_not_hang(path):
     with pytest.raises(ShortWrite):
         target.write(b"{}\n")
     os.close(reader)
+
+
+def test_retries_leave_no_empty_lines(path):
+    """A torn line gets one LF behind it, however often the next line is tried; a cut at the end of a line gets none."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    target = AuditFileHandler(path)
+    try:
+        for limit in (105, 107, 108, 200):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            try:
+                target.write(b"x" * 99 + b"\n" + b"y" * 59 + b"\n" if limit == 105 else b"z" * 59 + b"\n")
+            except ShortWrite:
+                continue
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    lines = path.read_bytes().split(b"\n")
+    assert lines == [b"x" * 99, b"y" * 5, b"z", b"z" * 59, b""]

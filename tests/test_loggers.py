@@ -18,7 +18,7 @@ import structlog
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from structlog_audit import AuditHandler, AuditTypeError, AuditWriteError, EventStatus, get_audit_logger
+from structlog_audit import AuditHandler, AuditTypeError, AuditWriteError, EventStatus, audited, get_audit_logger
 from structlog_audit.records import RESERVED
 from structlog_audit.scope import OperationScope
 
@@ -172,6 +172,55 @@ def test_failing_to_record_never_replaces_the_callers_exception():
     assert "structlog-audit" in caught.value.__notes__[0]
     with pytest.raises(AuditWriteError), log.operation("STORE"):
         pass
+
+
+def test_no_failure_of_recording_replaces_the_callers_exception(handler, log):
+    """A filter that raises, or a warning that is an error, is noted on the exception of the block and takes no place."""
+    logging.getLogger("audit").addFilter(lambda record: 1 / 0)
+    with pytest.raises(ValueError, match="mine") as caught, log.operation("STORE"):
+        raise ValueError("mine")
+    assert "was not recorded" in caught.value.__notes__[0]
+
+
+def test_a_mistyped_attribute_of_an_operation_is_an_error(log):
+    """Only what an operation has can be set on it; a user is bound."""
+    with pytest.raises(AttributeError):
+        log.operation("STORE").user_id = "u1"
+
+
+def test_metadata_that_is_no_dictionary_is_kept(handler, log):
+    """A wrong metadata= of an operation raises nothing and loses nothing."""
+    with log.operation("STORE", metadata=5):
+        pass
+    assert handler.query_events()[0].metadata == {"metadata": 5}
+
+
+def test_a_timeout_goes_through(handler, log):
+    """What is no Exception (a timeout of gevent, of a signal handler) reaches the caller, wherever it comes up."""
+
+    class Timeout(BaseException):
+        pass
+
+    class Slow:
+        def __str__(self):
+            raise Timeout
+
+    with pytest.raises(Timeout):
+        log.info("STORE", value=Slow())
+
+
+@pytest.mark.parametrize("way", ["async with", "audited"])
+def test_a_warning_points_at_the_caller(way):
+    """The warning about an event that nobody took on names the line of the application."""
+
+    async def scope():
+        async with get_audit_logger("nowhere").operation("STORE"):
+            pass
+
+    call = audited("STORE", logger="nowhere")(lambda: None) if way == "audited" else lambda: asyncio.run(scope())
+    with pytest.warns(RuntimeWarning, match="not recorded") as caught:
+        call()
+    assert caught[0].filename == __file__
 
 
 # --- what others see -------------------------------------------------------------------------------------------------

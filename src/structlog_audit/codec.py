@@ -166,9 +166,7 @@ def encode_event(event: AuditEvent) -> bytes:
     try:
         msgspec.convert(body.metadata, Metadata)
         data = encode(body)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a hostile value may raise anything
+    except Exception:  # a hostile value may raise anything
         data = encode(_plain_body(body))
     head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
     return head.encode() + escape(data)[1:]
@@ -186,8 +184,6 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """*value*, made plain if it is not, as JSON text on one line. A list of texts may be of any length."""
     try:
         data = encode(msgspec.convert(value, _USUAL))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a hostile value may raise anything
+    except Exception:  # a hostile value may raise anything
         data = encode(Plainer().plain(value, ""))
     return escape(data).decode()

@@ -175,6 +175,8 @@ class Commit:
         try:
             while self._arrived or self._queue:
                 batch = self._batch()
+                if not batch:
+                    return
                 try:
                     self._deliver(batch)
                 except Exception as error:
@@ -194,6 +196,8 @@ class Commit:
     def _batch(self) -> Sequence[Entry]:
         """The head of the queue, after order, id and time were given to what has arrived, and a line to every gap."""
         arrived, queue, stamp = self._arrived, self._queue, self._stamp
+        while queue and queue[0].state == RECORDED:  # a leader was interrupted while it acknowledged
+            queue.popleft()
         while arrived:
             entry = arrived[0]
             if not entry.line:
@@ -212,12 +216,12 @@ class Commit:
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
-            if entry.state == PENDING:
+            before, entry.state = entry.state, RECORDED
+            self.recorded += entry.counts
+            if before == PENDING:
                 self.pending -= entry.counts
             else:
                 self._accept(entry.line, entry.moment)
-            self.recorded += entry.counts
-            entry.state = RECORDED
             self._queue.popleft()
 
     def _fail(self, error: BaseException) -> None:

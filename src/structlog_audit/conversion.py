@@ -56,9 +56,7 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
     """
     try:
         body = msgspec.convert(fields if _OWN.issuperset(fields) else _gathered(fields), Body)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # something is large, deep, not finite, or of a type that is not exactly the right one
+    except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
         body = _by_hand(fields)
     else:
         if MARKS in body.metadata:
@@ -191,7 +189,5 @@ def _attempt(convert: Callable[[Any], Any], value: Any) -> Any:
     """What *convert* makes of *value*; None if that raises, as a hostile value can make it."""
     try:
         return convert(value)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:
+    except Exception:
         return None

@@ -109,12 +109,12 @@ def export(
         place = Path(os.fsdecode(path))
     except TypeError:
         raise AuditTypeError(f"path={path!r}: give the path of a file") from None
+    if place.exists() and not stat.S_ISREG(place.stat().st_mode):
+        raise AuditValueError(f"path={str(place)!r} is a folder or no regular file: give the path of a file")
     name = format if format is not None else place.suffix.removeprefix(".").lower()
     if name not in FORMATS:
         known = ", ".join(FORMATS)
         raise AuditValueError(f"format={name!r} of path={str(place)!r}: use one of {known}, as suffix or as format=")
-    if place.exists() and not stat.S_ISREG(place.stat().st_mode):
-        raise AuditValueError(f"path={str(place)!r} is a folder or no regular file: give the path of a file")
     count = 0
 
     def counted() -> Iterator[AuditEvent]:

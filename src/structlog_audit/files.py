@@ -168,13 +168,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 if self._size + size > self._roll_over_at:
                     self._make_room()
                 if self._torn:
-                    os.write(self._fd, b"\n")
+                    self._size += os.write(self._fd, b"\n")
+                    self._torn = False
                 written = os.write(self._fd, data)
                 while written < size:
-                    self._torn = True
                     written += os.write(self._fd, data[written:])
-                self._torn = False
             except OSError as error:
+                self._torn = self._torn or (written > 0 and data[written - 1 : written] != b"\n")
                 raise ShortWrite(written) from error
             finally:
                 self._size += written

@@ -124,17 +124,20 @@ class Index:
         The rarest filter decides where to look. Another one narrows that down if looking at all its places is cheaper
         than looking at the events.
         """
-        runs = self._runs  # a tuple: whatever is merged meanwhile, these stay as they are
-        filters = [(member, values) for member, values in asked.names if member != "kind" or None not in values]
-        if asked.entry_ids is not None:
-            filters.append(("entry_ids", asked.entry_ids))
-        low = None if asked.start_time is None else microseconds(asked.start_time)
-        high = None if asked.end_time is None else microseconds(asked.end_time)
-        for run in reversed(runs) if newest_first else runs:
-            if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
-                continue
-            found = _narrowed(run, filters)
-            yield found[::-1] if newest_first else found
+        return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
+
+
+def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Sequence[int]]:
+    filters = [(member, values) for member, values in asked.names if member != "kind" or None not in values]
+    if asked.entry_ids is not None:
+        filters.append(("entry_ids", asked.entry_ids))
+    low = None if asked.start_time is None else microseconds(asked.start_time)
+    high = None if asked.end_time is None else microseconds(asked.end_time)
+    for run in reversed(runs) if newest_first else runs:
+        if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
+            continue
+        found = _narrowed(run, filters)
+        yield found[::-1] if newest_first else found
 
 
 def _narrowed(run: Run, filters: list[tuple[str, frozenset[str | None]]]) -> Sequence[int]:

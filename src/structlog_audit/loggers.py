@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import sys
 from typing import Any
 
@@ -25,9 +24,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.handler import AuditHandler
 from structlog_audit.records import HANDOFF, RESERVED, Handoff, name_operation
 from structlog_audit.scope import OperationScope
-from structlog_audit.unheard import obstacle, see_to_it
-
-_OURS = (os.path.dirname(__file__), os.path.dirname(structlog.__file__))
+from structlog_audit.unheard import calling_frame, obstacle, see_to_it
 
 ExcInfo = tuple[Any, Any, Any] | None
 
@@ -197,9 +194,7 @@ def _full_record(
     logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff
 ) -> logging.LogRecord:
     """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
-        frame = frame.f_back
+    frame, _ = calling_frame()
     code = frame.f_code
     record = logger.makeRecord(
         logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name

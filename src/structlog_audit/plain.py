@@ -5,7 +5,7 @@ and ``dict`` with ``str`` keys and plain values, of exactly these types.
 
 Rules:
 
-* Nothing raises but KeyboardInterrupt and SystemExit, which are not the value's: they may come from a signal handler.
+* Nothing raises but what is no `Exception`: KeyboardInterrupt, SystemExit, a timeout. Those are not the value's.
 * What has a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums, dates,
   UUIDs, decimals, paths, and keys that are scalars.
 * What has none is replaced by a text and marked: ``marks`` maps the path of the value to what was done.
@@ -73,9 +73,7 @@ def exception_text(error: BaseException) -> str:
     """*error* as its traceback's last line would show it, ``ValueError: …``, without memory addresses."""
     try:
         text = _ADDRESS.sub("", str(error))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # an exception whose __str__ raises still has a type
+    except Exception:  # an exception whose __str__ raises still has a type
         text = "(its text can't be read)"
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {text}" if text else str(name)
@@ -108,9 +106,7 @@ class Plainer:
         self._within.add(id(value))
         try:
             return self._convert(value, path, depth)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a hostile value may raise anything
+        except Exception as error:  # a hostile value may raise anything
             return self._replace(type_name(value), path, f"replaced: unreadable ({type_name(error)})")
         finally:
             self._within.discard(id(value))

@@ -123,9 +123,7 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
         if isinstance(record.msg, bytes) and not record.args:
             return record.msg.decode("utf-8", "backslashreplace")
         return str.__str__(record.getMessage())
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # the arguments do not fit the template, or a __str__ raises
+    except Exception:  # the arguments do not fit the template, or a __str__ raises
         if record.args:
             fields.setdefault("args", record.args)
         return str.__str__(record.msg) if issubclass(type(record.msg), str) else type_name(record.msg)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit.event import EventStatus
-from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
 
 Recorder = Callable[[int, str, dict[str, Any]], object]
@@ -33,6 +32,8 @@ class OperationScope:
         metadata: What else there is to say; to be filled.
     """
 
+    __slots__ = ("_clock", "_fields", "_operation", "_record", "_start", "entry_ids", "metadata")
+
     def __init__(
         self,
         record: Recorder,
@@ -47,7 +48,8 @@ class OperationScope:
         self._clock = clock
         self._start = 0.0
         self.entry_ids: Any = _list(fields.pop("entry_ids", None))
-        self.metadata: dict[str, Any] = dict(fields.pop("metadata", None) or {})
+        metadata = fields.pop("metadata", None)
+        self.metadata: dict[str, Any] = {} if metadata is None else _dict(metadata)
 
     def bind(self, **fields: Any) -> None:
         """Add *fields* to the event, such as a user who is only known by now."""
@@ -77,10 +79,10 @@ class OperationScope:
             fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
         try:
             self._record(logging.INFO if error is None else logging.ERROR, self._operation, fields)
-        except AuditWriteError as failure:
+        except Exception as failure:
             if error is None:
                 raise
-            error.add_note(f"structlog-audit: {failure}")
+            error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -89,6 +91,11 @@ class OperationScope:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
+
+
+def _dict(metadata: Any) -> dict[str, Any]:
+    """*metadata* as a dictionary of the scope's own; what is none is kept under its own name."""
+    return dict(metadata) if isinstance(metadata, Mapping) else {"metadata": metadata}
 
 
 def _list(entry_ids: Any) -> list[Any]:

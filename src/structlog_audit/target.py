@@ -3,7 +3,7 @@
 Rules:
 
 * `AuditFileHandler` gives every promise. Any other handler gives a lesser one: each event at least once, from one process.
-* Such a handler gets a record of the event as it was recorded, after redaction and cutting: the members of the event are
+* Such a handler gets a record of the event as it was recorded: the members of the event are
   attributes of the record, and its line lies under `structlog_audit.formatter.LINE` for an `AuditJsonFormatter`.
 * Handlers of the standard library do not raise, they call ``handleError``. That is intercepted, so that a failure is one;
   what fails while some other logger uses the same handler still goes where it went before.

@@ -12,8 +12,13 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections import Counter
+from types import FrameType
+
+import structlog
 
 from structlog_audit.chains import chain, is_within, queues
 from structlog_audit.exceptions import AuditWriteError
@@ -21,6 +26,8 @@ from structlog_audit.forks import living
 from structlog_audit.handler import AuditHandler
 from structlog_audit.lookup import audit_handlers
 from structlog_audit.records import HANDOFF
+
+_OURS = (os.path.dirname(__file__), os.path.dirname(structlog.__file__))
 
 Cause = tuple[str, str]
 """A code, which `AuditHandler.check` has as well, and what it means."""
@@ -55,7 +62,16 @@ def see_to_it(logger: logging.Logger, record: logging.LogRecord) -> None:
     if must_raise(logger):
         raise AuditWriteError(told)
     if _counts[logger.name, code] == 1:
-        warnings.warn(f"{told} (said once; counted in unheard_events())", RuntimeWarning, stacklevel=4)
+        _, depth = calling_frame()
+        warnings.warn(f"{told} (said once; counted in unheard_events())", RuntimeWarning, stacklevel=depth)
+
+
+def calling_frame() -> tuple[FrameType, int]:
+    """The frame that called into this library, and how many frames it is above the one that asks."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, depth = frame.f_back, depth + 1
+    return frame, depth
 
 
 def must_raise(logger: logging.Logger) -> bool:
