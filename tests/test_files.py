@@ -270,3 +270,59 @@ def test_retries_leave_no_empty_lines(path):
         signal.signal(signal.SIGXFSZ, ignored)
     lines = path.read_bytes().split(b"\n")
     assert lines == [b"x" * 99, b"y" * 5, b"z", b"z" * 59, b""]
+
+
+def failing_fsync(monkeypatch, times):
+    """Let the next *times* calls of fsync on a regular file fail; the descriptors on which fsync was called."""
+    real, asked, left = os.fsync, [], [times]
+
+    def fsync(fd):
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            asked.append(os.fstat(fd).st_ino)
+            if left[0]:
+                left[0] -= 1
+                raise OSError(5, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return asked
+
+
+def test_fsync_durability_syncs_every_write_and_the_folder(path, monkeypatch):
+    """With durability="fsync" each write is synced before it returns, and the folder when a file is new."""
+    folders = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (folders.append(stat.S_ISDIR(os.fstat(fd).st_mode)), real(fd)))
+    target = AuditFileHandler(path, 20, durability="fsync")
+    assert folders == [True]
+    target.write(b"x" * 14 + b"\n")
+    target.write(b"y" * 14 + b"\n")
+    assert folders == [True, False, True, False]
+
+
+def test_an_fsync_that_failed_is_not_tried_again_on_the_same_file(path, monkeypatch):
+    """After a failed fsync a new segment is opened, and what was not synced is written again there."""
+    target = AuditFileHandler(path, durability="fsync")
+    target.write(b"one\n")
+    asked = failing_fsync(monkeypatch, 1)
+    target.write(b"two\n")
+    assert [segment.read_bytes() for segment in target.segments()] == [b"one\ntwo\n", b"two\n"]
+    assert len(set(asked)) == len(asked) == 2
+    assert [finding.code for finding in target.check()] == ["fsync"]
+
+
+def test_if_two_segments_fail_nothing_is_recorded(path, monkeypatch):
+    """When the new segment can't be synced either, the write failed, and the next one begins in a further segment."""
+    target = AuditFileHandler(path, durability="fsync")
+    asked = failing_fsync(monkeypatch, 2)
+    with pytest.raises(ShortWrite) as caught:
+        target.write(b"one\n")
+    assert caught.value.written == 0
+    target.write(b"one\n")
+    assert len(set(asked)) == len(asked) == 3
+
+
+def test_durability_is_one_of_two(path):
+    """Another durability is an error that names what there is."""
+    with pytest.raises(AuditValueError, match="durability='disk': use one of 'os', 'fsync'"):
+        AuditFileHandler(path, durability="disk")

@@ -11,6 +11,12 @@ Rules:
 * Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only.
   Whoever gets the lock and finds that the path is another file already was too late, and only reopens. A line that another
   process writes into a segment just renamed is in the trail all the same.
+* ``durability="os"``: the kernel has the line before the call returns; it survives the death of the process.
+  ``durability="fsync"``: the disk has it, and the folder its name; it survives a loss of power. One fsync serves all
+  lines of a write, so callers that wait together share it.
+* An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
+  second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over and what was not synced is written again, in the
+  new one, with the same ids.
 * That the path still is our file is checked at rollover and every 50 ms while writing, not for each event: asking the file
   system costs as much as the write.
 * Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file is refused.
@@ -30,14 +36,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from structlog_audit.check import Finding
 from structlog_audit.commit import Entry, Undelivered, describe
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.query import whole_number
+from structlog_audit.query import choice, whole_number
 from structlog_audit.segments import next_name, rolled
+
+Durability = Literal["os", "fsync"]
 
 CHECK_SECONDS = 0.05
 """Between two looks at whether the path still is the file that we write to."""
@@ -100,6 +109,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         filename: The active segment. Missing folders are created.
         maxBytes: Bytes after which a segment is rolled over; at least 0, which means never.
         backupCount: 0, which keeps every segment.
+        durability: ``"os"`` or ``"fsync"``: what "recorded" means.
         clock: The time in UTC, for the names of segments.
 
     Raises:
@@ -112,8 +122,11 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         maxBytes: int = 50_000_000,  # noqa: N803 (the name it has in the standard library)
         backupCount: int = 0,  # noqa: N803
         *,
+        durability: Durability = "os",
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
+        self.syncs = choice("durability", durability, ("os", "fsync")) == "fsync"
+        """Whether writing waits for the disk."""
         whole_number("maxBytes", maxBytes, least=0)
         if whole_number("backupCount", backupCount, least=0):
             raise AuditValueError(f"backupCount={backupCount}: give 0; a trail keeps every segment")
@@ -122,9 +135,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._fd = -1
         self._size = 0
         self._torn = False
+        self._unsynced = False  # an fsync failed: what comes next goes into a new segment
         self._check_at = 0.0  # of time.monotonic()
         self._roll_over_at = maxBytes or sys.maxsize  # bytes that no write may go beyond
-        self.failed_rollovers = self.unwritten = 0
+        self.failed_rollovers = self.failed_syncs = self.unwritten = 0
         self._clock = clock
         super().__init__(path, maxBytes=maxBytes, backupCount=0, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
@@ -159,30 +173,61 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             ShortWrite: Not all of it could be written. Its cause is the OSError.
         """
+        with self._file_lock:
+            self._append(data)
+            if self.syncs and not self._synced():
+                self._append(data)  # once more, in a new segment
+                if not self._synced():
+                    raise ShortWrite(0) from OSError(errno.EIO, "fsync failed in two segments")
+
+    def _append(self, data: bytes) -> None:
+        """Have the kernel hold *data*. Raises as `write` does."""
         size = len(data)
         written = 0
-        with self._file_lock:
+        try:
+            if time.monotonic() >= self._check_at:
+                self._check_path()
+            if self._size + size > self._roll_over_at:
+                self._make_room()
+            if self._torn:
+                self._size += os.write(self._fd, b"\n")
+                self._torn = False
+            written = os.write(self._fd, data)
+            while written < size:
+                written += os.write(self._fd, data[written:])
+        except OSError as error:
+            self._torn = self._torn or (written > 0 and data[written - 1 : written] != b"\n")
+            raise ShortWrite(0 if self.syncs else written) from error
+        finally:
+            self._size += written
+
+    def _synced(self) -> bool:
+        """Whether the disk holds what was written. If not, this descriptor is done with, and so is its segment."""
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            self.failed_syncs += 1
+            self._unsynced = True
+            self._release()
+            return False
+        return True
+
+    def _sync_folder(self) -> None:
+        """Have the disk hold the names in the folder: an fsync of a file does not."""
+        if self.syncs:
+            fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                if time.monotonic() >= self._check_at:
-                    self._check_path()
-                if self._size + size > self._roll_over_at:
-                    self._make_room()
-                if self._torn:
-                    self._size += os.write(self._fd, b"\n")
-                    self._torn = False
-                written = os.write(self._fd, data)
-                while written < size:
-                    written += os.write(self._fd, data[written:])
-            except OSError as error:
-                self._torn = self._torn or (written > 0 and data[written - 1 : written] != b"\n")
-                raise ShortWrite(written) from error
+                os.fsync(fd)
             finally:
-                self._size += written
+                os.close(fd)
 
     def _check_path(self) -> None:
         """Have a descriptor of the file that is at our path now, and know its size, other writers' lines included."""
         if self._fd < 0 or not self._is_ours():
             self._reopen()
+        if self._unsynced:
+            self.doRollover()
+            self._unsynced = False
         self._size = os.fstat(self._fd).st_size
         self._check_at = time.monotonic() + CHECK_SECONDS
 
@@ -215,6 +260,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             raise OSError(errno.EINVAL, "not a regular file", self.baseFilename)
         self._release()
         self._fd = fd
+        self._sync_folder()
         self._size = status.st_size
         self._check_at = time.monotonic() + CHECK_SECONDS
         self._roll_over_at = self.maxBytes or sys.maxsize
@@ -239,6 +285,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 "rollovers failed; the segment goes on",
                 "let its folder be written to",
             ),
+            "fsync": (self.failed_syncs, "fsyncs failed; events were written again", "look at the disk"),
             "unwritten": (self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
         }
         return [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]
@@ -247,8 +294,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         """Rename the active segment and begin a new one. A failure to rename keeps the segment going."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the descriptor is closed
-        except BlockingIOError:  # another process is at it; until it is done, this segment is as good
-            return
+        except BlockingIOError:
+            if self._unsynced:
+                raise
+            return  # another process is at it; until it is done, this segment is as good
         if self._is_ours():
             folder = self.path.parent
             name = next_name(self.path.name, os.listdir(folder), self._clock())
