@@ -34,6 +34,7 @@ from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.query import Conditions, whole_number
+from structlog_audit.records import Handoff
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 
@@ -205,7 +206,8 @@ class AuditLogger(EventSource):
         Raises:
             AuditWriteError: It could not be recorded, and the handler says ``on_error="raise"``.
         """
-        return self.record(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
+        fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
+        return self._recorded(fields, await self._log._arecord(logging.INFO, None, dict(fields)))
 
     def record(
         self,
@@ -219,18 +221,11 @@ class AuditLogger(EventSource):
         duration_ms: float | None = None,
     ) -> AuditEvent:
         """Record an event; the event as recorded. The same as `log_event`, for code that is not asynchronous."""
-        given = {
-            "operation": operation,
-            "user_id": user_id,
-            "session_id": session_id,
-            "entry_ids": entry_ids,
-            "metadata": metadata,
-            "status": status,
-            "error_message": error_message,
-            "duration_ms": duration_ms,
-        }
-        fields = {name: value for name, value in given.items() if value is not None}
-        handoff = self._log._record(logging.INFO, None, fields)
+        fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
+        return self._recorded(fields, self._log._record(logging.INFO, None, fields))
+
+    def _recorded(self, fields: dict[str, Any], handoff: Handoff) -> AuditEvent:
+        """The event with *fields*, given what the handlers said of it."""
         entry: Entry | None = handoff.entry
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
             return decode_event(Stamp().line(encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES)))
@@ -291,6 +286,23 @@ class AuditLogger(EventSource):
 
     def _now(self) -> dt.datetime:
         return self.handler._now()
+
+
+_MEMBERS = (
+    "operation",
+    "user_id",
+    "session_id",
+    "entry_ids",
+    "metadata",
+    "status",
+    "error_message",
+    "duration_ms",
+)
+
+
+def _fields(*values: Any) -> dict[str, Any]:
+    """The members of an event with the *values*, in the order of the arguments of `AuditLogger.record`, that are given."""
+    return {name: value for name, value in zip(_MEMBERS, values, strict=True) if value is not None}
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:

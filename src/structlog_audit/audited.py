@@ -163,7 +163,7 @@ def _wrapped(
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            with scope(args, kwargs) as op:
+            async with scope(args, kwargs) as op:
                 result = await function(*args, **kwargs)
                 if on_result is not None:
                     on_result(op, result)

@@ -15,6 +15,7 @@ Rules:
 * A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
 * A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
   at the door; it is written before that leader goes.
+* An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
 * Nothing here logs. A failure is told once per outage, after the lock is free.
 """
 
@@ -48,10 +49,11 @@ WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lo
 class Entry:
     """One event on its way through the commit, and afterwards its acknowledgement."""
 
-    __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state")
+    __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state", "wake")
 
     moment: int  # when it got its line
     error: BaseException  # if it was raised
+    wake: Callable[[], None]  # if somebody waits elsewhere: called when it is settled
 
     counts = True
     """Whether this is an application's event."""
@@ -62,6 +64,17 @@ class Entry:
         self.logger = logger
         self.line = b""
         self.state = WAITING
+
+    def settled(self) -> None:
+        """Wake whoever waits for this entry elsewhere, if anybody does."""
+        wake = getattr(self, "wake", None)
+        if wake is not None:
+            wake()
+
+    def raise_error(self) -> None:
+        """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""
+        if self.state == RAISED:
+            raise AuditWriteError(f"the event was not recorded: {describe(self.error)}") from self.error
 
 
 class Gap(Entry):
@@ -132,6 +145,9 @@ class Commit:
         self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
+        self._working = False  # whether a thread of our own is leading, or about to
+        self._waited_for = False  # whether entries may have somebody to wake
+        self._work_lock = threading.Lock()
         self._untold: BaseException | None = None
         self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
 
@@ -150,7 +166,29 @@ class Commit:
         if self._untold is not None:
             self._speak()
         if entry.state == RAISED:
-            raise AuditWriteError(f"the event was not recorded: {describe(entry.error)}") from entry.error
+            entry.raise_error()
+
+    def submit_later(self, entry: Entry) -> None:
+        """Commit *entry* in a thread of the commit's own, together with all that comes meanwhile. Returns at once.
+
+        For callers that must not wait here, such as an event loop when writing waits for the disk. They set ``entry.wake``.
+        """
+        self._waited_for = True
+        self._arrived.append(entry)
+        with self._work_lock:
+            if self._working:
+                return
+            self._working = True
+        self._call_later(0.0, self._work)
+
+    def _work(self) -> None:
+        """Lead until nothing arrives any more."""
+        while True:
+            self.drain()
+            with self._work_lock:
+                if not self._arrived:
+                    self._working = False
+                    return
 
     def drain(self) -> int:
         """Try to write all that is pending; the number of events that still are."""
@@ -223,6 +261,9 @@ class Commit:
             else:
                 self._accept(entry.line, entry.moment)
             self._queue.popleft()
+        if self._waited_for:
+            for entry in batch:
+                entry.settled()
 
     def _fail(self, error: BaseException) -> None:
         """The target failed: what waits becomes pending, or its callers are told."""
@@ -236,6 +277,7 @@ class Commit:
             entry.error = error
             entry.state = RAISED
             self.raised += entry.counts
+            entry.settled()
         self._queue.clear()
 
     def _hold(self) -> None:
@@ -255,6 +297,8 @@ class Commit:
             self._queue.pop()
         if too_many:
             self._count_lost(newcomers[:too_many])
+        for entry in newcomers:
+            entry.settled()
         if not self._timed:
             self._timed = True
             self._call_later(RETRY_SECONDS, self._on_timer)

@@ -121,6 +121,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if isinstance(target, AuditHandler):
             raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
         self.target = target
+        self._waits_for_disk = isinstance(target, AuditFileHandler) and target.syncs
         self._deliver = _delivery(target)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
@@ -195,7 +196,11 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
         handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
         handoff.handler = self
-        self._commit.submit(entry)
+        if handoff.later is not None and self._waits_for_disk:
+            entry.wake = handoff.later
+            self._commit.submit_later(entry)
+        else:
+            self._commit.submit(entry)
 
     def flush(self) -> None:
         """Try to write what is pending."""

@@ -12,9 +12,11 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -89,33 +91,54 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
     async def ainfo(self, operation: str | None = None, /, **fields: Any) -> None:
         """Record as `info` does."""
-        self._record(logging.INFO, operation, fields)
+        await self._arecord(logging.INFO, operation, fields)
 
     async def awarning(self, operation: str | None = None, /, **fields: Any) -> None:
         """Record as `warning` does."""
-        self._record(logging.WARNING, operation, fields)
+        await self._arecord(logging.WARNING, operation, fields)
 
     async def aerror(self, operation: str | None = None, /, **fields: Any) -> None:
         """Record as `error` does."""
-        self._record(logging.ERROR, operation, fields)
+        await self._arecord(logging.ERROR, operation, fields)
 
     async def acritical(self, operation: str | None = None, /, **fields: Any) -> None:
         """Record as `critical` does."""
-        self._record(logging.CRITICAL, operation, fields)
+        await self._arecord(logging.CRITICAL, operation, fields)
 
     async def aexception(self, operation: str | None = None, /, **fields: Any) -> None:
         """Record as `exception` does."""
-        self._record(logging.ERROR, operation, {"exc_info": True, **fields})
+        await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
     def operation(self, operation: str, /, **fields: Any) -> OperationScope:
         """A block that does *operation*, for ``with`` and ``async with``: records its duration and how it ended."""
-        return OperationScope(self._record, operation, fields)
+        return OperationScope(self._record, operation, fields, arecord=self._arecord)
 
-    def _record(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
-        """Record an event; what the handlers said of it."""
+    async def _arecord(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
+        """Record an event without holding up the event loop for the disk; what the handlers said of it."""
+        loop = asyncio.get_running_loop()
+        settled = asyncio.Event()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(settled.set)
+            except RuntimeError:  # the loop is closed, and with it whoever waited
+                pass
+
+        handoff = self._record(level, operation, fields, later=wake)
+        entry = handoff.entry
+        if getattr(entry, "wake", None) is wake:
+            await settled.wait()
+            entry.raise_error()
+        return handoff
+
+    def _record(
+        self, level: int, operation: str | None, fields: dict[str, Any], *, later: Callable[[], None] | None = None
+    ) -> Handoff:
+        """Record an event; what the handlers said of it, which with *later* they may say only when that is called."""
         logger: logging.Logger = self._logger
         handoff = Handoff(self._context)
         handoff.entry = handoff.handler = None
+        handoff.later = later
         handoff.update(fields)
         context = bound_context()
         if context:

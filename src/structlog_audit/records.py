@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,10 +43,11 @@ class Handoff(dict[str, Any]):
     from a socket need not have this library.
     """
 
-    __slots__ = ("entry", "handler")
+    __slots__ = ("entry", "handler", "later")
 
     entry: Any  # the acknowledgement: what the commit knows of the event; None as long as no handler took it on
     handler: logging.Handler | None  # who took it on
+    later: Callable[[], None] | None  # if the door must not wait for the disk: what to call when it need wait no longer
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)

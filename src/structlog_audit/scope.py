@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,9 @@ from structlog_audit.plain import exception_text
 
 Recorder = Callable[[int, str, dict[str, Any]], object]
 """Records an event: its level, its operation and its fields."""
+
+ARecorder = Callable[[int, str, dict[str, Any]], Awaitable[object]]
+"""The same, for ``async with``: without holding up the event loop for the disk."""
 
 
 class OperationScope:
@@ -32,7 +35,7 @@ class OperationScope:
         metadata: What else there is to say; to be filled.
     """
 
-    __slots__ = ("_clock", "_fields", "_operation", "_record", "_start", "entry_ids", "metadata")
+    __slots__ = ("_arecord", "_clock", "_fields", "_operation", "_record", "_start", "entry_ids", "metadata")
 
     def __init__(
         self,
@@ -40,8 +43,10 @@ class OperationScope:
         operation: str,
         fields: dict[str, Any],
         *,
+        arecord: ARecorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._arecord = arecord
         self._record = record
         self._operation = operation
         self._fields = fields
@@ -68,21 +73,10 @@ class OperationScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        fields = {
-            "status": EventStatus.SUCCESS,
-            **self._fields,
-            "entry_ids": self.entry_ids,
-            "metadata": self.metadata,
-            "duration_ms": (self._clock() - self._start) * 1_000,
-        }
-        if error is not None:
-            fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
         try:
-            self._record(logging.INFO if error is None else logging.ERROR, self._operation, fields)
+            self._record(*self._outcome(error))
         except Exception as failure:
-            if error is None:
-                raise
-            error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
+            _never_in_place_of(error, failure)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -90,7 +84,33 @@ class OperationScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        if self._arecord is None:
+            return self.__exit__(kind, error, traceback)
+        try:
+            await self._arecord(*self._outcome(error))
+        except Exception as failure:
+            _never_in_place_of(error, failure)
+
+    def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
+        """The level, the operation and the fields of the event, given how the block ended."""
+        fields = {
+            "status": EventStatus.SUCCESS,
+            **self._fields,
+            "entry_ids": self.entry_ids,
+            "metadata": self.metadata,
+            "duration_ms": (self._clock() - self._start) * 1_000,
+        }
+        if error is None:
+            return logging.INFO, self._operation, fields
+        fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
+        return logging.ERROR, self._operation, fields
+
+
+def _never_in_place_of(error: BaseException | None, failure: Exception) -> None:
+    """Raise *failure*, unless the block itself ended with an *error*: then it is a note on that."""
+    if error is None:
+        raise failure
+    error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
 
 
 def _dict(metadata: Any) -> dict[str, Any]:

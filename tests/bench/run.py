@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 FOLDER = tempfile.mkdtemp(prefix="structlog-audit-bench-")
 CONTEXT = {"user_id": "user_123", "session_id": "session_abc"}
@@ -308,6 +308,29 @@ def eight_threads(count: int = 8, events: int = 20_000) -> None:
         print(f"{name:42} {count} threads keep {alone / (time.perf_counter() - start):.2f} of one thread's throughput")
 
 
+def durable(callers: int = 64, events: int = 640) -> None:
+    """Events per second on disk (fsync): one awaiting caller after the other, and *callers* at once."""
+    import structlog_audit
+
+    target = structlog_audit.AuditFileHandler(file("durable"), durability="fsync")
+    audit = structlog_audit.AuditLogger(handler=structlog_audit.AuditHandler(target=target))
+
+    async def one_by_one(count: int) -> None:
+        for _ in range(count):
+            await audit.log_event("STORE", **CONTEXT, **FIELDS)
+
+    async def at_once() -> None:
+        await asyncio.gather(*(one_by_one(events // callers) for _ in range(callers)))
+
+    def rate(work: Callable[[], Coroutine[None, None, None]], count: int) -> float:
+        start = time.perf_counter()
+        asyncio.run(work())
+        return count / (time.perf_counter() - start)
+
+    alone, together = rate(lambda: one_by_one(200), 200), rate(at_once, events)
+    print(f"fsync: {alone:,.0f} events/s by one caller, {together:,.0f} by {callers} at once: x{together / alone:.1f}")
+
+
 def import_time() -> None:
     """What importing the package adds to importing structlog."""
 
@@ -345,6 +368,7 @@ def main() -> None:
     for count in (10_000, 100_000):
         memory_and_queries(count)
     eight_threads()
+    durable()
     import_time()
 
 

@@ -1,0 +1,177 @@
+"""fsync durability and those who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import threading
+
+import pytest
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, AuditWriteError, audited, get_audit_logger
+
+
+class Disk:
+    """Counts the fsyncs of files, and holds them up or fails them on demand."""
+
+    def __init__(self, monkeypatch):
+        self.syncs = 0
+        self.failing = False
+        self.free = threading.Event()
+        self.free.set()
+        self.reached = threading.Event()
+        real = os.fsync
+
+        def fsync(fd):
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                self.syncs += 1
+                self.reached.set()
+                assert self.free.wait(30)
+                if self.failing:
+                    raise OSError(5, "Input/output error")
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+def logger_on(path, **options):
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = AuditHandler(target=AuditFileHandler(path, durability="fsync"), **options)
+    logger.addHandler(handler)
+    return handler, get_audit_logger()
+
+
+def test_a_synchronous_call_returns_when_the_disk_has_the_event(path, disk):
+    """Every call is synced before it returns."""
+    handler, log = logger_on(path)
+    for number in range(3):
+        log.info("STORE")
+        assert disk.syncs == number + 1
+    assert handler.get_statistics()["recorded"] == 3
+
+
+def test_threads_that_wait_together_share_an_fsync(path, disk):
+    """While one thread waits for the disk, what the others bring is written and synced in one go after it."""
+    handler, log = logger_on(path)
+    disk.free.clear()
+    first = threading.Thread(target=log.info, args=("FIRST",))
+    first.start()
+    assert disk.reached.wait(30)
+    others = [threading.Thread(target=log.info, args=("OTHER",)) for _ in range(20)]
+    for thread in others:
+        thread.start()
+    while len(handler._commit._arrived) < 20:
+        pass
+    disk.free.set()
+    for thread in [first, *others]:
+        thread.join()
+    assert disk.syncs == 2
+    assert handler.get_statistics()["recorded"] == 21
+
+
+@pytest.mark.parametrize("door", ["ainfo", "operation", "audited", "log_event"])
+def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
+    """While the disk is busy, other tasks go on; the caller goes on when its event is recorded."""
+    handler, log = logger_on(path)
+
+    async def scope():
+        async with log.operation("STORE"):
+            pass
+
+    @audited("STORE")
+    async def function():
+        return 7
+
+    calls = {
+        "ainfo": lambda: log.ainfo("STORE"),
+        "operation": scope,
+        "audited": function,
+        "log_event": lambda: AuditLogger(handler=handler).log_event("STORE"),
+    }
+
+    async def run():
+        disk.free.clear()
+        tasks = [asyncio.create_task(calls[door]()) for _ in range(64)]
+        ticks = 0
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+            ticks += 1
+        assert ticks
+        assert not any(task.done() for task in tasks)
+        disk.free.set()
+        await asyncio.gather(*tasks)
+        assert handler.get_statistics()["recorded"] == 64
+
+    asyncio.run(run())
+    assert disk.syncs < 64
+    assert path.read_bytes().count(b"\n") == 64
+
+
+def test_a_cancelled_caller_stores_its_event_once(path, disk):
+    """Cancelling a task that waits for the disk neither loses its event nor stores it twice."""
+    handler, log = logger_on(path)
+
+    async def run():
+        disk.free.clear()
+        task = asyncio.create_task(log.ainfo("STORE"))
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        disk.free.set()
+        await log.ainfo("RECALL")
+
+    asyncio.run(run())
+    assert [event.operation for event in handler.iter_events()] == ["STORE", "RECALL"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize("on_error", ["raise", "retry"])
+def test_a_disk_that_fails_is_told_to_those_who_await(path, disk, on_error):
+    """With "raise" the awaiting caller gets the error; with "retry" its event is pending, and goes on when the disk does."""
+    retries = []
+
+    def call_later(seconds, function):
+        if seconds:
+            retries.append(function)
+        else:
+            threading.Thread(target=function).start()
+
+    handler, log = logger_on(path, on_error=on_error, call_later=call_later)
+    disk.failing = True
+    if on_error == "raise":
+        with pytest.raises(AuditWriteError):
+            asyncio.run(log.ainfo("STORE"))
+        assert handler.get_statistics()["raised"] == 1
+        return
+    asyncio.run(log.ainfo("STORE"))
+    assert handler.get_statistics()["pending"] == 1
+    disk.failing = False
+    retries[0]()
+    assert handler.get_statistics()["recorded"] == 1
+
+
+def test_who_waits_in_a_closed_loop_holds_nothing_up(path, disk):
+    """An event whose loop is gone by the time it is recorded is recorded all the same."""
+    handler, log = logger_on(path)
+
+    async def leave():
+        disk.free.clear()
+        task = asyncio.create_task(log.ainfo("STORE"))
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(leave())
+    disk.free.set()
+    log.info("RECALL")
+    assert [event.operation for event in handler.iter_events()] == ["STORE", "RECALL"]
