@@ -12,13 +12,23 @@ import pickle
 import queue
 import socket
 import struct
+import subprocess
+import sys
 
 import pytest
 import structlog
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from structlog_audit import AuditHandler, AuditTypeError, AuditWriteError, EventStatus, audited, get_audit_logger
+from structlog_audit import (
+    AuditFileHandler,
+    AuditHandler,
+    AuditTypeError,
+    AuditWriteError,
+    EventStatus,
+    audited,
+    get_audit_logger,
+)
 from structlog_audit.records import RESERVED
 from structlog_audit.scope import OperationScope
 
@@ -180,6 +190,82 @@ def test_no_failure_of_recording_replaces_the_callers_exception(handler, log):
     with pytest.raises(ValueError, match="mine") as caught, log.operation("STORE"):
         raise ValueError("mine")
     assert "was not recorded" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_intent_is_recorded_before_the_block_runs(handler, log, path, asynchronous):
+    """The intent is in the file when the block begins, and the outcome closes it."""
+    seen = []
+
+    def look():
+        seen.append([json.loads(line)["kind"] for line in path.read_bytes().splitlines()])
+        seen.append([event.entry_ids for event in handler.open_intents()])
+
+    async def run():
+        async with log.operation("FORGET", user_id="u1", entry_ids=["e1"], intent=True):
+            look()
+
+    if asynchronous:
+        asyncio.run(run())
+    else:
+        with log.operation("FORGET", user_id="u1", entry_ids=["e1"], intent=True):
+            look()
+    assert seen == [["intent"], [["e1"]]]
+    assert handler.open_intents() == []
+    (intent,) = handler.query_events(kind="intent")
+    (outcome,) = handler.query_events()
+    assert outcome.metadata == {"intent_id": intent.event_id}
+    assert (intent.user_id, outcome.duration_ms is None) == ("u1", False)
+
+
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_without_its_intent_a_block_does_not_run(on_error):
+    """If the intent can't be recorded the block does not run, and no intent stays open for it."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise OSError("disk")
+
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    handler = AuditHandler(target=Failing(), on_error=on_error, call_later=lambda seconds, retry: None)
+    logger.addHandler(handler)
+    with pytest.raises(AuditWriteError), get_audit_logger().operation("FORGET", intent=True):
+        raise AssertionError("the block ran")
+    assert handler.open_intents() == []
+
+
+def test_a_muted_intent_is_refused(handler, log):
+    """A block whose intent reaches no handler does not run."""
+    handler.setLevel(logging.ERROR)
+    with (
+        pytest.warns(RuntimeWarning),
+        pytest.raises(AuditWriteError, match="not begun"),
+        log.operation("X", intent=True),
+    ):
+        raise AssertionError("the block ran")
+
+
+def test_after_a_crash_the_intent_is_open(path):
+    """A process that dies in the block leaves an intent without an outcome, found by the next one."""
+    code = f"""
+import logging, os, structlog_audit
+logger = logging.getLogger("audit"); logger.propagate = False; logger.setLevel(20)
+logger.addHandler(structlog_audit.AuditHandler(filename={str(path)!r}))
+with structlog_audit.get_audit_logger().operation("FORGET", entry_ids=["e1"], intent=True):
+    os._exit(1)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 1
+    (intent,) = AuditHandler(target=AuditFileHandler(path), warm_start=True).open_intents()
+    assert (intent.operation, intent.entry_ids) == ("FORGET", ["e1"])
+
+
+def test_no_field_makes_an_intent(handler, log):
+    """A field called kind is metadata, through every door."""
+    log.info("STORE", kind="intent")
+    logging.getLogger("audit").info("STORE", extra={"kind": "intent"})
+    assert handler.query_events(kind="intent") == []
+    assert [event.metadata for event in handler.query_events()] == [{"kind": "intent"}] * 2
 
 
 def test_a_mistyped_attribute_of_an_operation_is_an_error(log):

@@ -45,3 +45,8 @@ class OwnBody(Body, omit_defaults=True, gc=False):
     """The members of an event of the library's own, or of one that was read, of whatever kind."""
 
     kind: str | None = None
+
+    @classmethod
+    def of(cls, body: Body, kind: str) -> OwnBody:
+        """*body* as that of an event of this *kind*."""
+        return cls(**msgspec.structs.asdict(body), kind=kind)

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from structlog_audit.body import OwnBody
 from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
@@ -194,6 +195,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 self._commit.submit(Entry(encode_body(body_of(record), self._max_event_bytes), level, record.name))
             return
         body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
+        if handoff.kind is not None:
+            body = OwnBody.of(body, handoff.kind)
         handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
         handoff.handler = self
         if handoff.later is not None and self._waits_for_disk:

@@ -109,11 +109,17 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """Record as `exception` does."""
         await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
-    def operation(self, operation: str, /, **fields: Any) -> OperationScope:
-        """A block that does *operation*, for ``with`` and ``async with``: records its duration and how it ended."""
-        return OperationScope(self._record, operation, fields, arecord=self._arecord)
+    def operation(self, operation: str, /, *, intent: bool = False, **fields: Any) -> OperationScope:
+        """A block that does *operation*, for ``with`` and ``async with``: records its duration and how it ended.
 
-    async def _arecord(self, level: int, operation: str | None, fields: dict[str, Any]) -> Handoff:
+        With *intent* an event of kind ``intent`` is recorded before the block runs; if it can't be, the block does not run
+        and the caller gets an `AuditWriteError`. An intent without an outcome (a crash) is found by ``open_intents()``.
+        """
+        return OperationScope(self._record, operation, fields, intent=intent, arecord=self._arecord)
+
+    async def _arecord(
+        self, level: int, operation: str | None, fields: dict[str, Any], *, kind: str | None = None
+    ) -> Handoff:
         """Record an event without holding up the event loop for the disk; what the handlers said of it."""
         loop = asyncio.get_running_loop()
         settled = asyncio.Event()
@@ -124,7 +130,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
             except RuntimeError:  # the loop is closed, and with it whoever waited
                 pass
 
-        handoff = self._record(level, operation, fields, later=wake)
+        handoff = self._record(level, operation, fields, kind=kind, later=wake)
         entry = handoff.entry
         if getattr(entry, "wake", None) is wake:
             await settled.wait()
@@ -132,12 +138,19 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         return handoff
 
     def _record(
-        self, level: int, operation: str | None, fields: dict[str, Any], *, later: Callable[[], None] | None = None
+        self,
+        level: int,
+        operation: str | None,
+        fields: dict[str, Any],
+        *,
+        kind: str | None = None,
+        later: Callable[[], None] | None = None,
     ) -> Handoff:
         """Record an event; what the handlers said of it, which with *later* they may say only when that is called."""
         logger: logging.Logger = self._logger
         handoff = Handoff(self._context)
         handoff.entry = handoff.handler = None
+        handoff.kind = kind
         handoff.later = later
         handoff.update(fields)
         context = bound_context()

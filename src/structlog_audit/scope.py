@@ -3,6 +3,8 @@
 Rules:
 
 * Durations come from a monotonic clock.
+* With an intent, the block runs only after the intent is recorded, as durably as the target records. Its outcome names it
+  under ``metadata.intent_id``; so does the event that tells that a block was not begun.
 * An exception, cancellation among them, is recorded as a FAILURE and goes on its way. A failure to record never takes its
   place: it is added to it as a note.
 """
@@ -15,13 +17,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from structlog_audit.event import EventStatus
+from structlog_audit.codec import decode
+from structlog_audit.commit import RECORDED
+from structlog_audit.event import EventStatus, Kind
+from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
+from structlog_audit.records import Handoff
 
-Recorder = Callable[[int, str, dict[str, Any]], object]
-"""Records an event: its level, its operation and its fields."""
+Recorder = Callable[..., Handoff]
+"""Records an event: its level, its operation and its fields, and by keyword its kind; what the handlers said of it."""
 
-ARecorder = Callable[[int, str, dict[str, Any]], Awaitable[object]]
+ARecorder = Callable[..., Awaitable[Handoff]]
 """The same, for ``async with``: without holding up the event loop for the disk."""
 
 
@@ -35,7 +41,7 @@ class OperationScope:
         metadata: What else there is to say; to be filled.
     """
 
-    __slots__ = ("_arecord", "_clock", "_fields", "_operation", "_record", "_start", "entry_ids", "metadata")
+    __slots__ = ("_arecord", "_clock", "_fields", "_intent", "_operation", "_record", "_start", "entry_ids", "metadata")
 
     def __init__(
         self,
@@ -43,9 +49,11 @@ class OperationScope:
         operation: str,
         fields: dict[str, Any],
         *,
+        intent: bool = False,
         arecord: ARecorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._intent = intent
         self._arecord = arecord
         self._record = record
         self._operation = operation
@@ -67,6 +75,8 @@ class OperationScope:
             self._fields["error_message"] = reason
 
     def __enter__(self) -> Self:
+        if self._intent:
+            self._declared(self._record(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value))
         self._start = self._clock()
         return self
 
@@ -79,7 +89,11 @@ class OperationScope:
             _never_in_place_of(error, failure)
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        if self._intent and self._arecord is not None:
+            handoff = await self._arecord(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value)
+            self._declared(handoff)
+        self._start = self._clock()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -91,9 +105,25 @@ class OperationScope:
         except Exception as failure:
             _never_in_place_of(error, failure)
 
+    def _plan(self) -> dict[str, Any]:
+        """The fields of the intent."""
+        return {**self._fields, "entry_ids": list(self.entry_ids), "metadata": dict(self.metadata)}
+
+    def _declared(self, handoff: Handoff) -> None:
+        """Go on if the intent is recorded; otherwise say that the block was not begun."""
+        entry = handoff.entry
+        if entry is not None and entry.line:
+            self.metadata["intent_id"] = decode(entry.line).event_id
+        if entry is None or entry.state != RECORDED:
+            told = "not begun: its intent could not be recorded"
+            if entry is not None:
+                level, operation, fields = self._outcome(AuditWriteError(told))
+                self._record(level, operation, fields)
+            raise AuditWriteError(f"{self._operation} was {told}")
+
     def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
         """The level, the operation and the fields of the event, given how the block ended."""
-        fields = {
+        fields: dict[str, Any] = {
             "status": EventStatus.SUCCESS,
             **self._fields,
             "entry_ids": self.entry_ids,

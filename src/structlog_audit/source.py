@@ -13,7 +13,7 @@ from structlog_audit.codec import StoredEvent
 from structlog_audit.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
-from structlog_audit.query import Conditions, Filters, conditions, spelled_out, whole_number
+from structlog_audit.query import ORDINARY, Conditions, Filters, conditions, spelled_out, whole_number
 from structlog_audit.statistics import statistics, user_statistics
 
 
@@ -72,6 +72,14 @@ class EventSource:
         """The event with this id, of whatever kind, or None."""
         asked = conditions(event_id=event_id, kind=[None, *Kind])
         return next((stored.event() for stored in self._select(asked, newest_first=True)), None)
+
+    def open_intents(self) -> list[AuditEvent]:
+        """The intents without an outcome, the oldest first: of operations that are under way, or ended by a crash. O(n)."""
+        intents = {found.event_id: found for found in self.iter_events(kind=Kind.INTENT)}
+        if intents:
+            for event in self._select(ORDINARY, newest_first=False):
+                intents.pop(event.metadata.get("intent_id", ""), None)
+        return list(intents.values())
 
     @spelled_out
     def get_statistics(self, **filters: Unpack[Filters]) -> dict[str, Any]:
