@@ -1,5 +1,6 @@
 """Quickstart: an audit trail by ``logging.config.dictConfig``, in memory and in a file."""
 
+import json
 import logging.config
 import sys
 import tempfile
@@ -36,4 +37,6 @@ handler = get_audit_handler()
 for event in handler.query_events(user_id="user_123", newest_first=False):
     print(f"{event.operation:8}{event.status:9}{event.entry_ids} {event.error_message or ''}")
 print(f"{handler.count_events(status='FAILURE')} of {handler.count_events()} failed")
-print(f"{len((folder / 'audit.jsonl').read_text().splitlines())} lines in {folder / 'audit.jsonl'}")
+lines = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+events = [line for line in lines if "kind" not in line]  # the others are the trail's own, such as its opening
+print(f"{len(events)} events in {folder / 'audit.jsonl'}")

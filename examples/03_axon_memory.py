@@ -40,7 +40,8 @@ async def main():
     print(f"in {trail}:")
     for line in trail.read_text().splitlines():
         event = json.loads(line)
-        print("  " + event["operation"], event["status"], len(event.get("entry_ids", [])), "entries")
+        if "kind" not in event:  # or it is one of the trail's own: it was opened, it was closed
+            print("  " + event["operation"], event["status"], len(event.get("entry_ids", [])), "entries")
 
 
 asyncio.run(main())

@@ -46,7 +46,7 @@ print(f"{stats['total_events']} events, {stats['success_rate']:.1%} succeeded, p
 print("By operation:", {name: count for name, count in stats["by_operation"].items() if count})
 print("user_1 mostly does", audit.get_user_statistics("user_1")["most_common_operation"])
 
-audit.export_to_file(folder / "export.json")
+exported = audit.export_to_file(folder / "export.json")
 failures = audit.export_to_file(folder / "failures.csv", status="FAILURE")
 print(f"Left in {folder.resolve()}:")
-print(f"  {trail.name} (the trail), export.json ({len(audit)} events), failures.csv ({failures} events)")
+print(f"  {trail.name} (the trail), export.json ({exported} events), failures.csv ({failures} events)")

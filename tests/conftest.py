@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
 from structlog_audit import AuditHandler, forks, get_audit_logger, unheard
+
+
+def lines_in(path: Path) -> list[dict[str, Any]]:
+    """The lines of ordinary events in the file at *path*."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
+    return [line for line in lines if "kind" not in line]
+
 
 NOT_OURS = set(logging.Logger.manager.loggerDict)
 

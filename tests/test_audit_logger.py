@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from conftest import lines_in
 
 from structlog_audit import (
     AuditHandler,
@@ -202,7 +203,7 @@ def test_events_are_in_the_file(path):
         for number in range(5):
             event = audit_logger.record("STORE", f"user_{number}")
             assert json.loads(path.read_text().splitlines()[-1])["event_id"] == event.event_id
-    assert len(path.read_text().splitlines()) == 5
+    assert len(lines_in(path)) == 5
 
 
 def test_gather(path):
@@ -218,7 +219,7 @@ def test_gather(path):
 
     with AuditLogger(filename=path) as audit_logger:
         events = asyncio.run(main())
-    in_file = [json.loads(line) for line in path.read_text().splitlines()]
+    in_file = lines_in(path)
     ids = [event["event_id"] for event in in_file]
     assert sorted(event.event_id for event in events) == ids
     assert [event.event_id for event in audit_logger.iter_events()] == ids
@@ -336,7 +337,7 @@ def test_handler_given_by_name(tmp_path):
     logging.getLogger("app.other").info("FORGET")
     audit_logger.record("STORE")
     assert [event.operation for event in audit_logger.iter_events()] == ["RECALL", "STORE"]
-    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2
+    assert len(lines_in(tmp_path / "audit.jsonl")) == 2
     audit_logger.close()
 
 
@@ -551,7 +552,7 @@ def test_events_after_close(path):
         audit_logger.record("STORE")
     with audit_logger:
         audit_logger.record("RECALL")
-    assert [json.loads(line)["operation"] for line in path.read_text().splitlines()] == ["STORE", "RECALL"]
+    assert [line["operation"] for line in lines_in(path)] == ["STORE", "RECALL"]
 
 
 # Answers

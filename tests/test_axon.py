@@ -1,10 +1,10 @@
 """The memory system of axon-sdk, nothing patched, with `AuditLogger` in place of its own audit logger."""
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from conftest import lines_in
 
 from structlog_audit import AuditLogger, EventStatus, OperationType
 
@@ -57,9 +57,9 @@ def test_store_is_recorded(memory, audit_logger, trail):
         "has_embedding": False,
         "privacy_level": "public",
     }
-    (line,) = trail.read_text().splitlines()
-    assert json.loads(line)["event_id"] == event.event_id
-    assert json.loads(line)["operation"] == "STORE"
+    (line,) = lines_in(trail)
+    assert line["event_id"] == event.event_id
+    assert line["operation"] == "STORE"
 
 
 def test_recall_is_recorded(memory, audit_logger):

@@ -440,16 +440,17 @@ def test_an_interrupt_between_door_and_queue_writes_the_event_once():
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
 def test_a_failure_is_told_once_per_outage(on_error):
-    """The first failure of an outage is told, with the system's error; further ones are not, until the target worked."""
+    """The first failure of an outage is told, with the system's error, and then its end; nothing else is."""
     rig = Rig(on_error)
     for outage in (1, 2):
         rig.target.room = 0
         for _ in range(3):
             rig.submit()
         rig.commit.drain()
-        assert [error.errno for error in rig.told] == [errno.ENOSPC] * outage
+        assert [error and error.errno for error in rig.told] == [errno.ENOSPC, None] * (outage - 1) + [errno.ENOSPC]
         rig.target.room = None
         rig.submit()
+        assert rig.told[-1] is None
 
 
 def test_a_failure_is_told_while_the_lock_is_free():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import logging.config
 import logging.handlers
@@ -12,6 +11,7 @@ import sys
 
 import pytest
 import yaml
+from conftest import lines_in
 
 import structlog_audit
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, get_audit_handler, get_audit_logger
@@ -36,7 +36,7 @@ def test_a_target_is_found_by_name_whatever_the_order(path, target):
     logging.config.dictConfig(configuration(path, target))
     gc.collect()
     get_audit_logger().info("STORE", user_id="u1")
-    assert json.loads(path.read_bytes())["operation"] == "STORE"
+    assert lines_in(path)[0]["operation"] == "STORE"
     assert get_audit_handler("audit").count_events() == 1
 
 
@@ -45,7 +45,7 @@ def test_a_second_dictconfig_goes_on_in_the_same_trail(path):
     for _ in range(2):
         logging.config.dictConfig(configuration(path))
         get_audit_logger().info("STORE")
-    assert path.read_bytes().count(b"\n") == 2
+    assert len(lines_in(path)) == 2
     assert get_audit_handler("audit").count_events() == 1
     assert get_audit_handler().complete_since is not None
 
@@ -56,7 +56,7 @@ def test_a_dictconfig_that_does_not_mention_it_closes_a_handler_that_goes_on(han
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     log.info("RECALL")
     assert [event.operation for event in get_audit_handler().query_events()] == ["RECALL", "STORE"]
-    assert path.read_bytes().count(b"\n") == 2
+    assert len(lines_in(path)) == 2
 
 
 def test_fileconfig_goes_on_too(handler, log, path, tmp_path):
@@ -65,7 +65,7 @@ def test_fileconfig_goes_on_too(handler, log, path, tmp_path):
     ini.write_text("[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n")
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     log.info("STORE")
-    assert path.read_bytes().count(b"\n") == 1
+    assert len(lines_in(path)) == 1
 
 
 def test_fileconfig_makes_a_handler(path, tmp_path):
@@ -78,7 +78,7 @@ def test_fileconfig_makes_a_handler(path, tmp_path):
     )
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     get_audit_logger().info("STORE")
-    assert path.read_bytes().count(b"\n") == 1
+    assert len(lines_in(path)) == 1
 
 
 def test_fileconfig_gives_a_target_by_name(path, tmp_path):
@@ -92,7 +92,7 @@ def test_fileconfig_gives_a_target_by_name(path, tmp_path):
     )
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     get_audit_logger().info("STORE")
-    assert path.read_bytes().count(b"\n") == 1
+    assert len(lines_in(path)) == 1
     with pytest.raises(AuditValueError, match="already"):
         get_audit_handler().setTarget(logging.NullHandler())
 
@@ -112,7 +112,7 @@ def test_yaml_makes_a_handler(path):
     """
     logging.config.dictConfig(yaml.safe_load(text))
     get_audit_logger().info("STORE")
-    assert path.read_bytes().count(b"\n") == 1
+    assert len(lines_in(path)) == 1
 
 
 def test_the_formatter_of_a_trail_may_be_named(path):
@@ -155,7 +155,7 @@ log.info("RECALL")
 atexit.register(log.info, "FORGET")
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert [json.loads(line)["operation"] for line in path.read_bytes().splitlines()] == ["STORE", "RECALL", "FORGET"]
+    assert [line["operation"] for line in lines_in(path)] == ["STORE", "RECALL", "FORGET"]
 
 
 @pytest.mark.parametrize(("parameters", "error", "match"), [

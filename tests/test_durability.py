@@ -9,6 +9,7 @@ import stat
 import threading
 
 import pytest
+from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, AuditWriteError, audited, get_audit_logger
 
@@ -113,7 +114,7 @@ def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
 
     asyncio.run(run())
     assert disk.syncs < 64
-    assert path.read_bytes().count(b"\n") == 64
+    assert len(lines_in(path)) == 64
 
 
 def test_a_cancelled_caller_stores_its_event_once(path, disk):
@@ -132,7 +133,7 @@ def test_a_cancelled_caller_stores_its_event_once(path, disk):
 
     asyncio.run(run())
     assert [event.operation for event in handler.iter_events()] == ["STORE", "RECALL"]
-    assert path.read_bytes().count(b"\n") == 2
+    assert len(lines_in(path)) == 2
 
 
 @pytest.mark.parametrize("on_error", ["raise", "retry"])

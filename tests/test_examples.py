@@ -8,11 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import lines_in
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 LINES = {
-    "01_dictconfig.py": ["EXPORT  FAILURE  ['entry_1'] PermissionError: user_123 may not export", "2 of 4 failed"],
+    "01_dictconfig.py": [
+        "EXPORT  FAILURE  ['entry_1'] PermissionError: user_123 may not export",
+        "2 of 4 failed",
+        "4 events in given/audit.jsonl",
+    ],
     "02_structlog_app.py": ["audited: RECALL FAILURE user_123 ['entry_9'] {'message': 'entry not found'}"],
     "03_axon_memory.py": [
         "axon says: content cannot be empty",
@@ -89,8 +94,7 @@ def test_example_runs(name, tmp_path):
         assert line in output, output
     assert [path.name for path in tmp_path.iterdir()] == ["given"]
     if name in TRAIL_LINES:
-        events = [json.loads(line) for line in (tmp_path / "given" / "audit.jsonl").read_text().splitlines()]
-        assert len(events) == TRAIL_LINES[name]
+        assert len(lines_in(tmp_path / "given" / "audit.jsonl")) == TRAIL_LINES[name]
 
 
 @pytest.mark.parametrize("name", LINES)

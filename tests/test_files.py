@@ -38,7 +38,7 @@ def test_events_of_many_threads_are_each_once_in_order_over_the_segments(path):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = lines_of(target)
+    lines = [line for line in lines_of(target) if "kind" not in line]
     assert sorted(line["entry_ids"][0] for line in lines) == sorted(f"{t}-{n}" for t in range(8) for n in range(2_500))
     ids = [line["event_id"] for line in lines]
     assert ids == sorted(set(ids))

@@ -21,7 +21,7 @@ FLOORS = [
     {"codec"},
     {"records", "stamp", "index", "reader", "export"},
     {"conversion", "commit", "buffer", "source"},
-    {"formatter"},
+    {"formatter", "acts"},
     {"files", "target"},
     {"handler"},
     {"lookup"},

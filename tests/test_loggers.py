@@ -210,7 +210,7 @@ def test_an_intent_is_recorded_before_the_block_runs(handler, log, path, asynchr
     else:
         with log.operation("FORGET", user_id="u1", entry_ids=["e1"], intent=True):
             look()
-    assert seen == [["intent"], [["e1"]]]
+    assert seen == [["trail", "intent"], [["e1"]]]
     assert handler.open_intents() == []
     (intent,) = handler.query_events(kind="intent")
     (outcome,) = handler.query_events()

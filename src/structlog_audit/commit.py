@@ -16,7 +16,7 @@ Rules:
 * A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
   at the door; it is written before that leader goes.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
-* Nothing here logs. A failure is told once per outage, after the lock is free.
+* Nothing here logs. A failure is told once per outage, and its end, after the lock is free.
 """
 
 from __future__ import annotations
@@ -65,6 +65,16 @@ class Entry:
         self.line = b""
         self.state = WAITING
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the event is in the trail."""
+        return self.state == RECORDED
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether the event was given back to its caller as an error."""
+        return self.state == RAISED
+
     def settled(self) -> None:
         """Wake whoever waits for this entry elsewhere, if anybody does."""
         wake = getattr(self, "wake", None)
@@ -77,12 +87,18 @@ class Entry:
             raise AuditWriteError(f"the event was not recorded: {describe(self.error)}") from self.error
 
 
-class Gap(Entry):
+class OwnEntry(Entry):
+    """An event of the library's own: nobody's call waits for it, and it is not counted."""
+
+    __slots__ = ()
+
+    counts = False
+
+
+class Gap(OwnEntry):
     """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
 
     __slots__ = ("count", "head")
-
-    counts = False
 
     def __init__(self, head: bytes, moment: int, lost: Entry) -> None:
         super().__init__((), lost.level, lost.logger)
@@ -118,7 +134,7 @@ class Commit:
     Args:
         deliver: Writes entries, which have lines; raises `Undelivered`, or anything else for "none of them".
         accept: Takes the line and the moment of each event that is recorded or pending, in order.
-        tell: Told of the first failure of an outage.
+        tell: Told of the first failure of an outage, and by None that it is over.
         stamp: Gives ids and times.
         call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
     """
@@ -127,7 +143,7 @@ class Commit:
         self,
         deliver: Callable[[Sequence[Entry]], None],
         accept: Callable[[bytes, int], None],
-        tell: Callable[[BaseException], None],
+        tell: Callable[[BaseException | None], None],
         *,
         stamp: Stamp,
         on_error: OnError,
@@ -148,7 +164,7 @@ class Commit:
         self._working = False  # whether a thread of our own is leading, or about to
         self._waited_for = False  # whether entries may have somebody to wake
         self._work_lock = threading.Lock()
-        self._untold: BaseException | None = None
+        self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
         self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
 
     def submit(self, entry: Entry) -> None:
@@ -163,10 +179,14 @@ class Commit:
         with self._lock:
             if entry.state == WAITING and not self._leading:
                 self._lead()
-        if self._untold is not None:
+        if self._untold:
             self._speak()
-        if entry.state == RAISED:
+        if entry.state == RAISED and entry.counts:
             entry.raise_error()
+
+    def arrive(self, entry: Entry) -> None:
+        """Leave *entry* at the door: whoever leads next writes it first."""
+        self._arrived.append(entry)
 
     def submit_later(self, entry: Entry) -> None:
         """Commit *entry* in a thread of the commit's own, together with all that comes meanwhile. Returns at once.
@@ -222,7 +242,9 @@ class Commit:
                     self._settle(batch[:done])
                     self._fail(error.__cause__ or error)
                     return
-                self._failing = False
+                if self._failing:
+                    self._failing = False
+                    self._untold.append(None)
                 self._settle(batch)
                 if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
                     # a backlog, longer than one caller should write: the timer goes on from there
@@ -269,7 +291,7 @@ class Commit:
         """The target failed: what waits becomes pending, or its callers are told."""
         if not self._failing:
             self._failing = True
-            self._untold = error
+            self._untold.append(error)
         if self._on_error == "retry":
             self._hold()
             return
@@ -318,7 +340,6 @@ class Commit:
         self.drain()
 
     def _speak(self) -> None:
-        """Tell of a failure that nobody was told of."""
-        error, self._untold = self._untold, None
-        if error is not None:
-            self._tell(error)
+        """Tell of what nobody was told of."""
+        while self._untold:
+            self._tell(self._untold.popleft())

@@ -17,6 +17,7 @@ Rules:
 * An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
   second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over and what was not synced is written again, in the
   new one, with the same ids.
+* A torn line that is found is left where it is, and noticed with its SHA-256 ("quarantine"); readers take it for what it is.
 * That the path still is our file is checked at rollover and every 50 ms while writing, not for each event: asking the file
   system costs as much as the write.
 * Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file is refused.
@@ -27,6 +28,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import fcntl
+import hashlib
 import logging
 import logging.handlers
 import os
@@ -34,9 +36,10 @@ import stat
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from structlog_audit.check import Finding
 from structlog_audit.commit import Entry, Undelivered, describe
@@ -50,6 +53,9 @@ Durability = Literal["os", "fsync"]
 
 CHECK_SECONDS = 0.05
 """Between two looks at whether the path still is the file that we write to."""
+
+_LOOKS = 3
+_LONGEST_TAIL = 1_048_576
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -82,11 +88,21 @@ def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
     return text
 
 
-def _ends_in_lf(path: str) -> bool:
-    """Whether the last byte of the file at *path*, which is not empty, is an LF. If not, a line may be torn."""
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def torn_tail(path: str) -> bytes:
+    """What stands behind the last LF of the file at *path*, at most the last MiB: a torn line, if there is anything.
+
+    Another writer's line can be seen half written; then a second look finds it whole.
+    """
+    tail = b""
+    for attempt in range(_LOOKS):
+        if attempt:
+            time.sleep(0.002)
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_TAIL))
+            tail = file.read().rpartition(b"\n")[2]
+        if not tail:
+            break
+    return tail
 
 
 def _whole(lines: Sequence[bytes], written: int) -> int:
@@ -139,6 +155,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._check_at = 0.0  # of time.monotonic()
         self._roll_over_at = maxBytes or sys.maxsize  # bytes that no write may go beyond
         self.failed_rollovers = self.failed_syncs = self.unwritten = 0
+        self.noticed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=100)
+        """What happened to the files: acts for the `AuditHandler` to record."""
         self._clock = clock
         super().__init__(path, maxBytes=maxBytes, backupCount=0, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
@@ -223,13 +241,30 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def _check_path(self) -> None:
         """Have a descriptor of the file that is at our path now, and know its size, other writers' lines included."""
-        if self._fd < 0 or not self._is_ours():
+        if self._fd < 0:
             self._reopen()
+        elif not self._is_ours():
+            self._notice_loss()
+            self._reopen()
+        elif os.fstat(self._fd).st_size < self._size:
+            self._notice("truncated", bytes_before=self._size, bytes_now=os.fstat(self._fd).st_size)
         if self._unsynced:
             self.doRollover()
             self._unsynced = False
         self._size = os.fstat(self._fd).st_size
         self._check_at = time.monotonic() + CHECK_SECONDS
+
+    def _notice(self, act: str, **said: Any) -> None:
+        self.noticed.append((act, {"segment": self.path.name, **said}))
+
+    def _notice_loss(self) -> None:
+        """Notice that our file is no longer at the path, unless it is a segment that another writer rolled over."""
+        ours = os.fstat(self._fd)
+        for path in reversed(self.segments()):
+            status = path.stat()
+            if path != self.path and (status.st_dev, status.st_ino) == (ours.st_dev, ours.st_ino):
+                return
+        self._notice("replaced", bytes_before=ours.st_size, unlinked=ours.st_nlink == 0)
 
     def _make_room(self) -> None:
         """Roll over, unless the segment is empty: then what comes is longer than a segment should be."""
@@ -264,7 +299,11 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._size = status.st_size
         self._check_at = time.monotonic() + CHECK_SECONDS
         self._roll_over_at = self.maxBytes or sys.maxsize
-        self._torn = status.st_size > 0 and not _ends_in_lf(self.baseFilename)
+        torn = torn_tail(self.baseFilename) if status.st_size else b""
+        self._torn = bool(torn)
+        if torn:
+            digest = hashlib.sha256(torn).hexdigest()
+            self._notice("quarantine", offset=status.st_size - len(torn), bytes=len(torn), sha256=digest)
 
     def _release(self) -> None:
         fd, self._fd = self._fd, -1

@@ -24,9 +24,11 @@ import secrets
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from structlog_audit.acts import Acts
 from structlog_audit.body import OwnBody
 from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
@@ -122,7 +124,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if isinstance(target, AuditHandler):
             raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
         self.target = target
+        self._has_trail = isinstance(target, AuditFileHandler)
         self._waits_for_disk = isinstance(target, AuditFileHandler) and target.syncs
+        self._noticed = target.noticed if isinstance(target, AuditFileHandler) else deque()
         self._deliver = _delivery(target)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
@@ -150,6 +154,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             max_pending=self._max_pending,
             call_later=self._call_later,
         )
+        self._acts = Acts(self._commit, self._noticed)
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
@@ -188,22 +193,27 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Convert *record* and commit it; the acknowledgement goes back with it."""
+        acts = self._acts
+        if not acts.is_open and self._has_trail:
+            acts.open()
         level = record.levelno
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is not Handoff:
             if recorder_of(record) is not self:
                 self._commit.submit(Entry(encode_body(body_of(record), self._max_event_bytes), level, record.name))
-            return
-        body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
-        if handoff.kind is not None:
-            body = OwnBody.of(body, handoff.kind)
-        handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
-        handoff.handler = self
-        if handoff.later is not None and self._waits_for_disk:
-            entry.wake = handoff.later
-            self._commit.submit_later(entry)
         else:
-            self._commit.submit(entry)
+            body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
+            if handoff.kind is not None:
+                body = OwnBody.of(body, handoff.kind)
+            handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
+            handoff.handler = self
+            if handoff.later is not None and self._waits_for_disk:
+                entry.wake = handoff.later
+                self._commit.submit_later(entry)
+            else:
+                self._commit.submit(entry)
+        if acts.noticed:
+            acts.report()
 
     def flush(self) -> None:
         """Try to write what is pending."""
@@ -216,6 +226,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         Events that are still pending then are in memory only; how many is said on stderr.
         """
+        self._acts.report()
+        self._acts.close()
         left = self._commit.drain()
         if left:
             self.complain(f"{left} events are pending: the target {self.target!r} still fails")
@@ -267,8 +279,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
 
-    def _tell(self, error: BaseException) -> None:
-        """Be loud about the first failure of an outage, without anything of an event."""
+    def _tell(self, error: BaseException | None) -> None:
+        """Be loud about the first failure of an outage, without anything of an event; record it, and its end."""
+        if self._has_trail:
+            self._acts.told(error)
+        if error is None:
+            return
         consequence = "their callers get an error" if self.on_error == "raise" else "they wait in memory"
         self.complain(f"{self.target!r} fails ({describe(error)}); events are not recorded, {consequence}")
         if self._on_failure is not None:

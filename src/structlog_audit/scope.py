@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit.codec import decode
-from structlog_audit.commit import RECORDED
 from structlog_audit.event import EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
@@ -114,7 +113,7 @@ class OperationScope:
         entry = handoff.entry
         if entry is not None and entry.line:
             self.metadata["intent_id"] = decode(entry.line).event_id
-        if entry is None or entry.state != RECORDED:
+        if entry is None or not entry.is_recorded:
             told = "not begun: its intent could not be recorded"
             if entry is not None:
                 level, operation, fields = self._outcome(AuditWriteError(told))

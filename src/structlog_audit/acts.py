@@ -1,0 +1,88 @@
+"""The library's own acts on a trail, as events of kind ``trail``.
+
+Rules:
+
+* A writer's first event is preceded by ``opened``, in the same write; closing it leaves ``closed`` (PCI DSS 10.2.1.6). A writer
+  that records nothing leaves nothing.
+* What a file handler notices (a torn line, a file that was truncated, removed or replaced) and what it is about to do
+  (retention) it puts into its ``acts``; they are recorded after the event that brought them up.
+* An outage leaves ``fault``, pending like the events behind it, and ``recovery``; with ``on_error="raise"``, where nothing is
+  ever pending, only the latter.
+* The operation says which act; the metadata says of whom and of what. No act contains anything of an event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from structlog_audit.body import OwnBody
+from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
+from structlog_audit.commit import Commit, OwnEntry, describe
+from structlog_audit.event import EventStatus, Kind
+
+LOGGER = "structlog_audit"
+
+
+class Acts:
+    """Records the acts of one writer through its commit.
+
+    Args:
+        commit: The commit of the writer.
+        noticed: What its target notices: pairs of an act and what there is to say of it.
+    """
+
+    def __init__(self, commit: Commit, noticed: deque[tuple[str, dict[str, Any]]]) -> None:
+        self._commit = commit
+        self.noticed = noticed
+        self.is_open = False
+        self._opened: OwnEntry | None = None
+
+    def open(self) -> None:
+        """Have ``opened`` written with the next event."""
+        self.is_open = True
+        self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
+        self._commit.arrive(self._opened)
+
+    def close(self) -> None:
+        """Record ``closed``, if the trail was opened, with the counters."""
+        if self.is_open:
+            self.is_open = False
+            self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
+
+    def report(self) -> None:
+        """Record what was noticed."""
+        while self.noticed:
+            act, said = self.noticed.popleft()
+            self.record(act, said)
+
+    def told(self, error: BaseException | None) -> None:
+        """Record that the target fails, or by None that it does so no longer."""
+        if self._opened is not None and self._opened.is_raised:
+            self.is_open = False  # it went with the event that it came with
+        if error is None:
+            counters = self._commit.counters()
+            self.record("recovery", {name: counters[name] for name in ("raised", "lost")})
+        else:
+            self.record("fault", {"error": describe(error)}, EventStatus.FAILURE)
+
+    def record(
+        self,
+        act: str,
+        said: dict[str, Any],
+        status: EventStatus = EventStatus.SUCCESS,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Record an *act* now; if it is recorded, do what it is about."""
+        entry = _entry(act, said, status)
+        self._commit.submit(entry)
+        if then is not None and entry.is_recorded:
+            then()
+
+
+def _entry(act: str, said: dict[str, Any], status: EventStatus = EventStatus.SUCCESS) -> OwnEntry:
+    body = OwnBody(act, metadata=said, status=status, kind=Kind.TRAIL.value)
+    return OwnEntry(encode_body(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)
