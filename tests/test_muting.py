@@ -114,7 +114,7 @@ def test_a_door_raises_if_the_handler_says_so(handler, mute, code, name):
 @TABLE
 def test_check_finds_it(handler, mute, code, name):
     """handler.check() names each of them, in words and with the fix."""
-    assert [finding for finding in handler.check() if finding.code != "re-entrancy"] == []
+    assert {finding.code for finding in handler.check()} <= {"re-entrancy", "unbounded"}
     mute(handler)
     finding, *_ = [finding for finding in handler.check() if finding.code == code]
     assert finding.message

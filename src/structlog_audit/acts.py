@@ -24,6 +24,9 @@ from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
 from structlog_audit.commit import Commit, OwnEntry, describe
 from structlog_audit.event import EventStatus, Kind
 
+Notice = tuple[str, dict[str, Any], Callable[[], None] | None]
+CallLater = Callable[[float, Callable[[], None]], None]
+
 LOGGER = "structlog_audit"
 
 
@@ -32,11 +35,13 @@ class Acts:
 
     Args:
         commit: The commit of the writer.
-        noticed: What its target notices: pairs of an act and what there is to say of it.
+        noticed: What its target notices: an act, what there is to say of it, and what to do when that is recorded.
+        call_later: Calls a function after so many seconds, in another thread.
     """
 
-    def __init__(self, commit: Commit, noticed: deque[tuple[str, dict[str, Any]]]) -> None:
+    def __init__(self, commit: Commit, noticed: deque[Notice], call_later: CallLater) -> None:
         self._commit = commit
+        self._call_later = call_later
         self.noticed = noticed
         self.is_open = False
         self._opened: OwnEntry | None = None
@@ -56,8 +61,9 @@ class Acts:
     def report(self) -> None:
         """Record what was noticed."""
         while self.noticed:
-            act, said = self.noticed.popleft()
-            self.record(act, said)
+            act, said, then = self.noticed.popleft()
+            if self.record(act, said) and then is not None:
+                self._call_later(0.0, then)
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""
@@ -69,18 +75,11 @@ class Acts:
         else:
             self.record("fault", {"error": describe(error)}, EventStatus.FAILURE)
 
-    def record(
-        self,
-        act: str,
-        said: dict[str, Any],
-        status: EventStatus = EventStatus.SUCCESS,
-        then: Callable[[], None] | None = None,
-    ) -> None:
-        """Record an *act* now; if it is recorded, do what it is about."""
+    def record(self, act: str, said: dict[str, Any], status: EventStatus = EventStatus.SUCCESS) -> bool:
+        """Record an *act* now; whether it is recorded."""
         entry = _entry(act, said, status)
         self._commit.submit(entry)
-        if then is not None and entry.is_recorded:
-            then()
+        return entry.is_recorded
 
 
 def _entry(act: str, said: dict[str, Any], status: EventStatus = EventStatus.SUCCESS) -> OwnEntry:

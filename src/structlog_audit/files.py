@@ -8,6 +8,7 @@ Rules:
   not cut off: that could cut off another process's line.
 * ``maxBytes`` counts bytes, and no write begins in a segment that has reached it. 0 means that a segment never ends, as in
   the standard library. ``backupCount=0`` keeps every segment (there it means "never roll over").
+* Segments that retention lets go are deleted after that is recorded, by a thread (`retention`).
 * Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only.
   Whoever gets the lock and finds that the path is another file already was too late, and only reopens. A line that another
   process writes into a segment just renamed is in the trail all the same.
@@ -20,7 +21,7 @@ Rules:
 * A torn line that is found is left where it is, and noticed with its SHA-256 ("quarantine"); readers take it for what it is.
 * That the path still is our file is checked at rollover and every 50 ms while writing, not for each event: asking the file
   system costs as much as the write.
-* Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file is refused.
+* Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file, or is somebody else's (neither ours nor root's), is refused.
 """
 
 from __future__ import annotations
@@ -32,30 +33,31 @@ import hashlib
 import logging
 import logging.handlers
 import os
+import shutil
 import stat
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from structlog_audit.acts import Notice
 from structlog_audit.check import Finding
 from structlog_audit.commit import Entry, Undelivered, describe
-from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
+from structlog_audit.places import checked_path, is_anothers, torn_tail
 from structlog_audit.query import choice, whole_number
-from structlog_audit.segments import next_name, rolled
+from structlog_audit.retention import Retention, retention_of
+from structlog_audit.segments import next_name, rolled, rollover_time
 
 Durability = Literal["os", "fsync"]
 
 CHECK_SECONDS = 0.05
 """Between two looks at whether the path still is the file that we write to."""
-
-_LOOKS = 3
-_LONGEST_TAIL = 1_048_576
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -66,43 +68,6 @@ class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
     def __init__(self, written: int) -> None:
         super().__init__(f"only {written} bytes could be written")
         self.written = written
-
-
-def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
-    """*path* as text, if a trail may lie there: there is nothing yet, or a regular file.
-
-    Raises:
-        AuditTypeError: Not a path.
-        AuditValueError: A folder, a symbolic link, or another thing that is no regular file.
-    """
-    try:
-        text = os.fsdecode(path)
-        mode = os.lstat(text).st_mode
-    except TypeError:
-        raise AuditTypeError(f"{parameter}={path!r}: give the path of a file") from None
-    except OSError:
-        return text
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
-        raise AuditValueError(f"{parameter}={text!r} is {what}: give the path of a file of its own")
-    return text
-
-
-def torn_tail(path: str) -> bytes:
-    """What stands behind the last LF of the file at *path*, at most the last MiB: a torn line, if there is anything.
-
-    Another writer's line can be seen half written; then a second look finds it whole.
-    """
-    tail = b""
-    for attempt in range(_LOOKS):
-        if attempt:
-            time.sleep(0.002)
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_TAIL))
-            tail = file.read().rpartition(b"\n")[2]
-        if not tail:
-            break
-    return tail
 
 
 def _whole(lines: Sequence[bytes], written: int) -> int:
@@ -124,7 +89,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     Args:
         filename: The active segment. Missing folders are created.
         maxBytes: Bytes after which a segment is rolled over; at least 0, which means never.
-        backupCount: 0, which keeps every segment.
+        backupCount: Rolled segments that are kept; 0 keeps every one (in the standard library it means "never roll over").
+        retention: What else is kept: a `Retention`, or a mapping of its attributes, such as ``{"max_age_days": 365}``.
         durability: ``"os"`` or ``"fsync"``: what "recorded" means.
         clock: The time in UTC, for the names of segments.
 
@@ -139,13 +105,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         backupCount: int = 0,  # noqa: N803
         *,
         durability: Durability = "os",
+        retention: Retention | Mapping[str, Any] | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self.syncs = choice("durability", durability, ("os", "fsync")) == "fsync"
         """Whether writing waits for the disk."""
         whole_number("maxBytes", maxBytes, least=0)
-        if whole_number("backupCount", backupCount, least=0):
-            raise AuditValueError(f"backupCount={backupCount}: give 0; a trail keeps every segment")
+        self.retention = retention_of(retention, whole_number("backupCount", backupCount, least=0))
         path = checked_path("filename", filename)
         self._file_lock = threading.Lock()
         self._fd = -1
@@ -155,12 +121,14 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._check_at = 0.0  # of time.monotonic()
         self._roll_over_at = maxBytes or sys.maxsize  # bytes that no write may go beyond
         self.failed_rollovers = self.failed_syncs = self.unwritten = 0
-        self.noticed: deque[tuple[str, dict[str, Any]]] = deque(maxlen=100)
+        self._going: set[Path] = set()  # segments that retention lets go, and that may still be there
+        self.noticed: deque[Notice] = deque(maxlen=100)
         """What happened to the files: acts for the `AuditHandler` to record."""
         self._clock = clock
-        super().__init__(path, maxBytes=maxBytes, backupCount=0, delay=True, encoding="utf-8")
+        super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
         self._reopen()
+        self._notice_due()
         renew_after_fork(self)
 
     @property
@@ -255,7 +223,28 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._check_at = time.monotonic() + CHECK_SECONDS
 
     def _notice(self, act: str, **said: Any) -> None:
-        self.noticed.append((act, {"segment": self.path.name, **said}))
+        self.noticed.append((act, {"segment": self.path.name, **said}, None))
+
+    def _notice_due(self) -> None:
+        """Notice the segments that may go. They go when that is recorded, which takes an `AuditHandler`."""
+        if not self.retention.bounds:
+            return
+        left = [path for path in self.segments() if path != self.path and path not in self._going]
+        found = [(path, rollover_time(self.path.name, path.name)) for path in left]
+        sizes = [(rolled_at, path.stat().st_size) for path, rolled_at in found if rolled_at is not None]
+        due = left[: self.retention.due(sizes, self._size, self._clock())]
+        if due:
+            self._going.update(due)
+            said = {"segments": [path.name for path in due], "bytes": sum(size for _, size in sizes[: len(due)])}
+            self.noticed.append(("retention", said, lambda: self._delete(due)))
+
+    def _delete(self, segments: Sequence[Path]) -> None:
+        for path in segments:
+            try:
+                path.unlink(missing_ok=True)  # another writer may have been faster
+            except OSError as error:
+                self._notice("retention failed", error=describe(error), of=path.name)
+        self._sync_folder()
 
     def _notice_loss(self) -> None:
         """Notice that our file is no longer at the path, unless it is a segment that another writer rolled over."""
@@ -290,9 +279,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
         fd = os.open(self.baseFilename, _FLAGS, 0o600)
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or is_anothers(status):
             os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", self.baseFilename)
+            raise PermissionError(errno.EPERM, "not a regular file of ours", self.baseFilename)
         self._release()
         self._fd = fd
         self._sync_folder()
@@ -327,7 +316,15 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             "fsync": (self.failed_syncs, "fsyncs failed; events were written again", "look at the disk"),
             "unwritten": (self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
         }
-        return [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]
+        findings = [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]
+        if not self.retention.bounds:
+            fix = 'give retention={"max_age_days": …} or backupCount, or delete old segments some other way'
+            findings.append(Finding("unbounded", "the trail grows without bound", fix))
+        disk = shutil.disk_usage(self.path.parent)
+        if disk.free < max(disk.total // 20, 2 * self.maxBytes):
+            fix = "make room, or give the trail a bound"
+            findings.append(Finding("disk", f"only {disk.free // 1_000_000} MB are free on the disk of the trail", fix))
+        return findings
 
     def doRollover(self) -> None:  # noqa: N802
         """Rename the active segment and begin a new one. A failure to rename keeps the segment going."""
@@ -341,7 +338,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             folder = self.path.parent
             name = next_name(self.path.name, os.listdir(folder), self._clock())
             os.rename(self.baseFilename, folder / name)
-        self._reopen()
+            self._reopen()
+            self._notice_due()
+        else:
+            self._reopen()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, which comes from a logger and not from an `AuditHandler`."""

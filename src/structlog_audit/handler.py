@@ -154,7 +154,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             max_pending=self._max_pending,
             call_later=self._call_later,
         )
-        self._acts = Acts(self._commit, self._noticed)
+        self._acts = Acts(self._commit, self._noticed, self._call_later)
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""

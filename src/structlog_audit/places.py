@@ -1,0 +1,59 @@
+"""What lies at a path, before and while a trail lies there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+
+_LOOKS = 3
+_LONGEST_TAIL = 1_048_576
+
+
+def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
+    """*path* as text, if a trail may lie there: there is nothing yet, or a regular file.
+
+    Raises:
+        AuditTypeError: Not a path.
+        AuditValueError: A folder, a symbolic link, another thing that is no regular file, or somebody else's file.
+    """
+    try:
+        text = os.fsdecode(path)
+        status = os.lstat(text)
+    except TypeError:
+        raise AuditTypeError(f"{parameter}={path!r}: give the path of a file") from None
+    except OSError:
+        return text
+    mode = status.st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+        raise AuditValueError(f"{parameter}={text!r} is {what}: give the path of a file of its own")
+    if is_anothers(status):
+        raise AuditValueError(
+            f"{parameter}={text!r} belongs to user {status.st_uid}, who could change it: give another path"
+        )
+    return text
+
+
+def torn_tail(path: str) -> bytes:
+    """What stands behind the last LF of the file at *path*, at most the last MiB: a torn line, if there is anything.
+
+    Another writer's line can be seen half written; then a second look finds it whole.
+    """
+    tail = b""
+    for attempt in range(_LOOKS):
+        if attempt:
+            time.sleep(0.002)
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_TAIL))
+            tail = file.read().rpartition(b"\n")[2]
+        if not tail:
+            break
+    return tail
+
+
+def is_anothers(status: os.stat_result) -> bool:
+    """Whether the file with this *status* belongs to somebody who is neither us nor root, and could change it under us."""
+    return status.st_uid not in (os.geteuid(), 0)
