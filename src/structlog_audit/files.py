@@ -21,7 +21,8 @@ Rules:
 * A torn line that is found is left where it is, and noticed with its SHA-256 ("quarantine"); readers take it for what it is.
 * That the path still is our file is checked at rollover and every 50 ms while writing, not for each event: asking the file
   system costs as much as the write.
-* Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file, or is somebody else's (neither ours nor root's), is refused.
+* Files are created 0600 and folders 0700 (PCI DSS 10.3.2); a path that is no regular file, or that is somebody else's (neither
+  ours nor root's), is refused.
 """
 
 from __future__ import annotations
