@@ -20,6 +20,7 @@ from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger, get_audit_logger
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.processors import AuditProcessor
+from structlog_audit.redaction import Redactor
 from structlog_audit.unheard import unheard_events
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "AuditWriteError",
     "EventStatus",
     "OperationType",
+    "Redactor",
     "audited",
     "get_audit_handler",
     "get_audit_logger",

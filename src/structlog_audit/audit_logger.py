@@ -228,7 +228,8 @@ class AuditLogger(EventSource):
         """The event with *fields*, given what the handlers said of it."""
         entry: Entry | None = handoff.entry
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
-            return decode_event(Stamp().line(encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES)))
+            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redact)
+            return decode_event(Stamp().line(bodies))
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)

@@ -56,7 +56,7 @@ def fit(body: Body, room: int, marks_key: str, escape: Callable[[bytes], bytes])
     shortened = sum(before != after for before, after in zip(body.entry_ids, ids, strict=True))
     notes = [f"cut: {shortened} ids"] * bool(shortened) + [f"continued in {len(groups) - 1} parts"] * (len(groups) > 1)
     if notes:
-        marks["entry_ids"] = "; ".join(notes)
+        _mark(marks, "entry_ids", "; ".join(notes))
     first.entry_ids = groups[0]
     yield encode(first)
     for group in groups[1:]:
@@ -76,7 +76,7 @@ def _cut(body: Body, room: int, marks: dict[str, str], marks_key: str, size: Cal
             body.metadata[name] = _cut_text(text, name[:KEPT_CHARACTERS], marks)
     if size(body) > room:  # too many members, or too long names
         data = encode({name: value for name, value in body.metadata.items() if name != marks_key})
-        kept = {name: marks[name] for name in _TEXTS if name in marks}
+        kept = {name: marks[name] for name in (*_TEXTS, "entry_ids") if name in marks}
         marks.clear()
         marks.update(kept, metadata=f"left out: {len(body.metadata) - 1} members, {_digest(data)}")
         body.metadata = {marks_key: marks}
@@ -91,8 +91,13 @@ def _cut_member(body: Body, name: str, marks: dict[str, str]) -> None:
 def _cut_text(text: str, name: str, marks: dict[str, str]) -> str:
     """The beginning of *text*, with a mark if that is not the whole."""
     if len(text) > KEPT_CHARACTERS:
-        marks[name] = f"cut: {_digest(text.encode())}"
+        _mark(marks, name, f"cut: {_digest(text.encode())}")
     return text[:KEPT_CHARACTERS]
+
+
+def _mark(marks: dict[str, str], name: str, what: str) -> None:
+    """Add *what* to what was done before to the value called *name*, such as its redaction."""
+    marks[name] = f"{marks[name]}; {what}" if name in marks else what
 
 
 def _shorten_id(entry_id: str) -> str:

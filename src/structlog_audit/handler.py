@@ -2,7 +2,7 @@
 
 Rules:
 
-* One record, one pass: convert, commit, buffer (`conversion`, `commit`, `buffer`). Nothing on that path logs.
+* One record, one pass: convert, redact, commit, buffer (modules of these names, but `redaction`). Nothing on that path logs.
 * The standard library calls a handler's ``emit`` under the handler's lock. ``handle`` is overridden so that callers meet in
   the commit instead, where one writes for all.
 * An event is accepted only if the target would take it: the target's level and filters count like the handler's own. What
@@ -42,6 +42,7 @@ from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.query import Conditions, choice, whole_number
 from structlog_audit.reader import newest_events
 from structlog_audit.records import HANDOFF, Handoff, error_of, recorder_of
+from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
@@ -71,6 +72,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         on_error: What happens when the target fails. ``"retry"``: the event is pending, in memory, until the target
             recovers. ``"raise"``: the caller gets an `AuditWriteError`.
         max_pending: Events that may be pending; at least 0. Beyond, the newest is lost, and counted.
+        redactor: Takes out of events what must not be written: a `Redactor`, a mapping of its arguments, or None for nothing.
+            The default takes out what is surely secret.
         max_event_bytes: Bytes of a line, at least 4,096. Longer events are cut and marked; entry ids never are.
         warm_start: Fill the buffer from the target's files first. Only with an `AuditFileHandler`.
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
@@ -91,6 +94,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         filename: str | os.PathLike[str] | None = None,
         on_error: OnError = "retry",
         max_pending: int = 10_000,
+        redactor: Redactor | Mapping[str, Any] | None = DEFAULT_REDACTOR,
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         warm_start: bool = False,
         on_failure: Callable[[BaseException], None] | None = None,
@@ -101,6 +105,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._max_events = whole_number("max_events", max_events, least=1)
         self._max_pending = whole_number("max_pending", max_pending, least=0)
         self._max_event_bytes = whole_number("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
+        self.redactor = made_redactor(redactor)
+        self.redact = None if self.redactor is None else self.redactor.redact
         self.on_error: OnError = choice("on_error", on_error, ("retry", "raise"))
         if on_failure is not None and not callable(on_failure):
             raise AuditTypeError(f"on_failure={on_failure!r}: give a function that takes an exception")
@@ -200,12 +206,13 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is not Handoff:
             if recorder_of(record) is not self:
-                self._commit.submit(Entry(encode_body(body_of(record), self._max_event_bytes), level, record.name))
+                bodies = encode_body(body_of(record), self._max_event_bytes, self.redact)
+                self._commit.submit(Entry(bodies, level, record.name))
         else:
             body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
             if handoff.kind is not None:
                 body = OwnBody.of(body, handoff.kind)
-            handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes), level, record.name)
+            handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes, self.redact), level, record.name)
             handoff.handler = self
             if handoff.later is not None and self._waits_for_disk:
                 entry.wake = handoff.later
@@ -271,6 +278,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return self._buffer.complete_since
 
     def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+        if self.redactor is not None:
+            asked = self.redactor.asked(asked)
         return self._buffer.select(asked, newest_first=newest_first)
 
     def _counters(self) -> dict[str, int]:

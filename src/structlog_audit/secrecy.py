@@ -1,0 +1,175 @@
+"""What is secret: the defaults, the rules of a redactor, and a first look that costs next to nothing.
+
+Rules:
+
+* A name of the defaults is that of a credential and of nothing else. ``pwd`` is a folder in every environment, ``session_id``
+  and ``key`` name things; they are not among them.
+* ``Bearer`` in a text is followed by a token, unless what follows is a word: "Bearer token expired" is prose.
+* The first look reads the JSON that would be written. It may suspect what is harmless, and never the other way round: JSON
+  as we write it escapes no letter, so a name stands there as it is; whitespace is a space or begins with a backslash.
+* The one letter beyond ASCII that is another in lower case within ASCII is the sign for Kelvin, a ``k``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+Mode = Literal["mask", "drop", "pseudonym"]
+
+TEXTS = ("operation", "user_id", "session_id", "error_message")
+MEMBERS = (*TEXTS, "entry_ids")
+"""The members of an event that can be redacted as such; the others are no texts, or the recorder's."""
+
+_IDENTITY = frozenset(("user_id", "session_id", "entry_ids"))
+
+_NAMES = (
+    *("password", "passwd", "passphrase", "secret", "secret_key", "client_secret", "app_secret"),
+    *("token", "access_token", "refresh_token", "id_token", "auth_token", "x_auth_token", "api_token", "bearer_token"),
+    *("session_token", "csrf_token", "api_key", "x_api_key", "api_secret", "access_key", "secret_access_key"),
+    *("aws_secret_access_key", "aws_session_token", "private_key", "signing_key", "encryption_key"),
+    *("authorization", "proxy_authorization", "cookie", "set_cookie", "credential", "credentials"),
+)
+
+KEYS = frozenset(_NAMES) | {name.replace("_", "") for name in _NAMES}
+"""Keys whose values are surely secret, in the form of `normal`; ``apiKey`` among them."""
+
+_WORD = r"[A-Za-z][a-z]{0,19}[.,:;!?)\]}\"']*(?:\s|\Z)"
+
+BEARER = re.compile(rf"\b(?i:bearer)\s+(?!{_WORD})(?P<secret>[^\s\"'<>,;]+)", re.ASCII)
+"""A token, and the word before it, which stays."""
+
+PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
+"""A block of PEM or PGP with a private key; one that was cut goes on to the end."""
+
+_RENAMED = re.compile(r"(?:_[0-9]*)+\Z")
+_KELVIN = "\u212a"
+
+_SPACE, _BACKSLASH = ord(" "), ord("\\")
+
+_LOOKED_AT = 5
+"""Letters of a name that the first look reads. ``token`` and many others have no more."""
+
+
+def normal(name: str) -> str:
+    """The form in which names of keys are compared."""
+    return name.lower().replace("-", "_")
+
+
+def path_pattern(path: str) -> re.Pattern[str]:
+    """Matches *path*, which is `normal`, also where its names have been renamed."""
+    return re.compile(r"(?:_[0-9]*)*\.".join(map(re.escape, path.split("."))) + r"(?:_[0-9]*)*")
+
+
+Texts = tuple[tuple[re.Pattern[str], Mode], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a redactor does to what."""
+
+    keys: Mapping[str, Mode]
+    paths: Texts
+    given_texts: Texts
+    default_texts: Texts
+    pseudonym: Callable[[str], str]
+
+    @classmethod
+    def made(
+        cls,
+        keys: Mapping[str, Mode],
+        paths: Mapping[str, Mode],
+        texts: Texts,
+        surely: Mode,
+        pseudonym: Callable[[str], str],
+    ) -> Rules:
+        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the defaults."""
+        reaching = {**paths, **{f"metadata.{path}": mode for path, mode in paths.items() if path in MEMBERS}}
+        patterns = tuple((path_pattern(path), mode) for path, mode in reaching.items())
+        return cls(keys, patterns, texts, ((BEARER, surely), (PRIVATE_KEY, surely)), pseudonym)
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.paths or self.given_texts or self.default_texts)
+
+    def only(self, mode: Mode) -> Rules:
+        """Those of this *mode*."""
+
+        def chosen(texts: Texts) -> Texts:
+            return tuple((pattern, how) for pattern, how in texts if how == mode)
+
+        return replace(
+            self,
+            keys={key: how for key, how in self.keys.items() if how == mode},
+            paths=chosen(self.paths),
+            given_texts=chosen(self.given_texts),
+            default_texts=chosen(self.default_texts),
+        )
+
+    def mode(self, name: str, place: str) -> Mode | None:
+        """What is to be done with the member *name* at *place*, both `normal`; None: it may be seen."""
+        for pattern, mode in self.paths:
+            if pattern.fullmatch(place):
+                return mode
+        return self.keys.get(name) or self.keys.get(_RENAMED.sub("", name))
+
+    @property
+    def all_texts(self) -> Texts:
+        """What is taken out of texts."""
+        return self.given_texts + self.default_texts
+
+    def texts_at(self, place: str) -> Texts:
+        """What is taken out of a text at *place*. The identity of an event is touched only if told."""
+        return self.given_texts if place in _IDENTITY else self.all_texts
+
+
+class Secrecy:
+    """The first look: whether an event may hold anything that these rules redact."""
+
+    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_search")
+
+    def __init__(self, keys: Iterable[str], paths: Iterable[str], *, always: bool, defaults: bool) -> None:
+        names = {*keys, *(KEYS if defaults else ()), *(name for path in paths for name in _ends(path))}
+        self._always = always or not names.isdisjoint(MEMBERS)
+        self._beyond_ascii = any(not name.isascii() for name in names)
+        self._defaults = defaults
+        self._search = _beginnings([name for name in names if name.isascii()]).search
+
+    def suspects(self, has_metadata: bool, data: bytes) -> bool:
+        """Whether the body that is *data* as JSON needs a closer look."""
+        if self._always or (self._beyond_ascii and not data.isascii()):
+            return True
+        if has_metadata and self._search(data, data.find(b'"metadata":')):
+            return True
+        if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
+            lower = data.lower()
+            return b"bearer" in lower or b"-----begin" in lower
+        return False
+
+
+def _ends(path: str) -> list[str]:
+    """What the last key on *path* may be called: names can have dots in them."""
+    names = path.split(".")
+    return [".".join(names[start:]) for start in range(min(1, len(names) - 1), len(names))]
+
+
+def _beginnings(names: list[str]) -> re.Pattern[bytes]:
+    """Matches where a key, as it stands in JSON, may begin like one of *names*, and perhaps elsewhere."""
+    words = [word for name in names for word in _spellings(msgspec.json.encode(name)[1:-1].decode()[:_LOOKED_AT])]
+    if not words:
+        return re.compile(b"(?!)")
+    pattern = b'"'
+    for place in range(min(_LOOKED_AT, *map(len, words))):
+        letters = b"".join({word[place : place + 1] for word in words})
+        pattern += b"[%b]" % re.escape(letters + letters.upper() + b"-" * (b"_" in letters))
+    return re.compile(pattern)
+
+
+def _spellings(word: str) -> Iterator[bytes]:
+    """The ways in which *word*, which is in lower case, may be spelled, but for the case within ASCII."""
+    for letters in itertools.product(*(("k", _KELVIN) if letter == "k" else (letter,) for letter in word)):
+        yield "".join(letters).encode()
