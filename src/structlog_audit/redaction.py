@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hmac
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
@@ -94,12 +95,9 @@ class Redactor:
         version = _version(key_version)
         form = re.compile(f"hmac:{re.escape(version)}:[A-Za-z0-9_-]{{22}}")
         make = _pseudonyms(key, version, form)
-        surely: Mode = "drop" if mode == "drop" else "mask"
-        self._rules = Rules.made(
-            {**dict.fromkeys(KEYS if defaults else (), surely), **by_key}, by_path, texts, surely, make
-        )
-        if not defaults:
-            self._rules = dataclasses.replace(self._rules, default_texts=())
+        surely: Mode | None = None if not defaults else "drop" if mode == "drop" else "mask"
+        every = by_key if surely is None else {**dict.fromkeys(KEYS, surely), **by_key}
+        self._rules = Rules.made(every, by_path, texts, surely, make)
         self._has_key = key is not None
         self._asking = self._rules.only("pseudonym")
         self._secrecy = Secrecy(by_key, by_path, always=bool(texts), defaults=defaults)
@@ -219,8 +217,9 @@ class _Look:
         """
         made: dict[str, Any] = {}
         for number, (name, value) in enumerate(members.items()):
-            key, old, mode = normal(name), _below(was, name), self._rules.mode(normal(name), f"{place}.{normal(name)}")
-            clean, how = self._without_secrets(name, self._rules.all_texts)
+            key, old = normal(name), _below(was, name)
+            mode = self._rules.mode(key, f"{place}.{key}")
+            clean, how = self._without_secrets(name, self._rules.texts)
             if clean != name:
                 while clean in members or clean in made or clean == MARKS:
                     clean += f"_{number}"
@@ -252,7 +251,7 @@ class _Look:
         plainer = Plainer()
         for path, what in existing.items():
             if path in self.marks or not (path in self._gone or path.startswith(below)):
-                plainer.marks[self._without_secrets(path, self._rules.all_texts)[0]] = what
+                plainer.marks[self._without_secrets(path, self._rules.texts)[0]] = what
         for path, what in self.marks.items():
             plainer.mark(path, f"{plainer.marks[path]}; {what}" if path in plainer.marks else what)
         return plainer.marks
@@ -274,12 +273,13 @@ class _Look:
         """*text* without what *rules* match, and the modes of those that did."""
         modes: dict[str, None] = {}
         for pattern, mode in rules:
-            before, text = text, pattern.sub(lambda found, mode=mode: self._substitute(found, mode), text)  # type: ignore[misc]
-            if text != before:
-                modes[mode] = None
+            if pattern.search(text) is not None:
+                before, text = text, pattern.sub(functools.partial(self._substitute, mode), text)
+                if text != before:
+                    modes[mode] = None
         return text, ", ".join(modes)
 
-    def _substitute(self, found: re.Match[str], mode: Mode) -> str:
+    def _substitute(self, mode: Mode, found: re.Match[str]) -> str:
         group: str | int = "secret" if found.groupdict().get("secret") else 0
         start, end = found.span(group)
         new = self._replaced(mode, found[group]) or ""

@@ -48,6 +48,7 @@ PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [^-]*-
 """A block of PEM or PGP with a private key; one that was cut goes on to the end."""
 
 _RENAMED = re.compile(r"(?:_[0-9]*)+\Z")
+_ENDS_RENAMED = frozenset("_0123456789")
 _KELVIN = "\u212a"
 
 _SPACE, _BACKSLASH = ord(" "), ord("\\")
@@ -75,8 +76,8 @@ class Rules:
 
     keys: Mapping[str, Mode]
     paths: Texts
+    texts: Texts
     given_texts: Texts
-    default_texts: Texts
     pseudonym: Callable[[str], str]
 
     @classmethod
@@ -85,16 +86,17 @@ class Rules:
         keys: Mapping[str, Mode],
         paths: Mapping[str, Mode],
         texts: Texts,
-        surely: Mode,
+        surely: Mode | None,
         pseudonym: Callable[[str], str],
     ) -> Rules:
-        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the defaults."""
+        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the defaults, if they count."""
         reaching = {**paths, **{f"metadata.{path}": mode for path, mode in paths.items() if path in MEMBERS}}
         patterns = tuple((path_pattern(path), mode) for path, mode in reaching.items())
-        return cls(keys, patterns, texts, ((BEARER, surely), (PRIVATE_KEY, surely)), pseudonym)
+        defaults: Texts = () if surely is None else ((BEARER, surely), (PRIVATE_KEY, surely))
+        return cls(keys, patterns, texts + defaults, texts, pseudonym)
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.paths or self.given_texts or self.default_texts)
+        return bool(self.keys or self.paths or self.texts)
 
     def only(self, mode: Mode) -> Rules:
         """Those of this *mode*."""
@@ -106,8 +108,8 @@ class Rules:
             self,
             keys={key: how for key, how in self.keys.items() if how == mode},
             paths=chosen(self.paths),
+            texts=chosen(self.texts),
             given_texts=chosen(self.given_texts),
-            default_texts=chosen(self.default_texts),
         )
 
     def mode(self, name: str, place: str) -> Mode | None:
@@ -115,16 +117,12 @@ class Rules:
         for pattern, mode in self.paths:
             if pattern.fullmatch(place):
                 return mode
-        return self.keys.get(name) or self.keys.get(_RENAMED.sub("", name))
-
-    @property
-    def all_texts(self) -> Texts:
-        """What is taken out of texts."""
-        return self.given_texts + self.default_texts
+        mode = self.keys.get(name)
+        return self.keys.get(_RENAMED.sub("", name)) if mode is None and name[-1:] in _ENDS_RENAMED else mode
 
     def texts_at(self, place: str) -> Texts:
         """What is taken out of a text at *place*. The identity of an event is touched only if told."""
-        return self.given_texts if place in _IDENTITY else self.all_texts
+        return self.given_texts if place in _IDENTITY else self.texts
 
 
 class Secrecy:
@@ -158,15 +156,25 @@ def _ends(path: str) -> list[str]:
 
 
 def _beginnings(names: list[str]) -> re.Pattern[bytes]:
-    """Matches where a key, as it stands in JSON, may begin like one of *names*, and perhaps elsewhere."""
+    """Matches where a key, as it stands in JSON, begins like one of *names*, or a text does.
+
+    Classes of bytes for all names come first, since they are quick to fail; then, looking back, those by first letter.
+    """
     words = [word for name in names for word in _spellings(msgspec.json.encode(name)[1:-1].decode()[:_LOOKED_AT])]
     if not words:
         return re.compile(b"(?!)")
-    pattern = b'"'
-    for place in range(min(_LOOKED_AT, *map(len, words))):
+    begun = sorted({word[: min(_LOOKED_AT, *map(len, words))] for word in words})
+    alike = [b"(?<=%b)" % _classes(list(group)) for _, group in itertools.groupby(begun, lambda word: word[:1])]
+    return re.compile(b'"%b(?:%b)' % (_classes(begun), b"|".join(alike)))
+
+
+def _classes(words: list[bytes]) -> bytes:
+    """A pattern for *words* of equal length, letter by letter."""
+    classes = b""
+    for place in range(len(words[0])):
         letters = b"".join({word[place : place + 1] for word in words})
-        pattern += b"[%b]" % re.escape(letters + letters.upper() + b"-" * (b"_" in letters))
-    return re.compile(pattern)
+        classes += b"[%b]" % re.escape(letters + letters.upper() + b"-" * (b"_" in letters))
+    return classes
 
 
 def _spellings(word: str) -> Iterator[bytes]:
