@@ -89,7 +89,7 @@ class Rules:
         surely: Mode | None,
         pseudonym: Callable[[str], str],
     ) -> Rules:
-        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the defaults, if they count."""
+        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the default texts."""
         reaching = {**paths, **{f"metadata.{path}": mode for path, mode in paths.items() if path in MEMBERS}}
         patterns = tuple((path_pattern(path), mode) for path, mode in reaching.items())
         defaults: Texts = () if surely is None else ((BEARER, surely), (PRIVATE_KEY, surely))
@@ -117,8 +117,8 @@ class Rules:
         for pattern, mode in self.paths:
             if pattern.fullmatch(place):
                 return mode
-        mode = self.keys.get(name)
-        return self.keys.get(_RENAMED.sub("", name)) if mode is None and name[-1:] in _ENDS_RENAMED else mode
+        found = self.keys.get(name)
+        return self.keys.get(_RENAMED.sub("", name)) if found is None and name[-1:] in _ENDS_RENAMED else found
 
     def texts_at(self, place: str) -> Texts:
         """What is taken out of a text at *place*. The identity of an event is touched only if told."""
