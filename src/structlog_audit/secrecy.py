@@ -16,7 +16,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,8 +36,8 @@ _NAMES = (
     *("authorization", "proxy_authorization", "cookie", "set_cookie", "credential", "credentials"),
 )
 
-KEYS = frozenset(_NAMES) | {name.replace("_", "") for name in _NAMES}
-"""Keys whose values are surely secret, in the form of `normal`; ``apiKey`` among them."""
+KEYS = frozenset(_NAMES) | {name.replace("_", "") for name in _NAMES if not name.startswith("x_")}
+"""Keys whose values are surely secret, in the form of `normal`; ``apiKey`` among them. Names of headers have hyphens."""
 
 _WORD = r"[A-Za-z][a-z]{0,19}[.,:;!?)\]}\"']*(?:\s|\Z)"
 
@@ -128,21 +128,25 @@ class Rules:
 class Secrecy:
     """The first look: whether an event may hold anything that these rules redact."""
 
-    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_search")
+    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_key", "_search")
 
     def __init__(self, keys: Iterable[str], paths: Iterable[str], *, always: bool, defaults: bool) -> None:
         names = {*keys, *(KEYS if defaults else ()), *(name for path in paths for name in _ends(path))}
         self._always = always or not names.isdisjoint(MEMBERS)
         self._beyond_ascii = any(not name.isascii() for name in names)
         self._defaults = defaults
-        self._search = _beginnings([name for name in names if name.isascii()]).search
+        within_ascii = sorted(name for name in names if name.isascii())
+        self._search = _beginnings(within_ascii).search
+        self._key = _keys(within_ascii).search
 
-    def suspects(self, has_metadata: bool, data: bytes) -> bool:
-        """Whether the body that is *data* as JSON needs a closer look."""
+    def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
+        """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
         if self._always or (self._beyond_ascii and not data.isascii()):
             return True
-        if has_metadata and self._search(data, data.find(b'"metadata":')):
-            return True
+        if metadata:
+            found = self._search(data, data.find(b'"metadata":'))
+            if found is not None and self._key(data.lower(), found.start()):
+                return True
         if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
             lower = data.lower()
             return b"bearer" in lower or b"-----begin" in lower
@@ -166,6 +170,13 @@ def _beginnings(names: list[str]) -> re.Pattern[bytes]:
     begun = sorted({word[: min(_LOOKED_AT, *map(len, words))] for word in words})
     alike = [b"(?<=%b)" % _classes(list(group)) for _, group in itertools.groupby(begun, lambda word: word[:1])]
     return re.compile(b'"%b(?:%b)' % (_classes(begun), b"|".join(alike)))
+
+
+def _keys(names: list[str]) -> re.Pattern[bytes]:
+    """Matches a key that is one of *names* in JSON whose letters within ASCII are lower."""
+    spelled = [re.escape(msgspec.json.encode(name).lower()[1:-1]).replace(b"_", b"[-_]") for name in names]
+    either = "|".join(word.decode().replace("k", f"(?:k|{_KELVIN})") for word in spelled).encode()
+    return re.compile(b'"(?:%b)(?:_[0-9]*)*":' % either)
 
 
 def _classes(words: list[bytes]) -> bytes:
