@@ -37,18 +37,20 @@ def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
     return text
 
 
-def torn_tail(path: str) -> bytes:
-    """What stands behind the last LF of the file at *path*, at most the last MiB: a torn line, if there is anything.
+def torn_tail(fd: int) -> bytes:
+    """What stands behind the last LF of the open file *fd*, at most the last MiB: a torn line, if there is anything.
 
-    Another writer's line can be seen half written; then a second look finds it whole.
+    Another writer's line can be seen half written; then a second look finds it whole. Not by its path:
+    there another process may have begun the next segment already.
     """
     tail = b""
     for attempt in range(_LOOKS):
         if attempt:
             time.sleep(0.002)
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_TAIL))
-            tail = file.read().rpartition(b"\n")[2]
+        size = os.fstat(fd).st_size
+        if not size or os.pread(fd, 1, size - 1) == b"\n":
+            return b""
+        tail = os.pread(fd, _LONGEST_TAIL, max(0, size - _LONGEST_TAIL)).rpartition(b"\n")[2]
         if not tail:
             break
     return tail
