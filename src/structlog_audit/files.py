@@ -52,7 +52,7 @@ from structlog_audit.commit import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.places import checked_path, is_anothers, torn_tail
+from structlog_audit.places import ShortWrite, _whole, checked_path, is_anothers, is_glued, torn_tail
 from structlog_audit.query import choice, whole_number
 from structlog_audit.retention import Retention, retention_of
 from structlog_audit.segments import next_name, rolled, rollover_time
@@ -63,23 +63,6 @@ CHECK_SECONDS = 0.05
 """Between two looks at whether the path still is the file that we write to."""
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
-    """Only *written* bytes could be written; ``__cause__`` says why."""
-
-    def __init__(self, written: int) -> None:
-        super().__init__(f"only {written} bytes could be written")
-        self.written = written
-
-
-def _whole(lines: Sequence[bytes], written: int) -> int:
-    """How many of *lines* are whole in the first *written* bytes of all of them."""
-    for number, line in enumerate(lines):
-        written -= len(line)
-        if written < 0:
-            return number
-    return len(lines)
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
@@ -208,15 +191,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             self._size += written
         if end != self._size or self._others_wrote:
             self._size, self._others_wrote = end, False
-            if self._is_glued(end - size):
+            if is_glued(self._fd, end - size):
                 self._append(data[:first], first)
-
-    def _is_glued(self, start: int) -> bool:
-        """Whether what we wrote at *start* went on in a line that somebody else left torn."""
-        try:
-            return start > 0 and os.pread(self._fd, 1, start - 1) != b"\n"
-        except OSError:
-            return False
 
     def _synced(self) -> bool:
         """Whether the disk holds what was written. If not, this descriptor is done with, and so is its segment."""
