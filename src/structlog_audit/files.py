@@ -219,8 +219,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if self._fd < 0:
             self._reopen()
         elif not self._is_ours():
-            self._notice_loss()
-            self._reopen()
+            ours = os.fstat(self._fd)
+            self._reopen()  # if that fails there will be another look: it is noticed once
+            self._notice_loss(ours)
         elif os.fstat(self._fd).st_size < self._size:
             self._notice("truncated", bytes_before=self._size, bytes_now=os.fstat(self._fd).st_size)
         if self._unsynced:
@@ -255,9 +256,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 self._notice("retention failed", error=describe(error), of=path.name)
         self._sync_folder()
 
-    def _notice_loss(self) -> None:
-        """Notice that our file is no longer at the path, unless it is a segment that another writer rolled over."""
-        ours = os.fstat(self._fd)
+    def _notice_loss(self, ours: os.stat_result) -> None:
+        """Notice that the file that was *ours* is no longer at the path, unless it is a segment that another writer rolled over."""
         for path in reversed(self.segments()):
             try:
                 status = path.stat()
