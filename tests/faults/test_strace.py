@@ -144,7 +144,7 @@ def test_a_slow_disk_holds_up_writers_only_and_they_write_together(tmp_path):
     assert figures["recorded"] == 80
     assert figures["took"] < 2.5  # 80 single writes would take 4 s
     assert figures["turns"] > figures["took"] * 100
-    assert len(Trail(path).ids) == 80
+    assert len(Trail(path).numbers) == 80
 
 
 def test_what_can_not_be_said_on_stderr_stops_nobody(tmp_path):
