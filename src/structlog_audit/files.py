@@ -257,7 +257,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._sync_folder()
 
     def _notice_loss(self, ours: os.stat_result) -> None:
-        """Notice that the file that was *ours* is no longer at the path, unless it is a segment that another writer rolled over."""
+        """Notice that the file that was *ours* is gone from the path, unless another writer rolled it over."""
         for path in reversed(self.segments()):
             try:
                 status = path.stat()
