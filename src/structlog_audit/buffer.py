@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from structlog_audit.codec import StoredEvent, decode
 from structlog_audit.index import Index
@@ -58,7 +58,8 @@ class Buffer:
         self._cleared_away = 0  # how many events were
         self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
         self._index = Index(max_events)
-        self._index_lock = threading.Lock()
+        self._index_lock = threading.RLock()
+        self._indexing = False  # a signal handler that asks in the middle of it must do without the index
 
     def __len__(self) -> int:
         return self._next - self._first
@@ -98,7 +99,8 @@ class Buffer:
         with self._index_lock:
             first, self._cleared = self._first, self._next
             self._cleared_away += self._cleared - first
-            self._index.forget(self._cleared)
+            if not self._indexing:
+                self._index.forget(self._cleared)
 
     def forget_until(self, moment: int) -> None:
         """Say that events up to *moment* (microseconds since 1970) are not here, though they may have happened."""
@@ -120,8 +122,16 @@ class Buffer:
         """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
         with self._index_lock:
             chunks, first, stop = self._held()
-            self._catch_up(chunks, first, stop)
-            candidates = self._index.candidates(asked, newest_first=newest_first)
+            if self._indexing:
+                everything = range(first, stop)
+                candidates: Iterable[Iterable[int]] = (reversed(everything) if newest_first else everything,)
+            else:
+                self._indexing = True
+                try:
+                    self._catch_up(chunks, first, stop)
+                    candidates = self._index.candidates(asked, newest_first=newest_first)
+                finally:
+                    self._indexing = False
         for positions in candidates:
             for position in positions:
                 if first <= position < stop:

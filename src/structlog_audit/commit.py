@@ -21,6 +21,7 @@ Rules:
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -128,6 +129,15 @@ def describe(error: BaseException | None) -> str:
     return type(error).__name__
 
 
+def complain(what: str) -> None:
+    """Say *what* is wrong on stderr, if that can be done: it may be closed, on the full disk too, or busy with just this."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(f"structlog-audit: {what}\n")
+    except Exception:
+        pass
+
+
 class Commit:
     """The queue in front of one target.
 
@@ -179,6 +189,8 @@ class Commit:
         with self._lock:
             if entry.state == WAITING and not self._leading:
                 self._lead()
+                while self._arrived and not self._failing:  # left by a signal handler when the leader was about to go
+                    self._lead()
         if self._untold:
             self._speak()
         if entry.state == RAISED and entry.counts:

@@ -6,6 +6,8 @@ Rules:
   lines of several processes never mix.
 * A short write (a full disk) leaves a torn line. The next write begins with an LF, so nothing is ever glued to it. It is
   not cut off: that could cut off another process's line.
+* A line torn by another process, which died or met a full disk, would swallow the line that we append to it. So the byte
+  before what we wrote is looked at if another process wrote since, and if it is no LF, our first event is written again.
 * ``maxBytes`` counts bytes, and no write begins in a segment that has reached it. 0 means that a segment never ends, as in
   the standard library. ``backupCount=0`` keeps every segment (there it means "never roll over").
 * Segments that retention lets go are deleted after that is recorded, by a thread (`retention`).
@@ -46,11 +48,11 @@ from typing import Any, Literal
 
 from structlog_audit.acts import Notice
 from structlog_audit.check import Finding
-from structlog_audit.commit import Entry, Undelivered, describe
+from structlog_audit.commit import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.places import checked_path, is_anothers, torn_tail
+from structlog_audit.places import ShortWrite, _whole, checked_path, is_anothers, is_glued, torn_tail
 from structlog_audit.query import choice, whole_number
 from structlog_audit.retention import Retention, retention_of
 from structlog_audit.segments import next_name, rolled, rollover_time
@@ -60,24 +62,7 @@ Durability = Literal["os", "fsync"]
 CHECK_SECONDS = 0.05
 """Between two looks at whether the path still is the file that we write to."""
 
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
-    """Only *written* bytes could be written; ``__cause__`` says why."""
-
-    def __init__(self, written: int) -> None:
-        super().__init__(f"only {written} bytes could be written")
-        self.written = written
-
-
-def _whole(lines: Sequence[bytes], written: int) -> int:
-    """How many of *lines* are whole in the first *written* bytes of all of them."""
-    for number, line in enumerate(lines):
-        written -= len(line)
-        if written < 0:
-            return number
-    return len(lines)
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
@@ -114,10 +99,14 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         whole_number("maxBytes", maxBytes, least=0)
         self.retention = retention_of(retention, whole_number("backupCount", backupCount, least=0))
         path = checked_path("filename", filename)
-        self._file_lock = threading.Lock()
+        self._file_lock = threading.RLock()
         self._fd = -1
         self._size = 0
         self._torn = False
+        self._writing = False  # so a signal handler that comes in between finds out
+        self._in_between: deque[bytes] = deque()
+        self._others_wrote = False  # since our last write, as far as we know without asking
+        self._torn_end = b"\n"  # what ends a torn line before the next write
         self._unsynced = False  # an fsync failed: what comes next goes into a new segment
         self._check_at = 0.0  # of time.monotonic()
         self._roll_over_at = maxBytes or sys.maxsize  # bytes that no write may go beyond
@@ -149,25 +138,34 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
+        first = entries[0].line
         try:
-            self.write(entries[0].line if len(entries) == 1 else b"".join([entry.line for entry in entries]))
+            self.write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
         except ShortWrite as error:
             raise Undelivered(_whole([entry.line for entry in entries], error.written)) from error.__cause__
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, first: int | None = None) -> None:
         """Append *data*, which is whole lines, and have the kernel hold it before this returns.
+
+        The lines in the *first* bytes are one event; all of them, if it is not given.
 
         Raises:
             ShortWrite: Not all of it could be written. Its cause is the OSError.
         """
         with self._file_lock:
-            self._append(data)
-            if self.syncs and not self._synced():
-                self._append(data)  # once more, in a new segment
-                if not self._synced():
-                    raise ShortWrite(0) from OSError(errno.EIO, "fsync failed in two segments")
+            if self._writing:
+                raise ShortWrite(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
+            self._writing = True
+            try:
+                self._append(data, first)
+                if self.syncs and not self._synced():
+                    self._append(data, first)  # once more, in a new segment
+                    if not self._synced():
+                        raise ShortWrite(0) from OSError(errno.EIO, "fsync failed in two segments")
+            finally:
+                self._writing = False
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, first: int | None) -> None:
         """Have the kernel hold *data*. Raises as `write` does."""
         size = len(data)
         written = 0
@@ -177,16 +175,24 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             if self._size + size > self._roll_over_at:
                 self._make_room()
             if self._torn:
-                self._size += os.write(self._fd, b"\n")
-                self._torn = False
+                self._size += os.write(self._fd, self._torn_end)
+                self._torn, self._torn_end = False, b"\n"
             written = os.write(self._fd, data)
             while written < size:
                 written += os.write(self._fd, data[written:])
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
         except OSError as error:
-            self._torn = self._torn or (written > 0 and data[written - 1 : written] != b"\n")
+            if written > 0 and data[written - 1 : written] != b"\n":
+                self._torn = True
+                if data[written : written + 1] == b"\n":  # the LF by itself would make an event of it after all
+                    self._torn_end = b'"\n'
             raise ShortWrite(0 if self.syncs else written) from error
         finally:
             self._size += written
+        if end != self._size or self._others_wrote:
+            self._size, self._others_wrote = end, False
+            if is_glued(self._fd, end - size):
+                self._append(data[:first], first)
 
     def _synced(self) -> bool:
         """Whether the disk holds what was written. If not, this descriptor is done with, and so is its segment."""
@@ -213,14 +219,17 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if self._fd < 0:
             self._reopen()
         elif not self._is_ours():
-            self._notice_loss()
-            self._reopen()
+            ours = os.fstat(self._fd)
+            self._reopen()  # if that fails there will be another look: it is noticed once
+            self._notice_loss(ours)
         elif os.fstat(self._fd).st_size < self._size:
             self._notice("truncated", bytes_before=self._size, bytes_now=os.fstat(self._fd).st_size)
         if self._unsynced:
             self.doRollover()
             self._unsynced = False
-        self._size = os.fstat(self._fd).st_size
+        size = os.fstat(self._fd).st_size
+        self._others_wrote = self._others_wrote or size != self._size
+        self._size = size
         self._check_at = time.monotonic() + CHECK_SECONDS
 
     def _notice(self, act: str, **said: Any) -> None:
@@ -247,11 +256,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 self._notice("retention failed", error=describe(error), of=path.name)
         self._sync_folder()
 
-    def _notice_loss(self) -> None:
-        """Notice that our file is no longer at the path, unless it is a segment that another writer rolled over."""
-        ours = os.fstat(self._fd)
+    def _notice_loss(self, ours: os.stat_result) -> None:
+        """Notice that the file that was *ours* is gone from the path, unless another writer rolled it over."""
         for path in reversed(self.segments()):
-            status = path.stat()
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # rolled over or deleted in this moment, by another writer
+                continue
             if path != self.path and (status.st_dev, status.st_ino) == (ours.st_dev, ours.st_ino):
                 return
         self._notice("replaced", bytes_before=ours.st_size, unlinked=ours.st_nlink == 0)
@@ -273,6 +284,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             there, ours = os.stat(self.baseFilename, follow_symlinks=False), os.fstat(self._fd)
         except FileNotFoundError:
             return False
+        except PermissionError:  # the folder was closed to us; the descriptor is as good as before
+            return True
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _reopen(self) -> None:
@@ -287,9 +300,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._fd = fd
         self._sync_folder()
         self._size = status.st_size
+        self._others_wrote = True
         self._check_at = time.monotonic() + CHECK_SECONDS
         self._roll_over_at = self.maxBytes or sys.maxsize
-        torn = torn_tail(self.baseFilename) if status.st_size else b""
+        torn = torn_tail(fd) if status.st_size else b""
         self._torn = bool(torn)
         if torn:
             digest = hashlib.sha256(torn).hexdigest()
@@ -303,7 +317,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def after_fork(self) -> None:
         """Let go of the parent's descriptor in a forked child: a lock on it would be the parent's as well."""
-        self._file_lock = threading.Lock()
+        self._writing = False
+        self._in_between.clear()
+        self._file_lock = threading.RLock()
         self._release()
 
     def check(self) -> list[Finding]:
@@ -346,13 +362,19 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, which comes from a logger and not from an `AuditHandler`."""
+        self._in_between.append(self.format(record).encode() + b"\n")
+        with self._file_lock:
+            while self._in_between and not self._writing:  # else whoever writes goes on with it
+                self._emit_line(self._in_between.popleft())
+
+    def _emit_line(self, line: bytes) -> None:
         try:
-            self.write(self.format(record).encode() + b"\n")
+            self.write(line)
         except ShortWrite as error:
             self.unwritten += 1
             if self.unwritten == 1:
                 cause = describe(error.__cause__)
-                sys.stderr.write(f"structlog-audit: {self.baseFilename} can't be written ({cause}); events are lost\n")
+                complain(f"{self.baseFilename} can't be written ({cause}); events are lost")
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
         """Raise an `AuditTypeError`, unless *fmt* is a plain `AuditJsonFormatter`: a trail has one format."""
@@ -361,9 +383,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.formatter = fmt
 
     def close(self) -> None:
-        """Release the file. The next event opens it again: a later ``dictConfig`` closes handlers that stay attached."""
+        """Release the file. The next event opens it again: a later ``dictConfig`` closes handlers that stay attached.
+
+        In the middle of a write of this thread, so from a signal handler, the file stays open.
+        """
         with self._file_lock:
-            self._release()
+            if not self._writing:
+                self._release()
         logging.Handler.close(self)
 
     def flush(self) -> None:

@@ -72,7 +72,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         if twice:
             raise AuditValueError(f"rename_fields, static_fields: two members would be called {twice[0]!r}")
         self._stamp = Stamp()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def changes_lines(self) -> bool:

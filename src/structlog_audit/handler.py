@@ -33,7 +33,7 @@ from structlog_audit.body import OwnBody
 from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
-from structlog_audit.commit import Commit, Entry, OnError, describe
+from structlog_audit.commit import Commit, Entry, OnError, complain, describe
 from structlog_audit.conversion import body_of, convert
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
@@ -50,6 +50,8 @@ from structlog_audit.target import ForeignTarget, made_target
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
     """Call *function* after *seconds*, in a thread that keeps no process alive."""
+    if sys.is_finalizing():  # to start a thread now may wait for it for ever
+        return
     timer = threading.Timer(seconds, function)
     timer.daemon = True
     try:
@@ -304,8 +306,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def complain(self, what: str) -> None:
         """Say on stderr, if there is one, that something is wrong with this trail. Without anything of an event."""
-        if sys.stderr is not None:
-            sys.stderr.write(f"structlog-audit: {what}\n")
+        complain(what)
 
     def __len__(self) -> int:
         return len(self._buffer)

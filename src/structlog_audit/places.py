@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Sequence
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
@@ -37,18 +38,20 @@ def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
     return text
 
 
-def torn_tail(path: str) -> bytes:
-    """What stands behind the last LF of the file at *path*, at most the last MiB: a torn line, if there is anything.
+def torn_tail(fd: int) -> bytes:
+    """What stands behind the last LF of the open file *fd*, at most the last MiB: a torn line, if there is anything.
 
-    Another writer's line can be seen half written; then a second look finds it whole.
+    Another writer's line can be seen half written; then a second look finds it whole. Not by its path:
+    there another process may have begun the next segment already.
     """
     tail = b""
     for attempt in range(_LOOKS):
         if attempt:
             time.sleep(0.002)
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_TAIL))
-            tail = file.read().rpartition(b"\n")[2]
+        size = os.fstat(fd).st_size
+        if not size or os.pread(fd, 1, size - 1) == b"\n":
+            return b""
+        tail = os.pread(fd, _LONGEST_TAIL, max(0, size - _LONGEST_TAIL)).rpartition(b"\n")[2]
         if not tail:
             break
     return tail
@@ -57,3 +60,28 @@ def torn_tail(path: str) -> bytes:
 def is_anothers(status: os.stat_result) -> bool:
     """Whether the file with this *status* belongs to somebody who is neither us nor root, and could change it under us."""
     return status.st_uid not in (os.geteuid(), 0)
+
+
+class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
+    """Only *written* bytes could be written; ``__cause__`` says why."""
+
+    def __init__(self, written: int) -> None:
+        super().__init__(f"only {written} bytes could be written")
+        self.written = written
+
+
+def _whole(lines: Sequence[bytes], written: int) -> int:
+    """How many of *lines* are whole in the first *written* bytes of all of them."""
+    for number, line in enumerate(lines):
+        written -= len(line)
+        if written < 0:
+            return number
+    return len(lines)
+
+
+def is_glued(fd: int, start: int) -> bool:
+    """Whether what was written to *fd* at *start* went on in a line that somebody else left torn."""
+    try:
+        return start > 0 and os.pread(fd, 1, start - 1) != b"\n"
+    except OSError:
+        return False

@@ -1,0 +1,92 @@
+"""A disk that is really full, and a file that may not grow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from trails import Trail, figure, needs_mount, run
+
+from structlog_audit import AuditHandler, AuditWriteError
+
+pytestmark = pytest.mark.system
+
+OUTAGES = 3
+
+
+@needs_mount
+@pytest.mark.parametrize("max_pending", [1_000, 20, 0])
+def test_a_full_disk_loses_what_it_says_it_loses(tmp_path, max_pending):
+    """What is pending is written when space returns, what is lost is counted by gaps to the event, and no line is glued."""
+    done = run(
+        "unshare", "-Urm", sys.executable, Path(__file__).with_name("full_disk.py"), tmp_path, "retry", max_pending
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    figure(f"ENOSPC retry {max_pending}", runs=OUTAGES, lost=found["end"]["lost"], gaps=sum(found["gaps"]),
+           torn=found["torn"])  # fmt: skip
+    assert all(before["pending"] <= max_pending for before, _ in found["outages"])
+    assert found["end"]["pending"] == found["end"]["raised"] == 0
+    assert found["other"]["recorded"] == 2 * OUTAGES
+    assert sum(found["gaps"]) == found["end"]["lost"]
+    assert (found["end"]["lost"] > 0) == (max_pending < 1_000)
+    assert len(found["numbers"]) == len(set(found["numbers"])) == found["submitted"] - found["end"]["lost"]
+    assert found["torn"] <= 2 * OUTAGES  # the half line, and the other's that met it
+
+
+@needs_mount
+def test_a_full_disk_raises_for_exactly_what_is_not_stored(tmp_path):
+    """With on_error="raise" a call raised if and only if its event is not in the trail."""
+    done = run("unshare", "-Urm", sys.executable, Path(__file__).with_name("full_disk.py"), tmp_path, "raise", 0)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    figure("ENOSPC raise", runs=OUTAGES, raised=len(found["raised"]), torn=found["torn"])
+    assert found["raised"]
+    assert found["other"]["recorded"] == 2 * OUTAGES
+    assert sorted(found["numbers"] + found["raised"]) == list(range(1, found["submitted"] + 1))
+    assert found["end"]["raised"] == len(found["raised"])
+
+
+@pytest.fixture
+def limit():
+    """Set how many bytes a file of this process may have; the signal of going beyond is ignored."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size if size else resource.RLIM_INFINITY, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_a_line_cut_at_any_byte_is_no_event(tmp_path, limit, on_error):
+    """Wherever in its line a write was cut off (EFBIG), the event is there once, or not at all if the caller was told."""
+    size = None
+    cut = 0
+    while size is None or cut <= size:
+        path = tmp_path / f"{cut}.jsonl"
+        handler = AuditHandler(filename=path, on_error=on_error, call_later=lambda seconds, function: None)
+        logger = logging.Logger("limited")
+        logger.addHandler(handler)
+        logger.info("STORE", extra={"entry_ids": ["0"]})
+        size = len(path.read_bytes().splitlines()[-1]) + 1  # of an event
+        limit(path.stat().st_size + cut)
+        raised = set()
+        try:
+            logger.info("STORE", extra={"entry_ids": ["1"]})
+        except AuditWriteError:
+            raised.add(1)
+        finally:
+            limit(None)
+        logger.info("STORE", extra={"entry_ids": ["2"]})
+        trail = Trail(path)
+        assert trail.numbers == [number for number in range(3) if number not in raised], (cut, size)
+        assert bool(raised) == (on_error == "raise" and cut < size)
+        assert len(trail.torn) <= 1
+        handler.close()
+        cut += 1
+    figure(f"EFBIG {on_error}", runs=cut, lost=0)

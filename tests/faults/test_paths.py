@@ -1,0 +1,156 @@
+"""What happens to the file and its folder behind the back of a process that writes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+
+import pytest
+from trails import Trail, figure, run_code
+
+from structlog_audit import AuditFileHandler, AuditHandler, files
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    path = tmp_path / "logs" / "audit.jsonl"
+    handler = AuditHandler(target=AuditFileHandler(path, maxBytes=2_000), call_later=lambda seconds, function: None)
+    logger = logging.Logger("paths")
+    logger.addHandler(handler)
+    numbers = iter(range(10_000))
+
+    def record(count):
+        for _ in range(count):
+            logger.info("STORE", extra={"entry_ids": [str(next(numbers))]})
+
+    record.handler, record.path = handler, path
+    yield record
+    handler.close()
+
+
+def next_check(handler):
+    """Have the handler look at the path with its next write, as it does after 50 ms."""
+    handler.target._check_at = 0.0
+
+
+def unlink(path):
+    path.unlink()
+
+
+def rename(path):
+    path.rename(path.with_name("taken-away"))
+
+
+def truncate(path):
+    os.truncate(path, 0)
+
+
+def replace(path):
+    path.with_name("new").write_bytes(b"")
+    path.with_name("new").replace(path)
+
+
+@pytest.mark.parametrize("change", [unlink, rename, truncate, replace])
+def test_a_file_taken_away_is_noticed_and_writing_goes_on(recorder, change):
+    """After the file is unlinked, renamed, truncated or replaced, whatever is recorded after the next look is in the trail."""
+    record, path = recorder, recorder.path
+    record(5)
+    change(path)
+    next_check(record.handler)
+    record(20)
+    assert [number for number in Trail(path).numbers if number >= 5] == list(range(5, 25))
+    counters = record.handler._counters()
+    assert (counters["recorded"], counters["pending"]) == (25, 0)
+    assert b"\0" not in path.read_bytes()
+
+
+def test_the_next_look_is_at_most_50_ms_away(recorder):
+    """While a process writes all the time, an unlinked file is there again within a second at the most."""
+    recorder(1)
+    recorder.path.unlink()
+    until = time.monotonic() + 1
+    while not recorder.path.exists():
+        recorder(1)
+        assert time.monotonic() < until
+    assert files.CHECK_SECONDS == 0.05
+
+
+def symlink(path):
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("there", [symlink, os.mkfifo, os.mkdir])
+def test_a_link_a_fifo_or_a_folder_in_its_place_is_refused_without_a_hang(recorder, there, capsys):
+    """Nothing is written through a link or into a FIFO; the events wait and are written when the path is free again."""
+    record, path = recorder, recorder.path
+    record(3)
+    kept = path.read_bytes()
+    path.rename(path.with_name("kept"))
+    there(path)
+    next_check(record.handler)
+    signal.alarm(10)
+    record(3)
+    signal.alarm(0)
+    assert record.handler._counters()["pending"] == 3
+    assert not path.with_name("elsewhere").exists()
+    assert path.with_name("kept").read_bytes() == kept
+    path.rmdir() if path.is_dir() else path.unlink()
+    record(1)
+    assert record.handler._counters()["pending"] == 0
+    assert Trail(path).numbers == [3, 4, 5, 6]
+    assert capsys.readouterr().err.count("fails") == 1
+
+
+REVOKED = """
+import _strptime, json, logging, os, sys  # later it could not be imported from a home of root's
+from structlog_audit import AuditFileHandler, AuditHandler
+path, change = sys.argv[1:]
+folder = os.path.dirname(path)
+os.mkdir(folder, 0o700)
+os.chown(folder, 65534, 65534)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+target = AuditFileHandler(path, maxBytes=2_000)
+handler = AuditHandler(target=target, call_later=lambda seconds, function: None)
+logger = logging.Logger("revoked")
+logger.addHandler(handler)
+numbers = iter(range(1000))
+def record(count):
+    for _ in range(count):
+        logger.info("STORE", extra={"entry_ids": [str(next(numbers))]})
+record(3)
+os.chmod(*{"file": (path, 0), "folder r-x": (folder, 0o500), "folder ---": (folder, 0)}[change])
+target._check_at = 0.0  # as 50 ms later
+record(30)
+during = {**handler._counters(), "failed_rollovers": target.failed_rollovers}
+os.chmod(folder, 0o700)
+if os.path.exists(path):
+    os.chmod(path, 0o600)
+target._check_at = 0.0
+record(30)
+print(json.dumps([during, handler._counters(), [finding.code for finding in handler.check()]]))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("change", ["file", "folder r-x", "folder ---"])
+def test_a_permission_revoked_costs_no_event(tmp_path, change):
+    """The open file goes on to be written; a rollover that is not possible keeps the segment, and is counted."""
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's folders are for root only
+        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest-", "test_")):
+            folder.chmod(0o755)
+    path = tmp_path / "logs" / "audit.jsonl"
+    done = run_code(REVOKED, path, change)
+    assert done.returncode == 0, done.stderr
+    during, after, findings = json.loads(done.stdout)
+    figure(f"permission revoked: {change}", runs=1, lost=after["lost"], pending=during["pending"],
+           failed_rollovers=during["failed_rollovers"])  # fmt: skip
+    assert (during["recorded"], during["pending"]) == (33, 0)
+    assert (during["failed_rollovers"] > 0) == (change != "file")
+    assert ("rollover" in findings) == (change != "file")
+    assert (after["recorded"], after["pending"]) == (63, 0)
+    assert Trail(path).numbers == list(range(63))

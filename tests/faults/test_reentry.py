@@ -1,0 +1,207 @@
+"""Recording while recording: from a signal handler, a finalizer, a value's text, a filter."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from trails import Trail, figure, run_code
+
+pytestmark = pytest.mark.system
+
+SETUP = """
+import gc, json, logging, os, signal, sys, threading
+from structlog_audit import AuditFileHandler, AuditHandler, get_audit_logger
+path = sys.argv[1]
+target = AuditFileHandler(path, maxBytes=50_000)
+handler = AuditHandler(target=target)
+logger = logging.getLogger("audit")
+logger.propagate = False
+logger.setLevel("INFO")
+logger.addHandler(handler)
+log = get_audit_logger()
+signal.alarm(50)
+"""
+
+SIGNALS = (
+    SETUP
+    + """
+inner = depth = late = outer = 0
+def arm():
+    signal.setitimer(signal.ITIMER_REAL, 0.00005)
+def on_signal(number, frame):
+    global inner, depth
+    inner += 1
+    me = inner
+    depth += 1
+    if depth < 3:
+        arm()  # a signal handler may be interrupted as well
+    log.info("SIGNAL", entry_ids=[str(-me)])
+    depth -= 1
+    arm()
+signal.signal(signal.SIGALRM, on_signal)
+while inner < int(sys.argv[2]):
+    arm()
+    for _ in range(50):
+        outer += 1
+        log.info("STORE", entry_ids=[str(outer)])
+    depth += 3
+    while signal.setitimer(signal.ITIMER_REAL, 0)[0]:
+        pass
+    depth -= 3
+    late += bool(handler._commit._arrived)  # all calls have returned
+signal.signal(signal.SIGALRM, signal.SIG_DFL)
+handler.flush()
+print(json.dumps({"outer": outer, "inner": inner, "late": late, **handler._counters()}))
+"""
+)
+
+
+@pytest.mark.parametrize("signals", [2_000, pytest.param(50_000, marks=pytest.mark.long)])
+def test_signal_handlers_that_record_lose_nothing(tmp_path, signals):
+    """At thousands of signals a second every event of loop and handler is there once, as soon as its call has returned."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(SIGNALS, path, signals, timeout=300)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
+    trail = Trail(path)
+    figure("re-entry from a signal handler", runs=found["inner"], lost=found["lost"], late=found["late"])
+    assert sorted(trail.numbers) == sorted([*range(1, found["outer"] + 1), *range(-found["inner"], 0)])
+    assert trail.torn == []
+    assert len(set(trail.ids)) == len(trail.ids)
+    assert trail.ids == sorted(trail.ids)
+    assert found["late"] == 0
+
+
+CLOSING = (
+    SETUP
+    + """
+closes = 0
+def on_signal(number, frame):
+    global closes
+    closes += 1
+    [lambda: handler.close(), logging.shutdown, lambda: handler.flush()][closes % 3]()
+signal.signal(signal.SIGVTALRM, on_signal)
+count = 0
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+while closes < 300:
+    count += 1
+    log.info("STORE", entry_ids=[str(count)])
+signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+handler.close()
+print(json.dumps({"count": count, "closes": closes, **handler._counters()}))
+"""
+)
+
+
+def test_a_signal_handler_may_close_and_shut_down_logging(tmp_path):
+    """What a SIGTERM handler usually does, in the middle of a write: nothing hangs, nothing is lost."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(CLOSING, path, timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
+    figure("close() in a signal handler", runs=found["closes"], lost=found["lost"])
+    assert Trail(path).numbers == list(range(1, found["count"] + 1))
+    assert done.stderr == ""
+
+
+ALONE = (
+    SETUP
+    + """
+logger.removeHandler(handler)
+logger.addHandler(target)
+inner = outer = 0
+def on_signal(number, frame):
+    global inner
+    inner += 1
+    logger.info("SIGNAL", extra={"entry_ids": [str(-inner)]})
+signal.signal(signal.SIGVTALRM, on_signal)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+while inner < 300:
+    outer += 1
+    logger.info("STORE", extra={"entry_ids": [str(outer)]})
+signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+print(json.dumps({"outer": outer, "inner": inner}))
+"""
+)
+
+
+def test_a_file_handler_by_itself_bears_signal_handlers_too(tmp_path):
+    """Without an AuditHandler before it, a record made in the middle of a write neither hangs nor gets lost."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(ALONE, path, timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
+    trail = Trail(path)
+    assert sorted(trail.numbers) == sorted([*range(1, found["outer"] + 1), *range(-found["inner"], 0)])
+    assert trail.torn == []
+
+
+QUERIES = (
+    SETUP
+    + """
+asked = 0
+def on_signal(number, frame):
+    global asked
+    asked += 1
+    handler.count_events(operation="STORE"), handler.get_statistics(), handler.clear()
+signal.signal(signal.SIGVTALRM, on_signal)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
+while asked < 200:
+    log.info("STORE")
+    handler.count_events(operation="RECALL")
+signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+print(asked)
+"""
+)
+
+
+def test_a_signal_handler_may_ask_while_the_process_asks(tmp_path):
+    """A query from a signal handler in the middle of a query comes back."""
+    done = run_code(QUERIES, tmp_path / "audit.jsonl", timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+INSIDE = (
+    SETUP
+    + """
+class Finalized:
+    def __del__(self):
+        log.info("DEL", entry_ids=["1"])
+class Text:
+    def __str__(self):
+        log.info("STR", entry_ids=["2"])
+        return "text"
+    __repr__ = __str__
+def from_filter(record):
+    if record.getMessage() == "OUTER":
+        log.info("FILTER", entry_ids=["3"])
+    return True
+handler.addFilter(from_filter)
+deliver = target.deliver
+def delivering(entries):  # in the middle of the commit
+    if entries[0].bodies and b'"OUTER"' in entries[0].line:
+        cycle = [Finalized()]
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
+    deliver(entries)
+handler._commit._deliver = delivering
+for number in range(200):
+    log.info("OUTER", value=Text(), entry_ids=["4"])
+print(json.dumps({**handler._counters(), "arrived": len(handler._commit._arrived)}))
+"""
+)
+
+
+def test_finalizers_texts_and_filters_may_record(tmp_path):
+    """An event recorded by __del__, __str__ or a filter, in the middle of another, is recorded as any other."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(INSIDE, path, timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
+    numbers = Trail(path).numbers
+    figure("re-entry from __del__, __str__, a filter", runs=800, lost=800 - len(numbers))
+    assert [numbers.count(kind) for kind in (1, 2, 3, 4)] == [200] * 4
+    assert found["recorded"] == 800
+    assert found["arrived"] == found["pending"] == 0

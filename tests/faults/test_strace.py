@@ -1,0 +1,161 @@
+"""A fault at every system call that touches the trail, one run for each."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from trails import Trail, figure, go_on, needs_strace, run, write
+
+from structlog_audit import AuditFileHandler
+
+pytestmark = [pytest.mark.system, needs_strace]
+
+COUNT, PER_SEGMENT = 8, 500  # some 200 bytes an event: a rollover for every two or three events
+DURABILITIES = ["fsync"] if "durability" in inspect.signature(AuditFileHandler).parameters else []
+CALLS = [(call, None) for call in ("write", "rename", "openat", "flock", "fstat,newfstatat")]
+CALLS += [("fsync", durability) for durability in DURABILITIES]
+WRITER = ["--count", COUNT, "--max-bytes", PER_SEGMENT]
+
+
+def strace(log, call, inject, when, *, path=None):
+    """The words before a command that has the fault *inject* at the *when*-th *call*."""
+    only = ["-P", path] if path else []
+    calls = call.replace("fstat,newfstatat", "?fstat,?newfstatat")
+    fault = f"inject={calls}:{inject}:when={when}"
+    return ["strace", "-f", "-qq", "-o", log, "-e", f"trace={calls}", *only, "-e", fault]
+
+
+def calls_of(tmp_path, call, *options):
+    """How often the writer makes *call* on the trail when nothing fails."""
+    path = tmp_path / "counting" / "audit.jsonl"
+    log = tmp_path / "strace.log"
+    done, _ = write(path, *WRITER, *options, wrapper=strace(log, call, "delay_exit=0", "1", path=path))
+    assert done.returncode == 0, done.stderr
+    return len(log.read_text().splitlines())
+
+
+def judge(path, call, inject, when, options, before):
+    """One run with one fault, and one without after it; how many lines it tore."""
+    path.parent.mkdir()
+    if before:
+        path.write_bytes(before)
+    log = path.parent / "strace.log"
+    done, said = write(path, *WRITER, *options, wrapper=strace(log, call, inject, when, path=path))
+    killed = done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert killed <= (inject == "signal=KILL")
+    assert killed or said.counters or not said.acknowledged, done.stderr
+    if said.counters:
+        assert said.counters[0]["recorded"] == COUNT, (when, said.counters, done.stderr)
+    again = go_on(path, first=COUNT, count=3)
+    trail = Trail(path)
+    trail.holds(said, twice=call == "fsync")  # what was not synced is written again, with the same id
+    assert trail.numbers[-3:] == again
+    assert trail.numbers == sorted(trail.numbers)
+    torn = len(trail.torn) - bool(before)
+    assert torn <= killed, trail.torn
+    return torn
+
+
+SWEEP = [(call, durability, inject, before)
+    for call, durability in CALLS
+    for inject in ("error=EIO", "error=ENOSPC", "signal=KILL")
+    for before in (b"", b'{"event_id":"evt_')
+    if (inject != "error=ENOSPC" or call in ("write", "fsync")) and (not before or call in ("openat", "write"))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "durability", "inject", "before"), SWEEP)
+def test_a_fault_at_any_call_loses_nothing_that_was_acknowledged(tmp_path, call, durability, inject, before):
+    """Whichever call fails or is the last, what was acknowledged is there once, and the next process goes on."""
+    options = ["--durability", durability] if durability else []
+    total = calls_of(tmp_path, call, *options)
+    assert total > 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = [
+            pool.submit(judge, tmp_path / str(when) / "audit.jsonl", call, inject, when, options, before)
+            for when in range(1, total + 1)
+        ]
+    figure(f"strace {call} {inject}", runs=total, torn=sum(run.result() for run in runs))
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_a_disk_that_fails_for_ever_is_accounted_for(tmp_path, error, on_error):
+    """From whichever write on the disk fails for ever: written, pending, raised and lost are all that was accepted."""
+    for when in range(1, COUNT + 1):
+        path = tmp_path / str(when) / "audit.jsonl"
+        done, said = write(
+            path, "--count", COUNT, "--on-error", on_error, "--max-pending", 3,
+            wrapper=strace(tmp_path / "strace.log", "write", f"error={error}", f"{when}+", path=path),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        counters = said.counters[0]
+        left = COUNT - counters["recorded"]
+        assert counters["accepted"] == COUNT
+        assert counters["recorded"] == len(said.acknowledged) < when
+        assert (counters["raised"], len(said.raised)) == ((left, left) if on_error == "raise" else (0, 0))
+        assert counters["pending"] == (min(left, 3) if on_error == "retry" else 0)
+        assert done.stderr.count(" fails (OSError: [Errno ") == 1
+        trail = Trail(path)
+        trail.holds(said)
+        assert trail.numbers == list(range(COUNT - left))
+
+
+SLOW = """
+import json, logging, sys, threading, time
+from structlog_audit import AuditHandler, get_audit_logger
+handler = AuditHandler(filename=sys.argv[1])
+logger = logging.getLogger("audit")
+logger.propagate = False
+logger.setLevel("INFO")
+logger.addHandler(handler)
+log = get_audit_logger()
+def write():
+    for number in range(10):
+        log.info("STORE", entry_ids=[str(number)])
+threads = [threading.Thread(target=write) for _ in range(8)]
+turns = 0
+started = time.monotonic()
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    turns += 1
+    time.sleep(0.001)
+took = time.monotonic() - started
+handler.close()
+print(json.dumps({"took": took, "turns": turns, **handler._counters()}))
+"""
+
+
+def test_a_slow_disk_holds_up_writers_only_and_they_write_together(tmp_path):
+    """At 50 ms a write, 8 threads with 80 events take a fraction of 80 writes, and a thread that records nothing goes on."""
+    path = tmp_path / "audit.jsonl"
+    words = strace(tmp_path / "strace.log", "write", "delay_enter=50000", "1+", path=path)
+    done = run(*words, sys.executable, "-c", SLOW, path, timeout=60)
+    figures = json.loads(done.stdout)
+    assert figures["recorded"] == 80
+    assert figures["took"] < 2.5  # 80 single writes would take 4 s
+    assert figures["turns"] > figures["took"] * 100
+    assert len(Trail(path).numbers) == 80
+
+
+def test_what_can_not_be_said_on_stderr_stops_nobody(tmp_path):
+    """Where trail and stderr are on the same full disk, every call returns and the events are pending."""
+    path, complaints = tmp_path / "audit.jsonl", tmp_path / "stderr"
+    code = (
+        "import os, sys; from writer import *; sys.stderr = open(sys.argv.pop(), 'w', 1); "
+        "sys.argv.append('--count=5'); main()"
+    )
+    words = strace(tmp_path / "strace.log", "write", "error=ENOSPC", "1+", path=path)
+    done = run(*words, "-P", complaints, sys.executable, "-c", code, path, complaints, cwd=Path(__file__).parent)
+    counters = re.search(r"counters (.*)", done.stdout)
+    assert counters, done.stderr
+    assert json.loads(counters[1])["pending"] == 5
