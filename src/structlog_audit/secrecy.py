@@ -7,6 +7,7 @@ Rules:
 * ``Bearer`` in a text is followed by a token, unless what follows is a word: "Bearer token expired" is prose.
 * The first look reads the JSON that would be written. It may suspect what is harmless, and never the other way round: JSON
   as we write it escapes no letter, so a name stands there as it is; whitespace is a space or begins with a backslash.
+* Names that were looked at and are harmless are remembered: metadata of such names, with no object in it, needs no look.
 * The one letter beyond ASCII that is another in lower case within ASCII is the sign for Kelvin, a ``k``.
 """
 
@@ -52,6 +53,9 @@ _ENDS_RENAMED = frozenset("_0123456789")
 _KELVIN = "\u212a"
 
 _SPACE, _BACKSLASH = ord(" "), ord("\\")
+
+_REMEMBERED = 1_000
+"""Names that are known to be harmless, at most: an application has few, and one that makes them up must not fill memory."""
 
 _LOOKED_AT = 5
 """Letters of a name that the first look reads. ``token`` and many others have no more."""
@@ -128,10 +132,11 @@ class Rules:
 class Secrecy:
     """The first look: whether an event may hold anything that these rules redact."""
 
-    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_key", "_search")
+    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_harmless", "_key", "_search")
 
     def __init__(self, keys: Iterable[str], paths: Iterable[str], *, always: bool, defaults: bool) -> None:
         names = {*keys, *(KEYS if defaults else ()), *(name for path in paths for name in _ends(path))}
+        self._harmless: set[str] = set()
         self._always = always or not names.isdisjoint(MEMBERS)
         self._beyond_ascii = any(not name.isascii() for name in names)
         self._defaults = defaults
@@ -143,10 +148,12 @@ class Secrecy:
         """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
         if self._always or (self._beyond_ascii and not data.isascii()):
             return True
-        if metadata:
+        if metadata and not (self._harmless.issuperset(metadata) and data.find(b"{", data.find(b"{", 1) + 1) < 0):
             found = self._search(data, data.find(b'"metadata":'))
             if found is not None and self._key(data.lower(), found.start()):
                 return True
+            if len(self._harmless) < _REMEMBERED:
+                self._harmless.update(metadata)
         if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
             lower = data.lower()
             return b"bearer" in lower or b"-----begin" in lower
