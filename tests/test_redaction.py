@@ -501,3 +501,13 @@ def test_a_redactor_that_is_none_says_so(what):
     """`redactor` takes a Redactor, a mapping of its arguments or None."""
     with pytest.raises(AuditTypeError, match="redactor"):
         made_redactor(what)
+
+
+@pytest.mark.parametrize("rules", [{"keys": ["user_id"]}, {"patterns": ["{x}"]}, {"paths": ["user_id"]}])
+def test_a_brace_in_a_text_hides_nothing(rules):
+    """What looks like an object inside of a text does not make the first look miss what is to be redacted."""
+    handler = AuditHandler(redactor=Redactor(**rules))
+    for metadata in ({}, {"name": 1}, {"name": 1}, {"name": 1}):
+        record = {"msg": "STORE", "levelno": 20, "user_id": "{x}", "metadata": metadata}
+        handler.handle(logging.makeLogRecord(record))
+    assert all(event.user_id != "{x}" for event in handler.iter_events())

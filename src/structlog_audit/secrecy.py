@@ -146,13 +146,16 @@ class Secrecy:
 
     def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
         """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
-        if self._always or (self._beyond_ascii and not data.isascii()):
+        if metadata and self._harmless.issuperset(metadata) and data.find(b"{", data.find(b"{", 1) + 1) < 0:
+            if _SPACE not in data and _BACKSLASH not in data:
+                return False
+        elif self._always or (self._beyond_ascii and not data.isascii()):
             return True
-        if metadata and not (self._harmless.issuperset(metadata) and data.find(b"{", data.find(b"{", 1) + 1) < 0):
+        elif metadata:
             found = self._search(data, data.find(b'"metadata":'))
             if found is not None and self._key(data.lower(), found.start()):
                 return True
-            if len(self._harmless) < _REMEMBERED:
+            if len(self._harmless) < _REMEMBERED and not self._beyond_ascii:
                 self._harmless.update(metadata)
         if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
             lower = data.lower()
