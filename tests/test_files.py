@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
-from structlog_audit.files import ShortWrite, _whole
+from structlog_audit.files import ShortWrite, whole_lines
 
 
 def lines_of(handler):
@@ -183,7 +183,7 @@ def test_a_short_write_says_how_much_was_written(path):
 @pytest.mark.parametrize(("written", "whole"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (9, 3)])
 def test_only_whole_lines_count(written, whole):
     """A line is recorded when its last byte is."""
-    assert _whole([b"ab\n", b"cd\n", b"ef\n"], written) == whole
+    assert whole_lines([b"ab\n", b"cd\n", b"ef\n"], written) == whole
 
 
 def test_by_itself_on_a_logger_it_writes_the_same_lines(path):

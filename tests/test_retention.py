@@ -119,6 +119,10 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     handler._acts._commit._deliver = lambda entries: None
     later.now()
     assert handler.target.segments() == before
+    handler.target._notice_due()
+    handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
+    later.now()
+    assert handler.target.segments() == before[-1:]
 
 
 def test_what_is_due_at_the_start_goes(path):
@@ -136,7 +140,7 @@ def test_a_segment_that_cannot_be_deleted_is_noticed(path):
     handler = fill(path, 1, later, retention={"max_segments": 0})
     folder = path.with_name("audit.jsonl.20250115T103045.123456Z")
     folder.mkdir()
-    handler.target._delete([folder])
+    handler.target._delete([folder], True)
     handler.close()
     acts = [json.loads(line)["operation"] for line in path.read_bytes().splitlines() if b'"trail"' in line]
     assert "retention failed" in acts

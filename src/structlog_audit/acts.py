@@ -5,7 +5,7 @@ Rules:
 * A writer's first event is preceded by ``opened``, in the same write; closing it leaves ``closed`` (PCI DSS 10.2.1.6). A writer
   that records nothing leaves nothing.
 * What a file handler notices (a torn line, a file that was truncated, removed or replaced) and what it is about to do
-  (retention) it puts into its ``acts``; they are recorded after the event that brought them up.
+  (retention) it puts into its ``noticed``; they are recorded after the event that brought them up.
 * An outage leaves ``fault``, pending like the events behind it, and ``recovery``; with ``on_error="raise"``, where nothing is
   ever pending, only the latter.
 * The operation says which act; the metadata says of whom and of what. No act contains anything of an event.
@@ -17,15 +17,16 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.commit import Commit, OwnEntry, describe
+from structlog_audit.commit import CallLater, Commit, OwnEntry, describe
 from structlog_audit.event import EventStatus, Kind
 
-Notice = tuple[str, dict[str, Any], Callable[[], None] | None]
-CallLater = Callable[[float, Callable[[], None]], None]
+Notice = tuple[str, dict[str, Any], Callable[[bool], None] | None]
+"""An act, what there is to say of it, and what to do then, given whether it is recorded."""
 
 LOGGER = "structlog_audit"
 
@@ -35,7 +36,7 @@ class Acts:
 
     Args:
         commit: The commit of the writer.
-        noticed: What its target notices: an act, what there is to say of it, and what to do when that is recorded.
+        noticed: What its target notices.
         call_later: Calls a function after so many seconds, in another thread.
     """
 
@@ -62,8 +63,9 @@ class Acts:
         """Record what was noticed."""
         while self.noticed:
             act, said, then = self.noticed.popleft()
-            if self.record(act, said) and then is not None:
-                self._call_later(0.0, then)
+            recorded = self.record(act, said)
+            if then is not None:
+                self._call_later(0.0, partial(then, recorded))
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""

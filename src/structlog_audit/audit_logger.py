@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from structlog_audit.body import Body
 from structlog_audit.codec import StoredEvent, decode_event, encode_body
-from structlog_audit.commit import LOST, Entry, describe
+from structlog_audit.commit import LOST, Entry, complain, describe
 from structlog_audit.conversion import convert
 from structlog_audit.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -45,13 +46,10 @@ MOST_UNWRITTEN = 10
 class AutoExport:
     """Writes every *count* events to a document of their own in *folder*."""
 
-    def __init__(
-        self, folder: Path, count: int, now: Callable[[], dt.datetime], complain: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, count: int, now: Callable[[], dt.datetime]) -> None:
         self._folder = folder
         self._count = count
         self._now = now
-        self._complain = complain
         self.after_fork()
         renew_after_fork(self)
 
@@ -118,7 +116,7 @@ class AutoExport:
                     self._unwritten = kept
                     self.left_out += left_out
                 what = f"; {left_out} older events are in no document" if left_out else ""
-                self._complain(
+                complain(
                     f"auto-export to {self._folder} fails ({describe(error)}); the next document has its events{what}"
                 )
 
@@ -178,7 +176,7 @@ class AuditLogger(EventSource):
         self._auto_export = None
         if auto_export_path is not None and enable_rotation:
             folder = _folder(auto_export_path)
-            self._auto_export = AutoExport(folder, max_events, handler._now, handler.complain)
+            self._auto_export = AutoExport(folder, max_events, handler._now)
             weakref.finalize(self, self._auto_export.close)
 
     async def log_event(
@@ -289,21 +287,9 @@ class AuditLogger(EventSource):
         return self.handler._now()
 
 
-_MEMBERS = (
-    "operation",
-    "user_id",
-    "session_id",
-    "entry_ids",
-    "metadata",
-    "status",
-    "error_message",
-    "duration_ms",
-)
-
-
 def _fields(*values: Any) -> dict[str, Any]:
     """The members of an event with the *values*, in the order of the arguments of `AuditLogger.record`, that are given."""
-    return {name: value for name, value in zip(_MEMBERS, values, strict=True) if value is not None}
+    return {name: value for name, value in zip(Body.__struct_fields__, values, strict=True) if value is not None}
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:

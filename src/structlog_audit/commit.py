@@ -29,12 +29,15 @@ from itertools import islice
 from typing import Literal
 
 from structlog_audit.body import OwnBody
-from structlog_audit.codec import encode_body
+from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
 from structlog_audit.event import EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
+
+CallLater = Callable[[float, Callable[[], None]], None]
+"""Calls a function after so many seconds, in another thread."""
 
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
@@ -111,7 +114,7 @@ class Gap(OwnEntry):
         """Make the line, with the count as it is now."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
         body = OwnBody(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE, kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, 32_000)[0][1:])
+        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES)[0][1:])
 
 
 class Undelivered(Exception):  # noqa: N818 (an answer more than an error)
@@ -158,7 +161,7 @@ class Commit:
         stamp: Stamp,
         on_error: OnError,
         max_pending: int,
-        call_later: Callable[[float, Callable[[], None]], None],
+        call_later: CallLater,
     ) -> None:
         self._deliver = deliver
         self._accept = accept

@@ -31,19 +31,7 @@ from structlog_audit.codec import encode_event, to_json
 from structlog_audit.event import AuditEvent, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
-COLUMNS = (
-    "event_id",
-    "timestamp",
-    "operation",
-    "user_id",
-    "session_id",
-    "entry_ids",
-    "metadata",
-    "status",
-    "error_message",
-    "duration_ms",
-    "kind",
-)
+COLUMNS = AuditEvent.__struct_fields__
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

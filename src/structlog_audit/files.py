@@ -43,6 +43,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ from structlog_audit.commit import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.places import ShortWrite, _whole, checked_path, is_anothers, is_glued, torn_tail
+from structlog_audit.places import ShortWrite, checked_path, is_anothers, is_glued, torn_tail, whole_lines
 from structlog_audit.query import choice, whole_number
 from structlog_audit.retention import Retention, retention_of
 from structlog_audit.segments import next_name, rolled, rollover_time
@@ -142,7 +143,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         try:
             self.write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
         except ShortWrite as error:
-            raise Undelivered(_whole([entry.line for entry in entries], error.written)) from error.__cause__
+            raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
 
     def write(self, data: bytes, first: int | None = None) -> None:
         """Append *data*, which is whole lines, and have the kernel hold it before this returns.
@@ -246,14 +247,16 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if due:
             self._going.update(due)
             said = {"segments": [path.name for path in due], "bytes": sum(size for _, size in sizes[: len(due)])}
-            self.noticed.append(("retention", said, lambda: self._delete(due)))
+            self.noticed.append(("retention", said, partial(self._delete, due)))
 
-    def _delete(self, segments: Sequence[Path]) -> None:
-        for path in segments:
+    def _delete(self, segments: Sequence[Path], recorded: bool) -> None:
+        """Delete *segments*, if that is *recorded*. Those that stay are due again at the next rollover."""
+        for path in segments if recorded else ():
             try:
                 path.unlink(missing_ok=True)  # another writer may have been faster
             except OSError as error:
                 self._notice("retention failed", error=describe(error), of=path.name)
+        self._going.difference_update(segments)
         self._sync_folder()
 
     def _notice_loss(self, ours: os.stat_result) -> None:
@@ -324,16 +327,17 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def check(self) -> list[Finding]:
         """What would lose events here."""
-        counts = {
-            "rollover": (
+        counts = (
+            (
+                "rollover",
                 self.failed_rollovers,
                 "rollovers failed; the segment goes on",
                 "let its folder be written to",
             ),
-            "fsync": (self.failed_syncs, "fsyncs failed; events were written again", "look at the disk"),
-            "unwritten": (self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
-        }
-        findings = [Finding(code, f"{count} {what}", fix) for code, (count, what, fix) in counts.items() if count]
+            ("fsync", self.failed_syncs, "fsyncs failed; events were written again", "look at the disk"),
+            ("unwritten", self.unwritten, "events could not be written", "chain the handler to an AuditHandler"),
+        )
+        findings = [Finding(code, f"{count} {what}", fix) for code, count, what, fix in counts if count]
         if not self.retention.bounds:
             fix = 'give retention={"max_age_days": …} or backupCount, or delete old segments some other way'
             findings.append(Finding("unbounded", "the trail grows without bound", fix))

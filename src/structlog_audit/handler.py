@@ -33,7 +33,7 @@ from structlog_audit.body import OwnBody
 from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
-from structlog_audit.commit import Commit, Entry, OnError, complain, describe
+from structlog_audit.commit import CallLater, Commit, Entry, OnError, complain, describe
 from structlog_audit.conversion import body_of, convert
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
@@ -102,7 +102,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         on_failure: Callable[[BaseException], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
         randbits: Callable[[int], int] = secrets.randbits,
-        call_later: Callable[[float, Callable[[], None]], None] = call_later,
+        call_later: CallLater = call_later,
     ) -> None:
         self._max_events = whole_number("max_events", max_events, least=1)
         self._max_pending = whole_number("max_pending", max_pending, least=0)
@@ -132,9 +132,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if isinstance(target, AuditHandler):
             raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
         self.target = target
-        self._has_trail = isinstance(target, AuditFileHandler)
-        self._waits_for_disk = isinstance(target, AuditFileHandler) and target.syncs
-        self._noticed = target.noticed if isinstance(target, AuditFileHandler) else deque()
+        trail = target if isinstance(target, AuditFileHandler) else None
+        self._has_trail = trail is not None
+        self._waits_for_disk = trail is not None and trail.syncs
+        self._noticed = deque() if trail is None else trail.noticed
         self._deliver = _delivery(target)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
@@ -239,7 +240,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._acts.close()
         left = self._commit.drain()
         if left:
-            self.complain(f"{left} events are pending: the target {self.target!r} still fails")
+            complain(f"{left} events are pending: the target {self.target!r} still fails")
         if self.target is not None:
             self.target.close()
         logging.Handler.close(self)
@@ -297,16 +298,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if error is None:
             return
         consequence = "their callers get an error" if self.on_error == "raise" else "they wait in memory"
-        self.complain(f"{self.target!r} fails ({describe(error)}); events are not recorded, {consequence}")
+        complain(f"{self.target!r} fails ({describe(error)}); events are not recorded, {consequence}")
         if self._on_failure is not None:
             try:
                 self._on_failure(error)
             except Exception as another:
-                self.complain(f"on_failure={self._on_failure!r} failed ({describe(another)})")
-
-    def complain(self, what: str) -> None:
-        """Say on stderr, if there is one, that something is wrong with this trail. Without anything of an event."""
-        complain(what)
+                complain(f"on_failure={self._on_failure!r} failed ({describe(another)})")
 
     def __len__(self) -> int:
         return len(self._buffer)

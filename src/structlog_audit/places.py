@@ -70,7 +70,7 @@ class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
         self.written = written
 
 
-def _whole(lines: Sequence[bytes], written: int) -> int:
+def whole_lines(lines: Sequence[bytes], written: int) -> int:
     """How many of *lines* are whole in the first *written* bytes of all of them."""
     for number, line in enumerate(lines):
         written -= len(line)

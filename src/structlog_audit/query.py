@@ -79,11 +79,6 @@ class Conditions:
     min_duration_ms: float | None = None
     max_duration_ms: float | None = None
 
-    @property
-    def is_bare(self) -> bool:
-        """Whether every ordinary event matches."""
-        return self == ORDINARY
-
     def matches(self, event: Answerable) -> bool:
         """Whether *event* is one of those asked for."""
         for name, wanted in self.names:

@@ -40,7 +40,7 @@ class Retention:
     @property
     def bounds(self) -> bool:
         """Whether there is any bound."""
-        return not self.max_age_days is self.max_bytes is self.max_segments is None
+        return (self.max_age_days, self.max_bytes, self.max_segments) != (None, None, None)
 
     def due(self, rolled: Sequence[tuple[dt.datetime, int]], active_bytes: int, now: dt.datetime) -> int:
         """How many of the *rolled* segments, the oldest first, may go: each with its rollover and its size in bytes."""

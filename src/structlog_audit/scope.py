@@ -88,7 +88,9 @@ class OperationScope:
             _never_in_place_of(error, failure)
 
     async def __aenter__(self) -> Self:
-        if self._intent and self._arecord is not None:
+        if self._arecord is None:
+            return self.__enter__()
+        if self._intent:
             handoff = await self._arecord(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value)
             self._declared(handoff)
         self._start = self._clock()

@@ -54,9 +54,10 @@ def see_to_it(logger: logging.Logger, record: logging.LogRecord) -> None:
                 handler.handle(record)
         if record.__dict__[HANDOFF].entry is not None:
             return
-    if queues(logger, record.levelno) and obstacle(logger, record.levelno) is None:
+    why = obstacle(logger, record.levelno)
+    if why is None and queues(logger, record.levelno):
         return
-    code, message = obstacle(logger, record.levelno) or _FILTER
+    code, message = why or _FILTER
     _counts[logger.name, code] += 1
     told = f"an event on logger {logger.name!r} was not recorded: {message}"
     if must_raise(logger):
