@@ -53,7 +53,7 @@ from structlog_audit.commit import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.places import ShortWrite, checked_path, is_anothers, is_glued, torn_tail, whole_lines
+from structlog_audit.places import ShortWrite, checked_path, is_anothers, is_glued, sync_folder, torn_tail, whole_lines
 from structlog_audit.query import choice, whole_number
 from structlog_audit.retention import Retention, retention_of
 from structlog_audit.segments import next_name, rolled, rollover_time
@@ -206,15 +206,6 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             return False
         return True
 
-    def _sync_folder(self) -> None:
-        """Have the disk hold the names in the folder: an fsync of a file does not."""
-        if self.syncs:
-            fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-
     def _check_path(self) -> None:
         """Have a descriptor of the file that is at our path now, and know its size, other writers' lines included."""
         if self._fd < 0:
@@ -257,7 +248,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             except OSError as error:
                 self._notice("retention failed", error=describe(error), of=path.name)
         self._going.difference_update(segments)
-        self._sync_folder()
+        if self.syncs:
+            sync_folder(self.path.parent)
 
     def _notice_loss(self, ours: os.stat_result) -> None:
         """Notice that the file that was *ours* is gone from the path, unless another writer rolled it over."""
@@ -301,7 +293,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             raise PermissionError(errno.EPERM, "not a regular file of ours", self.baseFilename)
         self._release()
         self._fd = fd
-        self._sync_folder()
+        if self.syncs:
+            sync_folder(self.path.parent)
         self._size = status.st_size
         self._others_wrote = True
         self._check_at = time.monotonic() + CHECK_SECONDS

@@ -85,3 +85,12 @@ def is_glued(fd: int, start: int) -> bool:
         return start > 0 and os.pread(fd, 1, start - 1) != b"\n"
     except OSError:
         return False
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Have the disk hold the names in *folder*: an fsync of a file does not."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
