@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from structlog_audit import AuditHandler, forks, get_audit_logger, unheard
 
@@ -20,6 +21,9 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
 
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("untimed")
 
 NOT_OURS = set(logging.Logger.manager.loggerDict)
 

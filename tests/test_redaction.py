@@ -244,8 +244,12 @@ def test_what_stands_beside_a_secret_stays(key, value):
 
 @given(strategies.any_fields)
 def test_no_hostile_value_makes_it_raise(fields):
-    """Whatever an application passes, redaction gives a line."""
-    written(redactor, **{name: value for name, value in strategies.made(fields).items() if name != "operation"})
+    """Whatever an application passes, redaction gives a line, and further ones for entry ids that need parts."""
+    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor.redact)
+    first, *parts = [json.loads(body) for body in bodies]
+    assert first["operation"] == "STORE"
+    assert [part["kind"] for part in parts] == ["part"] * len(parts)
+    assert all(len(body) <= 32_000 for body in bodies)
 
 
 def test_only_the_kelvin_sign_is_another_letter_within_ascii():
