@@ -145,6 +145,7 @@ class Commit:
         tell: Told of the first failure of an outage, and by None that it is over.
         stamp: Gives ids and times.
         call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
+        lock: The lock of the target, if it has one that is held for each write.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Commit:
         on_error: OnError,
         max_pending: int,
         call_later: CallLater,
+        lock: threading.RLock | None = None,
     ) -> None:
         self._deliver = deliver
         self._accept = accept
@@ -165,7 +167,7 @@ class Commit:
         self._on_error = on_error
         self._max_pending = max_pending
         self._call_later = call_later
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
@@ -191,7 +193,8 @@ class Commit:
                     self._lead()
                 else:
                     self._lead_alone(entry)
-                self._lead_whoever_came()
+                if self._arrived:
+                    self._lead_whoever_came()
             finally:
                 lock.release()
         else:
@@ -252,7 +255,19 @@ class Commit:
         self._leading = True
         try:
             self._take_on(entry)
-            self._write((entry,))
+            try:
+                self._deliver((entry,))
+            except Exception as error:
+                self._fall_short((entry,), error)
+                return
+            if self._failing:
+                self._recover()
+            entry.state = RECORDED  # what `_settle` does, spelled out
+            self.recorded += entry.counts
+            self._accept(entry.line, entry.moment)
+            self._queue.popleft()
+            if entry.wake is not None:
+                entry.wake()
         finally:
             self._leading = False
 
@@ -269,8 +284,16 @@ class Commit:
         try:
             while self._arrived or self._queue:
                 batch = self._batch()
-                if not batch or not self._write(batch):
+                if not batch:
                     return
+                try:
+                    self._deliver(batch)
+                except Exception as error:
+                    self._fall_short(batch, error)
+                    return
+                if self._failing:
+                    self._recover()
+                self._settle(batch)
                 if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
                     # a backlog, longer than one caller should write: the timer goes on from there
                     self._hold()
@@ -281,7 +304,8 @@ class Commit:
     def _take_on(self, entry: Entry) -> None:
         """Give *entry* its place in the order, its id and its time."""
         stamp = self._stamp
-        entry.line = stamp.line(entry.bodies)
+        bodies = entry.bodies
+        entry.line = stamp.line(bodies[0]) if len(bodies) == 1 else stamp.lines(bodies)
         entry.moment = stamp.moment
         self.accepted += entry.counts  # nothing can come between this and the next step, no signal handler either
         self._queue.append(entry)
@@ -302,21 +326,6 @@ class Commit:
                     entry.close()
         return batch
 
-    def _write(self, batch: Sequence[Entry]) -> bool:
-        """Deliver *batch*, the head of the queue; whether the target took it."""
-        try:
-            self._deliver(batch)
-        except Exception as error:
-            done = error.done if isinstance(error, Undelivered) else 0
-            self._settle(batch[:done])
-            self._fail(error.__cause__ or error)
-            return False
-        if self._failing:
-            self._failing = False
-            self._untold.append(None)
-        self._settle(batch)
-        return True
-
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
@@ -331,8 +340,17 @@ class Commit:
             for entry in batch:
                 entry.settled()
 
+    def _fall_short(self, batch: Sequence[Entry], error: Exception) -> None:
+        """The target failed at *batch*: what it did not take becomes pending, or its callers are told."""
+        self._settle(batch[: error.done if isinstance(error, Undelivered) else 0])
+        self._fail(error.__cause__ or error)
+
+    def _recover(self) -> None:
+        """The target works again."""
+        self._failing = False
+        self._untold.append(None)
+
     def _fail(self, error: BaseException) -> None:
-        """The target failed: what waits becomes pending, or its callers are told."""
         if not self._failing:
             self._failing = True
             self._untold.append(error)
@@ -373,7 +391,7 @@ class Commit:
         """Let a gap at the end of the queue stand for *entries*."""
         gap = self._queue[-1] if self._queue else None
         if not isinstance(gap, Gap):
-            head, newest = self._stamp.stamped(b"")[:-1], entries[0]
+            head, newest = self._stamp.line(b"{")[:-1], entries[0]
             gap = Gap((), newest.level, newest.logger, moment=self._stamp.moment, head=head)
             self._queue.append(gap)
         for entry in entries:

@@ -161,6 +161,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,
+            lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
         )
         self._acts = Acts(self._commit, self._noticed, self._call_later)
 
@@ -178,6 +179,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, where everything recorded so far is the parent's."""
+        if isinstance(self.target, AuditFileHandler):
+            self.target.after_fork()  # it may be told only after us, and its lock is ours
         self._begin()
         self._look_back(False)
 

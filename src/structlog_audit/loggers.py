@@ -136,9 +136,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         else:
             event["operation"] = operation
         exc_info = _exc_info(event.pop("exc_info")) if "exc_info" in event else None
-        handler = _sole_handler(logger, level)
-        if handler is not None:
-            return handler.take(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
+        sole = _sole_handler(logger, level)
+        if sole is not None:
+            return sole.take(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind
@@ -148,7 +148,8 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
             logger.handle(record)
         if handoff.entry is None:
             see_to_it(logger, record)
-        return handoff.entry
+        entry: Entry | None = handoff.entry
+        return entry
 
 
 def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_values: Any) -> AuditBoundLogger:
@@ -182,17 +183,18 @@ def _exc_info(value: Any) -> ExcInfo:
     return sys.exc_info() if value else None
 
 
-_STANDARD = (logging.Logger.makeRecord, logging.Logger.handle, logging.Logger.callHandlers)
-if any(getattr(method, "__module__", "") != "logging" or hasattr(method, "__wrapped__") for method in _STANDARD):
-    _STANDARD = (None, None, None)  # somebody who looks at all records came before us
+_HANDLE, _CALL_HANDLERS = logging.Logger.handle, logging.Logger.callHandlers
+
+_LISTENED_TO = any(way.__module__ != "logging" or hasattr(way, "__wrapped__") for way in (_HANDLE, _CALL_HANDLERS))
+"""Whether somebody who looks at all records came before us."""
 
 
 def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
     """The handler that would take on a record of *logger* at *level*, if it is an `AuditHandler` and nobody else looks."""
-    if logger.propagate or logger.filters or len(logger.handlers) != 1:
+    if logger.propagate or logger.filters or len(logger.handlers) != 1 or _LISTENED_TO:
         return None
     kind = type(logger)
-    if (kind.makeRecord, kind.handle, kind.callHandlers) != _STANDARD:
+    if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS:
         return None
     handler = logger.handlers[0]
     if type(handler) is AuditHandler and not handler.filters and level >= handler.level:

@@ -36,7 +36,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     fields: dict[str, Any] = {**run.CONTEXT, **run.FIELDS, "operation": "STORE"}
     body: Body = convert(fields)
     (data,) = encode_body(body, 32_000)
-    line = Stamp().line([data])
+    line = Stamp().line(data)
 
     def nothing(*_: object) -> None:
         pass
