@@ -95,17 +95,14 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        waits = self._leading  # another thread, which may write this one too; or this very thread, which will
-        if waits:
-            self._arrived.append(entry)
+        self._arrived.append(entry)
         with self._lock:
-            if waits or self._leading or self._arrived or self._queue:
-                if not waits:
-                    self._arrived.append(entry)
-                if entry.state == WAITING:
+            if entry.state == WAITING and not self._leading:
+                if self._queue or len(self._arrived) > 1:
                     self._lead()
-            else:
-                self._lead_alone(entry)
+                else:  # this one is all there is
+                    self._arrived.popleft()
+                    self._lead_alone(entry)
             if self._arrived:
                 self._lead_whoever_came()
         if self._untold:
