@@ -24,6 +24,7 @@ Rules:
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -39,6 +40,10 @@ CallLater = Callable[[float, Callable[[], None]], None]
 
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
+
+SLOW_SECONDS, GIVE_WAY_SECONDS = 0.001, 0.000_05
+"""A leader that wrote for others for longer than the first lets them go before it comes back with an event of its own. Otherwise
+it would take the lock again before they are awake, and every write would be for one event."""
 
 RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
@@ -103,8 +108,9 @@ class Commit:
                 else:  # this one is all there is
                     self._arrived.popleft()
                     self._lead_alone(entry)
-            if self._arrived:
-                self._lead_whoever_came()
+            gives_way = bool(self._arrived) and self._lead_whoever_came() > SLOW_SECONDS
+        if gives_way:
+            time.sleep(GIVE_WAY_SECONDS)
         if self._untold:
             self._speak()
         if entry.state == RAISED and entry.counts:
@@ -190,10 +196,12 @@ class Commit:
         finally:
             self._leading = False
 
-    def _lead_whoever_came(self) -> None:
-        """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
+    def _lead_whoever_came(self) -> float:
+        """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone. How long it took."""
+        began = time.monotonic()
         while self._arrived and not self._leading and (not self._failing or self._on_error == "raise"):
             self._lead()
+        return time.monotonic() - began
 
     def _lead(self) -> None:
         """Write what is in the queue and what has arrived, unless this thread does already."""
