@@ -84,7 +84,10 @@ class Acts:
             act, said, then = self.noticed.popleft()
             recorded = self.record(act, said)
             if then is not None:
-                self._call_later(0.0, partial(then, recorded))
+                try:
+                    self._call_later(0.0, partial(then, recorded))
+                except RuntimeError:  # no thread can be started
+                    then(recorded)
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""
