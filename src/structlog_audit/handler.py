@@ -248,8 +248,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)
-        else:
-            self._commit.submit(entry)
+            if acts.noticed:
+                acts.report_later()
+            return entry
+        self._commit.submit(entry)
         if acts.noticed:
             acts.report()
         return entry
