@@ -13,7 +13,7 @@ Rules:
 * No write begins in a segment that has reached its size, unless it can't be rolled over: a long segment is better than no
   event.
 * Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only, and
-  makes it read-only (as auditd does). Whoever gets the lock and finds that the path is another file already was too late,
+  makes it read-only. Whoever gets the lock and finds that the path is another file already was too late,
   and only reopens. A line that another process writes into a segment just renamed is in the trail all the same.
 * An fsync of a file does not make its name durable: the folders that got a new name are synced with the first write.
 * An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
