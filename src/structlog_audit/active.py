@@ -19,7 +19,7 @@ Rules:
 * An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
   second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over, once in an outage, and what was not synced is
   written again, with the same ids. Before that an LF must have gone to the disk by a new descriptor, so that a disk that
-  goes on failing gets a byte for each attempt and not the whole backlog.
+  goes on failing gets a byte for each attempt.
 * That the path still is our file is checked every 50 ms while writing and at rollover, not for each event: asking the file
   system costs as much as the write.
 * Nobody but its owner takes a lock here, and a descriptor is used by whoever has taken it.
@@ -105,6 +105,11 @@ class ActiveSegment:
         self._failed: os.stat_result | None = None  # the first segment whose fsync failed, in this outage
         self._unsynced_folders: list[str] = []
         self.open()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the latest fsync failed."""
+        return self._failed is not None
 
     def write(self, data: bytes, first: int) -> None:
         """Have the kernel or the disk hold *data*, the first event of which has *first* bytes.
