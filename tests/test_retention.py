@@ -203,6 +203,26 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     assert handler.target.segments() == before[-1:]
 
 
+def test_a_late_write_is_not_deleted_with_its_segment(path):
+    """What a writer that has not looked yet puts into a segment just rolled over stays for a second, bounds or not."""
+    later, now = Later(), [NOW]
+    options = {"retention": {"max_bytes": 3_000}, "clock": lambda: now[0]}
+    late, busy = fill(path, 1, later, **options), fill(path, 1, later, **options)
+    for _ in range(40):
+        now[0] += dt.timedelta(milliseconds=1)
+        look(busy)
+        record(busy, 1)
+        later.now()
+    late.target._active.check_at = float("inf")
+    late.handle(logging.makeLogRecord({"msg": "LATE", "levelno": 20}))
+    assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
+    now[0] += dt.timedelta(seconds=1)
+    look(busy)
+    record(busy, 1)
+    later.now()
+    assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000
+
+
 def test_what_is_due_at_the_start_goes(path):
     """A process that seldom rolls over lets go of old segments when it begins to record."""
     later = Later()

@@ -128,7 +128,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
 
     def _deliver_one_first(self, entries: Sequence[Entry]) -> None:
-        """Write the first entry, and the others only if the disk holds that: a backlog is not written in vain again and again."""
+        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
         self.deliver(entries[:1])
         try:
             self.deliver(entries[1:])
