@@ -172,6 +172,18 @@ def test_a_disk_that_takes_an_lf_and_no_event_gets_one_event_again(path, disk):
     assert len(handler.target.segments()) == 2
 
 
+def test_where_no_rollover_is_possible_a_failed_fsync_is_made_good_in_place(path, disk, monkeypatch):
+    """If the segment can't be left, what was not synced is written again in it, behind an LF, by a new descriptor."""
+    handler = handler_on(path, durability="fsync")
+    record(handler)
+    before, left = path.read_bytes(), [1]
+    disk.failing = lambda fd: not disk.is_folder(fd) and left and left.pop()
+    monkeypatch.setattr(os, "rename", lambda old, new: os.stat("/nonexistent"))
+    handler.target.write(b"{}\n")
+    assert path.read_bytes() == before + b"{}\n\n{}\n"
+    assert {"rollover", "fsync"} <= set(codes_of(handler.target))
+
+
 def test_every_folder_that_got_a_name_is_synced_before_anything_is_recorded(path, disk):
     """With fsync durability the folders that were made are in the disk's hands, each in the one above it."""
     path = path.parent / "a" / "b" / "audit.jsonl"
@@ -235,10 +247,11 @@ def test_a_segment_that_another_writer_rolled_over_was_not_replaced(path, change
 
 
 def test_of_many_forked_workers_one_records_a_torn_line(path):
-    """A torn line that was there before the fork is recorded once: by whoever ends it."""
+    """A torn line that was there before the fork is recorded once, by whoever ends it; other notices by who had them."""
     path.parent.mkdir()
     path.write_bytes(b'{"event_id":"torn')
     handler = handler_on(path)
+    handler.target.noticed.add("truncated")
     for _ in range(4):
         pid = os.fork()
         if not pid:
@@ -248,7 +261,8 @@ def test_of_many_forked_workers_one_records_a_torn_line(path):
     record(handler)
     lines = path.read_bytes().splitlines()
     assert lines[0] == b'{"event_id":"torn'
-    assert sum(json.loads(line)["operation"] == "quarantine" for line in lines[1:] if line) == 1
+    acts = [json.loads(line)["operation"] for line in lines[1:] if line]
+    assert [acts.count(act) for act in ("opened", "quarantine", "truncated")] == [5, 1, 1]
 
 
 def test_a_segment_that_vanishes_while_it_is_looked_at_is_left_out(path, monkeypatch):

@@ -91,6 +91,7 @@ def test_a_leap_that_stays_for_a_week_is_believed():
     rolled = [*aged(400), Rolled(NOW, NOW, 100)]
     retention = Retention(max_age_days=30)
     assert [retention.due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
+    assert Retention(max_bytes=0).due(rolled, 0, NOW + DAY) == 2  # what does not count by age goes on counting
 
 
 def test_one_rollover_while_the_clock_was_ahead_keeps_nothing_for_ever():

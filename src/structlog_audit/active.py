@@ -276,8 +276,7 @@ class ActiveSegment:
                     os.fchmod(self.fd, 0o400)
             self.open()
         except OSError:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self.fd, fcntl.LOCK_UN)
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
             raise
 
     def open(self) -> None:
