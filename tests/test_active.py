@@ -207,6 +207,9 @@ def test_a_failed_sync_of_the_folder_is_not_forgotten(path, disk):
     record(handler)
     assert (handler.get_statistics()["pending"], handler.get_statistics()["recorded"]) == (0, 4)
     assert acts_of(handler)[-1][0] == "recovery"
+    disk.failing = disk.is_folder
+    handler.target._pruning.delete([], True)
+    assert handler.target.noticed.pop()[0] == "retention failed"
     assert not {"truncated", "replaced"} & {act for act, _ in acts_of(handler)}
 
 

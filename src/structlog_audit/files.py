@@ -191,7 +191,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         for code, count, what, fix in counts:
             if count:
                 yield Finding(code, f"{count} {what}", fix)
-        if active.postponed_rollovers and active.size > self.maxBytes * 1.1:
+        if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
             message = (
                 f"rollover was postponed {active.postponed_rollovers} times: another process has a lock on the file"
             )
