@@ -31,7 +31,7 @@ FLOORS = [
     {"loggers"},
     {"processors", "audited", "audit_logger"},
     {"__init__"},
-    {"doubles", "mismatch", "children"},
+    {"doubles", "mismatch", "children", "prometheus"},
     {"trial"},
     {"conformance"},
     {"testing"},

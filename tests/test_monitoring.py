@@ -345,8 +345,8 @@ def test_rules_in_a_dict_config(alerts, tmp_path):
         logging.config.dictConfig(config)
         (made,) = logging.getLogger("audit").handlers
         assert "FORGET" in made.monitor.rules[0].filters["operation"]
+    handler["monitor"] = [{"name": "many", "within": "1h", "more": 5}]
     with pytest.raises(ValueError, match="Unable to configure handler 'audit'") as caught:
-        handler["monitor"] = [{"name": "many", "within": "1h", "more": 5}]
         logging.config.dictConfig(config)
     assert "rule 'many': unknown parameter or filter 'more'" in str(caught.value.__cause__)
 

@@ -80,7 +80,7 @@ def test_memory_is_bounded_and_sums_are_right_whatever_the_clock_does(moments, b
 
 
 def test_a_step_of_the_clock_blinds_no_window():
-    """One event from the far future, or the clock set back by an hour, stops no crossing from being seen; it may be told once more."""
+    """An event from the far future, or a clock set back, stops no crossing from being seen; it may be told once more."""
     for jump in (10**15, -3_600 * 10**6):
         window = CountWindow(WITHIN, 0, 3)
         told = [window.add(moment) for moment in (0, jump, 10, 20, 30, 40, 50)]

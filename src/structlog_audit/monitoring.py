@@ -177,7 +177,6 @@ class Tracker:
         asked = replace(rule.conditions, names=tuple(names.items()))
         self._asked = None if asked == Conditions(()) else asked
         self.needs_whole = asked.entry_ids is not None or asked.metadata is not None
-        self._per = rule.per
         self._only = measure.window(rule, *self._times)
         self._windows: OrderedDict[str | None, Window] = OrderedDict()
 
@@ -192,13 +191,16 @@ class Tracker:
         value = 1 if self._value is None else self._value(event, self.rule)
         if value is None:
             return None
-        subject, window = None, self._only
-        if self._per is not None:
-            subject = getattr(event, self._per)
-            window = self._windows.get(subject)
-            if window is None:
+        per = self.rule.per
+        if per is None:
+            subject, window = None, self._only
+        else:
+            subject = getattr(event, per)
+            found = self._windows.get(subject)
+            if found is None:
                 window = self._begin(subject, moment)
             else:
+                window = found
                 self._windows.move_to_end(subject)
         if window.add(moment, value):
             self.alerts += 1
