@@ -408,6 +408,17 @@ def test_an_event_in_parts_counts_once(alerts):
         logging.getLogger("audit").removeHandler(handler)
 
 
+def test_an_event_that_is_accepted_again_counts_once():
+    """A commit that was interrupted accepts an event once more; it is one event all the same."""
+    handler, log, _ = watched([Rule("many", more_than=1, within="1h")])
+    log.info("STORE")
+    line, moment = next(iter(handler._buffer._parts[1]))
+    handler._commit._accept(line, moment)
+    assert handler.monitor.alerts == {"many": 0}
+    log.info("STORE")
+    assert handler.monitor.alerts == {"many": 1}
+
+
 def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
     """Where alerts reach the audit handler as well, each is one more event, and brings no further alert of its own."""
     handler, log, later = watched([Rule("all", more_than=2, within="1h")])

@@ -7,6 +7,7 @@ Rules:
 * ``AuditHandler(monitor=…)`` watches what it accepts, recorded or pending, as it was written: redacted. A handler without
   rules pays nothing. Each process watches its own events, and begins anew when it starts and in a forked child. For the
   whole picture `replay` reads the files.
+* The same line twice in a row is one event: a commit that a signal handler interrupted says again what it has said.
 * There is one alert per crossing. It is a record on the logger ``structlog_audit.alerts``, logged from another thread, never
   while a record is handled: Python 3.13.4 and newer discard what is logged then. What could not be logged yet is logged by
   ``flush`` and ``close``, so also when the interpreter ends.
@@ -245,6 +246,7 @@ class Monitor:
         self._by_names: dict[tuple[str | None, ...], list[Tracker]] = {}
         whole = any(tracker.needs_whole for tracker in self._trackers)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(StoredEvent if whole else Seen).decode
+        self._last = b""
         self._untold: deque[Alert] = deque()
         self._is_called = False  # whether somebody is about to tell them
 
@@ -289,6 +291,9 @@ class Monitor:
 
         def accept_and_watch(line: bytes, moment: int) -> None:
             accept(line, moment)
+            if line is self._last:
+                return
+            self._last = line
             try:
                 event = self._decode(line)
             except msgspec.MsgspecError:  # an event in parts, which only the whole decoder puts together
