@@ -35,7 +35,7 @@ def in_child(work: Callable[[Say], None], *, meanwhile: Callable[[], object] = l
         )  # Python 3.12 warns of threads: the child runs one thread only
         child = os.fork()
     if child == 0:
-        _run(work, theirs)
+        _run(work, theirs)  # in a forked child
     os.close(theirs)
     try:
         meanwhile()
@@ -49,7 +49,7 @@ def in_child(work: Callable[[Say], None], *, meanwhile: Callable[[], object] = l
     return said["said"]
 
 
-def _run(work: Callable[[Say], None], pipe: int) -> None:
+def _run(work: Callable[[Say], None], pipe: int) -> None:  # in a forked child
     """Do *work* in the child, and leave without anything that the parent has registered for its own end."""
 
     def tell(what: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ def _reopened(trial: Trial) -> None:
 def _survives(trial: Trial) -> None:
     """What was acknowledged is there though the process is killed the moment after."""
 
-    def child(say: Callable[[Any], None]) -> None:
+    def child(say: Callable[[Any], None]) -> None:  # in a forked child
         handler = AuditHandler(target=trial._make())
         record(handler, 23)
         say(told_of(handler))
@@ -211,7 +211,7 @@ def _fork(trial: Trial) -> None:
     with trial.handler() as handler:
         record(handler, 5)
 
-        def child(say: Callable[[Any], None]) -> None:
+        def child(say: Callable[[Any], None]) -> None:  # in a forked child
             record(handler, 20)
             handler.close()
             say(told_of(handler))

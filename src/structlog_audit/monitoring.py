@@ -318,10 +318,10 @@ class Monitor:
         self._is_called = False
         logger = logging.getLogger(LOGGER)
         logger.disabled = False  # as a configuration that does not mention it leaves it
-        while self._untold:
+        while True:
             try:
                 alert = self._untold.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # none is left, or another thread was faster
                 return
             try:
                 logger.log(alert.rule.level, str(alert), extra=alert.to_dict())

@@ -84,7 +84,7 @@ class Trial:
             self._outcome = in_outage(self)
         elif self._outcome is None:
 
-            def child(say: Callable[[Any], None]) -> None:
+            def child(say: Callable[[Any], None]) -> None:  # in a forked child
                 try:
                     events, *rest = in_outage(self)
                 except NotChecked as why:
@@ -217,7 +217,7 @@ def in_outage(trial: Trial) -> Outcome:
 
 
 @contextmanager
-def files_bounded(size: int) -> Iterator[None]:
+def files_bounded(size: int) -> Iterator[None]:  # in a forked child
     """Let no file of this process grow beyond *size* bytes (``setrlimit``, RLIMIT_FSIZE)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
