@@ -40,7 +40,7 @@ def state():
         logger: (list(logger.handlers), logger.level, logger.disabled, logger.propagate, list(logger.filters))
         for logger in all_loggers()
     }
-    return loggers, logging.root.manager.disable, dict(logging._handlers)
+    return loggers, logging.root.manager.disable, logging._handlers.get("audit")
 
 
 def formatted(handler):
