@@ -176,6 +176,15 @@ def ours_queried() -> Call:
     return call
 
 
+def ours_watched() -> Call:
+    import structlog_audit
+    from structlog_audit.monitoring import DEFAULT_RULES
+
+    logger = logger_with("watched", structlog_audit.AuditHandler(filename=file("watched"), monitor=DEFAULT_RULES))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
 def ours_stdlib() -> Call:
     import structlog_audit
 
@@ -199,6 +208,7 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "limit (uuid4, clock, orjson, one write)": (limit, 1),
     "ours: get_audit_logger().info": (ours_bound, 1),
     "ours: the same, with two extra fields": (ours_two_more, 1),
+    "ours: the same, watched by three rules": (ours_watched, 1),
     "ours: the same, indexes paid every 100": (ours_queried, 100),
     "ours: logging.info(extra=...)": (ours_stdlib, 1),
     "ours: await log_event(...)": (ours_log_event, 100),
