@@ -5,8 +5,8 @@ Rules:
 * Its figures are those of the queries: totals, rates and percentiles come from `structlog_audit.statistics`, and the figures of
   a month have the names that the memory SDK's page gives them.
 * One pass over the events, the oldest first; `structlog_audit.reports.tally` says what is bounded. A report of one user takes a
-  second pass, over the library's own events. If intents are left without an outcome there is one more, from the first of them
-  on: the outcome may have come after the period.
+  second pass, over the library's own events. If intents are left without an outcome, which may have come after the period or
+  from another user, there is one more, from the first of them on.
 * It says what it does not know: from when on it is complete, what was lost, and what no report can show.
 * Months without events are there too, unless there would be more than `MOST_MONTHS`: a clock that was wrong once can make a
   range of centuries.
@@ -30,9 +30,9 @@ from structlog_audit.event import AuditEvent, EventStatus, Kind, rfc3339
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.plain import identity_text
 from structlog_audit.reports.clauses import CLAUSES, NOT_SHOWN
-from structlog_audit.reports.document import document
 from structlog_audit.reports.markdown import markdown
 from structlog_audit.reports.period import Period, floor, month_of, months_between, period_of, steps, time_text
+from structlog_audit.reports.sections import document
 from structlog_audit.reports.tally import NEWEST, Figures, activity, brief, by_status, cut, lost_in
 from structlog_audit.reports.text import count, second
 from structlog_audit.source import EventSource
@@ -137,7 +137,7 @@ def compliance_report(
         raise AuditTypeError(f"user_id={user_id!r}: give one user, or leave it out for everybody")
     figures = Figures()
     found = statistics(figures.counted(_events(source, period, user)))
-    if figures.intents:
+    if figures.intents and (period.end is not None or user is not None):
         for event in source.iter_events(start_time=min(intent.timestamp for intent in figures.intents.values())):
             figures.outcome(event)
     return Report(_members(source, period, user, figures, found))
@@ -227,6 +227,9 @@ _DAMAGE = {
     "quarantine": "A line was found that a crash had left half written",
 }
 """Acts on the trail that tell of something missing in it."""
+
+_HARMLESS = {"unfinished", "bom", "repeated"}
+"""Problems of files that lose nothing of an event that was acknowledged: see the reader of trails."""
 
 
 def _months(figures: Figures, period: Period, now: dt.datetime) -> list[dict[str, Any]]:

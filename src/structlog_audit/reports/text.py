@@ -141,8 +141,11 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def name(value: str) -> str:
-    """*value*, which names somebody or something, visibly, and cut in the middle to at most `LONGEST_NAME` characters."""
-    shown = visible(value)
+    """*value*, which names somebody or something, visibly, and cut in the middle to at most `LONGEST_NAME` characters.
+
+    The empty name is shown as quotes: it is another than none.
+    """
+    shown = visible(value) or '""'
     half = LONGEST_NAME // 2
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:half]}…{shown[1 - half :]}"
 
