@@ -193,16 +193,15 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
         reasons.append(f"What came before {second(rfc3339(since))} UTC is not known to the source.")
     if figures.lost:
         reasons.append(
-            f"{count(figures.lost, 'event')} were lost where {count(figures.gaps.total, 'gap')} in the trail says so."
+            f"Lost, as {count(figures.gaps.total, 'gap')} in the trail told: {count(figures.lost, 'event')}."
         )
-    reasons += [f"{count(counters[name], 'event')} {what}" for name, what in _LOSSES.items() if counters.get(name)]
+    reasons += [f"{what}: {count(counters[name], 'event')}." for name, what in _LOSSES.items() if counters.get(name)]
     reasons += [
         f"{what} ({act}, {count(figures.acts[act], 'time')})." for act, what in _DAMAGE.items() if figures.acts[act]
     ]
-    reasons += [
-        f"Of the files not everything could be read ({code}, {count(found, 'time')})."
-        for code, found in problems.items()
-    ]
+    for code, found in problems.items():
+        if code not in _HARMLESS:
+            reasons.append(f"Not everything in the files could be read ({code}, {count(found, 'time')}).")
     return {
         "complete": not reasons,
         "reasons": reasons,
@@ -215,9 +214,9 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
 
 
 _LOSSES = {
-    "lost": "were lost in the life of the handler, because the target failed and too many were pending.",
-    "raised": "were not recorded in the life of the handler; their callers got an error.",
-    "pending": "wait in memory, and are not in the trail yet.",
+    "lost": "Lost in the life of the handler, because its target failed and too many were pending",
+    "raised": "Not recorded in the life of the handler; their callers got an error",
+    "pending": "Waiting in memory, and not in the trail yet",
 }
 """Counters of a handler that must be zero."""
 
