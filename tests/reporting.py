@@ -63,7 +63,7 @@ class Events(EventSource):
 
 def stored(number=0, at=NOON, operation="STORE", **members):
     """An event, *number* seconds after *at*."""
-    return StoredEvent(f"evt_{number:032x}", at + dt.timedelta(seconds=number), operation, **members)
+    return StoredEvent(f"evt_{number + 1:032x}", at + dt.timedelta(seconds=number), operation, **members)
 
 
 def hostile_events():
