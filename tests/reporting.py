@@ -71,7 +71,7 @@ def hostile_events():
     events = []
     for number, text in enumerate(HOSTILE):
         for operation in (text or "x", "STORE", "FORGET", "EXPORT"):
-            status = list(EventStatus)[number % 3]
+            status = EventStatus.FAILURE if operation == "STORE" else list(EventStatus)[number % 3]
             members = {"user_id": text, "session_id": text, "entry_ids": [text, text], "error_message": text}
             events.append(stored(len(events), operation=operation, status=status, duration_ms=number + 0.5, **members))
         events.append(stored(len(events), operation=text, kind="intent", user_id=text, entry_ids=[text]))

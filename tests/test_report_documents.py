@@ -125,7 +125,7 @@ def test_nothing_on_the_page_runs_or_asks_anybody(page):
         ]
         for name in ("href", "xlink:href"):
             assert attributes.get(name, "#").startswith("#")
-    (style,) = [data for path, data in page.texts if path[-1] == "style"]
+    (style,) = page.text_in("style")
     assert not re.search(r"url\(|@import|@font-face|expression|https?:|//", style)
 
 
@@ -191,7 +191,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_have_contrast(page, scheme):
-    """Text has a contrast of 4.5 to the paper, shapes of charts 2.9 and more (WCAG 2.2, 1.4.3 and 1.4.11), in both schemes."""
+    """Text has a contrast of 4.5 to the paper, shapes of charts of 3 (WCAG 2.2, 1.4.3 and 1.4.11), in both schemes."""
     (style,) = page.text_in("style")
     found = colours(style, scheme)
 
@@ -202,9 +202,7 @@ def test_colours_have_contrast(page, scheme):
     for name in ("ink", "soft", "link", "failure", "good"):
         assert contrast(name) >= 4.5, name
     for name in ("success", "partial"):
-        assert contrast(name) >= 2.9, name
-    lights = sorted(luminance(found[name]) for name in ("success", "partial", "failure"))
-    assert all(after > before for before, after in pairwise(lights))
+        assert contrast(name) >= 3, name
 
 
 def test_the_page_stays_small():
@@ -288,9 +286,8 @@ def test_markdown_is_text_tables_and_lists(hostile):
 def test_a_text_comes_out_of_markdown_as_it_went_in(value):
     """A cell with an escaped text is shown as exactly that text, for all texts, made visible."""
     shown = text.visible(value)
-    found = Page(render(f"| a | b |\n| - | - |\n| {escape(shown)} | end |\n"))
-    cells = ["".join(data for path, data in found.texts if path[-1] == "td")]
-    assert cells == [f"{shown.strip()}end"] or " ".join(cells[0].split()) == " ".join(f"{shown.strip()}end".split())
+    found = Page(render(f"| a | b |\n| - | - |\n| {escape(shown)} | &#32;end |\n"))
+    assert " ".join("".join(found.text_in("td")).split()) == " ".join(f"{shown} end".split())
 
 
 # --- texts --------------------------------------------------------------------------------------------------------------
@@ -366,7 +363,7 @@ def test_the_markdown_of_the_month():
         "- **Period:** from 2025-01-01 00:00:00 up to 2025-02-01 00:00:00 (UTC, the end excluded)",
         "| 2 | 50.0 % | 1 | 1 | 1 | 0 |",
         "| January 2025 | 2 | 1 | 1 | 0 | 1 | 0 | 0 | 0 | 0 |",
-        "| FORGET | 1 | 0.0 % | 1 | 0 | 4.00 | 4.00 | 4.00 |",
+        "| FORGET | 1 | 0.0 % | 1 | 0 | 4.04 | 4.04 | 4.04 |",
         r"| 2025-01-15 12:00:01 | FORGET | ann | KeyError: 'e\_2' · evt\_00000000000000000000000000000002 |",
         r"| 2025-01-15 12:00:01 | ann | FAILURE | e1, e2 · evt\_00000000000000000000000000000002 |",
     ]:

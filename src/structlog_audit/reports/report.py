@@ -73,7 +73,7 @@ class Report:
         ``operations``    of each operation ``total_events by_status success_rate timed_events`` and durations
         ``users``         ``total``; the 50 ``most_active``; the 10 with ``most_failures``
         ``failures``      ``total``, the number of ``entries`` named, and the 50 ``newest``; likewise ``deletions`` and
-                          ``exports``, and, with the 500 newest, the ``activity`` of the user
+                          ``exports``, and, with the 200 newest, the ``activity`` of the user
         ``open_intents``  ``total``, ``entries``, and the 50 ``oldest`` without an outcome that is known
         ``own_acts``      of the library on the trail: ``total``, ``by_act``, the 50 ``newest``
         ``clauses``       what of this serves which clause

@@ -23,7 +23,7 @@ from structlog_audit.statistics import Histogram, Sum
 NEWEST = 50
 """Events of one list of a report, at most: what a person reads."""
 
-NEWEST_OF_USER = 500
+NEWEST_OF_USER = 200
 """Events of the user whom a report is about, at most. The whole is an export's."""
 
 LONGEST = 500
