@@ -243,7 +243,9 @@ def _months(figures: Figures, period: Period, now: dt.datetime) -> list[dict[str
     rows = []
     for month in wanted:
         users: Mapping[str, Counter[str]] = figures.months.get(month, {})
-        operations = sum(users.values(), Counter[str]())
+        operations = Counter[str]()
+        for done in users.values():
+            operations.update(done)
         most_active = sorted(users.items(), key=lambda pair: (-pair[1].total(), pair[0]))
         rows.append(
             {
