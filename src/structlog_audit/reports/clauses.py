@@ -44,7 +44,7 @@ CLAUSES = (
     Clause("GDPR", "Art. 5(1)(f), 32", "Integrity and confidentiality of processing", ("failures", "completeness", "own_acts"),
            "The measures themselves."),
     Clause("GDPR", "Art. 15", "A person's access to what is processed about them", ("activity",),
-           "The whole copy: export the user's events. Recipients, purposes and sources are not in a trail."),
+           "The report of that user alone, and an export of all their events. Recipients and purposes are in no trail."),
     Clause("GDPR", "Art. 17", "Erasure on request, and evidence of it", ("deletions",),
            "The request itself, and copies outside of the application."),
     Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems with health information",
