@@ -144,6 +144,22 @@ def test_a_group_called_secret_limits_a_pattern():
     assert metadata(Redactor(patterns=[r"pin=(?P<secret>\d+)"]), text="pin=1234;")["text"] == f"pin={MASK};"
 
 
+def test_a_key_that_is_bytes_counts():
+    """Headers as WSGI and ASGI have them are redacted by their names."""
+    assert metadata(Redactor(), headers={b"Authorization": CANARY, b"accept": "text/html"})["headers"] == {
+        "Authorization": MASK,
+        "accept": "text/html",
+    }
+
+
+def test_no_pattern_touches_the_id_of_an_intent():
+    """An event's id as ``metadata.intent_id`` stays, so that no intent stays open; another value is redacted."""
+    digits = Redactor(patterns=[r"[0-9]+"])
+    intent_id = "evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c"
+    assert metadata(digits, intent_id=intent_id) == {"intent_id": intent_id}
+    assert metadata(digits, intent_id="card 4111")["intent_id"] == f"card {MASK}"
+
+
 def test_an_operation_never_becomes_empty():
     """An operation of which nothing is left is masked."""
     assert json.loads(written(Redactor(patterns={"C.*": "drop"}), operation=CANARY))["operation"] == MASK

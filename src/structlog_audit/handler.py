@@ -165,7 +165,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
         )
-        self._acts = Acts(self._commit, self._noticed, self._call_later)
+        self._acts = Acts(self._commit, self._noticed)
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
