@@ -30,7 +30,8 @@ def text_of(moment):
 
 def line_of(number, moment=BEGIN, **members):
     head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(moment)}
-    return json.dumps({**head, "operation": "STORE", "status": "SUCCESS", **members}).encode() + b"\n"
+    event = {**head, "operation": "STORE", "status": "SUCCESS", **members}
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
 def number_of(event):
