@@ -358,12 +358,13 @@ def test_a_report_without_known_losses_is_complete(known, asked):
 
 
 def test_gaps_and_own_acts_are_listed():
-    """Gaps are listed with what was lost, own acts with what they say, the newest first."""
+    """Gaps are listed with what was lost, own acts with what they say, the newest first; so in the documents."""
     gaps = [stored(n, kind="gap", metadata={"lost": n + 1}) for n in range(2)]
     acts = [
         stored(n, kind="trail", operation=act, metadata={"pid": n}) for n, act in enumerate(["opened", "closed"], 5)
     ]
-    found = compliance_report(Events([*gaps, stored(3), *acts])).to_dict()
+    report = compliance_report(Events([*gaps, stored(3), *acts]))
+    found = report.to_dict()
     assert [gap["lost"] for gap in found["completeness"]["gaps"]["newest"]] == [2, 1]
     assert found["completeness"]["lost"] == 3
     assert [(act["operation"], act["said"]) for act in found["own_acts"]["newest"]] == [
@@ -371,13 +372,19 @@ def test_gaps_and_own_acts_are_listed():
         ("opened", '{"pid":5}'),
     ]
     assert found["own_acts"]["by_act"] == {"opened": 1, "closed": 1}
+    closed = found["own_acts"]["newest"][0]["event_id"]
+    assert f'<bdi>{{&#34;pid&#34;:6}}</bdi><span class="id">{closed}</span>' in report.to_html()
+    assert f'| closed | SUCCESS | \\{{"pid":6\\}} · {closed.replace("_", chr(92) + "_")} |' in report.to_markdown()
     assert found["summary"]["total_events"] == 1
 
 
-def test_a_gap_that_does_not_say_how_much_counts_nothing():
-    """Whatever a gap holds in place of a number, the report is made."""
-    found = compliance_report(Events([stored(kind="gap", metadata={"lost": "many"}), stored(kind="gap")])).to_dict()
-    assert (found["completeness"]["lost"], found["completeness"]["gaps"]["total"]) == (0, 2)
+@pytest.mark.parametrize("metadata", [{}, {"lost": "many"}, {"lost": -7}, {"lost": None}, {"lost": 1.5}])
+def test_a_gap_that_does_not_say_how_much_is_a_gap(metadata):
+    """Whatever a gap holds in place of a number, it takes nothing from what others lost, and the report is not complete."""
+    gap = stored(kind="gap", metadata=metadata)
+    for others, lost in (([], 0), ([stored(1, kind="gap", metadata={"lost": 3})], 3)):
+        found = compliance_report(Events([gap, *others])).to_dict()["completeness"]
+        assert (found["lost"], found["gaps"]["total"], found["complete"]) == (lost, 1 + len(others), False)
 
 
 def test_clauses_name_sections_that_there_are():

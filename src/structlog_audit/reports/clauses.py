@@ -71,6 +71,7 @@ NOT_SHOWN = (
     "What nobody recorded. An action without an event leaves no trace here.",
     "Whether an event is true. The trail says what an application said.",
     "Whether the trail was changed. The figures are those of the events as they were read; nothing was verified.",
+    "Where copies of the trail are. PCI DSS 10.3.3 asks for one off the host, which the host's own events can't show.",
     "Other processes, if it was made from a handler or a logger: those know the events of their own process that their buffer "
     "still holds. Made from the files, it knows every process that writes to them.",
     "Deletions and exports under other names. Sections 'Deletions' and 'Exports' are about the operations FORGET and EXPORT; "

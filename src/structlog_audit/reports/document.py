@@ -89,6 +89,7 @@ NOTHING = "–"
 _PLAIN: dict[str, Callable[[Any], str]] = {
     "text": text.visible,
     "code": text.name,
+    "user": text.name,
     "status": str,
     "number": text.number,
     "rate": text.percent,

@@ -191,7 +191,7 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
     reasons = []
     if since is not None and (period.start is None or since > period.start):
         reasons.append(f"What came before {second(rfc3339(since))} UTC is not known to the source.")
-    if figures.lost:
+    if figures.gaps.total:
         reasons.append(
             f"Lost, as {count(figures.gaps.total, 'gap')} in the trail told: {count(figures.lost, 'event')}."
         )

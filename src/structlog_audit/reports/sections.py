@@ -73,7 +73,7 @@ def _keys(members: dict[str, Any]) -> list[tuple[str, str]]:
 
 _TIME = Column("Time (UTC)", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
-_USER = Column("User", "user_id", "code")
+_USER = Column("User", "user_id", "user")
 _STATUS = Column("Status", "status", "status")
 _ENTRIES = Column("Entries", "named", "detail")
 _MESSAGE = Column("Message", "message", "detail")
@@ -81,12 +81,17 @@ _MESSAGE = Column("Message", "message", "detail")
 
 def _events(caption: str, columns: tuple[Column, ...], found: dict[str, Any], *, which: str = "newest") -> Table:
     """The table of events in *found*."""
-    rows = [
-        {**row, "message": (row["error_message"], row["event_id"]), "named": (text.entries(row), row["event_id"])}
-        for row in found[which]
-    ]
+    rows = [{**row, **{name: (say(row), row["event_id"]) for name, say in _DETAILS.items()}} for row in found[which]]
     note = f"The {which} {len(rows)} of {text.number(found['total'])}." if found["total"] > len(rows) else ""
     return Table(caption, columns, rows, note, is_list=True)
+
+
+_DETAILS: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "message": lambda row: row["error_message"],
+    "named": text.entries,
+    "said": lambda row: row.get("said"),
+}
+"""What the last column of a list of events may show, above the event's id."""
 
 
 def _completeness(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:

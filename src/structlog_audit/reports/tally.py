@@ -15,7 +15,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from structlog_audit.event import AuditEvent, EventStatus, Kind, OperationType, rfc3339
+from structlog_audit.event import INTENT_ID, AuditEvent, EventStatus, Kind, OperationType, rfc3339
 from structlog_audit.reports.period import month_of
 from structlog_audit.reports.text import shortened
 from structlog_audit.statistics import Histogram, Sum
@@ -169,15 +169,15 @@ class Figures:
 
     def outcome(self, event: AuditEvent) -> None:
         """Close the intent whose outcome *event* is, if it is one."""
-        intent_id = event.metadata.get("intent_id")
-        if isinstance(intent_id, str):
+        intent_id = event.metadata.get(INTENT_ID)
+        if isinstance(intent_id, str):  # an application may mean something else by that name
             self.intents.pop(intent_id, None)
 
 
 def lost_in(gap: AuditEvent) -> int:
-    """How many events *gap* stands for."""
+    """How many events *gap* stands for; 0 if it does not say."""
     lost = gap.metadata.get("lost")
-    return lost if isinstance(lost, int) else 0
+    return max(0, lost) if isinstance(lost, int) else 0
 
 
 def by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
