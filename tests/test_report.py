@@ -378,6 +378,13 @@ def test_gaps_and_own_acts_are_listed():
     assert found["summary"]["total_events"] == 1
 
 
+def test_one_step_has_no_most_and_no_least():
+    """What is said of events over time compares steps only if there are several."""
+    one, two = (compliance_report(Events([stored(), stored(seconds)])).to_markdown() for seconds in (1, 3_600))
+    assert "2 events by hour. All succeeded." in one
+    assert "2 events by hour. The most are 1 (15 January 2025, 12:00), the least 1 " in two
+
+
 @pytest.mark.parametrize("metadata", [{}, {"lost": "many"}, {"lost": -7}, {"lost": None}, {"lost": 1.5}])
 def test_a_gap_that_does_not_say_how_much_is_a_gap(metadata):
     """Whatever a gap holds in place of a number, it takes nothing from what others lost, and the report is not complete."""

@@ -150,8 +150,9 @@ def _over_time(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
         return ["There were no events."]
     most, least = (choose(steps, key=lambda step: step["total"]) for choose in (max, min))
     said = f"{text.count(total, 'event')} by {unit}. "
-    said += f"The most are {text.number(most['total'])} ({text.step(unit, most['start'])}), "
-    said += f"the least {text.number(least['total'])} ({text.step(unit, least['start'])}). "
+    if len(steps) > 1:
+        said += f"The most are {text.number(most['total'])} ({text.step(unit, most['start'])}), "
+        said += f"the least {text.number(least['total'])} ({text.step(unit, least['start'])}). "
     worst = max(steps, key=_not_succeeded)
     if _not_succeeded(worst):
         count = text.number(_not_succeeded(worst))
