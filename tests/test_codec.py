@@ -166,6 +166,13 @@ def test_metadata_of_too_many_members_is_left_out_as_a_whole():
     assert line["user_id"] == "u" * KEPT_CHARACTERS
 
 
+def test_keys_of_hostile_classes_are_cut_as_any():
+    """Of keys whose class is derived from str nothing is asked when an event is too long."""
+    metadata = {s.HostileStr(f"key_{number}"): "v" * 9_000 for number in range(9)}
+    (line,) = lines_of({"operation": "STORE", "metadata": metadata})
+    assert any(name.startswith("key_") for name in line["metadata"][MARKS])
+
+
 def test_whose_outcome_an_event_is_is_never_cut():
     """However much metadata there is, the id of the intent stays."""
     intent_id = f"evt_{0:032x}"

@@ -152,6 +152,16 @@ def test_a_key_that_is_bytes_counts():
     }
 
 
+@pytest.mark.parametrize("redactor", [Redactor(), Redactor(patterns=["never to be found"])])
+@pytest.mark.parametrize("text", ["harmless", "password", MARKS])
+def test_a_key_of_a_hostile_class_is_a_text(redactor, text):
+    """Nothing is asked of it, at any depth, beside an equal text that was seen before or not."""
+    for key in (strategies.HostileStr(text), text, strategies.HostileStr(text)):
+        found = metadata(redactor, metadata={key: 5, "x": {key: 1}})
+        assert found.pop("x") == {text: MASK if text == "password" else 1}
+        assert MASK in found.values() if text == "password" else 5 in found.values()
+
+
 def test_no_pattern_touches_the_id_of_an_intent():
     """An event's id as ``metadata.intent_id`` stays, so that no intent stays open; another value is redacted."""
     digits = Redactor(patterns=[r"[0-9]+"])

@@ -40,10 +40,12 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
+from structlog_audit.monitoring import Monitor
 from structlog_audit.query import ORDINARY, Conditions, choice, whole_number
 from structlog_audit.reader import newest_events
 from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
+from structlog_audit.rules import rules_of
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
@@ -81,6 +83,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         max_event_bytes: Bytes of a line, at least 4,096. Longer events are cut and marked; entry ids never are.
         warm_start: Fill the buffer from the target's files first. Only with an `AuditFileHandler`.
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
+        monitor: Rules to watch the events by: a list of `structlog_audit.monitoring.Rule` or of mappings of their arguments, or
+            the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
         clock: Nanoseconds since 1970.
         randbits: As many random bits as it is asked for.
         call_later: Calls a function after so many seconds, in another thread; raises a RuntimeError if there can be none.
@@ -102,6 +106,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         warm_start: bool = False,
         on_failure: Callable[[BaseException], None] | None = None,
+        monitor: Any = None,
         clock: Callable[[], int] = time.time_ns,
         randbits: Callable[[int], int] = secrets.randbits,
         call_later: CallLater = call_later,
@@ -116,6 +121,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if target is not None and filename is not None:
             raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
         self._on_failure = on_failure
+        self._rules = () if monitor is None else rules_of(monitor)
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
@@ -155,9 +161,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _begin(self) -> None:
         """An empty buffer, and a commit with nothing pending."""
         self._buffer = Buffer(self._max_events)
+        self.monitor = Monitor(self._rules) if self._rules else None
+        append = self._buffer.append
+        accept = append if self.monitor is None else self.monitor.watching(append, self._call_later)
         self._commit = Commit(
             self._deliver,
-            self._buffer.append,
+            accept,
             self._tell,
             stamp=Stamp(self._clock, self._randbits),
             on_error=self.on_error,
@@ -257,8 +266,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return entry
 
     def flush(self) -> None:
-        """Try to write what is pending."""
+        """Try to write what is pending, and log alerts that were not logged yet."""
         self._commit.drain()
+        if self.monitor is not None:
+            self.monitor.tell()
         if self.target is not None:
             self.target.flush()
 
@@ -270,6 +281,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._acts.report()
         self._acts.close()
         left = self._commit.drain()
+        if self.monitor is not None:
+            self.monitor.tell()
         if left:
             complain(f"{left} events are pending: the target {self.target!r} still fails")
         if self.target is not None:

@@ -161,7 +161,7 @@ class Secrecy:
             if found is not None and self._key(data.lower(), found.start()):
                 return True
             if len(self._harmless) < _REMEMBERED and not self._beyond_ascii:
-                self._harmless.update(metadata)
+                self._harmless.update(map(str.__str__, metadata))  # a class derived from str could change its mind
         if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
             lower = data.lower()
             return b"bearer" in lower or b"-----begin" in lower
