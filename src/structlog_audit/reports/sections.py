@@ -109,7 +109,9 @@ def _completeness(members: dict[str, Any], numbers: dict[str, int]) -> list[Bloc
         found_columns = (Column("Found", "code", "code"), Column("Times", "count", "number"))
         blocks.append(Table("Findings in the files that were read", found_columns, rows))
     if found["counters"]:
-        rows = [{"name": name, "count": count, "meaning": _COUNTERS.get(name)} for name, count in found["counters"].items()]
+        rows = [
+            {"name": name, "count": count, "meaning": _COUNTERS.get(name)} for name, count in found["counters"].items()
+        ]
         columns = (Column("Counter", "name"), Column("Events", "count", "number"), Column("Meaning", "meaning"))
         blocks.append(Table("Counters of the handler, over its life", columns, rows))
     return blocks
