@@ -20,6 +20,7 @@ from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger, get_audit_logger
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.processors import AuditProcessor
+from structlog_audit.reader import open_trail
 from structlog_audit.redaction import Redactor
 from structlog_audit.unheard import unheard_events
 
@@ -45,5 +46,6 @@ __all__ = [
     "get_audit_handler",
     "get_audit_logger",
     "instrument",
+    "open_trail",
     "unheard_events",
 ]
