@@ -280,7 +280,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         return self._buffer.complete_since
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             asked = self.redactor.asked(asked)
         return self._buffer.select(asked, newest_first=newest_first)
