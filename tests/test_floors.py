@@ -25,6 +25,7 @@ FLOORS = [
     {"engine"},
     {"paging", "following"},
     {"reader"},
+    {"opening"},
     {"files", "target"},
     {"handler"},
     {"lookup"},
