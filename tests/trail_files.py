@@ -8,7 +8,13 @@ from zstandard_of_python import zstd
 
 BEGIN = dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC)
 
-PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd.compress}
+
+def zstd_of(data):
+    """Data packed as by the command ``zstd``, which adds a checksum."""
+    return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd_of}
 
 
 def at(second):
@@ -27,7 +33,17 @@ def line_of(number, second=None, *, part_of=None, **members):
         line["part_of"] = json.loads(part_of)["event_id"]
         members = {"kind": "part", **members}
     line["operation"] = "STORE"
-    order = ["operation", "user_id", "session_id", "entry_ids", "metadata", "status", "error_message", "duration_ms", "kind"]
+    order = [
+        "operation",
+        "user_id",
+        "session_id",
+        "entry_ids",
+        "metadata",
+        "status",
+        "error_message",
+        "duration_ms",
+        "kind",
+    ]
     if part_of is None:
         members.setdefault("status", "SUCCESS")
     line |= {name: members[name] for name in order if name in members}
