@@ -130,8 +130,7 @@ def test_blocks_of_any_size_in_both_directions(data, cut, block, is_open, has_st
         assert found == data.split(b"\n")[:-1]
     assert sum(len(line) + 1 for line in found) + sum(size for _, size in rest) == len(data)
     assert reports == []
-    for earlier, later in zip(blocks, blocks[1:], strict=False):
-        assert not lines.is_part(later.lines()[0]) or not promised_parts(earlier.data)
+    assert not any(lines.is_part(later.lines()[0]) for later in blocks[1:])
 
 
 @pytest.mark.parametrize("long", [1_001, 1_500, 5_000])
