@@ -300,6 +300,24 @@ def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
     assert found in ([gzip.compress(b"1\n"), b"2\n", b"3\n"], [b"1\n", b"2\n", b"3\n"])
 
 
+def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatch):
+    """A listing during which a segment is compressed may have neither name; the segment is there once all the same."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
+    (trail,) = find([path])
+    segment = next(file for file in path.parent.iterdir() if file != path)
+    listdir = os.listdir
+
+    def torn(folder):
+        names = listdir(folder)
+        if segment.exists():
+            segment.rename(segment.with_name(segment.name + ".gz"))
+            names.remove(segment.name)
+        return names
+
+    monkeypatch.setattr(os, "listdir", torn)
+    assert contents_of(trail) == [b"1\n", b"2\n"]
+
+
 def test_a_segment_that_is_being_compressed(tmp_path):
     """While a segment is there plainly and packed, the plain one counts: the other may not be whole."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
@@ -312,7 +330,9 @@ def test_a_segment_that_is_being_compressed(tmp_path):
 
 def test_a_segment_that_goes_before_its_turn(tmp_path):
     """A segment that was unpacked or packed after the set was taken is found; one that was deleted is not."""
-    path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), (120, b"3\n"), active=b"4\n", packs=["gzip", "plain", "plain"])
+    path = write_trail(
+        tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), (120, b"3\n"), active=b"4\n", packs=["gzip", "plain", "plain"]
+    )
     (trail,) = find([path])
     with trail.segments() as segments:
         first, second, third = (path.parent / os.path.basename(segment.path) for segment in segments[:3])
