@@ -19,7 +19,7 @@ from typing import Any
 from structlog_audit.lines import MAX_LINE_BYTES, Readable
 from structlog_audit.problems import Report
 
-BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*"(?:events|total_events|exported_at)"\s*:)')
+BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*[{\]]|\{\s*"(?:events|total_events|exported_at)"\s*:)')
 """How a document begins, and no line of a trail."""
 
 _CHARACTERS = 65_536
@@ -64,6 +64,14 @@ class _Text:
             if not self._more():
                 raise _Damaged("the document ends early")
 
+    def has_ended(self) -> bool:
+        """Whether nothing but space is left."""
+        try:
+            self.peek()
+        except _Damaged:
+            return True
+        return False
+
     def take(self, *expected: str) -> str:
         """The next character that is no space, which must be one of those *expected*."""
         found = self.peek()
@@ -103,6 +111,8 @@ def document_lines(file: Readable, report: Report) -> Iterator[bytes]:
                 count += 1
             else:
                 total = member
+        if not text.has_ended():
+            raise _Damaged("something stands behind its end")
         if total is not None and total != count:
             raise _Damaged(f"it says that it has {total!r} events, and has {count}")
     except _Damaged as error:
