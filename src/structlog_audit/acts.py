@@ -22,11 +22,30 @@ from typing import Any
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.commit import CallLater, Commit, OwnEntry, describe
+from structlog_audit.commit import CallLater, Commit
+from structlog_audit.entry import OwnEntry, describe
 from structlog_audit.event import EventStatus, Kind
 
 Notice = tuple[str, dict[str, Any], Callable[[bool], None] | None]
 """An act, what there is to say of it, and what to do then, given whether it is recorded."""
+
+MAX_NOTICES = 100
+
+
+class Notices(deque[Notice]):
+    """What a file handler noticed and nobody has recorded yet; bounded, since there may be nobody who does."""
+
+    dropped = 0
+    """Notices for which there was no room."""
+
+    def add(self, act: str, then: Callable[[bool], None] | None = None, **said: Any) -> bool:
+        """Keep a notice; whether there was room for it."""
+        if len(self) >= MAX_NOTICES:
+            self.dropped += 1
+            return False
+        self.append((act, said, then))
+        return True
+
 
 LOGGER = "structlog_audit"
 
@@ -62,10 +81,23 @@ class Acts:
     def report(self) -> None:
         """Record what was noticed."""
         while self.noticed:
-            act, said, then = self.noticed.popleft()
+            try:
+                act, said, then = self.noticed.popleft()
+            except IndexError:  # another thread was faster
+                return
             recorded = self.record(act, said)
             if then is not None:
-                self._call_later(0.0, partial(then, recorded))
+                self._have_done(partial(then, recorded))
+
+    def report_later(self) -> None:
+        """Record what was noticed, in another thread: for callers that must not wait for the disk."""
+        self._have_done(self.report)
+
+    def _have_done(self, work: Callable[[], None]) -> None:
+        try:
+            self._call_later(0.0, work)
+        except RuntimeError:  # no thread can be started
+            work()
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""

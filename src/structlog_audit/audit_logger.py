@@ -18,14 +18,14 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from structlog_audit.body import Body
 from structlog_audit.codec import StoredEvent, decode_event, encode_body
-from structlog_audit.commit import LOST, Entry, complain, describe
 from structlog_audit.conversion import convert
+from structlog_audit.entry import LOST, Entry, complain, describe
 from structlog_audit.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.export import FORMATS, write_beside
@@ -35,7 +35,6 @@ from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.query import Conditions, whole_number
-from structlog_audit.records import Handoff
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 
@@ -70,13 +69,14 @@ class AutoExport:
             if len(self._lines) < self._count:
                 return
             lines = self._taken()
-            thread = threading.Thread(target=self._write, args=(lines,), name="structlog-audit auto-export")
+            earlier = [running for running in self._threads if running.is_alive()]
+            thread = threading.Thread(target=self._write, args=(lines, earlier), name="structlog-audit auto-export")
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is going down and starts no threads
                 pass
             else:
-                self._threads = [*(running for running in self._threads if running.is_alive()), thread]
+                self._threads = [*earlier, thread]
                 return
         self._write(lines)
 
@@ -95,7 +95,10 @@ class AutoExport:
         self._unwritten, self._lines = [], []
         return lines
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes], earlier: Sequence[threading.Thread] = ()) -> None:
+        """Write a document, behind those that *earlier* threads write: documents are in the order of their events."""
+        for thread in earlier:
+            thread.join()
         with self._writing:
             now = self._now()
             events = (decode_event(line) for line in sorted(lines))  # by id: in the order of commit
@@ -222,12 +225,11 @@ class AuditLogger(EventSource):
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
         return self._recorded(fields, self._log._record(logging.INFO, None, fields))
 
-    def _recorded(self, fields: dict[str, Any], handoff: Handoff) -> AuditEvent:
+    def _recorded(self, fields: dict[str, Any], entry: Entry | None) -> AuditEvent:
         """The event with *fields*, given what the handlers said of it."""
-        entry: Entry | None = handoff.entry
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
-            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redact)
-            return decode_event(Stamp().line(bodies))
+            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
+            return decode_event(Stamp().lines(bodies))
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)
@@ -279,6 +281,9 @@ class AuditLogger(EventSource):
 
     def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         return self.handler._select(asked, newest_first=newest_first, at_most=at_most)
+
+    def _statistics(self, asked: Conditions) -> dict[str, Any]:
+        return self.handler._statistics(asked)
 
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()

@@ -2,8 +2,8 @@
 
 Rules:
 
-* Whoever submits an entry leaves it at the door and asks for the lock. Who gets it leads: it takes in all that has
-  arrived and writes it in one write of whole lines. Who gets it later finds its entry settled and follows.
+* Whoever submits an entry leaves it at the door. If nobody leads, it takes the lock and leads: it takes in all that has
+  arrived and writes it in one write of whole lines. Who comes meanwhile follows: it waits until its entry is settled.
 * The queue is the order. An entry leaves it only when it is settled, so an exception that interrupts a leader (a signal
   handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
 * ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
@@ -13,6 +13,8 @@ Rules:
 * ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`; nothing is pending.
 * ``accepted == recorded + pending + raised + lost`` whenever the lock is free. The library's own events do not count.
 * A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
+* Each step that a signal handler's exception may interrupt leaves the queue such that the next leader goes on with it: what
+  is done for an entry is done before it says so, and it says so before it leaves the queue.
 * A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
   at the door; it is written before that leader goes.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
@@ -21,17 +23,15 @@ Rules:
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Literal
 
-from structlog_audit.body import OwnBody
-from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.event import EventStatus, Kind
-from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Gap, Undelivered
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
@@ -42,114 +42,25 @@ CallLater = Callable[[float, Callable[[], None]], None]
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
 
+FOLLOW_SECONDS = 0.005
+"""Between two looks of a follower at whether its leader still leads: an exception may have ended it."""
+
 RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
-
-
-WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lost", "raised"
-"""What became of an entry. Plain strings: an Enum's members cost a lookup each, and this is asked for every event."""
-
-
-class Entry:
-    """One event on its way through the commit, and afterwards its acknowledgement."""
-
-    __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state", "wake")
-
-    moment: int  # when it got its line
-    error: BaseException  # if it was raised
-    wake: Callable[[], None]  # if somebody waits elsewhere: called when it is settled
-
-    counts = True
-    """Whether this is an application's event."""
-
-    def __init__(self, bodies: Sequence[bytes], level: int, logger: str) -> None:
-        self.bodies = bodies
-        self.level = level
-        self.logger = logger
-        self.line = b""
-        self.state = WAITING
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the event is in the trail."""
-        return self.state == RECORDED
-
-    @property
-    def is_raised(self) -> bool:
-        """Whether the event was given back to its caller as an error."""
-        return self.state == RAISED
-
-    def settled(self) -> None:
-        """Wake whoever waits for this entry elsewhere, if anybody does."""
-        wake = getattr(self, "wake", None)
-        if wake is not None:
-            wake()
-
-    def raise_error(self) -> None:
-        """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""
-        if self.state == RAISED:
-            raise AuditWriteError(f"the event was not recorded: {describe(self.error)}") from self.error
-
-
-class OwnEntry(Entry):
-    """An event of the library's own: nobody's call waits for it, and it is not counted."""
-
-    __slots__ = ()
-
-    counts = False
-
-
-class Gap(OwnEntry):
-    """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
-
-    __slots__ = ("count", "head")
-
-    def __init__(self, head: bytes, moment: int, lost: Entry) -> None:
-        super().__init__((), lost.level, lost.logger)
-        self.head = head
-        self.moment = moment
-        self.count = 0
-
-    def close(self) -> None:
-        """Make the line, with the count as it is now."""
-        metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
-        body = OwnBody(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE, kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES)[0][1:])
-
-
-class Undelivered(Exception):  # noqa: N818 (an answer more than an error)
-    """Raised by a target: it failed, with ``__cause__``, after *done* entries were whole in the trail."""
-
-    def __init__(self, done: int) -> None:
-        super().__init__(f"the target failed after {done} entries")
-        self.done = done
-
-
-def describe(error: BaseException | None) -> str:
-    """*error* without anything of an event: of an OSError what the system says, of any other its type."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: [Errno {error.errno}] {error.strerror}"
-    return type(error).__name__
-
-
-def complain(what: str) -> None:
-    """Say *what* is wrong on stderr, if that can be done: it may be closed, on the full disk too, or busy with just this."""
-    try:
-        if sys.stderr is not None:
-            sys.stderr.write(f"structlog-audit: {what}\n")
-    except Exception:
-        pass
 
 
 class Commit:
     """The queue in front of one target.
 
     Args:
-        deliver: Writes entries, which have lines; raises `Undelivered`, or anything else for "none of them".
+        deliver: Writes entries, which have lines; raises `Undelivered`. Any other exception is not its own but a signal
+            handler's: it goes to the caller, and the next leader delivers once more.
         accept: Takes the line and the moment of each event that is recorded or pending, in order.
         tell: Told of the first failure of an outage, and by None that it is over.
         stamp: Gives ids and times.
-        call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
+        call_later: Calls a function after so many seconds, from a thread that keeps no process alive; raises a RuntimeError
+            if there can be none.
+        lock: The lock of the target, if it has one that is held for each write.
     """
 
     def __init__(
@@ -162,6 +73,7 @@ class Commit:
         on_error: OnError,
         max_pending: int,
         call_later: CallLater,
+        lock: threading.RLock | None = None,
     ) -> None:
         self._deliver = deliver
         self._accept = accept
@@ -170,12 +82,12 @@ class Commit:
         self._on_error = on_error
         self._max_pending = max_pending
         self._call_later = call_later
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
         self._working = False  # whether a thread of our own is leading, or about to
-        self._waited_for = False  # whether entries may have somebody to wake
+        self._speaking = False
         self._work_lock = threading.Lock()
         self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
         self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
@@ -189,15 +101,35 @@ class Commit:
             AuditWriteError: The target failed, and the policy is to raise.
         """
         self._arrived.append(entry)
-        with self._lock:
-            if entry.state == WAITING and not self._leading:
-                self._lead()
-                while self._arrived and not self._failing:  # left by a signal handler when the leader was about to go
-                    self._lead()
+        if self._leading and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._follow(entry)
+        if entry.state == WAITING:
+            with self._lock:
+                if entry.state == WAITING and not self._leading:
+                    if self._queue or len(self._arrived) > 1:
+                        self._lead()
+                    else:  # this one is all there is
+                        self._arrived.popleft()
+                        self._lead_alone(entry)
+                if self._arrived:
+                    self._lead_whoever_came()
         if self._untold:
             self._speak()
         if entry.state == RAISED and entry.counts:
             entry.raise_error()
+
+    def _follow(self, entry: Entry) -> None:
+        """Wait until the thread that leads has settled *entry*, or leads no more.
+
+        Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader.
+        """
+        settled: SimpleQueue[None] = SimpleQueue()
+        entry.wake = partial(settled.put, None)
+        while entry.state == WAITING and self._leading:
+            try:
+                settled.get(timeout=FOLLOW_SECONDS)
+            except Empty:
+                pass
 
     def arrive(self, entry: Entry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
@@ -208,30 +140,46 @@ class Commit:
 
         For callers that must not wait here, such as an event loop when writing waits for the disk. They set ``entry.wake``.
         """
-        self._waited_for = True
         self._arrived.append(entry)
+        self._have_work_done()
+
+    def _have_work_done(self) -> None:
         with self._work_lock:
             if self._working:
                 return
             self._working = True
-        self._call_later(0.0, self._work)
+        if not self._later(0.0, self._work):
+            self._work()
 
     def _work(self) -> None:
         """Lead until nothing arrives any more."""
-        while True:
-            self.drain()
-            with self._work_lock:
-                if not self._arrived:
-                    self._working = False
-                    return
+        try:
+            while True:
+                self.drain()
+                with self._work_lock:
+                    if not self._arrived:
+                        self._working = False
+                        return
+        except BaseException:  # somebody who was told of a failure ends this thread: another goes on
+            self._working = False
+            if self._arrived:
+                self._have_work_done()
+            raise
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> bool:
+        """Whether there is a thread that calls *function* after so many *seconds*."""
+        try:
+            self._call_later(seconds, function)
+        except RuntimeError:
+            return False
+        return True
 
     def drain(self) -> int:
         """Try to write all that is pending; the number of events that still are."""
         with self._lock:
-            if not self._leading:
+            self._lead()
+            while self._queue and not (self._failing or self._leading):  # a backlog of several batches
                 self._lead()
-                while self._queue and not self._failing:  # a backlog of several batches
-                    self._lead()
             left = self.pending
         self._speak()
         return left
@@ -242,8 +190,36 @@ class Commit:
             names = ("accepted", "recorded", "pending", "raised", "lost")
             return {name: getattr(self, name) for name in names}
 
+    def _lead_alone(self, entry: Entry) -> None:
+        """What `_lead` does, when there is *entry* and nothing else: so it is for nearly every event."""
+        self._leading = True
+        try:
+            self._take_on(entry)
+            try:
+                self._deliver((entry,))
+            except Undelivered as error:
+                self._fall_short((entry,), error)
+                return
+            if self._failing:
+                self._recover()
+            self._accept(entry.line, entry.moment)  # from here on what `_settle` does, spelled out
+            entry.state = RECORDED
+            self.recorded += entry.counts
+            if entry.wake is not None:
+                entry.wake()
+            self._queue.popleft()
+        finally:
+            self._leading = False
+
+    def _lead_whoever_came(self) -> None:
+        """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
+        while self._arrived and not self._leading and (not self._failing or self._on_error == "raise"):
+            self._lead()
+
     def _lead(self) -> None:
-        """Write what is in the queue and what has arrived."""
+        """Write what is in the queue and what has arrived, unless this thread does already."""
+        if self._leading:
+            return
         self._leading = True
         try:
             while self._arrived or self._queue:
@@ -252,14 +228,11 @@ class Commit:
                     return
                 try:
                     self._deliver(batch)
-                except Exception as error:
-                    done = error.done if isinstance(error, Undelivered) else 0
-                    self._settle(batch[:done])
-                    self._fail(error.__cause__ or error)
+                except Undelivered as error:
+                    self._fall_short(batch, error)
                     return
                 if self._failing:
-                    self._failing = False
-                    self._untold.append(None)
+                    self._recover()
                 self._settle(batch)
                 if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
                     # a backlog, longer than one caller should write: the timer goes on from there
@@ -268,18 +241,23 @@ class Commit:
         finally:
             self._leading = False
 
+    def _take_on(self, entry: Entry) -> None:
+        """Give *entry* its place in the order, its id and its time."""
+        stamp = self._stamp
+        bodies = entry.bodies
+        entry.line = stamp.line(bodies[0]) if len(bodies) == 1 else stamp.lines(bodies)
+        entry.moment = stamp.moment
+        self.accepted += entry.counts  # nothing can come between this and the next step, no signal handler either
+        self._queue.append(entry)
+
     def _batch(self) -> Sequence[Entry]:
-        """The head of the queue, after order, id and time were given to what has arrived, and a line to every gap."""
-        arrived, queue, stamp = self._arrived, self._queue, self._stamp
-        while queue and queue[0].state == RECORDED:  # a leader was interrupted while it acknowledged
-            queue.popleft()
+        """The head of the queue, after what has arrived was taken on, and a line given to every gap."""
+        arrived, queue = self._arrived, self._queue
+        while queue and queue[0].state in (RECORDED, RAISED):  # a leader was interrupted while it acknowledged
+            queue.popleft().settled()
         while arrived:
-            entry = arrived[0]
-            if not entry.line:
-                entry.line = stamp.line(entry.bodies)
-                entry.moment = stamp.moment
-                queue.append(entry)
-                self.accepted += entry.counts
+            if not arrived[0].line:
+                self._take_on(arrived[0])
             arrived.popleft()
         batch = list(queue) if len(queue) <= MAX_AT_ONCE else list(islice(queue, MAX_AT_ONCE))
         if self.lost:
@@ -291,31 +269,40 @@ class Commit:
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
-            before, entry.state = entry.state, RECORDED
-            self.recorded += entry.counts
-            if before == PENDING:
+            if entry.state == PENDING:
                 self.pending -= entry.counts
             else:
                 self._accept(entry.line, entry.moment)
+            entry.state = RECORDED
+            self.recorded += entry.counts
+            if entry.wake is not None:
+                entry.wake()
             self._queue.popleft()
-        if self._waited_for:
-            for entry in batch:
-                entry.settled()
+
+    def _fall_short(self, batch: Sequence[Entry], error: Undelivered) -> None:
+        """The target failed at *batch*: what it did not take becomes pending, or its callers are told."""
+        self._settle(batch[: error.done])
+        self._fail(error.__cause__ or error)
+
+    def _recover(self) -> None:
+        """The target works again."""
+        self._failing = False
+        self._untold.append(None)
 
     def _fail(self, error: BaseException) -> None:
-        """The target failed: what waits becomes pending, or its callers are told."""
         if not self._failing:
             self._failing = True
             self._untold.append(error)
         if self._on_error == "retry":
             self._hold()
             return
-        for entry in self._queue:
+        while self._queue:
+            entry = self._queue[0]
             entry.error = error
             entry.state = RAISED
             self.raised += entry.counts
             entry.settled()
-        self._queue.clear()
+            self._queue.popleft()
 
     def _hold(self) -> None:
         """What waits in the queue becomes pending, as far as there is room; the newest is lost."""
@@ -326,25 +313,25 @@ class Commit:
             newcomers.append(entry)
         too_many = max(0, len(newcomers) - max(0, self._max_pending - self.pending))
         for entry in reversed(newcomers[too_many:]):
+            self._accept(entry.line, entry.moment)
             entry.state = PENDING
             self.pending += entry.counts
-            self._accept(entry.line, entry.moment)
         for entry in newcomers[:too_many]:
             entry.state = LOST
             self._queue.pop()
-        if too_many:
+        if any(entry.counts for entry in newcomers[:too_many]):
             self._count_lost(newcomers[:too_many])
         for entry in newcomers:
             entry.settled()
         if not self._timed:
-            self._timed = True
-            self._call_later(RETRY_SECONDS, self._on_timer)
+            self._timed = self._later(RETRY_SECONDS, self._on_timer)
 
     def _count_lost(self, entries: Sequence[Entry]) -> None:
         """Let a gap at the end of the queue stand for *entries*."""
         gap = self._queue[-1] if self._queue else None
         if not isinstance(gap, Gap):
-            gap = Gap(self._stamp.stamped(b"")[:-1], self._stamp.moment, entries[0])
+            head, newest = self._stamp.line(b"{")[:-1], entries[0]
+            gap = Gap((), newest.level, newest.logger, moment=self._stamp.moment, head=head)
             self._queue.append(gap)
         for entry in entries:
             gap.count += entry.counts
@@ -355,6 +342,16 @@ class Commit:
         self.drain()
 
     def _speak(self) -> None:
-        """Tell of what nobody was told of."""
-        while self._untold:
-            self._tell(self._untold.popleft())
+        """Tell of what nobody was told of. Who is told may record: what that brings up is for the next to come."""
+        if self._speaking:
+            return
+        self._speaking = True
+        try:
+            for _ in range(len(self._untold)):
+                try:
+                    told = self._untold.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                self._tell(told)
+        finally:
+            self._speaking = False
