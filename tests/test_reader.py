@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import io
+import itertools
 import json
 import logging
 import logging.handlers
@@ -36,6 +37,7 @@ from structlog_audit.event import Kind
 from structlog_audit.problems import MAX_EXAMPLES, Problems
 from structlog_audit.query import microseconds
 from structlog_audit.reader import newest_events
+from structlog_audit.segments import rollover_time
 from structlog_audit.source import EventSource
 from structlog_audit.spans import SLACK
 from structlog_audit.stamp import Stamp
@@ -104,7 +106,7 @@ def trails(draw):
             continue
         clock[0] = max(clock[0] + dt.timedelta(seconds=draw(steps)), latest - SLACK)
         latest = max(latest, clock[0])
-        line = stamp.line(encode_body(body, 4_096))
+        line = stamp.lines(encode_body(body, 4_096))
         segments.append((line, stamp.moment))
     return segments
 
@@ -496,19 +498,23 @@ def test_acts_that_say_nothing_of_use(tmp_path, segments):
 
 def test_completeness_after_real_retention(tmp_path):
     """What a handler with retention deletes, the reader knows of."""
-    path = tmp_path / "audit.jsonl"
-    target = AuditFileHandler(path, maxBytes=2_000, backupCount=2)
-    run = []
-    handler = AuditHandler(target=target, call_later=lambda seconds, function: run.append(function))
+    path, later, seconds = tmp_path / "audit.jsonl", [], itertools.count()
+    target = AuditFileHandler(path, maxBytes=2_000, backupCount=2, clock=lambda: at(next(seconds)))
+    handler = AuditHandler(target=target, call_later=lambda seconds, function: later.append(function))
     for number in range(60):
+        if number == 50:  # as a second after a rollover
+            target._active.check_at = target._pruning.look_at = 0.0
         handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, f"op{number}", (), None))
-        while run:
-            run.pop()()
+    kept = target.segments()[-3:]
+    while later:
+        later.pop(0)()
+    deleted = [name for act in handler.iter_events(kind="trail") for name in act.metadata.get("segments", [])]
     handler.close()
     reader = open_trail(path)
-    oldest = next(reader.iter_events())
+    assert deleted
+    assert reader.complete_since == rollover_time(path.name, max(deleted))
     assert 2 <= reader.count_events() < 60
-    assert abs(reader.complete_since - oldest.timestamp) < dt.timedelta(seconds=60)
+    assert target.segments()[-3:] == kept
     assert reader.problems == {}
 
 

@@ -24,6 +24,7 @@ BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*[{\]]|\{\s*"(?:events|total_e
 
 _CHARACTERS = 65_536
 _BREAKS = re.compile(r"[\r\n]\s*")
+_GOING_ON = ("", ".", "e", "E")  # behind what may be the beginning of a number
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
 
 
@@ -92,7 +93,7 @@ class _Text:
             except RecursionError:
                 raise _Damaged("nested too deep") from None
             else:
-                if end < len(self._held) or not self._more():  # a number may go on
+                if self._held[end : end + 1] not in _GOING_ON or not self._more():
                     text = self._held[self._at : end]
                     self._at = end
                     return value, text

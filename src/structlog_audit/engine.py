@@ -79,11 +79,13 @@ class Opened:
 
     @property
     def identity(self) -> str | None:
-        """What tells this segment from others, whatever becomes of its name; None if it has no line yet."""
+        """What tells this segment from others, whatever becomes of its name: its first event; None if it has none yet."""
         if BEGINS.match(self.head):
             return _digest(self.head)
-        line, end, _ = self.head.lstrip(b"\n").partition(b"\n")
-        return _digest(line) if end or len(self.head) >= BEGINNING_BYTES else None
+        for line in self.head.split(b"\n")[:-1]:
+            if b"{" in line:
+                return _digest(line)
+        return _digest(self.head) if len(self.head) >= BEGINNING_BYTES else None
 
 
 def _digest(data: bytes) -> str:

@@ -118,11 +118,22 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
+        if len(entries) > 1 and self._active.is_failing:
+            self._deliver_one_first(entries)
+            return
         first = entries[0].line
         try:
             self._write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
         except ShortWrite as error:
             raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
+
+    def _deliver_one_first(self, entries: Sequence[Entry]) -> None:
+        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
+        self.deliver(entries[:1])
+        try:
+            self.deliver(entries[1:])
+        except Undelivered as error:
+            raise Undelivered(error.done + 1) from error.__cause__
 
     def write(self, data: bytes) -> None:
         """Append *data*, the line or lines of one event, and have the kernel hold it before this returns.
@@ -180,7 +191,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         for code, count, what, fix in counts:
             if count:
                 yield Finding(code, f"{count} {what}", fix)
-        if active.postponed_rollovers and active.size > self.maxBytes * 1.1:
+        if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
             message = (
                 f"rollover was postponed {active.postponed_rollovers} times: another process has a lock on the file"
             )
