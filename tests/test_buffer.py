@@ -31,7 +31,7 @@ def text_of(moment):
 def line_of(number, moment=BEGIN, **members):
     head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(moment)}
     members = {**head, "operation": "STORE", "status": "SUCCESS", **members}
-    return json.dumps(members, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(members, separators=(",", ":")).encode() + b"\n"  # without blanks, as the codec writes it
 
 
 def number_of(event):
