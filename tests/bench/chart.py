@@ -9,13 +9,13 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-ROW, TOP, LABEL, BARS, WIDTH = 28, 56, 300, 380, 800
+ROW, TOP, LABEL, BARS, WIDTH = 28, 56, 300, 360, 800
 """Pixels: of a row, above the rows, of the labels, of the longest bar, and in all."""
 
 STYLE = """
-:root { --ground: #ffffff; --text: #1f2328; --faint: #59636e; --ours: #0969da; --other: #afb8c1; --limit: #9a6700 }
+:root { --ground: #ffffff; --text: #1f2328; --faint: #59636e; --ours: #0969da; --other: #818b98; --limit: #9a6700 }
 @media (prefers-color-scheme: dark) {
-  :root { --ground: #0d1117; --text: #f0f6fc; --faint: #9198a1; --ours: #4493f8; --other: #545d68; --limit: #d29922 }
+  :root { --ground: #0d1117; --text: #f0f6fc; --faint: #9198a1; --ours: #4493f8; --other: #656c76; --limit: #d29922 }
 }
 text { font: 14px system-ui, -apple-system, "Segoe UI", sans-serif; fill: var(--text) }
 .ground { fill: var(--ground) } .ours { fill: var(--ours) } .other { fill: var(--other) } .limit { fill: var(--limit) }

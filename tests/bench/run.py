@@ -88,8 +88,8 @@ def picture(document: dict[str, Any]) -> str:
     for row in document["cases"]:
         kind = "ours" if row["name"] in cases.OURS else "limit" if row["name"] == LIMIT else "other"
         length = row["times_limit"]
-        bars.append(Bar(row["name"].removeprefix("ours: "), length, f"{length:.2f} × ({row['us']:.1f} µs)", kind))
-    title = "Recording one event: time, in multiples of the least that Python needs (ours in blue)"
+        bars.append(Bar(row["name"], length, f"{length:.2f} × ({row['us']:.1f} µs)", kind))
+    title = "CPU time of recording one event, in multiples of the least that Python needs"
     found = document["machine"]
     return chart(
         bars,
@@ -101,7 +101,7 @@ def picture(document: dict[str, Any]) -> str:
 def figures(args: argparse.Namespace) -> Iterable[Figure]:
     """What is measured beside the table; nothing if cases were named."""
     if args.scale:
-        yield from scale(args.events * 100)
+        yield from scale(args.events * 100, args.rounds)
     elif not args.names:
         yield from beyond.held(args.held, args.rounds)
         yield from beyond.collections(max(args.held), args.events * 4, args.rounds)
@@ -150,7 +150,7 @@ def arguments() -> argparse.Namespace:
     )
     kinds.add_argument("--held", type=int, nargs="+", metavar="EVENTS", help="so many in the buffer")
     parser.add_argument("--events", type=int, default=1_000, help="of each case in a round (default: 1,000)")
-    parser.add_argument("--rounds", type=int, help="default: 25; 100 with --against")
+    parser.add_argument("--rounds", type=int, help="default: 25; 100 with --against, 5 with --scale")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the table as a picture")
     parser.set_defaults(held=SIZES)
@@ -159,7 +159,7 @@ def arguments() -> argparse.Namespace:
         parser.error("--svg draws the table, which --against and --scale do not measure")
     if args.svg and importlib.util.find_spec("orjson") is None:
         parser.error("--svg draws multiples of the limit, which needs orjson")
-    args.rounds = args.rounds or (100 if args.against else 25)
+    args.rounds = args.rounds or (100 if args.against else 5 if args.scale else 25)
     return args
 
 

@@ -6,21 +6,31 @@ The same processes, each with a trail of its own, show what is due to the shared
 
 from __future__ import annotations
 
-import os
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
+import beyond
 import cases
 from child import Child
-from spread import Figure
+from spread import Figure, ratios
 
 PROCESSES = (1, 2, 4, 8)
+THREADS = (2, 8, 64)
 
 
-def flat_out(paths: list[Path], events: int, max_bytes: int) -> float:
-    """Events per second of one process for each of *paths*, together."""
+class Rate(NamedTuple):
+    """What processes did together: events per second of the clock, and CPU microseconds per event."""
+
+    events: float
+    cpu: float
+
+
+def flat_out(paths: list[Path], events: int, max_bytes: int) -> Rate:
+    """One process for each of *paths*, which may be one and the same, each with so many *events*."""
     with ExitStack() as stack:
         children = [stack.enter_context(Child()) for _ in paths]
         for child, path in zip(children, paths, strict=True):
@@ -28,9 +38,9 @@ def flat_out(paths: list[Path], events: int, max_bytes: int) -> float:
         start = time.perf_counter()
         for child in children:
             child.send(time="trail", calls=events)
-        for child in children:
-            child.answer()
-        return events * len(paths) / (time.perf_counter() - start)
+        spent = sum(child.answer() for child in children)
+        total = events * len(paths)
+        return Rate(total / (time.perf_counter() - start), spent / total * 1e6)
 
 
 def counted(path: Path, expected: int) -> tuple[int, int]:
@@ -52,30 +62,45 @@ def counted(path: Path, expected: int) -> tuple[int, int]:
     return len(segments), size
 
 
-def scale(events: int, max_bytes: int = 50_000_000) -> Iterator[Figure]:
-    """One process and several, on one trail and on one each; what an event takes; and segments that are small."""
-    folder = Path(cases.FOLDER)
+def processes(count: int, events: int, rounds: int, max_bytes: int) -> Iterator[Figure]:
+    """So many processes on one trail, and then on one each, several times."""
+    folder, each = Path(cases.FOLDER), events // count
+    shared, own, size = [], [], 0
+    for _ in range(rounds):
+        path = folder / "shared"
+        shared.append(flat_out([path] * count, each, max_bytes))
+        _, size = counted(path, each * count)
+        paths = [folder / f"own{number}" for number in range(count)]
+        own.append(flat_out(paths, each, max_bytes))
+        for path in paths:
+            counted(path, each)
+    rate = statistics.median(found.events for found in shared)
+    of_each = ratios([found.events for found in shared], [found.events for found in own])
+    yield Figure(f"{count} on one trail, flat out", rate, "events/s")
+    yield Figure(f"{count} on one trail, flat out", rate * size / (each * count) / 1e6, "MB/s")
+    yield Figure(f"{count} on one trail, CPU", statistics.median(found.cpu for found in shared), "us/event")
+    yield Figure(f"{count} on one each, CPU", statistics.median(found.cpu for found in own), "us/event")
+    yield Figure(f"{count} on one trail / on one each", statistics.median(of_each), "x")
+
+
+def small_segments(events: int, max_bytes: int) -> Iterator[Figure]:
+    """What rollovers cost that follow one another as fast as those of a large host."""
+    path = Path(cases.FOLDER) / "small"
+    rate = flat_out([path], events, max_bytes)
+    segments, size = counted(path, events)
+    yield Figure(f"segments of {max_bytes / 1e6:g} MB, flat out", rate.events, "events/s")
+    yield Figure(
+        f"segments of {max_bytes / 1e6:g} MB, rollovers", (segments - 1) / (events / rate.events), "per second"
+    )
+    yield Figure(f"segments of {max_bytes / 1e6:g} MB, CPU", rate.cpu, "us/event")
+    yield Figure("bytes per event", size / events, "bytes")
+
+
+def scale(events: int, rounds: int) -> Iterator[Figure]:
+    """One process and several, with so many *events* in all."""
     for count in PROCESSES:
-        shared = folder / f"shared{count}"
-        rate = flat_out([shared] * count, events, max_bytes)
-        segments, size = counted(shared, events * count)
-        each = size / (events * count)
-        own = [folder / f"own{count}.{number}" for number in range(count)]
-        apart = flat_out(own, events, max_bytes)
-        for path in own:
-            counted(path, events)
-        if count == 1:
-            yield Figure("bytes per event", each, "bytes")
-        yield Figure(f"{count} on one trail, flat out", rate, "events/s")
-        yield Figure(f"{count} on one trail, flat out", rate * each / 1e6, "MB/s")
-        yield Figure(f"{count} on one trail: segments of {max_bytes / 1e6:g} MB", segments, "segments")
-        yield Figure(f"{count} on one trail / on one each", rate / apart, "x")
-    for small in (max_bytes // 50, max_bytes // 500):
-        path = folder / f"small{small}"
-        rate = flat_out([path], events, small)
-        segments, _ = counted(path, events)
-        yield Figure(f"1 process, segments of {small / 1e6:g} MB, flat out", rate, "events/s")
-        yield Figure(
-            f"1 process, segments of {small / 1e6:g} MB: rollovers", (segments - 1) / (events / rate), "per second"
-        )
-    yield Figure("CPUs", os.cpu_count() or 0, "CPUs")
+        yield from processes(count, events, rounds, 50_000_000)
+    for max_bytes in (50_000_000, 1_000_000, 100_000):
+        yield from small_segments(events, max_bytes)
+    for count in THREADS:
+        yield from beyond.threads(events // 5, count)
