@@ -6,6 +6,8 @@ The same processes, each with a trail of its own, show what is due to the shared
 
 from __future__ import annotations
 
+import datetime as dt
+import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ from typing import NamedTuple
 
 import beyond
 import cases
-from child import Child
+from child import Child, timed
 from spread import Figure, ratios
+
+from structlog_audit.segments import next_name
 
 PROCESSES = (1, 2, 4, 8)
 THREADS = (2, 8, 64)
@@ -96,11 +100,31 @@ def small_segments(events: int, max_bytes: int) -> Iterator[Figure]:
     yield Figure("bytes per event", size / events, "bytes")
 
 
+def rollover_among(segments: int) -> Iterator[Figure]:
+    """What a rollover costs in a folder of so many segments: it looks for the newest name."""
+    import structlog_audit
+
+    folder = Path(cases.FOLDER) / f"among{segments}"
+    folder.mkdir()
+    first = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+    for number in range(segments):
+        (folder / next_name("audit.jsonl", [], first + dt.timedelta(seconds=number))).touch()
+    target, taken = structlog_audit.AuditFileHandler(folder / "audit.jsonl"), []
+    for _ in range(5):
+        target.write(b"{}\n")
+        taken.append(timed(target.doRollover, 1))
+    target.close()
+    shutil.rmtree(folder)
+    yield Figure(f"a rollover among {segments:,} segments, CPU", statistics.median(taken) * 1e3, "ms")
+
+
 def scale(events: int, rounds: int) -> Iterator[Figure]:
     """One process and several, with so many *events* in all."""
     for count in PROCESSES:
         yield from processes(count, events, rounds, 50_000_000)
     for max_bytes in (50_000_000, 1_000_000, 100_000):
         yield from small_segments(events, max_bytes)
+    for segments in (100, 10_000, 50_000):
+        yield from rollover_among(segments)
     for count in THREADS:
         yield from beyond.threads(events // 5, count)
