@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog_audit.acts import Acts
 from structlog_audit.body import OwnBody
@@ -40,14 +40,15 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
-from structlog_audit.monitoring import Monitor
 from structlog_audit.query import ORDINARY, Conditions, choice, whole_number
 from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
-from structlog_audit.rules import rules_of
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
+
+if TYPE_CHECKING:
+    from structlog_audit.monitoring import Monitor
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
@@ -120,7 +121,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if target is not None and filename is not None:
             raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
         self._on_failure = on_failure
-        self._rules = () if monitor is None else rules_of(monitor)
+        self._new_monitor = _monitors(monitor)
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
@@ -160,7 +161,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _begin(self) -> None:
         """An empty buffer, and a commit with nothing pending."""
         self._buffer = Buffer(self._max_events)
-        self.monitor = Monitor(self._rules) if self._rules else None
+        self.monitor = self._new_monitor()
         append = self._buffer.append
         accept = append if self.monitor is None else self.monitor.watching(append, self._call_later)
         self._commit = Commit(
@@ -366,6 +367,17 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def __repr__(self) -> str:
         return f"<AuditHandler {self.name or ''}({len(self)} of {self._max_events} events, target={self.target!r})>"
+
+
+def _monitors(rules: Any) -> Callable[[], Monitor | None]:
+    """A function that begins to watch by *rules*, as the parameter ``monitor`` means them."""
+    if rules is None:
+        return lambda: None
+    from structlog_audit.monitoring import Monitor  # who has no rules has no need of it
+    from structlog_audit.rules import rules_of
+
+    made = rules_of(rules)
+    return lambda: Monitor(made) if made else None
 
 
 def _delivery(target: logging.Handler | None) -> Callable[[Any], None]:
