@@ -42,7 +42,7 @@ class Events(EventSource):
         self._counted = counters or {}
         self._problems = problems or {}
 
-    def _select(self, asked, *, newest_first):
+    def _select(self, asked, *, newest_first, at_most=None):
         self.asked.append(asked)
         return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
 

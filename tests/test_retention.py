@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import shutil
+import os
 import types
 from itertools import accumulate, count
 
@@ -250,5 +250,6 @@ def test_check_tells_of_a_trail_without_bound_and_of_a_full_disk(path, monkeypat
     assert [finding.code for finding in AuditFileHandler(path).check()] == ["unbounded"]
     bounded = AuditFileHandler(path, backupCount=3)
     assert bounded.check() == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(total=10**12, free=10**9))
+    full = types.SimpleNamespace(f_blocks=10**9, f_bavail=10**6, f_frsize=1_000)
+    monkeypatch.setattr(os, "statvfs", lambda folder: full)
     assert [finding.code for finding in bounded.check()] == ["disk"]

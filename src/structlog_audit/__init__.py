@@ -10,6 +10,7 @@ from structlog_audit.event import AuditEvent, EventStatus, OperationType
 from structlog_audit.exceptions import (
     AuditDecodeError,
     AuditError,
+    AuditReadError,
     AuditTypeError,
     AuditValueError,
     AuditWriteError,
@@ -19,6 +20,7 @@ from structlog_audit.formatter import AuditJsonFormatter
 from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger, get_audit_logger
 from structlog_audit.lookup import get_audit_handler
+from structlog_audit.opening import open_trail
 from structlog_audit.processors import AuditProcessor
 from structlog_audit.redaction import Redactor
 from structlog_audit.unheard import unheard_events
@@ -35,6 +37,7 @@ __all__ = [
     "AuditJsonFormatter",
     "AuditLogger",
     "AuditProcessor",
+    "AuditReadError",
     "AuditTypeError",
     "AuditValueError",
     "AuditWriteError",
@@ -45,5 +48,6 @@ __all__ = [
     "get_audit_handler",
     "get_audit_logger",
     "instrument",
+    "open_trail",
     "unheard_events",
 ]

@@ -21,7 +21,6 @@ import datetime as dt
 import logging
 import logging.handlers
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -207,13 +206,14 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             message = f"{place} can be changed by others than its owner (mode {mode:04o})"
             yield Finding("permissions", message, f"chmod go-w {place}")
         try:
-            disk = shutil.disk_usage(self.path.parent)
+            disk = os.statvfs(self.path.parent)
         except FileNotFoundError:
             yield Finding("folder", f"{self.path.parent} is gone", "leave it there; the next event makes it again")
             return
-        if disk.free < max(disk.total // 20, 2 * self.maxBytes):
+        free = disk.f_bavail * disk.f_frsize
+        if free < max(disk.f_blocks * disk.f_frsize // 20, 2 * self.maxBytes):
             fix = "make room, or give the trail a bound"
-            yield Finding("disk", f"only {disk.free // 1_000_000} MB are free on the disk of the trail", fix)
+            yield Finding("disk", f"only {free // 1_000_000} MB are free on the disk of the trail", fix)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, which comes from a logger and not from an `AuditHandler`."""

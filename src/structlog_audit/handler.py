@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog_audit.acts import Acts
 from structlog_audit.body import OwnBody
@@ -40,15 +40,15 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
-from structlog_audit.monitoring import Monitor
 from structlog_audit.query import ORDINARY, Conditions, choice, whole_number
-from structlog_audit.reader import newest_events
 from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
-from structlog_audit.rules import rules_of
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
+
+if TYPE_CHECKING:
+    from structlog_audit.monitoring import Monitor
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
@@ -121,7 +121,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if target is not None and filename is not None:
             raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
         self._on_failure = on_failure
-        self._rules = () if monitor is None else rules_of(monitor)
+        self._new_monitor = _monitors(monitor)
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
@@ -161,7 +161,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _begin(self) -> None:
         """An empty buffer, and a commit with nothing pending."""
         self._buffer = Buffer(self._max_events)
-        self.monitor = Monitor(self._rules) if self._rules else None
+        self.monitor = self._new_monitor()
         append = self._buffer.append
         accept = append if self.monitor is None else self.monitor.watching(append, self._call_later)
         self._commit = Commit(
@@ -178,16 +178,18 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
-        if not isinstance(self.target, AuditFileHandler):
+        if not isinstance(self.target, AuditFileHandler) or not self.target.has_lines():
             return
         if warm_start:
-            events, left_out, self.unreadable = newest_events(self.target.segments(), self._max_events)
+            from structlog_audit.warm import newest_events  # who does not read has no need of it
+
+            events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
             for line, moment in events:
                 self._buffer.append(line, moment)
-            if left_out is not None:
-                self._buffer.forget_until(left_out)
-        elif self.target.has_lines():
-            self._buffer.forget_until(self._clock() // 1_000)
+        else:
+            missing_until = self._clock() // 1_000
+        if missing_until is not None:
+            self._buffer.forget_until(missing_until)
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, where everything recorded so far is the parent's. Without a look at the disk."""
@@ -329,7 +331,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """``unreadable``: lines that a warm start found and that are no events."""
         return {"unreadable": self.unreadable} if self.unreadable else {}
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             asked = self.redactor.asked(asked)
         return self._buffer.select(asked, newest_first=newest_first)
@@ -365,6 +367,17 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def __repr__(self) -> str:
         return f"<AuditHandler {self.name or ''}({len(self)} of {self._max_events} events, target={self.target!r})>"
+
+
+def _monitors(rules: Any) -> Callable[[], Monitor | None]:
+    """A function that begins to watch by *rules*, as the parameter ``monitor`` means them."""
+    if rules is None:
+        return lambda: None
+    from structlog_audit.monitoring import Monitor  # who has no rules has no need of it
+    from structlog_audit.rules import rules_of
+
+    made = rules_of(rules)
+    return lambda: Monitor(made) if made else None
 
 
 def _delivery(target: logging.Handler | None) -> Callable[[Any], None]:

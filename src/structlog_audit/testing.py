@@ -221,8 +221,8 @@ class AuditTrail(EventSource):
         """From when on the answers are complete; None: since the test began."""
         return self.handler.complete_since
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        return self.handler._select(asked, newest_first=newest_first)
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+        return self.handler._select(asked, newest_first=newest_first, at_most=at_most)
 
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()
