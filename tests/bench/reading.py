@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import gzip
-import os
 import platform
 import statistics
 import subprocess
