@@ -18,7 +18,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-W", "error", str(BENCH / "run.py"), "--events", "10", *arguments],
+        [sys.executable, str(BENCH / "run.py"), "--events", "10", *arguments],
         capture_output=True,
         text=True,
         check=False,
