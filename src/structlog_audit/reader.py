@@ -177,8 +177,6 @@ class TrailReader(EventSource):
         return iter(found[::-1] if newest_first else found)
 
 
-def open_trail(
-    *paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[int], None] | None = None
-) -> TrailReader:
+def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[int], None] | None = None) -> TrailReader:
     """The reader of the trails at *paths*."""
     return TrailReader(paths, progress)
