@@ -277,6 +277,11 @@ class AuditLogger(EventSource):
         """From when on the answers are complete, in UTC; see `AuditHandler.complete_since`."""
         return self.handler.complete_since
 
+    @property
+    def problems(self) -> dict[str, int]:
+        """What was wrong in what the answers come from; see `AuditHandler.problems`."""
+        return self.handler.problems
+
     def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         return self.handler._select(asked, newest_first=newest_first)
 

@@ -280,6 +280,11 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         return self._buffer.complete_since
 
+    @property
+    def problems(self) -> dict[str, int]:
+        """``unreadable``: lines that a warm start found and that are no events."""
+        return {"unreadable": self.unreadable} if self.unreadable else {}
+
     def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             asked = self.redactor.asked(asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Unpack
 
@@ -32,6 +32,11 @@ class EventSource:
     @abstractmethod
     def complete_since(self) -> dt.datetime | None:
         """From when on the answers are complete, in UTC; None means since the beginning."""
+
+    @property
+    def problems(self) -> Mapping[str, int]:
+        """What was wrong in what the answers come from, counted by its code; empty if nothing was."""
+        return {}
 
     def _counters(self) -> dict[str, int]:
         """What the statistics tell beyond the events themselves."""

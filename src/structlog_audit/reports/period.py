@@ -21,7 +21,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 MOST_STEPS = 100
 """Steps of a chart over time, at most. A year of days is too fine to see, 31 days must be."""
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_MONTH = re.compile("([0-9]{4})-([0-9]{2})")
 _HOURS = {"hour": 1, "day": 24, "week": 7 * 24}
 _MONTHS = {"month": 1, "year": 12, "decade": 120, "century": 1_200}
 
@@ -103,7 +103,7 @@ def steps(first: dt.datetime, last: dt.datetime) -> tuple[str, list[dt.datetime]
             if following is None or following > last:
                 return unit, found
             found.append(following)
-    raise AssertionError("a calendar has fewer than a hundred centuries")
+    raise AssertionError("the calendar of Python has a hundred centuries")
 
 
 def floor(moment: dt.datetime, unit: str) -> dt.datetime:
@@ -115,7 +115,7 @@ def floor(moment: dt.datetime, unit: str) -> dt.datetime:
     if unit == "day":
         return day
     if unit == "week":
-        return day - dt.timedelta(days=min(day.weekday(), day.toordinal() - 1))
+        return day - dt.timedelta(days=day.weekday())  # the first day of the calendar is a Monday
     number = (day.year * 12 + day.month - 1) // _MONTHS[unit] * _MONTHS[unit]
     return day.replace(year=max(1, number // 12), month=number % 12 + 1, day=1)
 

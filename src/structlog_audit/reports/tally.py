@@ -17,10 +17,14 @@ from typing import Any
 
 from structlog_audit.event import AuditEvent, EventStatus, Kind, OperationType, rfc3339
 from structlog_audit.reports.period import month_of
+from structlog_audit.reports.text import shortened
 from structlog_audit.statistics import Histogram
 
 NEWEST = 50
 """Events of one list of a report, at most: what a person reads."""
+
+NEWEST_OF_USER = 500
+"""Events of the user whom a report is about, at most. The whole is an export's."""
 
 LONGEST = 500
 """Characters of a text of an event in a list."""
@@ -99,10 +103,10 @@ class Newest:
 
     __slots__ = ("entries", "events", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = NEWEST) -> None:
         self.total = 0
         self.entries = 0
-        self.events: deque[AuditEvent] = deque(maxlen=NEWEST)
+        self.events: deque[AuditEvent] = deque(maxlen=most)
 
     def add(self, event: AuditEvent) -> None:
         """Count *event*, and keep it for as long as it is among the newest."""
@@ -110,13 +114,13 @@ class Newest:
         self.entries += len(event.entry_ids)
         self.events.append(event)
 
+    def rows(self) -> list[tuple[dict[str, Any], AuditEvent]]:
+        """The newest events, the newest first, each as a row too."""
+        return [(brief(event), event) for event in reversed(self.events)]
+
     def to_dict(self) -> dict[str, Any]:
-        """The numbers of events and of the entries they name, and the newest events, the newest first."""
-        return {
-            "total": self.total,
-            "entries": self.entries,
-            "newest": [brief(event) for event in reversed(self.events)],
-        }
+        """The numbers of events and of the entries they name, and the newest events."""
+        return {"total": self.total, "entries": self.entries, "newest": [row for row, _ in self.rows()]}
 
 
 class Figures:
@@ -128,9 +132,9 @@ class Figures:
         self.operations: defaultdict[str, OperationTally] = defaultdict(OperationTally)
         self.users: defaultdict[str | None, UserTally] = defaultdict(UserTally)
         self.failures, self.deletions, self.exports = Newest(), Newest(), Newest()
-        self.everything = Newest()
+        self.everything = Newest(NEWEST_OF_USER)
         self.intents: dict[str, AuditEvent] = {}
-        self.gaps, self.own_acts, self.checkpoints = Newest(), Newest(), Newest()
+        self.gaps, self.own_acts = Newest(), Newest()
         self.acts: Counter[str] = Counter()
         self.lost = 0
 
@@ -144,13 +148,10 @@ class Figures:
                 self.intents[event.event_id] = event
             elif event.kind == Kind.GAP:
                 self.gaps.add(event)
-                lost = event.metadata.get("lost")
-                self.lost += lost if isinstance(lost, int) else 0
+                self.lost += lost_in(event)
             elif event.kind == Kind.TRAIL:
                 self.own_acts.add(event)
                 self.acts[event.operation.value] += 1
-            elif event.kind == Kind.CHECKPOINT:
-                self.checkpoints.add(event)
 
     def _add(self, event: AuditEvent) -> None:
         moment, operation, user_id = event.timestamp, event.operation.value, event.user_id
@@ -173,6 +174,12 @@ class Figures:
         intent_id = event.metadata.get("intent_id")
         if isinstance(intent_id, str):
             self.intents.pop(intent_id, None)
+
+
+def lost_in(gap: AuditEvent) -> int:
+    """How many events *gap* stands for."""
+    lost = gap.metadata.get("lost")
+    return lost if isinstance(lost, int) else 0
 
 
 def by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
@@ -207,5 +214,5 @@ def brief(event: AuditEvent) -> dict[str, Any]:
 
 
 def cut(text: str | None) -> str | None:
-    """*text*, of at most `LONGEST` characters; what was left out is an ellipsis."""
-    return text if text is None or len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    """*text*, of at most `LONGEST` characters."""
+    return None if text is None else shortened(text, LONGEST)
