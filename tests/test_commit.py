@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections import deque
 import json
 import os
 import threading
@@ -413,29 +414,31 @@ def test_an_interrupt_after_the_write_repeats_the_line_with_its_id():
     assert rig.accepted_lines == rig.target.lines[:1]
 
 
-class InterruptedOnce(Entry):
-    """An entry during whose way from the door into the queue a signal comes."""
+class InterruptedOnce(deque):
+    """A door that a signal comes in between of, the first time that an entry is taken from it."""
 
-    __slots__ = ("came",)
+    came = False
 
-    @property
-    def counts(self):
-        if not hasattr(self, "came"):
+    def popleft(self):
+        if not self.came:
             self.came = True
             raise KeyboardInterrupt
-        return True
+        return super().popleft()
 
 
 def test_an_interrupt_between_door_and_queue_writes_the_event_once():
     """An entry that has its line but was not taken from the door yet keeps its id and is queued once."""
     rig = Rig()
-    entry = InterruptedOnce(encode_body(Body("first"), 32_000), 20, "audit")
+    rig.commit._arrived = InterruptedOnce()
+    entry = Entry(encode_body(Body("first"), 32_000), 20, "audit")
+    rig.commit.arrive(entry)
     with pytest.raises(KeyboardInterrupt):
-        rig.commit.submit(entry)
+        rig.commit.drain()
     line = entry.line
     rig.submit("second")
     assert (entry.state, entry.line) == (RECORDED, line)
     assert rig.trail() == ["first", "second"]
+    assert rig.commit.accepted == 2
 
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])

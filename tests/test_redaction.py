@@ -38,8 +38,7 @@ PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\nMIIE\n-----END RSA PRIVATE KE
 
 def written(redactor, **fields):
     """The event with *fields* as it is written, without id and time."""
-    redact = None if redactor is None else redactor.redact
-    (data,) = encode_body(convert({"operation": "STORE", **fields}), 32_000, redact)
+    (data,) = encode_body(convert({"operation": "STORE", **fields}), 32_000, redactor)
     return data.decode()
 
 
@@ -168,7 +167,7 @@ def test_what_is_cut_was_redacted_before():
     """The marks of a cut stand beside those of the redaction."""
     redactor = Redactor(keys=["entry_ids"], patterns={r"C4nary\S*": "mask"})
     event = decode(b"".join([b'{"event_id":"e","timestamp":"2025-01-01T00:00:00Z",%b' % body[1:] for body in encode_body(
-        convert({"operation": "STORE", "error_message": f"{CANARY} {'x' * 9_000}"}), 4_096, redactor.redact)]))  # fmt: skip
+        convert({"operation": "STORE", "error_message": f"{CANARY} {'x' * 9_000}"}), 4_096, redactor)]))  # fmt: skip
     assert event.metadata[MARKS]["error_message"].startswith("redacted: mask; cut: ")
 
 
@@ -245,7 +244,7 @@ def test_what_stands_beside_a_secret_stays(key, value):
 @given(strategies.any_fields)
 def test_no_hostile_value_makes_it_raise(fields):
     """Whatever an application passes, redaction gives a line, and further ones for entry ids that need parts."""
-    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor.redact)
+    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor)
     first, *parts = [json.loads(body) for body in bodies]
     assert first["operation"] == "STORE"
     assert [part["kind"] for part in parts] == ["part"] * len(parts)

@@ -35,7 +35,6 @@ from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.query import Conditions, whole_number
-from structlog_audit.records import Handoff
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 
@@ -222,12 +221,11 @@ class AuditLogger(EventSource):
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
         return self._recorded(fields, self._log._record(logging.INFO, None, fields))
 
-    def _recorded(self, fields: dict[str, Any], handoff: Handoff) -> AuditEvent:
+    def _recorded(self, fields: dict[str, Any], entry: Entry | None) -> AuditEvent:
         """The event with *fields*, given what the handlers said of it."""
-        entry: Entry | None = handoff.entry
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
-            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redact)
-            return decode_event(Stamp().line(bodies))
+            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
+            return decode_event(Stamp().lines(bodies))
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)

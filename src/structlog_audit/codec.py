@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -42,19 +42,26 @@ _OVERHEAD = 400
 _DANGEROUS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-Redact = Callable[[Body, bytes], Body]
-"""Takes a body, which is plain, and its JSON; gives the body that may be written."""
+class Redacts(Protocol):
+    """What takes out of a body, which is plain, what must not be written."""
+
+    @property
+    def suspects(self) -> Callable[[Mapping[str, Any], bytes], bool]:
+        """Tells, by a first look that costs little, whether the body with this metadata and this JSON needs a closer one."""
+
+    def redact(self, body: Body) -> Body:
+        """The body that may be written; *body* itself if that is it."""
 
 
-def encode_body(body: Body, max_event_bytes: int, redact: Redact | None = None) -> tuple[bytes, ...]:
+def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = None) -> tuple[bytes, ...]:
     """*body* as JSON objects: one, or, if its entry ids need parts, several. Never raises on account of a value."""
     try:
         data = encode(body)
     except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
         body = _plain_body(body)
         data = encode(body)
-    if redact is not None and (redacted := redact(body, data)) is not body:
-        body = redacted
+    if redactor is not None and redactor.suspects(body.metadata, data):
+        body = redactor.redact(body)
         data = encode(body)
     if not data.isascii() or 0x7F in data:
         data = escape(data)

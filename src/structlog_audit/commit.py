@@ -21,12 +21,15 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Literal
+from typing import ClassVar, Literal
+
+import msgspec
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
@@ -50,24 +53,24 @@ WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lo
 """What became of an entry. Plain strings: an Enum's members cost a lookup each, and this is asked for every event."""
 
 
-class Entry:
-    """One event on its way through the commit, and afterwards its acknowledgement."""
+class Entry(msgspec.Struct, eq=False):
+    """One event on its way through the commit, and afterwards its acknowledgement.
 
-    __slots__ = ("bodies", "error", "level", "line", "logger", "moment", "state", "wake")
+    A struct, since one is made for every event: that takes half the time of a class with slots.
+    """
 
-    moment: int  # when it got its line
-    error: BaseException  # if it was raised
-    wake: Callable[[], None]  # if somebody waits elsewhere: called when it is settled
+    bodies: Sequence[bytes]
+    level: int
+    logger: str
+    handler: logging.Handler | None = None  # who took the event on
+    line: bytes = b""  # all lines, if it has parts; as long as there is none, the commit has not seen the entry
+    moment: int = 0  # when it got its line
+    state: str = WAITING
+    error: BaseException | None = None  # if it was raised
+    wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
 
-    counts = True
+    counts: ClassVar[bool] = True
     """Whether this is an application's event."""
-
-    def __init__(self, bodies: Sequence[bytes], level: int, logger: str) -> None:
-        self.bodies = bodies
-        self.level = level
-        self.logger = logger
-        self.line = b""
-        self.state = WAITING
 
     @property
     def is_recorded(self) -> bool:
@@ -81,9 +84,8 @@ class Entry:
 
     def settled(self) -> None:
         """Wake whoever waits for this entry elsewhere, if anybody does."""
-        wake = getattr(self, "wake", None)
-        if wake is not None:
-            wake()
+        if self.wake is not None:
+            self.wake()
 
     def raise_error(self) -> None:
         """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""
@@ -91,24 +93,17 @@ class Entry:
             raise AuditWriteError(f"the event was not recorded: {describe(self.error)}") from self.error
 
 
-class OwnEntry(Entry):
+class OwnEntry(Entry, eq=False):
     """An event of the library's own: nobody's call waits for it, and it is not counted."""
 
-    __slots__ = ()
-
-    counts = False
+    counts: ClassVar[bool] = False
 
 
-class Gap(OwnEntry):
+class Gap(OwnEntry, eq=False, kw_only=True):
     """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
 
-    __slots__ = ("count", "head")
-
-    def __init__(self, head: bytes, moment: int, lost: Entry) -> None:
-        super().__init__((), lost.level, lost.logger)
-        self.head = head
-        self.moment = moment
-        self.count = 0
+    head: bytes
+    count: int = 0
 
     def close(self) -> None:
         """Make the line, with the count as it is now."""
@@ -150,6 +145,7 @@ class Commit:
         tell: Told of the first failure of an outage, and by None that it is over.
         stamp: Gives ids and times.
         call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
+        lock: The lock of the target, if it has one that is held for each write.
     """
 
     def __init__(
@@ -162,6 +158,7 @@ class Commit:
         on_error: OnError,
         max_pending: int,
         call_later: CallLater,
+        lock: threading.RLock | None = None,
     ) -> None:
         self._deliver = deliver
         self._accept = accept
@@ -170,7 +167,7 @@ class Commit:
         self._on_error = on_error
         self._max_pending = max_pending
         self._call_later = call_later
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
@@ -188,12 +185,24 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        self._arrived.append(entry)
-        with self._lock:
-            if entry.state == WAITING and not self._leading:
-                self._lead()
-                while self._arrived and not self._failing:  # left by a signal handler when the leader was about to go
+        lock = self._lock
+        if lock.acquire(False):  # nobody leads, or this very thread does
+            try:
+                if self._leading or self._arrived or self._queue:
+                    self._arrived.append(entry)
                     self._lead()
+                else:
+                    self._lead_alone(entry)
+                if self._arrived:
+                    self._lead_whoever_came()
+            finally:
+                lock.release()
+        else:
+            self._arrived.append(entry)
+            with lock:
+                if entry.state == WAITING:
+                    self._lead()
+                self._lead_whoever_came()
         if self._untold:
             self._speak()
         if entry.state == RAISED and entry.counts:
@@ -228,10 +237,9 @@ class Commit:
     def drain(self) -> int:
         """Try to write all that is pending; the number of events that still are."""
         with self._lock:
-            if not self._leading:
+            self._lead()
+            while self._queue and not (self._failing or self._leading):  # a backlog of several batches
                 self._lead()
-                while self._queue and not self._failing:  # a backlog of several batches
-                    self._lead()
             left = self.pending
         self._speak()
         return left
@@ -242,8 +250,36 @@ class Commit:
             names = ("accepted", "recorded", "pending", "raised", "lost")
             return {name: getattr(self, name) for name in names}
 
+    def _lead_alone(self, entry: Entry) -> None:
+        """What `_lead` does, when there is *entry* and nothing else: so it is for nearly every event."""
+        self._leading = True
+        try:
+            self._take_on(entry)
+            try:
+                self._deliver((entry,))
+            except Exception as error:
+                self._fall_short((entry,), error)
+                return
+            if self._failing:
+                self._recover()
+            entry.state = RECORDED  # what `_settle` does, spelled out
+            self.recorded += entry.counts
+            self._accept(entry.line, entry.moment)
+            self._queue.popleft()
+            if entry.wake is not None:
+                entry.wake()
+        finally:
+            self._leading = False
+
+    def _lead_whoever_came(self) -> None:
+        """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
+        while self._arrived and not (self._leading or self._failing):
+            self._lead()
+
     def _lead(self) -> None:
-        """Write what is in the queue and what has arrived."""
+        """Write what is in the queue and what has arrived, unless this thread does already."""
+        if self._leading:
+            return
         self._leading = True
         try:
             while self._arrived or self._queue:
@@ -253,13 +289,10 @@ class Commit:
                 try:
                     self._deliver(batch)
                 except Exception as error:
-                    done = error.done if isinstance(error, Undelivered) else 0
-                    self._settle(batch[:done])
-                    self._fail(error.__cause__ or error)
+                    self._fall_short(batch, error)
                     return
                 if self._failing:
-                    self._failing = False
-                    self._untold.append(None)
+                    self._recover()
                 self._settle(batch)
                 if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
                     # a backlog, longer than one caller should write: the timer goes on from there
@@ -268,18 +301,23 @@ class Commit:
         finally:
             self._leading = False
 
+    def _take_on(self, entry: Entry) -> None:
+        """Give *entry* its place in the order, its id and its time."""
+        stamp = self._stamp
+        bodies = entry.bodies
+        entry.line = stamp.line(bodies[0]) if len(bodies) == 1 else stamp.lines(bodies)
+        entry.moment = stamp.moment
+        self.accepted += entry.counts  # nothing can come between this and the next step, no signal handler either
+        self._queue.append(entry)
+
     def _batch(self) -> Sequence[Entry]:
-        """The head of the queue, after order, id and time were given to what has arrived, and a line to every gap."""
-        arrived, queue, stamp = self._arrived, self._queue, self._stamp
+        """The head of the queue, after what has arrived was taken on, and a line given to every gap."""
+        arrived, queue = self._arrived, self._queue
         while queue and queue[0].state == RECORDED:  # a leader was interrupted while it acknowledged
             queue.popleft()
         while arrived:
-            entry = arrived[0]
-            if not entry.line:
-                entry.line = stamp.line(entry.bodies)
-                entry.moment = stamp.moment
-                queue.append(entry)
-                self.accepted += entry.counts
+            if not arrived[0].line:
+                self._take_on(arrived[0])
             arrived.popleft()
         batch = list(queue) if len(queue) <= MAX_AT_ONCE else list(islice(queue, MAX_AT_ONCE))
         if self.lost:
@@ -302,8 +340,17 @@ class Commit:
             for entry in batch:
                 entry.settled()
 
+    def _fall_short(self, batch: Sequence[Entry], error: Exception) -> None:
+        """The target failed at *batch*: what it did not take becomes pending, or its callers are told."""
+        self._settle(batch[: error.done if isinstance(error, Undelivered) else 0])
+        self._fail(error.__cause__ or error)
+
+    def _recover(self) -> None:
+        """The target works again."""
+        self._failing = False
+        self._untold.append(None)
+
     def _fail(self, error: BaseException) -> None:
-        """The target failed: what waits becomes pending, or its callers are told."""
         if not self._failing:
             self._failing = True
             self._untold.append(error)
@@ -344,7 +391,8 @@ class Commit:
         """Let a gap at the end of the queue stand for *entries*."""
         gap = self._queue[-1] if self._queue else None
         if not isinstance(gap, Gap):
-            gap = Gap(self._stamp.stamped(b"")[:-1], self._stamp.moment, entries[0])
+            head, newest = self._stamp.line(b"{")[:-1], entries[0]
+            gap = Gap((), newest.level, newest.logger, moment=self._stamp.moment, head=head)
             self._queue.append(gap)
         for entry in entries:
             gap.count += entry.counts

@@ -62,9 +62,9 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
         if MARKS in body.metadata:
             body = _by_hand(fields)
     operation = body.operation
-    if type(operation) is not str or operation not in _SIX:
+    if operation not in _SIX or type(operation) is not str:
         body.operation = _operation(operation)
-    if body.error_message is None:
+    if error is not None and body.error_message is None:
         body.error_message = error
     if body.status is None:
         failed = body.error_message is not None or level >= logging.ERROR

@@ -100,7 +100,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         whole_number("maxBytes", maxBytes, least=0)
         self.retention = retention_of(retention, whole_number("backupCount", backupCount, least=0))
         path = checked_path("filename", filename)
-        self._file_lock = threading.RLock()
+        self.write_lock = threading.RLock()
+        """Held by whoever writes; the commit in front of this handler makes it its own, so that a write takes one lock."""
         self._fd = -1
         self._size = 0
         self._torn = False
@@ -134,39 +135,41 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         return [path for path in [*names, self.path] if path.exists()]
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write the lines of *entries*. For the commit.
+        """Write the lines of *entries*. For the commit, which holds `write_lock`.
 
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
         first = entries[0].line
         try:
-            self.write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
+            self._write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
         except ShortWrite as error:
             raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
 
-    def write(self, data: bytes, first: int | None = None) -> None:
-        """Append *data*, which is whole lines, and have the kernel hold it before this returns.
-
-        The lines in the *first* bytes are one event; all of them, if it is not given.
+    def write(self, data: bytes) -> None:
+        """Append *data*, the line or lines of one event, and have the kernel hold it before this returns.
 
         Raises:
             ShortWrite: Not all of it could be written. Its cause is the OSError.
         """
-        with self._file_lock:
-            if self._writing:
-                raise ShortWrite(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
-            self._writing = True
-            try:
-                self._append(data, first)
-                if self.syncs and not self._synced():
-                    self._append(data, first)  # once more, in a new segment
-                    if not self._synced():
-                        raise ShortWrite(0) from OSError(errno.EIO, "fsync failed in two segments")
-            finally:
-                self._writing = False
+        with self.write_lock:
+            self._write(data, len(data))
 
-    def _append(self, data: bytes, first: int | None) -> None:
+    def _write(self, data: bytes, first: int) -> None:
+        """Have the kernel or the disk hold *data*, the first event of which has *first* bytes. Raises as `write` does."""
+        if self._writing:
+            raise ShortWrite(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
+        self._writing = True
+        try:
+            self._append(data, first)
+            if self.syncs and not self._synced():
+                self._append(data, first)  # once more, in a new segment
+                if not self._synced():
+                    raise ShortWrite(0) from OSError(errno.EIO, "fsync failed in two segments")
+        finally:
+            self._writing = False
+
+    def _append(self, data: bytes, first: int) -> None:
         """Have the kernel hold *data*. Raises as `write` does."""
         size = len(data)
         written = 0
@@ -315,7 +318,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         """Let go of the parent's descriptor in a forked child: a lock on it would be the parent's as well."""
         self._writing = False
         self._in_between.clear()
-        self._file_lock = threading.RLock()
+        self.write_lock = threading.RLock()
         self._release()
 
     def check(self) -> list[Finding]:
@@ -360,7 +363,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, which comes from a logger and not from an `AuditHandler`."""
         self._in_between.append(self.format(record).encode() + b"\n")
-        with self._file_lock:
+        with self.write_lock:
             while self._in_between and not self._writing:  # else whoever writes goes on with it
                 self._emit_line(self._in_between.popleft())
 
@@ -384,7 +387,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
         In the middle of a write of this thread, so from a signal handler, the file stays open.
         """
-        with self._file_lock:
+        with self.write_lock:
             if not self._writing:
                 self._release()
         logging.Handler.close(self)

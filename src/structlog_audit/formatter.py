@@ -85,7 +85,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         if line is None:
             bodies = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
             with self._lock:
-                line = self._stamp.line(bodies)
+                line = self._stamp.lines(bodies)
         if not self.changes_lines:
             return line.decode().rstrip("\n")
         return "\n".join(self.serialize_log_record(self._members(one)) for one in line.splitlines())

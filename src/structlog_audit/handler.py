@@ -34,14 +34,14 @@ from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
 from structlog_audit.commit import CallLater, Commit, Entry, OnError, complain, describe
-from structlog_audit.conversion import body_of, convert
+from structlog_audit.conversion import convert
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.query import Conditions, choice, whole_number
 from structlog_audit.reader import newest_events
-from structlog_audit.records import HANDOFF, Handoff, error_of, recorder_of
+from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
@@ -108,7 +108,6 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._max_pending = whole_number("max_pending", max_pending, least=0)
         self._max_event_bytes = whole_number("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
         self.redactor = made_redactor(redactor)
-        self.redact = None if self.redactor is None else self.redactor.redact
         self.on_error: OnError = choice("on_error", on_error, ("retry", "raise"))
         if on_failure is not None and not callable(on_failure):
             raise AuditTypeError(f"on_failure={on_failure!r}: give a function that takes an exception")
@@ -162,6 +161,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,
+            lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
         )
         self._acts = Acts(self._commit, self._noticed, self._call_later)
 
@@ -179,6 +179,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, where everything recorded so far is the parent's."""
+        if isinstance(self.target, AuditFileHandler):
+            self.target.after_fork()  # it may be told only after us, and its lock is ours
         self._begin()
         self._look_back(False)
 
@@ -201,29 +203,52 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Convert *record* and commit it; the acknowledgement goes back with it."""
+        """Record the event in *record*; the acknowledgement goes back with it."""
+        handoff = record.__dict__.get(HANDOFF)
+        if type(handoff) is Handoff:
+            error = error_of(record.exc_info) if record.exc_info else None
+            handoff.entry = self.take(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
+        elif recorder_of(record) is not self:
+            fields, error = fields_of(record)
+            self.take(fields, record.levelno, record.name, error)
+
+    def take(
+        self,
+        fields: Mapping[str, Any],
+        level: int,
+        logger: str,
+        error: str | None = None,
+        kind: str | None = None,
+        later: Callable[[], Callable[[], None]] | None = None,
+    ) -> Entry:
+        """Record the event with *fields*: for doors that have seen that nobody else would look at a record of it.
+
+        Args:
+            fields: All fields of the event, ``operation`` among them.
+            level: That of a record.
+            logger: The name of the logger.
+            error: The text of an exception.
+            kind: If it is no ordinary event.
+            later: If the caller must not wait for the disk: makes the function that is called when it need wait no longer.
+
+        Raises:
+            AuditWriteError: The target failed, with ``on_error="raise"``.
+        """
         acts = self._acts
         if not acts.is_open and self._has_trail:
             acts.open()
-        level = record.levelno
-        handoff = record.__dict__.get(HANDOFF)
-        if type(handoff) is not Handoff:
-            if recorder_of(record) is not self:
-                bodies = encode_body(body_of(record), self._max_event_bytes, self.redact)
-                self._commit.submit(Entry(bodies, level, record.name))
+        body = convert(fields, error=error, level=level)
+        if kind is not None:
+            body = OwnBody.of(body, kind)
+        entry = Entry(encode_body(body, self._max_event_bytes, self.redactor), level, logger, self)
+        if later is not None and self._waits_for_disk:
+            entry.wake = later()
+            self._commit.submit_later(entry)
         else:
-            body = convert(handoff, error=error_of(record.exc_info) if record.exc_info else None, level=level)
-            if handoff.kind is not None:
-                body = OwnBody.of(body, handoff.kind)
-            handoff.entry = entry = Entry(encode_body(body, self._max_event_bytes, self.redact), level, record.name)
-            handoff.handler = self
-            if handoff.later is not None and self._waits_for_disk:
-                entry.wake = handoff.later
-                self._commit.submit_later(entry)
-            else:
-                self._commit.submit(entry)
+            self._commit.submit(entry)
         if acts.noticed:
             acts.report()
+        return entry
 
     def flush(self) -> None:
         """Try to write what is pending."""

@@ -7,13 +7,14 @@ Rules:
   read or changed.
 * structlog's contextvars are merged, below what is bound, below what the call says.
 * Any other handler on the logger sees a complete record: the fields as attributes, a name that `logging` reserves with an
-  underscore after it. If nobody else can look, none of that is made (`LeanRecord`).
+  underscore after it.
+* If one `AuditHandler` is all there is on the logger, and nobody has replaced what loggers of `logging` do with a record, then
+  nobody else can look: no record is made, and the handler is given the fields.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -21,42 +22,33 @@ from typing import Any
 
 import structlog
 
+from structlog_audit.commit import Entry
 from structlog_audit.context import bound_context
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.handler import AuditHandler
-from structlog_audit.records import HANDOFF, RESERVED, Handoff, name_operation
+from structlog_audit.records import HANDOFF, RESERVED, Handoff, error_of, name_operation
 from structlog_audit.scope import OperationScope
 from structlog_audit.unheard import calling_frame, obstacle, see_to_it
 
 ExcInfo = tuple[Any, Any, Any] | None
 
 
-class LeanRecord(logging.LogRecord):
-    """A record that, as far as anybody can tell, only an `AuditHandler` will look at: it has what that needs.
+class Awaited:
+    """Wakes a coroutine of the running event loop, from whatever thread."""
 
-    Who looks all the same (some tools patch `logging.Logger`) finds the rest: the first attribute that is missing makes the
-    record complete, but for the place of the call.
-    """
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settled = asyncio.Event()
 
-    args = ()
-    exc_info = exc_text = None
+    def __call__(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._settled.set)
+        except RuntimeError:  # the loop is closed, and with it whoever waited
+            pass
 
-    def __init__(self, name: str, level: int, message: str, exc_info: ExcInfo, handoff: Handoff) -> None:
-        self.name = name
-        self.levelno = level
-        self.msg = message
-        if exc_info is not None:
-            self.exc_info = exc_info
-        self._audit = handoff  # under HANDOFF
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "created" in self.__dict__:
-            raise AttributeError(name)
-        lean = dict(self.__dict__)
-        super().__init__(self.name, self.levelno, "", 0, self.msg, (), self.exc_info)
-        self.__dict__.update(_attributes(lean[HANDOFF]))
-        self.__dict__.update(lean)
-        return getattr(self, name)
+    async def wait(self) -> None:
+        """Wait until somebody calls."""
+        await self._settled.wait()
 
 
 class AuditBoundLogger(structlog.BoundLoggerBase):
@@ -119,23 +111,13 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
     async def _arecord(
         self, level: int, operation: str | None, fields: dict[str, Any], *, kind: str | None = None
-    ) -> Handoff:
-        """Record an event without holding up the event loop for the disk; what the handlers said of it."""
-        loop = asyncio.get_running_loop()
-        settled = asyncio.Event()
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(settled.set)
-            except RuntimeError:  # the loop is closed, and with it whoever waited
-                pass
-
-        handoff = self._record(level, operation, fields, kind=kind, later=wake)
-        entry = handoff.entry
-        if getattr(entry, "wake", None) is wake:
-            await settled.wait()
+    ) -> Entry | None:
+        """Record an event without holding up the event loop for the disk; otherwise as `_record`."""
+        entry = self._record(level, operation, fields, kind=kind, later=Awaited)
+        if entry is not None and isinstance(entry.wake, Awaited):
+            await entry.wake.wait()
             entry.raise_error()
-        return handoff
+        return entry
 
     def _record(
         self,
@@ -144,34 +126,30 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         fields: dict[str, Any],
         *,
         kind: str | None = None,
-        later: Callable[[], None] | None = None,
-    ) -> Handoff:
-        """Record an event; what the handlers said of it, which with *later* they may say only when that is called."""
+        later: Callable[[], Callable[[], None]] | None = None,
+    ) -> Entry | None:
+        """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
-        handoff = Handoff(self._context)
-        handoff.entry = handoff.handler = None
+        event = {**bound_context(), **self._context, **fields}
+        if "operation" in fields:
+            name_operation(event, operation)
+        else:
+            event["operation"] = operation
+        exc_info = _exc_info(event.pop("exc_info")) if "exc_info" in event else None
+        sole = _sole_handler(logger, level)
+        if sole is not None:
+            return sole.take(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
+        handoff = Handoff(event)
+        handoff.entry = None
         handoff.kind = kind
         handoff.later = later
-        handoff.update(fields)
-        context = bound_context()
-        if context:
-            for name, value in context.items():
-                handoff.setdefault(name, value)
-        if "operation" in fields:
-            name_operation(handoff, operation)
-        else:
-            handoff["operation"] = operation
-        message = operation if operation is not None else handoff["operation"]
-        exc_info = _exc_info(handoff.pop("exc_info")) if "exc_info" in handoff else None
-        if _nobody_else_looks(logger):
-            record: logging.LogRecord = LeanRecord(logger.name, level, message, exc_info, handoff)
-        else:
-            record = _full_record(logger, level, message, exc_info, handoff)
+        record = _record(logger, level, operation if operation is not None else event["operation"], exc_info, handoff)
         if logger.isEnabledFor(level):
             logger.handle(record)
         if handoff.entry is None:
             see_to_it(logger, record)
-        return handoff
+        entry: Entry | None = handoff.entry
+        return entry
 
 
 def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_values: Any) -> AuditBoundLogger:
@@ -205,28 +183,28 @@ def _exc_info(value: Any) -> ExcInfo:
     return sys.exc_info() if value else None
 
 
-def _nobody_else_looks(logger: logging.Logger) -> bool:
-    """Whether a record of *logger* is seen by one `AuditHandler` and nothing else."""
-    if logger.propagate or len(logger.handlers) != 1 or logger.filters:
-        return False
-    kind: Any = type(logger)
-    if not _is_ordinary(kind):
-        return False
+_HANDLE, _CALL_HANDLERS = logging.Logger.handle, logging.Logger.callHandlers
+
+_LISTENED_TO = any(way.__module__ != "logging" or hasattr(way, "__wrapped__") for way in (_HANDLE, _CALL_HANDLERS))
+"""Whether somebody who looks at all records came before us."""
+
+
+def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
+    """The handler that would take on a record of *logger* at *level*, if it is an `AuditHandler` and nobody else looks."""
+    if logger.propagate or logger.filters or len(logger.handlers) != 1 or _LISTENED_TO:
+        return None
+    kind = type(logger)
+    if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS:
+        return None
     handler = logger.handlers[0]
-    if type(handler) is not AuditHandler or handler.filters:
-        return False
-    return handler.target is None or not handler.target.filters
+    if type(handler) is AuditHandler and not handler.filters and level >= handler.level:
+        target = handler.target
+        if (target is None or (not target.filters and level >= target.level)) and logger.isEnabledFor(level):
+            return handler
+    return None
 
 
-@functools.cache
-def _is_ordinary(kind: Any) -> bool:
-    """Whether loggers of this class make and pass on records as those of the standard library do."""
-    return all(
-        getattr(kind, name) is getattr(logging.Logger, name) for name in ("makeRecord", "handle", "callHandlers")
-    )
-
-
-def _full_record(
+def _record(
     logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff
 ) -> logging.LogRecord:
     """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""

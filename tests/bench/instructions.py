@@ -1,0 +1,118 @@
+"""Instructions per event, by stage: steadier than seconds on a machine that others use too.
+
+    apt-get install valgrind
+    python tests/bench/instructions.py [STAGE ...]
+
+Each stage runs twice under ``valgrind --tool=cachegrind``, with few events and with more; the difference, divided by the
+events between, is what one event costs in user space. System calls count as what leads to them. ``ours`` is the whole path;
+the stages below it are run by themselves, so they add up to nearly that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+FEW, MORE = 1_000, 3_000
+
+
+def stages() -> dict[str, Callable[[], Callable[[], object]]]:
+    """What is measured, by name: functions that set a stage up and return a call of it."""
+    import run
+
+    import structlog_audit
+    from structlog_audit.body import Body
+    from structlog_audit.buffer import Buffer
+    from structlog_audit.codec import encode_body
+    from structlog_audit.commit import Commit, Entry
+    from structlog_audit.conversion import convert
+    from structlog_audit.redaction import DEFAULT_REDACTOR
+    from structlog_audit.stamp import Stamp
+
+    fields: dict[str, Any] = {**run.CONTEXT, **run.FIELDS, "operation": "STORE"}
+    body: Body = convert(fields)
+    (data,) = encode_body(body, 32_000)
+    line = Stamp().line(data)
+
+    def nothing(*_: object) -> None:
+        pass
+
+    def door() -> Callable[[], object]:
+        handler = structlog_audit.AuditHandler()
+
+        handler.take = nothing
+        return lambda log=structlog_audit.get_audit_logger(run.logger_with("door", handler).name).bind(
+            **run.CONTEXT
+        ): log.info("STORE", **run.FIELDS)
+
+    def commit() -> Callable[[], object]:
+        queue = Commit(
+            nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing
+        )
+        return lambda: queue.submit(Entry((data,), 20, "audit"))
+
+    def files() -> Callable[[], object]:
+        target, entry = structlog_audit.AuditFileHandler(run.file("files")), Entry((data,), 20, "audit")
+        entry.line = line
+        return lambda: target.deliver([entry])
+
+    def buffer() -> Callable[[], object]:
+        held = Buffer(10_000)
+        return lambda: held.append(line, 1)
+
+    return {
+        "limit": run.limit,
+        "axon": run.axon,
+        "structlog-json": run.structlog_json,
+        "ours": run.ours_bound,
+        "ours-two-more": run.ours_two_more,
+        "ours-extra": run.ours_stdlib,
+        "ours-log-event": run.ours_log_event,
+        "door": door,
+        "convert": lambda: lambda: convert(fields),
+        "encode": lambda: lambda: encode_body(body, 32_000),
+        "encode-redact": lambda: lambda: encode_body(body, 32_000, DEFAULT_REDACTOR),
+        "commit": commit,
+        "files": files,
+        "buffer": buffer,
+    }
+
+
+BATCHED = {"axon", "ours-log-event"}
+"""Those whose call records a hundred events."""
+
+
+def instructions(stage: str, events: int) -> int:
+    """What a process with so many events of *stage* executes."""
+    done = subprocess.run(
+        ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable, __file__]
+        + ["--run", stage, str(events)],
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
+    if found is None:
+        raise SystemExit(f"valgrind said nothing of instructions:\n{done.stderr}")
+    return int(found[1].replace(",", ""))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--run"]:
+        stage, events = sys.argv[2], int(sys.argv[3])
+        call = stages()[stage]()
+        for _ in range(events // (100 if stage in BATCHED else 1)):
+            call()
+        return
+    for stage in sys.argv[1:] or stages():
+        cost = (instructions(stage, MORE) - instructions(stage, FEW)) / (MORE - FEW)
+        print(f"{stage:16} {cost:9,.0f} instructions/event", flush=True)
+
+
+if __name__ == "__main__":
+    main()
