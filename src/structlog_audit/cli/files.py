@@ -45,7 +45,7 @@ def report(
     def act(reading: Reading) -> Exit:
         if reading.sought.tests or reading.filters.keys() - {"start_time", "end_time"}:
             raise UsageError("a report is about everything in its time, or about --user: leave out the conditions")
-        made = compliance_report(reading.source, month=month, user_id=user_id, **reading.filters)
+        made = compliance_report(reading.trail, month=month, user_id=user_id, **reading.filters)
         for form, to in wanted.items():
             text = getattr(made, f"to_{form}")()
             if to == "-":
