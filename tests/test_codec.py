@@ -35,7 +35,7 @@ MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 
 def lines_of(fields, cap=CAP):
     """The lines of the event with *fields*, decoded as any reader would, after checking what is true of all lines."""
-    data = Stamp().line(encode_body(convert(fields), cap))
+    data = Stamp().lines(encode_body(convert(fields), cap))
     raw = data.splitlines(keepends=True)
     assert [line.decode() for line in raw] == data.decode().splitlines(keepends=True)
     assert not set(data.decode()) & set(s.DANGEROUS) - {"\n"}
@@ -63,7 +63,7 @@ def event(**members):
 def test_encoding_is_total(fields, cap):
     """For all fields an application could pass, the lines are valid JSON, bounded, and decode as one event."""
     lines_of(s.made(fields), cap)
-    decoded = decode(Stamp().line(encode_body(convert(s.made(fields)), cap)))
+    decoded = decode(Stamp().lines(encode_body(convert(s.made(fields)), cap)))
     assert decoded.kind is None
     assert decoded.operation
 
@@ -171,7 +171,7 @@ def test_metadata_of_too_many_members_is_left_out_as_a_whole():
 def test_entry_ids_go_on_in_parts(cap, count):
     """All entry ids are kept, in order, in as many parts as they need, and decode as one event."""
     ids = [f"entry_{number}" for number in range(count)]
-    data = Stamp().line(encode_body(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
+    data = Stamp().lines(encode_body(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
     lines = data.splitlines(keepends=True)
     assert max(map(len, lines)) <= cap
     whole = decode(data)
@@ -240,7 +240,7 @@ def test_absent_members_are_left_out():
 @settings(max_examples=200, deadline=None)
 def test_what_is_written_is_read(fields):
     """For all well-typed events, decoding the line gives every member back."""
-    read = decode_event(Stamp().line(encode_body(convert(fields), 1_000_000)))
+    read = decode_event(Stamp().lines(encode_body(convert(fields), 1_000_000)))
     assert read.operation in (fields["operation"], fields["operation"].upper())
     assert read.user_id == fields.get("user_id")
     assert read.session_id == fields.get("session_id")

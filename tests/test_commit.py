@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
-from collections import deque
 import json
 import os
 import threading
+from collections import deque
 
 import pytest
 from hypothesis import settings
@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from structlog_audit import commit as commit_module
 from structlog_audit.body import Body
 from structlog_audit.codec import decode, encode_body
-from structlog_audit.commit import LOST, PENDING, RAISED, RECORDED, WAITING, Commit, Entry, Undelivered, describe
+from structlog_audit.commit import Commit
+from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Undelivered, describe
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.stamp import Stamp
 

@@ -11,7 +11,7 @@ import pytest
 from pythonjsonlogger.json import JsonFormatter
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
-from structlog_audit.commit import Entry, Undelivered
+from structlog_audit.entry import Entry, Undelivered
 from structlog_audit.exceptions import AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.formatter import LINE
 from structlog_audit.target import ForeignTarget, made_target, record_of

@@ -22,7 +22,8 @@ from typing import Any
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.commit import CallLater, Commit, OwnEntry, describe
+from structlog_audit.commit import CallLater, Commit
+from structlog_audit.entry import OwnEntry, describe
 from structlog_audit.event import EventStatus, Kind
 
 Notice = tuple[str, dict[str, Any], Callable[[bool], None] | None]

@@ -24,8 +24,8 @@ from typing import Any, Self
 
 from structlog_audit.body import Body
 from structlog_audit.codec import StoredEvent, decode_event, encode_body
-from structlog_audit.commit import LOST, Entry, complain, describe
 from structlog_audit.conversion import convert
+from structlog_audit.entry import LOST, Entry, complain, describe
 from structlog_audit.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.export import FORMATS, write_beside

@@ -21,20 +21,13 @@ Rules:
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import Literal
 
-import msgspec
-
-from structlog_audit.body import OwnBody
-from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.event import EventStatus, Kind
-from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Gap, Undelivered
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
@@ -47,93 +40,6 @@ MAX_AT_ONCE = 2_000
 
 RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
-
-
-WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lost", "raised"
-"""What became of an entry. Plain strings: an Enum's members cost a lookup each, and this is asked for every event."""
-
-
-class Entry(msgspec.Struct, eq=False):
-    """One event on its way through the commit, and afterwards its acknowledgement.
-
-    A struct, since one is made for every event: that takes half the time of a class with slots.
-    """
-
-    bodies: Sequence[bytes]
-    level: int
-    logger: str
-    handler: logging.Handler | None = None  # who took the event on
-    line: bytes = b""  # all lines, if it has parts; as long as there is none, the commit has not seen the entry
-    moment: int = 0  # when it got its line
-    state: str = WAITING
-    error: BaseException | None = None  # if it was raised
-    wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
-
-    counts: ClassVar[bool] = True
-    """Whether this is an application's event."""
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the event is in the trail."""
-        return self.state == RECORDED
-
-    @property
-    def is_raised(self) -> bool:
-        """Whether the event was given back to its caller as an error."""
-        return self.state == RAISED
-
-    def settled(self) -> None:
-        """Wake whoever waits for this entry elsewhere, if anybody does."""
-        if self.wake is not None:
-            self.wake()
-
-    def raise_error(self) -> None:
-        """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""
-        if self.state == RAISED:
-            raise AuditWriteError(f"the event was not recorded: {describe(self.error)}") from self.error
-
-
-class OwnEntry(Entry, eq=False):
-    """An event of the library's own: nobody's call waits for it, and it is not counted."""
-
-    counts: ClassVar[bool] = False
-
-
-class Gap(OwnEntry, eq=False, kw_only=True):
-    """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
-
-    head: bytes
-    count: int = 0
-
-    def close(self) -> None:
-        """Make the line, with the count as it is now."""
-        metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
-        body = OwnBody(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE, kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES)[0][1:])
-
-
-class Undelivered(Exception):  # noqa: N818 (an answer more than an error)
-    """Raised by a target: it failed, with ``__cause__``, after *done* entries were whole in the trail."""
-
-    def __init__(self, done: int) -> None:
-        super().__init__(f"the target failed after {done} entries")
-        self.done = done
-
-
-def describe(error: BaseException | None) -> str:
-    """*error* without anything of an event: of an OSError what the system says, of any other its type."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: [Errno {error.errno}] {error.strerror}"
-    return type(error).__name__
-
-
-def complain(what: str) -> None:
-    """Say *what* is wrong on stderr, if that can be done: it may be closed, on the full disk too, or busy with just this."""
-    try:
-        if sys.stderr is not None:
-            sys.stderr.write(f"structlog-audit: {what}\n")
-    except Exception:
-        pass
 
 
 class Commit:
@@ -185,23 +91,18 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        lock = self._lock
-        if lock.acquire(False):  # nobody leads, or this very thread does
-            try:
-                if self._leading or self._arrived or self._queue:
-                    self._arrived.append(entry)
-                    self._lead()
-                else:
-                    self._lead_alone(entry)
-                if self._arrived:
-                    self._lead_whoever_came()
-            finally:
-                lock.release()
-        else:
+        waits = self._leading  # another thread, which may write this one too; or this very thread, which will
+        if waits:
             self._arrived.append(entry)
-            with lock:
+        with self._lock:
+            if waits or self._leading or self._arrived or self._queue:
+                if not waits:
+                    self._arrived.append(entry)
                 if entry.state == WAITING:
                     self._lead()
+            else:
+                self._lead_alone(entry)
+            if self._arrived:
                 self._lead_whoever_came()
         if self._untold:
             self._speak()

@@ -49,7 +49,7 @@ from typing import Any, Literal
 
 from structlog_audit.acts import Notice
 from structlog_audit.check import Finding
-from structlog_audit.commit import Entry, Undelivered, complain, describe
+from structlog_audit.entry import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter

@@ -33,8 +33,9 @@ from structlog_audit.body import OwnBody
 from structlog_audit.buffer import Buffer
 from structlog_audit.check import Finding, muting
 from structlog_audit.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
-from structlog_audit.commit import CallLater, Commit, Entry, OnError, complain, describe
+from structlog_audit.commit import CallLater, Commit, OnError
 from structlog_audit.conversion import convert
+from structlog_audit.entry import Entry, complain, describe
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork

@@ -22,8 +22,8 @@ from typing import Any
 
 import structlog
 
-from structlog_audit.commit import Entry
 from structlog_audit.context import bound_context
+from structlog_audit.entry import Entry
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.handler import AuditHandler
 from structlog_audit.records import HANDOFF, RESERVED, Handoff, error_of, name_operation
@@ -204,9 +204,7 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
     return None
 
 
-def _record(
-    logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff
-) -> logging.LogRecord:
+def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff) -> logging.LogRecord:
     """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""
     frame, _ = calling_frame()
     code = frame.f_code

@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit.codec import decode
+from structlog_audit.entry import Entry
 from structlog_audit.event import EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
-from structlog_audit.commit import Entry
 
 Recorder = Callable[..., Entry | None]
 """Records an event: its level, its operation and its fields, and by keyword its kind; what the handlers said of it."""

@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import Any
 
 from structlog_audit.codec import decode_event
-from structlog_audit.commit import Entry, Undelivered
+from structlog_audit.entry import Entry, Undelivered
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.formatter import LINE
 

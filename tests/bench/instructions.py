@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 FEW, MORE = 1_000, 3_000
+VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 
 
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
@@ -45,14 +46,11 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         handler = structlog_audit.AuditHandler()
 
         handler.take = nothing
-        return lambda log=structlog_audit.get_audit_logger(run.logger_with("door", handler).name).bind(
-            **run.CONTEXT
-        ): log.info("STORE", **run.FIELDS)
+        log = structlog_audit.get_audit_logger(run.logger_with("door", handler).name).bind(**run.CONTEXT)
+        return lambda: log.info("STORE", **run.FIELDS)
 
     def commit() -> Callable[[], object]:
-        queue = Commit(
-            nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing
-        )
+        queue = Commit(nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing)
         return lambda: queue.submit(Entry((data,), 20, "audit"))
 
     def files() -> Callable[[], object]:
@@ -89,8 +87,7 @@ BATCHED = {"axon", "ours-log-event"}
 def instructions(stage: str, events: int) -> int:
     """What a process with so many events of *stage* executes."""
     done = subprocess.run(
-        ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable, __file__]
-        + ["--run", stage, str(events)],
+        [*VALGRIND, sys.executable, __file__, "--run", stage, str(events)],
         env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
         capture_output=True,
         text=True,
