@@ -19,7 +19,9 @@ Rules:
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -77,8 +79,12 @@ def put_events(
 
 
 def clean_rows(sheet: str) -> str:
-    """The rows of a CSV *sheet* for a terminal."""
-    return "".join(f"{clean(row)}\n" for row in sheet.removesuffix("\r\n").split("\r\n"))
+    """The rows of a CSV *sheet* for a terminal, with every cell clean."""
+    csv.field_size_limit(sys.maxsize)  # an event may have any number of entries
+    cleaned = io.StringIO()
+    writer = csv.writer(cleaned, lineterminator="\n")
+    writer.writerows([clean(cell) for cell in row] for row in csv.reader(io.StringIO(sheet, newline="")))
+    return cleaned.getvalue()
 
 
 def _table(events: Iterator[AuditEvent], in_utc: bool, first: int) -> Iterator[str]:
