@@ -52,7 +52,18 @@ def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
 
 
 @pytest.mark.parametrize(
-    "word", ["logs/audit.jsonl", "-", "./x=y", "/var/log/a=b", "../user_id=ann", "audit.jsonl", "logs/2025=1/audit", "*.jsonl", "~/a"]
+    "word",
+    [
+        "logs/audit.jsonl",
+        "-",
+        "./x=y",
+        "/var/log/a=b",
+        "../user_id=ann",
+        "audit.jsonl",
+        "logs/2025=1/audit",
+        "*.jsonl",
+        "~/a",
+    ],
 )
 def test_every_other_word_is_a_trail(word):
     """A word that does not begin with a name and an operator is a trail; ./ makes one of any file's name."""

@@ -110,7 +110,10 @@ def test_failures_have_a_colour_on_a_terminal_only(trail):
 @pytest.mark.parametrize("words", [("query",), ("tail",), ("stats",), ("users",), ("doctor",)], ids=" ".join)
 def test_lines_fit_the_terminal(words, columns, trail):
     """No line is wider than the terminal, wide characters counted as such, nor wider than COLUMNS in a pipe."""
-    for output in (on_terminal(*words, trail, columns=columns, NO_COLOR="1")[0], run(*words, trail, COLUMNS=str(columns)).out):
+    for output in (
+        on_terminal(*words, trail, columns=columns, NO_COLOR="1")[0],
+        run(*words, trail, COLUMNS=str(columns)).out,
+    ):
         assert output
         assert max(map(cell_len, output.splitlines())) <= columns
 
@@ -126,7 +129,10 @@ def test_what_goes_into_a_pipe_is_utf_8_whatever_the_locale():
     """A locale without UTF-8 changes nothing of the bytes."""
     usual = process("query", GOLDEN)
     assert "zoë-王" in usual.out
-    assert process("query", GOLDEN, env=environment(LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")).out == usual.out
+    assert (
+        process("query", GOLDEN, env=environment(LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="latin-1")).out
+        == usual.out
+    )
 
 
 def test_an_error_is_as_harmless_as_an_event():

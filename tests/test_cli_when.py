@@ -68,7 +68,8 @@ def test_in_utc_a_time_without_an_offset_is_utc(text, meant):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesteday", "1", "h", "1y", "1h ago", "--1h", "2025-02-30", "2025-13-01", "25:00", "99999999999d", "²h"]
+    "text",
+    ["", "yesteday", "1", "h", "1y", "1h ago", "--1h", "2025-02-30", "2025-13-01", "25:00", "99999999999d", "²h"],
 )
 def test_what_is_no_time_is_an_error(text):
     """Everything else is an error that shows the text and what could be meant."""

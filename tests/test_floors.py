@@ -129,7 +129,10 @@ def test_the_root_imports_no_optional_dependency():
     ).stdout.split()
     allowed = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
     # structlog itself imports rich, better_exceptions and colorama if it finds them; and rich attrs
-    assert set(found) - {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl", "attr", "attrs"} <= allowed
+    assert (
+        set(found) - {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl", "attr", "attrs"}
+        <= allowed
+    )
 
 
 def test_the_public_names_are_those_that_are_documented():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from structlog_audit.cli.exits import Exit, UsageError
@@ -22,10 +24,8 @@ def export_events(request: Request, to: str, format: str | None, *, force: bool)
 
     def act(reading: Reading) -> Exit:
         events = reading.source.iter_events(**reading.filters)
-        try:
+        with _left_as_it_is(to):
             count = export(events, place, format=name, now=reading.now, replace=force)
-        except FileExistsError:
-            raise in_the_way(to) from None
         put_line(f"{count} events in {to}")
         return Exit.DONE
 
@@ -37,7 +37,14 @@ def report(
 ) -> Exit:
     """Write the report of what *request* asks for to *places*, by the name of its form; ``-`` means stdout."""
     from structlog_audit.reports import compliance_report
+    from structlog_audit.reports.period import period_of
 
+    if month is not None and (request.since or request.until):
+        raise UsageError("--month beside --since or --until: give the one or the other")
+    try:
+        period_of(month, None, None)
+    except AuditValueError as error:
+        raise UsageError(f"--{error}") from None
     wanted = {form: to for form, to in places.items() if to is not None} or {"markdown": "-"}
     for to in wanted.values():
         _see_that_it_is_free(to, force)
@@ -51,10 +58,8 @@ def report(
             if to == "-":
                 put(text if text.endswith("\n") else f"{text}\n")
                 continue
-            try:
+            with _left_as_it_is(to):
                 write_beside(Path(to), [text.encode()], replace=force)
-            except FileExistsError:
-                raise in_the_way(to) from None
         return Exit.DONE
 
     return read(request, act, quietly=True)
@@ -63,6 +68,17 @@ def report(
 def _see_that_it_is_free(to: str, force: bool) -> None:
     if to != "-" and not force and os.path.lexists(to):
         raise in_the_way(to)
+
+
+@contextmanager
+def _left_as_it_is(to: str) -> Iterator[None]:
+    """Say so if there is a file by now."""
+    try:
+        yield
+    except FileExistsError:
+        if not os.path.lexists(to):  # it is the folder that is no folder
+            raise
+        raise in_the_way(to) from None
 
 
 def in_the_way(to: str) -> UsageError:
