@@ -244,7 +244,7 @@ def test_runs_stay_few_and_bounded(monkeypatch):
     for number in range(6_000):
         buffer.append(line_of(number, user_id=f"u{number % 7}"), BEGIN)
         if number % 5 == 0:
-            numbers(buffer, event_id="none")
+            numbers(buffer, session_id="none")
     runs = buffer._index._runs
     assert max(run.stop - run.start for run in runs) <= buffer._index.max_run == 256
     assert len(runs) <= 2_048 / 128 + 10

@@ -19,7 +19,7 @@ FLOORS = [
     {"plain", "segments", "body", "check", "places"},
     {"fit", "query", "statistics", "secrecy"},
     {"codec"},
-    {"records", "stamp", "index", "entry", "export", "retention"},
+    {"records", "stamp", "index", "tally", "entry", "export", "retention"},
     {"conversion", "commit", "buffer", "source", "redaction"},
     {"formatter", "acts", "reader"},
     {"files", "target"},

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit.entry import Undelivered
 from structlog_audit.retention import Retention, retention_of
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -114,7 +115,7 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     before = handler.target.segments()
     handler.target.retention = Retention(max_segments=0)
     handler.target._notice_due()
-    handler._acts._commit._deliver = lambda entries: (_ for _ in ()).throw(OSError("disk"))
+    handler._acts._commit._deliver = lambda entries: (_ for _ in ()).throw(Undelivered(0))
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     handler._acts._commit._deliver = lambda entries: None
     later.now()

@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,13 +69,14 @@ class AutoExport:
             if len(self._lines) < self._count:
                 return
             lines = self._taken()
-            thread = threading.Thread(target=self._write, args=(lines,), name="structlog-audit auto-export")
+            earlier = [running for running in self._threads if running.is_alive()]
+            thread = threading.Thread(target=self._write, args=(lines, earlier), name="structlog-audit auto-export")
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is going down and starts no threads
                 pass
             else:
-                self._threads = [*(running for running in self._threads if running.is_alive()), thread]
+                self._threads = [*earlier, thread]
                 return
         self._write(lines)
 
@@ -94,7 +95,10 @@ class AutoExport:
         self._unwritten, self._lines = [], []
         return lines
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes], earlier: Sequence[threading.Thread] = ()) -> None:
+        """Write a document, behind those that *earlier* threads write: documents are in the order of their events."""
+        for thread in earlier:
+            thread.join()
         with self._writing:
             now = self._now()
             events = (decode_event(line) for line in sorted(lines))  # by id: in the order of commit
@@ -282,6 +286,9 @@ class AuditLogger(EventSource):
 
     def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         return self.handler._select(asked, newest_first=newest_first)
+
+    def _statistics(self, asked: Conditions) -> dict[str, Any]:
+        return self.handler._statistics(asked)
 
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()

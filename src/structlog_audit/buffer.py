@@ -2,14 +2,17 @@
 
 Rules:
 
-* The buffer keeps lines, as they were written, one behind the other in chunks. An event is decoded when somebody asks for
-  it; that takes a fifth of the memory of objects, and what a caller does to an event changes nothing here.
+* The buffer keeps lines, as they were written. An event is decoded when somebody asks for it; that takes a fifth of the
+  memory of objects, and what a caller does to an event changes nothing here.
 * At most ``max_events`` events are held. The oldest makes room for the newest; its memory goes with its chunk.
 * Positions number the events in the order of commit; they only grow, so a position means the same for ever.
-* One thread at a time appends (the commit's leader), and readers never hold it up: there is no lock between them. A chunk
-  only grows, and the tuple of chunks is replaced as a whole, so what a reader has got stays true. A reader gets it once:
-  which events are held follows from the chunks, not from attributes that the writer changes meanwhile.
+* The newest lines are in a list; a full list becomes a chunk, which never changes.
+* One thread at a time appends (the commit's leader), and readers never hold it up: there is no lock between them. A list
+  only grows, and chunks and list are replaced as a whole, so what a reader has got stays true. A reader gets them once:
+  which events are held follows from them, not from attributes that the writer changes meanwhile.
 * A query sees the events that were there when it began.
+* An exception that a signal handler raises may end `append` anywhere, and whoever called it calls again: what the buffer
+  has is put in one step, and the same line twice in a row is one event.
 """
 
 from __future__ import annotations
@@ -17,32 +20,93 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from structlog_audit.codec import StoredEvent, decode
+from structlog_audit.codec import HEAD_BYTES, StoredEvent, decode, encode_text
 from structlog_audit.index import Index
 from structlog_audit.query import Conditions
+from structlog_audit.tally import Tally
 
 _LARGEST_CHUNK = 1_024
 
 _LONG_AGO = -(2**63)
 
+Growing = list[tuple[bytes, int]]
+"""The newest lines, each with its moment in microseconds since 1970."""
+
 
 class Chunk:
     """Lines of neighbouring events, the first of which is at the position *start*."""
 
-    __slots__ = ("data", "ends", "moments", "start")
+    __slots__ = ("_ids", "data", "ends", "moments", "start")
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, grown: Growing) -> None:
         self.start = start
-        self.data = bytearray()
+        self.data = b"".join([line for line, _ in grown])
         self.ends = array("Q")  # of the lines in the data
-        self.moments = array("q")  # of the events, in microseconds since 1970
+        end = 0
+        for line, _ in grown:
+            end += len(line)
+            self.ends.append(end)
+        self.moments = array("q", [moment for _, moment in grown])
+        self._ids: tuple[bytes, bytes] | None = None
 
-    def line(self, position: int) -> bytearray:
-        """The line or lines of the event at *position*, which is here."""
-        number = position - self.start
+    def line(self, number: int) -> bytes:
+        """The line or lines of the event with this *number*, from 0."""
         return self.data[self.ends[number - 1] if number else 0 : self.ends[number]]
+
+    def position_of(self, start_of_line: bytes) -> int | None:
+        """The position of the event whose line begins like this: as much as the whole id."""
+        if self._ids is None:
+            heads = [self.data[end : end + HEAD_BYTES] for end in (0, *self.ends[:-1])]
+            self._ids = min(heads), max(heads)
+        least, most = self._ids
+        if not least[: len(start_of_line)] <= start_of_line <= most:
+            return None
+        found = self.data.find(start_of_line)
+        return None if found < 0 else self.start + bisect_right(self.ends, found)
+
+
+class Held:
+    """What a reader has got: the events at the positions ``first <= position < stop``."""
+
+    __slots__ = ("chunks", "first", "growing", "start", "stop")
+
+    def __init__(self, chunks: tuple[Chunk, ...], growing: Growing, start: int, max_events: int, cleared: int) -> None:
+        self.chunks = chunks
+        self.growing = growing
+        self.start = start  # of the growing ones
+        self.stop = start + len(growing)
+        self.first = max(cleared, self.stop - max_events, chunks[0].start if chunks else start)
+
+    def line(self, position: int) -> bytes:
+        """The line at *position*: all chunks have the same size."""
+        if position >= self.start:
+            return self.growing[position - self.start][0]
+        chunks = self.chunks
+        size = len(chunks[0].ends)
+        number, rest = divmod(position - chunks[0].start, size)
+        return chunks[number].line(rest)
+
+    def moments(self, start: int, stop: int) -> list[int]:
+        """The moments of the events at ``start <= position < stop``."""
+        found: list[int] = []
+        for chunk in self.chunks:
+            if chunk.start < stop and chunk.start + len(chunk.ends) > start:
+                found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
+        return found + [moment for _, moment in self.growing[max(0, start - self.start) : max(0, stop - self.start)]]
+
+    def positions_of(self, event_ids: Iterable[str | None]) -> list[int]:
+        """Where the events with these ids are. Ids increase, but for those of other writers: that leaves few chunks."""
+        found = []
+        for event_id in event_ids:
+            start_of_line = f'{{"event_id":{encode_text(event_id or "")},'.encode()
+            found += [place for chunk in self.chunks if (place := chunk.position_of(start_of_line)) is not None]
+            lines = enumerate(self.growing, self.start)
+            found += [place for place, (line, _) in lines if line.startswith(start_of_line)]
+        return sorted(found)
 
 
 class Buffer:
@@ -51,56 +115,54 @@ class Buffer:
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
         self._chunk_size = min(_LARGEST_CHUNK, max(1, max_events // 8))
-        self._chunk = Chunk(0)  # the one that grows
-        self._chunks: tuple[Chunk, ...] = (self._chunk,)
-        self._next = 0  # position that the next event gets
+        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), [], 0)
         self._cleared = 0  # position before which everything was cleared
         self._cleared_away = 0  # how many events were
         self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
         self._index = Index(max_events)
+        self._tally = Tally()
         self._index_lock = threading.RLock()
         self._indexing = False  # a signal handler that asks in the middle of it must do without the index
 
     def __len__(self) -> int:
-        return self._next - self._first
-
-    @property
-    def _first(self) -> int:
-        """The position of the oldest event that is held."""
-        return max(self._cleared, self._next - self._max_events)
+        held = self._held()
+        return held.stop - held.first
 
     @property
     def evicted(self) -> int:
         """How many events made room for newer ones."""
-        return self._first - self._cleared_away
+        return self._held().first - self._cleared_away
 
     def append(self, line: bytes, moment: int) -> None:
         """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
-        chunk = self._chunk
-        chunk.data += line
-        chunk.ends.append(len(chunk.data))
-        chunk.moments.append(moment)
-        self._next += 1
-        if len(chunk.ends) == self._chunk_size:
-            self._begin_chunk()
+        growing = self._parts[1]
+        if growing:
+            if growing[-1][0] is line:
+                return
+            if len(growing) == self._chunk_size:
+                growing = self._begin_chunk()
+        growing.append((line, moment))
 
-    def _begin_chunk(self) -> None:
-        """Begin a chunk, and drop those of which no event is held."""
-        self._chunk = Chunk(self._next)
-        first = self._first
-        for chunk in self._chunks:
-            if chunk.start + len(chunk.ends) <= first:
-                self._dropped_until = max(self._dropped_until, *chunk.moments)
-        kept = [chunk for chunk in self._chunks if chunk.start + len(chunk.ends) > first]
-        self._chunks = (*kept, self._chunk)
+    def _begin_chunk(self) -> Growing:
+        """Make a chunk of the lines that have grown, and drop those of which no event is held."""
+        chunks, grown, start = self._parts
+        stop = start + len(grown)
+        first = max(self._cleared, stop - self._max_events)
+        kept = [*chunks, Chunk(start, grown)]
+        while kept and kept[0].start + len(kept[0].ends) <= first:
+            self._dropped_until = max(self._dropped_until, *kept.pop(0).moments)
+        growing: Growing = []
+        self._parts = (tuple(kept), growing, stop)
+        return growing
 
     def clear(self) -> None:
         """Forget the events held now. An event that comes meanwhile is kept."""
         with self._index_lock:
-            first, self._cleared = self._first, self._next
-            self._cleared_away += self._cleared - first
+            held = self._held()
+            self._cleared = held.stop
+            self._cleared_away += held.stop - held.first
             if not self._indexing:
-                self._index.forget(self._cleared)
+                self._index.forget(held.stop)
 
     def forget_until(self, moment: int) -> None:
         """Say that events up to *moment* (microseconds since 1970) are not here, though they may have happened."""
@@ -109,49 +171,61 @@ class Buffer:
     @property
     def complete_since(self) -> dt.datetime | None:
         """From when on answers are complete: a microsecond after the latest event forgotten; None if none was."""
-        chunks, first, _ = self._held()
-        until = self._dropped_until
-        for chunk in chunks:
-            if chunk.start < first:
-                until = max(until, *chunk.moments[: first - chunk.start])
-        if until == _LONG_AGO:
-            return None
-        return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=until + 1)
+        held = self._held()
+        oldest = held.chunks[0].start if held.chunks else held.start
+        until = max([self._dropped_until, *held.moments(oldest, held.first)])
+        return None if until == _LONG_AGO else _time(until + 1)
 
     def select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
-        with self._index_lock:
-            chunks, first, stop = self._held()
-            if self._indexing:
-                everything = range(first, stop)
-                candidates: Iterable[Iterable[int]] = (reversed(everything) if newest_first else everything,)
-            else:
-                self._indexing = True
-                try:
-                    self._catch_up(chunks, first, stop)
-                    candidates = self._index.candidates(asked, newest_first=newest_first)
-                finally:
-                    self._indexing = False
-        for positions in candidates:
+        held = self._held()
+        for positions in self._candidates(held, asked, newest_first):
             for position in positions:
-                if first <= position < stop:
-                    event = decode(self._line(chunks, position))
+                if held.first <= position < held.stop:
+                    event = decode(held.line(position))
                     if asked.matches(event):
                         yield event
 
-    def _held(self) -> tuple[tuple[Chunk, ...], int, int]:
-        """The chunks, and the positions of the oldest event held in them and of the one after the newest."""
-        chunks = self._chunks
-        stop = chunks[-1].start + len(chunks[-1].ends)
-        return chunks, max(self._cleared, stop - self._max_events, chunks[0].start), stop
+    def _candidates(self, held: Held, asked: Conditions, newest_first: bool) -> Iterable[Iterable[int]]:
+        """Positions, in the order asked for, among which are all events that match *asked*."""
+        event_ids = dict(asked.names).get("event_id")
+        if event_ids is not None:
+            found = held.positions_of(event_ids)
+            return (found[::-1] if newest_first else found,)
+        with self._index_lock:
+            if not self._indexing:
+                self._indexing = True
+                try:
+                    self._catch_up(held)
+                    return self._index.candidates(asked, newest_first=newest_first)
+                finally:
+                    self._indexing = False
+        everything = range(held.first, held.stop)
+        return (reversed(everything) if newest_first else everything,)
 
-    def _catch_up(self, chunks: tuple[Chunk, ...], first: int, stop: int) -> None:
+    def statistics(self) -> dict[str, Any]:
+        """The statistics of all ordinary events held: O(1) but for events that came or went since the last time."""
+        with self._index_lock:
+            held = self._held()
+            tally = Tally() if self._indexing else self._tally
+            tally.forget(held.first)
+            for start in range(max(held.first, tally.stop), held.stop, _LARGEST_CHUNK):
+                stop = min(start + _LARGEST_CHUNK, held.stop)
+                tally.extend(start, [decode(held.line(position)) for position in range(start, stop)])
+            return tally.statistics(lambda position: _time(held.moments(position, position + 1)[0]))
+
+    def _held(self) -> Held:
+        cleared = self._cleared  # before the events: one that is cleared meanwhile is still seen
+        return Held(*self._parts, self._max_events, cleared)
+
+    def _catch_up(self, held: Held) -> None:
         """Index what has come since the last time, a run at a time."""
-        self._index.forget(first)
-        for start in range(max(first, self._index.stop), stop, self._index.max_run):
-            positions = range(start, min(start + self._index.max_run, stop))
-            self._index.extend(start, [decode(self._line(chunks, position)) for position in positions])
+        index = self._index
+        index.forget(held.first)
+        for start in range(max(held.first, index.stop), held.stop, index.max_run):
+            stop = min(start + index.max_run, held.stop)
+            index.extend(start, [held.line(position) for position in range(start, stop)], held.moments(start, stop))
 
-    def _line(self, chunks: tuple[Chunk, ...], position: int) -> bytearray:
-        """The line at *position*, which is in one of *chunks*: all but the last have the same size."""
-        return chunks[(position - chunks[0].start) // self._chunk_size].line(position)
+
+def _time(moment: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=moment)

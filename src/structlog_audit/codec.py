@@ -124,7 +124,27 @@ class StoredEvent(msgspec.Struct, gc=False):
         )
 
 
+class IndexedEvent(msgspec.Struct, gc=False):
+    """What the index has of a line: the rest is passed over, which takes half the time."""
+
+    operation: str
+    user_id: str | None = None
+    session_id: str | None = None
+    entry_ids: list[str] = []
+    status: str = EventStatus.SUCCESS.value
+    kind: str | None = None
+
+
 _decode = msgspec.json.Decoder(StoredEvent).decode
+_decode_indexed = msgspec.json.Decoder(IndexedEvent).decode
+
+
+def indexed(lines: bytes) -> IndexedEvent | StoredEvent:
+    """What the index has of the event in *lines*, which are an event."""
+    try:
+        return _decode_indexed(lines)
+    except msgspec.MsgspecError:  # it has parts
+        return decode(lines)
 
 
 def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:

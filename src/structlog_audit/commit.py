@@ -13,6 +13,8 @@ Rules:
 * ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`; nothing is pending.
 * ``accepted == recorded + pending + raised + lost`` whenever the lock is free. The library's own events do not count.
 * A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
+* Each step that a signal handler's exception may interrupt leaves the queue such that the next leader goes on with it: what
+  is done for an entry is done before it says so, and it says so before it leaves the queue.
 * A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
   at the door; it is written before that leader goes.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
@@ -46,11 +48,13 @@ class Commit:
     """The queue in front of one target.
 
     Args:
-        deliver: Writes entries, which have lines; raises `Undelivered`, or anything else for "none of them".
+        deliver: Writes entries, which have lines; raises `Undelivered`. Any other exception is not its own but a signal
+            handler's: it goes to the caller, and the next leader delivers once more.
         accept: Takes the line and the moment of each event that is recorded or pending, in order.
         tell: Told of the first failure of an outage, and by None that it is over.
         stamp: Gives ids and times.
-        call_later: Calls a function after so many seconds, from a thread that keeps no process alive.
+        call_later: Calls a function after so many seconds, from a thread that keeps no process alive; raises a RuntimeError
+            if there can be none.
         lock: The lock of the target, if it has one that is held for each write.
     """
 
@@ -78,7 +82,7 @@ class Commit:
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
         self._working = False  # whether a thread of our own is leading, or about to
-        self._waited_for = False  # whether entries may have somebody to wake
+        self._speaking = False
         self._work_lock = threading.Lock()
         self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
         self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
@@ -118,22 +122,39 @@ class Commit:
 
         For callers that must not wait here, such as an event loop when writing waits for the disk. They set ``entry.wake``.
         """
-        self._waited_for = True
         self._arrived.append(entry)
+        self._have_work_done()
+
+    def _have_work_done(self) -> None:
         with self._work_lock:
             if self._working:
                 return
             self._working = True
-        self._call_later(0.0, self._work)
+        if not self._later(0.0, self._work):
+            self._work()
 
     def _work(self) -> None:
         """Lead until nothing arrives any more."""
-        while True:
-            self.drain()
-            with self._work_lock:
-                if not self._arrived:
-                    self._working = False
-                    return
+        try:
+            while True:
+                self.drain()
+                with self._work_lock:
+                    if not self._arrived:
+                        self._working = False
+                        return
+        except BaseException:  # somebody who was told of a failure ends this thread: another goes on
+            self._working = False
+            if self._arrived:
+                self._have_work_done()
+            raise
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> bool:
+        """Whether there is a thread that calls *function* after so many *seconds*."""
+        try:
+            self._call_later(seconds, function)
+        except RuntimeError:
+            return False
+        return True
 
     def drain(self) -> int:
         """Try to write all that is pending; the number of events that still are."""
@@ -158,23 +179,23 @@ class Commit:
             self._take_on(entry)
             try:
                 self._deliver((entry,))
-            except Exception as error:
+            except Undelivered as error:
                 self._fall_short((entry,), error)
                 return
             if self._failing:
                 self._recover()
-            entry.state = RECORDED  # what `_settle` does, spelled out
+            self._accept(entry.line, entry.moment)  # from here on what `_settle` does, spelled out
+            entry.state = RECORDED
             self.recorded += entry.counts
-            self._accept(entry.line, entry.moment)
-            self._queue.popleft()
             if entry.wake is not None:
                 entry.wake()
+            self._queue.popleft()
         finally:
             self._leading = False
 
     def _lead_whoever_came(self) -> None:
         """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
-        while self._arrived and not (self._leading or self._failing):
+        while self._arrived and not self._leading and (not self._failing or self._on_error == "raise"):
             self._lead()
 
     def _lead(self) -> None:
@@ -189,7 +210,7 @@ class Commit:
                     return
                 try:
                     self._deliver(batch)
-                except Exception as error:
+                except Undelivered as error:
                     self._fall_short(batch, error)
                     return
                 if self._failing:
@@ -214,8 +235,8 @@ class Commit:
     def _batch(self) -> Sequence[Entry]:
         """The head of the queue, after what has arrived was taken on, and a line given to every gap."""
         arrived, queue = self._arrived, self._queue
-        while queue and queue[0].state == RECORDED:  # a leader was interrupted while it acknowledged
-            queue.popleft()
+        while queue and queue[0].state in (RECORDED, RAISED):  # a leader was interrupted while it acknowledged
+            queue.popleft().settled()
         while arrived:
             if not arrived[0].line:
                 self._take_on(arrived[0])
@@ -230,20 +251,19 @@ class Commit:
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
-            before, entry.state = entry.state, RECORDED
-            self.recorded += entry.counts
-            if before == PENDING:
+            if entry.state == PENDING:
                 self.pending -= entry.counts
             else:
                 self._accept(entry.line, entry.moment)
+            entry.state = RECORDED
+            self.recorded += entry.counts
+            if entry.wake is not None:
+                entry.wake()
             self._queue.popleft()
-        if self._waited_for:
-            for entry in batch:
-                entry.settled()
 
-    def _fall_short(self, batch: Sequence[Entry], error: Exception) -> None:
+    def _fall_short(self, batch: Sequence[Entry], error: Undelivered) -> None:
         """The target failed at *batch*: what it did not take becomes pending, or its callers are told."""
-        self._settle(batch[: error.done if isinstance(error, Undelivered) else 0])
+        self._settle(batch[: error.done])
         self._fail(error.__cause__ or error)
 
     def _recover(self) -> None:
@@ -258,12 +278,13 @@ class Commit:
         if self._on_error == "retry":
             self._hold()
             return
-        for entry in self._queue:
+        while self._queue:
+            entry = self._queue[0]
             entry.error = error
             entry.state = RAISED
             self.raised += entry.counts
             entry.settled()
-        self._queue.clear()
+            self._queue.popleft()
 
     def _hold(self) -> None:
         """What waits in the queue becomes pending, as far as there is room; the newest is lost."""
@@ -274,19 +295,18 @@ class Commit:
             newcomers.append(entry)
         too_many = max(0, len(newcomers) - max(0, self._max_pending - self.pending))
         for entry in reversed(newcomers[too_many:]):
+            self._accept(entry.line, entry.moment)
             entry.state = PENDING
             self.pending += entry.counts
-            self._accept(entry.line, entry.moment)
         for entry in newcomers[:too_many]:
             entry.state = LOST
             self._queue.pop()
-        if too_many:
+        if any(entry.counts for entry in newcomers[:too_many]):
             self._count_lost(newcomers[:too_many])
         for entry in newcomers:
             entry.settled()
         if not self._timed:
-            self._timed = True
-            self._call_later(RETRY_SECONDS, self._on_timer)
+            self._timed = self._later(RETRY_SECONDS, self._on_timer)
 
     def _count_lost(self, entries: Sequence[Entry]) -> None:
         """Let a gap at the end of the queue stand for *entries*."""
@@ -304,6 +324,16 @@ class Commit:
         self.drain()
 
     def _speak(self) -> None:
-        """Tell of what nobody was told of."""
-        while self._untold:
-            self._tell(self._untold.popleft())
+        """Tell of what nobody was told of. Who is told may record: what that brings up is for the next to come."""
+        if self._speaking:
+            return
+        self._speaking = True
+        try:
+            for _ in range(len(self._untold)):
+                try:
+                    told = self._untold.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                self._tell(told)
+        finally:
+            self._speaking = False

@@ -40,7 +40,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
-from structlog_audit.query import Conditions, choice, whole_number
+from structlog_audit.query import ORDINARY, Conditions, choice, whole_number
 from structlog_audit.reader import newest_events
 from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
@@ -315,6 +315,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if self.redactor is not None:
             asked = self.redactor.asked(asked)
         return self._buffer.select(asked, newest_first=newest_first)
+
+    def _statistics(self, asked: Conditions) -> dict[str, Any]:
+        return self._buffer.statistics() if asked == ORDINARY else super()._statistics(asked)
 
     def _counters(self) -> dict[str, int]:
         return {**self._commit.counters(), "evicted": self._buffer.evicted}

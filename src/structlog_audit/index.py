@@ -1,4 +1,4 @@
-"""Where in the buffer the events are that have a certain user, session, operation, status, kind, entry or id.
+"""Where in the buffer the events are that have a certain user, session, operation, status, kind or entry.
 
 Rules:
 
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from structlog_audit.codec import StoredEvent
+from structlog_audit.codec import indexed
 from structlog_audit.query import Conditions, microseconds
 
 _POSITION_BITS = 24
@@ -30,14 +31,14 @@ MAX_RUN = 1 << _POSITION_BITS
 
 _MIN_RUN = 4_096
 
-_MEMBERS = ("event_id", "user_id", "session_id", "operation", "status")
+_MEMBERS = ("user_id", "session_id", "operation", "status", "kind")
 
 Span = tuple[int, int]
 """A stretch of a run's array: the places of one value."""
 
 
 def _key(member: str, value: str | None) -> int:
-    return (hash((member, value)) & _HASH) << _POSITION_BITS
+    return (hash(value if member == "entry_ids" else (member, value)) & _HASH) << _POSITION_BITS
 
 
 class Run:
@@ -53,16 +54,29 @@ class Run:
         self.latest = latest
 
     @classmethod
-    def of(cls, start: int, events: Sequence[StoredEvent]) -> Run:
-        """The run of *events*, the first of which is at *start*. O(n log n)."""
-        places: list[int] = []
-        for offset, event in enumerate(events):
-            places += [_key(member, getattr(event, member)) + offset for member in _MEMBERS]
-            places += [_key("entry_ids", entry_id) + offset for entry_id in event.entry_ids]
+    def of(cls, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> Run:
+        """The run of the events in *lines*, the first of which is at *start*, and their *moments*. O(n log n)."""
+        groups: list[defaultdict[str | None, list[int]]] = [defaultdict(list) for _ in _MEMBERS]
+        users, sessions, operations, statuses, kinds = groups
+        entries: set[int] = set()
+        mask = _HASH
+        for offset, line in enumerate(lines):
+            event = indexed(line)
+            users[event.user_id].append(offset)
+            sessions[event.session_id].append(offset)
+            operations[event.operation].append(offset)
+            statuses[event.status].append(offset)
             if event.kind is not None:
-                places.append(_key("kind", event.kind) + offset)
-        moments = [microseconds(event.timestamp) for event in events]
-        return cls(start, start + len(events), array("Q", sorted(set(places))), min(moments), max(moments))
+                kinds[event.kind].append(offset)
+            entries.update([((hash(entry_id) & mask) << _POSITION_BITS) + offset for entry_id in event.entry_ids])
+        keys = [
+            (_key(member, value), offsets)
+            for member, group in zip(_MEMBERS, groups, strict=True)
+            for value, offsets in group.items()
+        ]
+        places = [key + offset for key, offsets in sorted(keys) for offset in offsets]
+        places = sorted(places + sorted(entries))  # both are sorted, so this merges them
+        return cls(start, start + len(lines), array("Q", places), min(moments), max(moments))
 
     def merged(self, later: Run) -> Run:
         """The run of this one and the *later* one that follows it, as one. O(n): sorting two sorted arrays is merging them."""
@@ -85,7 +99,7 @@ class Run:
     def positions(self, spans: list[Span]) -> list[int]:
         """The positions in *spans*, ascending. An event that has two of the values, or one twice, is there once."""
         found = [self.start + (place & _POSITION) for low, high in spans for place in self.places[low:high]]
-        return found if len(spans) == 1 else sorted(set(found))
+        return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
 
 class Index:
@@ -98,17 +112,17 @@ class Index:
         self.stop = 0
         """The position up to which events are indexed."""
 
-    def extend(self, start: int, events: Sequence[StoredEvent]) -> None:
-        """Index at most `max_run` *events*, the first of which is at *start*.
+    def extend(self, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> None:
+        """Index the events in at most `max_run` *lines*, the first of which is at *start*, and their *moments*.
 
         Those between `stop` and *start* were evicted before anybody asked.
         """
-        runs = [*self._runs, Run.of(start, events)]
+        runs = [*self._runs, Run.of(start, lines, moments)]
         while len(runs) > 1 and self._worth_merging(*runs[-2:]):
             later = runs.pop()
             runs[-1] = runs[-1].merged(later)
         self._runs = tuple(runs)
-        self.stop = start + len(events)
+        self.stop = start + len(lines)
 
     def _worth_merging(self, run: Run, later: Run) -> bool:
         size, size_of_later = run.stop - run.start, later.stop - later.start

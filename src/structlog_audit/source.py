@@ -93,8 +93,11 @@ class EventSource:
         The keys are those of `structlog_audit.statistics.statistics`, and ``complete_since``. A handler adds the counters
         of its lifetime: ``accepted recorded pending raised lost evicted``.
         """
-        found = statistics(self._select(conditions(**filters), newest_first=False))
-        return {**found, "complete_since": self.complete_since, **self._counters()}
+        return {**self._statistics(conditions(**filters)), "complete_since": self.complete_since, **self._counters()}
+
+    def _statistics(self, asked: Conditions) -> dict[str, Any]:
+        """The statistics of the events that match *asked*."""
+        return statistics(self._select(asked, newest_first=False))
 
     def get_user_statistics(self, user_id: str | None) -> dict[str, Any]:
         """The statistics of one user, with the keys of `structlog_audit.statistics.user_statistics`.

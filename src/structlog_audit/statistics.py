@@ -3,7 +3,7 @@
 Rules:
 
 * ``success_rate`` is SUCCESS / total; without events it is 1.0 and durations are 0.0.
-* Durations are averaged over the events that have one, in milliseconds.
+* Durations are averaged over the events that have one, in milliseconds; their sum is exact, whatever their order.
 * Percentiles come from a histogram whose buckets grow by 2 %: the error is at most 1 %, two histograms add up to that of
   both, and any engine computes the same one (bucket = ⌈ln(max(d, 10⁻⁶)) / ln 1.02⌉). A percentile p of n durations is
   the one of rank ⌈p·n/100⌉ (nearest rank).
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -39,6 +40,11 @@ class Countable(Protocol):
     def duration_ms(self) -> float | None: ...
 
 
+def bucket_of(duration_ms: float) -> int:
+    """The bucket of a duration. Zero and less count as a nanosecond."""
+    return math.ceil(math.log(max(duration_ms, _LEAST)) / _GROWTH)
+
+
 class Histogram:
     """Durations by bucket. See the rules of this module."""
 
@@ -46,8 +52,8 @@ class Histogram:
         self.buckets: Counter[int] = Counter()
 
     def add(self, duration_ms: float) -> None:
-        """Count a duration. Zero and less count as a nanosecond."""
-        self.buckets[math.ceil(math.log(max(duration_ms, _LEAST)) / _GROWTH)] += 1
+        """Count a duration."""
+        self.buckets[bucket_of(duration_ms)] += 1
 
     def percentile(self, percent: float) -> float:
         """The duration of which *percent* (0 to 100) of all are not longer; 0.0 if there are none. O(buckets)."""
@@ -67,24 +73,36 @@ def statistics(events: Iterable[Countable]) -> dict[str, Any]:
     counted in ``without_user``), ``first_event`` and ``last_event`` (times in UTC, or None).
     """
     operations, statuses, users = Counter[str](), Counter[str](), Counter[str | None]()
-    durations, total_ms, timed = Histogram(), 0.0, 0
+    histogram, durations = Histogram(), array("d")
     first = last = None
     for event in events:
         operations[event.operation] += 1
         statuses[event.status] += 1
         users[event.user_id] += 1
         if event.duration_ms is not None:
-            durations.add(event.duration_ms)
-            total_ms += event.duration_ms
-            timed += 1
+            histogram.add(event.duration_ms)
+            durations.append(event.duration_ms)
         first, last = first or event.timestamp, event.timestamp
-    total = statuses.total()
+    return summary(operations, statuses, users, histogram, durations, first, last)
+
+
+def summary(
+    operations: Counter[str],
+    statuses: Counter[str],
+    users: Counter[str | None],
+    histogram: Histogram,
+    durations: Iterable[float],
+    first: dt.datetime | None,
+    last: dt.datetime | None,
+) -> dict[str, Any]:
+    """The statistics that `statistics` gives, of events that were counted already."""
+    total, timed = statuses.total(), histogram.buckets.total()
     without_user = users.pop(None, 0)
     return {
         "total_events": total,
         "success_rate": statuses[EventStatus.SUCCESS] / total if total else 1.0,
-        "avg_duration_ms": total_ms / timed if timed else 0.0,
-        **{f"p{percent}_duration_ms": durations.percentile(percent) for percent in (50, 95, 99)},
+        "avg_duration_ms": math.fsum(durations) / timed if timed else 0.0,
+        **{f"p{percent}_duration_ms": histogram.percentile(percent) for percent in (50, 95, 99)},
         "by_operation": {member.value: 0 for member in OperationType} | _texts(operations),
         "by_status": {member.value: statuses[member] for member in EventStatus},
         "by_user": _texts(users),
