@@ -18,6 +18,12 @@ GOLDEN = Path(__file__).parent / "golden" / "trail.jsonl"
 NOT_OURS = ("COV", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
 
 
+def many(count: int) -> bytes:
+    """So many lines of a trail, each with an id of its own."""
+    line = GOLDEN.read_bytes().splitlines(keepends=True)[1]
+    return b"".join(line[:33] + b"%012x" % number + line[45:] for number in range(count))
+
+
 class Result:
     """What a command wrote, and how it ended."""
 

@@ -110,7 +110,7 @@ Lines = Annotated[int | None, typer.Option("--lines", "-n", min=0, metavar="N", 
 Utc = Annotated[bool, typer.Option("--utc", help="Times are in UTC, and not local.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="The library's own events too (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record in the trail that it is read, by whom and for what.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if there are lines that are no events.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if not everything could be read.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 As = Annotated[Output, typer.Option("--output", "-o", help="How to write it.")]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,7 +38,7 @@ def stats(request: Request, output: Output) -> Exit:
             return Exit.DONE
         put_table(_overview(found, request.in_utc))
         for head, names in (("OPERATION", "by_operation"), ("USER", "by_user")):
-            counted = {name: count for name, count in found[names].items() if count}
+            counted = Counter({name: count for name, count in found[names].items() if count})
             if counted:
                 put("\n")
                 put_table(_counts(head, counted))
@@ -69,10 +69,11 @@ def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
     )
 
 
-def _counts(head: str, counted: Mapping[str, int]) -> Table:
-    rows = [(clean(quoted(name)), str(count)) for name, count in islice(counted.items(), _MOST)]
-    if len(counted) > _MOST:
-        rows.append((f"… {len(counted) - _MOST} more", str(sum(islice(counted.values(), _MOST, None)))))
+def _counts(head: str, counted: Counter[str]) -> Table:
+    ranked = counted.most_common()
+    rows = [(clean(quoted(name)), str(count)) for name, count in ranked[:_MOST]]
+    if ranked[_MOST:]:
+        rows.append((f"… {len(ranked) - _MOST} more", str(sum(count for _, count in ranked[_MOST:]))))
     return made_table((head, "EVENTS"), rows, numbers=(1,))
 
 

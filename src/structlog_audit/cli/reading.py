@@ -122,4 +122,4 @@ def _said(found: list[Condition], start: dt.datetime | None, end: dt.datetime | 
 def say_problems(problems: Mapping[str, int]) -> None:
     """Say in one line what the reader found wrong."""
     counts = ", ".join(f"{count} {code}" for code, count in sorted(problems.items()))
-    say(f"lines that are no events: {counts}; doctor says more about them")
+    say(f"not everything could be read: {counts}; structlog-audit doctor says where")

@@ -25,6 +25,17 @@ _ACTS = {
 }  # fmt: skip
 
 
+_PROBLEMS = {
+    "unfinished": (Severity.NOTE, "nothing, if a writer is at it; after a crash, the next writer quarantines it"),
+    "bom": (Severity.NOTE, "nothing: it is ignored"),
+    "repeated": (Severity.NOTE, "nothing: it was written again after an fsync that failed, and counts once"),
+    "vanished": (Severity.NOTE, "nothing, if retention deleted it"),
+    "torn": (Severity.WARNING, "nothing: a writer died there, or the disk was full, and no event was acknowledged"),
+    "unreadable": (Severity.ERROR, "run the doctor as a user who may read it"),
+}
+"""What the reader found, as `structlog_audit.problems` calls it. What is not here deserves a look."""
+
+
 class History:
     """What is counted in the pass."""
 
@@ -72,13 +83,9 @@ Said = tuple[str, Severity, str, str]
 def _of_problems(trail: TrailReader) -> Iterator[Said]:
     for code, count in sorted(trail.problems.items()):
         example = next((problem for problem in trail.examples if problem.code == code), None)
-        at = "" if example is None else f", the first in {example.path} at byte {example.offset}: {example.reason}"
-        yield (
-            code,
-            Severity.WARNING,
-            f"{count} lines are no events ({code}){at}",
-            "look at them; they are left as they are",
-        )
+        at = "" if example is None else f"; the first is in {example.path} at byte {example.offset}: {example.reason}"
+        severity, fix = _PROBLEMS.get(code, (Severity.WARNING, "look at the place; nothing was changed"))
+        yield code.replace("_", "-"), severity, f"{count} × {code} in what was read{at}", fix
 
 
 def _of_acts(history: History) -> Iterator[Said]:
