@@ -10,12 +10,13 @@ from structlog_audit.codec import encode_event
 from structlog_audit.event import AuditEvent, EventStatus, operation_of
 
 WEB, NO = {"source": "web", "ip": "10.0.0.7"}, EventStatus.FAILURE
+ASKED = {"source": "web", "reason": "asked"}
 
 EVENTS = [
     ("2025-01-14T09:12:01.104000Z", "login", "ann", "s1", [], WEB, {}),
     ("2025-01-14T09:12:09.480000Z", "STORE", "ann", "s1", ["entry_1", "entry_2"], WEB, {"duration_ms": 12.5}),
     ("2025-01-14T09:15:30.000000Z", "RECALL", "bob", "s2", ["entry_1"], {"source": "api"}, {"duration_ms": 3.25}),
-    ("2025-01-15T08:00:00.000000Z", "FORGET", "ann", "s3", ["entry_2"], {"source": "web", "reason": "asked"}, {"duration_ms": 8.0}),
+    ("2025-01-15T08:00:00.000000Z", "FORGET", "ann", "s3", ["entry_2"], ASKED, {"duration_ms": 8.0}),
     ("2025-01-15T08:03:11.700000Z", "EXPORT", "bob", "s2", [], {"source": "api"},
      {"status": NO, "error_message": "PermissionError: bob may not export", "duration_ms": 0.5}),
     ("2025-01-15T10:30:45.123456Z", "RECALL", "ann", "s3", ["entry_1"], WEB, {"duration_ms": 2.75}),

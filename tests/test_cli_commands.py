@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import pytest
 from commands import GOLDEN, PROGRAM, environment, many, process, run
@@ -173,7 +174,7 @@ class TestCounts:
         assert run("stats", trail, "user_id=nobody").out.splitlines()[0].split() == ["events", "0"]
 
     def test_users_have_their_figures(self, trail):
-        """Each user has one line with total, last activity, most common operation and rate of success, the most active first."""
+        """Each user has a line with total, last activity, most common operation and rate of success, the busiest first."""
         lines = run("users", trail, "--utc").lines
         assert lines[0].split() == ["USER", "TOTAL", "LAST", "ACTIVITY", "MOST", "COMMON", "SUCCESS"]
         assert lines[1].split() == ["ann", "13", "2025-01-15T10:30:59.999Z", "STORE", "100.0%"]
@@ -440,11 +441,21 @@ class TestErrors:
 class TestProcesses:
     """The command as a process, in pipes."""
 
-    WORDS = [
-        ["query", "TRAIL"], ["query", "TRAIL", "-o", "json"], ["query", "TRAIL", "-o", "jsonl"], ["query", "TRAIL", "-o", "csv"],
-        ["query", "TRAIL", "-r"], ["tail", "TRAIL"], ["tail", "-f", "TRAIL", "-n", "100000"], ["stats", "TRAIL"], ["users", "TRAIL"],
-        ["report", "TRAIL"], ["doctor", "TRAIL"], ["demo"], ["--help"],
-    ]  # fmt: skip
+    WORDS: ClassVar = [
+        ["query", "TRAIL"],
+        ["query", "TRAIL", "-o", "json"],
+        ["query", "TRAIL", "-o", "jsonl"],
+        ["query", "TRAIL", "-o", "csv"],
+        ["query", "TRAIL", "-r"],
+        ["tail", "TRAIL"],
+        ["tail", "-f", "TRAIL", "-n", "100000"],
+        ["stats", "TRAIL"],
+        ["users", "TRAIL"],
+        ["report", "TRAIL"],
+        ["doctor", "TRAIL"],
+        ["demo"],
+        ["--help"],
+    ]
 
     @pytest.mark.parametrize("words", WORDS, ids=" ".join)
     def test_a_closed_pipe_is_no_error(self, tmp_path, words):

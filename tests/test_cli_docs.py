@@ -67,8 +67,8 @@ def run_page(name, folder, *, only=()):
             commands += commands_of(block["body"])
     script = "".join(f"{{ {command.rstrip()}\n}} 2>&1\nprintf '\\x1e'\n" for command, _ in commands)
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment(PATH=path, HOME=str(folder)), capture_output=True, text=True, timeout=120,
-        check=False,
+        ["bash", "-c", script], cwd=folder, env=environment(PATH=path, HOME=str(folder)), capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
     printed = done.stdout.split(MARK)
     assert len(printed) == len(commands) + 1, done.stderr

@@ -33,12 +33,14 @@ def config(folder, **changes):
         "disable_existing_loggers": False,
         "handlers": {
             "file": {
-                "class": "structlog_audit.AuditFileHandler", "filename": str(folder / "audit.jsonl"), "retention": {"max_age_days": 400},
+                "class": "structlog_audit.AuditFileHandler",
+                "filename": str(folder / "audit.jsonl"),
+                "retention": {"max_age_days": 400},
             },
             "audit": {"class": "structlog_audit.AuditHandler", "target": "file"},
         },
         "loggers": {"audit": {"handlers": ["audit"], "level": "INFO", "propagate": False}},
-    }  # fmt: skip
+    }
     for path, value in changes.items():
         *names, last = path.split("__")
         at = made
@@ -113,7 +115,10 @@ CONSOLE = {"class": "logging.StreamHandler"}
         ({"loggers__audit.billing": {"propagate": False}}, {"propagate": "error"}),
         ({"disable_existing_loggers": True}, {"existing-loggers": "note"}),
         ({"disable_existing_loggers": None}, {"existing-loggers": "note"}),
-        ({"disable_existing_loggers": True, "loggers": {}, "root": {"handlers": ["audit"], "level": "INFO"}}, {"existing-loggers": "warning"}),
+        (
+            {"disable_existing_loggers": True, "loggers": {}, "root": {"handlers": ["audit"], "level": "INFO"}},
+            {"existing-loggers": "warning"},
+        ),
         ({"handlers": {}, "loggers": {}}, {"no-audit-handler": "error"}),
         ({"handlers__audit__max_event_bytes": 40_000}, {"long-lines": "warning"}),
         ({"handlers__audit__max_pending": 0}, {"no-pending": "warning"}),
@@ -126,16 +131,34 @@ CONSOLE = {"class": "logging.StreamHandler"}
         ({"handlers__file__filename": "FOLDER/audit"}, {"shipper-glob": "warning"}),
         ({"handlers__file__filename": "FOLDER/audit.1"}, {"shipper-glob": "warning"}),
         ({"handlers__file__filename": "relative.jsonl"}, {"relative-path": "warning"}),
-        ({"handlers__console": CONSOLE, "loggers__audit__propagate": True, "root": {"handlers": ["console"]}}, {"clear-values": "note"}),
+        (
+            {"handlers__console": CONSOLE, "loggers__audit__propagate": True, "root": {"handlers": ["console"]}},
+            {"clear-values": "note"},
+        ),
         ({"handlers__console": CONSOLE, "loggers__audit__handlers": ["audit", "console"]}, {"clear-values": "note"}),
         ({"loggers__audit__handlers": ["audit", "file"]}, {"twice": "error"}),
-        ({"handlers__other": {**ROTATING, "filename": "FOLDER/../logs/audit.jsonl"}, "root": {"handlers": ["other"]}}, {"shared-file": "error"}),
-        ({"handlers__file": {**ROTATING, "filename": "FOLDER/audit.log"}},
-         {"several-processes": "warning", "deletes": "warning", "lesser-target": "warning"}),
-        ({"handlers__file": {"class": "logging.FileHandler", "filename": "FOLDER/audit.log", "mode": "w"}},
-         {"truncates": "error", "lesser-target": "warning"}),
-        ({"loggers": {"audit": {"handlers": ["file"], "level": "INFO", "propagate": False}}, "handlers__audit": None},
-         {"no-audit-handler": "error", "bare-file": "warning"}),
+        (
+            {
+                "handlers__other": {**ROTATING, "filename": "FOLDER/../logs/audit.jsonl"},
+                "root": {"handlers": ["other"]},
+            },
+            {"shared-file": "error"},
+        ),
+        (
+            {"handlers__file": {**ROTATING, "filename": "FOLDER/audit.log"}},
+            {"several-processes": "warning", "deletes": "warning", "lesser-target": "warning"},
+        ),
+        (
+            {"handlers__file": {"class": "logging.FileHandler", "filename": "FOLDER/audit.log", "mode": "w"}},
+            {"truncates": "error", "lesser-target": "warning"},
+        ),
+        (
+            {
+                "loggers": {"audit": {"handlers": ["file"], "level": "INFO", "propagate": False}},
+                "handlers__audit": None,
+            },
+            {"no-audit-handler": "error", "bare-file": "warning"},
+        ),
         ({"loggers": {"trail": {"handlers": ["audit"], "level": "INFO", "propagate": False}}}, {"logger-name": "note"}),
         ({"version": 2}, {"configuration": "error"}),
         ({"handlers__audit__maxevents": 5}, {"configuration": "error"}),
@@ -143,13 +166,40 @@ CONSOLE = {"class": "logging.StreamHandler"}
         ({"handlers__audit__target": "nobody"}, {"configuration": "error"}),
         ({"loggers__audit__handlers": ["nobody"]}, {"configuration": "error"}),
         ({"formatters": {"plain": {}}, "handlers__file__formatter": "plain"}, {"configuration": "error"}),
-        ({"handlers__audit": {"()": "structlog_audit.AuditHandler", "filename": "FOLDER/audit.jsonl"}, "handlers__file": None}, {"unbounded": "note"}),
-        ({"handlers__audit": {"()": "structlog_audit.AuditHandler", "target": {"class": "structlog_audit.AuditFileHandler",
-          "filename": "FOLDER/x.jsonl", "backupCount": 5}}, "handlers__file": None}, {}),
-        ({"handlers__s": {"class": "logging.handlers.SysLogHandler", "address": ["127.0.0.1", 9], "socktype": "ext://socket.SOCK_STREAM"},
-          "root": {"handlers": ["s"]}}, {"not-tried": "note"}),
+        (
+            {
+                "handlers__audit": {"()": "structlog_audit.AuditHandler", "filename": "FOLDER/audit.jsonl"},
+                "handlers__file": None,
+            },
+            {"unbounded": "note"},
+        ),
+        (
+            {
+                "handlers__audit": {
+                    "()": "structlog_audit.AuditHandler",
+                    "target": {
+                        "class": "structlog_audit.AuditFileHandler",
+                        "filename": "FOLDER/x.jsonl",
+                        "backupCount": 5,
+                    },
+                },
+                "handlers__file": None,
+            },
+            {},
+        ),
+        (
+            {
+                "handlers__s": {
+                    "class": "logging.handlers.SysLogHandler",
+                    "address": ["127.0.0.1", 9],
+                    "socktype": "ext://socket.SOCK_STREAM",
+                },
+                "root": {"handlers": ["s"]},
+            },
+            {"not-tried": "note"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_configuration_is_found(folder, tmp_path, changes, expected):
     """Each mistake is found, with how bad it is and what to do, and nothing else is; nothing is made or changed."""
     given = json.loads(json.dumps(config(folder, **changes)).replace("FOLDER", str(folder)))
@@ -195,14 +245,18 @@ print("what is printed is no answer")
 @pytest.mark.parametrize(
     ("name", "text", "given"),
     [
-        ("logging.yaml", "version: 1\nhandlers: {audit: {class: structlog_audit.AuditHandler}}\nroot: {handlers: [audit], level: INFO}", "logging.yaml"),
+        (
+            "logging.yaml",
+            "version: 1\nhandlers: {audit: {class: structlog_audit.AuditHandler}}\nroot: {handlers: [audit], level: INFO}",
+            "logging.yaml",
+        ),
         ("settings.py", SETTINGS, "settings.py"),
         ("settings.py", SETTINGS, "settings.py:LOGGING"),
         ("settings.py", SETTINGS, "settings:LOGGING"),
         ("settings.py", SETTINGS, "settings:made"),
         ("settings.py", SETTINGS, "settings:Settings.LOGGING"),
     ],
-)  # fmt: skip
+)
 def test_a_configuration_comes_from_many_places(tmp_path, monkeypatch, name, text, given):
     """JSON, YAML, a Python file, or an attribute of a module."""
     (tmp_path / name).write_text(text)
@@ -228,7 +282,7 @@ def test_a_configuration_comes_from_many_places(tmp_path, monkeypatch, name, tex
         ("x.py", "import os; os._exit(7)", "x.py", "ended the process that loaded it (7)"),
         ("x.py", "raise SystemExit('goodbye')", "x.py", "goodbye"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_configuration_is_an_error(tmp_path, monkeypatch, name, text, given, said):
     """What can't be loaded is an error in one line, and exit code 3."""
     (tmp_path / name).write_text(text)
@@ -249,12 +303,25 @@ def test_yaml_needs_pyyaml(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "deed",
     [
-        "open('made', 'w')", "open('there', 'a')", "open('there', 'r+')", "__import__('os').open('made', 64 | 1)", "os.mkdir('made')",
-        "os.rename('there', 'gone')", "os.remove('there')", "os.truncate('there', 0)", "os.symlink('there', 'made')",
-        "os.chmod('there', 0)", "shutil.copy('there', 'made')", "os.system('touch made')", "subprocess.run(['touch', 'made'])",
-        "os.fork()", "socket.create_connection(('127.0.0.1', 9))", "pathlib.Path('made').write_text('x')", "sqlite3.connect('made')",
+        "open('made', 'w')",
+        "open('there', 'a')",
+        "open('there', 'r+')",
+        "__import__('os').open('made', 64 | 1)",
+        "os.mkdir('made')",
+        "os.rename('there', 'gone')",
+        "os.remove('there')",
+        "os.truncate('there', 0)",
+        "os.symlink('there', 'made')",
+        "os.chmod('there', 0)",
+        "shutil.copy('there', 'made')",
+        "os.system('touch made')",
+        "subprocess.run(['touch', 'made'])",
+        "os.fork()",
+        "socket.create_connection(('127.0.0.1', 9))",
+        "pathlib.Path('made').write_text('x')",
+        "sqlite3.connect('made')",
     ],
-)  # fmt: skip
+)
 def test_a_configuration_changes_nothing(tmp_path, monkeypatch, deed):
     """Whatever a configuration does when it is loaded, it is refused, and that is said."""
     (tmp_path / "there").write_text("mine")

@@ -39,8 +39,8 @@ def trail(tmp_path_factory):
     with AuditLogger(filename=path) as logger:
         for number in range(30):
             logger.record(
-                f"OP{HOSTILE}", f"user{number % 3}{HOSTILE}", HOSTILE, [HOSTILE, "王" * 30], {HOSTILE: HOSTILE, "deep": [HOSTILE]},
-                ["SUCCESS", "FAILURE", "PARTIAL"][number % 3], HOSTILE, 1.5,
+                f"OP{HOSTILE}", f"user{number % 3}{HOSTILE}", HOSTILE, [HOSTILE, "王" * 30],
+                {HOSTILE: HOSTILE, "deep": [HOSTILE]}, ["SUCCESS", "FAILURE", "PARTIAL"][number % 3], HOSTILE, 1.5,
             )  # fmt: skip
     return path
 
