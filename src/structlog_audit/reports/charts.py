@@ -33,18 +33,24 @@ _LONGEST = {"wide": 24, "narrow": 14}
 
 _FONT_SIZE = 12
 
+FIGURE_SPACE = "\u2007"
+"""A space as wide as a digit."""
+
 Rows = Sequence[dict[str, Any]]
 
 Titles = list[list[str]]
 """Of each series of a chart, what its shapes show, in order."""
 
 
-def over_time(unit: str, steps: Rows, statuses: Sequence[str], *, height: int, label: str) -> Markup:
-    """Bars of the counts of *statuses*, one on top of the other, for each of the *steps*."""
-    return _both(lambda size: _bars(unit, steps, statuses, size, height), label)
+def over_time(unit: str, steps: Rows, statuses: Sequence[str], *, height: int, width: int, label: str) -> Markup:
+    """Bars of the counts of *statuses*, one on top of the other, for each of the *steps*.
+
+    The numbers beside the axis take at least *width* characters: charts below each other have their bars below each other.
+    """
+    return _both(lambda size: _bars(unit, steps, statuses, size, height, width), label)
 
 
-def _bars(unit: str, steps: Rows, statuses: Sequence[str], size: str, height: int) -> tuple[Any, Titles]:
+def _bars(unit: str, steps: Rows, statuses: Sequence[str], size: str, height: int, width: int) -> tuple[Any, Titles]:
     every = math.ceil(len(steps) / _TICKS[size])
     ticks = whole_ticks(max(sum(step[status] for status in statuses) for step in steps))
     chart = pygal.StackedBar(
@@ -52,7 +58,7 @@ def _bars(unit: str, steps: Rows, statuses: Sequence[str], size: str, height: in
         y_labels=ticks,
         range=(0, ticks[-1]),
         height=height,
-        **_options(size, text.number),
+        **_options(size, lambda value: text.number(value).rjust(width, FIGURE_SPACE)),
     )
     for status in statuses:
         chart.add(status, [step[status] for step in steps])
@@ -66,7 +72,7 @@ def _bars(unit: str, steps: Rows, statuses: Sequence[str], size: str, height: in
 
 def durations(operations: Rows, *, label: str) -> Markup:
     """Dots of p50, p95 and p99 of each of *operations*, on a logarithmic axis."""
-    return _both(lambda size: _dots(operations[::-1], size), label)
+    return _both(lambda size: _dots(operations, size), label)
 
 
 def _dots(operations: Rows, size: str) -> tuple[Any, Titles]:
@@ -81,6 +87,7 @@ def _dots(operations: Rows, size: str) -> tuple[Any, Titles]:
         logarithmic=True,
         stroke=False,
         dots_size=5,
+        show_x_guides=True,
         **_options(size, text.duration),
     )
     for percentile, values in percentiles.items():

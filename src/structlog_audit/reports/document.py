@@ -31,7 +31,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of values. ``note`` says what was left out; ``is_list`` that each row is about one event."""
+    """Rows of values. ``note`` says what was left out; ``is_list`` that rows are read one by one, not compared."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -93,13 +93,13 @@ def document(members: dict[str, Any]) -> Document:
         title="Audit report" if user_id is None else "Audit report of one user",
         subtitle=_period_name(members["period"], summary),
         facts=[
-            *([] if user_id is None else [("User", text.visible(user_id))]),
-            ("Period", _bounds(members["period"], summary)),
+            *([] if user_id is None else [("User", text.name(user_id))]),
+            ("Period", _bounds(members["period"])),
             ("Made", f"{text.second(members['generated_at'])} UTC by {members['software']}"),
-            ("From", f"{members['source']}, {text.count(summary['total_events'], 'event')}"),
+            ("Source", members["source"]),
         ],
         complete=completeness["complete"],
-        verdict=_verdict(completeness),
+        verdict=_verdict(completeness, numbers["completeness"]),
         keys=_keys(members),
         sections=[Section(name, numbers[name], SECTIONS[name], _BLOCKS[name](members, numbers)) for name in ids],
     )
@@ -112,7 +112,7 @@ def plain(kind: str, value: Any) -> str:
 
 _PLAIN: dict[str, Callable[[Any], str]] = {
     "text": text.visible,
-    "code": text.visible,
+    "code": text.name,
     "status": str,
     "number": text.number,
     "rate": text.percent,
@@ -135,16 +135,17 @@ def _period_name(period: dict[str, Any], summary: dict[str, Any]) -> str:
     return begin if begin == end else f"{begin} to {end}"
 
 
-def _bounds(period: dict[str, Any], summary: dict[str, Any]) -> str:
+def _bounds(period: dict[str, Any]) -> str:
     begin = "the beginning" if period["start"] is None else text.second(period["start"])
-    end = "now" if period["end"] is None else f"{text.second(period['end'])}, which is excluded"
-    return f"from {begin} to {end} (UTC)"
+    if period["end"] is None:
+        return f"from {begin} up to now (UTC)"
+    return f"from {begin} up to {text.second(period['end'])} (UTC, the end excluded)"
 
 
-def _verdict(completeness: dict[str, Any]) -> str:
+def _verdict(completeness: dict[str, Any], number: int) -> str:
     if completeness["complete"]:
         return "Complete for the period, as far as its source knows"
-    return "Not complete"
+    return f"Not complete: {text.count(len(completeness['reasons']), 'reason')} in section {number}"
 
 
 def _keys(members: dict[str, Any]) -> list[tuple[str, str]]:
@@ -164,7 +165,7 @@ _OPERATION = Column("Operation", "operation", "code")
 _USER = Column("User", "user_id", "code")
 _STATUS = Column("Status", "status", "status")
 _ENTRIES = Column("Entries", "named", "detail")
-_MESSAGE = Column("Message and event", "message", "detail")
+_MESSAGE = Column("Message", "message", "detail")
 
 
 def _events(caption: str, columns: tuple[Column, ...], found: dict[str, Any], *, which: str = "newest") -> Table:
@@ -269,7 +270,7 @@ def _operations(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]
         slowest = max(timed, key=lambda row: row["p95_duration_ms"])
         said = "Half of the events of an operation took no longer than p50, 95 % no longer than p95, 99 % no longer than p99. "
         longest = text.milliseconds(slowest["p95_duration_ms"])
-        said += f"By p95 the slowest is {text.visible(slowest['operation'])}, {longest} ms."
+        said += f"By p95 the slowest is {text.name(slowest['operation'])}, {longest} ms."
         blocks.append(Figure("durations", "Durations by operation", said))
     return blocks
 
@@ -338,7 +339,7 @@ def _own_acts(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
     if not found["total"]:
         return ["None is known to the source. A trail in a file records its opening and closing, faults and recoveries, "
                 "retention, and what was done to its files."]  # fmt: skip
-    counts = [f"{text.visible(act)} {text.number(count)}" for act, count in found["by_act"].items()]
+    counts = [f"{text.name(act)} {text.number(count)}" for act, count in found["by_act"].items()]
     columns = (_TIME, Column("Act", "operation", "code"), _STATUS, Column("What it says", "said", "detail"))
     table = _events("Acts of the library on the trail", columns, found)
     return [f"{text.count(found['total'], 'act')}: {text.listed(counts)}.", table]
@@ -357,7 +358,7 @@ def _clauses(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
         Column("What it asks for beyond", "beyond"),
     )
     said = "Evidence for these clauses is in the sections named. No report makes anybody compliant."
-    return [said, Table("Clauses and sections", columns, rows)]
+    return [said, Table("Clauses and sections", columns, rows, is_list=True)]
 
 
 _BLOCKS: dict[str, Callable[[dict[str, Any], dict[str, int]], list[Block]]] = {

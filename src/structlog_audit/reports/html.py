@@ -57,14 +57,15 @@ def _environment() -> jinja2.Environment:
 def _over_time(members: dict[str, Any]) -> list[tuple[str, Markup]]:
     """All events, and those that did not succeed on a scale of their own: beside the others they would not be seen."""
     unit, steps = members["over_time"]["unit"], members["over_time"]["steps"]
-    drawn = []
+    drawn: list[tuple[str, Markup]] = []
+    width = len(plain("number", charts.whole_ticks(max((step["total"] for step in steps), default=0))[-1]))
     for title, statuses, height in (
         ("All events", _STATUSES, 220),
         ("Failed or in part, enlarged", _STATUSES[:2], 130),
     ):
         if any(step[status] for step in steps for status in statuses):
             label = f"Chart: {title} by {unit}. The text below says what it shows."
-            drawn.append((title, charts.over_time(unit, steps, statuses, height=height, label=label)))
+            drawn.append((title, charts.over_time(unit, steps, statuses, height=height, width=width, label=label)))
     return drawn
 
 
@@ -73,7 +74,7 @@ def _durations(members: dict[str, Any]) -> list[tuple[str, Markup]]:
     if not timed:
         return []
     label = "Chart: p50, p95 and p99 of the durations of operations. The table has the numbers."
-    return [("Milliseconds, logarithmic", charts.durations(timed, label=label))]
+    return [("Duration, logarithmic", charts.durations(timed, label=label))]
 
 
 MOST_DRAWN = 12

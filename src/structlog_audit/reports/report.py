@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from structlog_audit import __version__
-from structlog_audit.codec import to_json
+from structlog_audit.codec import escape, to_json
 from structlog_audit.event import AuditEvent, EventStatus, Kind, rfc3339
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.plain import identity_text
@@ -84,7 +84,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON text, with the characters escaped that terminals and lines do not bear."""
-        return msgspec.json.format(to_json(self._members), indent=2)
+        return msgspec.json.format(escape(msgspec.json.encode(self._members)), indent=2).decode()
 
     def to_markdown(self) -> str:
         """The report as Markdown with tables (GitHub's). Texts of events are escaped: they are shown, and nothing else."""
@@ -158,7 +158,7 @@ def _members(
     now = source._now()
     return {
         "period": period.to_dict(),
-        "user_id": user_id,
+        "user_id": None if user_id is None else user_id.encode("utf-8", "backslashreplace").decode(),
         "generated_at": time_text(now),
         "software": f"structlog-audit {__version__}",
         "source": type(source).__name__,
@@ -197,9 +197,12 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
         )
     reasons += [f"{count(counters[name], 'event')} {what}" for name, what in _LOSSES.items() if counters.get(name)]
     reasons += [
-        f"{act}: {count(figures.acts[act], 'time')} {what}" for act, what in _DAMAGE.items() if figures.acts[act]
+        f"{what} ({act}, {count(figures.acts[act], 'time')})." for act, what in _DAMAGE.items() if figures.acts[act]
     ]
-    reasons += [f"{code}: {count(found, 'time')} in what was read of the files." for code, found in problems.items()]
+    reasons += [
+        f"Of the files not everything could be read ({code}, {count(found, 'time')})."
+        for code, found in problems.items()
+    ]
     return {
         "complete": not reasons,
         "reasons": reasons,
@@ -219,9 +222,9 @@ _LOSSES = {
 """Counters of a handler that must be zero."""
 
 _DAMAGE = {
-    "truncated": "the file of the trail was found shorter than it was left.",
-    "replaced": "the file of the trail was found replaced or removed.",
-    "quarantine": "a line was found that a crash had left half written.",
+    "truncated": "The file of the trail was found shorter than it was left",
+    "replaced": "The file of the trail was found replaced or removed",
+    "quarantine": "A line was found that a crash had left half written",
 }
 """Acts on the trail that tell of something missing in it."""
 

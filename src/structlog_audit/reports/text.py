@@ -24,6 +24,9 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f]"
 )
 
+LONGEST_NAME = 80
+"""Characters of a name in a document, at most: a UUID or an address is not cut."""
+
 _HIGHEST = 4
 """Combining marks on one character, at most: Vietnamese has two, Hebrew with cantillation three."""
 
@@ -135,6 +138,13 @@ def entries(row: dict[str, Any]) -> str:
 def listed(parts: Sequence[str]) -> str:
     """*parts* as in a sentence: ``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def name(value: str) -> str:
+    """*value*, which names somebody or something, visibly, and cut in the middle to at most `LONGEST_NAME` characters."""
+    shown = visible(value)
+    half = LONGEST_NAME // 2
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:half]}…{shown[1 - half :]}"
 
 
 def shortened(text: str, most: int) -> str:
