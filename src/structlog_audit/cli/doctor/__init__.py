@@ -22,6 +22,7 @@ from structlog_audit.cli.doctor.machine import of_machine
 from structlog_audit.cli.doctor.places import of_places
 from structlog_audit.cli.exits import Exit, UnreadableError, UsageError
 from structlog_audit.cli.terminal import clean, has_colours, progress, put, width
+from structlog_audit.exceptions import AuditError
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
@@ -43,9 +44,6 @@ def doctor(
     """
     if "-" in trails:
         raise UsageError("the doctor looks at files: give the path of a trail")
-    for path in trails:
-        if not os.path.lexists(path):
-            raise UnreadableError(f"{path}: there is no such trail")
     now = dt.datetime.now(dt.UTC)
     found: list[Finding] = []
     named: list[str] = []
@@ -55,10 +53,7 @@ def doctor(
         named += its_trails
     looked_at = [*configs, *dict.fromkeys(trails or named)]
     for path in dict.fromkeys(trails or named):
-        found += of_places(path)
-        if os.path.isfile(path):
-            with progress(lambda path=path: os.path.getsize(path), quietly=True) as told:  # type: ignore[misc]
-                found += of_history(path, now, told)
+        found += of_trail(path, now, missing_ok=path not in trails)
     found += of_machine(now)
     kept = _sorted(found, ignore)
     if output == Format.JSON:
@@ -69,6 +64,31 @@ def doctor(
             put(line + "\n")
     bad = any(_RANKS[finding.severity] <= _RANKS[fail_on] for finding in kept)
     return Exit.FINDINGS if bad else Exit.DONE
+
+
+def of_trail(path: str, now: dt.datetime, *, missing_ok: bool) -> list[Finding]:
+    """What is to be found about the trail at *path*, which may have to be there.
+
+    Raises:
+        UnreadableError: It has to be there, and is not.
+    """
+    found: list[Finding] = []
+    try:
+        os.lstat(path)
+        found += of_places(path)
+        with progress(lambda: os.path.getsize(path), quietly=True) as told:
+            found += of_history(path, now, told)
+    except FileNotFoundError:
+        if not missing_ok:
+            raise UnreadableError(f"{path}: there is no such trail") from None
+        found += of_places(path)
+    except (OSError, AuditError) as error:
+        message = f"it can't be read by this user ({error})"
+        if isinstance(error, OSError):
+            message = f"it can't be read by this user ({error.filename}: {error.strerror})"
+        fix = "run the doctor as the user of the application"
+        found.append(Finding("unreadable", Severity.ERROR, path, message, fix))
+    return found
 
 
 def _sorted(found: Sequence[Finding], ignore: Sequence[str]) -> list[Finding]:
