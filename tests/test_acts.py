@@ -20,7 +20,7 @@ def acts_in(path):
 
 def look_again(handler):
     """Have the next event look whether the path still is our file."""
-    handler.target._check_at = 0.0
+    handler.target._active.check_at = 0.0
 
 
 def test_opening_and_closing_are_in_the_trail(handler, log, path):
@@ -109,15 +109,15 @@ def test_an_outage_is_in_the_trail(path, on_error, capsys):
     logger.addHandler(handler)
     log = get_audit_logger()
     log.info("STORE")
-    real, handler.target._fd = handler.target._fd, os.open("/dev/full", os.O_WRONLY)
-    handler.target._check_at = float("inf")
+    real, handler.target._active.fd = handler.target._active.fd, os.open("/dev/full", os.O_WRONLY)
+    handler.target._active.check_at = float("inf")
     if on_error == "raise":
         with pytest.raises(Exception, match="not recorded"):
             log.info("RECALL")
     else:
         log.info("RECALL")
-    os.close(handler.target._fd)
-    handler.target._fd = real
+    os.close(handler.target._active.fd)
+    handler.target._active.fd = real
     log.info("FORGET")
     acts = [act for act, _ in acts_in(path)]
     assert acts == (["opened", "fault", "recovery"] if on_error == "retry" else ["opened", "recovery"])
@@ -138,12 +138,12 @@ def test_a_forked_child_opens_the_trail_itself(handler, log, path):
 def test_opened_is_not_lost_with_the_first_event(path):
     """If the very first write fails, the trail is opened by the next event."""
     handler = AuditHandler(filename=path, on_error="raise")
-    handler.target._release()
-    handler.target._fd, handler.target._check_at = os.open("/dev/full", os.O_WRONLY), float("inf")
+    handler.target._active.release()
+    handler.target._active.fd, handler.target._active.check_at = os.open("/dev/full", os.O_WRONLY), float("inf")
     record = logging.makeLogRecord({"msg": "STORE", "levelno": 20})
     with pytest.raises(Exception, match="not recorded"):
         handler.handle(record)
-    handler.target._release()
+    handler.target._active.release()
     handler.handle(record)
     assert "opened" in [act for act, _ in acts_in(path)] or not handler._acts.is_open
     handler.handle(record)

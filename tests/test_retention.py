@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import types
+from itertools import accumulate, count
 
 import pytest
 from hypothesis import given, settings
@@ -14,14 +15,15 @@ from hypothesis import strategies as st
 
 from structlog_audit import AuditFileHandler, AuditHandler
 from structlog_audit.entry import Undelivered
-from structlog_audit.retention import Retention, retention_of
+from structlog_audit.retention import LATE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
 
 
 def aged(*days):
     """Rolled segments of 100 bytes each, so many days old."""
-    return [(NOW - dt.timedelta(days=age), 100) for age in days]
+    return [Rolled(NOW - age * DAY, NOW, 100) for age in days]
 
 
 @pytest.mark.parametrize(("retention", "due"), [
@@ -43,27 +45,82 @@ def test_what_is_due(retention, due):
     assert retention.due(aged(30, 20, 10), 50, NOW) == due
 
 
-@given(
-    st.lists(st.integers(0, 1000), max_size=20).map(lambda days: sorted(days, reverse=True)),
-    st.none() | st.integers(0, 1000),
+retentions = st.builds(
+    Retention,
+    st.none() | st.integers(0, 300),
     st.none() | st.integers(0, 3000),
     st.none() | st.integers(0, 25),
-    st.integers(0, 1000),
+    st.integers(0, 300),
 )
+trails = st.lists(st.integers(1, 30), max_size=20).map(lambda gaps: sorted(accumulate(gaps), reverse=True))
+"""Ages in days, with no gap that a clock could have made."""
+
+
+@given(trails, retentions)
 @settings(max_examples=200, deadline=None)
-def test_never_too_young_and_never_more_than_needed(days, max_age, max_bytes, max_segments, min_age):
+def test_never_too_young_and_never_more_than_needed(days, retention):
     """For all trails: what goes is old enough and the oldest, and with one segment less gone some bound would be broken."""
-    retention = Retention(max_age, max_bytes, max_segments, min_age)
     gone = retention.due(aged(*days), 0, NOW)
-    assert all(age >= min_age for age in days[:gone])
+    assert all(age >= retention.min_age_days for age in days[:gone])
     if gone:
         left = days[gone - 1 :]
         broken = (
-            (max_age is not None and left[0] > max_age)
-            or (max_bytes is not None and 100 * len(left) > max_bytes)
-            or (max_segments is not None and len(left) > max_segments)
+            (retention.max_age_days is not None and left[0] > retention.max_age_days)
+            or (retention.max_bytes is not None and 100 * len(left) > retention.max_bytes)
+            or (retention.max_segments is not None and len(left) > retention.max_segments)
         )
         assert broken
+
+
+@given(trails, retentions, st.integers(31, 100_000), st.lists(st.integers(0, 7 * 86_399), max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_a_clock_that_leaps_forward_lets_nothing_go_early(days, retention, leap, since):
+    """For all leaps of more than 30 days: within a week, and rollovers since, nothing goes that would not go without it."""
+    before = aged(*days)
+    ages = Retention(retention.max_age_days, min_age_days=retention.min_age_days)
+    last = before[-1].named if before else NOW
+    leapt = [last + leap * DAY + dt.timedelta(seconds=second) for second in sorted(since)]
+    after = [Rolled(time, time, 100) for time in leapt]
+    now = (leapt[0] if leapt else last + leap * DAY) + 6.99 * DAY
+    assert ages.due([*before, *after], 0, now) <= ages.due(before, 0, max(last, NOW))
+
+
+def test_a_leap_that_stays_for_a_week_is_believed():
+    """A process that was idle for long lets go of what is too old a week after it went on."""
+    rolled = [*aged(400), Rolled(NOW, NOW, 100)]
+    retention = Retention(max_age_days=30)
+    assert [retention.due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
+
+
+def test_one_rollover_while_the_clock_was_ahead_keeps_nothing_for_ever():
+    """Names of the future get the time of the file, or of the segment that follows: bounds and minimum ages still count."""
+    ahead = NOW + 3650 * DAY
+    times = [NOW - 3 * DAY, NOW - 2 * DAY, NOW - 1 * DAY]
+    future = [Rolled(ahead + dt.timedelta(microseconds=n), time, 100) for n, time in enumerate([ahead, *times])]
+    rolled = [*aged(5), *future]
+    assert rollovers(rolled, NOW) == [NOW - 5 * DAY, times[0], *times]
+    assert Retention(max_bytes=0).due(rolled, 0, NOW) == 5
+    assert Retention(max_bytes=0, min_age_days=2).due(rolled, 0, NOW) == 4
+    assert Retention(max_age_days=2.5).due(rolled, 0, NOW) == 3
+
+
+@given(st.lists(st.tuples(st.integers(-5_000, 5_000), st.integers(-5_000, 5_000)), max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_rollovers_are_in_order_and_past_whatever_the_clock_did(days):
+    """For all names and file times: the times taken for true ascend, none is after now, nor is what ages are measured by."""
+    rolled = sorted(Rolled(NOW + named * DAY, NOW + changed * DAY, 1) for named, changed in days)
+    times = rollovers(rolled, NOW)
+    assert times == sorted(times)
+    assert len(times) == len(rolled)
+    assert all(time <= NOW for time in times)
+    assert believed(times, NOW) in [*times, NOW]
+
+
+def test_nothing_goes_while_it_may_still_be_written_to():
+    """In the second after its rollover a segment stays, whatever the bounds say; so it does if the clock went back a bit."""
+    for seconds, due in ((-0.5, 0), (0, 0), (LATE_SECONDS - 0.01, 0), (LATE_SECONDS, 1)):
+        time = NOW - dt.timedelta(seconds=seconds)
+        assert Retention(max_bytes=0).due([Rolled(time, time, 100)], 0, NOW) == due
 
 
 def test_a_retention_may_be_given_as_itself():
@@ -88,10 +145,22 @@ class Later:
 
 
 def fill(path, events, later, **options):
-    handler = AuditHandler(target=AuditFileHandler(path, maxBytes=1_000, **options), call_later=later)
+    """Record so many events, a minute between two looks at the clock."""
+    minutes = count()
+    options = {"maxBytes": 1_000, "clock": lambda: NOW + dt.timedelta(minutes=next(minutes)), **options}
+    handler = AuditHandler(target=AuditFileHandler(path, **options), call_later=later)
+    record(handler, events)
+    return handler
+
+
+def record(handler, events):
     for number in range(events):
         handler.handle(logging.makeLogRecord({"msg": f"OP{number}", "levelno": 20}))
-    return handler
+
+
+def look(handler):
+    """Have the next event look what may go, as it does a second after a rollover."""
+    handler.target._active.check_at = handler.target._pruning.look_at = 0.0
 
 
 @pytest.mark.parametrize("options", [{"backupCount": 2}, {"retention": {"max_segments": 2}}])
@@ -99,28 +168,35 @@ def test_segments_go_after_that_is_recorded(path, options):
     """The act that names the segments is in the trail while they are still there; then they go, whole and oldest first."""
     later = Later()
     handler = fill(path, 40, later, **options)
+    assert not later.waiting
     there = [segment.name for segment in handler.target.segments()]
+    look(handler)
+    record(handler, 1)
     named = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
     assert len(there) > 4
-    assert named == there[: len(named)]
-    assert len(there) - 1 - len(named) <= 2
+    assert named == there[:-3]
+    assert set(there) <= {segment.name for segment in handler.target.segments()}
     later.now()
-    assert [segment.name for segment in handler.target.segments()] == there[len(named) :]
+    assert [segment.name for segment in handler.target.segments()][:2] == there[-3:-1]
 
 
 def test_an_act_that_is_not_recorded_deletes_nothing(path):
     """If the retention can't be recorded, no segment goes."""
+
+    def failing(entries):
+        raise Undelivered(0) from OSError("disk")
+
     later = Later()
     handler = fill(path, 40, later)
     before = handler.target.segments()
-    handler.target.retention = Retention(max_segments=0)
-    handler.target._notice_due()
-    handler._acts._commit._deliver = lambda entries: (_ for _ in ()).throw(Undelivered(0))
+    handler.target._pruning.retention = Retention(max_segments=0)
+    handler.target._pruning.look(0)
+    handler._acts._commit._deliver = failing
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     handler._acts._commit._deliver = lambda entries: None
     later.now()
     assert handler.target.segments() == before
-    handler.target._notice_due()
+    handler.target._pruning.look(0)
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     later.now()
     assert handler.target.segments() == before[-1:]
@@ -130,7 +206,7 @@ def test_what_is_due_at_the_start_goes(path):
     """A process that seldom rolls over lets go of old segments when it begins to record."""
     later = Later()
     fill(path, 40, later)
-    handler = fill(path, 1, later, retention={"max_segments": 1})
+    handler = fill(path, 1, later, maxBytes=10_000, retention={"max_segments": 1}, clock=lambda: NOW + DAY)
     later.now()
     assert len(handler.target.segments()) == 2
 
@@ -141,7 +217,7 @@ def test_a_segment_that_cannot_be_deleted_is_noticed(path):
     handler = fill(path, 1, later, retention={"max_segments": 0})
     folder = path.with_name("audit.jsonl.20250115T103045.123456Z")
     folder.mkdir()
-    handler.target._delete([folder], True)
+    handler.target._pruning.delete([folder], True)
     handler.close()
     acts = [json.loads(line)["operation"] for line in path.read_bytes().splitlines() if b'"trail"' in line]
     assert "retention failed" in acts

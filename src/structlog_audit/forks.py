@@ -1,4 +1,7 @@
-"""What must begin anew in a forked child: locks that another thread may have held, descriptors, queues, ids."""
+"""What must begin anew in a forked child: locks that another thread may have held, descriptors, queues, ids.
+
+One that can't begin anew keeps no other from it: a lock that stays taken would stop the child for good.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import os
 import weakref
 from typing import Protocol
 
+from structlog_audit.entry import complain, describe
+
 
 class Forked(Protocol):
     """Has state that a forked child must not inherit."""
 
     def after_fork(self) -> None:
-        """Begin anew. Called in the child, before anything else runs there."""
+        """Begin anew. Called in the child, before anything else runs there; perhaps by another owner as well."""
 
 
+_generation = 0
 _live: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
@@ -27,9 +33,19 @@ def living() -> list[Forked]:
     return list(_live)
 
 
+def generation() -> int:
+    """How many forks lie between the process that imported this and this one."""
+    return _generation
+
+
 def _renew() -> None:
+    global _generation
+    _generation += 1
     for owner in living():
-        owner.after_fork()
+        try:
+            owner.after_fork()
+        except Exception as error:
+            complain(f"{type(owner).__name__} could not begin anew in a forked process ({describe(error)})")
 
 
 os.register_at_fork(after_in_child=_renew)

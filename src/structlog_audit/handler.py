@@ -168,14 +168,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
-        segments = self.target.segments() if isinstance(self.target, AuditFileHandler) else []
+        if not isinstance(self.target, AuditFileHandler):
+            return
         if warm_start:
-            events, left_out, self.unreadable = newest_events(segments, self._max_events)
+            events, left_out, self.unreadable = newest_events(self.target.segments(), self._max_events)
             for line, moment in events:
                 self._buffer.append(line, moment)
             if left_out is not None:
                 self._buffer.forget_until(left_out)
-        elif any(segment.stat().st_size for segment in segments):
+        elif self.target.has_lines():
             self._buffer.forget_until(self._clock() // 1_000)
 
     def after_fork(self) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import errno
 import os
+import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.segments import rolled
+
+FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""How an active segment is opened: through no link, and without waiting for the other end of a FIFO."""
 
 _LOOKS = 3
 _LONGEST_TAIL = 1_048_576
@@ -18,15 +27,20 @@ def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
 
     Raises:
         AuditTypeError: Not a path.
-        AuditValueError: A folder, a symbolic link, another thing that is no regular file, or somebody else's file.
+        AuditValueError: A folder, a symbolic link, another thing that is no regular file, or somebody else's file; or no
+            path at all.
     """
     try:
         text = os.fsdecode(path)
+        if not text:
+            raise AuditValueError(f"{parameter}={path!r} is empty: give the path of a file")
         status = os.lstat(text)
     except TypeError:
         raise AuditTypeError(f"{parameter}={path!r}: give the path of a file") from None
     except OSError:
         return text
+    except ValueError as error:  # a NUL in it
+        raise AuditValueError(f"{parameter}={path!r} is no path ({error}): give the path of a file") from None
     mode = status.st_mode
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
@@ -36,6 +50,76 @@ def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
             f"{parameter}={text!r} belongs to user {status.st_uid}, who could change it: give another path"
         )
     return text
+
+
+def opened(path: str) -> tuple[int, os.stat_result]:
+    """A descriptor of the file at *path*, which is made if there is none, and its status.
+
+    Raises:
+        OSError: It can't be opened, or is no regular file, or somebody else's.
+    """
+    fd = os.open(path, FLAGS, 0o600)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or is_anothers(status):
+            advice = "not a regular file of ours: move it away, or give the trail another path"
+            raise PermissionError(errno.EPERM, advice, path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd, status
+
+
+def is_at(path: str, fd: int) -> bool:
+    """Whether *path* leads to the open file *fd*."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # the folder was closed to us; the descriptor is as good as before
+        return True
+
+
+def segments_at(path: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """The segments of the trail at *path* that exist, in order, each with its status: rolled ones first, the active one last.
+
+    Other processes delete segments: one that vanishes in this moment is left out.
+    """
+    folder, base = os.path.split(path)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in [*rolled(base, names), base]:
+        place = Path(folder, name)
+        try:
+            status = place.stat()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+        else:
+            yield place, status
+
+
+def make_folders(folder: str) -> list[str]:
+    """Make *folder* and what is missing above it, for their owner only; those folders that got a new name in them."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for made in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.mkdir(made, 0o700)
+    return [os.path.dirname(made) for made in missing]
+
+
+def open_to_others(path: str) -> Iterator[tuple[str, int]]:
+    """The file at *path* and its folder, as far as somebody else could change or replace them, each with its mode."""
+    for place in (path, os.path.dirname(path)):
+        with contextlib.suppress(OSError):
+            mode = os.stat(place).st_mode
+            if mode & 0o022 and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+                yield place, stat.S_IMODE(mode)
 
 
 def torn_tail(fd: int) -> bytes:
@@ -55,6 +139,15 @@ def torn_tail(fd: int) -> bytes:
         if not tail:
             break
     return tail
+
+
+def begun_at(fd: int) -> dt.datetime:
+    """When the first event in the open file *fd* was recorded; if there is none in its first 4 kB, when it last changed."""
+    found = re.search(rb'"timestamp":"([-0-9]{10}T[:0-9]{8})\.', os.pread(fd, 4_096, 0))
+    if found is not None:
+        with contextlib.suppress(ValueError):
+            return dt.datetime.fromisoformat(found[1].decode()).replace(tzinfo=dt.UTC)
+    return dt.datetime.fromtimestamp(os.fstat(fd).st_mtime, dt.UTC)
 
 
 def is_anothers(status: os.stat_result) -> bool:
@@ -88,8 +181,11 @@ def is_glued(fd: int, start: int) -> bool:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Have the disk hold the names in *folder*: an fsync of a file does not."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Have the disk hold the names in *folder*, if it is still there: an fsync of a file does not."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(fd)
     finally:

@@ -3,11 +3,18 @@
 Rules:
 
 * Whole segments only, and only rolled ones, the oldest first: what is left is a stretch of the trail without holes.
-* A segment's age is the time since its rollover: every event in it is at least that old.
+* A segment's age is the time since its rollover: every event in it is at least that old. An active segment that was begun
+  more than a tenth of ``max_age_days`` ago, and more than an hour, is rolled over at the next write, so that no event
+  outlives that bound by more than a tenth or an hour, as long as there are writes.
 * A segment goes if it is older than ``max_age_days``, if the trail would be larger than ``max_bytes`` with it, or if there are
   more than ``max_segments`` rolled ones. It never goes before it is ``min_age_days`` old (PCI DSS 10.5.1: keep a year).
-* A clock that jumped forward makes everything look old; who keeps by age alone should have ``min_age_days`` and a clock that
-  is kept in step.
+* None goes in the second after its rollover: another writer may be about to write into it (`active.CHECK_SECONDS`).
+* No segment was rolled over after the one that follows it, nor after now. A name that says so comes from a clock that was
+  ahead; then the file's own time counts, or else that of the one that follows.
+* A clock that leaps forward makes everything look old. So after a gap of more than 30 days between rollovers, or since the
+  newest, ages are measured by the time before the gap, until the trail has gone on for a week behind it. A clock that is
+  put right within a week has let nothing go by its age, nor before ``min_age_days``; one that leaps by less than 30 days
+  makes ages wrong by so much. A process that really was idle for so long keeps what is too old for a week more.
 """
 
 from __future__ import annotations
@@ -15,10 +22,29 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query import whole_number
+
+DAY = dt.timedelta(days=1)
+
+LATE_SECONDS = 1.0
+"""After a rollover, in which a writer that has not noticed may still write into the segment: it looks every 0.05 s."""
+
+LEAP = 30 * DAY
+"""Between two rollovers, or since the newest: beyond this the clock may have been wrong."""
+
+SETTLED = 7 * DAY
+"""After a leap: if the trail went on for so long, the clock was right."""
+
+
+class Rolled(NamedTuple):
+    """A rolled segment: the time in its name, when its file last changed (``st_ctime``), and its size in bytes."""
+
+    named: dt.datetime
+    changed: dt.datetime
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +68,46 @@ class Retention:
         """Whether there is any bound."""
         return (self.max_age_days, self.max_bytes, self.max_segments) != (None, None, None)
 
-    def due(self, rolled: Sequence[tuple[dt.datetime, int]], active_bytes: int, now: dt.datetime) -> int:
-        """How many of the *rolled* segments, the oldest first, may go: each with its rollover and its size in bytes."""
-        total = active_bytes + sum(size for _, size in rolled)
-        for gone, (time, size) in enumerate(rolled):
-            age = (now - time) / dt.timedelta(days=1)
+    @property
+    def begin_anew_days(self) -> float | None:
+        """Days after which an active segment is rolled over, lest its events outlive ``max_age_days``; None: never."""
+        return None if self.max_age_days is None else max(self.max_age_days / 10, 1 / 24)
+
+    def due(self, rolled: Sequence[Rolled], active_bytes: int, now: dt.datetime) -> int:
+        """How many of the *rolled* segments, the oldest first, may go. O(n)."""
+        times = rollovers(rolled, now)
+        today = believed(times, now)
+        total = active_bytes + sum(segment.size for segment in rolled)
+        for gone, (time, segment) in enumerate(zip(times, rolled, strict=True)):
+            age = max(0.0, (today - time) / DAY)
             too_old = self.max_age_days is not None and age > self.max_age_days
             too_large = self.max_bytes is not None and total > self.max_bytes
             too_many = self.max_segments is not None and len(rolled) - gone > self.max_segments
-            if age < self.min_age_days or not (too_old or too_large or too_many):
+            too_fresh = (now - time).total_seconds() < LATE_SECONDS or age < self.min_age_days
+            if too_fresh or not (too_old or too_large or too_many):
                 return gone
-            total -= size
+            total -= segment.size
         return len(rolled)
+
+
+def rollovers(rolled: Sequence[Rolled], now: dt.datetime) -> list[dt.datetime]:
+    """When each of the *rolled* segments was rolled over, as far as can be told: ascending, none after *now*."""
+    times = [now]
+    for segment in reversed(rolled):
+        times.append(next((time for time in (segment.named, segment.changed) if time <= times[-1]), times[-1]))
+    return times[:0:-1]
+
+
+def believed(times: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime:
+    """The time that ages are measured by, given the *times* of the rollovers: *now*, or the one before a recent leap."""
+    after = now
+    for time in reversed(times):
+        if now - after >= SETTLED:
+            break
+        if after - time > LEAP:
+            return time
+        after = time
+    return now
 
 
 def retention_of(value: Any, max_segments: int) -> Retention:

@@ -5,7 +5,8 @@ Rules:
 * The active segment has the name of the trail. Rollover renames it to ``NAME.20250115T103045.123456Z``: the UTC time of
   the rollover. A log shipper that reads ``*.jsonl`` does not read it again under that name.
 * The names sort by time. A new one is the time of the rollover, or, if the clock went back or another writer was faster,
-  the newest existing one plus a microsecond; so no name is ever used twice.
+  the newest existing one plus a microsecond; so no name is ever used twice. After the last moment of the year 9999 there is
+  none: a file of that name, which only somebody else can have made, ends rollover, not writing.
 * Names are read without ``strptime``: that takes a lock of its own, and a forked child can inherit it taken.
 * A segment may be compressed later; ``.gz`` and ``.zst`` may follow its name.
 """
@@ -13,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import re
 from collections.abc import Iterable
 
@@ -38,9 +40,16 @@ def rolled(base: str, names: Iterable[str]) -> list[str]:
 
 
 def next_name(base: str, names: Iterable[str], now: dt.datetime) -> str:
-    """The name that the active segment of *base* gets in a rollover at *now*, given the *names* that are in its folder."""
+    """The name that the active segment of *base* gets in a rollover at *now*, given the *names* that are in its folder.
+
+    Raises:
+        OSError: There is a segment that has the last name there can be.
+    """
     existing = [time for name in names if (time := rollover_time(base, name)) is not None]
     newest = max(existing, default=None)
     if newest is not None and now <= newest:
-        now = newest + dt.timedelta(microseconds=1)
+        try:
+            now = newest + dt.timedelta(microseconds=1)
+        except OverflowError:
+            raise OSError(errno.EOVERFLOW, "there is a segment of the year 9999: move it away") from None
     return f"{base}.{now.strftime(_STAMP)}"

@@ -11,7 +11,7 @@ import time
 import pytest
 from trails import Trail, figure, run_code
 
-from structlog_audit import AuditFileHandler, AuditHandler, files
+from structlog_audit import AuditFileHandler, AuditHandler, active
 
 pytestmark = pytest.mark.system
 
@@ -35,7 +35,7 @@ def recorder(tmp_path):
 
 def next_check(handler):
     """Have the handler look at the path with its next write, as it does after 50 ms."""
-    handler.target._check_at = 0.0
+    handler.target._active.check_at = 0.0
 
 
 def unlink(path):
@@ -77,7 +77,7 @@ def test_the_next_look_is_at_most_50_ms_away(recorder):
     while not recorder.path.exists():
         recorder(1)
         assert time.monotonic() < until
-    assert files.CHECK_SECONDS == 0.05
+    assert active.CHECK_SECONDS == 0.05
 
 
 def symlink(path):
@@ -124,13 +124,13 @@ def record(count):
         logger.info("STORE", extra={"entry_ids": [str(next(numbers))]})
 record(3)
 os.chmod(*{"file": (path, 0), "folder r-x": (folder, 0o500), "folder ---": (folder, 0)}[change])
-target._check_at = 0.0  # as 50 ms later
+target._active.check_at = 0.0  # as 50 ms later
 record(30)
 during = {**handler._counters(), "failed_rollovers": target.failed_rollovers}
 os.chmod(folder, 0o700)
 if os.path.exists(path):
     os.chmod(path, 0o600)
-target._check_at = 0.0
+target._active.check_at = 0.0
 record(30)
 print(json.dumps([during, handler._counters(), [finding.code for finding in handler.check()]]))
 """

@@ -25,7 +25,7 @@ def hammer():
     number = 100
     while True:
         number += 1
-        if log._record(logging.INFO, "STORE", {"entry_ids": [str(number)]}).entry.state == "recorded":
+        if log._record(logging.INFO, "STORE", {"entry_ids": [str(number)]}).state == "recorded":
             os.write(1, b"%d\\n" % number)
 def daemons(count):
     for _ in range(count):

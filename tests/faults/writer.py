@@ -38,7 +38,7 @@ def record(options, first, count):
     for number in range(first, first + count):
         pad = "x" * (number * 7919 % (options.pad + 1))
         try:
-            entry = log._record(logging.INFO, "STORE", {"entry_ids": [str(number)], "pad": pad}).entry
+            entry = log._record(logging.INFO, "STORE", {"entry_ids": [str(number)], "pad": pad})
         except AuditWriteError:
             say(f"raised {number}")
         else:
