@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 import unicodedata
 
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from structlog_audit import AuditLogger
+from structlog_audit.cli import terminal
 from structlog_audit.cli.terminal import clean
 
 OURS = re.compile(r"\x1b\[(\d+)?m")
@@ -142,3 +145,46 @@ def test_an_error_is_as_harmless_as_an_event():
     assert dangerous(done.said) == []
     assert run("query", GOLDEN, f"user{HOSTILE}=x").code != 0
     assert dangerous(run("query", GOLDEN, f"user{HOSTILE}").said) == []
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what was written to it."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("err", "out", "quietly", "shown"),
+    [
+        (Terminal, io.StringIO, True, True),
+        (Terminal, io.StringIO, False, True),
+        (Terminal, Terminal, True, True),
+        (Terminal, Terminal, False, False),
+        (io.StringIO, Terminal, True, False),
+        (io.StringIO, io.StringIO, True, False),
+    ],
+)
+def test_a_bar_shows_only_where_it_is_in_nobodys_way(monkeypatch, err, out, quietly, shown):
+    """Progress is shown if stderr is a terminal, and not while stdout writes to one."""
+    monkeypatch.setattr(sys, "stderr", err())
+    monkeypatch.setattr(sys, "stdout", out())
+    monkeypatch.setattr(terminal, "_PATIENCE", -1)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal.progress(lambda: 100, quietly=quietly) as told:
+        assert (told is not None) == shown
+        if told is not None:
+            told(50)
+    assert bool(sys.stderr.getvalue()) == shown
+    assert sys.stdout.getvalue() == ""
+
+
+def test_short_work_has_no_bar(monkeypatch):
+    """What is done at once shows no bar, nor does a terminal that can't move its cursor."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with terminal.progress(lambda: 100, quietly=True) as told:
+        told(100)
+    assert sys.stderr.getvalue() == ""
+    monkeypatch.setenv("TERM", "dumb")
+    with terminal.progress(lambda: 100, quietly=True) as told:
+        assert told is None
