@@ -15,7 +15,7 @@ from structlog_audit.cli.app import app
 
 PROGRAM = [sys.executable, "-m", "structlog_audit.cli"]
 GOLDEN = Path(__file__).parent / "golden" / "trail.jsonl"
-NOT_OURS = ("COV", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
+NOT_OURS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
 
 
 def many(count: int) -> bytes:

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from commands import GOLDEN, run
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger
 from structlog_audit.check import RE_ENTRANCY_GUARD
-from structlog_audit.cli.doctor import dryrun, history, machine, places
+from structlog_audit.cli.doctor import dryrun, history, loading, machine, places
 from structlog_audit.entry import Undelivered
 
 README = Path(__file__).parent.parent / "README.md"
@@ -200,14 +201,15 @@ CONSOLE = {"class": "logging.StreamHandler"}
         ),
     ],
 )
-def test_what_is_wrong_with_a_configuration_is_found(folder, tmp_path, changes, expected):
+def test_what_is_wrong_with_a_configuration_is_found(folder, tmp_path, monkeypatch, changes, expected):
     """Each mistake is found, with how bad it is and what to do, and nothing else is; nothing is made or changed."""
     given = json.loads(json.dumps(config(folder, **changes)).replace("FOLDER", str(folder)))
     findings = about(tmp_path, given)
+    assert tried(tmp_path, monkeypatch) == set(expected)
     assert {code: finding["severity"] for code, finding in findings.items()} == expected
     assert all(finding["message"] and finding["fix"] for finding in findings.values())
     assert list(folder.iterdir()) == []
-    assert sorted(os.listdir(tmp_path)) == ["logging.json", "logs"]
+    assert sorted(os.listdir(tmp_path)) == ["dry", "logging.json", "logs"]
 
 
 @pytest.mark.skipif(
@@ -261,6 +263,7 @@ def test_a_configuration_comes_from_many_places(tmp_path, monkeypatch, name, tex
     """JSON, YAML, a Python file, or an attribute of a module."""
     (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
+    assert loading.loaded(given)["version"] == 1
     assert "memory-only" in found("--config", given)
     assert os.listdir(tmp_path) == [name]
 
@@ -287,9 +290,24 @@ def test_what_is_no_configuration_is_an_error(tmp_path, monkeypatch, name, text,
     """What can't be loaded is an error in one line, and exit code 3."""
     (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
+    if "ystem" not in text and "exit" not in text:
+        assert dryrun.examine(given, str(tmp_path))["error"].startswith(given)
     done = run("doctor", "--config", given)
     assert (done.code, done.out) == (3, "")
     assert said in done.said
+
+
+@pytest.fixture(autouse=True)
+def modules_as_before(monkeypatch):
+    """What a configuration imports is forgotten again; and what may not write must not be asked to count coverage."""
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in [name for name in os.environ if name.startswith("COV")]:
+        monkeypatch.delenv(name)
+    before = set(sys.modules)
+    yield
+    for name in {"settings", "x", "yaml"} & (set(sys.modules) - before):
+        del sys.modules[name]
 
 
 def test_yaml_needs_pyyaml(tmp_path, monkeypatch):
@@ -336,6 +354,32 @@ def test_a_configuration_changes_nothing(tmp_path, monkeypatch, deed):
     assert state_of(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("event", "arguments", "allowed"),
+    [
+        ("open", ("/elsewhere/x", "w", os.O_WRONLY), False),
+        ("open", ("/elsewhere/x", "r", os.O_RDONLY), True),
+        ("open", (b"/elsewhere/x", None, os.O_RDWR | os.O_CREAT), False),
+        ("open", (7, "w", os.O_WRONLY), True),
+        ("open", ("/inside/x", "w", os.O_WRONLY), True),
+        ("open", ("/inside/../x", "w", os.O_WRONLY), False),
+        ("open", (os.devnull, "w", os.O_WRONLY), True),
+        ("os.remove", ("/elsewhere/x", -1), False),
+        ("os.mkdir", ("/inside/x", 0o777, -1), True),
+        ("socket.connect", (None, ("127.0.0.1", 9)), False),
+        ("os.fork", (), False),
+        ("import", ("json",), True),
+    ],
+)
+def test_what_is_refused(event, arguments, allowed):
+    """Writing and changing is refused outside of the folder, connecting and starting processes altogether."""
+    if allowed:
+        dryrun.refuse("/inside/", event, arguments)
+    else:
+        with pytest.raises(dryrun.Refused):
+            dryrun.refuse("/inside/", event, arguments)
+
+
 def test_the_folder_of_a_dry_run_may_be_written_to(tmp_path):
     """What lies in the folder, and /dev/null, may be written to; what only looks so may not."""
     code = (
@@ -350,6 +394,25 @@ def test_the_folder_of_a_dry_run_may_be_written_to(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "inside"], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 3
     assert os.listdir(tmp_path) == ["inside"]
+
+
+def tried(tmp_path, monkeypatch):
+    """The codes of what a dry run of logging.json finds in this process, whose other loggers are out of the way."""
+    (tmp_path / "dry").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(logging.Logger.manager, "loggerDict", {})
+        patched.setattr(socket.socket, "connect", refused)
+        patched.setattr(logging.getLogger(), "handlers", [])
+        patched.setattr(logging.getLogger(), "level", logging.WARNING)
+        answer = dryrun.examine(str(tmp_path / "logging.json"), str(tmp_path / "dry"))
+        for handler in list(logging._handlers.values()):
+            handler.close()
+    return {finding["code"] for finding in answer["findings"]} - ALWAYS
+
+
+def refused(*given, **more):
+    """As the audit hook of the other process."""
+    raise dryrun.Refused("socket.connect")
 
 
 def test_the_process_that_tries_says_what_it_finds(folder, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import logging
 import logging.config
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from structlog_audit.cli.choices import Severity
@@ -42,20 +43,20 @@ class Refused(PermissionError):  # noqa: N818 (nothing is wrong)
 
 def refuse_changes(folder: str) -> None:
     """Let nothing in this process change anything outside of *folder*, from now on."""
-    inside = os.path.join(os.path.realpath(folder), "")
+    sys.addaudithook(partial(refuse, os.path.join(os.path.realpath(folder), "")))
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            if flags & _WRITING and not isinstance(path, int) and not _is_inside(path, inside):
-                raise Refused(f"writing to {os.fsdecode(path)}")
-        elif event in _CHANGES:
-            if not _is_inside(arguments[0], inside):
-                raise Refused(f"{event} of {arguments[0]!r}")
-        elif event in _NEVER:
-            raise Refused(f"{event} {arguments[-1]!r}" if event.startswith("socket.") else event)
 
-    sys.addaudithook(hook)
+def refuse(inside: str, event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise `Refused` if *event* (PEP 578) would change something that is not below *inside*."""
+    if event == "open":
+        path, _, flags = arguments
+        if flags & _WRITING and not isinstance(path, int) and not _is_inside(path, inside):
+            raise Refused(f"writing to {os.fsdecode(path)}")
+    elif event in _CHANGES:
+        if not _is_inside(arguments[0], inside):
+            raise Refused(f"{event} of {arguments[0]!r}")
+    elif event in _NEVER:
+        raise Refused(f"{event} {arguments[-1]!r}" if event.startswith("socket.") else event)
 
 
 def _is_inside(path: Any, inside: str) -> bool:
