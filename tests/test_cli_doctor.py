@@ -50,7 +50,7 @@ def config(folder, **changes):
         if value is None:
             del at[last]
         else:
-            at[last] = value
+            at[last] = None if value == "None" else value
     return made
 
 
@@ -124,6 +124,7 @@ CONSOLE = {"class": "logging.StreamHandler"}
         ({"handlers__audit__max_event_bytes": 40_000}, {"long-lines": "warning"}),
         ({"handlers__audit__max_pending": 0}, {"no-pending": "warning"}),
         ({"handlers__audit__redactor": {}, "handlers__audit__on_error": "raise"}, {}),
+        ({"handlers__audit__redactor": "None"}, {"unredacted": "note"}),
         ({"handlers__audit__target": None, "handlers__file": None}, {"memory-only": "warning"}),
         ({"handlers__file__maxBytes": 60_000}, {"small-segments": "warning"}),
         ({"handlers__file__maxBytes": 0}, {"one-segment": "note"}),

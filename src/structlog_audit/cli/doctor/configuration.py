@@ -106,12 +106,8 @@ def _of_audits(configured: Configured) -> Iterator[Said]:
         if audit._max_event_bytes > LONGEST_LINE:
             length = audit._max_event_bytes
             message = f"{name}: max_event_bytes={length}; Fluent Bit drops a file for a line over {LONGEST_LINE}"
-            yield (
-                "long-lines",
-                Severity.WARNING,
-                message,
-                "leave out max_event_bytes, or set Skip_Long_Lines and Buffer_Max_Size there",
-            )
+            fix = "leave out max_event_bytes, or set Skip_Long_Lines and Buffer_Max_Size there"
+            yield "long-lines", Severity.WARNING, message, fix
         if audit.on_error == "retry" and audit._max_pending == 0 and audit.target is not None:
             message = f"{name}: with max_pending=0 every event of an outage is lost"
             yield "no-pending", Severity.WARNING, message, "leave out max_pending"
@@ -183,12 +179,8 @@ def _of_files(configured: Configured) -> Iterator[Said]:
             suffix = os.path.splitext(path)[1]
             if _NO_SUFFIX.fullmatch(suffix):
                 message = f"{names[0]}: a shipper that reads {os.path.basename(path)}* reads rolled segments twice"
-                yield (
-                    "shipper-glob",
-                    Severity.WARNING,
-                    message,
-                    "call it audit.jsonl, and have the shipper read *.jsonl",
-                )
+                fix = "call it audit.jsonl, and have the shipper read *.jsonl"
+                yield "shipper-glob", Severity.WARNING, message, fix
     for handler in configured.handlers.values():
         if isinstance(handler, AuditFileHandler) and handler not in [audit.target for audit in configured.audits()]:
             message = f"{configured.name_of(handler)} has no AuditHandler before it: what it can't write is lost"

@@ -115,9 +115,5 @@ def _of_clock(history: History, now: dt.datetime) -> Iterator[Said]:
         message = (
             f"{history.steps} events are more than a second earlier than the one before, the most {history.largest}"
         )
-        yield (
-            "clock-steps",
-            Severity.NOTE,
-            message,
-            "keep the clock in step (NTP); the order of lines is that of recording",
-        )
+        fix = "keep the clock in step (NTP); the order of lines is that of recording"
+        yield "clock-steps", Severity.NOTE, message, fix

@@ -57,12 +57,9 @@ def _of_files(files: list[Path]) -> Iterator[Said]:
     for path, status in statuses:
         if not stat.S_ISREG(status.st_mode):
             what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no regular file"
-            yield (
-                "no-file",
-                Severity.ERROR,
-                f"{path.name} is {what}, and AuditFileHandler refuses it",
-                "move the trail itself",
-            )
+            message = f"{path.name} is {what}, and AuditFileHandler refuses it"
+            fix = "move the trail itself"
+            yield "no-file", Severity.ERROR, message, fix
     regular = [(path, status) for path, status in statuses if stat.S_ISREG(status.st_mode)]
     for bits, what in ((0o022, "be changed"), (0o044, "be read")):
         open_to = [path.name for path, status in regular if status.st_mode & bits]
@@ -98,12 +95,9 @@ def _of_folder(folder: Path, files: list[Path]) -> Iterator[Said]:
     if not os.access(folder, os.W_OK | os.X_OK):
         ours = any(path.stat().st_uid == os.geteuid() for path in files if path.exists())
         severity = Severity.ERROR if ours or not files else Severity.NOTE
-        yield (
-            "folder",
-            severity,
-            f"this user may not write to {folder}: no rollover, no new file",
-            "let the writer write there",
-        )
+        message = f"this user may not write to {folder}: no rollover, no new file"
+        fix = "let the writer write there"
+        yield "folder", severity, message, fix
 
 
 def mount_of(folder: Path, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, str]:
@@ -145,12 +139,9 @@ def _of_disk(folder: Path) -> Iterator[Said]:
         message = f"{disk.free // 1_000_000} MB are free, {disk.free / disk.total:.0%} of the disk"
         yield "disk", Severity.WARNING, message, "make room, or give the trail a bound: retention={'max_bytes': …}"
     if system.f_files and system.f_favail < 1_000:
-        yield (
-            "inodes",
-            Severity.WARNING,
-            f"the file system has room for {system.f_favail} more files only",
-            "delete some",
-        )
+        message = f"the file system has room for {system.f_favail} more files only"
+        fix = "delete some"
+        yield "inodes", Severity.WARNING, message, fix
 
 
 def _of_strangers(folder: Path, base: str) -> Iterator[Said]:
@@ -159,12 +150,8 @@ def _of_strangers(folder: Path, base: str) -> Iterator[Said]:
     strangers = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
     if strangers:
         message = f"{_some(strangers)} was rotated by something else: what is in it is no part of the trail"
-        yield (
-            "foreign-rotation",
-            Severity.WARNING,
-            message,
-            "leave rotation to maxBytes; rename the file to a segment's name to read it",
-        )
+        fix = "leave rotation to maxBytes; rename the file to a segment's name to read it"
+        yield "foreign-rotation", Severity.WARNING, message, fix
 
 
 def _of_logrotate(path: str, folder: str) -> Iterator[Said]:
@@ -182,9 +169,6 @@ def _of_logrotate(path: str, folder: str) -> Iterator[Said]:
                     else "renames it under its writers"
                 )
                 severity = Severity.ERROR if copies else Severity.WARNING
-                yield (
-                    "logrotate",
-                    severity,
-                    f"{config} rotates this file, and {what}",
-                    "take it out there: maxBytes rolls over",
-                )
+                message = f"{config} rotates this file, and {what}"
+                fix = "take it out there: maxBytes rolls over"
+                yield "logrotate", severity, message, fix
