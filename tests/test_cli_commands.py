@@ -17,12 +17,11 @@ from typing import ClassVar
 import pytest
 from commands import GOLDEN, PROGRAM, environment, many, process, run
 
-from structlog_audit import AuditHandler, AuditLogger
+from structlog_audit import AuditHandler, AuditLogger, open_trail
 from structlog_audit.cli.app import app
-from structlog_audit.codec import decode
-from structlog_audit.reader import stored_lines
+from structlog_audit.cli.conditions import EVERY_KIND
 
-EVENTS = [decode(line) for line in stored_lines(GOLDEN)]
+EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 IDS = [event.event_id for event in EVENTS if event.kind is None]
 NAMES = [command.callback.__name__ for command in app.registered_commands]
 
@@ -569,7 +568,9 @@ def test_the_demo_asks_three_questions(tmp_path):
     assert len(list(tmp_path.glob("audit-demo-*/audit.jsonl"))) == 1, own.err
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells the most memory that a process had")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="only Linux tells the most memory that a process had"
+)
 def test_a_long_trail_takes_little_memory(tmp_path):
     """query, stats and export hold no more of a trail than they must: 45 MB are read with less than that in memory."""
     (tmp_path / "audit.jsonl").write_bytes(many(150_000))

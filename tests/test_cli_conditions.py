@@ -9,17 +9,17 @@ from commands import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structlog_audit.cli.conditions import Condition, sorted_words, sought, values_at
+from structlog_audit import open_trail
+from structlog_audit.cli.conditions import EVERY_KIND, Condition, sorted_words, sought, values_at
 from structlog_audit.cli.exits import UsageError
-from structlog_audit.codec import StoredEvent, decode
+from structlog_audit.event import AuditEvent
 from structlog_audit.query import conditions
-from structlog_audit.reader import stored_lines
 
-EVENTS = [decode(line) for line in stored_lines(GOLDEN)]
+EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 ORDINARY = [event for event in EVENTS if event.kind is None]
 
 
-def found(*words, **options) -> list[StoredEvent]:
+def found(*words, **options) -> list[AuditEvent]:
     """The golden events that *words* find."""
     asked = sought(sorted_words(words)[1], **options)
     matching = conditions(**asked.filters)

@@ -2,13 +2,21 @@
 
 import pytest
 
-from structlog_audit import AuditDecodeError, AuditError, AuditTypeError, AuditValueError, AuditWriteError
+from structlog_audit import (
+    AuditDecodeError,
+    AuditError,
+    AuditReadError,
+    AuditTypeError,
+    AuditValueError,
+    AuditWriteError,
+)
 
 
 @pytest.mark.parametrize(
     ("error", "bases"),
     [
         (AuditWriteError, (AuditError,)),
+        (AuditReadError, (AuditError,)),
         (AuditTypeError, (AuditError, TypeError)),
         (AuditValueError, (AuditError, ValueError)),
         (AuditDecodeError, (AuditError, AuditValueError, ValueError)),

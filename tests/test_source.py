@@ -21,7 +21,7 @@ class ListSource(EventSource):
     def __init__(self, events):
         self.events = events
 
-    def _select(self, asked, *, newest_first):
+    def _select(self, asked, *, newest_first, at_most=None):
         return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
 
     @property

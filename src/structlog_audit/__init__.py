@@ -10,6 +10,7 @@ from structlog_audit.event import AuditEvent, EventStatus, OperationType
 from structlog_audit.exceptions import (
     AuditDecodeError,
     AuditError,
+    AuditReadError,
     AuditTypeError,
     AuditValueError,
     AuditWriteError,
@@ -36,6 +37,7 @@ __all__ = [
     "AuditJsonFormatter",
     "AuditLogger",
     "AuditProcessor",
+    "AuditReadError",
     "AuditTypeError",
     "AuditValueError",
     "AuditWriteError",

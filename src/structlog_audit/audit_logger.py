@@ -284,8 +284,8 @@ class AuditLogger(EventSource):
         """What was wrong in what the answers come from; see `AuditHandler.problems`."""
         return self.handler.problems
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        return self.handler._select(asked, newest_first=newest_first)
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+        return self.handler._select(asked, newest_first=newest_first, at_most=at_most)
 
     def _statistics(self, asked: Conditions) -> dict[str, Any]:
         return self.handler._statistics(asked)

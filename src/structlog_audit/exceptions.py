@@ -1,6 +1,7 @@
 """The errors of this library. Each says what was wrong, where, and what to do.
 
 AuditError
+├── AuditReadError          a trail could not be read
 ├── AuditWriteError         an event could not be recorded
 ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
 └── AuditValueError         a parameter with a value that cannot be meant      (also a ValueError)
@@ -19,6 +20,13 @@ class AuditWriteError(AuditError):
 
     Raised with ``on_error="raise"`` when the target fails, and by a front door when an event reached no
     `AuditHandler`. The event is then neither in the buffer nor pending. The cause, if there is one, is ``__cause__``.
+    """
+
+
+class AuditReadError(AuditError):
+    """A trail could not be read at all: it isn't there, the system refuses, or something that unpacks it is missing.
+
+    The message names the path and says what to do. The cause, if there is one, is ``__cause__``.
     """
 
 

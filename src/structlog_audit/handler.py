@@ -312,7 +312,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """``unreadable``: lines that a warm start found and that are no events."""
         return {"unreadable": self.unreadable} if self.unreadable else {}
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             asked = self.redactor.asked(asked)
         return self._buffer.select(asked, newest_first=newest_first)

@@ -1,131 +1,127 @@
-"""Events from the files of a trail."""
+"""`open_trail`: the questions asked of the files.
+
+Rules:
+
+* What is asked of a handler can be asked of files: `TrailReader` is an `EventSource`, with the same filters and answers.
+* Files are looked for anew for each question, and read up to the size that they have then. Reading never writes.
+* What is found wrong is counted and told (`structlog_audit.problems`), and never ends an answer. Only a trail that can't
+  be read at all is an `AuditReadError`.
+* Memory stays bounded, whatever the files hold, but for what is asked for: a list, or counts by user.
+* One thread at a time.
+"""
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import glob
-import gzip
 import os
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Unpack
+from typing import BinaryIO, Unpack
 
-from structlog_audit.codec import HEAD_BYTES, StoredEvent, decode
-from structlog_audit.event import AuditEvent
-from structlog_audit.exceptions import AuditDecodeError, AuditValueError
+from structlog_audit.codec import StoredEvent
+from structlog_audit.engine import Progress, ScanningEngine
+from structlog_audit.event import AuditEvent, Kind
+from structlog_audit.exceptions import AuditTypeError
+from structlog_audit.following import follow
+from structlog_audit.paging import Page, page_of
+from structlog_audit.problems import Problem, Problems
 from structlog_audit.query import Conditions, Filters, conditions, microseconds, spelled_out, whole_number
-from structlog_audit.segments import rolled
+from structlog_audit.scan import Scanner
+from structlog_audit.segments import ACTIVE, rollover_time
 from structlog_audit.source import EventSource
-
-_PART = b'"part_of":'
-
-
-def stored_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The lines of the segment at *path*, each with its LF and followed by the lines of its parts. O(1) memory.
-
-    Empty lines, and a last line without LF, which may be half written, are left out.
-    """
-    event = b""
-    with open(path, "rb") as begun:
-        packed = begun.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else open(path, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            if line == b"\n":
-                continue
-            if line.startswith(_PART, HEAD_BYTES):
-                event += line
-                continue
-            if event:
-                yield event
-            event = line
-    if event:
-        yield event
-
-
-def newest_events(segments: Sequence[Path], count: int) -> tuple[list[tuple[bytes, int]], int | None, int]:
-    """The newest *count* events in *segments*, which are in order, as lines and moments, the oldest first.
-
-    Also the latest moment, in microseconds since 1970, of an event that was left out in the segments that were read, or
-    None if none was; and the number of lines that are no events.
-    """
-    newest: deque[tuple[bytes, int]] = deque()
-    left_out: int | None = None
-    unreadable = 0
-    for segment in reversed(segments):
-        events: deque[tuple[bytes, int]] = deque()
-        for line in stored_lines(segment):
-            try:
-                events.append((line, microseconds(decode(line).timestamp)))
-            except AuditDecodeError:
-                unreadable += 1
-            if len(events) + len(newest) > count:
-                moment = events.popleft()[1]
-                left_out = moment if left_out is None else max(left_out, moment)
-        newest.extendleft(reversed(events))
-        if left_out is not None:
-            break
-    return list(newest), left_out, unreadable
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some events, and where to go on; None as the cursor means that there are no more for now."""
-
-    events: list[AuditEvent]
-    cursor: str | None
-
-
-class Problem(NamedTuple):
-    """An example of what was found wrong: in which file, at which byte, and why."""
-
-    code: str
-    path: str
-    offset: int
-    reason: str
+from structlog_audit.spans import SLACK
+from structlog_audit.stamp import millisecond_of
+from structlog_audit.trails import Segment, Trail, find
 
 
 class TrailReader(EventSource):
-    """Answers questions from the files of a trail."""
+    """Answers questions from the files of trails. `open_trail` makes it.
 
-    def __init__(
-        self, paths: Sequence[str | os.PathLike[str] | BinaryIO], progress: Callable[[int], None] | None = None
-    ) -> None:
-        self._paths = paths
-        self._progress = progress
-        self._found: Counter[str] = Counter()
-        self.examples: list[Problem] = []
+    The methods of `EventSource` may raise `AuditReadError`, when there is no trail any more, or no right to read it.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str] | BinaryIO], progress: Progress | None = None) -> None:
+        self._trails = find(paths)
+        self._problems = Problems()
+        self._engine = ScanningEngine(self._problems, progress)
 
     @property
     def problems(self) -> Mapping[str, int]:
-        """What was found wrong in what was read so far, counted by its code."""
-        return dict(self._found)
+        """What was found wrong in what was read so far, counted by its code: see `structlog_audit.problems`."""
+        return dict(self._problems.counts)
+
+    @property
+    def examples(self) -> Sequence[Problem]:
+        """The first hundred findings: code, path, offset and reason."""
+        return tuple(self._problems.examples)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The active files of the trails that are read."""
+        return tuple(trail.path for trail in self._trails)
+
+    def size(self) -> int:
+        """How many bytes there are to read now, packed or not. Those of a stream are not known, and not counted."""
+        total = 0
+        for trail in self._trails:
+            if isinstance(trail, Trail):
+                with trail.segments() as segments:
+                    total += sum(segment.size for segment in segments)
+        return total
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """From when on the answers are complete, in UTC; None means since the beginning."""
+        """From when on the answers are complete, in UTC; None means since the beginning.
+
+        That is the rollover of the newest segment that retention deleted, as far as the trail says so itself. What somebody
+        deleted otherwise, or a `logging.handlers.RotatingFileHandler` dropped, is not known. O(n) the first time.
+        """
+        moments = [self._deleted_until(trail) for trail in self._trails if isinstance(trail, Trail)]
+        return max((moment for moment in moments if moment is not None), default=None)
+
+    def _deleted_until(self, trail: Trail) -> dt.datetime | None:
+        with trail.segments() as segments:
+            there = {segment.rolled_at for segment in segments}
+            for segment in reversed(segments):
+                with self._engine.opened(segment) as opened:
+                    names = [] if opened is None else self._engine.deleted(opened)
+                gone = {rollover_time(trail.base, name) for name in names} - there
+                if gone:
+                    return max(moment for moment in gone if moment is not None)
         return None
 
-    def size(self) -> int:
-        """How many bytes there are to read."""
-        return sum(path.stat().st_size for path in self._segments())
+    def get_event(self, event_id: str) -> AuditEvent | None:
+        """The event with this id, of whatever kind, or None.
+
+        An id of ours says its time: segments of that time are read first, the others only if it isn't there.
+        """
+        millisecond = millisecond_of(event_id)
+        if millisecond is not None:
+            about = dt.datetime.fromtimestamp(millisecond / 1_000, dt.UTC)
+            asked = conditions(event_id=event_id, kind=[None, *Kind], start_time=about - SLACK, end_time=about + SLACK)
+            for stored in self._select(asked, newest_first=True, at_most=1):
+                return stored.event()
+        return super().get_event(event_id)
 
     @spelled_out
     def page(
         self, cursor: str | None = None, *, limit: int = 100, newest_first: bool = False, **filters: Unpack[Filters]
     ) -> Page:
-        """The next *limit* events after *cursor*."""
+        """A page of the events that match all *filters*: its events, and the cursor of the next one.
+
+        Args:
+            cursor: Of the page before; None for the first page. A cursor stays true across rollovers, when a segment is
+                compressed, and when events come; it is opaque, and may stand in a URL.
+            limit: How many events at most, at least 1.
+            newest_first: The order; the same for all pages.
+            filters: What is asked for; the same for all pages.
+
+        Raises:
+            AuditReadError: Also of a stream, which has no pages.
+            AuditValueError: Also for what is not the cursor of such a page.
+        """
         whole_number("limit", limit, least=1)
-        skip = 0 if cursor is None else int(base64.urlsafe_b64decode(cursor))
-        found = self._select(conditions(**filters), newest_first=newest_first)
-        events = [stored.event() for stored in islice(found, skip, skip + limit + 1)]
-        more = len(events) > limit
-        return Page(events[:limit], base64.urlsafe_b64encode(str(skip + limit).encode()).decode() if more else None)
+        return page_of(self._engine, self._trails, conditions(**filters), cursor, limit, newest_first)
 
     @spelled_out
     def follow(
@@ -136,47 +132,62 @@ class TrailReader(EventSource):
         wait: Callable[[float], None],
         **filters: Unpack[Filters],
     ) -> Iterator[AuditEvent]:
-        """The events that come, each once, until *stop* says so; *wait* is given seconds to wait."""
+        """The events that match all *filters* as they come, each once, across rollovers and from all writers.
+
+        Args:
+            since_now: Whether to begin with what comes from now on; else with everything there is.
+            stop: Asked before each look; when it says yes, that look is the last.
+            wait: Given the seconds to wait until the next look, such as `time.sleep`.
+            filters: What is asked for.
+        """
         asked = conditions(**filters)
-        seen = sum(1 for _ in self._select(asked, newest_first=False)) if since_now else 0
-        while True:
-            ending = stop()
-            for stored in islice(self._select(asked, newest_first=False), seen, None):
-                seen += 1
-                yield stored.event()
-            if ending:
-                return
-            wait(0.25)
+        found = follow(self._engine, self._trails, asked, since_now, stop, wait)
+        return (stored.event() for stored in found)
 
-    def _segments(self) -> list[Path]:
-        segments: list[Path] = []
-        for path in self._paths:
-            assert isinstance(path, (str, os.PathLike))  # noqa: S101 (streams are still to come)
-            names = sorted(glob.glob(os.fspath(path))) or [os.fspath(path)]
-            for name in map(Path, names):
-                folder = name.parent
-                found = [folder / segment for segment in rolled(name.name, os.listdir(folder))]
-                found += [name] if name.exists() else []
-                if not found:
-                    raise AuditValueError(f"path={os.fspath(name)!r}: there is no such trail")
-                segments += [segment for segment in found if segment not in segments]
-        return segments
-
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        found: list[StoredEvent] = []
-        for path in self._segments():
-            for lines in stored_lines(path):
-                try:
-                    stored = decode(lines)
-                except AuditDecodeError as error:
-                    self._found["foreign"] += 1
-                    self.examples.append(Problem("foreign", str(path), 0, str(error)))
-                else:
-                    if asked.matches(stored):
-                        found.append(stored)
-        return iter(found[::-1] if newest_first else found)
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+        return self._engine.select(self._trails, asked, newest_first=newest_first, at_most=at_most)
 
 
-def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[int], None] | None = None) -> TrailReader:
-    """The reader of the trails at *paths*."""
+def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Progress | None = None) -> TrailReader:
+    """A reader of the trails at *paths*, which answers as a handler does, from files. Several trails are merged by time.
+
+    Args:
+        paths: Each one of: the active file of a trail, to which the rolled segments beside it belong; a single segment; a
+            pattern, as of `glob`; a folder, which means all trails in it or, where there is none, all export documents;
+            an export document; a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be packed
+            with gzip, or with zstd (the extra ``zstd``).
+        progress: Called with the number of bytes read so far for the present question; `TrailReader.size` is their total.
+
+    Raises:
+        AuditTypeError: One of *paths* is none of these, or there is none.
+        AuditReadError: There is nothing there, or it can't be read.
+    """
+    if not paths:
+        raise AuditTypeError("open_trail() without a path: give the active file of a trail, a folder or a pattern")
     return TrailReader(paths, progress)
+
+
+def newest_events(segments: Sequence[Path], count: int) -> tuple[list[tuple[bytes, int]], int | None, int]:
+    """The newest *count* events in *segments*, which are in order, as lines and moments, the oldest first.
+
+    Also the latest moment, in microseconds since 1970, of an event that was left out in the segments that were read, or
+    None if none was; and how much was found wrong.
+    """
+    problems = Problems()
+    engine = ScanningEngine(problems)
+    scanner = Scanner()
+    newest: list[tuple[bytes, int]] = []
+    left_out: int | None = None
+    for path in reversed(segments):
+        with engine.opened(Segment(os.fspath(path), ACTIVE, is_open=True)) as opened:
+            for batch in engine.batches(opened, scanner, newest_first=True) if opened is not None else ():
+                for number in reversed(range(len(batch.events))):
+                    moment = microseconds(batch.events[number].timestamp)
+                    if len(newest) < count:
+                        newest.append((batch.stored(number), moment))
+                    else:
+                        left_out = moment if left_out is None else max(left_out, moment)
+        if left_out is not None:
+            break
+    del problems.counts["unfinished"]
+    return newest[::-1], left_out, problems.counts.total()

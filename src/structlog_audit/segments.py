@@ -9,6 +9,7 @@ Rules:
   none: a file of that name, which only somebody else can have made, ends rollover, not writing.
 * Names are read without ``strptime``: that takes a lock of its own, and a forked child can inherit it taken.
 * A segment may be compressed later; ``.gz`` and ``.zst`` may follow its name.
+* The files of a `logging.handlers.RotatingFileHandler` can be read too: ``NAME.1`` is newer than ``NAME.2``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,34 @@ from collections.abc import Iterable
 
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _SUFFIX = re.compile(r"\.(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z(?:\.gz|\.zst)?", re.ASCII)
+_NUMBER = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
+_BASE = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL)
+
+PACKED = (".gz", ".zst")
+"""What may follow the name of a segment that was compressed."""
+
+Place = tuple[int, dt.datetime | int]
+"""Where a segment stands in its trail; places sort as their segments do."""
+
+ACTIVE: Place = (2, 0)
+"""The place of the active segment."""
+
+
+def base_of(name: str) -> str:
+    """The name of the trail that the file called *name* is a segment of."""
+    found = _BASE.fullmatch(name)
+    return found[1] if found else name
+
+
+def place_of(base: str, name: str) -> Place | None:
+    """Where the file called *name* stands in the trail called *base*; None if it is no segment of it."""
+    if name == base:
+        return ACTIVE
+    time = rollover_time(base, name)
+    if time is not None:
+        return 1, time
+    number = _NUMBER.fullmatch(name, len(base)) if name.startswith(base) else None
+    return None if number is None else (0, -int(number[1]))
 
 
 def rollover_time(base: str, name: str) -> dt.datetime | None:

@@ -25,8 +25,8 @@ class EventSource:
     """
 
     @abstractmethod
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        """The events that match *asked*, in the order of commit or against it."""
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+        """The events that match *asked*, in the order of commit or against it; *at_most* so many will be taken."""
 
     @property
     @abstractmethod
@@ -59,7 +59,7 @@ class EventSource:
         """
         whole_number("offset", offset, least=0)
         stop = None if limit is None else offset + whole_number("limit", limit, least=0)
-        found = self._select(conditions(**filters), newest_first=newest_first)
+        found = self._select(conditions(**filters), newest_first=newest_first, at_most=stop)
         return [stored.event() for stored in islice(found, offset, stop)]
 
     @spelled_out
@@ -76,7 +76,7 @@ class EventSource:
     def get_event(self, event_id: str) -> AuditEvent | None:
         """The event with this id, of whatever kind, or None."""
         asked = conditions(event_id=event_id, kind=[None, *Kind])
-        return next((stored.event() for stored in self._select(asked, newest_first=True)), None)
+        return next((stored.event() for stored in self._select(asked, newest_first=True, at_most=1)), None)
 
     def open_intents(self) -> list[AuditEvent]:
         """The intents without an outcome, the oldest first: of operations that are under way, or ended by a crash. O(n)."""

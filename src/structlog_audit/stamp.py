@@ -13,6 +13,7 @@ Not thread-safe: the commit calls it inside of its lock, where order is given.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,14 @@ from collections.abc import Callable, Sequence
 _LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}%08x","timestamp":"{}.{:03d}%03dZ",%b\n'
 _PART_OF = b'{"part_of":"evt_%b",%b'
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
+_EVENT_ID = re.compile("evt_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _VARIANT = 0b10 << 30
+
+
+def millisecond_of(event_id: str) -> int | None:
+    """The milliseconds since 1970 that an id of this form says; None if it has another form."""
+    found = _EVENT_ID.fullmatch(event_id) if isinstance(event_id, str) else None
+    return None if found is None else int(found[1], 16)
 
 
 class Stamp:

@@ -41,7 +41,9 @@ class Sifted(EventSource):
         self._trail = trail
         self._sought = sought
 
-    def _select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+        if not self._sought.tests:
+            return self._trail._select(asked, newest_first=newest_first, at_most=at_most)
         return filter(self._sought.passes, self._trail._select(asked, newest_first=newest_first))
 
     @property

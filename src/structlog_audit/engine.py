@@ -1,0 +1,287 @@
+"""What answers a question from files: an engine. This one scans; it needs nothing but the files.
+
+Rules:
+
+* An engine gets the trails and the conditions, and gives the events that match, each trail in its own order. Several trails are
+  merged by time, as far as their own orders allow; where a clock was set back, how they interleave may differ between
+  the two directions.
+* Memory is bounded by a block of lines per trail. What can't be read backwards (packed data, documents, streams) is read
+  forwards for the newest events, which keeps as many as were asked for.
+* What is wrong with a file is counted (`problems`) and never ends an answer; only what can't be read at all does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import heapq
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO, Protocol, cast
+
+from structlog_audit.codec import StoredEvent
+from structlog_audit.document import BEGINS
+from structlog_audit.event import Kind
+from structlog_audit.lines import Block, Readable, Rest, Seekable, backwards, end_of_events, forwards, skip
+from structlog_audit.problems import Problems, Report
+from structlog_audit.query import Conditions
+from structlog_audit.scan import Batch, Line, Matcher, Scanner
+from structlog_audit.segments import ACTIVE
+from structlog_audit.spans import FOR_EVER, first_moments, is_outside, sampled, span_of
+from structlog_audit.trails import AnyTrail, Segment
+from structlog_audit.unpack import BEGINNING_BYTES, unpacked
+
+RETENTION = "retention"
+"""The act (`structlog_audit.acts`) that says which segments retention deletes."""
+
+WHOLLY = -1
+"""The offset behind the last event of packed data, which isn't known before all of it was read."""
+
+_RETENTION = f'"{RETENTION}"'.encode()
+
+Progress = Callable[[int], None]
+"""Takes the number of bytes read so far for the present question."""
+
+
+class Engine(Protocol):
+    """What finds events in trails. Another engine needs no more than this."""
+
+    def select(
+        self, trails: Sequence[AnyTrail], asked: Conditions, *, newest_first: bool, at_most: int | None
+    ) -> Iterator[StoredEvent]:
+        """The events that match *asked*; *at_most* so many will be taken."""
+        ...
+
+
+@dataclass(slots=True)
+class Opened:
+    """A segment that is being read."""
+
+    segment: Segment
+    raw: BinaryIO
+    """The file as it is."""
+    file: Readable
+    """Its lines. Where they lie plainly it can be read from anywhere, and backwards."""
+    is_plain: bool
+    size: int
+    """Bytes to read of the file as it is."""
+    head: bytes
+    """The beginning of its lines."""
+
+    @property
+    def identity(self) -> str | None:
+        """What tells this segment from others, whatever becomes of its name; None if it has no line yet."""
+        if BEGINS.match(self.head):
+            return _digest(self.head)
+        line, end, _ = self.head.lstrip(b"\n").partition(b"\n")
+        return _digest(line) if end or len(self.head) >= BEGINNING_BYTES else None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=9).hexdigest()
+
+
+class _Meter:
+    """Tells how many bytes were read of all segments."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._read: dict[str, int] = {}
+
+    def at(self, path: str, read: int) -> None:
+        """Say that *read* bytes were read of the segment at *path*."""
+        if self._progress is not None and read > self._read.get(path, 0):
+            self._read[path] = read
+            self._progress(sum(self._read.values()))
+
+
+class ScanningEngine:
+    """Reads every line that may matter.
+
+    Args:
+        problems: Where to count what is wrong.
+        progress: Told how many bytes were read.
+    """
+
+    def __init__(self, problems: Problems, progress: Progress | None = None) -> None:
+        self.problems = problems
+        self._progress = progress
+        self._deleted: dict[str, list[str]] = {}  # by segment that can't change any more: what its acts say was deleted
+
+    def select(
+        self, trails: Sequence[AnyTrail], asked: Conditions, *, newest_first: bool, at_most: int | None
+    ) -> Iterator[StoredEvent]:
+        """As `Engine.select`."""
+        meter = _Meter(self._progress)
+        found = [chain.from_iterable(self._lists(trail, asked, newest_first, at_most, meter)) for trail in trails]
+        if len(found) == 1:
+            return found[0]
+        return heapq.merge(*(found[::-1] if newest_first else found), key=_timestamp, reverse=newest_first)
+
+    def _lists(
+        self, trail: AnyTrail, asked: Conditions, newest_first: bool, at_most: int | None, meter: _Meter
+    ) -> Iterator[list[Line]]:
+        """The events of one *trail* that match, in lists."""
+        matching, scanner = Matcher(asked), Scanner()
+        with trail.segments() as segments:
+            numbered = list(enumerate(segments))
+            for number, segment in reversed(numbered) if newest_first else numbered:
+                with self.opened(segment) as opened:
+                    if opened is None:
+                        continue
+                    before = segments[number - 1].rolled_at if number else None
+                    if not self.is_outside(opened, before, asked):
+                        backwards = newest_first and opened.is_plain
+                        batches = self.batches(opened, scanner, newest_first=backwards, meter=meter)
+                        lists = (matching(batch.events) for batch in batches)
+                        if newest_first and not backwards:
+                            yield list(deque(chain.from_iterable(lists), at_most))[::-1]
+                        elif newest_first:
+                            yield from (found[::-1] for found in lists)
+                        else:
+                            yield from lists
+                    meter.at(segment.path, segment.size)
+
+    @contextmanager
+    def opened(self, segment: Segment) -> Iterator[Opened | None]:
+        """The *segment*, open; None, after counting that, if it can't be."""
+        with ExitStack() as stack:
+            try:
+                raw = stack.enter_context(segment.opened())
+                opened = self._begun(segment, raw)
+            except FileNotFoundError:
+                self.problems.add_once("vanished", segment.path, 0, "deleted before it was read")
+                yield None
+            except OSError as error:
+                self.problems.add_once("unreadable", segment.path, 0, str(error))
+                yield None
+            else:
+                yield opened
+
+    def _begun(self, segment: Segment, raw: BinaryIO) -> Opened:
+        def report(code: str, offset: int, reason: str) -> None:
+            self.problems.add_once(code, segment.path, offset, reason)
+
+        is_seekable = raw.seekable() and raw.tell() == 0
+        size = 0 if segment.file is None else segment.size  # else it may be another file by now, packed or unpacked
+        if is_seekable and not size:
+            size = raw.seek(0, os.SEEK_END)
+            raw.seek(0)
+        stream, is_plain, head = unpacked(raw, segment.path, report)
+        if is_plain and is_seekable:
+            return Opened(segment, raw, raw, True, size, head[:size])
+        return Opened(segment, raw, stream, False, size, head)
+
+    def batches(
+        self,
+        opened: Opened,
+        scanner: Scanner,
+        *,
+        newest_first: bool = False,
+        start: int = 0,
+        stop: int | None = None,
+        is_followed: bool = False,
+        meter: _Meter | None = None,
+    ) -> Iterator[Batch]:
+        """The events of a segment, in order or, where it is plain, against it, between two offsets in its lines.
+
+        If it *is followed*, what is not whole yet at its end is no finding.
+        """
+        segment, problems = opened.segment, self.problems
+        known = opened.identity or segment.path
+
+        def report(code: str, offset: int, reason: str) -> None:
+            if problems.is_new(known, offset):
+                problems.add(code, segment.path, offset, reason)
+
+        def rest(offset: int, size: int) -> None:
+            code = "unfinished" if segment.is_open else "torn"
+            if stop is None and not (is_followed and segment.is_open):
+                problems.add_once(code, segment.path, offset, f"{size} bytes at the end that are no whole event")
+
+        read = 0
+        deleted: list[str] = []
+        try:
+            for block in self._blocks(opened, newest_first, start, stop, report, rest):
+                batch = scanner.batch(block, report)
+                problems.looked_at(known, block.start, block.stop)
+                deleted += [name for event in batch.events if event.kind is not None for name in _deleted_by(event)]
+                read += len(block.data)
+                if meter is not None:
+                    meter.at(segment.path, read if opened.is_plain else _packed_read(opened.raw))
+                yield batch
+        except OSError as error:
+            problems.add_once("unreadable", segment.path, read, str(error))
+        else:
+            if not segment.is_open and start == 0 and stop is None:
+                self._deleted[known] = deleted
+
+    def _blocks(
+        self, opened: Opened, newest_first: bool, start: int, stop: int | None, report: Report, rest: Rest
+    ) -> Iterator[Block]:
+        if opened.is_plain:
+            file = cast(Seekable, opened.file)
+            stop = opened.size if stop is None else min(stop, opened.size)
+            if newest_first:
+                return backwards(file, start, stop, report, rest, is_open=opened.segment.is_open)
+            file.seek(start)
+        else:
+            skip(opened.file, start)
+            stop = None if stop is None else max(start, stop)
+        return forwards(opened.file, start, stop, report, rest, is_open=opened.segment.is_open)
+
+    def deleted(self, opened: Opened) -> list[str]:
+        """The names of the segments of which this one's acts say that retention deletes them. O(n), once for each segment."""
+        known = opened.identity or opened.segment.path
+        found = self._deleted.get(known)
+        if found is None:
+            found = []
+            for block in self._blocks(opened, False, 0, None, _ignore, _ignore):
+                if _RETENTION in block.data:
+                    for event in Scanner().batch(block, _ignore).events:
+                        found += _deleted_by(event)
+            if not opened.segment.is_open:
+                self._deleted[known] = found
+        return found
+
+    def end_of(self, opened: Opened) -> int:
+        """The offset behind the last whole event; of packed data `WHOLLY`."""
+        if not opened.is_plain:
+            return WHOLLY
+        return end_of_events(cast(Seekable, opened.file), 0, opened.size, is_open=opened.segment.is_open)
+
+    def is_outside(self, opened: Opened, before: dt.datetime | None, asked: Conditions) -> bool:
+        """Whether no event of a segment can be *asked* for; the one *before* it was rolled over then."""
+        if asked.start_time is None and asked.end_time is None:
+            return False
+        segment = opened.segment
+        if opened.is_plain:
+            moments = sampled(cast(Seekable, opened.file), opened.size)
+        else:
+            moments = first_moments(opened.head) if segment.rolled_at is not None else []
+        until = FOR_EVER if segment.place == ACTIVE else segment.rolled_at
+        return bool(moments) and is_outside(span_of(moments, before, until), asked)
+
+
+def _deleted_by(event: StoredEvent) -> list[str]:
+    """The names of segments that *event* says are deleted."""
+    if event.kind != Kind.TRAIL or event.operation != RETENTION:
+        return []
+    names = event.metadata.get("segments")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _ignore(*of_what: object) -> None:
+    """Tell nobody: it is told when the segment is read."""
+
+
+def _timestamp(event: StoredEvent) -> dt.datetime:
+    return event.timestamp
+
+
+def _packed_read(raw: BinaryIO) -> int:
+    return raw.tell() if raw.seekable() else 0
