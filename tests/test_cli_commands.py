@@ -112,8 +112,24 @@ class TestQuery:
     def test_stdin_is_a_trail(self, trail):
         """- reads stdin, also beside files."""
         assert ids(run("query", "-", "-o", "jsonl", input=GOLDEN.read_bytes())) == IDS
-        done = process("query", "-", "-o", "jsonl", "user_id=bob", stdin=GOLDEN.open("rb"))
-        assert len(done.events) == 11
+        with GOLDEN.open("rb") as file:
+            assert len(process("query", "-", "-o", "jsonl", "user_id=bob", stdin=file).events) == 11
+        with GOLDEN.open("rb") as file:
+            assert ids(process("tail", "-f", "-", "-o", "jsonl", stdin=file)) == IDS
+        assert ids(run("tail", "-", "-o", "jsonl", input=GOLDEN.read_bytes())) == IDS[-10:]
+
+    def test_a_folder_a_pattern_or_all_its_files_are_a_trail(self, trail, tmp_path):
+        """A folder means the trails in it; a pattern, or what a shell makes of one, counts every segment once."""
+        lines = GOLDEN.read_bytes().splitlines(keepends=True)
+        (tmp_path / "audit.jsonl.20250115T103100.000000Z").write_bytes(b"".join(lines[:20]))
+        trail.write_bytes(b"".join(lines[20:]))
+        for words in (
+            [tmp_path],
+            [f"{tmp_path}/audit.jsonl*"],
+            sorted(tmp_path.iterdir()),
+            sorted(tmp_path.iterdir())[::-1],
+        ):
+            assert ids(run("query", *words, "-o", "jsonl")) == IDS
 
     def test_several_trails_are_one_question(self, trail, tmp_path):
         """Several trails are asked together; the same one twice counts once."""
@@ -332,10 +348,11 @@ class TestRecord:
         assert "qrstuvwxyz0123456789" not in trail.read_text()
         assert "metadata.header=" in trail.read_text()
 
-    @pytest.mark.parametrize("word", ["-", "audit*.jsonl", "nothing.jsonl"])
+    @pytest.mark.parametrize("word", ["-", "audit*.jsonl", "nothing.jsonl", ".", "audit.jsonl.20250115T103100.000000Z"])
     def test_without_a_file_to_append_to_nothing_is_read(self, tmp_path, trail, monkeypatch, word):
         """stdin, patterns and files that are not there can't be recorded in: an error, nothing shown, nothing made."""
         monkeypatch.chdir(tmp_path)
+        shutil.copy(GOLDEN, tmp_path / "audit.jsonl.20250115T103100.000000Z")
         before = state_of(tmp_path)
         done = run("query", word, "--record", input=GOLDEN.read_bytes())
         assert (done.code, done.out) == (2, "")

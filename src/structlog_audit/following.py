@@ -36,9 +36,13 @@ def follow(
 ) -> Iterator[Line]:
     """The events that match *asked* as they come. As `structlog_audit.reader.TrailReader.follow`."""
     tails = [_Tail(engine, trail, asked) for trail in trails]
-    if since_now:
+    if since_now:  # not when the first event is taken: in between, somebody may ask what there is
         for tail in tails:
             tail.go_to_end()
+    return _coming(tails, stop, wait)
+
+
+def _coming(tails: Sequence[_Tail], stop: Callable[[], bool], wait: Callable[[float], None]) -> Iterator[Line]:
     while True:
         is_last = stop()
         yield from heapq.merge(*(tail.new_events() for tail in tails), key=lambda event: event.timestamp)

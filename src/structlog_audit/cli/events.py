@@ -43,7 +43,7 @@ def tail(request: Request, output: Output, lines: int, *, follow: bool) -> Exit:
         if not follow:
             return _shown(put_events(reading.newest(lines), output, reading.now, in_utc=request.in_utc))
         coming = reading.trail.follow(since_now=True, stop=lambda: False, wait=wait_for_reader(), **reading.filters)
-        last = reading.newest(lines)
+        last = [] if "-" in request.words else reading.newest(lines)  # of stdin nothing is there before it comes
         known = {event.event_id for event in last}
         new = (event for event in coming if event.event_id not in known and reading.sought.passes(event))
         put_events(chain(last, new), output, reading.now, in_utc=request.in_utc, first=len(last))

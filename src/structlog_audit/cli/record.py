@@ -19,6 +19,7 @@ from structlog_audit.exceptions import AuditError
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger
+from structlog_audit.segments import base_of
 
 
 def record_reading(trails: Iterable[str], command: str, said: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ def record_reading(trails: Iterable[str], command: str, said: dict[str, Any]) ->
     """
     metadata = {"command": command, **reader(), **said}
     for trail in trails:
-        if not os.path.isfile(trail):
+        if not os.path.isfile(trail) or base_of(os.path.basename(trail)) != os.path.basename(trail):
             raise UsageError(f"--record needs the active file of each trail, and {trail!r} is none")
         try:
             _record(trail, metadata)
