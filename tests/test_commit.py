@@ -16,7 +16,7 @@ from structlog_audit import commit as commit_module
 from structlog_audit.body import Body
 from structlog_audit.codec import decode, encode_body
 from structlog_audit.commit import Commit
-from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Undelivered, describe
+from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, OwnEntry, Undelivered, describe
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.stamp import Stamp
 
@@ -638,3 +638,81 @@ def test_an_interrupt_while_acknowledging_counts_nothing_twice():
     commit.submit(new_entry("TWO"))
     assert [delivered.count(line) for line in dict.fromkeys(delivered)] == [2, 1]
     assert commit.counters() == {"accepted": 2, "recorded": 2, "pending": 0, "raised": 0, "lost": 0}
+
+
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_a_flapping_target_ends_no_call_in_recursion(on_error):
+    """With a target that fails every other time, each call comes back, and tells of a bounded number of outages."""
+    rig = Rig(on_error)
+    deliver, turns = rig.commit._deliver, []
+
+    def every_other(entries):
+        turns.append(None)
+        if len(turns) % 2 == 0:
+            raise Undelivered(0) from OSError(errno.EIO, os.strerror(errno.EIO))
+        deliver(entries)
+
+    rig.commit._deliver = every_other
+    rig.commit._tell = lambda error: rig.commit.submit(OwnEntry(encode_body(Body("act"), 32_000), 50, "acts"))
+    for number in range(5):
+        before = len(turns)
+        try:
+            rig.submit(f"op{number}")
+        except AuditWriteError:
+            pass
+        assert len(turns) - before <= 6
+
+
+def test_an_own_event_without_room_leaves_no_gap():
+    """What does not count leaves no gap when it is lost: there is nothing to count in it."""
+    rig = Rig(max_pending=1)
+    rig.target.room = 0
+    rig.submit("first")
+    rig.commit.submit(OwnEntry(encode_body(Body("act"), 32_000), 50, "acts"))
+    rig.target.room = None
+    rig.commit.drain()
+    assert rig.trail() == ["first"]
+    assert all(rig.accepted_lines)
+
+
+def test_without_a_thread_the_caller_writes_itself():
+    """Where no thread can be started, an event for later is written at once, and the next one too."""
+    rig = Rig()
+
+    def no_thread(seconds, function):
+        raise RuntimeError("can't start new thread")
+
+    rig.commit._call_later = no_thread
+    woken = []
+    for name in ("first", "second"):
+        entry = new_entry(name)
+        entry.wake = lambda: woken.append(None)
+        rig.commit.submit_later(entry)
+    assert rig.trail() == ["first", "second"]
+    assert len(woken) == 2
+
+
+def test_what_is_not_the_targets_own_failure_goes_to_the_caller():
+    """An exception that a signal handler raises in the middle of a write is no outage: it reaches the caller as it is."""
+    rig = Rig()
+
+    def interrupt():
+        raise TimeoutError("a time limit")
+
+    rig.target.during = interrupt
+    with pytest.raises(TimeoutError, match="a time limit"):
+        rig.submit("first")
+    assert rig.told == []
+    rig.submit("second")
+    assert rig.trail() == ["first", "second"]
+
+
+def test_an_event_from_within_a_failing_write_is_settled_too():
+    """With "raise", an event that a signal handler left at the door of a failing leader does not stay there."""
+    rig = Rig("raise")
+    inner = new_entry("inner")
+    rig.target.during = lambda: rig.commit.submit(inner)
+    rig.target.room = 0
+    outer = rig.submit("outer")
+    assert (outer.state, inner.state) == (RAISED, RAISED)
+    assert balanced(rig.commit)

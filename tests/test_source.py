@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from structlog_audit.codec import StoredEvent
 from structlog_audit.event import AuditEvent, EventStatus
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.handler import AuditHandler
 from structlog_audit.source import EventSource
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
@@ -155,3 +157,10 @@ def test_an_export_with_a_wrong_filter_writes_nothing(source, tmp_path):
     with pytest.raises(AuditTypeError):
         source.export_to_file(tmp_path / "out.jsonl", user="ann")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_intent_id_that_is_no_text_closes_no_intent():
+    """Any value an application gives as ``intent_id`` leaves the intents as they are."""
+    handler = AuditHandler()
+    handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "intent_id": ["a"]}))
+    assert handler.open_intents() == []

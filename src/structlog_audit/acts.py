@@ -81,10 +81,23 @@ class Acts:
     def report(self) -> None:
         """Record what was noticed."""
         while self.noticed:
-            act, said, then = self.noticed.popleft()
+            try:
+                act, said, then = self.noticed.popleft()
+            except IndexError:  # another thread was faster
+                return
             recorded = self.record(act, said)
             if then is not None:
-                self._call_later(0.0, partial(then, recorded))
+                self._have_done(partial(then, recorded))
+
+    def report_later(self) -> None:
+        """Record what was noticed, in another thread: for callers that must not wait for the disk."""
+        self._have_done(self.report)
+
+    def _have_done(self, work: Callable[[], None]) -> None:
+        try:
+            self._call_later(0.0, work)
+        except RuntimeError:  # no thread can be started
+            work()
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""

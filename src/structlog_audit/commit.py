@@ -2,8 +2,8 @@
 
 Rules:
 
-* Whoever submits an entry leaves it at the door and asks for the lock. Who gets it leads: it takes in all that has
-  arrived and writes it in one write of whole lines. Who gets it later finds its entry settled and follows.
+* Whoever submits an entry leaves it at the door. If nobody leads, it takes the lock and leads: it takes in all that has
+  arrived and writes it in one write of whole lines. Who comes meanwhile follows: it waits until its entry is settled.
 * The queue is the order. An entry leaves it only when it is settled, so an exception that interrupts a leader (a signal
   handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
 * ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
@@ -26,7 +26,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Gap, Undelivered
@@ -39,6 +41,9 @@ CallLater = Callable[[float, Callable[[], None]], None]
 
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
+
+FOLLOW_SECONDS = 0.005
+"""Between two looks of a follower at whether its leader still leads: an exception may have ended it."""
 
 RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
@@ -95,23 +100,36 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        waits = self._leading  # another thread, which may write this one too; or this very thread, which will
-        if waits:
-            self._arrived.append(entry)
-        with self._lock:
-            if waits or self._leading or self._arrived or self._queue:
-                if not waits:
-                    self._arrived.append(entry)
-                if entry.state == WAITING:
-                    self._lead()
-            else:
-                self._lead_alone(entry)
-            if self._arrived:
-                self._lead_whoever_came()
+        self._arrived.append(entry)
+        if self._leading and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._follow(entry)
+        if entry.state == WAITING:
+            with self._lock:
+                if entry.state == WAITING and not self._leading:
+                    if self._queue or len(self._arrived) > 1:
+                        self._lead()
+                    else:  # this one is all there is
+                        self._arrived.popleft()
+                        self._lead_alone(entry)
+                if self._arrived:
+                    self._lead_whoever_came()
         if self._untold:
             self._speak()
         if entry.state == RAISED and entry.counts:
             entry.raise_error()
+
+    def _follow(self, entry: Entry) -> None:
+        """Wait until the thread that leads has settled *entry*, or leads no more.
+
+        Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader.
+        """
+        settled: SimpleQueue[None] = SimpleQueue()
+        entry.wake = partial(settled.put, None)
+        while entry.state == WAITING and self._leading:
+            try:
+                settled.get(timeout=FOLLOW_SECONDS)
+            except Empty:
+                pass
 
     def arrive(self, entry: Entry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""

@@ -50,15 +50,16 @@ from structlog_audit.target import ForeignTarget, made_target
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
-    """Call *function* after *seconds*, in a thread that keeps no process alive."""
+    """Call *function* after *seconds*, in a thread that keeps no process alive.
+
+    Raises:
+        RuntimeError: No thread can be started, as when the interpreter goes down.
+    """
     if sys.is_finalizing():  # to start a thread now may wait for it for ever
-        return
+        raise RuntimeError("the interpreter goes down")
     timer = threading.Timer(seconds, function)
     timer.daemon = True
-    try:
-        timer.start()
-    except RuntimeError:  # the interpreter is going down and starts no threads; closing tries once more
-        pass
+    timer.start()
 
 
 class AuditHandler(EventSource, logging.handlers.MemoryHandler):
@@ -82,7 +83,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
         clock: Nanoseconds since 1970.
         randbits: As many random bits as it is asked for.
-        call_later: Calls a function after so many seconds, in another thread.
+        call_later: Calls a function after so many seconds, in another thread; raises a RuntimeError if there can be none.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
@@ -180,11 +181,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self._buffer.forget_until(self._clock() // 1_000)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child, where everything recorded so far is the parent's."""
+        """Begin anew in a forked child, where everything recorded so far is the parent's. Without a look at the disk."""
         if isinstance(self.target, AuditFileHandler):
             self.target.after_fork()  # it may be told only after us, and its lock is ours
         self._begin()
-        self._look_back(False)
+        if self._has_trail:
+            self._buffer.forget_until(self._clock() // 1_000)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Record the event in *record*, unless a filter or the target's level says no; whether it was taken on.
@@ -246,8 +248,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)
-        else:
-            self._commit.submit(entry)
+            if acts.noticed:
+                acts.report_later()
+            return entry
+        self._commit.submit(entry)
         if acts.noticed:
             acts.report()
         return entry

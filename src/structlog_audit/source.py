@@ -83,7 +83,9 @@ class EventSource:
         intents = {found.event_id: found for found in self.iter_events(kind=Kind.INTENT)}
         if intents:
             for event in self._select(ORDINARY, newest_first=False):
-                intents.pop(event.metadata.get("intent_id", ""), None)
+                intent_id = event.metadata.get("intent_id")
+                if isinstance(intent_id, str):  # an application may mean something else by that name
+                    intents.pop(intent_id, None)
         return list(intents.values())
 
     @spelled_out
