@@ -27,6 +27,7 @@ FLOORS = [
     {"reader"},
     {"pruning"},
     {"active"},
+    {"opening"},
     {"files", "target"},
     {"handler"},
     {"lookup"},

@@ -1,16 +1,20 @@
 """The golden trail: its questions have the same answers from whatever is asked."""
 
 import datetime as dt
+import gzip
 import importlib.util
+import io
 import json
 import math
 import shutil
 from pathlib import Path
 
 import pytest
+from zstandard_of_python import zstd
 
+from structlog_audit import open_trail
 from structlog_audit.codec import decode_event, encode_event
-from structlog_audit.event import rfc3339
+from structlog_audit.event import Kind, rfc3339
 from structlog_audit.files import AuditFileHandler
 from structlog_audit.handler import AuditHandler
 
@@ -54,15 +58,50 @@ def same(name, found, expected):
     return math.isclose(found, expected) if isinstance(expected, float) else found == expected
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """What is asked: here a handler whose buffer was filled from the file."""
-    path = tmp_path_factory.mktemp("golden") / "audit.jsonl"
-    shutil.copy(GOLDEN / "trail.jsonl", path)
+def handler_of(path):
+    """A handler whose buffer was filled from the file."""
     handler = AuditHandler(target=AuditFileHandler(path), warm_start=True)
     assert handler.unreadable == 0
-    yield handler
-    handler.close()
+    return handler
+
+
+def reader_of_segments(path):
+    """A reader of the trail in segments: packed with gzip, packed with zstd, plain, and the active one."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, (stop, pack) in enumerate([(9, gzip.compress), (22, zstd.compress), (40, bytes)]):
+        segment = path.with_name(f"audit.jsonl.20250115T10310{number}.000000Z")
+        segment.write_bytes(pack(b"".join(lines[:stop] if number == 0 else lines[(9, 22)[number - 1] : stop])))
+    path.write_bytes(b"".join(lines[40:]))
+    return open_trail(path)
+
+
+def reader_of_a_document(path):
+    """A reader of the export of everything."""
+    document = path.with_name("audit.json")
+    assert open_trail(path).export_to_file(document, kind=[None, *Kind]) == 58
+    return open_trail(document)
+
+
+SOURCES = {
+    "buffer": handler_of,
+    "reader": open_trail,
+    "segments": reader_of_segments,
+    "document": reader_of_a_document,
+    "stream": lambda path: open_trail(io.BytesIO(path.read_bytes())),
+}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def source(request, tmp_path_factory):
+    """What is asked."""
+    path = tmp_path_factory.mktemp("golden") / "audit.jsonl"
+    shutil.copy(GOLDEN / "trail.jsonl", path)
+    source = SOURCES[request.param](path)
+    yield source
+    if request.param == "buffer":
+        source.close()
+    else:
+        assert source.problems == {}
 
 
 @pytest.mark.parametrize("number", range(len(QUESTIONS)), ids=name_of)

@@ -20,8 +20,8 @@ from structlog_audit.formatter import AuditJsonFormatter
 from structlog_audit.handler import AuditHandler
 from structlog_audit.loggers import AuditBoundLogger, get_audit_logger
 from structlog_audit.lookup import get_audit_handler
+from structlog_audit.opening import open_trail
 from structlog_audit.processors import AuditProcessor
-from structlog_audit.reader import open_trail
 from structlog_audit.redaction import Redactor
 from structlog_audit.unheard import unheard_events
 

@@ -41,7 +41,6 @@ from structlog_audit.files import AuditFileHandler
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.query import ORDINARY, Conditions, choice, whole_number
-from structlog_audit.reader import newest_events
 from structlog_audit.records import HANDOFF, Handoff, error_of, fields_of, recorder_of
 from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
 from structlog_audit.source import EventSource
@@ -172,6 +171,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if not isinstance(self.target, AuditFileHandler):
             return
         if warm_start:
+            from structlog_audit.reader import newest_events  # who does not read has no need of it
+
             events, left_out, self.unreadable = newest_events(self.target.segments(), self._max_events)
             for line, moment in events:
                 self._buffer.append(line, moment)

@@ -3,8 +3,8 @@
 Rules:
 
 * Only what ends in LF is a line: another writer's line can be seen half written. So can the parts of an event: in a file
-  that is still *open* to writers, the last event is whole when the parts that its first line promises are there. What is not
-  whole is told to `Rest`.
+  that is still *open* to writers, the last event waits while some of the parts that it promises are there, or the beginning of
+  one, and not all. (If none is, it may come from an export, where an event is one line.) What waits is told to `Rest`.
 * A block holds whole events: a first line and the lines of its parts are in one block.
 * Memory is bounded: a block is about `BLOCK_BYTES`, or one event. A line longer than `MAX_LINE_BYTES` is left out, without
   ever being in memory (a "gzip bomb"); an event of more than `MAX_EVENT_BYTES` comes in pieces.
@@ -105,7 +105,7 @@ def forwards(
             report("too_long", at, f"a line of {long} bytes")
             at, long, data = at + long, 0, data[end:]
         held += data
-        end = _end_of_events(held)
+        end = _end_of_events(held, at_end=False)
         if not end and len(held) > MAX_LINE_BYTES:
             end = held.rfind(b"\n") + 1
             if not end:
@@ -115,7 +115,7 @@ def forwards(
         if end:
             yield from _without_long_lines(Block(at, held[:end]), report)
             at, held = at + end, held[end:]
-    end = 0 if is_open else held.rfind(b"\n") + 1
+    end = _end_of_events(held, at_end=True) if is_open else held.rfind(b"\n") + 1
     if end:
         yield from _without_long_lines(Block(at, held[:end]), report)
     left = long + len(held) - end
@@ -162,15 +162,16 @@ def skip(file: Readable, size: int) -> None:
         size -= len(data)
 
 
-def _end_of_events(data: bytes) -> int:
-    """Where the last event in *data* that is whole ends; 0 if none is."""
+def _end_of_events(data: bytes, *, at_end: bool) -> int:
+    """Where the last event in *data* that is whole ends; 0 if none is. *At the end* of a file no more parts are there."""
     end = stop = data.rfind(b"\n") + 1
     parts = 0
     while end:
         begin = data.rfind(b"\n", 0, end - 1) + 1
         line = data[begin:end]
         if not is_part(line):
-            return begin if promised_parts(line) > parts else stop
+            waits = promised_parts(line) > parts and (parts or stop < len(data) or not at_end)
+            return begin if waits else stop
         parts += 1
         end = begin
     return 0
@@ -189,8 +190,7 @@ def _begin_of_events(data: bytes) -> int:
 
 def end_of_events(file: Seekable, start: int, stop: int, *, is_open: bool) -> int:
     """Where the last event of *file* between *start* and *stop* ends, if the file *is open* the last whole one."""
-    end = _end_of_lines(file, start, stop)
-    return _end_of_whole_events(file, start, end) if is_open else end
+    return _end_of_whole_events(file, start, stop) if is_open else _end_of_lines(file, start, stop)
 
 
 def _end_of_lines(file: Seekable, start: int, stop: int) -> int:
@@ -205,15 +205,17 @@ def _end_of_lines(file: Seekable, start: int, stop: int) -> int:
 
 
 def _end_of_whole_events(file: Seekable, start: int, stop: int) -> int:
-    """Where the last whole event of *file* ends, if a line of it ends at *stop*."""
+    """Where the last whole event of *file* between *start* and *stop* ends."""
     size = BLOCK_BYTES
     while stop - size > start and size <= 2 * MAX_EVENT_BYTES:
         data = read_at(file, stop - size, stop)
         begin = _begin_of_events(data)
-        if begin < len(data):
-            return stop - len(data) + begin + _end_of_events(data[begin:])
+        if begin < data.rfind(b"\n"):
+            return stop - len(data) + begin + _end_of_events(data[begin:], at_end=True)
         size *= 2
-    return stop if stop - size > start else start + _end_of_events(read_at(file, start, stop))
+    if stop - size > start:
+        return _end_of_lines(file, start, stop)
+    return start + _end_of_events(read_at(file, start, stop), at_end=True)
 
 
 def _begin_before(file: Seekable, start: int, stop: int) -> int:

@@ -1,4 +1,4 @@
-"""`open_trail`: the questions asked of the files.
+"""`TrailReader`: the questions asked of the files.
 
 Rules:
 
@@ -21,7 +21,6 @@ from typing import BinaryIO, Unpack
 from structlog_audit.codec import StoredEvent
 from structlog_audit.engine import Progress, ScanningEngine
 from structlog_audit.event import AuditEvent, Kind
-from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.following import follow
 from structlog_audit.paging import Page, page_of
 from structlog_audit.problems import Problem, Problems
@@ -146,25 +145,6 @@ class TrailReader(EventSource):
 
     def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         return self._engine.select(self._trails, asked, newest_first=newest_first, at_most=at_most)
-
-
-def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Progress | None = None) -> TrailReader:
-    """A reader of the trails at *paths*, which answers as a handler does, from files. Several trails are merged by time.
-
-    Args:
-        paths: Each one of: the active file of a trail, to which the rolled segments beside it belong; a single segment; a
-            pattern, as of `glob`; a folder, which means all trails in it or, where there is none, all export documents;
-            an export document; a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be packed
-            with gzip, or with zstd (the extra ``zstd``).
-        progress: Called with the number of bytes read so far for the present question; `TrailReader.size` is their total.
-
-    Raises:
-        AuditTypeError: One of *paths* is none of these, or there is none.
-        AuditReadError: There is nothing there, or it can't be read.
-    """
-    if not paths:
-        raise AuditTypeError("open_trail() without a path: give the active file of a trail, a folder or a pattern")
-    return TrailReader(paths, progress)
 
 
 def newest_events(segments: Sequence[Path], count: int) -> tuple[list[tuple[bytes, int]], int | None, int]:

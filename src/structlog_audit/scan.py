@@ -158,7 +158,7 @@ def _one_by_one(block: Block, lines: list[bytes], report: Report) -> Batch:
     """The events in *lines*, some of which are not in our form."""
     events: list[Line] = []
     first_lines: list[int] = []
-    missing: dict[int, int] = {}  # by event: parts that its first line promises and that did not come yet
+    parts: list[int] = []  # of each event
     offset = block.start
     for number, line in enumerate(lines):
         here, offset = offset, offset + len(line) + 1
@@ -166,19 +166,28 @@ def _one_by_one(block: Block, lines: list[bytes], report: Report) -> Batch:
         if event is None:
             continue
         if event.part_of is None and event.kind != Kind.PART:
-            missing[len(events)] = promised_parts(line)
             events.append(event)
             first_lines.append(number)
+            parts.append(0)
         elif events and events[-1].event_id == event.part_of:
             events[-1].entry_ids += event.entry_ids
-            missing[len(events) - 1] -= 1
+            parts[-1] += 1
         else:
             report("orphan_part", here, f"a part of {event.part_of}, which is not before it")
     batch = Batch(block, lines, events, first_lines)
-    incomplete = {number for number, count in missing.items() if count > 0}
+    incomplete = {number for number, count in enumerate(parts) if _is_incomplete(batch, number, count)}
     for number in incomplete:
         report("missing_part", batch.offsets()[number], f"{events[number].event_id} has not all of its parts")
     return batch.without(incomplete)
+
+
+def _is_incomplete(batch: Batch, number: int, parts: int) -> bool:
+    """Whether an event that has so many *parts* should have more: some are there, or a torn one."""
+    line = batch.first_lines[number]
+    if promised_parts(batch.lines[line]) <= parts:
+        return False
+    event_id = batch.events[number].event_id.encode()
+    return parts > 0 or any(is_part(after) and event_id in after for after in batch.lines[line + 1 : line + 2])
 
 
 def _event(line: bytes, offset: int, report: Report) -> Line | None:

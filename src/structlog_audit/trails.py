@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import glob
+import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -264,7 +265,7 @@ def find(paths: Iterable[str | os.PathLike[str] | BinaryIO]) -> list[AnyTrail]:
     """
     found: list[AnyTrail] = []
     for path in paths:
-        if hasattr(path, "read"):
+        if hasattr(path, "read") and not isinstance(path, (io.TextIOBase, type)):
             found.append(Streamed(cast(BinaryIO, path)))
             continue
         try:

@@ -26,6 +26,7 @@ _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)  # a
 BEGINNING_BYTES = 4_096
 """Bytes that are looked at to find out what a file is, and which."""
 
+_LEAST_BYTES = 64  # before a live stream that waits after a line is believed to be lines
 _PACKED_BYTES = 65_536
 
 
@@ -85,9 +86,10 @@ def unpacked(file: Readable, where: str, report: Report) -> tuple[Readable, bool
         AuditReadError: It is packed with zstd, and nothing that unpacks zstd is installed.
     """
     head = b""
-    while (
-        len(head) < BEGINNING_BYTES and not head.endswith(b"\n") and (more := _read(file, BEGINNING_BYTES - len(head)))
-    ):
+    while len(head) < BEGINNING_BYTES and b"\n" not in head[_LEAST_BYTES:]:
+        more = _read(file, BEGINNING_BYTES - len(head))
+        if not more:
+            break
         head += more
     stream, is_plain = Stream(head, _chunks(file)), False
     if head.startswith(_GZIP):

@@ -15,8 +15,9 @@ from structlog_audit.cli.terminal import progress, say
 from structlog_audit.cli.when import time_range
 from structlog_audit.codec import StoredEvent
 from structlog_audit.event import AuditEvent, rfc3339
+from structlog_audit.opening import open_trail
 from structlog_audit.query import Conditions
-from structlog_audit.reader import TrailReader, open_trail
+from structlog_audit.reader import TrailReader
 from structlog_audit.source import EventSource
 
 

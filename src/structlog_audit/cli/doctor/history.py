@@ -10,7 +10,8 @@ from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.cli.doctor.findings import Finding
 from structlog_audit.event import AuditEvent, Kind, rfc3339
-from structlog_audit.reader import TrailReader, open_trail
+from structlog_audit.opening import open_trail
+from structlog_audit.reader import TrailReader
 
 _STEP = dt.timedelta(seconds=1)
 _AHEAD = dt.timedelta(minutes=1)

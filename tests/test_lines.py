@@ -1,0 +1,200 @@
+"""Lines from bytes: whole ones only, in blocks of whole events, the same in both directions."""
+
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trail_files import line_of
+
+from structlog_audit import lines
+from structlog_audit.lines import Block, backwards, forwards, promised_parts
+
+ONE, TWO = line_of(1), line_of(2)
+HEAD = line_of(3, metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
+PART, LAST_PART = line_of(4, part_of=HEAD), line_of(5, part_of=HEAD)
+
+
+class Heard(list):
+    """What was told, as a list of calls."""
+
+    def __call__(self, *told):
+        self.append(told)
+
+
+def read(data, *, is_open=False, stop=None, start=0):
+    """The lines read forwards, what was reported, and the rest, after checking that backwards gives the same."""
+    reports, rest = Heard(), Heard()
+    file = io.BytesIO(data)
+    file.seek(start)
+    blocks = list(forwards(file, start, stop, reports, rest, is_open=is_open))
+    against, rest_against = Heard(), Heard()
+    stop = len(data) if stop is None else stop
+    blocks_against = list(backwards(io.BytesIO(data), start, stop, against, rest_against, is_open=is_open))
+    for block in [*blocks, *blocks_against]:
+        assert data[block.start : block.stop] == block.data
+    found = [line for block in blocks for line in block.lines()]
+    assert [line for block in reversed(blocks_against) for line in block.lines()] == found
+    assert rest_against == rest
+    assert sorted(against) == sorted(reports)
+    return found, reports, rest
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "left"),
+    [
+        (b"", [], 0),
+        (b"\n", [b""], 0),
+        (ONE, [ONE], 0),
+        (ONE + TWO, [ONE, TWO], 0),
+        (ONE + b"\n\n" + TWO, [ONE, b"", b"", TWO], 0),
+        (ONE + TWO[:-1], [ONE], len(TWO) - 1),
+        (ONE[:-1], [], len(ONE) - 1),
+        (ONE + b"x", [ONE], 1),
+        (HEAD + PART + LAST_PART + ONE, [HEAD, PART, LAST_PART, ONE], 0),
+    ],
+)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_whole_lines_only(data, expected, left, is_open):
+    """Only what ends in LF is a line, whoever may still be writing; what is behind the last LF is told."""
+    found, reports, rest = read(data, is_open=is_open)
+    assert found == [line.rstrip(b"\n") for line in expected]
+    assert rest == ([(len(data) - left, left)] if left else [])
+    assert reports == []
+
+
+@pytest.mark.parametrize(
+    ("data", "waits"),
+    [
+        (HEAD + PART, HEAD + PART),
+        (HEAD + PART[:30], HEAD + PART[:30]),
+        (HEAD + PART + LAST_PART[:-1], HEAD + PART + LAST_PART[:-1]),
+        (HEAD + PART + LAST_PART, b""),
+        (HEAD, b""),  # as in an export, where an event is one line
+    ],
+)
+def test_an_event_waits_for_its_parts(data, waits):
+    """While somebody may be writing, an event of which only some parts are there is not given."""
+    found, _, rest = read(ONE + data, is_open=True)
+    assert b"".join(line + b"\n" for line in found) == (ONE + data)[: len(ONE + data) - len(waits)]
+    assert rest == ([(len(ONE + data) - len(waits), len(waits))] if waits else [])
+    found, _, _ = read(ONE + data, is_open=False)
+    assert len(found) == (ONE + data).count(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        (HEAD, 2),
+        (ONE, 0),
+        (b'{"metadata":{"_audit":{"entry_ids":"cut: 3 ids; continued in 12 parts"}}}', 12),
+        (b'{"metadata": {"_audit": {"entry_ids": "continued in 2 parts"}}}', 2),
+        (b'{"metadata":{"note":"continued in 2 parts"}}', 0),
+        (b'{"entry_ids":["continued in 2 parts"]}', 0),
+    ],
+)
+def test_what_promises_parts(line, parts):
+    """The mark of an event's entry ids promises parts, and no other text that reads like it."""
+    assert promised_parts(line) == parts
+
+
+def pieces():
+    """Events with and without parts, empty lines, and junk."""
+    filler = st.integers(0, 120).map(lambda size: b"z" * size)
+    single = filler.map(lambda z: b'{"e":"' + z + b'"}\n')
+
+    def with_parts(drawn):
+        count, z = drawn
+        head = b'{"entry_ids":"continued in %d parts","z":"%b"}\n' % (count, z)
+        return head + b"".join(b'{"part_of":"%d","z":"%b"}\n' % (number, z) for number in range(count))
+
+    return st.one_of(single, st.just(b"\n"), filler, st.tuples(st.integers(1, 3), filler).map(with_parts))
+
+
+@settings(max_examples=400)
+@given(
+    data=st.lists(pieces(), max_size=30).map(b"".join),
+    cut=st.integers(0, 40),
+    block=st.sampled_from([7, 16, 64, 100]),
+    is_open=st.booleans(),
+    has_stop=st.booleans(),
+)
+def test_blocks_of_any_size_in_both_directions(data, cut, block, is_open, has_stop):
+    """For all files and block sizes: both directions give all whole lines, and no block separates an event from its parts."""
+    data = data[: len(data) - cut]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK_BYTES", block)
+        found, reports, rest = read(data, is_open=is_open, stop=len(data) if has_stop else None)
+        blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=is_open))
+    if not is_open:
+        assert found == data.split(b"\n")[:-1]
+    assert sum(len(line) + 1 for line in found) + sum(size for _, size in rest) == len(data)
+    assert reports == []
+    assert not any(lines.is_part(later.lines()[0]) for later in blocks[1:])
+
+
+@pytest.mark.parametrize("long", [1_001, 1_500, 5_000])
+@pytest.mark.parametrize("before", [b"", ONE])
+@pytest.mark.parametrize("after", [b"", TWO, TWO * 40])
+def test_a_line_that_is_too_long(monkeypatch, before, after, long):
+    """A line above the limit is told of and left out; what is around it is read, and never more than a bound is held."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1_000)
+    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 2_000)
+    bomb = b"x" * long + b"\n"
+    data = before + bomb + after
+    found, reports, rest = read(data)
+    assert b"".join(line + b"\n" for line in found) == before + after
+    assert reports == [("too_long", len(before), f"a line of {long + 1} bytes")]
+    assert rest == []
+    _, reports, rest = read(before + b"x" * long)
+    assert (reports, rest) == ([], [(len(before), long)])
+
+
+def test_an_endless_line_is_not_held(monkeypatch):
+    """A "gzip bomb" of one line never is in memory as a whole."""
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 100_000)
+    largest = 0
+
+    class Endless:
+        left = 2_000
+
+        def read(self, size):
+            nonlocal largest
+            largest = max(largest, size)
+            self.left -= 1
+            return b"x" * size if self.left > 0 else b""
+
+    rest = Heard()
+    assert list(forwards(Endless(), 0, None, Heard(), rest, is_open=False)) == []
+    assert largest <= 2 * 100_000
+    assert rest[0][1] > 1_900 * lines.BLOCK_BYTES
+
+
+def test_an_event_of_ever_more_parts_comes_in_pieces(monkeypatch):
+    """An event beyond its bound is given in pieces, so that its parts are not held without end."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 300)
+    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 1_000)
+    data = ONE + HEAD + PART * 50 + TWO
+    blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=False))
+    assert b"".join(block.data for block in blocks) == data
+    assert max(len(block.data) for block in blocks) < 3_000
+    against = list(backwards(io.BytesIO(data), 0, len(data), Heard(), Heard(), is_open=False))
+    assert sorted(line for block in against for line in block.lines()) == sorted(data.split(b"\n")[:-1])
+
+
+def test_a_file_that_became_shorter():
+    """A file that ends before the size that it had is told of."""
+    reports = Heard()
+    list(forwards(io.BytesIO(ONE), 0, len(ONE) + 10, reports, Heard(), is_open=True))
+    assert reports == [("truncated", len(ONE), f"the file became shorter than {len(ONE) + 10} bytes")]
+    reports.clear()
+    assert list(backwards(io.BytesIO(b""), 0, 10, reports, Heard(), is_open=True)) == []
+
+
+def test_a_block_knows_where_it_lies():
+    """A block says where it begins and ends, and gives its lines without their LFs."""
+    assert Block(10, b"a\n\nb\n").stop == 15
+    assert Block(10, b"a\n\nb\n").lines() == [b"a", b"", b"b"]

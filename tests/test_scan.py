@@ -1,0 +1,213 @@
+"""Events from lines, and what is wrong with them: every code of `structlog_audit.problems` that a line can have."""
+
+import datetime as dt
+import json
+
+import pytest
+import strategies as s
+from hypothesis import given, settings
+from trail_files import id_of, ids, line_of
+
+from structlog_audit.body import Body
+from structlog_audit.codec import decode, encode_body
+from structlog_audit.lines import Block
+from structlog_audit.query import conditions
+from structlog_audit.scan import REMEMBERED, Matcher, Scanner
+from structlog_audit.stamp import Stamp
+
+ONE, TWO = line_of(1, 1.5), line_of(2, 2.5, user_id="ann", metadata={"a": 1})
+HEAD = line_of(3, 3.5, entry_ids=["e1"], metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
+PART = line_of(4, 3.6, part_of=HEAD, entry_ids=["e2"])
+LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
+
+
+def scanned(*lines, scanner=None):
+    """The batch of *lines*, and what was reported: codes and offsets."""
+    reports = []
+    batch = (scanner or Scanner()).batch(Block(0, b"".join(lines)), lambda *told: reports.append(told))
+    assert all(reason for _, _, reason in reports)
+    return batch, [(code, offset) for code, offset, _ in reports]
+
+
+def changed(line, **members):
+    """*line* with other members."""
+    return json.dumps({**json.loads(line), **members}, separators=(",", ":")).encode() + b"\n"
+
+
+CASES = [
+    ("torn", ONE[:60] + b"\n"),
+    ("torn", ONE[:-2] + b"\n"),
+    ("torn", ONE[:60] + TWO),
+    ("torn", ONE[:-1] + b'"\n'),
+    ("torn", b'{"message": "STORE", "event_id": "e\n'),
+    ("foreign", b"\x00\xff\n"),
+    ("foreign", b"not json\n"),
+    ("foreign", b'"text"\n'),
+    ("foreign", b"[1]\n"),
+    ("foreign", b"null\n"),
+    ("foreign", b'{"message": "started", "levelname": "INFO"}\n'),
+    ("foreign", b"[" * 100_000 + b"\n"),
+    ("drift", changed(ONE, event_id=1)),
+    ("drift", changed(ONE, timestamp="yesterday")),
+    ("drift", changed(ONE, timestamp=1_736_937_000)),
+    ("drift", changed(ONE, kind=5)),
+    ("duplicate_key", ONE.replace(b'"status"', b'"operation":"FORGET","status"')),
+    ("duplicate_key", ONE.replace(b'"status"', b'"user_id":"a","user_id":"b","status"')),
+    ("duplicate_key", TWO.replace(b'"a":1', b'"a":1,"a":2')),
+    ("duplicate_key", TWO.replace(b'"a":1', b'"x":[{"a":1,"a":1}]')),
+    ("duplicate_key", ONE.replace(b'"status"', b'"\\u0073tatus":"FAILURE","status"')),
+    ("duplicate_key", ONE.replace(b'"status"', b'"other":{"a":1,"a":1},"status"')),
+    ("duplicate_key", changed(ONE, duration_ms="x").replace(b'"status"', b'"user_id":"a","user_id":"b","status"')),
+    ("orphan_part", PART),
+    ("orphan_part", changed(PART, part_of=None)),
+    ("missing_part", HEAD + PART),
+    ("missing_part", HEAD + PART[:-9] + b"\n"),
+]
+
+
+@pytest.mark.parametrize(("code", "bad"), CASES, ids=[f"{code} {number}" for number, (code, _) in enumerate(CASES)])
+def test_what_is_no_event_is_told_and_left_out(code, bad):
+    """What is no event, or none that can be relied on, is told with its place, and the events around it are read."""
+    batch, reports = scanned(ONE, bad, line_of(9, 9.5))
+    assert ids(batch.events) == [id_of(ONE), id_of(line_of(9, 9.5))]
+    assert reports[0] == (code, len(ONE)) or reports[-1] == (code, len(ONE))
+    assert len(reports) == 1 or code == "missing_part"
+
+
+def test_members_of_wrong_types_are_set_aside():
+    """A member of a wrong type is told; the event is there, with the value in its metadata and a mark, as in recording."""
+    bad = changed(TWO, duration_ms="45.2", status="DONE", session_id=7)
+    batch, reports = scanned(ONE, bad)
+    assert reports == [("drift", len(ONE))]
+    event = batch.events[1].event()
+    assert (event.event_id, event.user_id, event.session_id, event.status) == (id_of(TWO), "ann", "7", "SUCCESS")
+    assert event.duration_ms is None
+    assert event.metadata["duration_ms"] == "45.2"
+    assert event.metadata["status"] == "DONE"
+    assert event.metadata["a"] == 1
+    assert set(event.metadata["_audit"]) == {"duration_ms", "status"}
+
+
+def test_a_time_without_offset_is_local_time():
+    """A time without an offset is local time, as everywhere, and told."""
+    batch, reports = scanned(changed(ONE, timestamp="2025-01-15T10:30:01"))
+    assert reports == [("drift", 0)]
+    assert batch.events[0].timestamp == dt.datetime(2025, 1, 15, 10, 30, 1).astimezone()
+
+
+def test_statuses_and_the_six_operations_match_in_any_case():
+    """What another system writes in lower case is the same operation and status, and nothing to tell of."""
+    batch, reports = scanned(changed(ONE, operation="store", status="failure"), changed(TWO, operation="recall", x=1))
+    assert [event.operation for event in batch.events] == ["STORE", "RECALL"]
+    assert batch.events[0].status == "FAILURE"
+    assert reports == []
+
+
+def test_times_are_in_utc():
+    """A time with another offset is the same moment in UTC."""
+    batch, _ = scanned(changed(ONE, timestamp="2025-01-15T12:30:01.500000+02:00"))
+    (event,) = Matcher(conditions())(batch.events)
+    assert event.timestamp == decode(ONE).timestamp
+    assert event.timestamp.tzinfo is dt.UTC
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        TWO.replace(b"ann", b"an\xff"),
+        TWO.replace(b'"metadata"', b'"other":"\xff","metadata"'),
+        changed(TWO, duration_ms="x").replace(b"ann", b"an\xff"),
+    ],
+)
+def test_bytes_that_are_no_utf_8(bad):
+    """The event is there, with U+FFFD for what is no UTF-8, and told."""
+    batch, reports = scanned(ONE, bad)
+    assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
+    assert ("invalid_utf8", len(ONE)) in reports
+    assert batch.events[1].user_id in ("an\ufffd", "ann")
+
+
+def test_a_byte_order_mark_is_ignored_and_told():
+    """A byte order mark hides no event."""
+    batch, reports = scanned(b"\xef\xbb\xbf" + ONE, TWO)
+    assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
+    assert reports == [("bom", 0)]
+
+
+@pytest.mark.parametrize("empty", [b"\n", b"\r\n", b"  \n"])
+def test_empty_lines_are_nothing(empty):
+    """Empty lines are no finding, and neither are the CRs of another system."""
+    batch, reports = scanned(empty, ONE.replace(b"\n", b"\r\n"), empty, empty, TWO)
+    assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
+    assert reports == []
+
+
+@pytest.mark.parametrize("between", [b"", b"\n"])
+def test_parts_join_their_event(between):
+    """Lines of parts are no events; their entry ids are those of the event before them."""
+    batch, reports = scanned(ONE, HEAD, between, PART, LAST_PART, TWO)
+    assert ids(batch.events) == [id_of(ONE), id_of(HEAD), id_of(TWO)]
+    assert batch.events[1].entry_ids == ["e1", "e2", "e3", "e4"]
+    assert reports == []
+    offsets = [0, len(ONE), len(ONE + HEAD + between + PART + LAST_PART)]
+    assert batch.offsets() == [*offsets, batch.block.stop]
+
+
+def test_an_exported_event_promises_parts_that_it_has_itself():
+    """In an export an event that had parts is one line; nothing is missing."""
+    exported = changed(HEAD, entry_ids=["e1", "e2", "e3", "e4"])
+    batch, reports = scanned(exported, TWO)
+    assert ids(batch.events) == [id_of(HEAD), id_of(TWO)]
+    assert reports == []
+
+
+def test_the_stored_lines_of_an_event():
+    """An event has the lines from which it was read, parts included; if it was mended, lines that say the same."""
+    batch, _ = scanned(ONE, HEAD, b"junk\n", PART, LAST_PART, TWO)
+    assert [batch.stored(number) for number in range(3)] == [ONE, HEAD + PART + LAST_PART, TWO]
+    batch, _ = scanned(changed(TWO, duration_ms="x"))
+    assert decode(batch.stored(0)).event() == batch.events[0].event()
+    assert batch.stored(0).endswith(b"}\n")
+
+
+def test_the_same_line_again_is_the_same_event():
+    """A line that comes again is one event, in the same block and in a later one; a like event with another content is not."""
+    scanner = Scanner()
+    batch, reports = scanned(ONE, TWO, ONE, scanner=scanner)
+    assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
+    assert reports == [("repeated", len(ONE + TWO))]
+    assert batch.offsets() == [0, len(ONE), len(ONE + TWO + ONE)]
+    batch, reports = scanned(line_of(8), TWO, changed(ONE, status="FAILURE"), scanner=scanner)
+    assert ids(batch.events) == [id_of(line_of(8)), id_of(ONE)]
+    assert reports == [("repeated", len(line_of(8)))]
+
+
+def test_how_far_back_a_repeated_line_is_noticed():
+    """At least so many events back a repeated line is noticed; memory does not grow with what was read."""
+    scanner = Scanner()
+    for number in range(40):
+        scanned(*(line_of(number * 100 + n) for n in range(100)), scanner=scanner)
+    assert scanned(line_of(4_000 - REMEMBERED), scanner=scanner)[1] == [("repeated", 0)]
+    assert scanned(line_of(5), scanner=scanner)[1] == []
+    assert sum(map(len, scanner._recent)) < REMEMBERED + 200
+
+
+@given(s.well_typed)
+@settings(max_examples=200)
+def test_lines_of_ours_have_nothing_wrong(fields):
+    """For all events: what the library writes is read as what it decodes to, and nothing is wrong with it."""
+    body = Body(**{**fields, "status": fields.get("status") or "SUCCESS"})
+    line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_body(body, 4_096))
+    batch, reports = scanned(line)
+    assert reports == []
+    assert [event.event() for event in batch.events] == [decode(line).event()]
+
+
+@given(s.metadata)
+@settings(max_examples=100)
+def test_metadata_of_others_have_nothing_wrong(metadata):
+    """For all JSON values in whatever form JSON allows: no finding, and the event is the one that is meant."""
+    line = json.dumps({**json.loads(ONE), "x": metadata, "metadata": metadata}, indent=None).encode() + b"\n"
+    batch, reports = scanned(line)
+    assert reports == []
+    assert batch.events[0].metadata == metadata

@@ -1,0 +1,422 @@
+"""Which files are a trail: found by path, folder and pattern, and taken as a set while writers roll over."""
+
+import datetime as dt
+import gzip
+import io
+import os
+import threading
+
+import pytest
+from trail_files import at, line_of, write_trail
+
+from structlog_audit import AuditReadError, AuditTypeError, trails
+from structlog_audit.files import AuditFileHandler
+from structlog_audit.segments import base_of, next_name, place_of
+from structlog_audit.trails import Streamed, find
+
+STAMPS = ["20250115T103000.000000Z", "20250115T104000.000000Z", "20250115T105000.000000Z"]
+
+
+def touch(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(name.encode() + b"\n")
+
+
+def names_of(*paths):
+    """The names of the segments of each trail that is found at *paths*."""
+    found = []
+    for trail in find(paths):
+        with trail.segments() as segments:
+            found.append([os.path.basename(segment.path) for segment in segments])
+    return found
+
+
+def contents_of(trail):
+    """What is read of each segment of *trail*."""
+    found = []
+    with trail.segments() as segments:
+        for segment in segments:
+            with segment.opened() as file:
+                found.append(file.read())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "place"),
+    [
+        ("audit.jsonl", "audit.jsonl", (2, 0)),
+        (f"audit.jsonl.{STAMPS[0]}", "audit.jsonl", (1, dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC))),
+        (f"audit.jsonl.{STAMPS[0]}.gz", "audit.jsonl", (1, dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC))),
+        ("app.log.3", "app.log", (0, -3)),
+        ("app.log.3.zst", "app.log", (0, -3)),
+        ("app.log.2025", "app.log.2025", (2, 0)),
+        ("audit_2025_01_15_103045.json", "audit_2025_01_15_103045.json", (2, 0)),
+    ],
+)
+def test_names_and_places(name, base, place):
+    """A name tells the trail that a file belongs to, and its place in it."""
+    assert base_of(name) == base
+    assert place_of(base, name) == place
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl.bak", "audit.jsonl.20251315T103000.000000Z", "audit.jsonl.1.bz2", "x"])
+def test_names_of_others(name):
+    """What only looks like a segment has no place in the trail."""
+    assert place_of("audit.jsonl", name) is None
+
+
+def test_places_sort_as_their_segments():
+    """Numbered files, the highest first, then those named by their rollover, then the active one."""
+    names = ["a.2", "a", f"a.{STAMPS[1]}.gz", "a.10", f"a.{STAMPS[0]}", "a.1"]
+    ordered = sorted(names, key=lambda name: place_of("a", name))
+    assert ordered == ["a.10", "a.2", "a.1", f"a.{STAMPS[0]}", f"a.{STAMPS[1]}.gz", "a"]
+
+
+FILES = [
+    "audit.jsonl",
+    *(f"audit.jsonl.{stamp}" for stamp in STAMPS),
+    "app.log",
+    "app.log.1",
+    "app.log.2.gz",
+    "export.json",
+    "notes.txt",
+    ".audit.jsonl.swp",
+    f"old.{STAMPS[0]}",
+]
+AUDIT, APP = [*FILES[1:4], "audit.jsonl"], ["app.log.2.gz", "app.log.1", "app.log"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["audit.jsonl"], [AUDIT]),
+        (["app.log"], [APP]),
+        ([FILES[2]], [[FILES[2]]]),
+        (["app.log.1"], [["app.log.1"]]),
+        ([f"old.{STAMPS[0]}"], [[f"old.{STAMPS[0]}"]]),
+        (["old"], [[f"old.{STAMPS[0]}"]]),
+        (["export.json"], [["export.json"]]),
+        (["notes.txt"], [["notes.txt"]]),
+        ([""], [APP, AUDIT, [f"old.{STAMPS[0]}"]]),
+        (["*.jsonl"], [AUDIT]),
+        (["audit.jsonl*"], [AUDIT]),
+        (["audit.jsonl.2*"], [AUDIT[:3]]),
+        (["a*"], [APP, AUDIT]),
+        (["app.log.?"], [["app.log.1"]]),
+        (["app.log.*"], [["app.log.2.gz", "app.log.1"]]),
+        (["audit.jsonl", "app.log"], [AUDIT, APP]),
+        (["audit.jsonl", "audit.jsonl", "*.jsonl", ""], [AUDIT, APP, [f"old.{STAMPS[0]}"]]),
+        ([FILES[2], "audit.jsonl"], [AUDIT]),
+        (["audit.jsonl", FILES[2]], [AUDIT]),
+        ([FILES[3], FILES[1]], [[FILES[1], FILES[3]]]),
+    ],
+)
+def test_what_a_path_means(tmp_path, paths, expected):
+    """A path is an active file with its segments, one segment, a pattern, or a folder; and nothing is there twice."""
+    touch(tmp_path, *FILES)
+    assert names_of(*(tmp_path / path for path in paths)) == expected
+
+
+def test_a_path_without_a_folder(tmp_path, monkeypatch):
+    """A path may be relative, and text, bytes or a path."""
+    touch(tmp_path, *FILES)
+    monkeypatch.chdir(tmp_path)
+    assert names_of("audit.jsonl") == names_of(b"audit.jsonl") == names_of("./audit.jsonl") == [AUDIT]
+    assert names_of("audit.jsonl", tmp_path / "audit.jsonl") == [AUDIT]
+
+
+def test_a_folder_of_exports(tmp_path):
+    """A folder without a trail means the export documents in it."""
+    touch(tmp_path, "audit_2.json", "audit_1.json", "notes.txt")
+    assert names_of(tmp_path) == [["audit_1.json"], ["audit_2.json"]]
+
+
+@pytest.mark.parametrize("path", ["nothing.jsonl", "no/such/folder.jsonl", "*.nothing", "empty", "audit.jsonl/x"])
+def test_nothing_there(tmp_path, path):
+    """Where no trail is, the error says so and what to give."""
+    touch(tmp_path, "audit.jsonl")
+    touch(tmp_path / "empty", "notes.txt")
+    with pytest.raises(AuditReadError, match="give"):
+        find([tmp_path / path])
+
+
+@pytest.mark.parametrize("path", [5, None, ["a"], io.StringIO, io.StringIO("text")])
+def test_what_is_no_path(path):
+    """What is neither a path nor a file is an error that names it."""
+    with pytest.raises(AuditTypeError, match="path="):
+        find([path])
+
+
+def test_what_may_not_be_read(tmp_path, monkeypatch):
+    """A folder or a file that the system refuses is an error that says which."""
+    touch(tmp_path, "audit.jsonl")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "here")
+
+    trail = find([tmp_path / "audit.jsonl"])[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        with pytest.raises(AuditReadError, match=r"can't be read.*Permission denied"):
+            find([tmp_path / "audit.jsonl"])
+        with pytest.raises(AuditReadError, match=r"audit\.jsonl.*can't be read"), trail.segments():
+            pass
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refuse)
+        with pytest.raises(AuditReadError, match="can't be read"):
+            find([tmp_path / "audit.jsonl"])
+
+
+def test_a_trail_that_is_gone(tmp_path):
+    """A trail that was there and is gone is an error, also when its folder went with it."""
+    touch(tmp_path / "logs", "audit.jsonl")
+    trail = find([tmp_path / "logs" / "audit.jsonl"])[0]
+    (tmp_path / "logs" / "audit.jsonl").unlink()
+    with pytest.raises(AuditReadError, match="there is no such trail"), trail.segments():
+        pass
+    (tmp_path / "logs").rmdir()
+    with pytest.raises(AuditReadError, match="can't be read"), trail.segments():
+        pass
+
+
+def test_links_are_followed(tmp_path):
+    """Reading follows symbolic links, to files and to folders."""
+    touch(tmp_path / "there", *FILES)
+    (tmp_path / "logs").symlink_to(tmp_path / "there")
+    (tmp_path / "one.jsonl").symlink_to(tmp_path / "there" / "audit.jsonl")
+    assert names_of(tmp_path / "logs" / "audit.jsonl") == [AUDIT]
+    assert contents_of(find([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
+
+
+def test_streams():
+    """A stream that can seek is read from where it was, again and again; another once only, and the error says so."""
+    file = io.BytesIO(b"abc")
+    file.seek(1)
+    (stream,) = find([file])
+    assert contents_of(stream) == contents_of(stream) == [b"bc"]
+    reading, writing = os.pipe()
+    os.write(writing, b"abc")
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        (stream,) = find([pipe])
+        assert contents_of(stream) == [b"abc"]
+        with pytest.raises(AuditReadError, match="once only"), stream.segments():
+            pass
+
+
+def test_a_named_pipe(tmp_path):
+    """A path that is no regular file, such as that of a process substitution, is read once."""
+    os.mkfifo(tmp_path / "pipe")
+    (stream,) = find([tmp_path / "pipe"])
+    assert isinstance(stream, Streamed)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"abc",))
+    writer.start()
+    assert contents_of(stream) == [b"abc"]
+    writer.join()
+    (tmp_path / "pipe").unlink()
+    gone = Streamed(str(tmp_path / "pipe"))
+    with pytest.raises(AuditReadError, match="can't be read"), gone.segments():
+        pass
+
+
+# --- the set of files while it changes ---------------------------------------------------------------------------------
+
+
+class Interference:
+    """Does something to the files before a certain system call of the reader, whichever that is."""
+
+    CALLS = ("stat", "listdir")
+
+    def __init__(self, monkeypatch, when, act, *, ever=False):
+        self.calls, self.when, self.act, self.ever, self.busy = 0, when, act, ever, False
+        for name in self.CALLS:
+            monkeypatch.setattr(os, name, self.wrapped(getattr(os, name)))
+        monkeypatch.setattr(trails, "open_file", self.wrapped(trails.open_file))
+
+    def wrapped(self, function):
+        def call(*args, **kwargs):
+            if not self.busy:
+                self.busy = True
+                if self.calls == self.when or (self.ever and self.calls >= self.when):
+                    self.act()
+                self.calls += 1
+                self.busy = False
+            return function(*args, **kwargs)
+
+        return call
+
+
+def roll_over(path):
+    """Roll the trail at *path* over, as its writer does, and write the next event."""
+    now = at(3_600)
+    os.rename(path, path.with_name(next_name(path.name, os.listdir(path.parent), now)))
+    path.write_bytes(b"after\n")
+
+
+@pytest.mark.parametrize("rollovers", [1, 2, 3])
+@pytest.mark.parametrize("when", range(24))
+def test_a_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollovers):
+    """Whenever the trail is rolled over while its files are listed: what was there is there once and in order."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
+    (trail,) = find([path])
+
+    def act():
+        for _ in range(rollovers):
+            roll_over(path)
+
+    Interference(monkeypatch, when, act)
+    found = contents_of(trail)
+    assert found[:3] == [b"1\n", b"2\n", b"3\n"]
+    assert set(found[3:]) <= {b"after\n"}
+
+
+def test_a_trail_that_never_comes_to_rest(tmp_path, monkeypatch):
+    """Rollovers without end are followed as long as can be, and are an error at last, not a wrong answer."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
+    (trail,) = find([path])
+    Interference(monkeypatch, 0, lambda: roll_over(path), ever=True)
+    try:
+        found = contents_of(trail)
+    except AuditReadError as error:
+        assert "again and again" in str(error)
+    else:
+        assert found[:2] == [b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize("when", range(16))
+def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
+    """Whenever a segment is compressed: it is there once, and whole."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
+    (trail,) = find([path])
+    segment = path.with_name(next(name for name in sorted(os.listdir(path.parent)) if name != path.name))
+
+    def act():
+        segment.with_name(segment.name + ".gz").write_bytes(gzip.compress(segment.read_bytes()))
+        segment.unlink()
+
+    Interference(monkeypatch, when, act)
+    found = contents_of(trail)
+    assert found in ([gzip.compress(b"1\n"), b"2\n", b"3\n"], [b"1\n", b"2\n", b"3\n"])
+
+
+def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatch):
+    """A listing during which a segment is compressed may have neither name; the segment is there once all the same."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
+    (trail,) = find([path])
+    segment = next(file for file in path.parent.iterdir() if file != path)
+    listdir = os.listdir
+
+    def torn(folder):
+        names = listdir(folder)
+        if segment.exists():
+            segment.rename(segment.with_name(segment.name + ".gz"))
+            names.remove(segment.name)
+        return names
+
+    monkeypatch.setattr(os, "listdir", torn)
+    assert contents_of(trail) == [b"1\n", b"2\n"]
+
+
+def test_a_segment_that_is_being_compressed(tmp_path):
+    """While a segment is there plainly and packed, the plain one counts: the other may not be whole."""
+    path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
+    (trail,) = find([path])
+    segment = next(iter(sorted(path.parent.iterdir(), key=lambda file: -len(file.name))))
+    for suffix in (".gz", ".zst"):
+        segment.with_name(segment.name + suffix).write_bytes(b"half of it")
+    assert contents_of(trail) == [b"1\n", b"2\n"]
+
+
+def test_a_segment_that_goes_before_its_turn(tmp_path):
+    """A segment that was unpacked or packed after the set was taken is found; one that was deleted is not."""
+    path = write_trail(
+        tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), (120, b"3\n"), active=b"4\n", packs=["gzip", "plain", "plain"]
+    )
+    (trail,) = find([path])
+    with trail.segments() as segments:
+        first, second, third = (path.parent / os.path.basename(segment.path) for segment in segments[:3])
+        first.rename(first.with_name(first.name + ".zst"))
+        second.rename(second.with_name(second.name + ".gz"))
+        third.unlink()
+        with segments[1].opened() as file:
+            assert file.read() == b"2\n"
+        with segments[0].opened() as file:
+            assert gzip.decompress(file.read()) == b"1\n"
+        with pytest.raises(FileNotFoundError), segments[2].opened():
+            pass
+
+
+def rotate(path, count):
+    """Rotate as `logging.handlers.RotatingFileHandler` does, step by step; the steps."""
+    for number in range(count - 1, 0, -1):
+        if path.with_name(f"{path.name}.{number}").exists():
+            yield os.rename(f"{path}.{number}", f"{path}.{number + 1}")
+    yield os.rename(path, f"{path}.1")
+    yield path.write_bytes(b"after\n")
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+@pytest.mark.parametrize("when", range(0, 40, 3))
+def test_numbered_files_while_they_are_rotated(tmp_path, monkeypatch, when, steps):
+    """Whenever numbered files change their names, in the middle of it too: what was there is there once and in order."""
+    path = tmp_path / "app.log"
+    path.write_bytes(b"4\n")
+    for number in (1, 2, 3):
+        path.with_name(f"app.log.{number}").write_bytes(b"%d\n" % (4 - number))
+    (trail,) = find([path])
+    stepping = (step for _ in range(2) for step in rotate(path, 9))
+
+    def act():
+        for _ in range(steps):
+            next(stepping, None)
+
+    Interference(monkeypatch, when, act)
+    found = contents_of(trail)
+    assert found[:4] == [b"1\n", b"2\n", b"3\n", b"4\n"]
+    assert set(found[4:]) <= {b"after\n"}
+
+
+@pytest.mark.parametrize("when", range(0, 20, 2))
+def test_numbered_files_of_which_the_oldest_is_dropped(tmp_path, monkeypatch, when):
+    """What a rotation drops meanwhile is read all the same if it was seen, in its place."""
+    path = tmp_path / "app.log"
+    path.write_bytes(b"3\n")
+    for number in (1, 2):
+        path.with_name(f"app.log.{number}").write_bytes(b"%d\n" % (3 - number))
+    (trail,) = find([path])
+
+    def act():
+        os.rename(f"{path}.1", f"{path}.2")
+        os.rename(path, f"{path}.1")
+        path.write_bytes(b"after\n")
+
+    Interference(monkeypatch, when, act)
+    found = contents_of(trail)
+    assert [data for data in found if data != b"after\n"] in ([b"1\n", b"2\n", b"3\n"], [b"2\n", b"3\n"])
+
+
+def test_a_writer_that_rolls_over_while_sets_are_taken(tmp_path):
+    """Beside a real writer, every set is a beginning of the trail: nothing missing in between, nothing twice."""
+    path = tmp_path / "logs" / "audit.jsonl"
+    handler = AuditFileHandler(path, maxBytes=300)
+    handler.write(line_of(0))
+    (trail,) = find([path])
+    done = threading.Event()
+
+    def write():
+        for number in range(1, 1_500):
+            handler.write(line_of(number))
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    lines = [line_of(number) for number in range(1_500)]
+    sets = 0
+    while not done.is_set() or sets == 0:
+        data = b"".join(contents_of(trail)).splitlines(keepends=True)
+        assert data == lines[: len(data)]
+        sets += 1
+    writer.join()
+    assert b"".join(contents_of(trail)) == b"".join(lines)
+    handler.close()

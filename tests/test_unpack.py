@@ -1,0 +1,243 @@
+"""What files hold: gzip, zstd and export documents as streams of lines, told by their first bytes."""
+
+import builtins
+import gzip
+import io
+import json
+import random
+import sys
+import tracemalloc
+
+import pytest
+import strategies as s
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trail_files import PACKS, line_of
+from zstandard_of_python import zstd
+
+from structlog_audit import AuditReadError, document
+from structlog_audit.codec import decode_event
+from structlog_audit.export import FORMATS
+from structlog_audit.unpack import BEGINNING_BYTES, unpacked
+
+LINES = b"".join(line_of(number, metadata={"n": "x" * (number % 50)}) for number in range(3_000))
+
+
+class Piecemeal:
+    """A file that gives a few bytes at a time, as a pipe may."""
+
+    def __init__(self, data, most):
+        self.file, self.most = io.BytesIO(data), most
+
+    def read(self, size):
+        return self.file.read(min(size, self.most))
+
+
+def read(data, *, most=100_000, size=1_000):
+    """All that is unpacked, whether it was plain, and what was reported."""
+    reports = []
+    file, is_plain, head = unpacked(Piecemeal(data, most), "x", lambda *told: reports.append(told))
+    found = b""
+    while piece := file.read(size):
+        assert len(piece) <= size
+        found += piece
+    assert is_plain or found.startswith(head) or head.lstrip()[:1] in (b"{", b"[", b"\xef")
+    assert len(head) <= BEGINNING_BYTES
+    return found, is_plain, [(code, offset) for code, offset, _ in reports]
+
+
+@pytest.mark.parametrize("most", [1, 7, 100_000])
+@pytest.mark.parametrize("data", [b"", b"\n", b"x", LINES[:2_000], LINES[:9_000]])
+@pytest.mark.parametrize("pack", PACKS)
+def test_packed_lines(pack, data, most):
+    """Packed lines come out as they went in, however the file gives its bytes."""
+    found, is_plain, reports = read(PACKS[pack](data), most=most)
+    assert found == data
+    assert is_plain == (pack == "plain")
+    assert reports == []
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_several_members(pack):
+    """Several packed pieces one behind the other are one stream, as gzip and zstd themselves have it; padding is nothing."""
+    packed = b"".join(PACKS[pack](LINES[begin : begin + 50_000]) for begin in range(0, len(LINES), 50_000))
+    assert read(packed) == (LINES, False, [])
+    assert read(packed + b"\0" * 512) == (LINES, False, [])
+
+
+def test_a_skippable_frame():
+    """A zstd file may begin with a frame that holds nothing of the data."""
+    frame = b"\x50\x2a\x4d\x18\x04\x00\x00\x00junk"
+    assert read(frame + zstd.compress(LINES)) == (LINES, False, [])
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.999])
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_packed_data_that_ends_early(pack, kept):
+    """What lies before the end of truncated data is read, and the truncation told."""
+    noise = random.Random(1).randbytes(400_000).hex().encode()
+    packed = PACKS[pack](noise)
+    found, _, reports = read(packed[: int(len(packed) * kept)])
+    assert noise.startswith(found)
+    assert len(found) >= (kept - 0.2) * len(noise)
+    assert reports == [("truncated", len(found))]
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_packed_data_that_is_damaged(pack):
+    """What lies before the damage is read, and the damage told."""
+    noise = random.Random(1).randbytes(400_000).hex().encode()
+    packed = bytearray(PACKS[pack](noise))
+    packed[len(packed) // 2] ^= 0xFF
+    found, _, reports = read(bytes(packed))
+    assert [code for code, _ in reports] == ["truncated"]
+    assert len(found) == reports[0][1]
+    found, _, reports = read(PACKS[pack](LINES) + b"junk behind it")
+    assert found == LINES
+    assert reports == [("truncated", len(LINES))]
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_a_bomb_is_unpacked_little_by_little(pack):
+    """What unpacks to very much never is in memory at once."""
+    bomb = PACKS[pack](b"x" * 50_000_000)
+    file, _, _ = unpacked(io.BytesIO(bomb), "x", pytest.fail)
+    tracemalloc.start()
+    size = 0
+    while piece := file.read(65_536):
+        size += len(piece)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size == 50_000_000
+    assert peak < 2_000_000
+
+
+def test_zstd_needs_its_extra(monkeypatch):
+    """Without anything that unpacks zstd, the error says what to install."""
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] in ("backports", "compression"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(AuditReadError, match=r"x is packed with zstd: install structlog-audit\[zstd\]"):
+        unpacked(io.BytesIO(zstd.compress(LINES)), "x", pytest.fail)
+    assert read(gzip.compress(LINES))[0] == LINES
+
+
+EVENTS = [decode_event(line) for line in LINES.splitlines()[:20]]
+
+
+def exported(count=20):
+    return b"".join(FORMATS["json"](iter(EVENTS[:count]), EVENTS[0].timestamp))
+
+
+@pytest.mark.parametrize("most", [1, 100, 100_000])
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_our_documents(count, most):
+    """The document that the library exports comes out as the lines of its events."""
+    found, is_plain, reports = read(exported(count), most=most)
+    assert [decode_event(line) for line in found.splitlines()] == EVENTS[:count]
+    assert not is_plain
+    assert reports == []
+
+
+DOCUMENT = {"events": [event.to_dict() for event in EVENTS], "total_events": 20, "exported_at": "2025-01-15T11:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(DOCUMENT),
+        json.dumps(DOCUMENT, indent=2),
+        json.dumps(DOCUMENT, separators=(",", ":")),
+        json.dumps(dict(reversed(DOCUMENT.items())), indent="\t"),
+        json.dumps({"exported_at": None, "note": {"events": [1, 2]}, **DOCUMENT}),
+        json.dumps(DOCUMENT["events"], indent=2),
+        "\ufeff" + json.dumps(DOCUMENT),
+        "\r\n " + json.dumps(DOCUMENT, indent=1).replace("\n", "\r\n"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [16, 65_536])
+def test_documents_in_any_form(text, chunk, monkeypatch):
+    """The document of the memory SDK's page, in whatever order and layout, and a bare array of events."""
+    monkeypatch.setattr(document, "_CHARACTERS", chunk)
+    found, _, reports = read(text.encode())
+    assert [decode_event(line) for line in found.splitlines()] == EVENTS
+    assert reports == []
+
+
+def test_a_packed_document():
+    """A document may be packed."""
+    for pack in ("gzip", "zstd"):
+        found, _, reports = read(PACKS[pack](exported()))
+        assert [decode_event(line) for line in found.splitlines()] == EVENTS
+        assert reports == []
+
+
+def text_of(changes):
+    return json.dumps({**DOCUMENT, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "events", "words"),
+    [
+        (exported()[:2_000], 8, "ends early|Unterminated|no JSON"),
+        (exported()[:-2], 20, "ends early"),
+        (exported()[:14], 0, "ends early"),
+        (text_of({"total_events": 25}), 20, "says that it has 25 events, and has 20"),
+        (text_of({"events": 5}), 0, "has 20 events, and has 0"),
+        (b'{"events": [{"a": 1} {"b": 2}]}', 1, "'{' stands where ',' or ']' should"),
+        (b'{"events": [nonsense]}', 0, "no JSON"),
+        (b'{"events": [' + b"[" * 100_000, 0, "nested too deep|no JSON"),
+        (b'{"events": [] "total_events": 0}', 0, "'\"' stands where"),
+    ],
+)
+def test_documents_that_break_off(data, events, words):
+    """What lies before the damage is read, and the damage told."""
+    reports = []
+    file, _, _ = unpacked(io.BytesIO(data), "x", lambda *told: reports.append(told))
+    found = b""
+    while piece := file.read(10_000):
+        found += piece
+    assert found.count(b"\n") == events or words.startswith("ends early|")
+    ((code, offset, reason),) = reports
+    assert (code, offset) == ("truncated", len(found))
+    assert any(word in reason for word in words.split("|"))
+
+
+def test_a_value_that_is_too_long(monkeypatch):
+    """A document with a value beyond the bound ends there; it is not held."""
+    monkeypatch.setattr(document, "MAX_LINE_BYTES", 10_000)
+    monkeypatch.setattr(document, "_CHARACTERS", 1_000)
+    found, _, reports = read(b'{"events": [{"a": 1}, "' + b"x" * 100_000 + b'"]}')
+    assert found == b'{"a": 1}\n'
+    assert reports == [("truncated", 9)]
+
+
+def test_bytes_that_are_no_utf_8_in_a_document():
+    """They come out as they are, for whoever reads the line to tell of."""
+    assert read(b'{"events": [{"a": "\xff\xfe"}]}')[0] == b'{"a": "\xff\xfe"}\n'
+
+
+@given(st.lists(s.json_values, max_size=5), st.sampled_from([None, 1, "\t"]), st.integers(1, 50))
+@settings(max_examples=100)
+def test_any_items(items, indent, most):
+    """For all JSON values: the items of a document come out as lines, each of which says the same."""
+    data = json.dumps({"events": items, "total_events": len(items)}, indent=indent, ensure_ascii=False).encode()
+    found, _, reports = read(data, most=most)
+    assert [json.loads(line) for line in found.split(b"\n")[:-1]] == items
+    assert reports == []
+
+
+@pytest.mark.parametrize("data", [LINES[:100], b'{"event_id"', b'{"exported":1}\n', b"junk", b" \n", b"{}\n"])
+def test_lines_are_no_document(data):
+    """What begins like a line, or like nothing, is lines."""
+    assert read(data) == (data, True, [])
+
+
+def test_the_interpreter_brings_zstd_since_3_14():
+    """The standard library's own module is taken where there is one."""
+    assert zstd.__name__ == ("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")

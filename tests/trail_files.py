@@ -1,0 +1,72 @@
+"""Lines and files of trails, made by hand."""
+
+import datetime as dt
+import gzip
+import json
+
+from zstandard_of_python import zstd
+
+BEGIN = dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC)
+
+
+def zstd_of(data):
+    """Data packed as by the command ``zstd``, which adds a checksum."""
+    return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd_of}
+
+
+def at(second):
+    """So many seconds after 10:30."""
+    return BEGIN + dt.timedelta(seconds=second)
+
+
+def line_of(number, second=None, *, part_of=None, **members):
+    """The line of an event, in the form in which the library writes it."""
+    moment = at(number if second is None else second)
+    line = {
+        "event_id": f"evt_{int(moment.timestamp() * 1000):012x}7001{0x80000001:08x}{number:08x}",
+        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    if part_of is not None:
+        line["part_of"] = json.loads(part_of)["event_id"]
+        members = {"kind": "part", **members}
+    line["operation"] = "STORE"
+    order = [
+        "operation",
+        "user_id",
+        "session_id",
+        "entry_ids",
+        "metadata",
+        "status",
+        "error_message",
+        "duration_ms",
+        "kind",
+    ]
+    if part_of is None:
+        members.setdefault("status", "SUCCESS")
+    line |= {name: members[name] for name in order if name in members}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def id_of(line):
+    """The id of the event in a line."""
+    return json.loads(line)["event_id"]
+
+
+def write_trail(folder, *segments, active=b"", packs=None, base="audit.jsonl"):
+    """A trail: each of *segments* is the second of its rollover and its bytes. The path of its active segment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (second, data) in enumerate(segments):
+        pack = PACKS[packs[number]] if packs else bytes
+        (folder / f"{base}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}").write_bytes(pack(data))
+    path = folder / base
+    if active is not None:
+        path.write_bytes(active)
+    return path
+
+
+def ids(events):
+    """The ids of events."""
+    return [event.event_id for event in events]
