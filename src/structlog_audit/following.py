@@ -88,6 +88,8 @@ class _Tail:
 
     def _to_look_at(self, segments: list[Segment]) -> list[Segment]:
         """The last ones, back to as many known ones as a writer may be late for."""
+        if isinstance(self._trail, Streamed):  # to look at it would be to read it
+            return segments
         known = 0
         for number in reversed(range(len(segments))):
             with self._engine.opened(segments[number]) as opened:
