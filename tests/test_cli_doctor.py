@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from commands import GOLDEN, run
 
-from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger
+from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger, open_trail
 from structlog_audit.check import RE_ENTRANCY_GUARD
 from structlog_audit.cli.doctor import dryrun, history, loading, machine, places
 from structlog_audit.entry import Undelivered
@@ -447,6 +447,15 @@ class TestTrails:
             logger.record("STORE")
         assert found(folder / "audit.jsonl") == {}
 
+    def test_a_folder_or_what_was_archived(self, folder):
+        """A folder means the trails in it; rolled segments without an active file are a trail too."""
+        for name in ("a.jsonl", "b.jsonl", "c.jsonl.20250115T103000.000000Z"):
+            (folder / name).touch(0o640)
+        shown = json.loads(run("doctor", folder, "-o", "json").out)
+        where = {finding["where"] for finding in shown["findings"] if finding["code"] == "permissions"}
+        assert where == {str(folder / name) for name in ("a.jsonl", "b.jsonl", "c.jsonl")}
+        assert "permissions" in found(folder / "c.jsonl")
+
     def test_its_past_is_told(self, folder):
         """Gaps, outages, open intents, and files that were cut off or replaced are found in what the trail says of itself."""
         path = folder / "audit.jsonl"
@@ -481,10 +490,12 @@ class TestTrails:
         shutil.copy(GOLDEN, path)
         path.chmod(0o600)
         before = dt.datetime(2025, 1, 15, 10, 0, tzinfo=dt.UTC)
-        codes = {finding.code for finding in history.of_history(str(path), before)}
+        codes = {finding.code for finding in history.of_history(open_trail(path), str(path), before)}
         assert "clock-ahead" in codes
         assert "clock-steps" in codes
-        after = {finding.code for finding in history.of_history(str(path), before + dt.timedelta(days=1))}
+        after = {
+            finding.code for finding in history.of_history(open_trail(path), str(path), before + dt.timedelta(days=1))
+        }
         assert "clock-ahead" not in after
 
     def test_lines_that_are_no_events_are_found(self, folder):

@@ -22,7 +22,8 @@ from structlog_audit.cli.doctor.machine import of_machine
 from structlog_audit.cli.doctor.places import of_places
 from structlog_audit.cli.exits import Exit, UnreadableError, UsageError
 from structlog_audit.cli.terminal import clean, has_colours, progress, put, width
-from structlog_audit.exceptions import AuditError
+from structlog_audit.exceptions import AuditReadError
+from structlog_audit.opening import open_trail
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
@@ -53,7 +54,7 @@ def doctor(
         named += its_trails
     looked_at = [*configs, *dict.fromkeys(trails or named)]
     for path in dict.fromkeys(trails or named):
-        found += of_trail(path, now, missing_ok=path not in trails)
+        found += of_trail(path, now, may_be_missing=path not in trails)
     found += of_machine(now)
     kept = _sorted(found, ignore)
     if output == Format.JSON:
@@ -66,28 +67,28 @@ def doctor(
     return Exit.FINDINGS if bad else Exit.DONE
 
 
-def of_trail(path: str, now: dt.datetime, *, missing_ok: bool) -> list[Finding]:
-    """What is to be found about the trail at *path*, which may have to be there.
+def of_trail(given: str, now: dt.datetime, *, may_be_missing: bool) -> list[Finding]:
+    """What is to be found about the trail at *given*, or the trails, if that is a folder or a pattern.
 
     Raises:
-        UnreadableError: It has to be there, and is not.
+        AuditReadError: There is none, and it may not be missing.
     """
     found: list[Finding] = []
     try:
-        os.lstat(path)
-        found += of_places(path)
-        with progress(lambda: os.path.getsize(path), quietly=True) as told:
-            found += of_history(path, now, told)
-    except FileNotFoundError:
-        if not missing_ok:
-            raise UnreadableError(f"{path}: there is no such trail") from None
-        found += of_places(path)
-    except (OSError, AuditError) as error:
-        message = f"it can't be read by this user ({error})"
-        if isinstance(error, OSError):
-            message = f"it can't be read by this user ({error.filename}: {error.strerror})"
+        with progress(lambda: trail.size(), quietly=True) as told:
+            trail = open_trail(given, progress=told)
+            for path in trail.paths:
+                found += of_places(path)
+            found += of_history(trail, given, now)
+    except (OSError, AuditReadError) as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, PermissionError):
+            if not may_be_missing:
+                raise
+            return [*of_places(given)]
+        message = f"it can't be read by this user ({cause.filename}: {cause.strerror})"
         fix = "run the doctor as the user of the application"
-        found.append(Finding("unreadable", Severity.ERROR, path, message, fix))
+        found.append(Finding("unreadable", Severity.ERROR, given, message, fix))
     return found
 
 

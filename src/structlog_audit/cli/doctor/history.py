@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.cli.doctor.findings import Finding
 from structlog_audit.event import AuditEvent, Kind, rfc3339
-from structlog_audit.opening import open_trail
 from structlog_audit.reader import TrailReader
 
 _STEP = dt.timedelta(seconds=1)
@@ -67,15 +66,14 @@ class History:
         self.latest = event.timestamp if self.latest is None else max(self.latest, event.timestamp)
 
 
-def of_history(path: str, now: dt.datetime, progress: Callable[[int], None] | None = None) -> Iterator[Finding]:
-    """What is to be found in the events of the trail at *path*."""
-    trail = open_trail(path, progress=progress)
+def of_history(trail: TrailReader, where: str, now: dt.datetime) -> Iterator[Finding]:
+    """What is to be found in the events of *trail*, which is called *where*."""
     history = History()
     for event in trail.iter_events(kind=EVERY_KIND):
         history.add(event)
     for looks in (_of_problems(trail), _of_acts(history), _of_loss(history), _of_clock(history, now)):
         for code, severity, message, fix in looks:
-            yield Finding(code, severity, path, message, fix)
+            yield Finding(code, severity, where, message, fix)
 
 
 Said = tuple[str, Severity, str, str]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.doctor.findings import Finding
-from structlog_audit.segments import rolled
+from structlog_audit.segments import place_of
 
 _FLEETING = ("tmpfs", "ramfs")
 _OF_CONTAINERS = ("overlay", "aufs")
@@ -42,11 +42,11 @@ def of_places(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator[Findin
     folder = Path(os.path.abspath(path)).parent
     while not folder.is_dir():
         folder = folder.parent
-    names = rolled(os.path.basename(path), os.listdir(folder))
-    files = [folder / name for name in names] + [Path(path)] * os.path.lexists(path)
+    base = os.path.basename(path)
+    files = [folder / name for name in sorted(os.listdir(folder)) if place_of(base, name) is not None]
     for looks in (
         _of_files(files), _of_folder(folder, files), _of_file_system(folder), _of_disk(folder),
-        _of_strangers(folder, os.path.basename(path)), _of_logrotate(os.path.abspath(path), logrotate),
+        _of_strangers(folder, base), _of_logrotate(os.path.abspath(path), logrotate),
     ):  # fmt: skip
         for code, severity, message, fix in looks:
             yield Finding(code, severity, path, message, fix)
@@ -149,9 +149,10 @@ def _of_strangers(folder: Path, base: str) -> Iterator[Said]:
     pattern = re.compile(rf"{re.escape(base)}[.-](\d{{1,8}}|\d{{4}}-\d\d-\d\d.*)(\.gz|\.bz2|\.xz|\.zst)?")
     strangers = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
     if strangers:
-        message = f"{_some(strangers)} was rotated by something else: what is in it is no part of the trail"
-        fix = "leave rotation to maxBytes; rename the file to a segment's name to read it"
-        yield "foreign-rotation", Severity.WARNING, message, fix
+        message = (
+            f"{_some(strangers)} was rotated by something else, such as logrotate: its rollovers may have lost events"
+        )
+        yield "foreign-rotation", Severity.WARNING, message, "leave rotation to maxBytes of an AuditFileHandler"
 
 
 def _of_logrotate(path: str, folder: str) -> Iterator[Said]:
