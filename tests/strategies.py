@@ -135,11 +135,16 @@ def _refuse(*args, **kwargs):
     raise Fatal("an overridden method was called")
 
 
+def _raise(*args):
+    raise ValueError("a dictionary may ask")
+
+
 class HostileStr(str):
-    """A string whose every method raises."""
+    """A string whose every method raises; that by which a dictionary compares its keys is the one that may be called."""
 
     __slots__ = ()
-    __str__ = __repr__ = __eq__ = __len__ = __bool__ = __getitem__ = __iter__ = __contains__ = __format__ = _refuse
+    __eq__ = _raise
+    __str__ = __repr__ = __len__ = __bool__ = __getitem__ = __iter__ = __contains__ = __format__ = _refuse
     upper = strip = encode = isascii = startswith = _refuse
     __hash__ = str.__hash__
 

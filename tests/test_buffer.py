@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from structlog_audit import buffer as buffer_module
 from structlog_audit import index as index_module
 from structlog_audit.buffer import Buffer
 from structlog_audit.codec import decode
@@ -29,7 +30,8 @@ def text_of(moment):
 
 def line_of(number, moment=BEGIN, **members):
     head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(moment)}
-    return json.dumps({**head, "operation": "STORE", "status": "SUCCESS", **members}).encode() + b"\n"
+    members = {**head, "operation": "STORE", "status": "SUCCESS", **members}
+    return json.dumps(members, separators=(",", ":")).encode() + b"\n"  # without blanks, as the codec writes it
 
 
 def number_of(event):
@@ -336,3 +338,21 @@ def test_readers_while_a_writer_appends(max_events):
         thread.join()
     assert wrong == []
     assert numbers(buffer) == list(range(count - max_events, count))
+
+
+def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
+    """A signal handler that asks for the statistics while they are counted changes neither answer, nor later ones."""
+    buffer = Buffer(100)
+    for number in range(20):
+        buffer.append(line_of(number), BEGIN)
+    inner = []
+
+    def interrupted(line):
+        if not inner:
+            inner.append(None)
+            inner.append(buffer.statistics()["total_events"])
+        return decode(line)
+
+    monkeypatch.setattr(buffer_module, "decode", interrupted)
+    totals = [buffer.statistics()["total_events"] for _ in range(2)]
+    assert (inner, totals) == ([None, 20], [20, 20])

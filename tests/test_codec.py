@@ -166,6 +166,22 @@ def test_metadata_of_too_many_members_is_left_out_as_a_whole():
     assert line["user_id"] == "u" * KEPT_CHARACTERS
 
 
+def test_keys_of_hostile_classes_are_cut_as_any():
+    """Of keys whose class is derived from str nothing is asked when an event is too long."""
+    metadata = {s.HostileStr(f"key_{number}"): "v" * 9_000 for number in range(9)}
+    (line,) = lines_of({"operation": "STORE", "metadata": metadata})
+    assert any(name.startswith("key_") for name in line["metadata"][MARKS])
+
+
+def test_whose_outcome_an_event_is_is_never_cut():
+    """However much metadata there is, the id of the intent stays."""
+    intent_id = f"evt_{0:032x}"
+    metadata = {**{f"key_{number}": "v" * 50 for number in range(2_000)}, "intent_id": intent_id}
+    (line,) = lines_of({"operation": "STORE", "metadata": metadata}, MIN_EVENT_BYTES)
+    assert line["metadata"]["intent_id"] == intent_id
+    assert line["metadata"][MARKS]["metadata"].startswith("left out: 2000 members, ")
+
+
 @pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP, 1_000_000])
 @pytest.mark.parametrize("count", [0, 1, 20_000])
 def test_entry_ids_go_on_in_parts(cap, count):

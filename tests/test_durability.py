@@ -9,6 +9,7 @@ import stat
 import threading
 
 import pytest
+import structlog
 from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, AuditWriteError, audited, get_audit_logger
@@ -117,6 +118,26 @@ def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
     assert len(lines_in(path)) == 64
 
 
+def test_what_the_target_noticed_does_not_hold_the_event_loop(path, disk):
+    """An act that an awaited event brings up is recorded by another thread as well."""
+    handler, log = logger_on(path)
+
+    async def run():
+        disk.free.clear()
+        handler.target.noticed.add("truncated")
+        task = asyncio.create_task(log.ainfo("STORE"))
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+        disk.free.set()
+        await task
+
+    asyncio.run(run())
+    handler.flush()
+    while not handler.query_events(kind="trail", operation="truncated"):
+        pass
+    assert disk.syncs >= 1
+
+
 def test_a_cancelled_caller_stores_its_event_once(path, disk):
     """Cancelling a task that waits for the disk neither loses its event nor stores it twice."""
     handler, log = logger_on(path)
@@ -134,6 +155,62 @@ def test_a_cancelled_caller_stores_its_event_once(path, disk):
     asyncio.run(run())
     assert [event.operation for event in handler.iter_events()] == ["STORE", "RECALL"]
     assert len(lines_in(path)) == 2
+
+
+@pytest.mark.parametrize("settled_first", [False, True])
+def test_a_block_whose_task_was_cancelled_at_its_intent_was_not_begun(path, disk, settled_first):
+    """Nobody runs the block, and an event of the same user says so under the intent's id: no intent stays open."""
+    handler, log = logger_on(path)
+
+    async def block():
+        with structlog.contextvars.bound_contextvars(user_id="u1"):
+            async with log.operation("FORGET", intent=True):
+                raise AssertionError("the block ran")
+
+    async def run():
+        disk.free.clear()
+        task = asyncio.create_task(block())
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+        if settled_first:
+            disk.free.set()
+            while not handler.query_events(kind="intent"):
+                pass
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        disk.free.set()
+        while not handler.query_events():
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    (intent,) = handler.query_events(kind="intent")
+    (outcome,) = handler.query_events()
+    assert handler.open_intents() == []
+    assert (outcome.operation, outcome.user_id, outcome.status) == ("FORGET", "u1", "FAILURE")
+    assert outcome.metadata == {"intent_id": intent.event_id}
+    assert "was not begun: its task was cancelled" in outcome.error_message
+
+
+def test_a_cancelled_intent_stays_closed_when_the_loop_ends_before_the_disk(path, disk):
+    """That a block was not begun is recorded even if its event loop is gone by then."""
+    handler, log = logger_on(path)
+
+    async def block():
+        async with log.operation("FORGET", intent=True):
+            raise AssertionError("the block ran")
+
+    async def run():
+        disk.free.clear()
+        asyncio.create_task(block()).add_done_callback(lambda task: None)
+        while not disk.reached.is_set():
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    disk.free.set()
+    handler.flush()
+    assert [event.error_message is None for event in handler.iter_events(kind=[None, "intent"])] == [True, False]
+    assert handler.open_intents() == []
 
 
 @pytest.mark.parametrize("on_error", ["raise", "retry"])

@@ -218,9 +218,22 @@ def test_an_intent_is_recorded_before_the_block_runs(handler, log, path, asynchr
     assert (intent.user_id, outcome.duration_ms is None) == ("u1", False)
 
 
-@pytest.mark.parametrize("on_error", ["retry", "raise"])
-def test_without_its_intent_a_block_does_not_run(on_error):
-    """If the intent can't be recorded the block does not run, and no intent stays open for it."""
+def test_an_outcome_names_its_intent_whatever_the_block_does_to_the_metadata(handler, log):
+    """An ``intent_id`` of the block's own, other metadata, or what is none leaves no intent open."""
+    for metadata in ({}, {"intent_id": "mine"}, None, ["x"]):
+        with log.operation("FORGET", intent=True) as op:
+            op.metadata = metadata
+    assert handler.open_intents() == []
+    intents = {event.event_id for event in handler.query_events(kind="intent")}
+    assert {event.metadata["intent_id"] for event in handler.query_events()} == intents
+
+
+@pytest.mark.parametrize(
+    ("on_error", "why"),
+    [("retry", "its intent is pending, since the target fails"), ("raise", "the event was not recorded: OSError")],
+)
+def test_without_its_intent_a_block_does_not_run(on_error, why):
+    """If the intent can't be recorded the block does not run, the error says why, and no intent stays open for it."""
 
     class Failing(logging.Handler):
         def emit(self, record):
@@ -230,7 +243,10 @@ def test_without_its_intent_a_block_does_not_run(on_error):
     logger.setLevel(logging.INFO)
     handler = AuditHandler(target=Failing(), on_error=on_error, call_later=lambda seconds, retry: None)
     logger.addHandler(handler)
-    with pytest.raises(AuditWriteError), get_audit_logger().operation("FORGET", intent=True):
+    with (
+        pytest.raises(AuditWriteError, match=f"FORGET was not begun: {why}"),
+        get_audit_logger().operation("FORGET", intent=True),
+    ):
         raise AssertionError("the block ran")
     assert handler.open_intents() == []
 
@@ -240,7 +256,7 @@ def test_a_muted_intent_is_refused(handler, log):
     handler.setLevel(logging.ERROR)
     with (
         pytest.warns(RuntimeWarning),
-        pytest.raises(AuditWriteError, match="not begun"),
+        pytest.raises(AuditWriteError, match="X was not begun: no AuditHandler of this process"),
         log.operation("X", intent=True),
     ):
         raise AssertionError("the block ran")

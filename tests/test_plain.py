@@ -110,6 +110,7 @@ def test_hostile_values_inside_containers_become_plain(tree):
         ({False: 1, None: 2}, {"false": 1, "null": 2}),
         ({s.Colour.RED: 1, s.LowerStatus.SUCCESS: 2}, {"red": 1, "success": 2}),
         ({(1, 2): 3}, {"[1, 2]": 3}),
+        ({b"x-request-id": "r1"}, {"x-request-id": "r1"}),
     ],
     ids=repr,
 )

@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import io
+import itertools
 import json
 import logging
 import logging.handlers
@@ -36,6 +37,7 @@ from structlog_audit.event import Kind
 from structlog_audit.problems import MAX_EXAMPLES, Problems
 from structlog_audit.query import microseconds
 from structlog_audit.reader import newest_events
+from structlog_audit.segments import rollover_time
 from structlog_audit.source import EventSource
 from structlog_audit.spans import SLACK
 from structlog_audit.stamp import Stamp
@@ -104,7 +106,7 @@ def trails(draw):
             continue
         clock[0] = max(clock[0] + dt.timedelta(seconds=draw(steps)), latest - SLACK)
         latest = max(latest, clock[0])
-        line = stamp.line(encode_body(body, 4_096))
+        line = stamp.lines(encode_body(body, 4_096))
         segments.append((line, stamp.moment))
     return segments
 
@@ -209,6 +211,7 @@ def test_merged_orders_mirror_each_other(tmp_path_factory, drawn):
 
 BAD = ONE + b"junk\n" + ONE[:40] + b"\n" + TWO[:-1] + b',"x":1\n' + THREE + THREE[:-5]
 FOUND = {"foreign": 1, "torn": 2, "unfinished": 1}
+"""What is wrong with it as an active segment."""
 
 
 def test_problems_are_counted_once(tmp_path):
@@ -271,7 +274,7 @@ def test_the_end_of_a_segment_that_is_not_active(tmp_path):
     path = write_trail(tmp_path, (1, ONE + TWO[:30]), (2, TWO + THREE[:-1]), active=line_of(4) + line_of(5)[:-1])
     reader = open_trail(path)
     assert reader.count_events() == 3
-    assert reader.problems == {"torn": 1, "unfinished": 2}
+    assert reader.problems == {"torn": 1, "unfinished": 2}  # the newest rolled one may still be written to, too
     alone = open_trail(tmp_path / "audit.jsonl.20250115T103002.000000Z")
     assert alone.count_events() == 1
     assert alone.problems == {"torn": 1}
@@ -310,18 +313,18 @@ def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_f
 
 def test_a_disk_that_fails(tmp_path, monkeypatch):
     """An error of the system in the middle of a segment is counted; what came before it is there."""
-    path = write_trail(tmp_path, (9, b"".join(map(line_of, range(10)))), active=THREE)
+    path = write_trail(tmp_path, (9, b"".join(map(line_of, range(10)))), active=line_of(20))
     monkeypatch.setattr(lines, "BLOCK_BYTES", 300)
 
     class Failing(io.FileIO):
         def read(self, size=-1):
-            if self.tell() > 1_000 and str(self.name).endswith("Z"):
+            if self.tell() > 700 and str(self.name).endswith("Z"):
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
     monkeypatch.setattr("builtins.open", lambda name, *args, **kwargs: Failing(name))
     reader = open_trail(path)
-    assert 4 <= reader.count_events() <= 6
+    assert 4 <= reader.count_events() <= 8
     assert reader.problems == {"unreadable": 1}
 
 
@@ -427,7 +430,7 @@ def test_numbered_files_of_other_times_are_not_read(tmp_path):
         data = b"".join(line_of(number * 60 + n, (5 - number) * HOUR + 60 * n) for n in range(60))
         (tmp_path / f"app.log.{number}").write_bytes(data)
     (tmp_path / "app.log").write_bytes(line_of(1, 5.5 * HOUR))
-    read, found = bytes_read(tmp_path / "app.log", start_time=at(2 * HOUR), end_time=at(2 * HOUR + 61))
+    read, found = bytes_read(tmp_path / "app.log", start_time=at(2.5 * HOUR), end_time=at(2.5 * HOUR + 61))
     assert len(found) == 2
     assert read == (tmp_path / "app.log.3").stat().st_size
 
@@ -495,19 +498,23 @@ def test_acts_that_say_nothing_of_use(tmp_path, segments):
 
 def test_completeness_after_real_retention(tmp_path):
     """What a handler with retention deletes, the reader knows of."""
-    path = tmp_path / "audit.jsonl"
-    target = AuditFileHandler(path, maxBytes=2_000, backupCount=2)
-    run = []
-    handler = AuditHandler(target=target, call_later=lambda seconds, function: run.append(function))
+    path, later, seconds = tmp_path / "audit.jsonl", [], itertools.count()
+    target = AuditFileHandler(path, maxBytes=2_000, backupCount=2, clock=lambda: at(next(seconds)))
+    handler = AuditHandler(target=target, call_later=lambda seconds, function: later.append(function))
     for number in range(60):
+        if number == 50:  # as a second after a rollover
+            target._active.check_at = target._pruning.look_at = 0.0
         handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, f"op{number}", (), None))
-        while run:
-            run.pop()()
+    kept = target.segments()[-3:]
+    while later:
+        later.pop(0)()
+    deleted = [name for act in handler.iter_events(kind="trail") for name in act.metadata.get("segments", [])]
     handler.close()
     reader = open_trail(path)
-    oldest = next(reader.iter_events())
+    assert deleted
+    assert reader.complete_since == rollover_time(path.name, max(deleted))
     assert 2 <= reader.count_events() < 60
-    assert abs(reader.complete_since - oldest.timestamp) < dt.timedelta(seconds=60)
+    assert target.segments()[-3:] == kept
     assert reader.problems == {}
 
 
@@ -539,8 +546,8 @@ def test_the_size_of_trails(tmp_path):
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_memory_is_bounded(tmp_path, pack, newest_first):
     """The memory for a question does not grow with the files, in neither direction, packed or not."""
-    data = b"".join(line_of(number) for number in range(20_000))
-    path = write_trail(tmp_path, (9, data), active=line_of(30_000), packs=[pack])
+    data = b"".join(line_of(number) for number in range(40_000))
+    path = write_trail(tmp_path, (9, data), active=line_of(50_000), packs=[pack])
     reader = open_trail(path)
     tracemalloc.start()
     assert len(reader.query_events(newest_first=newest_first, limit=10, offset=20, status="SUCCESS")) == 10
@@ -626,7 +633,7 @@ def test_documents_are_trails(tmp_path):
     "formatter",
     [
         JsonFormatter("%(levelname)s %(name)s %(message)s"),
-        JsonFormatter("%(message)s", timestamp=True, static_fields={"service": "api"}),
+        JsonFormatter("%(message)s", static_fields={"service": "api"}),
         MsgspecFormatter("%(levelname)s %(message)s"),
         AuditJsonFormatter(static_fields={"service": "api"}),
         AuditJsonFormatter(),
@@ -652,7 +659,7 @@ def test_files_of_a_stock_handler(tmp_path, formatter):
     assert list(reader.iter_events()) == list(handler.iter_events())
     assert reader.query_events(user_id="zoë", limit=3) == handler.query_events(user_id="zoë", limit=3)
     assert reader.problems == {}
-    target.close()
+    handler.close()
 
 
 def test_other_lines_in_the_same_file_are_counted(tmp_path):

@@ -144,6 +144,32 @@ def test_a_group_called_secret_limits_a_pattern():
     assert metadata(Redactor(patterns=[r"pin=(?P<secret>\d+)"]), text="pin=1234;")["text"] == f"pin={MASK};"
 
 
+def test_a_key_that_is_bytes_counts():
+    """Headers as WSGI and ASGI have them are redacted by their names."""
+    assert metadata(Redactor(), headers={b"Authorization": CANARY, b"accept": "text/html"})["headers"] == {
+        "Authorization": MASK,
+        "accept": "text/html",
+    }
+
+
+@pytest.mark.parametrize("redactor", [Redactor(), Redactor(patterns=["never to be found"])])
+@pytest.mark.parametrize("text", ["harmless", "password", MARKS])
+def test_a_key_of_a_hostile_class_is_a_text(redactor, text):
+    """Nothing is asked of it, at any depth, beside an equal text that was seen before or not."""
+    for key in (strategies.HostileStr(text), text, strategies.HostileStr(text)):
+        found = metadata(redactor, metadata={key: 5, "x": {key: 1}})
+        assert found.pop("x") == {text: MASK if text == "password" else 1}
+        assert MASK in found.values() if text == "password" else 5 in found.values()
+
+
+def test_no_pattern_touches_the_id_of_an_intent():
+    """An event's id as ``metadata.intent_id`` stays, so that no intent stays open; another value is redacted."""
+    digits = Redactor(patterns=[r"[0-9]+"])
+    intent_id = "evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c"
+    assert metadata(digits, intent_id=intent_id) == {"intent_id": intent_id}
+    assert metadata(digits, intent_id="card 4111")["intent_id"] == f"card {MASK}"
+
+
 def test_an_operation_never_becomes_empty():
     """An operation of which nothing is left is masked."""
     assert json.loads(written(Redactor(patterns={"C.*": "drop"}), operation=CANARY))["operation"] == MASK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import shutil
+import os
 import types
 from itertools import accumulate, count
 
@@ -91,6 +91,7 @@ def test_a_leap_that_stays_for_a_week_is_believed():
     rolled = [*aged(400), Rolled(NOW, NOW, 100)]
     retention = Retention(max_age_days=30)
     assert [retention.due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
+    assert Retention(max_bytes=0).due(rolled, 0, NOW + DAY) == 2  # what does not count by age goes on counting
 
 
 def test_one_rollover_while_the_clock_was_ahead_keeps_nothing_for_ever():
@@ -203,6 +204,26 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     assert handler.target.segments() == before[-1:]
 
 
+def test_a_late_write_is_not_deleted_with_its_segment(path):
+    """What a writer that has not looked yet puts into a segment just rolled over stays for a second, bounds or not."""
+    later, now = Later(), [NOW]
+    options = {"retention": {"max_bytes": 3_000}, "clock": lambda: now[0]}
+    late, busy = fill(path, 1, later, **options), fill(path, 1, later, **options)
+    for _ in range(40):
+        now[0] += dt.timedelta(milliseconds=1)
+        look(busy)
+        record(busy, 1)
+        later.now()
+    late.target._active.check_at = float("inf")
+    late.handle(logging.makeLogRecord({"msg": "LATE", "levelno": 20}))
+    assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
+    now[0] += dt.timedelta(seconds=1)
+    look(busy)
+    record(busy, 1)
+    later.now()
+    assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000
+
+
 def test_what_is_due_at_the_start_goes(path):
     """A process that seldom rolls over lets go of old segments when it begins to record."""
     later = Later()
@@ -229,5 +250,6 @@ def test_check_tells_of_a_trail_without_bound_and_of_a_full_disk(path, monkeypat
     assert [finding.code for finding in AuditFileHandler(path).check()] == ["unbounded"]
     bounded = AuditFileHandler(path, backupCount=3)
     assert bounded.check() == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(total=10**12, free=10**9))
+    full = types.SimpleNamespace(f_blocks=10**9, f_bavail=10**6, f_frsize=1_000)
+    monkeypatch.setattr(os, "statvfs", lambda folder: full)
     assert [finding.code for finding in bounded.check()] == ["disk"]

@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from structlog_audit.codec import StoredEvent
 from structlog_audit.event import EventStatus, OperationType
-from structlog_audit.statistics import Histogram, statistics, user_statistics
+from structlog_audit.statistics import Histogram, Sum, average, statistics, user_statistics
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 DURATIONS = st.floats(min_value=1e-6, max_value=1e12)
@@ -46,6 +47,18 @@ def test_percentiles_are_right_to_one_percent(durations, percent):
     """A percentile lies within 1 % of the exact one of nearest rank, for all durations."""
     exact = nearest_rank(durations, percent)
     assert math.isclose(histogram_of(durations).percentile(percent), exact, rel_tol=0.01)
+
+
+@settings(max_examples=200, deadline=None)
+@given(durations=st.lists(st.floats(0, 1.7e308), max_size=30))
+def test_the_average_is_of_the_exact_sum(durations):
+    """The average is that of the correctly rounded sum, added up at once or one by one; a sum beyond all floats has one too."""
+    exact = sum(map(Fraction, durations))
+    try:
+        expected = float(exact) / len(durations) if durations else 0.0
+    except OverflowError:
+        expected = float(exact / len(durations))
+    assert average(durations, len(durations)) == Sum(durations).average(len(durations)) == expected
 
 
 def test_the_rank_is_exact_for_every_whole_percentage():

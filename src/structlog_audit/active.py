@@ -13,16 +13,16 @@ Rules:
 * No write begins in a segment that has reached its size, unless it can't be rolled over: a long segment is better than no
   event.
 * Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only, and
-  makes it read-only (as auditd does). Whoever gets the lock and finds that the path is another file already was too late,
+  makes it read-only. Whoever gets the lock and finds that the path is another file already was too late,
   and only reopens. A line that another process writes into a segment just renamed is in the trail all the same.
 * An fsync of a file does not make its name durable: the folders that got a new name are synced with the first write.
 * An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
-  second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over, once in an outage, and what was not synced is
-  written again, with the same ids. Before that an LF must have gone to the disk by a new descriptor, so that a disk that
-  goes on failing gets a byte for each attempt and not the whole backlog.
+  second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over, once in an outage and if that is possible, and what
+  was not synced is written again, with the same ids. Before that an LF must have gone to the disk by a new descriptor: so
+  nothing is glued to what the disk may have of the old, and a disk that goes on failing gets a byte for each attempt.
 * That the path still is our file is checked every 50 ms while writing and at rollover, not for each event: asking the file
   system costs as much as the write.
-* Nobody but its owner takes a lock here, and a descriptor is used by whoever has taken it.
+* There is no lock here. Whoever calls holds the one of the owner, so that nobody else uses or closes the descriptor meanwhile.
 """
 
 from __future__ import annotations
@@ -105,6 +105,11 @@ class ActiveSegment:
         self._failed: os.stat_result | None = None  # the first segment whose fsync failed, in this outage
         self._unsynced_folders: list[str] = []
         self.open()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the latest fsync failed."""
+        return self._failed is not None
 
     def write(self, data: bytes, first: int) -> None:
         """Have the kernel or the disk hold *data*, the first event of which has *first* bytes.
@@ -271,8 +276,7 @@ class ActiveSegment:
                     os.fchmod(self.fd, 0o400)
             self.open()
         except OSError:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self.fd, fcntl.LOCK_UN)
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
             raise
 
     def open(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.commit import CallLater, Commit
+from structlog_audit.commit import Commit
 from structlog_audit.entry import OwnEntry, describe
 from structlog_audit.event import EventStatus, Kind
 
@@ -56,12 +56,10 @@ class Acts:
     Args:
         commit: The commit of the writer.
         noticed: What its target notices.
-        call_later: Calls a function after so many seconds, in another thread.
     """
 
-    def __init__(self, commit: Commit, noticed: deque[Notice], call_later: CallLater) -> None:
+    def __init__(self, commit: Commit, noticed: deque[Notice]) -> None:
         self._commit = commit
-        self._call_later = call_later
         self.noticed = noticed
         self.is_open = False
         self._opened: OwnEntry | None = None
@@ -87,17 +85,11 @@ class Acts:
                 return
             recorded = self.record(act, said)
             if then is not None:
-                self._have_done(partial(then, recorded))
+                self._commit.have_done(partial(then, recorded))
 
     def report_later(self) -> None:
         """Record what was noticed, in another thread: for callers that must not wait for the disk."""
-        self._have_done(self.report)
-
-    def _have_done(self, work: Callable[[], None]) -> None:
-        try:
-            self._call_later(0.0, work)
-        except RuntimeError:  # no thread can be started
-            work()
+        self._commit.have_done(self.report)
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""

@@ -42,6 +42,14 @@ MOST_UNWRITTEN = 10
 """Documents' worth of events that wait in memory while the folder fails. Older ones are left out, counted, and told of."""
 
 
+_living: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
+
+
+def living_loggers() -> list[AuditLogger]:
+    """Every `AuditLogger` there is."""
+    return list(_living)
+
+
 class AutoExport:
     """Writes every *count* events to a document of their own in *folder*."""
 
@@ -176,11 +184,12 @@ class AuditLogger(EventSource):
         logger.propagate = False
         logger.addHandler(handler)
         self._log = AuditBoundLogger(logger, (), {})
-        self._auto_export = None
+        self._auto_export: AutoExport | None = None
         if auto_export_path is not None and enable_rotation:
             folder = _folder(auto_export_path)
             self._auto_export = AutoExport(folder, max_events, handler._now)
             weakref.finalize(self, self._auto_export.close)
+        _living.add(self)
 
     async def log_event(
         self,

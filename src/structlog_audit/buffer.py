@@ -207,12 +207,14 @@ class Buffer:
         """The statistics of all ordinary events held: O(1) but for events that came or went since the last time."""
         with self._index_lock:
             held = self._held()
-            tally = Tally() if self._indexing else self._tally
+            tally, self._tally = self._tally, Tally()  # a signal handler that asks or ends this meanwhile counts anew
             tally.forget(held.first)
             for start in range(max(held.first, tally.stop), held.stop, _LARGEST_CHUNK):
                 stop = min(start + _LARGEST_CHUNK, held.stop)
                 tally.extend(start, [decode(held.line(position)) for position in range(start, stop)])
-            return tally.statistics(lambda position: _time(held.moments(position, position + 1)[0]))
+            found = tally.statistics(lambda position: _time(held.moments(position, position + 1)[0]))
+            self._tally = tally
+            return found
 
     def _held(self) -> Held:
         cleared = self._cleared  # before the events: one that is cleared meanwhile is still seen

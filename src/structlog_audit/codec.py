@@ -60,14 +60,25 @@ def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = Non
     except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
         body = _plain_body(body)
         data = encode(body)
-    if redactor is not None and redactor.suspects(body.metadata, data):
-        body = redactor.redact(body)
-        data = encode(body)
+    if redactor is not None:
+        try:
+            suspected = redactor.suspects(body.metadata, data)
+        except Exception:  # a key that can't be compared
+            suspected = True
+        if suspected:
+            body = redactor.redact(_with_plain_keys(body, data))
+            data = encode(body)
     if not data.isascii() or 0x7F in data:
         data = escape(data)
     if len(data) <= max_event_bytes - _OVERHEAD:
         return (data,)
+    body = _with_plain_keys(body, data)
     return tuple(escape(part) for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape))
+
+
+def _with_plain_keys(body: Body, data: bytes) -> Body:
+    """*body*, which is *data* as JSON, with metadata as it is there: msgspec lets keys pass whose class is derived from str."""
+    return msgspec.structs.replace(body, metadata=msgspec.json.decode(data).get("metadata", {}))
 
 
 def escape(data: bytes) -> bytes:

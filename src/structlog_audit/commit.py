@@ -141,15 +141,20 @@ class Commit:
         For callers that must not wait here, such as an event loop when writing waits for the disk. They set ``entry.wake``.
         """
         self._arrived.append(entry)
-        self._have_work_done()
+        self._have_led()
 
-    def _have_work_done(self) -> None:
+    def _have_led(self) -> None:
+        """Have a thread lead, unless one does already."""
         with self._work_lock:
             if self._working:
                 return
             self._working = True
-        if not self._later(0.0, self._work):
-            self._work()
+        self.have_done(self._work)
+
+    def have_done(self, work: Callable[[], None]) -> None:
+        """Have *work* done in another thread, or here and now if none can be started."""
+        if not self._later(0.0, work):
+            work()
 
     def _work(self) -> None:
         """Lead until nothing arrives any more."""
@@ -163,7 +168,7 @@ class Commit:
         except BaseException:  # somebody who was told of a failure ends this thread: another goes on
             self._working = False
             if self._arrived:
-                self._have_work_done()
+                self._have_led()
             raise
 
     def _later(self, seconds: float, function: Callable[[], None]) -> bool:
@@ -275,8 +280,7 @@ class Commit:
                 self._accept(entry.line, entry.moment)
             entry.state = RECORDED
             self.recorded += entry.counts
-            if entry.wake is not None:
-                entry.wake()
+            entry.settled()
             self._queue.popleft()
 
     def _fall_short(self, batch: Sequence[Entry], error: Undelivered) -> None:

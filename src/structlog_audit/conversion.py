@@ -56,11 +56,10 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
     """
     try:
         body = msgspec.convert(fields if _OWN.issuperset(fields) else _gathered(fields), Body)
-    except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
-        body = _by_hand(fields)
-    else:
         if MARKS in body.metadata:
             body = _by_hand(fields)
+    except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
+        body = _by_hand(fields)
     operation = body.operation
     if operation not in _SIX or type(operation) is not str:
         body.operation = _operation(operation)

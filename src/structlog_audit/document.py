@@ -19,11 +19,12 @@ from typing import Any
 from structlog_audit.lines import MAX_LINE_BYTES, Readable
 from structlog_audit.problems import Report
 
-BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*"(?:events|total_events|exported_at)"\s*:)')
+BEGINS = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*[{\]]|\{\s*"(?:events|total_events|exported_at)"\s*:)')
 """How a document begins, and no line of a trail."""
 
 _CHARACTERS = 65_536
 _BREAKS = re.compile(r"[\r\n]\s*")
+_GOING_ON = ("", ".", "e", "E")  # behind what may be the beginning of a number
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
 
 
@@ -64,6 +65,14 @@ class _Text:
             if not self._more():
                 raise _Damaged("the document ends early")
 
+    def has_ended(self) -> bool:
+        """Whether nothing but space is left."""
+        try:
+            self.peek()
+        except _Damaged:
+            return True
+        return False
+
     def take(self, *expected: str) -> str:
         """The next character that is no space, which must be one of those *expected*."""
         found = self.peek()
@@ -84,7 +93,7 @@ class _Text:
             except RecursionError:
                 raise _Damaged("nested too deep") from None
             else:
-                if end < len(self._held) or not self._more():  # a number may go on
+                if self._held[end : end + 1] not in _GOING_ON or not self._more():
                     text = self._held[self._at : end]
                     self._at = end
                     return value, text
@@ -103,6 +112,8 @@ def document_lines(file: Readable, report: Report) -> Iterator[bytes]:
                 count += 1
             else:
                 total = member
+        if not text.has_ended():
+            raise _Damaged("something stands behind its end")
         if total is not None and total != count:
             raise _Damaged(f"it says that it has {total!r} events, and has {count}")
     except _Damaged as error:

@@ -73,12 +73,19 @@ class Opened:
     """The beginning of its lines."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether it may still be written to."""
+        return self.segment.is_open and self.is_plain
+
+    @property
     def identity(self) -> str | None:
-        """What tells this segment from others, whatever becomes of its name; None if it has no line yet."""
+        """What tells this segment from others, whatever becomes of its name: its first event; None if it has none yet."""
         if BEGINS.match(self.head):
             return _digest(self.head)
-        line, end, _ = self.head.lstrip(b"\n").partition(b"\n")
-        return _digest(line) if end or len(self.head) >= BEGINNING_BYTES else None
+        for line in self.head.split(b"\n")[:-1]:
+            if b"{" in line:
+                return _digest(line)
+        return _digest(self.head) if len(self.head) >= BEGINNING_BYTES else None
 
 
 def _digest(data: bytes) -> str:
@@ -199,9 +206,10 @@ class ScanningEngine:
                 problems.add(code, segment.path, offset, reason)
 
         def rest(offset: int, size: int) -> None:
-            code = "unfinished" if segment.is_open else "torn"
-            if stop is None and not (is_followed and segment.is_open):
-                problems.add_once(code, segment.path, offset, f"{size} bytes at the end that are no whole event")
+            if stop is None and not (is_followed and opened.is_open) and problems.is_new(known, offset):
+                code = "unfinished" if opened.is_open else "torn"
+                reason = f"{size} bytes at the end that are no whole event"
+                problems.add_once(code, segment.path, offset, reason, of=known)
 
         read = 0
         deleted: list[str] = []
@@ -217,7 +225,7 @@ class ScanningEngine:
         except OSError as error:
             problems.add_once("unreadable", segment.path, read, str(error))
         else:
-            if not segment.is_open and start == 0 and stop is None:
+            if not opened.is_open and start == 0 and stop is None:
                 self._deleted[known] = deleted
 
     def _blocks(
@@ -227,12 +235,12 @@ class ScanningEngine:
             file = cast(Seekable, opened.file)
             stop = opened.size if stop is None else min(stop, opened.size)
             if newest_first:
-                return backwards(file, start, stop, report, rest, is_open=opened.segment.is_open)
+                return backwards(file, start, stop, report, rest, is_open=opened.is_open)
             file.seek(start)
         else:
             skip(opened.file, start)
             stop = None if stop is None else max(start, stop)
-        return forwards(opened.file, start, stop, report, rest, is_open=opened.segment.is_open)
+        return forwards(opened.file, start, stop, report, rest, is_open=opened.is_open)
 
     def deleted(self, opened: Opened) -> list[str]:
         """The names of the segments of which this one's acts say that retention deletes them. O(n), once for each segment."""
@@ -244,7 +252,7 @@ class ScanningEngine:
                 if _RETENTION in block.data:
                     for event in Scanner().batch(block, _ignore).events:
                         found += _deleted_by(event)
-            if not opened.segment.is_open:
+            if not opened.is_open:
                 self._deleted[known] = found
         return found
 
@@ -252,7 +260,7 @@ class ScanningEngine:
         """The offset behind the last whole event; of packed data `WHOLLY`."""
         if not opened.is_plain:
             return WHOLLY
-        return end_of_events(cast(Seekable, opened.file), 0, opened.size, is_open=opened.segment.is_open)
+        return end_of_events(cast(Seekable, opened.file), 0, opened.size, is_open=opened.is_open)
 
     def is_outside(self, opened: Opened, before: dt.datetime | None, asked: Conditions) -> bool:
         """Whether no event of a segment can be *asked* for; the one *before* it was rolled over then."""

@@ -12,10 +12,17 @@ Rules:
 from __future__ import annotations
 
 import datetime as dt
+import re
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+INTENT_ID = "intent_id"
+"""The member of the metadata that says whose outcome an event is."""
+
+EVENT_ID = re.compile(r"evt_[0-9a-f]{32}")
+"""The ids that events get from us."""
 
 
 class OperationType(StrEnum):

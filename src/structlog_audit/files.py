@@ -21,7 +21,6 @@ import datetime as dt
 import logging
 import logging.handlers
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,11 +117,22 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
+        if len(entries) > 1 and self._active.is_failing:
+            self._deliver_one_first(entries)
+            return
         first = entries[0].line
         try:
             self._write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
         except ShortWrite as error:
             raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
+
+    def _deliver_one_first(self, entries: Sequence[Entry]) -> None:
+        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
+        self.deliver(entries[:1])
+        try:
+            self.deliver(entries[1:])
+        except Undelivered as error:
+            raise Undelivered(error.done + 1) from error.__cause__
 
     def write(self, data: bytes) -> None:
         """Append *data*, the line or lines of one event, and have the kernel hold it before this returns.
@@ -180,7 +190,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         for code, count, what, fix in counts:
             if count:
                 yield Finding(code, f"{count} {what}", fix)
-        if active.postponed_rollovers and active.size > self.maxBytes * 1.1:
+        if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
             message = (
                 f"rollover was postponed {active.postponed_rollovers} times: another process has a lock on the file"
             )
@@ -196,13 +206,14 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             message = f"{place} can be changed by others than its owner (mode {mode:04o})"
             yield Finding("permissions", message, f"chmod go-w {place}")
         try:
-            disk = shutil.disk_usage(self.path.parent)
+            disk = os.statvfs(self.path.parent)
         except FileNotFoundError:
             yield Finding("folder", f"{self.path.parent} is gone", "leave it there; the next event makes it again")
             return
-        if disk.free < max(disk.total // 20, 2 * self.maxBytes):
+        free = disk.f_bavail * disk.f_frsize
+        if free < max(disk.f_blocks * disk.f_frsize // 20, 2 * self.maxBytes):
             fix = "make room, or give the trail a bound"
-            yield Finding("disk", f"only {disk.free // 1_000_000} MB are free on the disk of the trail", fix)
+            yield Finding("disk", f"only {free // 1_000_000} MB are free on the disk of the trail", fix)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*, which comes from a logger and not from an `AuditHandler`."""

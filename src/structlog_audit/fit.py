@@ -3,7 +3,8 @@
 Rules:
 
 * Log shippers drop or cut long lines, some of them the whole file with it; so no line is longer than the cap.
-* Which entries an event touched is never cut: the entry ids go on in further bodies of kind ``part``.
+* Which entries an event touched is never cut: the entry ids go on in further bodies of kind ``part``. Nor is it cut whose
+  outcome an event is: an ``intent_id`` in its metadata stays.
 * Everything else is cut, the largest value first, and marked with its size in bytes and its SHA-256, so that whoever
   has the original can prove that it is the one. What is left of a text is its beginning.
 * Metadata of too many members to cut one by one is left out as a whole, and marked likewise.
@@ -18,12 +19,11 @@ from typing import Any
 import msgspec
 
 from structlog_audit.body import Body, OwnBody
-from structlog_audit.event import Kind
+from structlog_audit.event import INTENT_ID, Kind
 from structlog_audit.plain import MAX_MARKS
 
 KEPT_CHARACTERS = 100
 """What is left of a text that was cut. Six bytes each at worst, when every one must be escaped."""
-
 
 LONGEST_ID = 400
 """Characters of an entry id that is kept whole: at six bytes each it still fits into a part of the smallest cap."""
@@ -75,11 +75,14 @@ def _cut(body: Body, room: int, marks: dict[str, str], marks_key: str, size: Cal
         elif len(text := _text(body.metadata[name])) > KEPT_CHARACTERS:
             body.metadata[name] = _cut_text(text, name[:KEPT_CHARACTERS], marks)
     if size(body) > room:  # too many members, or too long names
-        data = encode({name: value for name, value in body.metadata.items() if name != marks_key})
+        metadata = {name: value for name, value in body.metadata.items() if name != marks_key}
+        intent_id = metadata.get(INTENT_ID)
+        known = {INTENT_ID: intent_id} if isinstance(intent_id, str) and len(intent_id) <= KEPT_CHARACTERS else {}
+        data = encode(metadata)
         kept = {name: marks[name] for name in (*_TEXTS, "entry_ids") if name in marks}
         marks.clear()
-        marks.update(kept, metadata=f"left out: {len(body.metadata) - 1} members, {_digest(data)}")
-        body.metadata = {marks_key: marks}
+        marks.update(kept, metadata=f"left out: {len(metadata) - len(known)} members, {_digest(data)}")
+        body.metadata = {**known, marks_key: marks}
         for _, name, _ in texts:
             _cut_member(body, name, marks)
 

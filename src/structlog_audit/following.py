@@ -34,15 +34,15 @@ def follow(
     stop: Callable[[], bool],
     wait: Callable[[float], None],
 ) -> Iterator[Line]:
-    """The events that match *asked* as they come. As `structlog_audit.reader.TrailReader.follow`."""
+    """The events that match *asked* as they come, from this call on. As `structlog_audit.reader.TrailReader.follow`."""
     tails = [_Tail(engine, trail, asked) for trail in trails]
-    if since_now:  # not when the first event is taken: in between, somebody may ask what there is
+    if since_now:
         for tail in tails:
             tail.go_to_end()
-    return _coming(tails, stop, wait)
+    return _looks(tails, stop, wait)
 
 
-def _coming(tails: Sequence[_Tail], stop: Callable[[], bool], wait: Callable[[float], None]) -> Iterator[Line]:
+def _looks(tails: list[_Tail], stop: Callable[[], bool], wait: Callable[[float], None]) -> Iterator[Line]:
     while True:
         is_last = stop()
         yield from heapq.merge(*(tail.new_events() for tail in tails), key=lambda event: event.timestamp)
@@ -87,16 +87,17 @@ class _Tail:
             del self._read[identity]
 
     def _to_look_at(self, segments: list[Segment]) -> list[Segment]:
-        """The last ones, back to as many known ones as a writer may be late for."""
-        if isinstance(self._trail, Streamed):  # to look at it would be to read it
+        """The known ones, as far back as a writer may be late for, and what comes behind them."""
+        if isinstance(self._trail, Streamed):
             return segments
-        known = 0
+        known: dict[str, int] = {}
         for number in reversed(range(len(segments))):
+            if len(known) in (LATE, len(self._read)):
+                break
             with self._engine.opened(segments[number]) as opened:
-                known += opened is not None and opened.identity in self._read
-            if known == LATE:
-                return segments[number:]
-        return segments
+                if opened is not None and opened.identity in self._read:
+                    known[opened.identity] = number
+        return segments[min(known.values(), default=0) :]
 
     def _in_segment(self, opened: Opened) -> Iterator[Line]:
         identity = opened.identity

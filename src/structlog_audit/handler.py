@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from structlog_audit.acts import Acts
 from structlog_audit.body import OwnBody
@@ -46,6 +46,9 @@ from structlog_audit.redaction import DEFAULT_REDACTOR, Redactor, made_redactor
 from structlog_audit.source import EventSource
 from structlog_audit.stamp import Stamp
 from structlog_audit.target import ForeignTarget, made_target
+
+if TYPE_CHECKING:
+    from structlog_audit.monitoring import Monitor
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
@@ -80,6 +83,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         max_event_bytes: Bytes of a line, at least 4,096. Longer events are cut and marked; entry ids never are.
         warm_start: Fill the buffer from the target's files first. Only with an `AuditFileHandler`.
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
+        monitor: Rules to watch the events by: a list of `structlog_audit.monitoring.Rule` or of mappings of their arguments, or
+            the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
         clock: Nanoseconds since 1970.
         randbits: As many random bits as it is asked for.
         call_later: Calls a function after so many seconds, in another thread; raises a RuntimeError if there can be none.
@@ -101,6 +106,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         warm_start: bool = False,
         on_failure: Callable[[BaseException], None] | None = None,
+        monitor: Any = None,
         clock: Callable[[], int] = time.time_ns,
         randbits: Callable[[int], int] = secrets.randbits,
         call_later: CallLater = call_later,
@@ -115,6 +121,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if target is not None and filename is not None:
             raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
         self._on_failure = on_failure
+        self._new_monitor = _monitors(monitor)
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
@@ -154,9 +161,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _begin(self) -> None:
         """An empty buffer, and a commit with nothing pending."""
         self._buffer = Buffer(self._max_events)
+        self.monitor = self._new_monitor()
+        append = self._buffer.append
+        accept = append if self.monitor is None else self.monitor.watching(append, self._call_later)
         self._commit = Commit(
             self._deliver,
-            self._buffer.append,
+            accept,
             self._tell,
             stamp=Stamp(self._clock, self._randbits),
             on_error=self.on_error,
@@ -164,7 +174,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
         )
-        self._acts = Acts(self._commit, self._noticed, self._call_later)
+        self._acts = Acts(self._commit, self._noticed)
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
@@ -258,8 +268,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return entry
 
     def flush(self) -> None:
-        """Try to write what is pending."""
+        """Try to write what is pending, and log alerts that were not logged yet."""
         self._commit.drain()
+        if self.monitor is not None:
+            self.monitor.tell()
         if self.target is not None:
             self.target.flush()
 
@@ -271,6 +283,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._acts.report()
         self._acts.close()
         left = self._commit.drain()
+        if self.monitor is not None:
+            self.monitor.tell()
         if left:
             complain(f"{left} events are pending: the target {self.target!r} still fails")
         if self.target is not None:
@@ -353,6 +367,17 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def __repr__(self) -> str:
         return f"<AuditHandler {self.name or ''}({len(self)} of {self._max_events} events, target={self.target!r})>"
+
+
+def _monitors(rules: Any) -> Callable[[], Monitor | None]:
+    """A function that begins to watch by *rules*, as the parameter ``monitor`` means them."""
+    if rules is None:
+        return lambda: None
+    from structlog_audit.monitoring import Monitor  # who has no rules has no need of it
+    from structlog_audit.rules import rules_of
+
+    made = rules_of(rules)
+    return lambda: Monitor(made) if made else None
 
 
 def _delivery(target: logging.Handler | None) -> Callable[[Any], None]:

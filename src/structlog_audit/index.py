@@ -101,6 +101,15 @@ class Run:
         found = [self.start + (place & _POSITION) for low, high in spans for place in self.places[low:high]]
         return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
+    def positions_one_by_one(self, span: Span, *, newest_first: bool) -> Iterator[int]:
+        """The positions in one *span*, in the order asked for. O(1) for each that is taken: the newest few of many cost few."""
+        places, before = self.places, -1
+        for number in reversed(range(*span)) if newest_first else range(*span):
+            position = self.start + (places[number] & _POSITION)
+            if position != before:
+                yield position
+            before = position
+
 
 class Index:
     """The runs. Not thread-safe: the buffer calls it under a lock of its own, which no writer ever takes."""
@@ -132,7 +141,7 @@ class Index:
         """Drop the runs that are wholly about positions before *first*."""
         self._runs = tuple(run for run in self._runs if run.stop > first)
 
-    def candidates(self, asked: Conditions, *, newest_first: bool) -> Iterator[Sequence[int]]:
+    def candidates(self, asked: Conditions, *, newest_first: bool) -> Iterator[Iterable[int]]:
         """Positions, run by run, among which are all events that match *asked*; in the order asked for.
 
         The rarest filter decides where to look. Another one narrows that down if looking at all its places is cheaper
@@ -141,7 +150,7 @@ class Index:
         return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
 
 
-def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Sequence[int]]:
+def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Iterable[int]]:
     filters = [(member, values) for member, values in asked.names if member != "kind" or None not in values]
     if asked.entry_ids is not None:
         filters.append(("entry_ids", asked.entry_ids))
@@ -150,14 +159,17 @@ def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) ->
     for run in reversed(runs) if newest_first else runs:
         if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
             continue
-        found = _narrowed(run, filters)
+        indexed = sorted((run.spans(member, values) for member, values in filters), key=_size)
+        if [len(spans) for spans in indexed] == [1]:
+            yield run.positions_one_by_one(indexed[0][0], newest_first=newest_first)
+            continue
+        found = _narrowed(run, indexed)
         yield found[::-1] if newest_first else found
 
 
-def _narrowed(run: Run, filters: list[tuple[str, frozenset[str | None]]]) -> Sequence[int]:
-    if not filters:
+def _narrowed(run: Run, indexed: list[list[Span]]) -> Sequence[int]:
+    if not indexed:
         return range(run.start, run.stop)
-    indexed = sorted((run.spans(member, values) for member, values in filters), key=_size)
     found = run.positions(indexed[0])
     for spans in indexed[1:]:
         if _size(spans) <= 8 * len(found):

@@ -17,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,8 +41,12 @@ class Awaited:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._settled = asyncio.Event()
+        self._called = False
+        self._then: deque[Callable[[], None]] = deque()
 
     def __call__(self) -> None:
+        self._called = True
+        self._go_on()
         try:
             self._loop.call_soon_threadsafe(self._settled.set)
         except RuntimeError:  # the loop is closed, and with it whoever waited
@@ -49,6 +55,19 @@ class Awaited:
     async def wait(self) -> None:
         """Wait until somebody calls."""
         await self._settled.wait()
+
+    def then(self, function: Callable[[], None]) -> None:
+        """Have *function* called once, by whoever calls this, or now if somebody did."""
+        self._then.append(function)
+        if self._called:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            function = self._then.pop()  # one of two threads gets it
+        except IndexError:
+            return
+        function()
 
 
 class AuditBoundLogger(structlog.BoundLoggerBase):
@@ -110,12 +129,26 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         return OperationScope(self._record, operation, fields, intent=intent, arecord=self._arecord)
 
     async def _arecord(
-        self, level: int, operation: str | None, fields: dict[str, Any], *, kind: str | None = None
+        self,
+        level: int,
+        operation: str | None,
+        fields: dict[str, Any],
+        *,
+        kind: str | None = None,
+        withdrawn: Callable[[Entry], None] | None = None,
     ) -> Entry | None:
-        """Record an event without holding up the event loop for the disk; otherwise as `_record`."""
+        """Record an event without holding up the event loop for the disk; otherwise as `_record`.
+
+        If whoever waits is cancelled, the event is recorded all the same, and then *withdrawn* is called with its entry.
+        """
         entry = self._record(level, operation, fields, kind=kind, later=Awaited)
         if entry is not None and isinstance(entry.wake, Awaited):
-            await entry.wake.wait()
+            try:
+                await entry.wake.wait()
+            except BaseException:
+                if withdrawn is not None:
+                    entry.wake.then(partial(withdrawn, entry))
+                raise
             entry.raise_error()
         return entry
 

@@ -7,7 +7,7 @@ Rules:
 
 * Nothing raises but what is no `Exception`: KeyboardInterrupt, SystemExit, a timeout. Those are not the value's.
 * What has a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums, dates,
-  UUIDs, decimals, paths, and keys that are scalars.
+  UUIDs, decimals, paths, and keys that are scalars or bytes of ASCII.
 * What has none is replaced by a text and marked: ``marks`` maps the path of the value to what was done.
 * No text holds a memory address: it would differ from run to run and tell an attacker something.
 * Depth, number of values and cycles are bounded, so that no value can exhaust memory or time.
@@ -170,6 +170,8 @@ class Plainer:
         """*key* of a mapping as a string of exactly type str."""
         if isinstance(key, str) and not isinstance(key, Enum):
             return self.text(key, path)
+        if isinstance(key, bytes) and bytes.isascii(key):  # a header's, in WSGI and ASGI
+            return bytes.decode(key)
         name = self.plain(key, f"{path} key" if path else "key")
         return name if isinstance(name, str) else _json_key(name)
 

@@ -67,10 +67,11 @@ class Problems:
         if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(Problem(code, path, offset, reason[:MAX_REASON]))
 
-    def add_once(self, code: str, path: str, offset: int, reason: str) -> None:
-        """Count a finding about a file as a whole, or about its end, unless it was before."""
-        if (code, path, offset) not in self._of_files:
-            self._of_files.add((code, path, offset))
+    def add_once(self, code: str, path: str, offset: int, reason: str, *, of: str = "") -> None:
+        """Count a finding about a file, or about its end, unless it was before; *of* says which, if its path doesn't."""
+        key = (code, of or path, offset)
+        if key not in self._of_files:
+            self._of_files.add(key)
             self.add(code, path, offset, reason)
 
     def is_new(self, of: Hashable, offset: int) -> bool:

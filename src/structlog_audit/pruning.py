@@ -84,7 +84,10 @@ class Pruning:
                 self._notices.add("retention failed", error=describe(error), of=path.name)
         self._going.difference_update(segments)
         if self._syncs:
-            sync_folder(Path(self._path).parent)
+            try:
+                sync_folder(Path(self._path).parent)
+            except OSError as error:
+                self._notices.add("retention failed", error=describe(error))
 
     def after_fork(self) -> None:
         """What was noticed is the parent's to record, and to delete."""

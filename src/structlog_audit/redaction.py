@@ -11,6 +11,7 @@ Rules:
 * The path counts before the key, and the key before patterns. A value that is None says nothing and stays.
 * What was redacted is marked under ``metadata._audit``, and no mark names what was taken out.
 * The defaults touch only what is surely secret (`structlog_audit.secrecy`), and never the user, the session or the entries.
+* No pattern touches an event's id as ``metadata.intent_id``: the intent would stay open.
 * A pseudonym is the same for the same text wherever it stands, so events can be joined. What has the form of one is left
   as it is: redacting twice is redacting once.
 """
@@ -256,7 +257,7 @@ class _Look:
 
     def _value(self, value: Any, place: str, was: str, path: str) -> Any:
         if isinstance(value, str):
-            clean, how = self._without_secrets(value, self._rules.texts_at(place))
+            clean, how = self._without_secrets(value, self._rules.texts_at(place, value))
             if clean != value:
                 self._mark(path, was, how)
             return clean

@@ -4,22 +4,25 @@ Rules:
 
 * Durations come from a monotonic clock.
 * With an intent, the block runs only after the intent is recorded, as durably as the target records. Its outcome names it
-  under ``metadata.intent_id``; so does the event that tells that a block was not begun.
+  under ``metadata.intent_id``, whatever the block does to the metadata; so does the event that tells that a block was not
+  begun, because its intent could not be recorded or because its task was cancelled meanwhile.
 * An exception, cancellation among them, is recorded as a FAILURE and goes on its way. A failure to record never takes its
   place: it is added to it as a note.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit.codec import decode
-from structlog_audit.entry import Entry
-from structlog_audit.event import EventStatus, Kind
+from structlog_audit.entry import LOST, PENDING, WAITING, Entry, complain, describe
+from structlog_audit.event import INTENT_ID, EventStatus, Kind
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.plain import exception_text
 
@@ -27,7 +30,16 @@ Recorder = Callable[..., Entry | None]
 """Records an event: its level, its operation and its fields, and by keyword its kind; what the handlers said of it."""
 
 ARecorder = Callable[..., Awaitable[Entry | None]]
-"""The same, for ``async with``: without holding up the event loop for the disk."""
+"""The same, for ``async with``: without holding up the event loop for the disk. By keyword ``withdrawn``: what is called, from
+whatever thread, with an entry that is settled after the task that waited for it has been cancelled."""
+
+_NOT_RECORDED = {
+    None: "no AuditHandler of this process took its intent on; its check() finds what mutes it",
+    PENDING: "its intent is pending, since the target fails",
+    LOST: "its intent was lost, since the target fails and max_pending was reached",
+    WAITING: "its intent would have waited for an event that this thread is recording",
+}
+"""Why a block does not run, by the state of its intent."""
 
 
 class OperationScope:
@@ -40,7 +52,10 @@ class OperationScope:
         metadata: What else there is to say; to be filled.
     """
 
-    __slots__ = ("_arecord", "_clock", "_fields", "_intent", "_operation", "_record", "_start", "entry_ids", "metadata")
+    __slots__ = (
+        *("_arecord", "_clock", "_fields", "_intent", "_intent_id", "_operation", "_record", "_start"),
+        *("entry_ids", "metadata"),
+    )
 
     def __init__(
         self,
@@ -53,6 +68,7 @@ class OperationScope:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._intent = intent
+        self._intent_id: str | None = None
         self._arecord = arecord
         self._record = record
         self._operation = operation
@@ -75,7 +91,9 @@ class OperationScope:
 
     def __enter__(self) -> Self:
         if self._intent:
-            self._declared(self._record(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value))
+            with _naming(self._operation):
+                entry = self._record(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value)
+            self._declared(entry)
         self._start = self._clock()
         return self
 
@@ -91,7 +109,11 @@ class OperationScope:
         if self._arecord is None:
             return self.__enter__()
         if self._intent:
-            self._declared(await self._arecord(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value))
+            context = contextvars.copy_context()
+            how = {"kind": Kind.INTENT.value, "withdrawn": lambda entry: context.run(self._withdrawn, entry)}
+            with _naming(self._operation):
+                entry = await self._arecord(logging.INFO, self._operation, self._plan(), **how)
+            self._declared(entry)
         self._start = self._clock()
         return self
 
@@ -111,14 +133,37 @@ class OperationScope:
 
     def _declared(self, entry: Entry | None) -> None:
         """Go on if the intent is recorded; otherwise say that the block was not begun."""
+        if entry is not None and entry.is_recorded:
+            self._intent_id = decode(entry.line).event_id
+            return
+        why = _NOT_RECORDED[None if entry is None else entry.state]
+        error = AuditWriteError(f"{self._operation} was not begun: {why}")
         if entry is not None and entry.line:
-            self.metadata["intent_id"] = decode(entry.line).event_id
-        if entry is None or not entry.is_recorded:
-            told = "not begun: its intent could not be recorded"
-            if entry is not None:
-                level, operation, fields = self._outcome(AuditWriteError(told))
-                self._record(level, operation, fields)
-            raise AuditWriteError(f"{self._operation} was {told}")
+            self._not_begun(entry, error)
+        raise error
+
+    def _withdrawn(self, entry: Entry) -> None:
+        """Say that the block was not begun, since its task was cancelled while *entry*, its intent, was being recorded."""
+        if entry.line:
+            error = AuditWriteError(f"{self._operation} was not begun: its task was cancelled")
+            try:
+                self._not_begun(entry, error, later=lambda: _nobody_waits)
+            except Exception as failure:  # such as that of a filter; whoever calls this has nothing to do with it
+                complain(f"an operation that was not begun was not recorded ({describe(failure)})")
+
+    def _not_begun(self, entry: Entry, error: AuditWriteError, **how: Any) -> None:
+        self._intent_id = decode(entry.line).event_id
+        self._start = self._clock()
+        self._record(*self._outcome(error), **how)
+
+    def _told(self) -> dict[str, Any]:
+        """The metadata with the intent's id, in place of any other; that beside it if the metadata is no dictionary."""
+        if self._intent_id is None:
+            return {"metadata": self.metadata}
+        named = {INTENT_ID: self._intent_id}
+        return (
+            {"metadata": self.metadata | named} if type(self.metadata) is dict else {"metadata": self.metadata, **named}
+        )
 
     def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
         """The level, the operation and the fields of the event, given how the block ended."""
@@ -126,13 +171,26 @@ class OperationScope:
             "status": EventStatus.SUCCESS,
             **self._fields,
             "entry_ids": self.entry_ids,
-            "metadata": self.metadata,
+            **self._told(),
             "duration_ms": (self._clock() - self._start) * 1_000,
         }
         if error is None:
             return logging.INFO, self._operation, fields
         fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
         return logging.ERROR, self._operation, fields
+
+
+@contextlib.contextmanager
+def _naming(operation: str) -> Iterator[None]:
+    """Say of an error in recording an intent which block does not run."""
+    try:
+        yield
+    except AuditWriteError as error:
+        raise AuditWriteError(f"{operation} was not begun: {error}") from error.__cause__
+
+
+def _nobody_waits() -> None:
+    """Called when an event is settled that nobody waits for."""
 
 
 def _never_in_place_of(error: BaseException | None, failure: Exception) -> None:

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from structlog_audit.event import EVENT_ID, INTENT_ID
+
 Mode = Literal["mask", "drop", "pseudonym"]
 
 TEXTS = ("operation", "user_id", "session_id", "error_message")
@@ -28,6 +30,7 @@ MEMBERS = (*TEXTS, "entry_ids")
 """The members of an event that can be redacted as such; the others are no texts, or the recorder's."""
 
 _IDENTITY = frozenset(("user_id", "session_id", "entry_ids"))
+_INTENT = f"metadata.{INTENT_ID}"
 
 _NAMES = (
     *("password", "passwd", "passphrase", "secret", "secret_key", "client_secret", "app_secret"),
@@ -124,8 +127,10 @@ class Rules:
         found = self.keys.get(name)
         return self.keys.get(_RENAMED.sub("", name)) if found is None and name[-1:] in _ENDS_RENAMED else found
 
-    def texts_at(self, place: str) -> Texts:
-        """What is taken out of a text at *place*. The identity of an event is touched only if told."""
+    def texts_at(self, place: str, text: str) -> Texts:
+        """What is taken out of *text* at *place*. The identity of an event is touched only if told, its intent's id never."""
+        if place == _INTENT and EVENT_ID.fullmatch(text):
+            return ()
         return self.given_texts if place in _IDENTITY else self.texts
 
 
@@ -156,7 +161,7 @@ class Secrecy:
             if found is not None and self._key(data.lower(), found.start()):
                 return True
             if len(self._harmless) < _REMEMBERED and not self._beyond_ascii:
-                self._harmless.update(metadata)
+                self._harmless.update(map(str.__str__, metadata))  # a class derived from str could change its mind
         if self._defaults and (_SPACE in data or _BACKSLASH in data):  # without whitespace no text holds a token
             lower = data.lower()
             return b"bearer" in lower or b"-----begin" in lower

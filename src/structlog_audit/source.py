@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Unpack
 
 from structlog_audit.codec import StoredEvent
-from structlog_audit.event import AuditEvent, Kind
+from structlog_audit.event import INTENT_ID, AuditEvent, Kind
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query import ORDINARY, Conditions, Filters, conditions, spelled_out, whole_number
@@ -83,7 +83,7 @@ class EventSource:
         intents = {found.event_id: found for found in self.iter_events(kind=Kind.INTENT)}
         if intents:
             for event in self._select(ORDINARY, newest_first=False):
-                intent_id = event.metadata.get("intent_id")
+                intent_id = event.metadata.get(INTENT_ID)
                 if isinstance(intent_id, str):  # an application may mean something else by that name
                     intents.pop(intent_id, None)
         return list(intents.values())

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from structlog_audit.event import EventStatus, OperationType, operation_of
 
 _GROWTH = math.log(1.02)
 _LEAST = 1e-6
+_LEAST_EXPONENT = 1_074
 
 
 class Countable(Protocol):
@@ -65,6 +65,35 @@ class Histogram:
         return 0.0
 
 
+class Sum:
+    """The exact sum of durations, in bounded memory: in whole units of the least number there is, 2⁻¹⁰⁷⁴."""
+
+    def __init__(self, durations: Iterable[float] = ()) -> None:
+        self._units = 0
+        for duration in durations:
+            self.add(duration)
+
+    def add(self, duration_ms: float) -> None:
+        """Add a duration."""
+        numerator, denominator = duration_ms.as_integer_ratio()  # the latter is a power of two
+        self._units += numerator << (_LEAST_EXPONENT - denominator.bit_length() + 1)
+
+    def average(self, count: int) -> float:
+        """The average of *count* durations; 0.0 if there are none."""
+        try:
+            return self._units / (1 << _LEAST_EXPONENT) / count if count else 0.0
+        except OverflowError:  # the sum is no float; the average is
+            return self._units / (count << _LEAST_EXPONENT)
+
+
+def average(durations: Iterable[float], count: int) -> float:
+    """The same average at once, of *durations* that can be gone through twice."""
+    try:
+        return math.fsum(durations) / count if count else 0.0
+    except OverflowError:
+        return Sum(durations).average(count)
+
+
 def statistics(events: Iterable[Countable]) -> dict[str, Any]:
     """The statistics of *events*, which come in the order of commit. O(number of events).
 
@@ -73,7 +102,7 @@ def statistics(events: Iterable[Countable]) -> dict[str, Any]:
     counted in ``without_user``), ``first_event`` and ``last_event`` (times in UTC, or None).
     """
     operations, statuses, users = Counter[str](), Counter[str](), Counter[str | None]()
-    histogram, durations = Histogram(), array("d")
+    histogram, total_ms = Histogram(), Sum()
     first = last = None
     for event in events:
         operations[event.operation] += 1
@@ -81,9 +110,10 @@ def statistics(events: Iterable[Countable]) -> dict[str, Any]:
         users[event.user_id] += 1
         if event.duration_ms is not None:
             histogram.add(event.duration_ms)
-            durations.append(event.duration_ms)
+            total_ms.add(event.duration_ms)
         first, last = first or event.timestamp, event.timestamp
-    return summary(operations, statuses, users, histogram, durations, first, last)
+    average_ms = total_ms.average(histogram.buckets.total())
+    return summary(operations, statuses, users, histogram, average_ms, first, last)
 
 
 def summary(
@@ -91,17 +121,17 @@ def summary(
     statuses: Counter[str],
     users: Counter[str | None],
     histogram: Histogram,
-    durations: Iterable[float],
+    average_ms: float,
     first: dt.datetime | None,
     last: dt.datetime | None,
 ) -> dict[str, Any]:
     """The statistics that `statistics` gives, of events that were counted already."""
-    total, timed = statuses.total(), histogram.buckets.total()
+    total = statuses.total()
     without_user = users.pop(None, 0)
     return {
         "total_events": total,
         "success_rate": statuses[EventStatus.SUCCESS] / total if total else 1.0,
-        "avg_duration_ms": math.fsum(durations) / timed if timed else 0.0,
+        "avg_duration_ms": average_ms,
         **{f"p{percent}_duration_ms": histogram.percentile(percent) for percent in (50, 95, 99)},
         "by_operation": {member.value: 0 for member in OperationType} | _texts(operations),
         "by_status": {member.value: statuses[member] for member in EventStatus},

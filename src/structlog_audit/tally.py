@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 from structlog_audit.codec import StoredEvent
-from structlog_audit.statistics import Histogram, bucket_of, summary
+from structlog_audit.statistics import Histogram, average, bucket_of, summary
 
 T = TypeVar("T", bound=Hashable)
 
@@ -115,7 +115,8 @@ class Tally:
         places = [place for order in (1, -1) if (place := self._first_counted(order)) is not None]
         times: list[dt.datetime | None] = [time_at(place) for place in places]
         times = times or [None]
-        return summary(operations, statuses, users, histogram, self._durations, times[0], times[-1])
+        average_ms = average(self._durations, histogram.buckets.total())
+        return summary(operations, statuses, users, histogram, average_ms, times[0], times[-1])
 
     def _first_counted(self, order: int) -> int | None:
         """The position of the first ordinary event, or by an *order* of -1 of the last."""

@@ -49,6 +49,8 @@ class Segment:
     """Whether it may still be written to."""
     file: BinaryIO | None = None
     """The file, where it had to be opened when the set was taken."""
+    begin: int = 0
+    """Where it begins in that file."""
 
     @property
     def rolled_at(self) -> dt.datetime | None:
@@ -65,6 +67,8 @@ class Segment:
             OSError: The system can't open it.
         """
         if self.file is not None:
+            if self.file.seekable():
+                self.file.seek(self.begin)
             yield self.file
             return
         with _opened_by_any(self.path) as file:
@@ -242,9 +246,7 @@ class Streamed:
                     file = stack.enter_context(open(file, "rb"))
                 except OSError as error:
                     raise AuditReadError(f"{self.path} can't be read: {error}") from error
-            elif self._begin is not None:
-                file.seek(self._begin)
-            yield [Segment(self.path, ACTIVE, file=file)]
+            yield [Segment(self.path, ACTIVE, file=file, begin=self._begin or 0)]
 
 
 def _with_size(segment: Segment) -> Segment:
@@ -269,7 +271,7 @@ def find(paths: Iterable[str | os.PathLike[str] | BinaryIO]) -> list[AnyTrail]:
             found.append(Streamed(cast(BinaryIO, path)))
             continue
         try:
-            text = os.fsdecode(path)
+            text = os.fsdecode(cast(str, path))
         except TypeError:
             raise AuditTypeError(f"path={path!r}: give a path, or a file that is open for reading bytes") from None
         try:

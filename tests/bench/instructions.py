@@ -23,7 +23,7 @@ VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out
 
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     """What is measured, by name: functions that set a stage up and return a call of it."""
-    import run
+    import cases
 
     import structlog_audit
     from structlog_audit.body import Body
@@ -34,7 +34,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     from structlog_audit.redaction import DEFAULT_REDACTOR
     from structlog_audit.stamp import Stamp
 
-    fields: dict[str, Any] = {**run.CONTEXT, **run.FIELDS, "operation": "STORE"}
+    fields: dict[str, Any] = {**cases.CONTEXT, **cases.FIELDS, "operation": "STORE"}
     body: Body = convert(fields)
     (data,) = encode_body(body, 32_000)
     line = Stamp().line(data)
@@ -46,15 +46,15 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         handler = structlog_audit.AuditHandler()
 
         handler.take = nothing
-        log = structlog_audit.get_audit_logger(run.logger_with("door", handler).name).bind(**run.CONTEXT)
-        return lambda: log.info("STORE", **run.FIELDS)
+        log = structlog_audit.get_audit_logger(cases.logger_with("door", handler).name).bind(**cases.CONTEXT)
+        return lambda: log.info("STORE", **cases.FIELDS)
 
     def commit() -> Callable[[], object]:
         queue = Commit(nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing)
         return lambda: queue.submit(Entry((data,), 20, "audit"))
 
     def files() -> Callable[[], object]:
-        target, entry = structlog_audit.AuditFileHandler(run.file("files")), Entry((data,), 20, "audit")
+        target, entry = structlog_audit.AuditFileHandler(cases.file("files")), Entry((data,), 20, "audit")
         entry.line = line
         return lambda: target.deliver([entry])
 
@@ -63,13 +63,13 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         return lambda: held.append(line, 1)
 
     return {
-        "limit": run.limit,
-        "axon": run.axon,
-        "structlog-json": run.structlog_json,
-        "ours": run.ours_bound,
-        "ours-two-more": run.ours_two_more,
-        "ours-extra": run.ours_stdlib,
-        "ours-log-event": run.ours_log_event,
+        "limit": cases.limit,
+        "axon": cases.axon,
+        "structlog-json": cases.structlog_json,
+        "ours": cases.ours_bound,
+        "ours-two-more": cases.ours_two_more,
+        "ours-extra": cases.ours_stdlib,
+        "ours-log-event": cases.ours_log_event,
         "door": door,
         "convert": lambda: lambda: convert(fields),
         "encode": lambda: lambda: encode_body(body, 32_000),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from trails import Trail, figure, needs_mount, run
 
-from structlog_audit import AuditHandler, AuditWriteError
+from structlog_audit import AuditFileHandler, AuditHandler, AuditWriteError
 
 pytestmark = pytest.mark.system
 
@@ -90,3 +90,30 @@ def test_a_line_cut_at_any_byte_is_no_event(tmp_path, limit, on_error):
         handler.close()
         cut += 1
     figure(f"EFBIG {on_error}", runs=cut, lost=0)
+
+
+@pytest.mark.parametrize("durability", ["os", "fsync"])
+def test_a_disk_that_gets_room_by_slices_takes_the_backlog_by_slices(tmp_path, limit, durability):
+    """Whenever some bytes are freed so many events are recorded, none twice, whatever "recorded" means."""
+    path = tmp_path / "audit.jsonl"
+    target = AuditFileHandler(path, durability=durability)
+    handler = AuditHandler(target=target, call_later=lambda seconds, function: None)
+    logger = logging.Logger("slices")
+    logger.addHandler(handler)
+    logger.info("STORE", extra={"entry_ids": ["0"]})
+    limit(path.stat().st_size)
+    for number in range(1, 200):
+        logger.info("STORE", extra={"entry_ids": [str(number)]})
+    slices = 0
+    while handler._counters()["pending"]:
+        before = handler._counters()["recorded"]
+        slices += 1
+        limit(path.stat().st_size + 2_000)
+        handler.flush()
+        assert handler._counters()["recorded"] > before + 5
+    limit(None)
+    trail = Trail(path)
+    assert slices > 10
+    assert trail.numbers == list(range(200))
+    assert len(trail.torn) <= slices
+    figure(f"EFBIG by slices, {durability}", runs=slices, lost=0, torn=len(trail.torn))

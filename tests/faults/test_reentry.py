@@ -138,6 +138,53 @@ def test_a_file_handler_by_itself_bears_signal_handlers_too(tmp_path):
     assert trail.torn == []
 
 
+RAISES = (
+    SETUP
+    + """
+import random
+class Timeout(BaseException):
+    pass
+armed = False
+def on_signal(number, frame):
+    if armed:
+        raise Timeout
+signal.signal(signal.SIGVTALRM, on_signal)
+calls = raised = stuck = returned = 0
+while raised < 500:
+    calls += 1
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_VIRTUAL, random.uniform(1e-6, 5e-4))
+        for _ in range(20):
+            log.info("STORE", entry_ids=[str(calls)])
+            returned += 1
+        armed = False
+    except Timeout:
+        armed = False
+        raised += 1
+        if not raised % 50:
+            other = threading.Thread(target=log.info, args=("STORE",), daemon=True)
+            other.start()
+            other.join(10)
+            stuck += other.is_alive()
+            returned += not other.is_alive()
+signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+handler.flush()
+print(json.dumps({"stuck": stuck, "returned": returned, "free": handler._commit._lock.acquire(blocking=False)}))
+"""
+)
+
+
+def test_a_signal_handler_that_raises_leaves_no_lock_behind(tmp_path):
+    """What a time limit does, anywhere in the recording of an event: other threads go on, every call that returned is there."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(RAISES, path, timeout=60)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    found = json.loads(done.stdout)
+    assert (found["stuck"], found["free"]) == (0, True)
+    assert len(Trail(path).events) >= found["returned"]
+
+
 QUERIES = (
     SETUP
     + """

@@ -5,6 +5,8 @@ Rules:
 * Of what pygal makes only shapes and labels are kept: its styles, scripts and tooltips are taken out. How a chart looks is
   said by the style sheet of the document, through pygal's classes, so that it follows light, dark and print.
 * Every chart is drawn twice, wide and narrow, with text of the same size; the style sheet shows the one that fits.
+* The import hook that pygal installs is for plugins that draw maps. Where there are none it is taken out again: without
+  ``find_spec`` it makes Python 3.11 warn at every import of a module that is missing (Kozea/pygal#532).
 * A chart is an image to assistive technology; the document has its text and its numbers.
 """
 
@@ -12,7 +14,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 import pygal
@@ -21,6 +25,9 @@ from pygal.etree import etree
 from pygal.style import Style
 
 from structlog_audit.reports import text
+
+if not entry_points(group="pygal.maps"):
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 WIDTHS = {"wide": 720, "narrow": 358}
 """Pixels of the two drawings: a column of text, and a phone (390) without its margins."""

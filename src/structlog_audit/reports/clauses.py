@@ -44,7 +44,7 @@ CLAUSES = (
     Clause("GDPR", "Art. 5(1)(f), 32", "Integrity and confidentiality of processing", ("failures", "completeness", "own_acts"),
            "The measures themselves."),
     Clause("GDPR", "Art. 15", "A person's access to what is processed about them", ("activity",),
-           "The whole copy: export the user's events. Recipients, purposes and sources are not in a trail."),
+           "The report of that user alone, and an export of all their events. Recipients and purposes are in no trail."),
     Clause("GDPR", "Art. 17", "Erasure on request, and evidence of it", ("deletions",),
            "The request itself, and copies outside of the application."),
     Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems with health information",
@@ -71,6 +71,7 @@ NOT_SHOWN = (
     "What nobody recorded. An action without an event leaves no trace here.",
     "Whether an event is true. The trail says what an application said.",
     "Whether the trail was changed. The figures are those of the events as they were read; nothing was verified.",
+    "Where copies of the trail are. PCI DSS 10.3.3 asks for one off the host, which the host's own events can't show.",
     "Other processes, if it was made from a handler or a logger: those know the events of their own process that their buffer "
     "still holds. Made from the files, it knows every process that writes to them.",
     "Deletions and exports under other names. Sections 'Deletions' and 'Exports' are about the operations FORGET and EXPORT; "

@@ -5,8 +5,8 @@ Rules:
 * Its figures are those of the queries: totals, rates and percentiles come from `structlog_audit.statistics`, and the figures of
   a month have the names that the memory SDK's page gives them.
 * One pass over the events, the oldest first; `structlog_audit.reports.tally` says what is bounded. A report of one user takes a
-  second pass, over the library's own events. If intents are left without an outcome there is one more, from the first of them
-  on: the outcome may have come after the period.
+  second pass, over the library's own events. If intents are left without an outcome, which may have come after the period or
+  from another user, there is one more, from the first of them on.
 * It says what it does not know: from when on it is complete, what was lost, and what no report can show.
 * Months without events are there too, unless there would be more than `MOST_MONTHS`: a clock that was wrong once can make a
   range of centuries.
@@ -30,9 +30,9 @@ from structlog_audit.event import AuditEvent, EventStatus, Kind, rfc3339
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.plain import identity_text
 from structlog_audit.reports.clauses import CLAUSES, NOT_SHOWN
-from structlog_audit.reports.document import document
 from structlog_audit.reports.markdown import markdown
 from structlog_audit.reports.period import Period, floor, month_of, months_between, period_of, steps, time_text
+from structlog_audit.reports.sections import document
 from structlog_audit.reports.tally import NEWEST, Figures, activity, brief, by_status, cut, lost_in
 from structlog_audit.reports.text import count, second
 from structlog_audit.source import EventSource
@@ -73,7 +73,7 @@ class Report:
         ``operations``    of each operation ``total_events by_status success_rate timed_events`` and durations
         ``users``         ``total``; the 50 ``most_active``; the 10 with ``most_failures``
         ``failures``      ``total``, the number of ``entries`` named, and the 50 ``newest``; likewise ``deletions`` and
-                          ``exports``, and, with the 500 newest, the ``activity`` of the user
+                          ``exports``, and, with the 200 newest, the ``activity`` of the user
         ``open_intents``  ``total``, ``entries``, and the 50 ``oldest`` without an outcome that is known
         ``own_acts``      of the library on the trail: ``total``, ``by_act``, the 50 ``newest``
         ``clauses``       what of this serves which clause
@@ -137,7 +137,7 @@ def compliance_report(
         raise AuditTypeError(f"user_id={user_id!r}: give one user, or leave it out for everybody")
     figures = Figures()
     found = statistics(figures.counted(_events(source, period, user)))
-    if figures.intents:
+    if figures.intents and (period.end is not None or user is not None):
         for event in source.iter_events(start_time=min(intent.timestamp for intent in figures.intents.values())):
             figures.outcome(event)
     return Report(_members(source, period, user, figures, found))
@@ -191,18 +191,17 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
     reasons = []
     if since is not None and (period.start is None or since > period.start):
         reasons.append(f"What came before {second(rfc3339(since))} UTC is not known to the source.")
-    if figures.lost:
+    if figures.gaps.total:
         reasons.append(
-            f"{count(figures.lost, 'event')} were lost where {count(figures.gaps.total, 'gap')} in the trail says so."
+            f"Lost, as {count(figures.gaps.total, 'gap')} in the trail told: {count(figures.lost, 'event')}."
         )
-    reasons += [f"{count(counters[name], 'event')} {what}" for name, what in _LOSSES.items() if counters.get(name)]
+    reasons += [f"{what}: {count(counters[name], 'event')}." for name, what in _LOSSES.items() if counters.get(name)]
     reasons += [
         f"{what} ({act}, {count(figures.acts[act], 'time')})." for act, what in _DAMAGE.items() if figures.acts[act]
     ]
-    reasons += [
-        f"Of the files not everything could be read ({code}, {count(found, 'time')})."
-        for code, found in problems.items()
-    ]
+    for code, found in problems.items():
+        if code not in _HARMLESS:
+            reasons.append(f"Not everything in the files could be read ({code}, {count(found, 'time')}).")
     return {
         "complete": not reasons,
         "reasons": reasons,
@@ -215,9 +214,9 @@ def _completeness(source: EventSource, period: Period, figures: Figures) -> dict
 
 
 _LOSSES = {
-    "lost": "were lost in the life of the handler, because the target failed and too many were pending.",
-    "raised": "were not recorded in the life of the handler; their callers got an error.",
-    "pending": "wait in memory, and are not in the trail yet.",
+    "lost": "Lost in the life of the handler, because its target failed and too many were pending",
+    "raised": "Not recorded in the life of the handler; their callers got an error",
+    "pending": "Waiting in memory, and not in the trail yet",
 }
 """Counters of a handler that must be zero."""
 
@@ -227,6 +226,9 @@ _DAMAGE = {
     "quarantine": "A line was found that a crash had left half written",
 }
 """Acts on the trail that tell of something missing in it."""
+
+_HARMLESS = {"unfinished", "bom", "repeated"}
+"""Problems of files that lose nothing of an event that was acknowledged: see the reader of trails."""
 
 
 def _months(figures: Figures, period: Period, now: dt.datetime) -> list[dict[str, Any]]:
@@ -241,7 +243,9 @@ def _months(figures: Figures, period: Period, now: dt.datetime) -> list[dict[str
     rows = []
     for month in wanted:
         users: Mapping[str, Counter[str]] = figures.months.get(month, {})
-        operations = sum(users.values(), Counter[str]())
+        operations = Counter[str]()
+        for done in users.values():
+            operations.update(done)
         most_active = sorted(users.items(), key=lambda pair: (-pair[1].total(), pair[0]))
         rows.append(
             {

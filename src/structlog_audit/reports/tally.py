@@ -15,15 +15,15 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from structlog_audit.event import AuditEvent, EventStatus, Kind, OperationType, rfc3339
+from structlog_audit.event import INTENT_ID, AuditEvent, EventStatus, Kind, OperationType, rfc3339
 from structlog_audit.reports.period import month_of
 from structlog_audit.reports.text import shortened
-from structlog_audit.statistics import Histogram
+from structlog_audit.statistics import Histogram, Sum
 
 NEWEST = 50
 """Events of one list of a report, at most: what a person reads."""
 
-NEWEST_OF_USER = 500
+NEWEST_OF_USER = 200
 """Events of the user whom a report is about, at most. The whole is an export's."""
 
 LONGEST = 500
@@ -39,32 +39,30 @@ ANONYMOUS = "anonymous"
 class OperationTally:
     """Counts of one operation."""
 
-    __slots__ = ("durations", "statuses", "timed", "total_ms")
+    __slots__ = ("durations", "statuses", "total_ms")
 
     def __init__(self) -> None:
         self.statuses: Counter[EventStatus] = Counter()
         self.durations = Histogram()
-        self.timed = 0
-        self.total_ms = 0.0
+        self.total_ms = Sum()
 
     def add(self, event: AuditEvent) -> None:
         """Count *event*."""
         self.statuses[event.status] += 1
         if event.duration_ms is not None:
             self.durations.add(event.duration_ms)
-            self.total_ms += event.duration_ms
-            self.timed += 1
+            self.total_ms.add(event.duration_ms)
 
     def to_dict(self, operation: str) -> dict[str, Any]:
         """The row of *operation*: its name, and members as in `structlog_audit.statistics`."""
-        total = self.statuses.total()
+        total, timed = self.statuses.total(), self.durations.buckets.total()
         return {
             "operation": operation,
             "total_events": total,
             "by_status": by_status(self.statuses),
             "success_rate": self.statuses[EventStatus.SUCCESS] / total if total else 1.0,
-            "timed_events": self.timed,
-            "avg_duration_ms": self.total_ms / self.timed if self.timed else 0.0,
+            "timed_events": timed,
+            "avg_duration_ms": self.total_ms.average(timed),
             **{f"p{percent}_duration_ms": self.durations.percentile(percent) for percent in (50, 95, 99)},
         }
 
@@ -171,15 +169,15 @@ class Figures:
 
     def outcome(self, event: AuditEvent) -> None:
         """Close the intent whose outcome *event* is, if it is one."""
-        intent_id = event.metadata.get("intent_id")
-        if isinstance(intent_id, str):
+        intent_id = event.metadata.get(INTENT_ID)
+        if isinstance(intent_id, str):  # an application may mean something else by that name
             self.intents.pop(intent_id, None)
 
 
 def lost_in(gap: AuditEvent) -> int:
-    """How many events *gap* stands for."""
+    """How many events *gap* stands for; 0 if it does not say."""
     lost = gap.metadata.get("lost")
-    return lost if isinstance(lost, int) else 0
+    return max(0, lost) if isinstance(lost, int) else 0
 
 
 def by_status(statuses: Counter[EventStatus]) -> dict[str, int]:

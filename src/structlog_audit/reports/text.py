@@ -27,6 +27,9 @@ _HIDDEN = re.compile(
 LONGEST_NAME = 80
 """Characters of a name in a document, at most: a UUID or an address is not cut."""
 
+LONGEST_ENTRY = 48
+"""Characters of the id of an entry in a document, at most: a UUID with a prefix is not cut."""
+
 _HIGHEST = 4
 """Combining marks on one character, at most: Vietnamese has two, Hebrew with cantillation three."""
 
@@ -131,7 +134,7 @@ def tick(unit: str, start: str) -> str:
 def entries(row: dict[str, Any]) -> str:
     """The entries that the event of *row* names, as far as the row has them."""
     more = row["entries"] - len(row["entry_ids"])
-    named = ", ".join(row["entry_ids"])
+    named = ", ".join(name(entry_id, LONGEST_ENTRY) for entry_id in row["entry_ids"])
     return f"{named} and {number(more)} more" if more else named
 
 
@@ -140,11 +143,13 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
-def name(value: str) -> str:
-    """*value*, which names somebody or something, visibly, and cut in the middle to at most `LONGEST_NAME` characters."""
-    shown = visible(value)
-    half = LONGEST_NAME // 2
-    return shown if len(shown) <= LONGEST_NAME else f"{shown[:half]}…{shown[1 - half :]}"
+def name(value: str, most: int = LONGEST_NAME) -> str:
+    """*value*, which names somebody or something, visibly, and cut in the middle to at most *most* characters.
+
+    The empty name is shown as quotes: it is another than none.
+    """
+    shown = visible(value) or '""'
+    return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[1 - most // 2 :]}"
 
 
 def shortened(text: str, most: int) -> str:

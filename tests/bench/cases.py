@@ -1,0 +1,259 @@
+"""The cases of the benchmark: the limit, ours, and the peers. Each is a function that sets up and returns a call.
+
+The limit is what any program in Python must at least do: a random id, the time, JSON, one ``write(2)``. The event is the
+example of the memory SDK's audit page, and each has an id of its own. Files lie in a temporary folder on the disk of $TMPDIR,
+which is gone when the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import datetime as dt
+import logging
+import logging.handlers
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+
+FOLDER = tempfile.mkdtemp(prefix="structlog-audit-bench-")
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+CONTEXT = {"user_id": "user_123", "session_id": "session_abc"}
+FIELDS = {
+    "entry_ids": ["entry_1", "entry_2"],
+    "metadata": {"importance": 0.8, "tags": ["verified"], "source": "api"},
+    "status": "SUCCESS",
+    "duration_ms": 45.2,
+}
+
+Call = Callable[[], object]
+
+
+def file(name: str) -> str:
+    return os.path.join(FOLDER, f"{name}.jsonl")
+
+
+def logger_with(name: str, handler: logging.Handler) -> logging.Logger:
+    logger = logging.getLogger(f"bench.{name}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    return logger
+
+
+def limit() -> Call:
+    import orjson
+
+    fd = os.open(file("limit"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def call() -> None:
+        now = dt.datetime.now(dt.UTC)
+        event = {"event_id": uuid.uuid4().hex, "timestamp": now, "operation": "STORE", **CONTEXT, **FIELDS}
+        os.write(fd, orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+
+    return call
+
+
+def rotating(name: str) -> logging.Handler:
+    from pythonjsonlogger.orjson import OrjsonFormatter
+
+    handler = logging.handlers.RotatingFileHandler(file(name), maxBytes=50_000_000, backupCount=5)
+    handler.setFormatter(OrjsonFormatter("%(message)s", timestamp=True))
+    return handler
+
+
+def stdlib_json() -> Call:
+    logger = logger_with("stdlib", rotating("stdlib"))
+    return lambda: logger.info("STORE", extra={"event_id": uuid.uuid4().hex, **CONTEXT, **FIELDS})
+
+
+def structlog_json() -> Call:
+    import structlog
+
+    log = structlog.wrap_logger(
+        logger_with("structlog", rotating("structlog")),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    ).bind(**CONTEXT)
+    return lambda: log.info("STORE", event_id=uuid.uuid4().hex, **FIELDS)
+
+
+def loguru_json() -> Call:
+    from loguru import logger
+
+    logger.remove()
+    logger.add(file("loguru"), serialize=True, rotation="50 MB")
+    log = logger.bind(**CONTEXT, **FIELDS)
+    return lambda: log.bind(event_id=uuid.uuid4().hex).info("STORE")
+
+
+def eliot_file() -> Call:
+    import eliot
+
+    eliot.to_file(open(file("eliot"), "ab"))
+    return lambda: eliot.log_message(message_type="STORE", event_id=uuid.uuid4().hex, **CONTEXT, **FIELDS)
+
+
+def picologging_orjson() -> Call:
+    import orjson
+    import picologging
+
+    logger = picologging.getLogger("bench.picologging")
+    logger.setLevel(picologging.INFO)
+    handler = picologging.FileHandler(file("picologging"))
+    handler.setFormatter(picologging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+
+    def call() -> None:
+        now = dt.datetime.now(dt.UTC)
+        event = {"event_id": uuid.uuid4().hex, "timestamp": now, "operation": "STORE", **CONTEXT, **FIELDS}
+        logger.info("%s", orjson.dumps(event).decode())
+
+    return call
+
+
+def axon() -> Call:
+    from axon.core.audit import AuditLogger
+    from axon.models.audit import EventStatus, OperationType
+
+    peer, loop = AuditLogger(max_events=10_000), asyncio.new_event_loop()
+    fields = {key: value for key, value in FIELDS.items() if key != "status"}
+
+    async def many(count: int) -> None:
+        for _ in range(count):
+            await peer.log_event(operation=OperationType.STORE, status=EventStatus.SUCCESS, **CONTEXT, **fields)
+
+    return lambda: loop.run_until_complete(many(100))
+
+
+def ours_bound() -> Call:
+    import structlog_audit
+
+    logger = logger_with("ours", structlog_audit.AuditHandler(filename=file("ours")))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
+def ours_two_more() -> Call:
+    import structlog_audit
+
+    logger = logger_with("ours2", structlog_audit.AuditHandler(filename=file("ours2")))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT, request_id="r-1", region="eu")
+    return lambda: log.info("STORE", **FIELDS)
+
+
+def ours_queried() -> Call:
+    import structlog_audit
+
+    handler = structlog_audit.AuditHandler(filename=file("ours3"))
+    log = structlog_audit.get_audit_logger(logger_with("ours3", handler).name).bind(**CONTEXT)
+
+    def call() -> None:
+        for _ in range(100):
+            log.info("STORE", **FIELDS)
+        handler.count_events(user_id="nobody")
+
+    return call
+
+
+def ours_unredacted() -> Call:
+    import structlog_audit
+
+    logger = logger_with("ours6", structlog_audit.AuditHandler(filename=file("ours6"), redactor=None))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
+def ours_processor() -> Call:
+    """An application's own chain; what it would print itself is dropped, so that its renderer is not measured."""
+    import structlog
+
+    import structlog_audit
+
+    def drop(*_: object) -> None:
+        raise structlog.DropEvent
+
+    audit = logger_with("ours7", structlog_audit.AuditHandler(filename=file("ours7")))
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog_audit.AuditProcessor(audit.name),
+            drop,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    ).bind(**CONTEXT)
+    return lambda: log.info("entry stored", operation="STORE", **FIELDS)
+
+
+def ours_stdlib() -> Call:
+    import structlog_audit
+
+    logger = logger_with("ours4", structlog_audit.AuditHandler(filename=file("ours4")))
+    return lambda: logger.info("STORE", extra={**CONTEXT, **FIELDS})
+
+
+def ours_log_event() -> Call:
+    import structlog_audit
+
+    audit, loop = structlog_audit.AuditLogger(filename=file("ours5")), asyncio.new_event_loop()
+
+    async def many(count: int) -> None:
+        for _ in range(count):
+            await audit.log_event("STORE", **CONTEXT, **FIELDS)
+
+    return lambda: loop.run_until_complete(many(100))
+
+
+CASES: dict[str, tuple[Callable[[], Call], int]] = {
+    "limit (uuid4, clock, orjson, one write)": (limit, 1),
+    "ours: get_audit_logger().info": (ours_bound, 1),
+    "ours: the same, with two extra fields": (ours_two_more, 1),
+    "ours: the same, indexes paid every 100": (ours_queried, 100),
+    "ours: the same, without redaction": (ours_unredacted, 1),
+    "ours: AuditProcessor in an app's chain": (ours_processor, 1),
+    "ours: logging.info(extra=...)": (ours_stdlib, 1),
+    "ours: await log_event(...)": (ours_log_event, 100),
+    "axon AuditLogger, memory only": (axon, 100),
+    "picologging, orjson by hand": (picologging_orjson, 1),
+    "eliot": (eliot_file, 1),
+    "stdlib, json-logger orjson, rotating": (stdlib_json, 1),
+    "structlog, json-logger orjson, rotating": (structlog_json, 1),
+    "loguru serialize": (loguru_json, 1),
+}
+"""The cases, and how many events a call of each records."""
+
+OURS = [name for name in CASES if name.startswith("ours: ")]
+
+
+def ours_held(events: int, filled: int) -> Call:
+    """A buffer for so many *events* that holds *filled*, its indexes up to date."""
+    import structlog_audit
+
+    handler = structlog_audit.AuditHandler(events, filename=file("held"))
+    log = structlog_audit.get_audit_logger(logger_with("held", handler).name).bind(**CONTEXT)
+    for _ in range(filled):
+        log.info("STORE", **FIELDS)
+    handler.count_events(user_id="nobody")
+    return lambda: log.info("STORE", **FIELDS)
+
+
+def ours_on(path: str, max_bytes: int) -> Call:
+    """A writer of the trail at *path*, which other processes may write as well."""
+    import structlog_audit
+
+    target = structlog_audit.AuditFileHandler(path, maxBytes=max_bytes)
+    logger = logger_with("shared", structlog_audit.AuditHandler(target=target))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)

@@ -1,0 +1,306 @@
+"""`check_target`: what it finds out about good and bad targets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import signal
+import sqlite3
+
+import pytest
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError
+from structlog_audit import children as children_module
+from structlog_audit.children import ChildFailed, in_child
+from structlog_audit.testing import FailingTarget, Promise, check_target
+
+ALL = {
+    "recorded",
+    "whole",
+    "order",
+    "threads",
+    "reopened",
+    "survives",
+    "failure",
+    "recovery",
+    "fork",
+    "processes",
+    "once",
+}
+
+
+def formatted(handler):
+    handler.setFormatter(AuditJsonFormatter())
+    return handler
+
+
+def codes(report):
+    return {finding.code for finding in report.findings}
+
+
+@pytest.mark.parametrize("options", [{}, {"maxBytes": 20_000}, {"durability": "fsync"}])
+def test_the_audit_file_handler_keeps_every_promise(path, options):
+    """Our own target passes every check, with and without rollovers, and when it waits for the disk."""
+    report = check_target(lambda: AuditFileHandler(path, **options))
+    assert str(report).startswith(f"<AuditFileHandler {path} (NOTSET)>: exactly once, several processes\n")
+    assert set(report.passed) == ALL
+    assert report.promise == Promise.EXACTLY_ONCE
+
+
+def test_a_rotating_file_handler_promises_at_least_once(path):
+    """The standard library's keeps what it could not write and writes it later, after it said that it failed."""
+    path.parent.mkdir()
+    report = check_target(lambda: formatted(logging.handlers.RotatingFileHandler(path)))
+    assert codes(report) == {"once"}
+    assert report.promise == Promise.AT_LEAST_ONCE
+    (finding,) = report.findings
+    assert "1 events were written twice" in finding.message
+    assert "FAILED       once: 1 events were written twice; after a failure" in str(report)
+
+
+def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
+    """What was rolled over is read as well, the oldest first."""
+    path.parent.mkdir()
+    make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))  # noqa: E731
+    report = check_target(make)
+    assert codes(report) <= {"once", "processes"}  # whether processes lose events here is a matter of luck
+    assert path.with_name("audit.jsonl.11").exists()
+    assert "order" in report.passed
+
+
+class Swallowing(logging.FileHandler):
+    """Fails without a word."""
+
+    def emit(self, record):
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            os.write(fd, self.format(record).encode() + b"\n")
+        os.close(fd)
+
+
+class Buffering(logging.FileHandler):
+    """Writes when it has ten events together, or when it is closed."""
+
+    held = ()
+
+    def emit(self, record):
+        self.held = (*self.held, self.format(record))
+        if len(self.held) >= 10:
+            self.flush()
+
+    def flush(self):
+        with open(self.baseFilename, "a") as file:
+            file.writelines(line + "\n" for line in self.held)
+        self.held = ()
+
+
+class OneLine(logging.FileHandler):
+    """Takes the first line for the whole, and cuts it."""
+
+    def format(self, record):
+        return super().format(record).splitlines()[0][:10_000]
+
+
+class Once(logging.FileHandler):
+    """Fails for ever after it failed or was closed."""
+
+    broken = False
+
+    def emit(self, record):
+        if self.broken:
+            raise OSError("not open")
+        try:
+            with open(self.baseFilename, "a") as file:
+                file.write(self.format(record) + "\n")
+        except OSError:
+            self.broken = True
+            raise
+
+    def close(self):
+        self.broken = True
+        super().close()
+
+
+class Backwards(logging.FileHandler):
+    """Puts the newest first."""
+
+    def emit(self, record):
+        with open(self.baseFilename, "r+") as file:
+            before = file.read()
+            file.seek(0)
+            file.write(self.format(record) + "\n" + before)
+
+
+class Twice(logging.FileHandler):
+    """Writes everything twice."""
+
+    def emit(self, record):
+        super().emit(record)
+        super().emit(record)
+
+
+class Closing(logging.FileHandler):
+    """Can't be closed without an error."""
+
+    def close(self):
+        super().close()
+        raise ValueError("not like this")
+
+
+class Altering(logging.FileHandler):
+    """Changes what it writes."""
+
+    def format(self, record):
+        return super().format(record).replace("CHECK", "OTHER")
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "said"),
+    [
+        (Swallowing, {"failure"}, "3 events were acknowledged in an outage and not written"),
+        (Buffering, {"survives", "failure", "fork"}, "3 of 23 events that were acknowledged can't be read"),
+        (OneLine, {"whole"}, "that were acknowledged can't be read; 2 lines are no events"),
+        (Once, {"reopened", "recovery"}, "it takes no event after it was closed"),
+        (Backwards, {"order", "recovery"}, "in another order than they were committed in"),
+        (Twice, {"once"}, "events were written twice"),
+        (Closing, {"recorded"}, "it raised ValueError('not like this')"),
+        (Altering, {"recorded"}, "was written as another"),
+    ],
+)
+def test_bad_targets_are_found_out(path, kind, found, said):
+    """Each fault of a target is found, under the name of the check, and costs it the promise."""
+    path.parent.mkdir()
+    report = check_target(lambda: formatted(kind(path)))
+    assert found <= codes(report), str(report)
+    assert any(said in finding.message for finding in report.findings), str(report)
+    assert report.promise == (Promise.AT_LEAST_ONCE if kind is Twice else Promise.NONE)
+
+
+def test_a_handler_without_the_formatter_is_told_which(path):
+    """What lies there instead of events is shown, and what to do."""
+    path.parent.mkdir()
+    report = check_target(lambda: logging.FileHandler(path))
+    (finding,) = [finding for finding in report.findings if finding.code == "recorded"]
+    assert "10 lines are no events, such as b'CHECK\\n'" in finding.message
+    assert "AuditJsonFormatter" in finding.fix
+    assert not report.several_processes
+
+
+def test_what_lies_there_already_does_not_matter(path):
+    """A target need not be empty."""
+    path.parent.mkdir()
+    path.write_bytes(b'torn {"event_id":"evt_\n\nno event\n')
+    assert check_target(lambda: AuditFileHandler(path)).promise == Promise.EXACTLY_ONCE
+
+
+class Database(logging.Handler):
+    """Keeps ids in SQLite: a target that is no file."""
+
+    fails = False
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def connected(self):
+        return contextlib.closing(sqlite3.connect(self.path, isolation_level=None))
+
+    def emit(self, record):
+        if self.fails:
+            raise ConnectionError
+        with self.connected() as database:
+            database.execute("PRAGMA synchronous=OFF")
+            database.execute("CREATE TABLE IF NOT EXISTS events (id TEXT)")
+            database.execute("INSERT INTO events VALUES (?)", (record.event_id,))
+
+
+def test_a_target_that_is_no_file(tmp_path, monkeypatch):
+    """With a function that reads ids and one that makes an outage any target can be checked; without, it is not known."""
+    make = lambda: Database(tmp_path / "audit.db")  # noqa: E731
+
+    def read():
+        with make().connected() as database:
+            return [row[0] for row in database.execute("SELECT id FROM events ORDER BY rowid")]
+
+    @contextlib.contextmanager
+    def outage():
+        monkeypatch.setattr(Database, "fails", True)
+        yield
+        monkeypatch.setattr(Database, "fails", False)
+
+    report = check_target(make, read=read, outage=outage)
+    assert report.promise == Promise.EXACTLY_ONCE, str(report)
+    assert set(report.passed) == ALL
+    less = check_target(make, read=read)
+    assert less.promise == Promise.UNKNOWN
+    assert set(less.not_checked) == {"failure", "recovery"}
+    least = check_target(make)
+    assert (least.promise, least.passed, least.several_processes) == (Promise.UNKNOWN, (), False)
+    assert "read=" in least.not_checked["once"]
+
+
+def test_an_outage_that_the_target_does_not_feel_is_no_outage():
+    """Where the target goes on writing, nothing was learned about its failures."""
+    target = FailingTarget()
+    report = check_target(target, read=lambda: target.lines, outage=contextlib.nullcontext)
+    assert "in spite of the outage" in report.not_checked["failure"]
+    assert "nothing was pending" in report.not_checked["recovery"]
+
+
+def test_one_handler_is_left_as_it_was():
+    """A handler may be given itself: what takes a second one is not checked, and its handleError is its own again."""
+    target = FailingTarget()
+    report = check_target(target, read=lambda: target.lines)
+    assert "give a function" in report.not_checked["processes"]
+    assert {"survives", "fork"} <= codes(report)  # it is in memory
+    assert "handleError" not in vars(target)
+    target.handleError = print
+    check_target(target, read=lambda: target.lines)
+    assert target.handleError is print
+
+
+@pytest.mark.parametrize("target", [5, lambda: 5, "file.jsonl", lambda: AuditHandler()])
+def test_what_is_no_target(target):
+    """What is not, or does not make, a handler that can be chained to is an error."""
+    with pytest.raises(AuditTypeError, match="target="):
+        check_target(target)
+
+
+# children
+
+
+def test_a_child_says_something():
+    """What the child says is what the parent gets, however much it is; both work at the same time."""
+    done = []
+    assert in_child(lambda say: say(["x" * 200_000]), meanwhile=lambda: done.append(1)) == ["x" * 200_000]
+    assert done == [1]
+
+
+def test_a_child_that_fails_dies_or_hangs(monkeypatch):
+    """Whatever becomes of the child, the parent goes on and knows."""
+
+    def fail(say):
+        raise KeyError("x")
+
+    def die(say):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ChildFailed, match=r"in another process: KeyError\('x'\)"):
+        in_child(fail)
+    with pytest.raises(ChildFailed, match="died before"):
+        in_child(die)
+    with pytest.raises(ChildFailed, match="died before"):
+        in_child(lambda say: None)
+    monkeypatch.setattr(children_module, "PATIENCE_SECONDS", 0.01)
+    with pytest.raises(ChildFailed, match="it hangs"):
+        in_child(lambda say: signal.pause())
+
+
+def test_no_child_is_left_when_the_parent_fails():
+    """An error in the parent's own part ends the child as well."""
+    with pytest.raises(ZeroDivisionError):
+        in_child(lambda say: signal.pause(), meanwhile=lambda: 1 / 0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,516 @@
+"""Monitoring: which events bring which alerts, when they are told, and where."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import logging.config
+import os
+import subprocess
+import sys
+import threading
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit import AuditEvent, AuditHandler, AuditLogger, AuditTypeError, EventStatus, get_audit_logger
+from structlog_audit import monitoring as monitoring_module
+from structlog_audit.event import operation_of
+from structlog_audit.monitoring import DEFAULT_RULES, Monitor, Rule, replay
+from structlog_audit.testing import FailingTarget, FrozenClock
+
+NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
+
+
+def event(seconds, operation="STORE", status="SUCCESS", **members):
+    return AuditEvent(
+        event_id=f"evt_{int(seconds * 1_000):032x}",
+        timestamp=NOON + dt.timedelta(seconds=seconds),
+        operation=operation_of(operation),
+        status=EventStatus(status),
+        **members,
+    )
+
+
+def told(rules, events):
+    return [str(alert) for alert in replay(rules, events)]
+
+
+# which events bring which alerts
+
+
+def test_the_three_rules_of_the_memory_sdk():
+    """More than 100 deletions in an hour, 10 failures in 15 minutes, 5 exports in 24 hours: the one above is told."""
+    minute, hour = 60, 3_600
+    deletions = [event(number * 36, "FORGET") for number in range(101)]  # the first and the last are an hour apart
+    assert told(DEFAULT_RULES, deletions) == ["deletions: more than 100 events within 1h"]
+    assert told(DEFAULT_RULES, deletions[:100]) == []
+    slower = [event(number * 36.01, "FORGET") for number in range(200)]
+    assert told(DEFAULT_RULES, slower) == []
+    failures = [event(number * 1.5 * minute, status="FAILURE") for number in range(11)]
+    assert told(DEFAULT_RULES, failures) == ["failures: more than 10 events within 15m"]
+    assert told(DEFAULT_RULES, [event(number * 1.6 * minute, status="FAILURE") for number in range(50)]) == []
+    exports = [event(number * 4.8 * hour, "EXPORT") for number in range(6)]
+    assert told(DEFAULT_RULES, exports) == ["exports: more than 5 events within 1d"]
+    assert told(DEFAULT_RULES, [event(number * 5 * hour, "EXPORT") for number in range(50)]) == []
+    assert told(DEFAULT_RULES, [event(number / 10) for number in range(1_000)]) == []
+
+
+def test_one_alert_per_crossing():
+    """A bound that is exceeded and stays so is told once, and once again after it was not exceeded in between."""
+    rule = Rule("many", more_than=2, within="1m")
+    burst = [event(number) for number in range(50)]
+    later = [event(1_000 + number) for number in range(50)]
+    alerts = list(replay(rule, [*burst, *later]))
+    assert [alert.timestamp for alert in alerts] == [burst[2].timestamp, later[2].timestamp]
+    assert [alert.event_id for alert in alerts] == [burst[2].event_id, later[2].event_id]
+
+
+def test_each_user_has_a_window():
+    """With per each subject is counted by itself; events without one are one subject."""
+    rule = Rule("many", more_than=2, within="1m", per="user_id")
+    events = [event(number, user_id=user) for number, user in enumerate(["ann", "bob", None] * 3)]
+    alerts = list(replay(rule, events))
+    assert [alert.subject for alert in alerts] == ["ann", "bob", None]
+    assert str(alerts[0]) == "many: more than 2 events within 1m, user_id 'ann'"
+    assert str(alerts[2]).endswith(", user_id None")
+    by_operation = Rule("many", more_than=2, within="1m", per="operation")
+    assert [alert.subject for alert in replay(by_operation, events)] == ["STORE"]
+    by_session = Rule("many", more_than=2, within="1m", per="session_id")
+    assert [alert.subject for alert in replay(by_session, [event(n, session_id="s1") for n in range(3)])] == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "matching"),
+    [
+        ({"operation": ["forget", "cleanup"]}, [1, 4]),
+        ({"status": "FAILURE"}, [2]),
+        ({"user_id": "ann"}, [0, 1]),
+        ({"user_id": None}, [3, 4]),
+        ({"session_id": "s1"}, [0]),
+        ({"metadata": {"source": "api"}}, [0, 3]),
+        ({"entry_ids": ["e1"]}, [1]),
+        ({"min_duration_ms": 5}, [2]),
+        ({"operation": "STORE", "metadata": {"source": "api"}}, [0]),
+        ({"kind": "intent"}, [5]),
+        ({}, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_any_filter_of_queries_says_which_events_count(filters, matching):
+    """A rule takes the filters of queries; the library's own events count only if asked for by their kind."""
+    events = [
+        event(0, "STORE", user_id="ann", session_id="s1", metadata={"source": "api"}),
+        event(1, "FORGET", user_id="ann", entry_ids=["e1", "e2"]),
+        event(2, "STORE", "FAILURE", user_id="bob", duration_ms=7.0),
+        event(3, "RECALL", metadata={"source": "api"}),
+        event(4, "cleanup"),
+        event(5, "STORE", user_id="ann", kind="intent", metadata={"source": "api"}),
+    ]
+    monitor = Monitor([Rule("any", more_than=0, within=1, **filters)])
+    spread = [moved(one, number * 10) for number, one in enumerate(events)]  # each a crossing by itself
+    assert [number for number, one in enumerate(spread) if monitor.see(one)] == matching
+
+
+def moved(one, seconds):
+    return msgspec.structs.replace(one, timestamp=NOON + dt.timedelta(seconds=seconds))
+
+
+def test_a_success_rate_below_its_bound():
+    """The rate is told with the number of events; less than min_events say nothing."""
+    rule = Rule("success", success_rate_below=0.95, within="15m", min_events=20)
+    assert told(rule, [event(number, status="FAILURE") for number in range(19)]) == []
+    mostly = [event(number, status="FAILURE" if number in (3, 25) else "SUCCESS") for number in range(26)]
+    assert told(rule, mostly) == ["success: 92.3% of 26 events within 15m succeeded, less than 95.0%"]
+    partial = [event(number, status="PARTIAL") for number in range(20)]
+    assert told(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
+
+
+def test_slow_events():
+    """An average, and a 95th percentile, above its bound; events without a duration do not count."""
+    average = Rule("average", avg_duration_ms_above=1_000, within="15m", min_events=3)
+    durations = [None, 1_000.0, 1_000.0, None, 1_000.0, 1_003.0]
+    events = [event(number, duration_ms=value) for number, value in enumerate(durations)]
+    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on the average, more than 1000 ms"]
+    slow = Rule("p95", p95_duration_ms_above=1_000, within="15m", min_events=40)
+    events = [event(number, duration_ms=5_000.0 if number in (1, 2, 45) else 1_000.0) for number in range(60)]
+    assert told(slow, events) == ["p95: 6.5% of 46 events within 15m took more than 1000 ms, more than 5%"]
+
+
+@given(st.lists(st.floats(0, 100, width=16), min_size=20, max_size=60), st.integers(1, 99))
+def test_the_95th_percentile_is_that_of_nearest_rank(durations, bound):
+    """For all durations: the alert is told when the duration of rank ⌈0.95·n⌉ lies above the bound."""
+    rule = Rule("p95", p95_duration_ms_above=bound, within="24h")
+    monitor = Monitor([rule])
+    seen = []
+    was_beyond = False
+    for number, duration in enumerate(durations):
+        seen.append(duration)
+        rank = -(-95 * len(seen) // 100)
+        is_beyond = len(seen) >= 20 and sorted(seen)[rank - 1] > bound
+        assert bool(monitor.see(event(number, duration_ms=duration))) == (is_beyond and not was_beyond)
+        was_beyond = is_beyond
+
+
+def test_an_alert_is_plain_values():
+    """An alert says everything about itself in JSON; a long or hostile subject is cut and escaped in its text."""
+    rule = Rule("many", more_than=0, within="90s", per="user_id")
+    (alert,) = replay(rule, [event(0, user_id="a\nb" * 500)])
+    assert json.loads(json.dumps(alert.to_dict())) == {
+        "rule": "many",
+        "bound": "more_than",
+        "threshold": 0,
+        "value": 1,
+        "events": 1,
+        "within_seconds": 90.0,
+        "per": "user_id",
+        "subject": "a\nb" * 500,
+        "timestamp": "2025-01-15T12:00:00.000000Z",
+        "event_id": "evt_" + "0" * 32,
+    }
+    assert "\n" not in str(alert)
+    assert len(str(alert)) < 300
+
+
+def test_subjects_are_bounded_and_what_is_left_out_is_counted():
+    """The window longest without an event makes room; it is counted if it was not over."""
+    monitor = Monitor([Rule("many", more_than=2, within="1m", per="user_id", max_subjects=2)])
+    for seconds, user in enumerate(["ann", "bob", "ann", "cid", "ann"]):  # bob makes room for cid
+        alerts = monitor.see(event(seconds, user_id=user))
+    assert [alert.subject for alert in alerts] == ["ann"]
+    assert monitor.forgotten == {"many": 1}
+    monitor.see(event(1_000, user_id="dan"))
+    assert monitor.forgotten == {"many": 1}  # what made room was over
+    assert monitor.alerts == {"many": 1}
+
+
+def test_endless_operations_do_not_fill_the_memory():
+    """However many operations there are, only so many are remembered, and rules work on."""
+    monitor = Monitor([Rule("many", more_than=2_000, within="24h")])
+    alerts = [alert for number in range(3_000) for alert in monitor.see(event(number, f"op{number}"))]
+    assert len(alerts) == 1
+    assert len(monitor._by_names) <= 1_024
+
+
+def test_events_may_never_end():
+    """Alerts come as the events do, so the events may go on for ever."""
+
+    def endless():
+        number = 0
+        while True:
+            yield event(number)
+            number += 1
+
+    assert next(replay([Rule("many", more_than=9, within="1m")], endless())).events == 10
+
+
+def test_rules_that_cannot_be_meant_are_an_error_before_the_first_event():
+    """What is wrong with rules is told at once, not when the first event comes."""
+    with pytest.raises(AuditTypeError):
+        replay(5, [])
+
+
+# in a handler
+
+
+class Alerts(logging.Handler):
+    """What was logged on the logger of alerts, and by which thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+        self.threads = []
+
+    def emit(self, record):
+        self.records.append(record)
+        self.threads.append(threading.current_thread())
+
+    @property
+    def texts(self):
+        return [record.getMessage() for record in self.records]
+
+
+@pytest.fixture
+def alerts():
+    handler = Alerts()
+    logger = logging.getLogger("structlog_audit.alerts")
+    logger.addHandler(handler)
+    return handler
+
+
+class Later:
+    """Collects what is to be called later."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, seconds, function):
+        self.calls.append(function)
+
+    def run(self):
+        while self.calls:
+            self.calls.pop(0)()
+
+
+def watched(rules, **options):
+    later = Later()
+    handler = AuditHandler(monitor=rules, call_later=later, **options)
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    return handler, get_audit_logger(), later
+
+
+MANY = [{"name": "many", "operation": "FORGET", "more_than": 2, "within": "1h"}]
+
+
+def test_an_alert_is_logged_after_the_event_was_handled(alerts):
+    """Nothing is logged while the event is handled; then one record has the alert in its text and its attributes."""
+    handler, log, later = watched(MANY)
+    for _ in range(5):
+        log.info("FORGET")
+    assert alerts.records == []
+    assert len(later.calls) == 1
+    later.run()
+    (record,) = alerts.records
+    assert record.getMessage() == "many: more than 2 events within 1h"
+    assert (record.levelno, record.rule, record.threshold) == (logging.WARNING, "many", 2)
+    assert record.event_id == handler.query_events(newest_first=False)[2].event_id
+    assert handler.monitor.alerts == {"many": 1}
+    assert record.timestamp == handler.get_event(record.event_id).to_dict()["timestamp"]
+
+
+def test_alerts_come_from_a_thread_of_their_own(alerts):
+    """Without further ado another thread logs them."""
+    done = threading.Event()
+    alerts.emit = lambda record: (alerts.threads.append(threading.current_thread()), done.set())
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(AuditHandler(monitor=[Rule("any", more_than=0, within=60)]))
+    logger.info("STORE")
+    assert done.wait(30)
+    assert alerts.threads[0] is not threading.current_thread()
+
+
+def test_several_alerts_are_told_together(alerts):
+    """Alerts that come before the first was logged are logged with it, in order."""
+    _, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
+    for operation in ("STORE", "RECALL", "FORGET"):
+        log.info(operation)
+    assert len(later.calls) == 1
+    later.run()
+    assert [record.subject for record in alerts.records] == ["STORE", "RECALL", "FORGET"]
+    log.info("EXPORT")
+    assert len(later.calls) == 1
+
+
+def test_flush_and_close_log_what_was_not_logged(alerts):
+    """An alert whose thread did not come to it is logged by flush or close."""
+    handler, log, _ = watched([Rule("any", more_than=0, within=60, per="operation")])
+    log.info("STORE")
+    handler.flush()
+    assert len(alerts.records) == 1
+    log.info("RECALL")
+    handler.close()
+    assert len(alerts.records) == 2
+
+
+def test_alerts_are_told_at_the_end_of_the_interpreter(tmp_path):
+    """An alert of the last event of a process is logged."""
+    code = """
+import logging, structlog_audit
+logging.basicConfig(filename="alerts.log")
+logger = logging.getLogger("audit")
+logger.setLevel("INFO")
+logger.addHandler(structlog_audit.AuditHandler(monitor=[{"name": "any", "more_than": 0, "within": 60}]))
+structlog_audit.get_audit_logger().info("STORE")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=60)
+    assert (tmp_path / "alerts.log").read_text().count("any: more than 0 events within 1m") == 1
+
+
+def test_rules_in_a_dict_config(alerts, tmp_path):
+    """Rules stand in the configuration, in a file that it names, or in an object that it imports."""
+    (tmp_path / "rules.json").write_text(json.dumps({"rules": MANY}))
+    for rules in (MANY, str(tmp_path / "rules.json"), "ext://structlog_audit.monitoring.DEFAULT_RULES"):
+        handler = {"class": "structlog_audit.AuditHandler", "monitor": rules}
+        config = {
+            "version": 1,
+            "handlers": {"audit": handler},
+            "loggers": {"audit": {"handlers": ["audit"], "level": "INFO"}},
+        }
+        logging.config.dictConfig(config)
+        (made,) = logging.getLogger("audit").handlers
+        assert "FORGET" in made.monitor.rules[0].filters["operation"]
+    handler["monitor"] = [{"name": "many", "within": "1h", "more": 5}]
+    with pytest.raises(ValueError, match="Unable to configure handler 'audit'") as caught:
+        logging.config.dictConfig(config)
+    assert "rule 'many': unknown parameter or filter 'more'" in str(caught.value.__cause__)
+
+
+def test_a_configuration_that_disabled_the_logger_of_alerts_silences_none(alerts):
+    """dictConfig disables loggers that it does not mention; alerts are logged all the same."""
+    _, log, later = watched(MANY)
+    logging.getLogger("structlog_audit.alerts").disabled = True
+    for _ in range(3):
+        log.info("FORGET")
+    later.run()
+    assert alerts.texts == ["many: more than 2 events within 1h"]
+
+
+def test_pending_events_count_and_lost_and_raised_ones_do_not(alerts, capsys):
+    """What is accepted counts when it is, once; what is lost or given back does not."""
+    rules = [Rule("any", more_than=0, within=1, per="operation")]
+    target = FailingTarget()
+    handler, log, _ = watched(rules, target=target, max_pending=1)
+    target.fail()
+    for operation in ("pending", "lost"):
+        log.info(operation)
+    target.recover()
+    handler.flush()
+    assert [record.subject for record in alerts.records] == ["pending"]
+
+
+def test_the_librarys_own_events_do_not_count(alerts, path):
+    """Opening and closing a trail, and intents, are no events of the application."""
+    handler, log, _ = watched([Rule("any", more_than=0, within=1, per="operation")], filename=path)
+    with log.operation("STORE", intent=True):
+        handler.flush()
+        assert alerts.records == []
+    handler.close()
+    assert [record.subject for record in alerts.records] == ["STORE"]
+
+
+def test_alerts_show_what_the_trail_shows(alerts):
+    """A pseudonymised user is alerted about by the pseudonym: redaction comes first."""
+    redactor = {"paths": {"user_id": "pseudonym"}, "secret": "s" * 32}
+    handler, log, later = watched([Rule("any", more_than=0, within=60, per="user_id")], redactor=redactor)
+    log.info("STORE", user_id="ann")
+    later.run()
+    (seen,) = handler.query_events()
+    assert alerts.records[0].subject == seen.user_id != "ann"
+
+
+def test_an_event_in_parts_counts_once(alerts):
+    """An event that goes on in parts is one event, for rules of either kind of filter."""
+    rules = [
+        Rule("any", more_than=0, within=1, operation="IMPORT"),
+        Rule("entries", more_than=0, within=1, entry_ids="e4999"),
+    ]
+    for given_rules in (rules[:1], rules):
+        handler, log, _ = watched(given_rules)
+        log.info("IMPORT", entry_ids=[f"e{number}" for number in range(5_000)])
+        handler.flush()
+        assert handler.monitor.alerts == {rule.name: 1 for rule in given_rules}
+        logging.getLogger("audit").removeHandler(handler)
+
+
+def test_an_event_that_is_accepted_again_counts_once():
+    """A commit that was interrupted accepts an event once more; it is one event all the same."""
+    handler, log, _ = watched([Rule("many", more_than=1, within="1h")])
+    log.info("STORE")
+    line, moment = next(iter(handler._buffer._parts[1]))
+    handler._commit._accept(line, moment)
+    assert handler.monitor.alerts == {"many": 0}
+    log.info("STORE")
+    assert handler.monitor.alerts == {"many": 1}
+
+
+def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
+    """Where alerts reach the audit handler as well, each is one more event, and brings no further alert of its own."""
+    handler, log, later = watched([Rule("all", more_than=2, within="1h")])
+    logging.getLogger("structlog_audit.alerts").addHandler(handler)
+    for _ in range(3):
+        log.info("STORE")
+    later.run()
+    assert handler.count_events() == 4
+    assert handler.query_events(limit=1)[0].operation == "all: more than 2 events within 1h"
+    assert later.calls == []
+
+
+def test_an_alert_that_cannot_be_logged_is_counted(alerts, capsys, monkeypatch):
+    """A handler that raises, and too many alerts that wait, lose alerts, which are counted; events are not concerned."""
+    monkeypatch.setattr(monitoring_module, "_MOST_UNTOLD", 2)
+    handler, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
+
+    def fail(record):
+        raise OSError(28, "No space left on device")
+
+    alerts.emit = fail
+    for number in range(3):
+        log.info(f"op{number}")
+    assert handler.monitor.lost == 1
+    later.run()
+    assert handler.monitor.lost == 3
+    assert "an alert of the rule 'any' could not be logged (OSError: [Errno 28]" in capsys.readouterr().err
+    assert handler.count_events() == 3
+
+
+def test_a_forked_child_begins_anew(alerts):
+    """What the parent saw is the parent's: the child's windows are empty."""
+    handler, log, _ = watched(MANY)
+    log.info("FORGET")
+    log.info("FORGET")
+    child = os.fork()
+    if child == 0:
+        log.info("FORGET")
+        os._exit(sum(handler.monitor.alerts.values()))
+    assert os.waitpid(child, 0)[1] == 0
+    log.info("FORGET")
+    assert handler.monitor.alerts == {"many": 1}
+
+
+def test_time_is_that_of_the_events(alerts):
+    """The clock of the handler, which gives events their time, is the clock of the rules."""
+    clock = FrozenClock()
+    handler, log, _ = watched(MANY, clock=clock)
+    for _ in range(10):
+        log.info("FORGET")
+        clock.advance(minutes=31)
+    assert handler.monitor.alerts == {"many": 0}
+    clock.advance(days=-5)  # set back: what was counted an hour around now is all that counts
+    for _ in range(3):
+        log.info("FORGET")
+    assert handler.monitor.alerts == {"many": 1}
+
+
+def test_a_handler_without_rules_has_no_monitor():
+    """Nobody watches unless told to, and the way of an event is then as long as ever."""
+    handler = AuditHandler()
+    assert handler.monitor is None
+    assert handler._commit._accept == handler._buffer.append
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["STORE", "FORGET", "EXPORT"]),
+        st.sampled_from(["ann", "bob", None]),
+        st.sampled_from(["SUCCESS", "FAILURE"]),
+        st.sampled_from([None, 5.0, 50.0]),
+        st.integers(0, 400),
+    ),
+    max_size=80,
+)
+
+
+@given(EVENTS)
+def test_a_replay_brings_the_alerts_that_there_were(recorded):
+    """For all events: replaying what a handler recorded brings exactly the alerts that the handler gave."""
+    rules = [
+        Rule("deletions", operation="FORGET", more_than=3, within="30m", per="user_id"),
+        Rule("failures", status="FAILURE", more_than=2, within="15m", quiet="5m"),
+        Rule("rate", success_rate_below=0.5, within="1h", min_events=4),
+        Rule("slow", avg_duration_ms_above=20, within="1h", min_events=2, per="operation", max_subjects=2),
+        Rule("p95", p95_duration_ms_above=20, within="1h", min_events=5, metadata={"a": 1}),
+    ]
+    clock = FrozenClock()
+    audit = AuditLogger(handler=AuditHandler(monitor=rules, clock=clock, call_later=lambda seconds, function: None))
+    for operation, user, status, duration, seconds in recorded:
+        clock.advance(seconds=seconds)
+        audit.record(operation, user, None, None, {"a": 1}, status, None, duration)
+    live = list(audit.handler.monitor._untold)
+    assert live == list(replay(rules, audit.iter_events()))
+    audit.handler.monitor._untold.clear()

@@ -1,0 +1,221 @@
+"""Pages: cursors that stay true while the trail goes on."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trail_files import PACKS, at, id_of, ids, line_of, write_trail
+
+from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, lines, open_trail
+
+EVENTS = [line_of(number) for number in range(12)]
+
+
+def rolled(path, second):
+    """Roll the trail at *path* over."""
+    path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
+    path.write_bytes(b"")
+
+
+def pack(path, how):
+    """Pack all rolled segments of the trail at *path*, as a cron job would."""
+    for segment in sorted(path.parent.iterdir()):
+        if segment.name.endswith("Z"):
+            segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
+            segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
+            segment.unlink()
+
+
+def append(path, *more):
+    with path.open("ab") as file:
+        file.write(b"".join(more))
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_cover_everything_once(tmp_path, newest_first):
+    """Page after page gives every event once, in order, and the last one has no cursor."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:5])), (6, EVENTS[5]), active=b"".join(EVENTS[6:]))
+    reader, cursor, sizes, found = open_trail(path), None, [], []
+    while cursor is not None or not sizes:
+        page = reader.page(cursor, limit=5, newest_first=newest_first)
+        sizes.append(len(page.events))
+        found += ids(page.events)
+        cursor = page.cursor
+    assert found == [id_of(line) for line in (EVENTS[::-1] if newest_first else EVENTS)]
+    assert sizes == [5, 5, 2]
+    assert reader.page(limit=12, newest_first=newest_first).cursor is None
+
+
+def test_a_cursor_is_opaque_and_safe_in_a_url(tmp_path):
+    """A cursor has only characters that a URL has anywhere, is short, and shows nothing of an event."""
+    paths = [write_trail(tmp_path / name, active=b"".join(EVENTS)) for name in "ab"]
+    cursor = open_trail(*paths).page(limit=1).cursor
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,150}", cursor)
+
+
+def test_without_events(tmp_path):
+    """A trail without events has one page, which is empty."""
+    path = write_trail(tmp_path, (3, b""), active=b"")
+    for newest_first in (False, True):
+        page = open_trail(path).page(newest_first=newest_first)
+        assert (page.events, page.cursor) == ([], None)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("how", ["gzip", "zstd", "plain"])
+def test_cursors_survive_what_happens_to_the_files(tmp_path, how, newest_first):
+    """Between two pages the trail is rolled over, packed and written to, and read by another process: each event once."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:5])), active=b"".join(EVENTS[5:]))
+    found, cursor, number, done = [], None, 0, False
+    while not done:
+        page = open_trail(path).page(cursor, limit=1, newest_first=newest_first)
+        found += ids(page.events)
+        cursor, done = page.cursor, page.cursor is None
+        if number < 4:
+            rolled(path, 100 + number)
+            pack(path, how)
+            append(path, line_of(100 + number))
+        number += 1
+    new = [line_of(100 + number) for number in range(4)]
+    expected = EVENTS[::-1] if newest_first else [*EVENTS, *new]
+    assert found == [id_of(line) for line in expected]
+
+
+def test_events_that_come_are_on_no_page_back(tmp_path):
+    """Going back in time, what comes after the first page is on no later page, in no trail, also after a rollover."""
+    first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + b"half")
+    second = write_trail(tmp_path / "b", active=b"")
+    third = write_trail(tmp_path / "c", active=line_of(50)[:-1])
+    reader = open_trail(first, second, third)
+    page = reader.page(limit=1, newest_first=True)
+    found = ids(page.events)
+    append(first, b" a line\n", line_of(60))
+    append(second, line_of(61))
+    append(third, b"\n")
+    rolled(first, 100)
+    while page.cursor is not None:
+        page = reader.page(page.cursor, limit=1, newest_first=True)
+        found += ids(page.events)
+    assert found == [id_of(line) for line in EVENTS[3::-1]]
+    assert "torn" not in reader.problems
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_segments_that_are_deleted_between_pages(tmp_path, newest_first):
+    """Where the segment of a cursor was deleted, going on begins with what is left, and going back ends."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), (6, b"".join(EVENTS[4:8])), active=b"".join(EVENTS[8:]))
+    reader = open_trail(path)
+    page = reader.page(limit=2 if not newest_first else 10, newest_first=newest_first)
+    for segment in sorted(tmp_path.iterdir())[1 : 2 if newest_first else 3]:
+        segment.unlink()
+    page = reader.page(page.cursor, limit=100, newest_first=newest_first)
+    assert ids(page.events) == ([] if newest_first else [id_of(line) for line in EVENTS[8:]])
+    assert page.cursor is None
+    assert reader.problems == ({} if newest_first else {"vanished": 1})
+
+
+def test_filters_and_times(tmp_path):
+    """Pages are of the events that match, and segments of other times are not read for them."""
+    hours = [
+        b"".join(line_of(60 * hour + n, 3_600 * hour + 60 * n, user_id=f"u{n % 3}") for n in range(60))
+        for hour in range(4)
+    ]
+    path = write_trail(tmp_path, *((3_600 * (hour + 1), data) for hour, data in enumerate(hours[:3])), active=hours[3])
+    reader = open_trail(path)
+    asked = {"user_id": "u1", "start_time": at(3_600), "end_time": at(7_200)}
+    for newest_first in (False, True):
+        found, cursor = [], None
+        while True:
+            page = reader.page(cursor, limit=7, newest_first=newest_first, **asked)
+            found += page.events
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert found == reader.query_events(newest_first=newest_first, **asked)
+        assert len(found) == 20
+
+
+@pytest.mark.parametrize(
+    ("cursor", "error"),
+    [
+        (5, AuditTypeError),
+        (b"abc", AuditTypeError),
+        ("", AuditValueError),
+        ("%", AuditValueError),
+        ("é", AuditValueError),
+        ("abc", AuditValueError),
+        ("AAAA", AuditValueError),
+        ("kA", AuditValueError),
+    ],
+)
+def test_what_is_no_cursor(tmp_path, cursor, error):
+    """What is not the cursor of a page is an error, not the first page."""
+    with pytest.raises(error, match="cursor="):
+        open_trail(write_trail(tmp_path, active=EVENTS[0])).page(cursor)
+
+
+def test_cursors_of_other_pages(tmp_path):
+    """A cursor of the other order, or of other trails, is an error."""
+    path, other = (write_trail(tmp_path / name, active=b"".join(EVENTS)) for name in "ab")
+    cursor = open_trail(path).page(limit=1).cursor
+    for reader, newest_first in ((open_trail(path), True), (open_trail(path, other), False)):
+        with pytest.raises(AuditValueError, match="cursor="):
+            reader.page(cursor, newest_first=newest_first)
+
+
+def test_a_trail_that_is_gone_between_pages(tmp_path):
+    """A trail that is gone is an error, not an end."""
+    path = write_trail(tmp_path, active=b"".join(EVENTS))
+    reader = open_trail(path)
+    cursor = reader.page(limit=1).cursor
+    path.unlink()
+    with pytest.raises(AuditReadError):
+        reader.page(cursor)
+
+
+actions = st.lists(st.sampled_from(["page", "append", "roll", "gzip", "zstd", "junk"]), max_size=30)
+
+
+@settings(max_examples=80)
+@given(actions=actions, limit=st.integers(1, 4), newest_first=st.booleans(), block=st.sampled_from([100, 65_536]))
+def test_whatever_happens_between_pages(tmp_path_factory, actions, limit, newest_first, block):
+    """For all interleavings of pages with appends, rollovers and compressions: what was there is there once, in order."""
+    path = write_trail(tmp_path_factory.mktemp("trail"), active=b"".join(EVENTS))
+    number, found, cursor, ended = 100, [], None, False
+    written = list(EVENTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK_BYTES", block)
+        for action in [*actions, *["page"] * 50]:
+            number += 1
+            if action == "page" and not ended:
+                page = open_trail(path).page(cursor, limit=limit, newest_first=newest_first)
+                found += ids(page.events)
+                cursor, ended = page.cursor, page.cursor is None
+                if not found or cursor is None:
+                    continue
+            elif action == "append" and not ended:
+                append(path, line_of(number))
+                if not (newest_first and found):
+                    written.append(line_of(number))
+            elif action == "junk":
+                append(path, b"junk\n\n")
+            elif action == "roll":
+                rolled(path, number)
+            elif action in PACKS:
+                pack(path, action)
+    assert ended
+    assert found == [id_of(line) for line in (written[::-1] if newest_first else written)]
+
+
+def test_one_page_reads_no_more_than_it_needs(tmp_path, monkeypatch):
+    """A page from the middle of a plain trail reads neither what is before nor what is far behind it."""
+    data = b"".join(map(line_of, range(20_000)))
+    path = write_trail(tmp_path, active=data)
+    reader = open_trail(path)
+    for newest_first in (False, True):
+        cursor = reader.page(limit=10_000, newest_first=newest_first).cursor
+        other = open_trail(path)
+        assert len(other.page(cursor, limit=10, newest_first=newest_first).events) == 10
+        spans = next(iter(other._problems._looked_at.values()))
+        assert sum(stop - start for start, stop in spans) < 3 * lines.BLOCK_BYTES

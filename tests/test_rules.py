@@ -1,0 +1,177 @@
+"""Rules: what can be said, and what is said about what can't."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit import AuditTypeError, AuditValueError
+from structlog_audit.monitoring import DEFAULT_RULES, Rule, load_rules
+from structlog_audit.rules import duration, duration_text, rules_of
+
+DELETIONS = {"name": "deletions", "operation": "FORGET", "more_than": 100, "within": "1h"}
+
+
+def test_a_rule_is_a_value():
+    """Rules from the same arguments are equal, however they were written; none can be changed."""
+    rule = Rule("deletions", operation="FORGET", more_than=100, within="1h")
+    assert (
+        rule == Rule("deletions", operation="FORGET", more_than=100, within=dt.timedelta(hours=1)) == DEFAULT_RULES[0]
+    )
+    assert hash(rule) == hash(DEFAULT_RULES[0])
+    assert (rule.bound, rule.threshold, rule.per, rule.level) == ("more_than", 100, None, logging.WARNING)
+    with pytest.raises(AttributeError):
+        rule.threshold = 5
+    assert "deletions" in repr(rule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"more_than": None}, AuditTypeError, ["give one of more_than, success_rate_below", "there are none"]),
+        ({"success_rate_below": 0.9}, AuditTypeError, ["there are more_than, success_rate_below"]),
+        ({"more_than": -1}, AuditValueError, ["more_than=-1"]),
+        ({"more_than": 1.5}, AuditTypeError, ["more_than=1.5"]),
+        ({"more_than": None, "success_rate_below": 95}, AuditValueError, ["success_rate_below=95", "between 0 and 1"]),
+        ({"more_than": None, "avg_duration_ms_above": "1s"}, AuditTypeError, ["avg_duration_ms_above='1s'"]),
+        ({"more_than": None, "p95_duration_ms_above": float("nan")}, AuditValueError, ["p95_duration_ms_above=nan"]),
+        ({"more_than": None, "success_rate_below": True}, AuditTypeError, ["success_rate_below=True"]),
+        ({"within": "soon"}, AuditValueError, ["within='soon'", "15m"]),
+        ({"within": ""}, AuditValueError, ["within=''"]),
+        ({"within": 0}, AuditValueError, ["within=0", "give 1s or more"]),
+        ({"within": None}, AuditTypeError, ["within=None"]),
+        ({"within": float("inf")}, AuditValueError, ["within=inf"]),
+        ({"quiet": -5}, AuditValueError, ["quiet=-5"]),
+        ({"per": "user"}, AuditValueError, ["per='user'", "'user_id'"]),
+        ({"min_events": 5}, AuditValueError, ["min_events=5", "leave it out"]),
+        ({"max_subjects": 0}, AuditValueError, ["max_subjects=0"]),
+        ({"level": "LOUD"}, AuditValueError, ["level='LOUD'"]),
+        ({"level": True}, AuditValueError, ["level=True"]),
+        ({"moer_than": 5}, AuditTypeError, ["'moer_than'", "more_than", "operation", "quiet"]),
+        ({"start_time": dt.datetime.now(dt.UTC)}, AuditTypeError, ["'start_time'"]),
+        ({"status": "BROKEN"}, AuditValueError, ["status='BROKEN'", "FAILURE"]),
+        ({"operation": None}, AuditTypeError, ["operation=None"]),
+    ],
+)
+def test_a_rule_that_cannot_be_meant(arguments, error, words):
+    """Each error names the rule, the parameter, the value, and what is accepted."""
+    with pytest.raises(error) as caught:
+        Rule(**{**DELETIONS, **arguments})
+    for word in ["rule 'deletions': ", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_a_rule_has_a_name(name):
+    """The name is text, and not empty."""
+    with pytest.raises(AuditTypeError, match="name="):
+        Rule(name, more_than=1, within=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("1h30m", 5_400), (" 1d2h3m4s ", 93_784)],
+)
+def test_times_in_text(text, seconds):
+    """Times are written with d, h, m and s, in this order."""
+    assert duration("within", text, least=0).total_seconds() == seconds
+
+
+@given(st.integers(0, 10**9))
+def test_a_time_is_written_as_it_is_read(seconds):
+    """For all whole seconds: the text of a time means that time."""
+    time = dt.timedelta(seconds=seconds)
+    assert duration("within", duration_text(time), least=0) == time
+
+
+def test_what_means_rules():
+    """A list, a mapping with one, a rule by itself: each gives rules in order."""
+    rule = Rule(**DELETIONS)
+    other = {**DELETIONS, "name": "other"}
+    assert rules_of([rule]) == rules_of([DELETIONS]) == rules_of(rule) == rules_of({"rules": (DELETIONS,)}) == (rule,)
+    assert [found.name for found in rules_of([rule, other])] == ["deletions", "other"]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        ([], AuditValueError, "at least one rule"),
+        (5, AuditTypeError, "rules=5"),
+        ({"rule": []}, AuditTypeError, "under 'rules'"),
+        ({"rules": [DELETIONS], "more": 1}, AuditTypeError, "nothing but one"),
+        ({"rules": "x"}, AuditTypeError, "rules='x'"),
+        ([5], AuditTypeError, "rule 1: 5"),
+        ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 2: 'within' is missing"),
+        ([{"within": 60}], AuditTypeError, "rule 1: 'name' is missing"),
+        ([DELETIONS, DELETIONS], AuditValueError, "two rules are called 'deletions'"),
+        ([{**DELETIONS, "self": 1}], AuditTypeError, "'self'"),
+    ],
+)
+def test_what_means_no_rules(value, error, words):
+    """What is no rules is an error that says where."""
+    with pytest.raises(error) as caught:
+        rules_of(value)
+    assert words in str(caught.value)
+
+
+TOML = """
+[[rules]]
+name = "deletions"
+operation = "FORGET"
+more_than = 100
+within = "1h"
+"""
+YAML = """
+rules:
+  - {name: deletions, operation: FORGET, more_than: 100, within: 1h}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("r.toml", TOML), ("r.yaml", YAML), ("r.YML", YAML), ("r.json", json.dumps([DELETIONS]))]
+)
+def test_rules_from_a_file(tmp_path, name, text):
+    """TOML, YAML and JSON say the same rules."""
+    path = tmp_path / name
+    path.write_text(text)
+    assert load_rules(path) == rules_of(str(path)) == (Rule(**DELETIONS),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "words"),
+    [
+        ("none.toml", None, AuditValueError, "No such file"),
+        ("r.ini", "", AuditValueError, ".toml, .json, .yaml, .yml"),
+        ("r.toml", "rules = ]", AuditValueError, "line 1"),
+        ("r.json", "{", AuditValueError, "line 1"),
+        ("r.yaml", "rules: [", AuditValueError, "line 1"),
+        ("r.yaml", "", AuditTypeError, "rules=None"),
+        ("r.json", b"\xff", AuditValueError, "utf-8"),
+        ("r.toml", TOML.replace("100", "-1"), AuditValueError, "rule 'deletions': more_than=-1"),
+        ("r.toml", TOML.replace("more_than", "more"), AuditTypeError, "rule 'deletions': unknown parameter"),
+    ],
+)
+def test_a_file_without_rules(tmp_path, name, text, error, words):
+    """A file that can't be read, or has no rules, is an error that names the file and the place."""
+    path = tmp_path / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(error) as caught:
+        load_rules(path)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_yaml_without_its_package(tmp_path, monkeypatch):
+    """Who has no pyyaml is told so, and can write TOML or JSON."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = tmp_path / "r.yaml"
+    path.write_text(YAML)
+    with pytest.raises(AuditValueError, match="install it, or write TOML or JSON"):
+        load_rules(path)

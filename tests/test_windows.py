@@ -1,0 +1,125 @@
+"""Sliding windows against the plain definition of them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit.windows import SLICES, CountWindow, MeanWindow
+
+WITHIN = 6_000
+STEPS = st.lists(st.integers(0, 2_500), max_size=60)
+"""How far the clock moves between events: often several of them, sometimes none, in a window."""
+
+
+def moments_of(steps):
+    moment, moments = 1_000_000, []
+    for step in steps:
+        moment += step
+        moments.append(moment)
+    return moments
+
+
+def told_by(is_beyond_before, is_beyond, moments, quiet):
+    """The plain definition: armed when not beyond the bound before an event, told when beyond it after."""
+    told, armed, last = [], True, None
+    for number, moment in enumerate(moments):
+        armed = armed or not is_beyond_before(number)
+        if armed and is_beyond(number) and (last is None or moment - last >= quiet):
+            told.append(number)
+            armed, last = False, moment
+    return told
+
+
+@given(STEPS, st.integers(0, 6), st.sampled_from([0, 1_000, 20_000]))
+def test_a_count_tells_each_crossing_once(steps, bound, quiet):
+    """For all events: a crossing is told when more than the bound lie within the length, exactly, and once."""
+    moments = moments_of(steps)
+
+    def count(moment, until):
+        return sum(moment - WITHIN <= other <= moment for other in moments[:until])
+
+    expected = told_by(
+        lambda number: count(moments[number], number) > bound,
+        lambda number: count(moments[number], number + 1) > bound,
+        moments,
+        quiet,
+    )
+    window = CountWindow(WITHIN, quiet, bound)
+    assert [number for number, moment in enumerate(moments) if window.add(moment)] == expected
+
+
+@given(STEPS.flatmap(lambda steps: st.tuples(st.just(steps), st.lists(st.integers(0, 3), min_size=60, max_size=60))))
+def test_a_mean_tells_each_crossing_once(steps_and_values):
+    """For all events: the mean is that of the events in the newest sixty slices, and a crossing of it is told once."""
+    steps, values = steps_and_values
+    moments = moments_of(steps)
+    width = WITHIN // SLICES
+
+    def beyond(number, until):
+        here = moments[number] // width
+        inside = [values[other] for other in range(until) if here - moments[other] // width < SLICES]
+        return len(inside) >= 3 and sum(inside) / len(inside) > 1.5
+
+    expected = told_by(lambda number: beyond(number, number), lambda number: beyond(number, number + 1), moments, 0)
+    window = MeanWindow(WITHIN, 0, 1.5, False, 3)
+    assert [number for number, moment in enumerate(moments) if window.add(moment, values[number])] == expected
+
+
+@given(st.lists(st.integers(-(10**15), 10**15), max_size=200), st.integers(0, 5))
+def test_memory_is_bounded_and_sums_are_right_whatever_the_clock_does(moments, bound):
+    """For all clocks: a count keeps no more moments than it needs, a mean no more than sixty slices, whose sums fit."""
+    count, mean = CountWindow(WITHIN, 0, bound), MeanWindow(WITHIN, 0, 1.0, False, 1)
+    for number, moment in enumerate(moments):
+        count.add(moment)
+        mean.add(moment, number)
+        assert len(count._moments) <= bound + 1
+        assert len(mean._slices) <= SLICES
+        assert mean.size == sum(part[1] for part in mean._slices)
+        assert mean._sum == sum(part[2] for part in mean._slices)
+
+
+def test_a_step_of_the_clock_blinds_no_window():
+    """An event from the far future, or a clock set back, stops no crossing from being seen; it may be told once more."""
+    for jump in (10**15, -3_600 * 10**6):
+        window = CountWindow(WITHIN, 0, 3)
+        told = [window.add(moment) for moment in (0, jump, 10, 20, 30, 40, 50)]
+        assert 1 <= told.count(True) <= 2
+        mean = MeanWindow(WITHIN, 0, 1.0, False, 3)
+        told = [mean.add(moment, 2) for moment in (0, jump, *range(10, 2 * WITHIN, 100))]
+        assert 1 <= told.count(True) <= 2
+
+
+def test_a_rate_below_a_bound():
+    """Below the bound means less than it; too few events say nothing."""
+    window = MeanWindow(WITHIN, 0, 0.5, True, 4)
+    assert [window.add(moment, value) for moment, value in enumerate((0, 0, 1, 1, 0, 0, 1))] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert window.mean == 3 / 7
+
+
+def test_quiet_puts_off_a_crossing_and_swallows_none():
+    """A crossing in quiet time is told by the first event after it, if the bound is still exceeded then."""
+    window = CountWindow(10, 50, 0)
+    assert [window.add(moment) for moment in (0, 20, 40, 45, 51, 55)] == [True, False, False, False, True, False]
+    set_back = CountWindow(10, 50, 0)
+    assert [set_back.add(moment) for moment in (1_000, 900)] == [True, True]
+
+
+def test_a_window_is_over_when_nothing_in_it_counts():
+    """Nothing is lost with a window whose newest event lies further back than its length and its quiet time."""
+    for window in (CountWindow(600, 0, 3), MeanWindow(600, 0, 1.0, False, 1)):
+        assert window.is_over(0)
+        window.add(1_000)
+        assert not window.is_over(1_600)
+        assert window.is_over(1_611)
+    quiet = CountWindow(600, 5_000, 3)
+    quiet.add(1_000)
+    assert not quiet.is_over(6_000)
