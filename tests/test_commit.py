@@ -716,3 +716,22 @@ def test_an_event_from_within_a_failing_write_is_settled_too():
     outer = rig.submit("outer")
     assert (outer.state, inner.state) == (RAISED, RAISED)
     assert balanced(rig.commit)
+
+
+def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupts():
+    """Between a look at the door and the lead, a signal handler leads itself: no event is written twice, and no call fails."""
+    rig = Rig()
+
+    class Door(deque):
+        def __len__(self):  # here the signal comes
+            if Door.interrupts:
+                Door.interrupts = False
+                rig.submit("SIGNAL")
+            return super().__len__()
+
+    rig.commit._arrived = Door()
+    Door.interrupts = True
+    entry = rig.submit("STORE")
+    assert entry.state == RECORDED
+    assert rig.trail() == ["STORE", "SIGNAL"]
+    assert (rig.commit.recorded, balanced(rig.commit)) == (2, True)

@@ -65,7 +65,7 @@ def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
     path.parent.mkdir()
     make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))  # noqa: E731
     report = check_target(make)
-    assert codes(report) <= {"once", "processes"}  # whether processes lose events here is a matter of luck
+    assert codes(report) <= {"once", "fork", "processes"}  # whether processes lose events here is a matter of luck
     assert path.with_name("audit.jsonl.11").exists()
     assert "order" in report.passed
 

@@ -3,6 +3,8 @@
 import decimal
 import fractions
 import logging
+import subprocess
+import sys
 import uuid
 from collections import OrderedDict, deque
 from types import MappingProxyType
@@ -372,3 +374,24 @@ def test_any_text_names_an_operation(name):
     """For all texts but the empty one, the operation is that text, or one of the six."""
     operation = convert({"operation": name}).operation
     assert operation in ((name, name.upper()) if name else (UNNAMED,))
+
+
+FIRST_EVENT = """
+import sys
+from structlog_audit import AuditHandler, AuditLogger
+audit = AuditLogger(handler=AuditHandler(monitor=[{"name": "any", "more_than": 0, "within": 60}]))
+called = []
+def note(frame, what, argument):
+    if what == "call" and "msgspec" in frame.f_code.co_filename:
+        called.append(frame.f_code.co_name)
+sys.setprofile(note)
+audit.record("STORE", "u1", metadata={"a": [1, {"b": None}]})
+sys.setprofile(None)
+print(called)
+"""
+
+
+def test_the_first_event_compiles_no_types():
+    """What msgspec makes of our structs is there before the first event: made in it, a second event meanwhile would crash."""
+    done = subprocess.run([sys.executable, "-c", FIRST_EVENT], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

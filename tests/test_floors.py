@@ -23,7 +23,7 @@ FLOORS = [
     {"conversion", "commit", "buffer", "source", "redaction", "forks", "unpack"},
     {"formatter", "acts", "monitoring", "scan"},
     {"pruning", "engine"},
-    {"active", "paging", "following"},
+    {"active", "paging", "following", "warm"},
     {"reader"},
     {"opening"},
     {"files", "target"},

@@ -36,7 +36,6 @@ from structlog_audit.codec import encode_body
 from structlog_audit.event import Kind
 from structlog_audit.problems import MAX_EXAMPLES, Problems
 from structlog_audit.query import microseconds
-from structlog_audit.reader import newest_events
 from structlog_audit.segments import rollover_time
 from structlog_audit.source import EventSource
 from structlog_audit.spans import SLACK
@@ -669,75 +668,6 @@ def test_other_lines_in_the_same_file_are_counted(tmp_path):
     reader = open_trail(path)
     assert reader.count_events() == 1
     assert reader.problems == {"foreign": 1}
-
-
-# --- warm start --------------------------------------------------------------------------------------------------------------
-
-MICROSECONDS = microseconds(BEGIN)
-HEAD = line_of(1, metadata={"_audit": {"entry_ids": "continued in 1 parts"}})
-PART = line_of(2, part_of=HEAD, entry_ids=["e2"])
-
-
-def file_of(folder, data, name="audit.jsonl"):
-    path = folder / name
-    path.write_bytes(data)
-    return path
-
-
-def test_the_newest_of_several_segments(tmp_path):
-    """The newest events come from the last segments, the oldest first; older segments are not read when it is enough."""
-    old = file_of(tmp_path, b"never read\n" + line_of(0), "old")
-    middle = file_of(tmp_path, HEAD + PART + TWO, "middle")
-    active = file_of(tmp_path, THREE, "active")
-    events, left_out, unreadable = newest_events([old, middle, active], 2)
-    assert events == [(TWO, MICROSECONDS + 2_000_000), (THREE, MICROSECONDS + 3_000_000)]
-    assert left_out == MICROSECONDS + 1_000_000
-    assert unreadable == 0
-    assert newest_events([middle], 5)[0][0] == (HEAD + PART, MICROSECONDS + 1_000_000)
-
-
-def test_all_there_is(tmp_path):
-    """When all fit, nothing is left out; what is no event is counted and skipped."""
-    old = file_of(tmp_path, ONE + b"\x00\xff\n" + b'{"event_id":1}\n' + TWO, "old")
-    active = file_of(tmp_path, THREE + b"half of a l", "active")
-    events, left_out, unreadable = newest_events([old, active], 10)
-    assert [line for line, _ in events] == [ONE, TWO, THREE]
-    assert left_out is None
-    assert unreadable == 2
-
-
-@pytest.mark.parametrize("segments", [0, 1, 2])
-def test_nothing_there(tmp_path, segments):
-    """Without segments, or with empty ones, there are no events and nothing is missing."""
-    assert newest_events([file_of(tmp_path, b"", str(n)) for n in range(segments)], 5) == ([], None, 0)
-
-
-def test_the_latest_moment_left_out_counts(tmp_path):
-    """After a clock step the latest moment that was left out counts, not the last one."""
-    seconds = [50, 10, 20, 30]
-    path = file_of(tmp_path, b"".join(line_of(number, second) for number, second in enumerate(seconds)))
-    _, left_out, _ = newest_events([path], 1)
-    assert left_out == MICROSECONDS + 50_000_000
-
-
-@settings(max_examples=60)
-@given(sizes=st.lists(st.integers(0, 6), max_size=4), count=st.integers(1, 12), parts=st.sets(st.integers(0, 20)))
-def test_the_newest_are_the_end_of_all(tmp_path_factory, sizes, count, parts):
-    """However events lie in segments, and whichever have parts: the newest are the end of all of them."""
-    folder = tmp_path_factory.mktemp("segments")
-    everything, segments = [], []
-    for index, size in enumerate(sizes):
-        own = []
-        for _ in range(size):
-            number = len(everything)
-            head = line_of(number, metadata={"_audit": {"entry_ids": "continued in 1 parts"}})
-            own.append(head + line_of(100 + number, part_of=head) if number in parts else line_of(number))
-            everything.append(own[-1])
-        segments.append(file_of(folder, b"\n".join([b"", *own]), str(index)))
-    events, left_out, unreadable = newest_events(segments, count)
-    assert [line for line, _ in events] == everything[-count:]
-    assert (left_out is not None) == (len(everything) > count)
-    assert unreadable == 0
 
 
 def test_kinds(tmp_path):

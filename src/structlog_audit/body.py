@@ -41,6 +41,11 @@ class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=T
     duration_ms: _Float | None = None
 
 
+msgspec.convert({"operation": "STORE"}, Body)
+"""msgspec compiles the types of a struct when it is first converted to, and crashes (0.22) if a signal handler or a thread
+converts to it meanwhile. So it is done here, and no event is the first."""
+
+
 class OwnBody(Body, omit_defaults=True, gc=False):
     """The members of an event of the library's own, or of one that was read, of whatever kind."""
 

@@ -30,9 +30,8 @@ def in_child(work: Callable[[Say], None], *, meanwhile: Callable[[], object] = l
     """
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # Python 3.12 warns of threads: the child runs one thread only
+        # Python 3.12 warns of threads: the child runs one thread only
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         _run(work, theirs)  # in a forked child

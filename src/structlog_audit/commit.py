@@ -109,7 +109,6 @@ class Commit:
                     if self._queue or len(self._arrived) > 1:
                         self._lead()
                     else:  # this one is all there is
-                        self._arrived.popleft()
                         self._lead_alone(entry)
                 if self._arrived:
                     self._lead_whoever_came()
@@ -197,8 +196,11 @@ class Commit:
 
     def _lead_alone(self, entry: Entry) -> None:
         """What `_lead` does, when there is *entry* and nothing else: so it is for nearly every event."""
-        self._leading = True
+        self._leading = True  # from here on a signal handler leaves its entry at the door
         try:
+            if entry.state != WAITING:  # until here it led, and took this one along
+                return
+            self._arrived.popleft()
             self._take_on(entry)
             try:
                 self._deliver((entry,))

@@ -30,9 +30,9 @@ from structlog_audit.lines import Block, Readable, Rest, Seekable, backwards, en
 from structlog_audit.problems import Problems, Report
 from structlog_audit.query import Conditions
 from structlog_audit.scan import Batch, Line, Matcher, Scanner
-from structlog_audit.segments import ACTIVE
+from structlog_audit.segments import ACTIVE, rollover_time
 from structlog_audit.spans import FOR_EVER, first_moments, is_outside, sampled, span_of
-from structlog_audit.trails import AnyTrail, Segment
+from structlog_audit.trails import AnyTrail, Segment, Trail
 from structlog_audit.unpack import BEGINNING_BYTES, unpacked
 
 RETENTION = "retention"
@@ -79,7 +79,10 @@ class Opened:
 
     @property
     def identity(self) -> str | None:
-        """What tells this segment from others, whatever becomes of its name: its first event; None if it has none yet."""
+        """What tells this segment from others, whatever becomes of its name; None if nothing tells yet.
+
+        It is the first whole line that may be an event: what a writer that died left before that may still be cut off.
+        """
         if BEGINS.match(self.head):
             return _digest(self.head)
         for line in self.head.split(b"\n")[:-1]:
@@ -255,6 +258,18 @@ class ScanningEngine:
             if not opened.is_open:
                 self._deleted[known] = found
         return found
+
+    def deleted_until(self, trail: Trail) -> dt.datetime | None:
+        """The rollover of the newest segment of *trail* that retention deleted, as its acts say; None if none was."""
+        with trail.segments() as segments:
+            there = {segment.rolled_at for segment in segments}  # packed or not
+            for segment in reversed(segments):
+                with self.opened(segment) as opened:
+                    names = [] if opened is None else self.deleted(opened)
+                gone = {rollover_time(trail.base, name) for name in names} - there
+                if gone:
+                    return max(moment for moment in gone if moment is not None)
+        return None
 
     def end_of(self, opened: Opened) -> int:
         """The offset behind the last whole event; of packed data `WHOLLY`."""

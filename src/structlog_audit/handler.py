@@ -178,18 +178,18 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
-        if not isinstance(self.target, AuditFileHandler):
+        if not isinstance(self.target, AuditFileHandler) or not self.target.has_lines():
             return
         if warm_start:
-            from structlog_audit.reader import newest_events  # who does not read has no need of it
+            from structlog_audit.warm import newest_events  # who does not read has no need of it
 
-            events, left_out, self.unreadable = newest_events(self.target.segments(), self._max_events)
+            events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
             for line, moment in events:
                 self._buffer.append(line, moment)
-            if left_out is not None:
-                self._buffer.forget_until(left_out)
-        elif self.target.has_lines():
-            self._buffer.forget_until(self._clock() // 1_000)
+        else:
+            missing_until = self._clock() // 1_000
+        if missing_until is not None:
+            self._buffer.forget_until(missing_until)
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, where everything recorded so far is the parent's. Without a look at the disk."""

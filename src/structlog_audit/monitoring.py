@@ -73,6 +73,9 @@ class Seen(msgspec.Struct, gc=False):
     kind: str | None = None
 
 
+_decode_seen = msgspec.json.Decoder(Seen).decode
+
+
 class Measure(NamedTuple):
     """What is measured for a bound: the number that an event contributes, the window, and the words for it."""
 
@@ -245,7 +248,7 @@ class Monitor:
         self._trackers = [Tracker(rule) for rule in self.rules]
         self._by_names: dict[tuple[str | None, ...], list[Tracker]] = {}
         whole = any(tracker.needs_whole for tracker in self._trackers)
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(StoredEvent if whole else Seen).decode
+        self._decode: Callable[[bytes], Any] = decode if whole else _decode_seen
         self._last = b""
         self._untold: deque[Alert] = deque()
         self._is_called = False  # whether somebody is about to tell them

@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import BinaryIO, Unpack
 
 from structlog_audit.codec import StoredEvent
@@ -24,13 +23,11 @@ from structlog_audit.event import AuditEvent, Kind
 from structlog_audit.following import follow
 from structlog_audit.paging import Page, page_of
 from structlog_audit.problems import Problem, Problems
-from structlog_audit.query import Conditions, Filters, conditions, microseconds, spelled_out, whole_number
-from structlog_audit.scan import Scanner
-from structlog_audit.segments import ACTIVE, rollover_time
+from structlog_audit.query import Conditions, Filters, conditions, spelled_out, whole_number
 from structlog_audit.source import EventSource
 from structlog_audit.spans import SLACK
 from structlog_audit.stamp import millisecond_of
-from structlog_audit.trails import Segment, Trail, find
+from structlog_audit.trails import Trail, find
 
 
 class TrailReader(EventSource):
@@ -75,19 +72,8 @@ class TrailReader(EventSource):
         That is the rollover of the newest segment that retention deleted, as far as the trail says so itself. What somebody
         deleted otherwise, or a `logging.handlers.RotatingFileHandler` dropped, is not known. O(n) the first time.
         """
-        moments = [self._deleted_until(trail) for trail in self._trails if isinstance(trail, Trail)]
+        moments = [self._engine.deleted_until(trail) for trail in self._trails if isinstance(trail, Trail)]
         return max((moment for moment in moments if moment is not None), default=None)
-
-    def _deleted_until(self, trail: Trail) -> dt.datetime | None:
-        with trail.segments() as segments:
-            there = {segment.rolled_at for segment in segments}
-            for segment in reversed(segments):
-                with self._engine.opened(segment) as opened:
-                    names = [] if opened is None else self._engine.deleted(opened)
-                gone = {rollover_time(trail.base, name) for name in names} - there
-                if gone:
-                    return max(moment for moment in gone if moment is not None)
-        return None
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """The event with this id, of whatever kind, or None.
@@ -145,29 +131,3 @@ class TrailReader(EventSource):
 
     def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         return self._engine.select(self._trails, asked, newest_first=newest_first, at_most=at_most)
-
-
-def newest_events(segments: Sequence[Path], count: int) -> tuple[list[tuple[bytes, int]], int | None, int]:
-    """The newest *count* events in *segments*, which are in order, as lines and moments, the oldest first.
-
-    Also the latest moment, in microseconds since 1970, of an event that was left out in the segments that were read, or
-    None if none was; and how much was found wrong.
-    """
-    problems = Problems()
-    engine = ScanningEngine(problems)
-    scanner = Scanner()
-    newest: list[tuple[bytes, int]] = []
-    left_out: int | None = None
-    for path in reversed(segments):
-        with engine.opened(Segment(os.fspath(path), ACTIVE, is_open=True)) as opened:
-            for batch in engine.batches(opened, scanner, newest_first=True) if opened is not None else ():
-                for number in reversed(range(len(batch.events))):
-                    moment = microseconds(batch.events[number].timestamp)
-                    if len(newest) < count:
-                        newest.append((batch.stored(number), moment))
-                    else:
-                        left_out = moment if left_out is None else max(left_out, moment)
-        if left_out is not None:
-            break
-    del problems.counts["unfinished"]
-    return newest[::-1], left_out, problems.counts.total()

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from structlog_audit.body import Body
-from structlog_audit.codec import MARKS, StoredEvent, decode
+from structlog_audit.codec import MARKS, StoredEvent, decode, encode_text, escape
 from structlog_audit.conversion import convert
 from structlog_audit.event import EventStatus, Kind, operation_of, utc
 from structlog_audit.exceptions import AuditDecodeError
@@ -69,17 +69,23 @@ class Batch(NamedTuple):
         return [*(begins[number] for number in self.first_lines), self.block.stop]
 
     def stored(self, number: int) -> bytes:
-        """The lines of an event with their LFs, from which `structlog_audit.codec.decode` makes it again."""
+        """The lines of an event with their LFs, from which `structlog_audit.codec.decode` makes it again.
+
+        They begin as lines of ours do, with the id: `structlog_audit.buffer` looks for it there.
+        """
         event, first = self.events[number], self.first_lines[number]
         until = self.first_lines[number + 1] if number + 1 < len(self.events) else len(self.lines)
         part_of = event.event_id.encode()
         parts = [line for line in self.lines[first + 1 : until] if is_part(line) and part_of in line]
         stored = b"".join([line + b"\n" for line in (self.lines[first], *parts)])
-        try:
-            decode(stored)
-        except AuditDecodeError:  # it was mended
-            return _encoder.encode(event) + b"\n"
-        return stored
+        if stored.startswith(b"%b%b," % (_HEAD, encode_text(event.event_id).encode())):
+            try:
+                decode(stored)
+            except AuditDecodeError:  # it was mended
+                pass
+            else:
+                return stored
+        return escape(_encoder.encode(event)) + b"\n"
 
     def without(self, left_out: set[int]) -> Batch:
         """The same but for the events with the numbers *left_out*."""

@@ -105,9 +105,8 @@ class AuditTrail(EventSource):
         )
         if model is not None:
             self.handler.filters = list(model.filters)
-            vars(self.handler)["_name"] = (
-                model.name
-            )  # for who asks get_audit_handler(name); registered is the other one
+            # for who asks get_audit_handler(name); what logging has registered under it is the other one
+            vars(self.handler)["_name"] = model.name
 
     def attach(self) -> None:
         """Stand in for all that writes a trail now. For code that configures logging, or makes an `AuditLogger`, in a test."""

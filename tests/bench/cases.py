@@ -165,6 +165,15 @@ def ours_queried() -> Call:
     return call
 
 
+def ours_watched() -> Call:
+    import structlog_audit
+    from structlog_audit.monitoring import DEFAULT_RULES
+
+    logger = logger_with("watched", structlog_audit.AuditHandler(filename=file("watched"), monitor=DEFAULT_RULES))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
 def ours_unredacted() -> Call:
     import structlog_audit
 
@@ -221,6 +230,7 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "ours: get_audit_logger().info": (ours_bound, 1),
     "ours: the same, with two extra fields": (ours_two_more, 1),
     "ours: the same, indexes paid every 100": (ours_queried, 100),
+    "ours: the same, watched by three rules": (ours_watched, 1),
     "ours: the same, without redaction": (ours_unredacted, 1),
     "ours: AuditProcessor in an app's chain": (ours_processor, 1),
     "ours: logging.info(extra=...)": (ours_stdlib, 1),

@@ -74,6 +74,38 @@ def test_signal_handlers_that_record_lose_nothing(tmp_path, signals):
     assert found["late"] == 0
 
 
+FIRST = (
+    SETUP
+    + """
+import random
+signal.signal(signal.SIGALRM, lambda number, frame: log.info("SIGNAL", entry_ids=["1"]))
+ends = []
+for _ in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 5e-3), 2e-4)
+            log.info("STORE", entry_ids=["2"])
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            status = 0
+        finally:
+            os._exit(status)
+    ends.append(os.waitpid(child, 0)[1])
+print(json.dumps(sorted(set(ends))))
+"""
+)
+
+
+@pytest.mark.parametrize("processes", [200, pytest.param(5_000, marks=pytest.mark.long)])
+def test_the_first_event_of_a_process_bears_signal_handlers_too(tmp_path, processes):
+    """Whatever is made for the first event of a process, a second one in the middle of it is recorded, and nothing crashes."""
+    path = tmp_path / "audit.jsonl"
+    done = run_code(FIRST, path, processes, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "[0]\n"), (done.returncode, done.stdout, done.stderr)
+    assert Trail(path).numbers.count(2) == processes
+
+
 CLOSING = (
     SETUP
     + """
@@ -155,10 +187,9 @@ while raised < 500:
     try:
         armed = True
         signal.setitimer(signal.ITIMER_VIRTUAL, random.uniform(1e-6, 5e-4))
-        for _ in range(20):
+        while True:  # until the timer, whose tick may be as coarse as the system's
             log.info("STORE", entry_ids=[str(calls)])
             returned += 1
-        armed = False
     except Timeout:
         armed = False
         raised += 1
