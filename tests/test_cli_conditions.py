@@ -76,6 +76,7 @@ def test_every_other_word_is_a_trail(word):
         ("user=ann", "metadata is asked by 'metadata.user', a file of that name by './user=ann'"),
         ("staus=FAILURE", "Did you mean 'status'?"),
         ("quite_another=1", "unknown field 'quite_another'. Fields: event_id,"),
+        ("metadata=api", "ask for what lies in the metadata by its key, such as 'metadata.source=api'"),
         ("timestamp>=2025", "ask for times by --since and --until"),
         ("user_id==ann", "unknown operator '==' in 'user_id==ann'. Did you mean '='?"),
         ("user_id=~ann", "Did you mean '~'?"),

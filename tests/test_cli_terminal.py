@@ -121,6 +121,11 @@ def test_lines_fit_the_terminal(words, columns, trail):
         assert max(map(cell_len, output.splitlines())) <= columns
 
 
+def test_the_time_of_a_user_stays_in_one_piece():
+    """At 60 columns other columns are broken: a time is there to be given back."""
+    assert re.search(r" \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", run("users", GOLDEN, COLUMNS="60").out)
+
+
 def test_a_pipe_gets_whole_lines(trail):
     """In a pipe nothing is cut, and every event is one line."""
     lines = process("query", trail).lines

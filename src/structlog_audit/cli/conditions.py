@@ -106,6 +106,10 @@ def _checked(condition: Condition) -> Condition:
     accepted = _EVERY if field.startswith("metadata.") else _FIELDS.get(field, ())
     if field == "timestamp":
         raise UsageError(f"{str(condition)!r}: ask for times by --since and --until")
+    if field == "metadata":
+        raise UsageError(
+            f"{str(condition)!r}: ask for what lies in the metadata by its key, such as 'metadata.source=api'"
+        )
     if not accepted:
         hint = did_you_mean(field, [*_FIELDS, "metadata"])
         elsewhere = f"metadata is asked by 'metadata.{field}', a file of that name by './{condition}'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exits import Exit, UsageError
 from structlog_audit.cli.output import clean_rows, quoted, time_text
 from structlog_audit.cli.reading import Reading, Request, read
-from structlog_audit.cli.terminal import clean, is_terminal, put, put_table
+from structlog_audit.cli.terminal import clean, is_terminal, put, put_table, width
 from structlog_audit.codec import to_json
 from structlog_audit.event import rfc3339
 from structlog_audit.export import safe_cell
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _MOST = 10
 """Names that a table of the statistics lists; the JSON has all."""
+
+_ROOM = 60
+"""Columns of a terminal from which on a time, which is there to be given back, stays in one piece beside the rest."""
 
 
 def stats(request: Request, output: Output) -> Exit:
@@ -105,7 +108,8 @@ def _of_users(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], in_utc: bo
         )
         for user, numbers in ranked
     ]
-    return made_table(head, rows, numbers=(1, 4))
+    has_room = (width() or _ROOM) >= _ROOM
+    return made_table(head, rows, numbers=(1, 4), whole=(2,) if has_room else ())
 
 
 def _document(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -141,16 +145,24 @@ def _time(moment: dt.datetime | None, in_utc: bool) -> str:
 
 
 def made_table(
-    head: tuple[str, ...] | None, rows: Iterable[tuple[str, ...]], *, numbers: tuple[int, ...] = ()
+    head: tuple[str, ...] | None,
+    rows: Iterable[tuple[str, ...]],
+    *,
+    numbers: tuple[int, ...] = (),
+    whole: tuple[int, ...] = (),
 ) -> Table:
-    """A table of rich with the clean texts *rows* and *head*; the columns *numbers* are aligned to the right."""
+    """A table of rich with the clean texts *rows* and *head*.
+
+    The columns *numbers* are aligned to the right, and the columns *whole* are not broken where others can be.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     rows = list(rows)
     for number, name in enumerate(head or rows[0]):
-        table.add_column(name if head else "", justify="right" if number in numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number in numbers else "left"
+        table.add_column(name if head else "", justify=justify, overflow="fold", no_wrap=number in whole)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
