@@ -95,7 +95,7 @@ filters = st.fixed_dictionaries(
 @st.composite
 def trails(draw):
     """Events as lines and moments, in segments: each the time of its rollover, how it is packed, and its events."""
-    clock = [BEGIN]
+    clock = [BEGIN + dt.timedelta(microseconds=draw(st.sampled_from([0, 123_456])))]  # whole seconds are read otherwise
     stamp = Stamp(clock=lambda: microseconds(clock[0]) * 1_000)
     segments, rolled_at, latest = [], BEGIN, BEGIN
     for body in draw(st.lists(st.none() | bodies, max_size=25)):

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import msgspec
 
-from structlog_audit.lines import BLOCK_BYTES, Seekable, read_at
+from structlog_audit.lines import Seekable, read_at
 from structlog_audit.query import Conditions
 
 SLACK = dt.timedelta(minutes=10)
@@ -29,6 +29,7 @@ SAMPLES = 16
 """Places in a segment where the time of an event is looked at."""
 
 _LOOK = 16_384  # bytes in which a whole event is looked for, at each place
+_LOOK_BACK = 65_536  # the same at the end, where it may have many parts
 
 Span = tuple[dt.datetime, dt.datetime]
 
@@ -61,7 +62,7 @@ def span_of(events: Iterable[dt.datetime], *rollovers: dt.datetime | None) -> Sp
 def sampled(file: Seekable, size: int) -> list[dt.datetime]:
     """The moments of some events in *file*, the first and the last among them; none if these can't be found out."""
     first = first_moments(read_at(file, 0, min(size, _LOOK)))
-    last = _moment(reversed(_whole_lines(read_at(file, max(0, size - BLOCK_BYTES), size))))
+    last = _moment(reversed(_whole_lines(read_at(file, max(0, size - _LOOK_BACK), size))))
     if not first or last is None:
         return []
     places = (size * number // SAMPLES for number in range(1, SAMPLES))

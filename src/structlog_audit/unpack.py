@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from structlog_audit.document import BEGINS, document_lines
 from structlog_audit.exceptions import AuditReadError
-from structlog_audit.lines import BLOCK_BYTES, Readable
+from structlog_audit.lines import Readable
 from structlog_audit.problems import Report
 
 _GZIP = b"\x1f\x8b"
@@ -27,7 +27,8 @@ BEGINNING_BYTES = 4_096
 """Bytes that are looked at to find out what a file is, and which."""
 
 _LEAST_BYTES = 64  # before a live stream that waits after a line is believed to be lines
-_PACKED_BYTES = 65_536
+_PACKED_BYTES = 65_536  # that are read at once
+_UNPACKED_BYTES = 65_536  # that they may become at once
 
 
 class _Unpacker(Protocol):
@@ -133,7 +134,7 @@ def _unpacked(packed: Readable, make: Any, damage: type[Exception], report: Repo
     try:
         while data or not unpacker.needs_input or (data := packed.read(_PACKED_BYTES)):
             begun = True
-            found = unpacker.decompress(data, BLOCK_BYTES)
+            found = unpacker.decompress(data, _UNPACKED_BYTES)
             data = b""
             given += len(found)
             if found:

@@ -56,7 +56,7 @@ with open("/proc/self/status") as status:
 def write(folder: Path, events: int) -> Path:
     """A trail of so many *events*, evenly over its hours; the path of its active segment."""
     step = SEGMENTS * 3_600_000_000_000 // max(events, 1)
-    now = [int(BEGIN.timestamp()) * 1_000_000_000]
+    now = [int(BEGIN.timestamp()) * 1_000_000_000 + 123_456_789]  # whole seconds are rare, and slower to read
     stamp = Stamp(lambda: now[0])
     path = folder / "audit.jsonl"
     number = 0
