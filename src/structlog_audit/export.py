@@ -57,14 +57,14 @@ def _table(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[b
         members = event.to_dict()
         members["entry_ids"] = to_json(event.entry_ids) if event.entry_ids else None
         members["metadata"] = to_json(event.metadata) if event.metadata else None
-        writer.writerow([_cell(members.get(name)) for name in COLUMNS])
+        writer.writerow([safe_cell(members.get(name)) for name in COLUMNS])
         yield row.getvalue().encode()
         row.seek(0)
         row.truncate()
     yield row.getvalue().encode()
 
 
-def _cell(value: str | float | None) -> str | float | None:
+def safe_cell(value: str | float | None) -> str | float | None:
     """*value* with an apostrophe before what a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
@@ -78,7 +78,12 @@ FORMATS: dict[str, Callable[[Iterable[AuditEvent], dt.datetime], Iterator[bytes]
 
 
 def export(
-    events: Iterable[AuditEvent], path: str | os.PathLike[str], *, format: str | None = None, now: dt.datetime
+    events: Iterable[AuditEvent],
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    now: dt.datetime,
+    replace: bool = True,
 ) -> int:
     """Write *events* to *path*; the number of events.
 
@@ -87,12 +92,29 @@ def export(
         path: Where to. Missing folders are created.
         format: A name in `FORMATS`; None means that of the suffix.
         now: The time of the export.
+        replace: Whether a file that is there is replaced.
 
     Raises:
         AuditTypeError: *path* is no path.
         AuditValueError: No such format, or *path* is a folder or no regular file.
+        FileExistsError: There is a file, and it is not to be replaced.
         OSError: The system could not write it; what was there is still there.
     """
+    place, name = checked_place(path, format)
+    count = 0
+
+    def counted() -> Iterator[AuditEvent]:
+        nonlocal count
+        for event in events:
+            count += 1
+            yield event
+
+    write_beside(place, FORMATS[name](counted(), now), replace=replace)
+    return count
+
+
+def checked_place(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
+    """*path*, if an export may lie there, and the name of its format. Raises as `export` does, before anything is written."""
     try:
         place = Path(os.fsdecode(path))
     except TypeError:
@@ -103,16 +125,7 @@ def export(
     if name not in FORMATS:
         known = ", ".join(FORMATS)
         raise AuditValueError(f"format={name!r} of path={str(place)!r}: use one of {known}, as suffix or as format=")
-    count = 0
-
-    def counted() -> Iterator[AuditEvent]:
-        nonlocal count
-        for event in events:
-            count += 1
-            yield event
-
-    write_beside(place, FORMATS[name](counted(), now))
-    return count
+    return place, name
 
 
 def write_beside(place: Path, chunks: Iterable[bytes], *, replace: bool = True) -> None:

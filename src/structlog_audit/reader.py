@@ -120,7 +120,7 @@ class TrailReader(EventSource):
         """The events that match all *filters* as they come, each once, across rollovers and from all writers.
 
         Args:
-            since_now: Whether to begin with what comes from now on; else with everything there is.
+            since_now: Whether to begin with what comes from now on, that is after this call; else with everything there is.
             stop: Asked before each look; when it says yes, that look is the last.
             wait: Given the seconds to wait until the next look, such as `time.sleep`.
             filters: What is asked for.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -142,27 +142,54 @@ def summary(
     }
 
 
+class _User:
+    """Counts the events of one user."""
+
+    __slots__ = ("last", "operations", "succeeded")
+
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.succeeded = 0
+        self.last: dt.datetime | None = None
+
+    def add(self, event: Countable) -> None:
+        self.operations[event.operation] += 1
+        self.succeeded += event.status is EventStatus.SUCCESS
+        self.last = event.timestamp
+
+    def statistics(self) -> dict[str, Any]:
+        total = self.operations.total()
+        most_common = self.operations.most_common(1)
+        return {
+            "total_operations": total,
+            "last_activity": self.last,
+            "most_common_operation": operation_of(most_common[0][0]) if most_common else None,
+            "success_rate": self.succeeded / total if total else 1.0,
+            "by_operation": _texts(self.operations),
+        }
+
+
 def user_statistics(events: Iterable[Countable]) -> dict[str, Any]:
     """The statistics of one user's *events*: ``total_operations``, ``last_activity`` and ``most_common_operation``.
 
     Beyond: ``success_rate`` and ``by_operation``. An unknown user has 0, None and None. Of operations equally common
     the one that came first counts.
     """
-    operations: Counter[str] = Counter()
-    succeeded, last = 0, None
+    user = _User()
     for event in events:
-        operations[event.operation] += 1
-        succeeded += event.status is EventStatus.SUCCESS
-        last = event.timestamp
-    total = operations.total()
-    most_common = operations.most_common(1)
-    return {
-        "total_operations": total,
-        "last_activity": last,
-        "most_common_operation": operation_of(most_common[0][0]) if most_common else None,
-        "success_rate": succeeded / total if total else 1.0,
-        "by_operation": _texts(operations),
-    }
+        user.add(event)
+    return user.statistics()
+
+
+def statistics_by_user(events: Iterable[Countable]) -> dict[str | None, dict[str, Any]]:
+    """The statistics of each user in *events*, as `user_statistics` has them; None is for the events without one.
+
+    One pass; memory grows with the number of users and of their operations.
+    """
+    users: defaultdict[str | None, _User] = defaultdict(_User)
+    for event in events:
+        users[event.user_id].add(event)
+    return {name: user.statistics() for name, user in users.items()}
 
 
 def _texts(counted: Counter[Any]) -> dict[str, int]:

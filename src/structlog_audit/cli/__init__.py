@@ -1,0 +1,23 @@
+"""The command ``structlog-audit``. It needs the extra ``cli``; `structlog_audit.cli.exits` has its exit codes.
+
+Nothing else in this library imports it, and this module imports nothing of typer and rich before it is known that they are
+there.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Run the command line."""
+    missing = [name for name in ("typer", "rich") if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(
+            f"structlog-audit: the command line needs {' and '.join(missing)}: pip install 'structlog-audit[cli]'\n"
+        )
+        raise SystemExit(2)
+    from structlog_audit.cli.app import app
+
+    app(prog_name="structlog-audit")

@@ -1,0 +1,73 @@
+"""The command line in tests: in this process, and as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from structlog_audit.cli.app import app
+
+PROGRAM = [sys.executable, "-m", "structlog_audit.cli"]
+GOLDEN = Path(__file__).parent / "golden" / "trail.jsonl"
+NOT_OURS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
+
+
+def many(count: int) -> bytes:
+    """So many lines of a trail, each with an id of its own."""
+    line = GOLDEN.read_bytes().splitlines(keepends=True)[1]
+    return b"".join(line[:33] + b"%012x" % number + line[45:] for number in range(count))
+
+
+class Result:
+    """What a command wrote, and how it ended."""
+
+    def __init__(self, out: str, err: str, code: int) -> None:
+        self.out, self.err, self.code = out, err, code
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines on stdout."""
+        return self.out.splitlines()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The lines on stdout as JSON."""
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def said(self) -> str:
+        """The one line on stderr."""
+        assert self.err.startswith("structlog-audit: "), self.err
+        assert self.err.endswith("\n")
+        assert self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("structlog-audit: ").removesuffix("\n")
+
+
+def run(*words: object, input: bytes | None = None, **environment: str) -> Result:
+    """Run a command in this process."""
+    set_to = {"TZ": "UTC", "COLUMNS": None, "NO_COLOR": None, **environment}
+    done = CliRunner().invoke(app, [str(word) for word in words], input=input, env=set_to, prog_name="structlog-audit")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Result(done.stdout, done.stderr, done.exit_code)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process: ours, without what would change what it writes."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    return {**ours, "TZ": "UTC", **more}
+
+
+def process(*words: object, **options: Any) -> Result:
+    """Run a command as a process of its own, to its end."""
+    done = subprocess.run(
+        [*PROGRAM, *map(str, words)], capture_output=True, timeout=60, check=False,
+        **{"env": environment(), **options},
+    )  # fmt: skip
+    return Result(done.stdout.decode(), done.stderr.decode(), done.returncode)

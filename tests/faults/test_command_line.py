@@ -1,0 +1,125 @@
+"""The command line beside real writers, and as users who may not do everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from commands import GOLDEN, PROGRAM, environment
+from trails import WRITER, Said
+
+from structlog_audit import AuditLogger
+
+pytestmark = pytest.mark.system
+
+
+def followed(trail, writers, *options):
+    """The ids that ``tail -f`` shows while *writers* run, and what these said; it begins before them."""
+    command = [*PROGRAM, "tail", "-f", "-o", "jsonl", "-n", "1", str(trail), *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as tail:
+        try:
+            tail.stdout.readline()
+            done = subprocess.run(
+                [sys.executable, WRITER, *map(str, writers)], capture_output=True, text=True, timeout=300, check=True
+            )
+            said = Said(done.stdout)
+            ids = [tail.stdout.readline()[13:49] for _ in range(len(said.acknowledged))]
+            tail.send_signal(signal.SIGINT)
+            rest, errors = tail.communicate(timeout=60)
+        finally:
+            tail.kill()
+    assert (rest, errors, tail.returncode) == ("", "", 130)
+    return ids, said
+
+
+def test_tail_follows_many_writers_through_many_rollovers(tmp_path):
+    """Four processes write through fifty rollovers and more; tail -f prints each event once."""
+    trail = tmp_path / "audit.jsonl"
+    with AuditLogger(filename=trail) as logger:
+        logger.record("FIRST")
+    ids, said = followed(trail, [trail, "--count", 5_000, "--processes", 4, "--max-bytes", 50_000])
+    assert len(list(tmp_path.iterdir())) > 50
+    assert len(said.acknowledged) == 20_000
+    assert sorted(ids) == sorted(said.acknowledged.values())
+
+
+def test_tail_follows_a_trail_that_is_replaced_while_it_waits(tmp_path):
+    """A second run of writers, whose first write rolls over, is followed as well."""
+    trail = tmp_path / "audit.jsonl"
+    with AuditLogger(filename=trail) as logger:
+        logger.record("FIRST")
+    os.truncate(trail, trail.stat().st_size)
+    ids, said = followed(trail, [trail, "--count", 50, "--processes", 2, "--max-bytes", 300])
+    assert sorted(ids) == sorted(said.acknowledged.values())
+    assert len(ids) == 100
+
+
+needs_setpriv = pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="root without its powers takes setpriv, and root"
+)
+
+
+@needs_setpriv
+@pytest.mark.parametrize("command", ["query", "tail", "stats", "users", "report", "export", "doctor"])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_may_not_be_read_is_an_error(tmp_path, command, what):
+    """A trail or a folder that the system does not let be read is one line that names it, and exit code 3."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    trail = folder / "audit.jsonl"
+    shutil.copy(GOLDEN, trail)
+    (trail if what == "file" else folder).chmod(0)
+    options = ["--to", tmp_path / "x.csv"] if command == "export" else []
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    done = subprocess.run(
+        [*dropped, *PROGRAM, command, trail, *options], capture_output=True, text=True, env=environment(), check=False
+    )
+    (trail if what == "file" else folder).chmod(0o700)
+    if command == "doctor":
+        assert (done.returncode, done.stderr) == (4, "")
+        assert f"can't be read by this user ({folder}" in done.stdout
+        return
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("structlog-audit: ")
+    assert done.stderr.count("\n") == 1
+    assert str(folder) in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+@needs_setpriv
+def test_reading_is_recorded_or_not_done(tmp_path):
+    """Where the trail may be read but not appended to, --record shows nothing."""
+    trail = tmp_path / "audit.jsonl"
+    shutil.copy(GOLDEN, trail)
+    trail.chmod(0o400)
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    words = [*dropped, *PROGRAM, "query", trail]
+    shown = subprocess.run(words, capture_output=True, text=True, env=environment(), check=False)
+    assert len(shown.stdout.splitlines()) == 54
+    done = subprocess.run([*words, "--record"], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "can't be recorded, so nothing was read" in done.stderr
+
+
+def test_a_full_disk_leaves_no_half_export(tmp_path):
+    """When the disk is full, an export is an error, and there is neither a half file nor one beside it."""
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        pytest.skip("a small disk takes unshare, and root")
+    shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
+    (tmp_path / "small").mkdir()
+    script = (
+        f"mount -t tmpfs -o size=8k none {tmp_path}/small && "
+        f"{' '.join(PROGRAM)} export {tmp_path}/audit.jsonl --to {tmp_path}/small/x.csv; echo $?; ls -A {tmp_path}/small"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout == "3\n"
+    assert "No space left" in done.stderr
+    assert done.stderr.count("\n") == 1

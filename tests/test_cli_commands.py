@@ -1,0 +1,610 @@
+"""The commands, their outputs and how they end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import ClassVar
+
+import pytest
+from commands import GOLDEN, PROGRAM, environment, many, process, run
+
+from structlog_audit import AuditHandler, AuditLogger, open_trail
+from structlog_audit.cli.app import app
+from structlog_audit.cli.conditions import EVERY_KIND
+
+EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
+IDS = [event.event_id for event in EVENTS if event.kind is None]
+NAMES = [command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.fixture
+def trail(tmp_path):
+    """The golden trail, in a folder of its own."""
+    shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
+    return tmp_path / "audit.jsonl"
+
+
+def ids(result):
+    return [event["event_id"] for event in result.events]
+
+
+def state_of(folder):
+    """Every file below *folder*: its name, its bytes, its times."""
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class TestQuery:
+    """``query`` shows events."""
+
+    def test_lines_are_those_of_the_trail(self, trail):
+        """With -o jsonl the ordinary events come out byte by byte, the oldest first; with --all, all of them."""
+        written = {json.loads(line)["event_id"]: line for line in GOLDEN.read_text(encoding="utf-8").splitlines()}
+        shown = run("query", trail, "-o", "jsonl").lines
+        assert [json.loads(line)["event_id"] for line in shown] == IDS
+        different = [line for line in shown if line != written[json.loads(line)["event_id"]]]
+        assert len(different) == 1  # the event that goes on in parts
+        assert len(json.loads(different[0])["entry_ids"]) > len(
+            json.loads(written[json.loads(different[0])["event_id"]])["entry_ids"]
+        )
+        assert len(run("query", trail, "-o", "jsonl", "--all").lines) == len(EVENTS)
+
+    def test_lines_limits_to_the_newest(self, trail):
+        """-n N shows the newest N, the oldest of them first; -r turns the order round; -n 0 shows none."""
+        assert ids(run("query", trail, "-o", "jsonl", "-n", 3)) == IDS[-3:]
+        assert ids(run("query", trail, "-o", "jsonl", "-r")) == IDS[::-1]
+        assert ids(run("query", trail, "-o", "jsonl", "-r", "-n", 3)) == IDS[:-4:-1]
+        assert ids(run("query", trail, "-o", "jsonl", "-n", 1000)) == IDS
+        assert run("query", trail, "-n", 0).code == 1
+
+    def test_conditions_and_times_combine(self, trail):
+        """Conditions and the half-open range of times must all hold."""
+        since, until = "2025-01-15T10:30:02Z", "2025-01-15T10:30:05Z"
+        found = ids(run("query", trail, "-o", "jsonl", "-S", since, "--until", until, "user_id=ann", "user_id=bob"))
+        assert found == [
+            e.event_id for e in EVENTS if 2 <= e.timestamp.second < 5 and e.user_id in ("ann", "bob") and not e.kind
+        ]
+        assert 0 < len(found) < 10
+
+    def test_the_json_is_the_document_of_an_export(self, trail):
+        """-o json is one document with the events and their number, also if there are none."""
+        found = json.loads(run("query", trail, "-o", "json", "user_id=ann").out)
+        assert found["total_events"] == len(found["events"]) == 13
+        assert json.loads(run("query", trail, "-o", "json", "user_id=nobody").out)["events"] == []
+
+    def test_the_csv_is_safe_and_whole(self, trail):
+        """-o csv is the table of an export, formulas disarmed."""
+        rows = list(csv.DictReader(io.StringIO(run("query", trail, "-o", "csv").out)))
+        assert [row["event_id"] for row in rows] == IDS
+        assert "=1+1" in "".join(row["entry_ids"] for row in rows)
+        assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+
+    def test_a_table_has_a_line_for_each_event(self, trail):
+        """A table has a head, and a line for each event with its time, operation, status, user and everything else."""
+        head, first, *rest = run("query", trail).lines
+        assert head.split() == ["TIME", "OPERATION", "STATUS", "USER", "DETAILS"]
+        assert first.split() == [
+            "2025-01-15T10:30:01.500+00:00", "STORE", "SUCCESS", "ann", "entries=e1", "ms=45.2", "session=s1", "source=api",
+            'user={"plan":"pro","seats":5}', 'tags=["verified","eu"]',
+        ]  # fmt: skip
+        assert len(rest) == len(IDS) - 1
+
+    def test_times_are_local_or_utc_and_go_back_in(self, trail):
+        """A table shows local time with its offset, or UTC with --utc; what it shows is understood as --since."""
+        in_berlin = process("query", trail, env=environment(TZ="Europe/Berlin")).lines[1].split()[0]
+        assert in_berlin == "2025-01-15T11:30:01.500+01:00"
+        in_utc = run("query", trail, "--utc").lines[1].split()[0]
+        assert in_utc == "2025-01-15T10:30:01.500Z"
+        for time in (in_berlin, in_utc):
+            assert len(ids(run("query", trail, "-o", "jsonl", "-S", time))) == len(IDS)
+            assert ids(run("query", trail, "-o", "jsonl", "-U", time)) == []
+        local = process("query", trail, "-S", "2025-01-15T11:30:59", "-o", "jsonl", env=environment(TZ="Europe/Berlin"))
+        assert ids(local) == ids(run("query", trail, "-S", "2025-01-15 10:30:59", "--utc", "-o", "jsonl")) != []
+
+    def test_stdin_is_a_trail(self, trail):
+        """- reads stdin, also beside files."""
+        assert ids(run("query", "-", "-o", "jsonl", input=GOLDEN.read_bytes())) == IDS
+        with GOLDEN.open("rb") as file:
+            assert len(process("query", "-", "-o", "jsonl", "user_id=bob", stdin=file).events) == 11
+        with GOLDEN.open("rb") as file:
+            assert ids(process("tail", "-f", "-", "-o", "jsonl", stdin=file)) == IDS
+        assert ids(run("tail", "-", "-o", "jsonl", input=GOLDEN.read_bytes())) == IDS[-10:]
+
+    def test_a_folder_a_pattern_or_all_its_files_are_a_trail(self, trail, tmp_path):
+        """A folder means the trails in it; a pattern, or what a shell makes of one, counts every segment once."""
+        lines = GOLDEN.read_bytes().splitlines(keepends=True)
+        (tmp_path / "audit.jsonl.20250115T103100.000000Z").write_bytes(b"".join(lines[:20]))
+        trail.write_bytes(b"".join(lines[20:]))
+        for words in (
+            [tmp_path],
+            [f"{tmp_path}/audit.jsonl*"],
+            sorted(tmp_path.iterdir()),
+            sorted(tmp_path.iterdir())[::-1],
+        ):
+            assert ids(run("query", *words, "-o", "jsonl")) == IDS
+
+    def test_several_trails_are_one_question(self, trail, tmp_path):
+        """Several trails are asked together; the same one twice counts once."""
+        with AuditLogger(filename=tmp_path / "other.jsonl") as logger:
+            logger.record("login", "ann")
+        both = run(
+            "query", trail, tmp_path / "other.jsonl", "-o", "jsonl", "user_id=ann", "operation=login", "operation=STORE"
+        )
+        assert both.events[-1]["operation"] == "login"
+        assert ids(run("query", trail, trail, "-o", "jsonl")) == IDS
+
+    def test_rolled_and_packed_segments_belong_to_the_trail(self, trail, tmp_path):
+        """The rolled segments beside the active file are read, gzip among them."""
+        import gzip
+
+        packed = gzip.compress(b"".join(GOLDEN.read_bytes().splitlines(keepends=True)[:20]))
+        (tmp_path / "audit.jsonl.20250115T103100.000000Z.gz").write_bytes(packed)
+        trail.write_bytes(b"".join(GOLDEN.read_bytes().splitlines(keepends=True)[20:]))
+        assert ids(run("query", trail, "-o", "jsonl")) == IDS
+
+
+class TestCounts:
+    """``stats`` and ``users`` count."""
+
+    def test_stats_are_those_of_the_library(self, trail):
+        """The JSON has every figure that get_statistics gives, of the events that the conditions find."""
+        handler = AuditHandler(filename=trail, warm_start=True)
+        for words, filters in (((), {}), (("user_id=bob",), {"user_id": "bob"})):
+            expected = handler.get_statistics(**filters)
+            found = json.loads(run("stats", trail, *words, "-o", "json").out)
+            for name in (
+                "total_events",
+                "success_rate",
+                "avg_duration_ms",
+                "p95_duration_ms",
+                "by_operation",
+                "by_status",
+                "by_user",
+            ):
+                assert found[name] == expected[name]
+            assert found["first_event"] == expected["first_event"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        handler.close()
+
+    def test_stats_can_count_what_no_filter_can_ask(self, trail):
+        """Conditions that are tested event by event count as well."""
+        found = json.loads(run("stats", trail, "user_id!=ann", "status!=SUCCESS", "-o", "json").out)
+        assert found["total_events"] == sum(e.user_id != "ann" and e.status != "SUCCESS" and not e.kind for e in EVENTS)
+
+    def test_the_table_says_the_same(self, trail):
+        """The table has totals, rates, durations, and the most common operations and users."""
+        out = run("stats", trail, "--utc").out
+        assert re.search(r"^events +53$", out, re.MULTILINE)
+        assert re.search(r"^succeeded +81\.1%  \(SUCCESS 43, FAILURE 5, PARTIAL 5\)$", out, re.MULTILINE)
+        assert re.search(r"^first, last +2025-01-15T10:30:01\.500Z  2025-01-15T10:30:59\.999Z$", out, re.MULTILINE)
+        assert re.search(r"^STORE +12$", out, re.MULTILINE)
+        assert re.search(r'^"" +1$', out, re.MULTILINE)
+        assert run("stats", trail, "user_id=nobody").out.splitlines()[0].split() == ["events", "0"]
+
+    def test_users_have_their_figures(self, trail):
+        """Each user has a line with total, last activity, most common operation and rate of success, the busiest first."""
+        lines = run("users", trail, "--utc").lines
+        assert lines[0].split() == ["USER", "TOTAL", "LAST", "ACTIVITY", "MOST", "COMMON", "SUCCESS"]
+        assert lines[1].split() == ["ann", "13", "2025-01-15T10:30:59.999Z", "STORE", "100.0%"]
+        assert [line.split()[0] for line in lines[1:5]] == ["ann", "bob", "-", "carol"]
+        assert len(run("users", trail, "-n", 2).lines) == 3
+
+    def test_users_for_machines(self, trail):
+        """The other outputs have the same figures as get_user_statistics."""
+        handler = AuditHandler(filename=trail, warm_start=True)
+        rows = run("users", trail, "-o", "jsonl").events
+        assert {row["user_id"] for row in rows} == {event.user_id for event in EVENTS if not event.kind}
+        for row in rows:
+            expected = handler.get_user_statistics(row["user_id"])
+            assert row["total_operations"] == expected["total_operations"]
+            assert row["success_rate"] == expected["success_rate"]
+            assert row["most_common_operation"] == expected["most_common_operation"]
+        document = json.loads(run("users", trail, "-o", "json").out)
+        assert document["users"] == rows
+        assert document["total_users"] == len(rows)
+        sheet = list(csv.DictReader(io.StringIO(run("users", trail, "-o", "csv").out)))
+        assert [row["user_id"] or None for row in sheet] == [row["user_id"] or None for row in rows]
+        handler.close()
+
+    def test_nothing_is_an_answer(self, trail):
+        """No events are statistics too, and no users no lines: the exit code is 0."""
+        for words in (("stats",), ("users",), ("users", "-o", "csv"), ("users", "-o", "json")):
+            assert run(*words, trail, "user_id=nobody").code == 0
+        assert run("stats", trail, "-o", "csv").said == "--output='csv': statistics are a table or json"
+
+
+class TestExport:
+    """``export`` writes a file, whole or not at all."""
+
+    @pytest.mark.parametrize("format", ["json", "jsonl", "csv"])
+    def test_a_file_has_what_query_shows(self, trail, tmp_path, format):
+        """The suffix names the format, or --format does; the events are those of the conditions."""
+        words = [trail, "user_id!=ann", "--since", "2025-01-15"]
+        for options in (["--to", tmp_path / f"out.{format}"], ["--to", tmp_path / "out.txt", "--format", format]):
+            done = run("export", *words, *options)
+            assert (done.code, done.out) == (0, f"40 events in {options[1]}\n")
+        exported = (tmp_path / f"out.{format}").read_text()
+        shown = run("query", *words, "-o", format).out
+        assert re.sub(r'"exported_at".*', "", exported) == re.sub(r'"exported_at".*', "", shown)
+        assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o600
+
+    def test_a_file_that_is_there_is_replaced_only_by_force(self, trail, tmp_path):
+        """A file, also a link to nowhere, is in the way and left as it was; --force replaces it."""
+        place = tmp_path / "out.csv"
+        place.write_text("mine")
+        before = state_of(tmp_path)
+        done = run("export", trail, "--to", place)
+        assert done.code == 2
+        assert (
+            done.said == f"{place} is there already, and was left as it is: give another name, or --force to replace it"
+        )
+        assert state_of(tmp_path) == before
+        (tmp_path / "link.csv").symlink_to("nowhere")
+        assert run("export", trail, "--to", tmp_path / "link.csv").code == 2
+        assert run("export", trail, "--to", place, "--force").code == 0
+        assert place.read_text().startswith("event_id,")
+
+    @pytest.mark.parametrize(
+        ("to", "options"), [("out.xlsx", []), ("out", []), ("out.csv", ["--format", "xml"]), (".", [])]
+    )
+    def test_a_file_that_cannot_be_meant_is_an_error(self, trail, tmp_path, to, options):
+        """An unknown format or a folder is an error before anything is read or written."""
+        before = state_of(tmp_path)
+        done = run("export", trail, "--to", tmp_path / to, *options)
+        assert done.code == 2
+        assert "json" in done.said or "folder" in done.said or "already" in done.said
+        assert state_of(tmp_path) == before
+
+    def test_an_export_of_nothing_is_a_file(self, trail, tmp_path):
+        """No events make an empty file, not an error: a nightly job has nights without any."""
+        assert run("export", trail, "user_id=nobody", "--to", tmp_path / "none.jsonl").out.startswith("0 events in ")
+        assert (tmp_path / "none.jsonl").read_bytes() == b""
+
+
+class TestReport:
+    """``report`` makes the compliance report."""
+
+    def test_every_form_goes_to_its_file(self, trail, tmp_path):
+        """HTML, Markdown and JSON are written at once, each to its file; the month is in UTC."""
+        options = [word for form in ("html", "markdown", "json") for word in (f"--{form}", tmp_path / f"r.{form}")]
+        assert process("report", trail, "--month", "2025-01", *options).code == 0
+        assert json.loads((tmp_path / "r.json").read_text())["summary"]["total_events"] == 53
+        assert (tmp_path / "r.html").read_text().startswith("<!")
+        assert (tmp_path / "r.markdown").read_text().startswith("#")
+
+    def test_markdown_to_stdout_is_the_default(self, trail):
+        """Without a form it is Markdown on stdout; - names stdout for the others."""
+        assert run("report", trail).out.startswith("#")
+        assert json.loads(run("report", trail, "--json", "-", "--user", "ann").out)["user_id"] == "ann"
+
+    def test_a_range_of_times_instead_of_a_month(self, trail):
+        """--since and --until name another time than a month; both together are an error."""
+        found = json.loads(
+            run("report", trail, "-S", "2025-01-15T10:30:05Z", "-U", "2025-01-15T10:30:10Z", "--json", "-").out
+        )
+        assert 0 < found["summary"]["total_events"] < 53
+        assert run("report", trail, "-S", "1h", "--month", "2025-01").code == 2
+
+    @pytest.mark.parametrize("words", [["--month", "January"], ["user_id=ann"], ["user_id!=ann"]])
+    def test_what_cannot_be_meant_is_an_error(self, trail, words):
+        """A month that is none, and conditions, are errors."""
+        assert run("report", trail, *words).code == 2
+
+    def test_a_file_in_the_way_is_left(self, trail, tmp_path):
+        """A file that is there stays, unless --force replaces it."""
+        (tmp_path / "r.md").write_text("mine")
+        assert run("report", trail, "--markdown", tmp_path / "r.md").code == 2
+        assert (tmp_path / "r.md").read_text() == "mine"
+        assert run("report", trail, "--markdown", tmp_path / "r.md", "--force").code == 0
+        assert (tmp_path / "r.md").read_text() != "mine"
+
+
+class TestRecord:
+    """With ``--record`` reading is recorded in the trail that is read."""
+
+    def test_reading_is_recorded(self, trail):
+        """Who, with which command, asked for what: an event of kind trail, before the events are shown."""
+        done = run("query", trail, "user_id=ann", "operation~^S", "-S", "2025-01-15", "--record", "-o", "jsonl")
+        assert len(done.events) == 5
+        opened, read, closed = run("query", trail, "--all", "-n", 3, "-o", "jsonl").events
+        assert [event["operation"] for event in (opened, read, closed)] == ["opened", "read", "closed"]
+        assert read["kind"] == "trail"
+        assert read["metadata"] == {
+            "command": "query",
+            "os_user": read["metadata"]["os_user"],
+            "uid": os.getuid(),
+            "pid": os.getpid(),
+            "since": "2025-01-15T00:00:00.000000Z",
+            "conditions": ["user_id=ann", "operation~^S"],
+        }
+        assert ids(run("query", trail, "-o", "jsonl")) == IDS
+
+    def test_each_trail_and_each_command_records(self, trail, tmp_path):
+        """Each of several trails has it, whatever the command; a sudo user is named."""
+        shutil.copy(GOLDEN, tmp_path / "other.jsonl")
+        run("stats", trail, tmp_path / "other.jsonl", "--record", SUDO_USER="carol")
+        run("export", trail, "--to", tmp_path / "x.csv", "--record")
+        run("users", trail, "--record")
+        run("report", trail, "--record")
+        run("tail", trail, "--record")
+        for path, commands in (
+            (trail, ["stats", "export", "users", "report", "tail"]),
+            (tmp_path / "other.jsonl", ["stats"]),
+        ):
+            acts = run("query", path, "kind=trail", "operation=read", "-o", "jsonl").events
+            assert [act["metadata"]["command"] for act in acts] == commands
+            assert acts[0]["metadata"]["sudo_user"] == "carol"
+
+    def test_what_is_secret_is_not_recorded(self, trail):
+        """What was asked for goes through redaction like any event."""
+        run("query", trail, "metadata.header=Authorization: Bearer abcdefghijklmnop.qrstuvwxyz0123456789", "--record")
+        assert "qrstuvwxyz0123456789" not in trail.read_text()
+        assert "metadata.header=" in trail.read_text()
+
+    @pytest.mark.parametrize("word", ["-", "audit*.jsonl", "nothing.jsonl", ".", "audit.jsonl.20250115T103100.000000Z"])
+    def test_without_a_file_to_append_to_nothing_is_read(self, tmp_path, trail, monkeypatch, word):
+        """stdin, patterns and files that are not there can't be recorded in: an error, nothing shown, nothing made."""
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(GOLDEN, tmp_path / "audit.jsonl.20250115T103100.000000Z")
+        before = state_of(tmp_path)
+        done = run("query", word, "--record", input=GOLDEN.read_bytes())
+        assert (done.code, done.out) == (2, "")
+        assert "--record needs the active file" in done.said
+        assert state_of(tmp_path) == before
+
+    def test_a_record_does_not_roll_over(self, trail, tmp_path):
+        """When to roll over is for the application to say: a record only appends."""
+        with trail.open("ab") as file:
+            file.truncate(60_000_000)  # larger than the default maxBytes; no byte of it is on the disk
+            file.seek(0, 2)
+            file.write(b"\n")
+        run("query", trail, "-n", 0, "--record")
+        assert os.listdir(tmp_path) == ["audit.jsonl"]
+
+
+class TestErrors:
+    """An error is one line on stderr and an exit code, and changes nothing."""
+
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (["query", "TRAIL", "user=ann"], 2, "Did you mean 'user_id'?"),
+            (["query", "TRAIL", "--sinse", "1h"], 2, "--since"),
+            (["qery", "TRAIL"], 2, "Did you mean 'query'?"),
+            (["query", "TRAIL", "-S", "yesteday"], 2, "Did you mean 'yesterday'?"),
+            (["query", "TRAIL", "-S", "1h", "-U", "2h"], 2, "exchange them"),
+            (["query", "TRAIL", "-n", "-1"], 2, "--lines"),
+            (["query", "TRAIL", "-n", "x"], 2, "--lines"),
+            (["query", "TRAIL", "-o", "xml"], 2, "jsonl"),
+            (["query", "TRAIL", "user_id>ann"], 2, "Did you mean '>='?"),
+            (["query", "TRAIL", "status=BAD"], 2, "use one of SUCCESS, FAILURE, PARTIAL"),
+            (["query", "user_id=ann"], 2, "which trail?"),
+            (["query"], 2, "which trail?"),
+            (["tail", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
+            (["tail", "TRAIL", "-f", "-U", "now"], 2, "--until"),
+            (["export", "TRAIL"], 2, "--to"),
+            (["query", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["query", "FOLDER/nothing/audit.jsonl"], 3, "FOLDER/nothing"),
+            (["tail", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["stats", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["users", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["export", "TRAIL.nothing", "--to", "FOLDER/x.csv"], 3, "TRAIL.nothing"),
+            (["report", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["doctor", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["doctor", "-"], 2, "give the path of a trail"),
+            (["export", "TRAIL", "--to", "TRAIL/x.csv"], 3, "TRAIL"),
+            (["demo", "FOLDER"], 2, "is there already"),
+            (["query", "TRAIL", "user_id=nobody"], 1, None),
+            (["tail", "TRAIL", "user_id=nobody"], 1, None),
+        ],
+    )  # fmt: skip
+    def test_an_error_is_one_line(self, trail, tmp_path, words, code, said):
+        """Each error says what was wrong and what to do, in one line, and nothing on disk has changed."""
+        before = state_of(tmp_path)
+        done = run(*(word.replace("TRAIL", str(trail)).replace("FOLDER", str(tmp_path)) for word in words))
+        assert (done.code, done.out) == (code, "")
+        if said is None:
+            assert done.err == ""
+        else:
+            assert said.replace("TRAIL", str(trail)).replace("FOLDER", str(tmp_path)) in done.said or said in done.said
+        assert state_of(tmp_path) == before
+
+    def test_an_empty_trail_is_no_error(self, tmp_path):
+        """A trail without events has none: 1 from query, statistics of nothing, an empty export."""
+        (tmp_path / "audit.jsonl").touch()
+        assert run("query", tmp_path / "audit.jsonl").code == 1
+        assert json.loads(run("stats", tmp_path / "audit.jsonl", "-o", "json").out)["total_events"] == 0
+        assert run("report", tmp_path / "audit.jsonl").code == 0
+
+    def test_problems_are_said_in_one_line_and_strict_makes_them_count(self, trail, tmp_path):
+        """Lines that are no events are counted on stderr, events are shown all the same; --strict exits with 4."""
+        with trail.open("ab") as file:
+            file.write(b"this is no event\n")
+        done = run("query", trail, "-o", "jsonl")
+        assert (done.code, ids(done)) == (0, IDS)
+        assert done.said == "not everything could be read: 1 foreign; structlog-audit doctor says where"
+        for words in (["query"], ["tail"], ["stats"], ["users"], ["report"], ["export", "--to", tmp_path / "x.csv"]):
+            done = run(words[0], trail, *words[1:], "--strict")
+            assert done.code == 4, words
+            assert done.out
+            assert "foreign" in done.said
+        assert run("query", trail, "user_id=nobody", "--strict").code == 4
+
+    @pytest.mark.parametrize("name", ["typer", "rich"])
+    def test_without_the_extra_one_line_says_what_to_install(self, name):
+        """Where typer or rich is missing the command says so, instead of a traceback."""
+        code = f"import sys; sys.modules[{name!r}] = None; from structlog_audit.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr == f"structlog-audit: the command line needs {name}: pip install 'structlog-audit[cli]'\n"
+
+    def test_a_mistake_of_ours_is_not_hidden(self, trail, monkeypatch):
+        """What is no error of a known kind is a traceback: somebody must mend it."""
+        from structlog_audit.cli import events
+
+        monkeypatch.setattr(events, "put_events", lambda *given, **more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run("query", trail)
+
+
+class TestProcesses:
+    """The command as a process, in pipes."""
+
+    WORDS: ClassVar = [
+        ["query", "TRAIL"],
+        ["query", "TRAIL", "-o", "json"],
+        ["query", "TRAIL", "-o", "jsonl"],
+        ["query", "TRAIL", "-o", "csv"],
+        ["query", "TRAIL", "-r"],
+        ["tail", "TRAIL"],
+        ["tail", "-f", "TRAIL", "-n", "100000"],
+        ["stats", "TRAIL"],
+        ["users", "TRAIL"],
+        ["report", "TRAIL"],
+        ["doctor", "TRAIL"],
+        ["demo"],
+        ["--help"],
+    ]
+
+    @pytest.mark.parametrize("words", WORDS, ids=" ".join)
+    def test_a_closed_pipe_is_no_error(self, tmp_path, words):
+        """When whoever reads is gone, there is no traceback and no word, and long output ends with 141 as of any program."""
+        trail = tmp_path / "audit.jsonl"
+        trail.write_bytes(many(2_000))
+        with subprocess.Popen(
+            [*PROGRAM, *(str(trail) if word == "TRAIL" else word for word in words)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(TMPDIR=str(tmp_path), COLUMNS="60"),
+        ) as done:  # fmt: skip
+            assert done.stdout.readline()
+            done.stdout.close()
+            said = done.stderr.read().decode()
+            code = done.wait(timeout=60)
+        assert said == ""
+        assert code == 141 if words[0] in ("query", "tail") and words != ["tail", "TRAIL"] else code in (0, 1, 4, 141)
+
+    def test_an_interrupt_is_no_error(self, trail):
+        """Ctrl-C ends following with 130 and without a word."""
+        with subprocess.Popen(
+            [*PROGRAM, "tail", "-f", str(trail)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        ) as done:
+            for _ in range(11):
+                done.stdout.readline()
+            done.send_signal(signal.SIGINT)
+            out, err = done.communicate(timeout=60)
+        assert (done.returncode, err, out) == (130, b"", b"")
+
+    def test_following_ends_when_nobody_reads(self, trail):
+        """tail -f notices that its reader is gone even if no event comes."""
+        with subprocess.Popen(
+            [*PROGRAM, "tail", "-f", str(trail), "-n", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as done:
+            done.stdout.readline()
+            done.stdout.close()
+            assert done.wait(timeout=60) == 141
+            assert done.stderr.read() == b""
+
+    def test_help_imports_no_command(self):
+        """--help imports nothing that only a command needs, so it stays quick."""
+        code = "import sys; from structlog_audit.cli.app import app; print(*(n for n in sys.modules if '.cli' in n))"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        needed = {"app", "choices", "exits", "terminal"}
+        assert set(found) == {"structlog_audit.cli", *(f"structlog_audit.cli.{name}" for name in needed)}
+
+    def test_the_shell_completes(self):
+        """typer's completion knows the commands and their options."""
+        words = {"COMP_WORDS": "structlog-audit que", "COMP_CWORD": "1"}
+        done = process(env=environment(_STRUCTLOG_AUDIT_COMPLETE="complete_bash", **words))
+        assert done.out.split() == ["query"]
+
+
+class TestHelp:
+    """``--help`` helps."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_the_example_runs(self, name, tmp_path, monkeypatch):
+        """The help of every command ends with an example that does something."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "logs").mkdir(mode=0o700)
+        with AuditLogger(filename=tmp_path / "logs" / "audit.jsonl") as logger:
+            logger.record("EXPORT", "ann", error_message="no")
+            logger.record("STORE", "bob")
+        config = {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {
+                "audit": {"()": "structlog_audit.AuditHandler", "filename": str(tmp_path / "logs" / "audit.jsonl")}
+            },
+            "loggers": {"audit": {"handlers": ["audit"], "level": "INFO", "propagate": False}},
+        }
+        (tmp_path / "logging.json").write_text(json.dumps(config))
+        shown = run(name, "--help")
+        example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)
+        assert example is not None, shown.out
+        done = run(*example[1].split())
+        assert done.code == 0, done.err
+        assert done.out or name == "report"
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_it_fits_a_narrow_terminal(self, name):
+        """In 60 columns no line but the example is wider."""
+        shown = process(name, "-h", env=environment(COLUMNS="60"))
+        assert max(len(line) for line in shown.lines if not line.startswith("    structlog-audit")) <= 60
+
+    def test_every_command_is_listed(self):
+        """Without a command the help is shown, and lists each with its first sentence."""
+        done = run()
+        assert done.code == 2
+        for name in NAMES:
+            assert re.search(rf"^  {name} +[A-Z].*\.$", done.out, re.MULTILINE), done.out
+        assert run("--help").out == done.out
+        assert run("--version").out.startswith("structlog-audit 0.")
+
+
+def test_the_demo_asks_three_questions(tmp_path):
+    """demo writes a trail and answers three questions to it, in a folder that is given or in one of its own."""
+    done = run("demo", tmp_path / "given")
+    assert done.code == 0
+    assert "What did ann delete in the last hour?" in done.out
+    assert re.search(r"FORGET +SUCCESS +ann +entries=entry_2", done.out)
+    assert re.search(r'IMPORT +PARTIAL +bob +error="one of three', done.out)
+    assert re.search(r"^bob +3 ", done.out, re.MULTILINE)
+    assert len(run("query", tmp_path / "given" / "audit.jsonl", "-o", "jsonl").lines) == 6
+    asked = re.findall(r"^\$ structlog-audit (.*)$", done.out, re.MULTILINE)
+    assert len(asked) == 3
+    own = process("demo", env=environment(TMPDIR=str(tmp_path)))
+    assert len(list(tmp_path.glob("audit-demo-*/audit.jsonl"))) == 1, own.err
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="only Linux tells the most memory that a process had"
+)
+def test_a_long_trail_takes_little_memory(tmp_path):
+    """query, stats and export hold no more of a trail than they must: 45 MB are read with less than that in memory."""
+    (tmp_path / "audit.jsonl").write_bytes(many(150_000))
+    code = textwrap.dedent(r"""
+        import re, sys
+        from structlog_audit.cli import main
+        import structlog_audit.cli.counts, structlog_audit.cli.events, structlog_audit.cli.files
+        most = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
+        before = most()
+        try:
+            main()
+        finally:
+            sys.stderr.write(str(most() - before))
+    """)
+    for words in (["query", "-o", "jsonl", "-n", "3"], ["stats"], ["export", "--to", str(tmp_path / "x.jsonl")]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, words[0], str(tmp_path / "audit.jsonl"), *words[1:]],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        assert int(done.stderr) < 20_000, words  # kB

@@ -1,0 +1,217 @@
+"""The conditions of the command line."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from commands import GOLDEN
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit import open_trail
+from structlog_audit.cli.conditions import EVERY_KIND, Condition, sorted_words, sought, values_at
+from structlog_audit.cli.exits import UsageError
+from structlog_audit.event import AuditEvent
+from structlog_audit.query import conditions
+
+EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
+ORDINARY = [event for event in EVENTS if event.kind is None]
+
+
+def found(*words, **options) -> list[AuditEvent]:
+    """The golden events that *words* find."""
+    asked = sought(sorted_words(words)[1], **options)
+    matching = conditions(**asked.filters)
+    return [event for event in EVENTS if matching.matches(event) and asked.passes(event)]
+
+
+@pytest.mark.parametrize(
+    ("word", "condition"),
+    [
+        ("user_id=ann", Condition("user_id", "=", "ann")),
+        ("user_id!=ann", Condition("user_id", "!=", "ann")),
+        ("user_id~^a", Condition("user_id", "~", "^a")),
+        ("user_id!~^a", Condition("user_id", "!~", "^a")),
+        ("duration_ms>=1.5", Condition("duration_ms", ">=", "1.5")),
+        ("duration_ms<=2", Condition("duration_ms", "<=", "2")),
+        ("user_id=", Condition("user_id", "=", "")),
+        ("user_id=a=b\n", Condition("user_id", "=", "a=b\n")),
+        ("entry_ids=<script>", Condition("entry_ids", "=", "<script>")),
+        ("metadata.source=api", Condition("metadata.source", "=", "api")),
+        ("metadata.http.method=GET", Condition("metadata.http.method", "=", "GET")),
+        ("metadata.a b/c:d@e=1", Condition("metadata.a b/c:d@e", "=", "1")),
+        ("metadata.naïve~grü", Condition("metadata.naïve", "~", "grü")),
+    ],
+)
+def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
+    """What stands before the first operator is the field, what stands behind it the value, whatever is in it."""
+    assert sorted_words([word]) == ([], [condition])
+    assert str(condition) == word
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "logs/audit.jsonl",
+        "-",
+        "./x=y",
+        "/var/log/a=b",
+        "../user_id=ann",
+        "audit.jsonl",
+        "logs/2025=1/audit",
+        "*.jsonl",
+        "~/a",
+    ],
+)
+def test_every_other_word_is_a_trail(word):
+    """A word that does not begin with a name and an operator is a trail; ./ makes one of any file's name."""
+    assert sorted_words([word]) == ([word], [])
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("user=ann", "unknown field 'user'. Did you mean 'user_id'?"),
+        ("user=ann", "metadata is asked by 'metadata.user', a file of that name by './user=ann'"),
+        ("staus=FAILURE", "Did you mean 'status'?"),
+        ("quite_another=1", "unknown field 'quite_another'. Fields: event_id,"),
+        ("metadata=api", "ask for what lies in the metadata by its key, such as 'metadata.source=api'"),
+        ("timestamp>=2025", "ask for times by --since and --until"),
+        ("user_id==ann", "unknown operator '==' in 'user_id==ann'. Did you mean '='?"),
+        ("user_id=~ann", "Did you mean '~'?"),
+        ("duration_ms>5", "Did you mean '>='?"),
+        ("duration_ms<5", "Did you mean '<='?"),
+        ("duration_ms~5", "for duration_ms use one of = != >= <="),
+        ("user_id>=5", "for user_id use one of = != ~ !~"),
+        ("duration_ms", "quote < and > from the shell: 'duration_ms>=100'"),
+        ("metadata.size", "has no operator"),
+    ],
+)
+def test_a_condition_that_cannot_be_meant_is_an_error_with_a_hint(word, hint):
+    """A mistyped field or operator is never a trail, and never finds nothing: it is said what was probably meant."""
+    with pytest.raises(UsageError, match=re.escape(hint)):
+        sorted_words([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("status=GOOD", "status='GOOD': use one of SUCCESS, FAILURE, PARTIAL"),
+        ("status!=GOOD", "status='GOOD'"),
+        ("kind=GOOD", "kind='GOOD'"),
+        ("operation=", "every event has one"),
+        ("duration_ms>=soon", "'soon' is no number"),
+        ("duration_ms=nan", "'nan' is no number"),
+        ("user_id~(", "is no regular expression"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_an_error(word, message):
+    """So are values that no event could have."""
+    with pytest.raises(UsageError, match=re.escape(message)):
+        found(word)
+
+
+def kept(test):
+    return [event for event in ORDINARY if test(event)]
+
+
+@pytest.mark.parametrize(
+    ("words", "test"),
+    [
+        (["user_id=ann"], lambda e: e.user_id == "ann"),
+        (["user_id=ann", "user_id=bob"], lambda e: e.user_id in ("ann", "bob")),
+        (["user_id=ann", "status=success"], lambda e: e.user_id == "ann" and e.status == "SUCCESS"),
+        (["user_id!=ann"], lambda e: e.user_id != "ann"),
+        (["user_id!=ann", "user_id!=bob"], lambda e: e.user_id not in ("ann", "bob")),
+        (["user_id="], lambda e: e.user_id in (None, "")),
+        (["user_id!="], lambda e: e.user_id not in (None, "")),
+        (["user_id~^[ab]"], lambda e: e.user_id is not None and re.search("^[ab]", e.user_id)),
+        (["user_id!~n"], lambda e: e.user_id is None or "n" not in e.user_id),
+        (["user_id=ann", "user_id~^b"], lambda e: e.user_id in ("ann", "bob")),
+        (["user_id~.", "user_id!=ann"], lambda e: e.user_id not in (None, "", "ann")),
+        (["operation=store"], lambda e: e.operation == "STORE"),
+        (["operation!=store"], lambda e: e.operation != "STORE"),
+        (["operation=delete"], lambda e: e.operation == "delete"),
+        (["operation~^[a-z]"], lambda e: re.search("^[a-z]", e.operation)),
+        (["status!=success"], lambda e: e.status != "SUCCESS"),
+        (["session_id="], lambda e: not e.session_id),
+        (["entry_ids=e2"], lambda e: "e2" in e.entry_ids),
+        (["entry_ids=e2", "entry_ids=e4"], lambda e: {"e2", "e4"} & set(e.entry_ids)),
+        (["entry_ids!=e2"], lambda e: "e2" not in e.entry_ids),
+        (["entry_ids~^e1"], lambda e: any(i.startswith("e1") for i in e.entry_ids)),
+        (["entry_ids="], lambda e: not e.entry_ids),
+        (["error_message~(?i)permission"], lambda e: "permission" in (e.error_message or "").lower()),
+        (["error_message!="], lambda e: e.error_message),
+        (["duration_ms>=100"], lambda e: e.duration_ms is not None and e.duration_ms >= 100),
+        (["duration_ms>=3.5", "duration_ms<=8"], lambda e: e.duration_ms is not None and 3.5 <= e.duration_ms <= 8),
+        (["duration_ms=12"], lambda e: e.duration_ms == 12),
+        (["duration_ms="], lambda e: e.duration_ms is None),
+        (["metadata.source=api"], lambda e: e.metadata.get("source") == "api"),
+        (["metadata.source!=api"], lambda e: e.metadata.get("source") != "api"),
+        (["metadata.user.plan=pro"], lambda e: e.metadata.get("user", {}).get("plan") == "pro"),
+        (["metadata.tags=eu"], lambda e: "eu" in (e.metadata.get("tags") or [])),
+        (["metadata.attempt=2"], lambda e: e.metadata.get("attempt") == 2),
+        (["metadata.attempt>=1"], lambda e: e.metadata.get("attempt", 0) >= 1),
+        (["metadata.forced=true"], lambda e: e.metadata.get("forced") is True),
+        (["metadata.nested.step=2"], lambda e: any(n.get("step") == 2 for n in e.metadata.get("nested", []))),
+        (["metadata.user~free"], lambda e: e.metadata.get("user") == {"plan": "free"}),
+        (["metadata.naïve~^grü"], lambda e: e.metadata.get("naïve", "").startswith("grü")),
+        (["metadata.source="], lambda e: e.metadata.get("source") in (None, "")),
+    ],
+)  # fmt: skip
+def test_conditions_find_what_they_say(words, test):
+    """Each form finds the events that a plain comparison finds, and none of them finds all or nothing."""
+    expected = kept(test)
+    assert found(*words) == expected
+    assert 0 < len(expected) < len(ORDINARY)
+
+
+def test_kinds():
+    """The library's own events count when they are asked for: by kind, or with --all."""
+    assert found() == ORDINARY
+    assert found(every_kind=True) == EVENTS
+    assert found("kind=trail") == [event for event in EVENTS if event.kind == "trail"]
+    assert found("kind~.") == [event for event in EVENTS if event.kind is not None]
+    assert found("kind=") == ORDINARY
+    assert found("kind!=trail") == [event for event in EVENTS if event.kind != "trail"]
+    assert found("user_id=", "kind=trail", every_kind=True) == found("kind=trail")
+
+
+NAMES = ["user_id", "session_id", "operation", "status", "event_id"]
+
+
+@given(st.sampled_from(NAMES), st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=3))
+def test_equality_asks_what_a_query_asks(name, examples):
+    """For all values of a name, FIELD=value finds what the query for them finds, and FIELD!=value the rest."""
+    values = [getattr(event, name) for event in examples]
+    if not all(values):
+        return
+    asked = conditions(**{name: values})
+    assert found(*(f"{name}={value}" for value in values)) == [event for event in EVENTS if asked.matches(event)]
+    assert found(*(f"{name}!={value}" for value in values)) == kept(lambda event: not asked.matches(event))
+
+
+@given(st.text(), st.sampled_from(["=", "!=", "~", "!~", ">=", "<="]), st.text())
+def test_any_word_is_a_trail_a_condition_or_an_error(field, operator, value):
+    """No word does anything else, and a condition that is accepted can be asked or is an error of its value."""
+    for word in (field, field + operator + value, f"metadata.{field}{operator}{value}", f"user_id{operator}{value}"):
+        try:
+            trails, those = sorted_words([word])
+            assert len(trails) + len(those) == 1
+            assert [str(condition) for condition in those] == ([] if trails else [word])
+            asked = sought(those)
+            for event in EVENTS[:5]:
+                asked.passes(event)
+        except UsageError:
+            pass
+
+
+def test_values_in_metadata_are_found_by_their_path():
+    """A path leads through objects and lists; keys may have dots of their own, and every way to a value counts."""
+    metadata = {"a.b": 1, "a": {"b": [2, {"c": 3}], "b.c": 4}, "l": [[5], {"m": 6}], "": 7}
+    assert list(values_at(metadata, "a.b")) == [1, 2, {"c": 3}]
+    assert list(values_at(metadata, "a.b.c")) == [3, 4]
+    assert list(values_at(metadata, "l")) == [5, {"m": 6}]
+    assert list(values_at(metadata, "l.m")) == [6]
+    assert list(values_at(metadata, "a.x")) == list(values_at(metadata, "a.b.c.d")) == []

@@ -1,0 +1,106 @@
+"""The times that the command line understands."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit.cli.exits import UsageError
+from structlog_audit.cli.when import moment, time_range
+from structlog_audit.event import rfc3339
+
+NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)  # the day on which Berlin leaves winter time
+
+
+@pytest.fixture
+def berlin(monkeypatch):
+    """Local time is that of Berlin."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2025-01-15T10:30:00Z", "2025-01-15T10:30:00Z"),
+        ("2025-01-15 10:30:00.123456+02:00", "2025-01-15T08:30:00.123456Z"),
+        ("2025-01-15t10:30:00z", "2025-01-15T10:30:00Z"),
+        ("2025-01-15T10:30", "2025-01-15T09:30:00Z"),
+        ("2025-01-15", "2025-01-14T23:00:00Z"),
+        ("2025-07-15", "2025-07-14T22:00:00Z"),
+        ("12:15", "2025-03-30T10:15:00Z"),
+        ("now", "2025-03-30T10:30:00Z"),
+        ("today", "2025-03-29T23:00:00Z"),
+        ("Yesterday", "2025-03-28T23:00:00Z"),
+        ("tomorrow", "2025-03-30T22:00:00Z"),
+        ("1h", "2025-03-30T09:30:00Z"),
+        ("-1h", "2025-03-30T09:30:00Z"),
+        ("30m", "2025-03-30T10:00:00Z"),
+        ("45s", "2025-03-30T10:29:15Z"),
+        ("7d", "2025-03-23T10:30:00Z"),
+        ("2w", "2025-03-16T10:30:00Z"),
+        ("1d12h", "2025-03-28T22:30:00Z"),
+        ("0001-01-01", "0001-01-01T00:00:00Z"),
+    ],
+)
+@pytest.mark.usefixtures("berlin")
+def test_a_time_means_a_moment(text, meant):
+    """Each form means one moment; a time without an offset is local, with the offset of that day."""
+    assert moment("--since", text, NOW) == dt.datetime.fromisoformat(meant)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("2025-01-15", "2025-01-15T00:00:00Z"), ("today", "2025-03-30T00:00:00Z"), ("10:15", "2025-03-30T10:15:00Z"),
+     ("2025-01-15T10:30+01:00", "2025-01-15T09:30:00Z")],
+)  # fmt: skip
+@pytest.mark.usefixtures("berlin")
+def test_in_utc_a_time_without_an_offset_is_utc(text, meant):
+    """With --utc the day and the hour are those of UTC; an offset that is given counts as it is."""
+    assert moment("--since", text, NOW, in_utc=True) == dt.datetime.fromisoformat(meant)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesteday", "1", "h", "1y", "1h ago", "--1h", "2025-02-30", "2025-13-01", "25:00", "99999999999d", "²h"],
+)
+def test_what_is_no_time_is_an_error(text):
+    """Everything else is an error that shows the text and what could be meant."""
+    with pytest.raises(UsageError) as caught:
+        moment("--since", text, NOW)
+    assert str(caught.value).startswith(f"--since={text!r} is no time.")
+
+
+def test_a_mistyped_word_gets_a_hint():
+    """A word that is nearly one that is known is answered with that."""
+    with pytest.raises(UsageError, match="Did you mean 'yesterday'"):
+        moment("--until", "yesteday", NOW)
+
+
+@given(st.datetimes(min_value=dt.datetime(2, 1, 1), max_value=dt.datetime(9998, 1, 1), timezones=st.just(dt.UTC)))
+def test_the_time_of_an_event_is_a_time(time):
+    """The time of any event, as it stands in the trail, means that moment."""
+    assert moment("--since", rfc3339(time), NOW) == time
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_moment_or_an_error(text):
+    """No text does anything but mean an aware moment or be an error."""
+    try:
+        assert moment("--since", text, NOW).tzinfo is dt.UTC
+    except UsageError:
+        pass
+
+
+def test_a_reversed_range_is_an_error():
+    """A range that ends before it begins names both ends; one without an end has none."""
+    with pytest.raises(UsageError, match="--since='1h' lies after --until='2h': exchange them"):
+        time_range("1h", "2h", NOW)
+    assert time_range("1h", None, NOW) == (NOW - dt.timedelta(hours=1), None)
