@@ -79,7 +79,8 @@ ID = uuid.UUID(int=7)
         (ID, str(ID)),
         (User(is_authenticated=True, pk=7, username="ada"), "7"),
         (User(pk=None, id="i", identity="j"), "i"),
-        (User(identity="j"), "j"),
+        (User(identity="j", username="ada"), "j"),
+        (User(username="ada"), "ada"),
     ],
 )
 def test_a_user_is_recorded_by_id(user, found):
@@ -90,7 +91,7 @@ def test_a_user_is_recorded_by_id(user, found):
 @pytest.mark.parametrize("user", [User(email="ada@example.org"), Unfinished()])
 def test_a_user_without_an_id_is_an_error(user):
     """An event that names nobody, though somebody was known, would be wrong evidence."""
-    with pytest.raises(AuditTypeError, match="has none of pk, id, username, identity: give a user="):
+    with pytest.raises(AuditTypeError, match="has none of pk, id, identity, username: give a user="):
         user_id_of(user)
 
 

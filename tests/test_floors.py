@@ -116,10 +116,13 @@ def test_nothing_dangerous_is_imported(name):
     assert all(name not in imported_by(path) for path in MODULES)
 
 
-def test_the_root_imports_no_optional_dependency():
-    """Importing the package brings in the three core dependencies and the standard library only."""
+@pytest.mark.parametrize(
+    "module", ["structlog_audit", "structlog_audit.contrib.asgi", "structlog_audit.contrib.threads"]
+)
+def test_the_root_imports_no_optional_dependency(module):
+    """Importing the package, or what fits any framework, brings in the core dependencies and the standard library only."""
     code = (
-        "import sys; before = set(sys.modules); import structlog_audit;"
+        f"import sys; before = set(sys.modules); import {module};"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     found = subprocess.run(

@@ -9,7 +9,7 @@ Rules:
   request is left; afterwards, whatever happened, they are as they were. This holds for what the application binds to one of
   them meanwhile, too: that ends with the request.
 * The user is who the application says, never what a header says. ``None`` and a user whose ``is_authenticated`` is false
-  are nobody. Of any other user object ``pk``, ``id``, ``username`` or ``identity`` is taken, the first that there is; a
+  are nobody. Of any other user object ``pk``, ``id``, ``identity`` or ``username`` is taken, the first that there is; a
   user without any of them is an error, since an event that names nobody would be wrong evidence.
 * A session's key opens the session to whoever reads it, so by default its digest is recorded. What an application gives
   itself is recorded as it is.
@@ -44,7 +44,7 @@ Actor = Mapping[str, str | None]
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PORT = re.compile(r"\[(?P<six>[^\]]*)\](:\d+)?|(?P<four>[^:]*):\d+")
-_ID_ATTRIBUTES = ("pk", "id", "username", "identity")
+_ID_ATTRIBUTES = ("pk", "id", "identity", "username")
 
 
 @contextmanager
