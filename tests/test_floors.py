@@ -55,6 +55,9 @@ FLOORS = [
     {"cli.app"},
     {"cli"},
     {"cli.__main__"},
+    {"contrib"},
+    {"contrib.actor", "contrib.threads"},
+    {"contrib.asgi", "contrib.django", "contrib.celery"},
 ]
 """A module imports only from floors before its own: values, rules, files, the handler, the doors, what is built on them."""
 
@@ -106,8 +109,8 @@ def imported_by(path: Path) -> set[str]:
 
 
 def test_only_the_doors_and_one_module_below_them_know_structlog():
-    """Below the doors structlog is known in one place, which reads its contextvars."""
-    doors = {"unheard", "loggers", "processors", "audited", "audit_logger", "scope", "__init__"}
+    """Below the doors structlog is known in one place, which reads its contextvars; above, in one that sets them."""
+    doors = {"unheard", "loggers", "processors", "audited", "audit_logger", "scope", "__init__", "contrib.actor"}
     knowing = {name_of(path) for path in MODULES if "structlog" in imported_by(path)}
     assert knowing - doors == {"context"}
 
@@ -126,10 +129,13 @@ def test_nothing_dangerous_is_imported(name):
     assert {name_of(path) for path in MODULES if name in imported_by(path)} == allowed
 
 
-def test_the_root_imports_no_optional_dependency():
-    """Importing the package brings in the three core dependencies and the standard library only."""
+@pytest.mark.parametrize(
+    "module", ["structlog_audit", "structlog_audit.contrib.asgi", "structlog_audit.contrib.threads"]
+)
+def test_the_root_imports_no_optional_dependency(module):
+    """Importing the package, or what fits any framework, brings in the core dependencies and the standard library only."""
     code = (
-        "import sys; before = set(sys.modules); import structlog_audit;"
+        f"import sys; before = set(sys.modules); import {module};"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     found = subprocess.run(
