@@ -29,6 +29,8 @@ def bound_context() -> dict[str, Any]:
             span = trace.get_current_span().get_span_context()
             if span.is_valid and "trace_id" not in fields and "span_id" not in fields:
                 fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
-        except Exception:  # the package is just being imported, or a span of somebody's own raises: an event goes without
+        except (
+            Exception
+        ):  # the package is just being imported, or a span of somebody's own raises: an event goes without
             pass
     return fields

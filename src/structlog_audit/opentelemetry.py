@@ -1,4 +1,4 @@
-"""Audit events as log records of OpenTelemetry, through its own logging handler. ``pip install structlog-audit[opentelemetry]``.
+"""Audit events as log records of OpenTelemetry, through its logging handler. ``pip install structlog-audit[opentelemetry]``.
 
 Rules:
 

@@ -3,8 +3,8 @@
 Rules:
 
 * The version is 1.8.0; the records are valid in every version from 1.1.0 on.
-* API Activity requires an actor and a source. Where the event has no user and no session, the actor is an application, and
-  where it has no address, the source is a name: both "unknown".
+* API Activity requires an actor and a source. Where the event has no user, the actor is one called "unknown", of the type
+  Unknown; of the library's own events it is the library, of the type System. A source without an address is called "unknown".
 * ``time`` and ``duration`` are whole milliseconds there. The exact ones are ``metadata.original_time`` and below ``unmapped``.
 """
 
@@ -31,11 +31,9 @@ def _resources(event: AuditEvent) -> list[dict[str, str]]:
     return [{"uid": entry_id} for entry_id in event.entry_ids]
 
 
-def _application(event: AuditEvent) -> str | None:
-    """The actor of an event without user and session."""
-    if event.kind is not None:
-        return t.PRODUCT
-    return _UNKNOWN if event.user_id is None and event.session_id is None else None
+def _without_user(unknown: Any, library: Any) -> t.Value:
+    """One of these, for an event that has no user."""
+    return lambda event: None if event.user_id is not None else unknown if event.kind is None else library
 
 
 OCSF: t.Table = {
@@ -63,8 +61,9 @@ OCSF: t.Table = {
     "metadata.original_time": lambda event: rfc3339(event.timestamp),
     "metadata.correlation_uid": t.trace_id,
     "actor.user.uid": attrgetter("user_id"),
+    "actor.user.name": _without_user(_UNKNOWN, t.PRODUCT),
+    "actor.user.type_id": _without_user(0, 3),
     "actor.session.uid": attrgetter("session_id"),
-    "actor.app_name": _application,
     "api.operation": t.operation,
     "src_endpoint.ip": t.address,
     "src_endpoint.name": lambda event: None if t.address(event) else _UNKNOWN,
