@@ -380,9 +380,14 @@ def test_ecs(one):
 @pytest.mark.system
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the ECS types of Elastic can't be installed")
 def test_ecs_by_its_types(tmp_path):
-    """The golden trail in ECS is, without what is below ``audit``, of the TypeScript types that Elastic publishes."""
+    """The golden trail in ECS is, but for ``audit``, of the TypeScript types that Elastic publishes, which are of one version."""
     subprocess.run(["npm", "install", "--silent", "@elastic/ecs@9", "typescript@5"], cwd=tmp_path, check=True)
-    records = [{name: value for name, value in to_ecs(one).items() if name != "audit"} for one in [FULL, *GOLDEN]]
+    package = json.loads((tmp_path / "node_modules/@elastic/ecs/package.json").read_text())
+    records = [
+        {name: value for name, value in to_ecs(one).items() if name != "audit"}
+        | {"ecs": {"version": package["version"]}}
+        for one in [FULL, *GOLDEN]
+    ]
     command = [tmp_path / "node_modules/.bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "events.ts"]
 
     def checked(documents):
