@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
 from structlog_audit.codec import MARKS, decode_event
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
 from structlog_audit.formats import FORMATS, to_line
+from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
 
 
 def record_of(msg="STORE", *, level=logging.INFO, exc_info=None, **attributes):
