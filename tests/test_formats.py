@@ -130,6 +130,7 @@ def from_cadf(record):
         timestamp=record["eventTime"],
         operation=record["name"],
         user_id=record["initiator"].get("name"),
+        error_message=record.get("reason", {}).get("reasonCode"),
         duration_ms=measurements[0]["result"] if measurements else None,
     )
 
@@ -381,7 +382,7 @@ def test_ecs(one):
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the ECS types of Elastic can't be installed")
 @pytest.mark.parametrize("version", ["8.11.0", "9.4.0"])
 def test_ecs_by_its_types(tmp_path, version):
-    """The golden trail is, but for ``audit`` and the number of a later version, of the TypeScript types that Elastic publishes."""
+    """The golden trail is, but for ``audit`` and a later version's number, of the TypeScript types that Elastic publishes."""
     types = f"@elastic/ecs@{version.rpartition('.')[0]}"
     subprocess.run(["npm", "install", "--silent", types, "typescript@5"], cwd=tmp_path, check=True)
     records = [{**to_ecs(one), "ecs": {"version": version}} for one in [FULL, *GOLDEN]]

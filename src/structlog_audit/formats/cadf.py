@@ -20,7 +20,7 @@ from structlog_audit.formats import table as t
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
 """The namespace of the identifiers that are made of texts."""
 
-_KEPT = ("event_id", "session_id", "entry_ids", "metadata", "status", "error_message", "kind")
+_KEPT = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
 
 
 def identifier(what: str, text: str | None) -> str:
