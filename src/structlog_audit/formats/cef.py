@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from operator import attrgetter
 
 from structlog_audit.codec import to_json
@@ -45,11 +46,6 @@ def _json(name: str) -> t.Value:
     return found
 
 
-def _labelled(key: str, label: str, value: t.Value) -> dict[str, t.Value]:
-    """A custom key with its label, which is there if the value is."""
-    return {key: value, f"{key}Label": lambda event: None if value(event) is None else label}
-
-
 CEF: t.Table = {
     "rt": t.milliseconds,
     "externalId": attrgetter("event_id"),
@@ -58,19 +54,30 @@ CEF: t.Table = {
     "outcome": t.by_outcome("success", "failure", "partial", "pending"),
     "suid": attrgetter("user_id"),
     "src": _of_family(colon=False),
-    **_labelled("c6a2", "Source IPv6 Address", _of_family(colon=True)),
+    "c6a2": _of_family(colon=True),
     "reason": attrgetter("error_message"),
-    **_labelled("cs1", "session_id", attrgetter("session_id")),
-    **_labelled("cs2", "entry_ids", _json("entry_ids")),
-    **_labelled("cs3", "metadata", _json("metadata")),
-    **_labelled("cs4", "status", attrgetter("status.value")),
-    **_labelled("cs5", "timestamp", lambda event: rfc3339(event.timestamp)),
-    **_labelled("cfp1", "duration_ms", attrgetter("duration_ms")),
+    "cs1": attrgetter("session_id"),
+    "cs2": _json("entry_ids"),
+    "cs3": _json("metadata"),
+    "cs4": attrgetter("status.value"),
+    "cs5": lambda event: rfc3339(event.timestamp),
+    "cfp1": attrgetter("duration_ms"),
 }
+
+LABELS = {
+    "c6a2": "Source IPv6 Address",
+    "cs1": "session_id",
+    "cs2": "entry_ids",
+    "cs3": "metadata",
+    "cs4": "status",
+    "cs5": "timestamp",
+    "cfp1": "duration_ms",
+}
+"""What custom keys mean; each is followed by its label."""
 
 
 def _printable(text: str) -> str:
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def in_header(text: str) -> str:
@@ -87,5 +94,12 @@ def to_cef(event: AuditEvent) -> str:
     """*event* as a line of CEF, without the LF and without a header of syslog."""
     name = in_header(event.operation.value)
     header = "|".join(("CEF:0", t.PRODUCT, t.PRODUCT, __version__, name, name, str(SEVERITY(event))))
-    extension = " ".join(f"{key}={in_extension(str(value))}" for key, value in t.record_of(event, CEF).items())
+    extension = " ".join(f"{key}={in_extension(value)}" for key, value in _extension(event))
     return f"{header}|{extension}"
+
+
+def _extension(event: AuditEvent) -> Iterator[tuple[str, str]]:
+    for key, value in t.record_of(event, CEF).items():
+        yield key, str(value)
+        if key in LABELS:
+            yield f"{key}Label", LABELS[key]
