@@ -215,6 +215,14 @@ def test_members_are_a_dictionary_even_when_no_value_is_left():
     assert plainer.marks["a"] == f"left out: more than {MAX_VALUES} values"
 
 
+def test_a_value_called_as_the_rest_of_the_marks_is_counted_among_them():
+    """A member called … takes no mark away from others, before or after there are too many."""
+    plainer = Plainer()
+    plainer.members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
+    assert len(plainer.marks) == MAX_MARKS
+    assert plainer.marks["…"] == "3 more"
+
+
 def test_marks_are_bounded_and_counted():
     """Marks beyond the bound are counted instead of listed."""
     _, marks = plain([b""] * (MAX_MARKS + 7))

@@ -38,6 +38,9 @@ MAX_VALUES = 10_000
 MAX_MARKS = 20
 """Marks that are listed by path; how many more there were is told under ``…``."""
 
+_MORE = "…"
+"""Where the number of those stands."""
+
 MAX_TEXT = 1_000
 """Characters kept of the text of an object that has no JSON form."""
 
@@ -88,11 +91,11 @@ class Plainer:
         self._within: set[int] = set()
 
     def mark(self, path: str, what: str) -> None:
-        """Remember that the value at *path* was changed as *what* says; one sentence per path."""
-        if len(self.marks) < MAX_MARKS or path in self.marks:
+        """Remember that the value at *path* was changed as *what* says, once per path. One called ``…`` is only counted."""
+        if path != _MORE and (len(self.marks) < MAX_MARKS or path in self.marks):
             self.marks[path] = what
         else:
-            self.marks["…"] = f"{int(self.marks.get('…', '0').split()[0]) + 1} more"
+            self.marks[_MORE] = f"{int(self.marks.get(_MORE, '0').split()[0]) + 1} more"
 
     def plain(self, value: Any, path: str, depth: int = 0) -> Any:
         """*value* as plain JSON values. *path* names it in the marks."""
