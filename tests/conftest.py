@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,20 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
     """The lines of ordinary events in the file at *path*."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
+
+
+class Later:
+    """Keeps what is to be called later until it is told to run."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def __call__(self, seconds: float, function: Callable[[], None]) -> None:
+        self.calls.append(function)
+
+    def run(self) -> None:
+        while self.calls:
+            self.calls.pop(0)()
 
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing on a busy machine

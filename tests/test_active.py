@@ -17,7 +17,7 @@ from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
 from structlog_audit.acts import MAX_NOTICES
-from structlog_audit.places import ShortWrite, segments_at
+from structlog_audit.places import segments_at
 
 EVENT = b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp":"%s","operation":"STORE"}\n'
 
@@ -425,16 +425,3 @@ def test_check_tells_what_others_could_change(path, file, folder, found):
     path.chmod(file)
     path.parent.chmod(folder)
     assert codes_of(target).count("permissions") == found
-
-
-def test_a_path_that_was_taken_by_something_else_says_what_to_do(path):
-    """The error for a path that became something else has advice."""
-    target = AuditFileHandler(path)
-    path.unlink()
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    target._active.check_at = 0.0
-    with pytest.raises(ShortWrite) as caught:
-        target.write(b"{}\n")
-    os.close(reader)
-    assert "move it away" in str(caught.value.__cause__)

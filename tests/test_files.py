@@ -246,15 +246,16 @@ def test_a_path_that_became_a_link_is_not_followed(path):
 
 
 def test_a_path_that_became_a_fifo_does_not_hang(path):
-    """If somebody puts a FIFO at the path, writing fails at once."""
+    """If somebody puts a FIFO at the path, writing fails at once, and the error says what to do."""
     target = AuditFileHandler(path)
     path.unlink()
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     target._active.check_at = 0.0
-    with pytest.raises(ShortWrite):
+    with pytest.raises(ShortWrite) as caught:
         target.write(b"{}\n")
     os.close(reader)
+    assert "move it away" in str(caught.value.__cause__)
 
 
 def test_retries_leave_no_empty_lines(path):

@@ -13,6 +13,7 @@ import threading
 
 import msgspec
 import pytest
+from conftest import Later
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,20 +239,6 @@ def alerts():
     logger = logging.getLogger("structlog_audit.alerts")
     logger.addHandler(handler)
     return handler
-
-
-class Later:
-    """Collects what is to be called later."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, seconds, function):
-        self.calls.append(function)
-
-    def run(self):
-        while self.calls:
-            self.calls.pop(0)()
 
 
 def watched(rules, **options):

@@ -10,6 +10,7 @@ import types
 from itertools import accumulate, count
 
 import pytest
+from conftest import Later
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,20 +133,6 @@ def test_a_retention_may_be_given_as_itself():
     assert not retention_of({"max_age_days": None}, 0).bounds
 
 
-class Later:
-    """Keeps what is to be done later until it is asked to."""
-
-    def __init__(self):
-        self.waiting = []
-
-    def __call__(self, seconds, function):
-        self.waiting.append(function)
-
-    def now(self):
-        while self.waiting:
-            self.waiting.pop(0)()
-
-
 def fill(path, events, later, **options):
     """Record so many events, a minute between two looks at the clock."""
     minutes = count()
@@ -170,7 +157,7 @@ def test_segments_go_after_that_is_recorded(path, options):
     """The act that names the segments is in the trail while they are still there; then they go, whole and oldest first."""
     later = Later()
     handler = fill(path, 40, later, **options)
-    assert not later.waiting
+    assert not later.calls
     there = [segment.name for segment in handler.target.segments()]
     look(handler)
     record(handler, 1)
@@ -178,7 +165,7 @@ def test_segments_go_after_that_is_recorded(path, options):
     assert len(there) > 4
     assert named == there[:-3]
     assert set(there) <= {segment.name for segment in handler.target.segments()}
-    later.now()
+    later.run()
     assert [segment.name for segment in handler.target.segments()][:2] == there[-3:-1]
 
 
@@ -196,11 +183,11 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     handler._acts._commit._deliver = failing
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     handler._acts._commit._deliver = lambda entries: None
-    later.now()
+    later.run()
     assert handler.target.segments() == before
     handler.target._pruning.look(0)
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
-    later.now()
+    later.run()
     assert handler.target.segments() == before[-1:]
 
 
@@ -213,14 +200,14 @@ def test_a_late_write_is_not_deleted_with_its_segment(path):
         now[0] += dt.timedelta(milliseconds=1)
         look(busy)
         record(busy, 1)
-        later.now()
+        later.run()
     late.target._active.check_at = float("inf")
     late.handle(logging.makeLogRecord({"msg": "LATE", "levelno": 20}))
     assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
     now[0] += dt.timedelta(seconds=1)
     look(busy)
     record(busy, 1)
-    later.now()
+    later.run()
     assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000
 
 
@@ -229,7 +216,7 @@ def test_what_is_due_at_the_start_goes(path):
     later = Later()
     fill(path, 40, later)
     handler = fill(path, 1, later, maxBytes=10_000, retention={"max_segments": 1}, clock=lambda: NOW + DAY)
-    later.now()
+    later.run()
     assert len(handler.target.segments()) == 2
 
 

@@ -16,15 +16,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+from cases import FIELDS, logger_with
+
 import structlog_audit
 from structlog_audit.monitoring import DEFAULT_RULES, Rule
 
-FIELDS = {
-    "entry_ids": ["entry_1", "entry_2"],
-    "metadata": {"importance": 0.8, "tags": ["verified"], "source": "api"},
-    "status": "SUCCESS",
-    "duration_ms": 45.2,
-}
 COUNTS = [Rule(f"count {number}", more_than=100, within="1h") for number in range(3)]
 PER_USER = [Rule(f"count {number}", more_than=100, within="1h", per="user_id") for number in range(3)]
 MEANS = [
@@ -44,10 +40,7 @@ CASES = {
 
 
 def case(number: int, rules: list[Rule] | None, operation: str) -> Callable[[int], None]:
-    logger = logging.getLogger(f"bench.{number}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(structlog_audit.AuditHandler(monitor=rules))
+    logger = logger_with(str(number), structlog_audit.AuditHandler(monitor=rules))
     log = structlog_audit.get_audit_logger(logger.name).bind(session_id="session_abc")
     users = [f"user_{number}" for number in range(100)]
 
