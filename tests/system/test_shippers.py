@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ logging.shutdown()
 @pytest.fixture
 def place(tmp_path):
     """A folder whose name every syntax has to escape."""
-    folder = tmp_path / "it's \"$HOME\" `x` %m #1 é"
+    folder = tmp_path / 'it\'s "$HOME" `x` %m #1 é'
     folder.mkdir()
     return folder
 
@@ -146,7 +145,17 @@ def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
     monkeypatch.setenv("HOME", str(place.parent))
 
     def ask(query):
-        words = ["lnav", "-n", "-I", str(place.parent), "-c", f";{query}", "-c", ":write-csv-to -", *map(str, segments(trail))]
+        words = [
+            "lnav",
+            "-n",
+            "-I",
+            str(place.parent),
+            "-c",
+            f";{query}",
+            "-c",
+            ":write-csv-to -",
+            *map(str, segments(trail)),
+        ]
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
         assert not done.stderr
         return done.stdout.splitlines()[1:]
@@ -156,7 +165,8 @@ def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
         "SELECT count(*), count(DISTINCT event_id) FROM structlog_audit WHERE kind IS NULL AND operation = 'STORE'"
     ) == ["3000,3000"]
     assert ask(
-        "SELECT operation, user_id, session_id, status, log_level, json_extract(entry_ids, '$[0]'), json_extract(metadata, '$.number')"
+        "SELECT operation, user_id, session_id, status, log_level, json_extract(entry_ids, '$[0]'),"
+        " json_extract(metadata, '$.number')"
         " FROM structlog_audit WHERE user_id = 'u7' ORDER BY event_id LIMIT 2"
     ) == ["STORE,u7,s1,SUCCESS,info,e7,7", "STORE,u7,s1,SUCCESS,info,e57,57"]
     assert ask("SELECT operation FROM structlog_audit WHERE kind = 'trail' ORDER BY event_id") == ["opened", "closed"]

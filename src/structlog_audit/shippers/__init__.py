@@ -66,7 +66,7 @@ SHIPPERS = {
     "syslog-ng": Shipper("syslog-ng", "syslog-ng.conf", True, True, _escaping(_BACKSLASH, _QUOTE, ("`", "``"))),
     "lnav": Shipper("lnav, to read and ask a trail by SQL", "lnav.json", True),
     "fluent-bit": Shipper("Fluent Bit", "fluent-bit.yaml", to=True, refused=","),
-    "vector": Shipper("Vector", "vector.yaml", to=True, quote=_dollars),
+    "vector": Shipper("Vector", "vector.yaml", to=True, quote=_dollars, refused="%"),
     "filebeat": Shipper("Elastic Filebeat", "filebeat.yml", to=True),
     "otel-collector": Shipper("the OpenTelemetry Collector", "otel-collector.yaml", to=True, quote=_dollars),
     "alloy": Shipper("Grafana Alloy, to Loki", "alloy.alloy"),
@@ -93,7 +93,9 @@ def configuration(name: str, trail: str | os.PathLike[str], *, to: str | None = 
     if shipper is None:
         raise AuditValueError(f"no configuration for {name!r}; there is one for: {', '.join(SHIPPERS)}")
     if to is not None and not shipper.to:
-        raise AuditValueError(f"to={to!r}: {name} does not ship to a file; replace the destination in its configuration")
+        raise AuditValueError(
+            f"to={to!r}: {name} does not ship to a file; replace the destination in its configuration"
+        )
     path = _path("trail", trail, shipper)
     folder, base = os.path.split(path)
     if base_of(base) != base:
@@ -108,6 +110,7 @@ def configuration(name: str, trail: str | os.PathLike[str], *, to: str | None = 
         "zstd": f"{path}.*{PACKED[1]}",
         "names": rf"(^|/){re.escape(base)}(\.\d.*)?$",
         "to": target,
+        "to_template": target.replace("$", "$$"),  # where $NAME is a value of the event
         "to_folder": os.path.dirname(target),
         "to_name": os.path.basename(target),
     }
