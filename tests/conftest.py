@@ -40,7 +40,7 @@ class Later:
 settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("untimed")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job has it ignored, and so had its children
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it, and its children then
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOT_OURS = set(logging.Logger.manager.loggerDict)
