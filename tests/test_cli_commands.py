@@ -20,6 +20,7 @@ from commands import GOLDEN, PROGRAM, environment, many, process, run
 from structlog_audit import AuditHandler, AuditLogger, open_trail
 from structlog_audit.cli.app import app
 from structlog_audit.cli.conditions import EVERY_KIND
+from structlog_audit.formats import FORMATS, to_line
 
 EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 IDS = [event.event_id for event in EVENTS if event.kind is None]
@@ -234,6 +235,14 @@ class TestExport:
         shown = run("query", *words, "-o", format).out
         assert re.sub(r'"exported_at".*', "", exported) == re.sub(r'"exported_at".*', "", shown)
         assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_a_file_for_another_system(self, trail, tmp_path, format):
+        """The formats of other systems are named like any other, one line for every event."""
+        for options in (["--to", tmp_path / f"out.{format}"], ["--to", tmp_path / "out.txt", "--format", format]):
+            assert run("export", trail, "user_id=ann", *options).code == 0
+            lines = options[1].read_text().splitlines()
+            assert lines == [to_line(event, format) for event in open_trail(trail).iter_events(user_id="ann")]
 
     def test_a_file_that_is_there_is_replaced_only_by_force(self, trail, tmp_path):
         """A file, also a link to nowhere, is in the way and left as it was; --force replaces it."""

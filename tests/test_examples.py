@@ -46,6 +46,17 @@ LINES = {
         '    "anonymous": {',
         "December: 2024-12",
     ],
+    "07_flask.py": [
+        "bob: entry_9 is locked",
+        "STORE FAILURE bob ['entry_9'] {'client_address': '127.0.0.1'}",
+        "EXPORT SUCCESS ada ['entry_2'] {'client_address': '127.0.0.1'}",
+        "COMPACT SUCCESS None [] {}",
+    ],
+    "08_sqlalchemy.py": [
+        "INSERT ada ['entry:1'] {'before': {}, 'after': {'text': 'draft'}}",
+        "UPDATE ada ['entry:1'] {'before': {'text': 'draft'}, 'after': {'text': 'final'}}",
+        "DELETE ada ['entry:1'] {'before': {'id': 1, 'text': 'final'}, 'after': {}}",
+    ],
     "demo.py": [
         "export.json (82 events), failures.csv (1 events)",
         "82 events, 98.8% succeeded",
@@ -56,6 +67,9 @@ LINES = {
 }
 """What the output of each example contains, in lines or parts of them."""
 
+SYSTEM = {"07_flask.py", "08_sqlalchemy.py"}
+"""Examples that need what the extra ``system`` brings."""
+
 NEEDS = {"03_axon_memory.py": "axon"}
 """What an example needs that may be missing, because it does not support every Python."""
 
@@ -65,6 +79,8 @@ TRAIL_LINES = {
     "03_axon_memory.py": 5,
     "04_asyncio_contextvars.py": 60,
     "05_plain_logging.py": 3,
+    "07_flask.py": 5,
+    "08_sqlalchemy.py": 3,
     "demo.py": 82,
 }
 """How many events each example leaves in ``audit.jsonl``."""
@@ -85,7 +101,9 @@ def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(LINES)
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.system if name in SYSTEM else ()) for name in LINES]
+)
 def test_example_runs(name, tmp_path):
     """An example ends with exit code 0, prints its key lines, and writes to the folder it is given and nowhere else."""
     (tmp_path / "given").mkdir()

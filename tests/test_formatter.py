@@ -11,9 +11,10 @@ import pytest
 import strategies as s
 from hypothesis import given, settings
 
-from structlog_audit import AuditHandler, AuditJsonFormatter
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
 from structlog_audit.codec import MARKS, decode_event
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.formats import FORMATS, to_line
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
 
 
@@ -257,3 +258,72 @@ def test_subclasses_may_add_what_is_not_plain():
 
     line = json.loads(Adding(prefix=" ").format(record_of()))
     assert (line["operation"], line["added"], line["bad"]) == ("STORE", "<object>", "\\ud800")
+
+
+# --- formats of other systems ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schema", FORMATS)
+def test_schemas(schema):
+    """With a schema a record is one line of that format: what the event of its line is there, parts and all."""
+    ids = [f"entry_{number}" for number in range(10_000)]
+    stream = io.StringIO()
+    target = logging.StreamHandler(stream)
+    target.setFormatter(AuditJsonFormatter(schema=schema))
+    handler = AuditHandler(target=target)
+    handler.handle(record_of(user_id="u", entry_ids=ids, password="p"))
+    assert stream.getvalue().splitlines() == [to_line(event, schema) for event in handler.query_events()]
+    assert stream.getvalue().count("entry_9999") >= 1
+    handler.close()
+
+
+@pytest.mark.parametrize("schema", FORMATS)
+def test_schemas_without_an_audit_handler(schema):
+    """A record that no `AuditHandler` has seen is converted, and gets an id and a time, in the format of the schema too."""
+    text = AuditJsonFormatter(schema=schema, prefix="@cee: ").format(record_of(user_id="u"))
+    assert text.startswith("@cee: ")
+    assert "evt_" in text or schema == "cadf"
+
+
+@pytest.mark.parametrize("schema", FORMATS)
+@pytest.mark.parametrize("make", s.HOSTILE)
+def test_no_record_raises_with_a_schema(schema, make):
+    """Whatever a record holds, its line in another format is one line too."""
+    text = AuditJsonFormatter(schema=schema).format(record_of(value=make()))
+    assert not set(text) & set(s.DANGEROUS)
+    if schema != "cef":
+        json.loads(text, parse_constant=pytest.fail)
+
+
+def test_static_fields_of_ecs():
+    """ECS bears other members: those of the service, as the formatters of Elastic take them."""
+    static = {"service": {"name": "api", "environment": "prod"}, "labels": {"team": "a"}}
+    record = json.loads(AuditJsonFormatter(schema="ecs", static_fields=static).format(record_of()))
+    assert (record["service"], record["labels"]) == (static["service"], static["labels"])
+    assert record["event"]["action"] == "STORE"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"schema": "xml"}, "schema='xml': use one of ecs, ocsf, cadf, cef, otlp"),
+        ({"schema": ""}, "schema='': use one of"),
+        ({"schema": "ecs", "rename_fields": {"user_id": "who"}}, "^rename_fields: the schema 'ecs' names its members"),
+        ({"schema": "ecs", "static_fields": {"event": 1}}, "^static_fields: the schema 'ecs' has a member 'event'"),
+        ({"schema": "ecs", "static_fields": {"audit": 1}}, "^static_fields: the schema 'ecs' has a member 'audit'"),
+        ({"schema": "ocsf", "static_fields": {"x": 1}}, "^static_fields: the schema 'ocsf' has no room"),
+        ({"schema": "cef", "static_fields": {"x": 1}}, "^static_fields: the schema 'cef' has no room"),
+    ],
+)
+def test_schemas_that_do_not_fit_are_refused(options, says):
+    """A schema that there is not, or that does not go with the other options, is a configuration error that says why."""
+    with pytest.raises(AuditValueError, match=says):
+        AuditJsonFormatter(**options)
+
+
+def test_a_trail_takes_no_schema(tmp_path):
+    """A trail stays in its own format: its handler refuses a formatter with a schema."""
+    handler = AuditFileHandler(tmp_path / "audit.jsonl")
+    with pytest.raises(AuditTypeError, match="a trail has one format"):
+        handler.setFormatter(AuditJsonFormatter(schema="ecs"))
+    handler.close()

@@ -24,8 +24,7 @@ from structlog_audit.opening import open_trail
 from structlog_audit.processors import AuditProcessor
 from structlog_audit.redaction import Redactor
 from structlog_audit.unheard import unheard_events
-
-__version__ = "0.1.0"
+from structlog_audit.version import __version__ as __version__
 
 __all__ = [
     "AuditBoundLogger",

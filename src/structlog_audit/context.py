@@ -1,7 +1,36 @@
-"""What structlog's contextvars hold for the running task or thread. The one place below the doors that knows structlog."""
+"""What is known of the running task or thread: what structlog's contextvars hold, and the active span of OpenTelemetry.
+
+The one place below the doors that knows structlog.
+
+Rules:
+
+* ``trace_id`` and ``span_id`` are there, in lower-case hexadecimal, while a span is active, and are called so as OpenTelemetry
+  says ("Trace Context in non-OTLP Log Formats"). A field of that name that somebody else gave wins.
+* OpenTelemetry is never imported here. Where nobody has imported it there is no span, and asking costs one look into a
+  dictionary.
+"""
 
 from __future__ import annotations
 
-from structlog.contextvars import get_contextvars as bound_context
+import sys
+from typing import Any
 
-__all__ = ["bound_context"]
+from structlog.contextvars import get_contextvars
+
+_loaded = sys.modules.get
+
+
+def bound_context() -> dict[str, Any]:
+    """The fields that every event of the running task or thread has, as a new dictionary."""
+    fields = get_contextvars()
+    trace = _loaded("opentelemetry.trace")
+    if trace is not None:
+        try:
+            span = trace.get_current_span().get_span_context()
+            if span.is_valid and "trace_id" not in fields and "span_id" not in fields:
+                fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+        except (
+            Exception
+        ):  # the package is just being imported, or a span of somebody's own raises: an event goes without
+            pass
+    return fields

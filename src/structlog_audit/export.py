@@ -6,6 +6,7 @@ format      what it is
 ``json``    one document: ``events``, ``total_events``, ``exported_at`` (the format of the axon memory SDK's audit page)
 ``jsonl``   the lines of a trail, one event each, however long
 ``csv``     a table with a header; entry ids and metadata as JSON; safe to open in a spreadsheet (OWASP, CSV injection)
+others      lines in the formats of other systems: ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp``; see `structlog_audit.formats`
 ==========  ===========================================================================================================
 
 Rules:
@@ -14,6 +15,7 @@ Rules:
 * A file is written beside its place and renamed into it when it is whole: nobody ever sees half of it, and a failure leaves
   what was there. An existing file is replaced; a folder, or anything that is no regular file, is refused.
 * Exports are created 0600, like trails.
+* The formats of other systems are imported when one is asked for: most processes never do.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from structlog_audit.codec import encode_event, to_json
+from structlog_audit.codec import decode_event, encode_event, to_json
 from structlog_audit.event import AuditEvent, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
@@ -69,10 +71,27 @@ def safe_cell(value: str | float | None) -> str | float | None:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-FORMATS: dict[str, Callable[[Iterable[AuditEvent], dt.datetime], Iterator[bytes]]] = {
+_Writer = Callable[[Iterable[AuditEvent], dt.datetime], Iterator[bytes]]
+
+
+def _foreign(name: str) -> _Writer:
+    """Writes lines in the format *name* of another system."""
+
+    def lines(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
+        from structlog_audit.formats import to_line
+
+        for event in events:
+            plain = decode_event(encode_event(event))  # an event that somebody made may hold anything
+            yield to_line(plain, name).encode() + b"\n"
+
+    return lines
+
+
+FORMATS: dict[str, _Writer] = {
     "json": _document,
     "jsonl": _lines,
     "csv": _table,
+    **{name: _foreign(name) for name in ("ecs", "ocsf", "cadf", "cef", "otlp")},
 }
 """The formats by name: each makes the bytes of a file from events, oldest first, and the time of the export."""
 

@@ -118,7 +118,8 @@ class EventSource:
 
         Args:
             path: Where to. Missing folders are created; an existing file is replaced when the new one is whole.
-            format: ``json``, ``jsonl`` or ``csv``; None means that of the suffix.
+            format: ``json``, ``jsonl``, ``csv``, or that of another system: ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp``
+                (`structlog_audit.formats`). None means that of the suffix.
             filters: What is asked for.
 
         Raises:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 import pathlib
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
+from servers import free_port, get, stop, trail, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -73,42 +69,6 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("TRAIL", str(tmp_path / "audit.jsonl"))
     monkeypatch.setenv("FOLDER", str(tmp_path / "queue"))
     return tmp_path
-
-
-def wait_until(there, process, what, seconds=60.0):
-    """Wait until *there* returns something, for at most *seconds*; that."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        found = there()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s for {what}")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def get(port, path):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.read().decode()
-    except OSError:
-        return None
-
-
-def trail(folder):
-    """Every line of the trail, in whatever segment."""
-    segments = sorted(folder.glob("audit.jsonl*"))
-    return [json.loads(line) for segment in segments for line in segment.read_bytes().splitlines() if line]
-
-
-def stop(process):
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) is not None
 
 
 SERVERS = {

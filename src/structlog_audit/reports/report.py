@@ -24,7 +24,6 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit import __version__
 from structlog_audit.codec import escape, to_json
 from structlog_audit.event import AuditEvent, EventStatus, Kind, rfc3339
 from structlog_audit.exceptions import AuditError, AuditTypeError
@@ -37,6 +36,7 @@ from structlog_audit.reports.tally import NEWEST, Figures, activity, brief, by_s
 from structlog_audit.reports.text import count, second
 from structlog_audit.source import EventSource
 from structlog_audit.statistics import statistics
+from structlog_audit.version import __version__
 
 MOST_MONTHS = 240
 """Months of a report, at most, if there are some without events among them."""

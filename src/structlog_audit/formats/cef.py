@@ -1,0 +1,105 @@
+r"""ArcSight Common Event Format, version 0: ``CEF:0|vendor|product|version|class id|name|severity|extension``.
+
+Rules:
+
+* In the header a backslash and a pipe are escaped by a backslash. It has no way to say a line break: one is a space there.
+* In the extension a backslash and an equals sign are escaped by a backslash; LF is ``\n``, CR is ``\r``.
+* CEF knows no other control characters. They, and what a terminal would obey, are written as ``\u001b`` is in JSON, the
+  backslash escaped as any other. So an event is one line, of printable text.
+* Keys are those of the extension dictionary. What it has no key for is in the custom strings, with their labels. Entry ids and
+  metadata are JSON. Nothing is cut: the dictionary allows 4,000 characters in a custom string, and a receiver may cut more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from operator import attrgetter
+
+from structlog_audit.codec import to_json
+from structlog_audit.event import AuditEvent, rfc3339
+from structlog_audit.formats import table as t
+from structlog_audit.version import __version__
+
+SEVERITY = t.by_outcome(3, 7, 5, 3)
+"""From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 to 8 high."""
+
+_CONTROLS = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAKS = re.compile("[\r\n]+")
+_IN_HEADER = str.maketrans({"\\": r"\\", "|": r"\|"})
+_IN_EXTENSION = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})
+
+
+def _of_family(colon: bool) -> t.Value:
+    def found(event: AuditEvent) -> str | None:
+        address = t.address(event)
+        return address if address is not None and (":" in address) is colon else None
+
+    return found
+
+
+def _json(name: str) -> t.Value:
+    def found(event: AuditEvent) -> str | None:
+        value = getattr(event, name)
+        return to_json(value) if value else None
+
+    return found
+
+
+CEF: t.Table = {
+    "rt": t.milliseconds,
+    "externalId": attrgetter("event_id"),
+    "cat": lambda event: event.kind or "audit",
+    "act": t.operation,
+    "outcome": t.by_outcome("success", "failure", "partial", "pending"),
+    "suid": attrgetter("user_id"),
+    "src": _of_family(colon=False),
+    "c6a2": _of_family(colon=True),
+    "reason": attrgetter("error_message"),
+    "cs1": attrgetter("session_id"),
+    "cs2": _json("entry_ids"),
+    "cs3": _json("metadata"),
+    "cs4": attrgetter("status.value"),
+    "cs5": lambda event: rfc3339(event.timestamp),
+    "cfp1": attrgetter("duration_ms"),
+}
+
+LABELS = {
+    "c6a2": "Source IPv6 Address",
+    "cs1": "session_id",
+    "cs2": "entry_ids",
+    "cs3": "metadata",
+    "cs4": "status",
+    "cs5": "timestamp",
+    "cfp1": "duration_ms",
+}
+"""What custom keys mean; each is followed by its label."""
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def in_header(text: str) -> str:
+    """*text* as a part of a header."""
+    return _BREAKS.sub(" ", _printable(text)).translate(_IN_HEADER)
+
+
+def in_extension(text: str) -> str:
+    """*text* as a value of an extension."""
+    return _printable(text).translate(_IN_EXTENSION)
+
+
+def to_cef(event: AuditEvent) -> str:
+    """*event* as a line of CEF, without the LF and without a header of syslog."""
+    name = in_header(event.operation.value)
+    header = "|".join(("CEF:0", t.PRODUCT, t.PRODUCT, __version__, name, name, str(SEVERITY(event))))
+    extension = " ".join(f"{key}={in_extension(value)}" for key, value in _extension(event))
+    return f"{header}|{extension}"
+
+
+def _extension(event: AuditEvent) -> Iterator[tuple[str, str]]:
+    for key, value in t.record_of(event, CEF).items():
+        yield key, str(value)
+        if key in LABELS:
+            yield f"{key}Label", LABELS[key]

@@ -1,0 +1,80 @@
+"""Open Cybersecurity Schema Framework: https://schema.ocsf.io, class API Activity (6003).
+
+Rules:
+
+* The version is 1.8.0; the records are valid in every version from 1.1.0 on.
+* API Activity requires an actor and a source. Where the event has no user, the actor is one called "unknown", of the type
+  Unknown; of the library's own events it is the library, of the type System. A source without an address is called "unknown".
+* ``time`` and ``duration`` are whole milliseconds there. The exact ones are ``metadata.original_time`` and below ``unmapped``.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+from structlog_audit.event import AuditEvent, rfc3339
+from structlog_audit.formats import table as t
+from structlog_audit.version import __version__
+
+_UNKNOWN = "unknown"
+_activity = t.by_verb(1, 2, 3, 4, 99)
+_caption = t.by_verb("Create", "Read", "Update", "Delete", None)
+
+
+def _activity_name(event: AuditEvent) -> str:
+    """The caption of the activity; of another one its name in the source, as OCSF says."""
+    return _caption(event) or t.operation(event)
+
+
+def _resources(event: AuditEvent) -> list[dict[str, str]]:
+    return [{"uid": entry_id} for entry_id in event.entry_ids]
+
+
+def _without_user(unknown: Any, library: Any) -> t.Value:
+    """One of these, for an event that has no user."""
+    return lambda event: None if event.user_id is not None else unknown if event.kind is None else library
+
+
+OCSF: t.Table = {
+    "activity_id": _activity,
+    "activity_name": _activity_name,
+    "category_uid": t.constant(6),
+    "category_name": t.constant("Application Activity"),
+    "class_uid": t.constant(6003),
+    "class_name": t.constant("API Activity"),
+    "type_uid": lambda event: 600300 + _activity(event),
+    "type_name": lambda event: f"API Activity: {_caption(event) or 'Other'}",
+    "time": t.milliseconds,
+    "severity_id": t.by_outcome(1, 3, 2, 1),
+    "severity": t.by_outcome("Informational", "Medium", "Low", "Informational"),
+    "status_id": t.by_outcome(1, 2, 99, 0),
+    "status": t.by_outcome("Success", "Failure", "Partial", "Unknown"),
+    "status_detail": attrgetter("error_message"),
+    "duration": t.duration(1),
+    "metadata.version": t.constant("1.8.0"),
+    "metadata.product.name": t.constant(t.PRODUCT),
+    "metadata.product.vendor_name": t.constant(t.PRODUCT),
+    "metadata.product.version": t.constant(__version__),
+    "metadata.uid": attrgetter("event_id"),
+    "metadata.event_code": t.operation,
+    "metadata.original_time": lambda event: rfc3339(event.timestamp),
+    "metadata.correlation_uid": t.trace_id,
+    "actor.user.uid": attrgetter("user_id"),
+    "actor.user.name": _without_user(_UNKNOWN, t.PRODUCT),
+    "actor.user.type_id": _without_user(0, 3),
+    "actor.session.uid": attrgetter("session_id"),
+    "api.operation": t.operation,
+    "src_endpoint.ip": t.address,
+    "src_endpoint.name": lambda event: None if t.address(event) else _UNKNOWN,
+    "resources": _resources,
+    "unmapped.metadata": attrgetter("metadata"),
+    "unmapped.status": attrgetter("status.value"),
+    "unmapped.duration_ms": attrgetter("duration_ms"),
+    "unmapped.kind": attrgetter("kind"),
+}
+
+
+def to_ocsf(event: AuditEvent) -> dict[str, Any]:
+    """*event* as an OCSF event of the class API Activity."""
+    return t.record_of(event, OCSF)

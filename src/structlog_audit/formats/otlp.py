@@ -1,0 +1,84 @@
+"""OpenTelemetry log records, as OTLP in JSON: https://opentelemetry.io/docs/specs/otel/logs/data-model/.
+
+Rules:
+
+* One event is one ``LogsData``, so that a file of them is what the file exporter of OpenTelemetry writes and the collector's
+  ``otlpjsonfile`` receiver reads.
+* JSON is that of protobuf, but for ids in hexadecimal and enums as numbers: 64-bit integers are strings, values tell their type
+  (OTLP specification, "JSON Protobuf Encoding").
+* Attributes have the names of the semantic conventions where those have one; the others begin with ``audit.``.
+* The resource is empty: only the application knows its ``service.name``. The collector can add it.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+from structlog_audit.event import AuditEvent
+from structlog_audit.formats import table as t
+from structlog_audit.version import __version__
+
+_INT64 = range(-(2**63), 2**63)
+_FIXED64 = range(2**64)
+
+
+def _nanoseconds(event: AuditEvent) -> str | None:
+    """The time, if an unsigned number of 64 bits can say it: from 1970 to 2554."""
+    value = t.microseconds(event) * 1_000
+    return str(value) if value in _FIXED64 else None
+
+
+RECORD: t.Table = {
+    "timeUnixNano": _nanoseconds,
+    "observedTimeUnixNano": _nanoseconds,
+    "severityNumber": t.by_outcome(9, 17, 13, 9),
+    "severityText": t.by_outcome("INFO", "ERROR", "WARN", "INFO"),
+    "eventName": t.operation,
+    "body.stringValue": t.operation,
+    "traceId": t.trace_id,
+    "spanId": t.span_id,
+}
+
+ATTRIBUTES: dict[str, t.Value] = {
+    "log.record.uid": attrgetter("event_id"),
+    "user.id": attrgetter("user_id"),
+    "session.id": attrgetter("session_id"),
+    "client.address": t.address,
+    "exception.message": attrgetter("error_message"),
+    "audit.entry_ids": attrgetter("entry_ids"),
+    "audit.metadata": attrgetter("metadata"),
+    "audit.status": attrgetter("status.value"),
+    "audit.duration_ms": attrgetter("duration_ms"),
+    "audit.kind": attrgetter("kind"),
+}
+
+
+def _any_value(value: Any) -> dict[str, Any]:
+    """*value* as an ``AnyValue``."""
+    if value is None:
+        return {}
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int) and value in _INT64:
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_any_value(item) for item in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": _key_values(value)}}
+    return {"stringValue": str(value)}
+
+
+def _key_values(members: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _any_value(value)} for key, value in members.items()]
+
+
+def to_otlp(event: AuditEvent) -> dict[str, Any]:
+    """*event* as a ``LogsData`` of OTLP with one log record."""
+    found = {name: value(event) for name, value in ATTRIBUTES.items()}
+    attributes = {name: value for name, value in found.items() if value not in (None, [], {})}
+    record = {**t.record_of(event, RECORD), "attributes": _key_values(attributes)}
+    scope = {"name": "structlog_audit", "version": __version__}
+    return {"resourceLogs": [{"resource": {}, "scopeLogs": [{"scope": scope, "logRecords": [record]}]}]}

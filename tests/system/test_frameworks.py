@@ -1,0 +1,272 @@
+"""From a request to the task that it causes: who acts is on one trail, under the real servers and workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from servers import free_port, get, stop, trail, wait_until
+
+from structlog_audit.contrib.actor import session_digest
+
+pytestmark = pytest.mark.system
+
+TASKS = """
+import os
+from celery import Celery
+from celery.signals import setup_logging
+from structlog_audit import get_audit_logger
+from structlog_audit.contrib.celery import carry_actor
+
+LOGGING = {
+    "version": 1, "disable_existing_loggers": False,
+    "handlers": {
+        "file": {"class": "structlog_audit.AuditFileHandler", "filename": os.environ["TRAIL"], "maxBytes": 20_000},
+        "audit": {"class": "structlog_audit.AuditHandler", "target": "file"},
+        "console": {"class": "logging.FileHandler", "filename": os.environ["CONSOLE"]},
+    },
+    "loggers": {
+        "audit": {"handlers": ["audit"], "level": "INFO", "propagate": False},
+        "django_structlog": {"handlers": ["console"], "level": "INFO", "propagate": False},
+    },
+}
+log = get_audit_logger()
+celery = Celery("tasks", broker="filesystem://")
+folder = os.environ["FOLDER"]
+celery.conf.broker_transport_options = {
+    "data_folder_in": folder, "data_folder_out": folder, "control_folder": os.path.join(folder, "control")
+}
+carry_actor()
+
+@setup_logging.connect
+def configure(**_):
+    import logging.config
+    logging.config.dictConfig(LOGGING)
+
+@celery.task(ignore_result=True)
+def work(number):
+    log.info("TASK", number=number)
+"""
+
+FASTAPI = """
+import asyncio, logging.config
+from fastapi import Depends, FastAPI, Request
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware.authentication import AuthenticationMiddleware
+from structlog.contextvars import bind_contextvars
+from structlog_audit.contrib.asgi import AuditContextMiddleware
+import tasks
+
+logging.config.dictConfig(tasks.LOGGING)
+
+class Token(AuthenticationBackend):
+    async def authenticate(self, conn):
+        name = conn.headers.get("x-user")
+        return (AuthCredentials(), SimpleUser(name)) if name else None
+
+app = FastAPI()
+app.add_middleware(AuditContextMiddleware, session=lambda scope: dict(scope["headers"])[b"x-session"].decode())
+app.add_middleware(AuthenticationMiddleware, backend=Token())
+
+async def bearer(request: Request):
+    bind_contextvars(user_id=request.headers["x-bearer"])
+
+@app.get("/ready")
+async def ready():
+    return "ready"
+
+@app.get("/thread/{number}")
+def thread(number: int):
+    tasks.log.info("REQUEST", number=number)
+    tasks.work.delay(number)
+
+@app.get("/loop/{number}")
+async def loop(number: int):
+    await tasks.log.ainfo("REQUEST", number=number)
+    await asyncio.to_thread(tasks.work.delay, number)
+
+@app.get("/dependency/{number}", dependencies=[Depends(bearer)])
+def dependency(number: int):
+    tasks.log.info("REQUEST", number=number)
+    tasks.work.delay(number)
+"""
+
+DJANGO = """
+import asyncio, os, sys
+import django
+from django.conf import settings
+from django.urls import path
+import structlog
+import tasks
+
+settings.configure(
+    SECRET_KEY="of these tests",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django_structlog"],
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django_structlog.middlewares.RequestMiddleware",
+        "structlog_audit.contrib.django.AuditContextMiddleware",
+    ],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"]}},
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    LOGGING=tasks.LOGGING,
+    STRUCTLOG_AUDIT={"trusted_proxies": 1},
+)
+structlog.configure(
+    [structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+)
+django.setup()
+
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse, StreamingHttpResponse
+
+def thread(request, number):
+    tasks.log.info("REQUEST", number=number)
+    tasks.work.delay(number)
+    return HttpResponse("done")
+
+async def loop(request, number):
+    await tasks.log.ainfo("REQUEST", number=number)
+    await asyncio.to_thread(tasks.work.delay, number)
+    return HttpResponse("done")
+
+def streamed(request, number):
+    def pieces():
+        tasks.log.info("REQUEST", number=number)
+        yield b"piece"
+        tasks.work.delay(number)
+    return StreamingHttpResponse(pieces())
+
+urlpatterns = [
+    path("ready", lambda request: HttpResponse("ready")),
+    *(path(f"{view.__name__}/<int:number>", view) for view in (thread, loop, streamed)),
+]
+wsgi, asgi = get_wsgi_application(), get_asgi_application()
+
+def prepare():
+    import json
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from django.test import Client
+    call_command("migrate", verbosity=0)
+    sessions = {}
+    for number in range(4):
+        client, user = Client(), User.objects.create(username=f"u{number}")
+        client.force_login(user)
+        sessions[str(user.pk)] = client.cookies["sessionid"].value
+    print(json.dumps(sessions))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the applications, and what their processes need to know."""
+    for name, text in (("tasks", TASKS), ("fast", FASTAPI), ("project", DJANGO)):
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "queue" / "control").mkdir(parents=True)
+    monkeypatch.setenv("TRAIL", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setenv("CONSOLE", str(tmp_path / "console.log"))
+    monkeypatch.setenv("FOLDER", str(tmp_path / "queue"))
+    monkeypatch.setenv("DATABASE", str(tmp_path / "db.sqlite3"))
+    monkeypatch.setenv("C_FORCE_ROOT", "1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@contextlib.contextmanager
+def running(place, *command):
+    """A process with *command*, until the block ends."""
+    with pathlib.Path(place / "processes.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-m", *command], cwd=place, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            stop(process)
+
+
+def asked(place, server, asks):
+    """The events of all requests of *asks* (path and headers) and of their tasks, each by its number."""
+    port = free_port()
+    worker = ["celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"]
+    with running(place, *worker) as tasks, running(place, *(part.format(port=port) for part in server)) as process:
+        wait_until(lambda: get(port, "/ready", **{"X-Session": "-"}), process, "the first answer")
+        with ThreadPoolExecutor(8) as executor:
+            answers = list(executor.map(lambda ask: get(port, ask[0], **ask[1]), asks))
+        assert None not in answers
+        wait_until(
+            lambda: sum(line["operation"] == "TASK" for line in trail(place)) >= len(asks), tasks, "all tasks", 120
+        )
+    lines = trail(place)
+    assert len({line["event_id"] for line in lines}) == len(lines)
+    by_number = {
+        name: {line["metadata"]["number"]: line for line in lines if line["operation"] == name}
+        for name in ("REQUEST", "TASK")
+    }
+    assert [len(events) for events in by_number.values()] == [len(asks), len(asks)]
+    return [(by_number["REQUEST"][number], by_number["TASK"][number]) for number in range(len(asks))]
+
+
+def test_fastapi_under_uvicorn_and_celery(place):
+    """With two workers each: request and task name the same user, session and request id, and no other's."""
+    kinds = ["thread", "loop", "dependency"]
+    asks = [
+        (
+            f"/{kinds[number % 3]}/{number}",
+            {
+                "X-Bearer" if number % 3 == 2 else "X-User": f"u{number % 4}",
+                "X-Session": f"s{number % 5}",
+                "X-Request-ID": f"r{number}",
+            },
+        )
+        for number in range(60)
+    ]
+    server = ["uvicorn", "--workers", "2", "fast:app", "--port", "{port}", "--log-level", "warning"]
+    for number, (request, task) in enumerate(asked(place, server, asks)):
+        for event in (request, task):
+            assert (event["user_id"], event["session_id"]) == (f"u{number % 4}", f"s{number % 5}")
+            assert event["metadata"]["request_id"] == f"r{number}"
+        assert request["metadata"]["client_address"] == "127.0.0.1"
+        assert "client_address" not in task["metadata"]
+
+
+SERVERS = {
+    "gunicorn": ["gunicorn", "--workers", "2", "--threads", "2", "project:wsgi", "--bind", "127.0.0.1:{port}"],
+    "uvicorn": ["uvicorn", "--workers", "2", "project:asgi", "--port", "{port}", "--no-proxy-headers"],
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_django_and_celery(place, server):
+    """With two workers each, beside django-structlog: request and task name the same user, and logs and trail agree."""
+    prepare = [sys.executable, "-c", "import project; project.prepare()"]
+    done = subprocess.run(prepare, cwd=place, env=os.environ, capture_output=True, text=True, check=True, timeout=60)
+    sessions = list(json.loads(done.stdout).items())
+    kinds = ["thread", "loop", "streamed"] if server == "gunicorn" else ["thread", "loop"]
+    asks = [
+        (
+            f"/{kinds[number % len(kinds)]}/{number}",
+            {"Cookie": f"sessionid={sessions[number % 4][1]}", "X-Forwarded-For": f"6.6.6.6, 192.0.2.{number}"},
+        )
+        for number in range(60)
+    ]
+    events = asked(place, SERVERS[server], asks)
+    for number, (request, task) in enumerate(events):
+        user, key = sessions[number % 4]
+        for event in (request, task):
+            assert (event["user_id"], event["session_id"]) == (user, session_digest(key))
+            assert event["metadata"]["request_id"] == request["metadata"]["request_id"]
+        assert request["metadata"]["client_address"] == f"192.0.2.{number}"
+    logged = {json.loads(line)["request_id"] for line in (place / "console.log").read_text().splitlines()}
+    assert {request["metadata"]["request_id"] for request, _ in events} <= logged
+    assert len({request["metadata"]["request_id"] for request, _ in events}) == len(asks)

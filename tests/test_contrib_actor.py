@@ -1,0 +1,173 @@
+"""Who acts: the rules that every framework's middleware shares."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.contextvars import bind_contextvars, get_contextvars
+
+from structlog_audit import AuditTypeError
+from structlog_audit.contrib.actor import (
+    FIELDS,
+    acting,
+    client_address,
+    current_actor,
+    request_actor,
+    safe_request_id,
+    session_digest,
+    user_id_of,
+)
+
+LEFT = {"user_id": "left", "session_id": "left", "request_id": "left", "client_address": "left", "tenant": "acme"}
+
+texts_or_none = st.none() | st.text(min_size=1, max_size=8)
+
+
+@given(before=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, st.text(max_size=3))), data=st.data())
+def test_an_actor_is_bound_whole_and_ends_whole(before, data):
+    """For all actors and all that was bound before: in the block the fields are the actor's, afterwards what they were."""
+    actor = data.draw(st.fixed_dictionaries(dict.fromkeys(FIELDS, texts_or_none)))
+    with acting(before):
+        outside = get_contextvars()
+        with acting(actor):
+            assert current_actor() == actor
+            bind_contextvars(user_id="bound meanwhile")
+        assert get_contextvars() == outside
+    assert get_contextvars() == {}
+
+
+def test_the_block_of_an_actor_ends_whatever_happens():
+    """An exception restores what was bound before, and what is no field of an actor is left alone."""
+    bind_contextvars(**LEFT)
+
+    def interrupted():
+        assert get_contextvars() == {"user_id": "u1", "tenant": "acme"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), acting({"user_id": "u1"}):
+        interrupted()
+    assert get_contextvars() == LEFT
+
+
+class User:
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+class Unfinished:
+    """As a user of Starlette's that implements no `identity`."""
+
+    @property
+    def identity(self):
+        raise NotImplementedError
+
+
+ID = uuid.UUID(int=7)
+
+
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [
+        (None, None),
+        (User(is_authenticated=False, pk=1), None),
+        ("u1", "u1"),
+        (0, "0"),
+        (ID, str(ID)),
+        (User(is_authenticated=True, pk=7, username="ada"), "7"),
+        (User(pk=None, id="i", identity="j"), "i"),
+        (User(identity="j", username="ada"), "j"),
+        (User(username="ada"), "ada"),
+    ],
+)
+def test_a_user_is_recorded_by_id(user, found):
+    """Nobody is None; a plain id is itself; of an object the first id that it has."""
+    assert user_id_of(user) == found
+
+
+@pytest.mark.parametrize("user", [User(email="ada@example.org"), Unfinished()])
+def test_a_user_without_an_id_is_an_error(user):
+    """An event that names nobody, though somebody was known, would be wrong evidence."""
+    with pytest.raises(AuditTypeError, match="has none of pk, id, identity, username: give a user="):
+        user_id_of(user)
+
+
+@given(st.text(max_size=150))
+def test_a_request_id_is_short_and_plain(header):
+    """For all headers: the id is the header or a new one, and has nothing but plain characters."""
+    found = safe_request_id(header, new=lambda: "new")
+    assert found in (header, "new")
+    assert 1 <= len(found) <= 128
+    assert found.isascii()
+    assert not set(found) & set(" \r\n\t\"'<>{}\\;,\x00\x1b")
+
+
+@pytest.mark.parametrize("header", ["a", "7f3a-01_B.c:d/e+f=", "x" * 128])
+def test_the_usual_request_ids_are_taken(header):
+    """UUIDs, ULIDs, trace ids and base64 are taken as they are."""
+    assert safe_request_id(header) == header
+
+
+@pytest.mark.parametrize("header", [None, "", "x" * 129, "a b", "a\n", "ä", '{"a":1}'])
+def test_any_other_request_id_is_replaced(header):
+    """What is too long or not plain is replaced, by another id each time."""
+    assert len({safe_request_id(header), safe_request_id(header), header}) == 3
+
+
+def test_a_request_id_that_is_bound_stays():
+    """The id that the application's own logs have is the trail's, too."""
+    options = {"peer": None, "forwarded_for": None, "trusted_proxies": 0}
+    bind_contextvars(request_id="outer")
+    assert request_actor("u1", "s1", request_id="inner", **options) == {
+        "user_id": "u1",
+        "session_id": "s1",
+        "request_id": "outer",
+        "client_address": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "found"),
+    [
+        ("6.6.6.6", 0, "10.0.0.1"),
+        (None, 1, "10.0.0.1"),
+        ("", 1, "10.0.0.1"),
+        ("1.2.3.4", 1, "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4", 1, "1.2.3.4"),
+        ("6.6.6.6, 1.2.3.4,10.0.0.9", 2, "1.2.3.4"),
+        ("1.2.3.4", 2, "10.0.0.1"),
+        ("1.2.3.4:5678", 1, "1.2.3.4"),
+        ("[2001:DB8::1]:443", 1, "2001:db8::1"),
+        ("[2001:db8::1]", 1, "2001:db8::1"),
+        ("2001:db8::1", 1, "2001:db8::1"),
+        ("unknown", 1, "10.0.0.1"),
+        ("fe80::1%<script>", 1, "10.0.0.1"),
+    ],
+)
+def test_only_what_a_trusted_proxy_appended_is_believed(forwarded, proxies, found):
+    """The address is as many entries from the right as there are trusted proxies; otherwise it is the peer's."""
+    assert client_address("10.0.0.1", forwarded, proxies) == found
+
+
+@given(forged=st.text(), proxies=st.integers(1, 4), address=st.ip_addresses())
+def test_nothing_left_of_the_trusted_entries_matters(forged, proxies, address):
+    """For all that a client sends: the entry of the outermost trusted proxy is taken."""
+    appended = [str(address), *["10.0.0.2"] * (proxies - 1)]
+    assert client_address("10.0.0.1", ",".join([forged, *appended]), proxies) == str(address)
+
+
+@given(header=st.text(), proxies=st.integers(0, 3))
+def test_an_address_is_an_ip_address(header, proxies):
+    """For all headers: what is recorded is an IP address, and the peer's if no other is known."""
+    assert ipaddress.ip_address(client_address("10.0.0.1", header, proxies))
+    assert client_address("", header, 0) is None
+
+
+def test_of_a_session_a_digest_is_recorded():
+    """The key can't be read from its digest, and no key is no session."""
+    assert session_digest("secret") == "2bb80d537b1da3e38bd30361aa855686"
+    assert session_digest(None) is None
+    assert session_digest("") is None

@@ -1,0 +1,223 @@
+"""The ASGI middleware, under Starlette's own client."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from structlog.contextvars import bind_contextvars, get_contextvars
+
+from structlog_audit import AuditTypeError, AuditValueError, get_audit_logger
+from structlog_audit.contrib.asgi import AuditContextMiddleware
+
+LOG = get_audit_logger()
+
+
+class Token(AuthenticationBackend):
+    """Whoever sends a name is that user."""
+
+    async def authenticate(self, conn):
+        name = conn.headers.get("authorization")
+        return (AuthCredentials(["authenticated"]), SimpleUser(name)) if name else None
+
+
+def in_a_thread(request):
+    LOG.info("STORE", path=request.url.path)
+    return PlainTextResponse("done")
+
+
+async def on_the_loop(request):
+    await LOG.ainfo("RECALL", path=request.url.path)
+    return PlainTextResponse("done", background=BackgroundTask(lambda: LOG.info("COMPACT")))
+
+
+async def streamed(request):
+    async def pieces():
+        for number in range(3):
+            LOG.info("EXPORT", number=number)
+            yield b"piece"
+
+    return StreamingResponse(pieces())
+
+
+async def failing(request):
+    LOG.info("FORGET")
+    raise RuntimeError("no")
+
+
+async def bound_in_the_request(request):
+    bind_contextvars(user_id="known later")
+    LOG.info("STORE")
+    return PlainTextResponse("done")
+
+
+async def socket(websocket):
+    await websocket.accept()
+    LOG.info("STORE", text=await websocket.receive_text())
+    await websocket.close()
+
+
+ROUTES = [
+    Route("/thread", in_a_thread),
+    Route("/loop", on_the_loop),
+    Route("/streamed", streamed),
+    Route("/failing", failing),
+    Route("/bound", bound_in_the_request),
+    WebSocketRoute("/socket", socket),
+]
+
+AUTHENTICATION = Middleware(AuthenticationMiddleware, backend=Token())
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request, call_next):
+        return await call_next(request)
+
+
+def client(*inner, before=(AUTHENTICATION,), **options):
+    """A client of the application, with the audit middleware between those *before* it and those *inner*."""
+    middleware = [*before, Middleware(AuditContextMiddleware, **options), *inner]
+    return TestClient(Starlette(routes=ROUTES, middleware=middleware), client=("192.0.2.7", 50_000))
+
+
+HEADERS = {"authorization": "ada", "x-request-id": "r1"}
+
+
+@pytest.mark.parametrize("inner", [(), (Middleware(Passing),)], ids=["pure", "with BaseHTTPMiddleware"])
+@pytest.mark.parametrize(
+    ("path", "operations"),
+    [("/thread", ["STORE"]), ("/loop", ["RECALL", "COMPACT"]), ("/streamed", ["EXPORT"] * 3)],
+)
+def test_every_event_of_a_request_names_who_acts(handler, path, operations, inner):
+    """In threads, on the loop, in background tasks and while a response is streamed."""
+    with client(*inner) as asking:
+        assert asking.get(path, headers=HEADERS).status_code == 200
+    events = list(handler.iter_events())
+    assert [event.operation for event in events] == operations
+    for event in events:
+        assert (event.user_id, event.session_id) == ("ada", None)
+        assert event.metadata["request_id"] == "r1"
+        assert event.metadata["client_address"] == "192.0.2.7"
+
+
+def test_a_websocket_names_who_acts(handler):
+    """A WebSocket is a request as long as it is open."""
+    with client().websocket_connect("/socket", headers=HEADERS) as connection:
+        connection.send_text("hello")
+    (event,) = handler.query_events()
+    assert (event.user_id, event.metadata["request_id"], event.metadata["text"]) == ("ada", "r1", "hello")
+
+
+def test_a_request_without_a_user_has_none(handler):
+    """An anonymous request's events have no user, and a request id of their own."""
+    asking = client()
+    asking.get("/thread")
+    asking.get("/thread")
+    events = handler.query_events()
+    assert [event.user_id for event in events] == [None, None]
+    assert len({event.metadata["request_id"] for event in events}) == 2
+
+
+async def call(app, path="/bound", **scope):
+    """One request, in this very task, as a server that keeps none between requests would make it."""
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", **scope}
+    await app(scope, receive, send)
+
+
+@pytest.mark.parametrize("path", ["/bound", "/failing"])
+def test_what_was_bound_in_a_request_ends_with_it(handler, path):
+    """Also what the application bound itself, and also if it fails."""
+    app = AuditContextMiddleware(Starlette(routes=ROUTES), user=lambda scope: None)
+
+    async def run():
+        bind_contextvars(user_id="before", tenant="acme")
+        try:
+            await call(app, path)
+        except RuntimeError:
+            assert path == "/failing"
+        assert get_contextvars() == {"user_id": "before", "tenant": "acme"}
+
+    asyncio.run(run())
+    assert [event.user_id for event in handler.query_events()] == ["known later" if path == "/bound" else None]
+
+
+def test_the_application_says_who_acts(handler):
+    """`user` and `session` are functions of the scope, async or not; a header twice is one."""
+
+    async def user(scope):
+        return dict(scope["headers"])[b"x-user"].decode()
+
+    asking = client(before=(), user=user, session=lambda scope: scope["path"], trusted_proxies=1)
+    headers = [
+        ("x-user", "u1"),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-for", "192.0.2.9"),
+        ("x-request-id", "a b"),
+    ]
+    asking.get("/thread", headers=headers)
+    (event,) = handler.query_events()
+    assert (event.user_id, event.session_id) == ("u1", "/thread")
+    assert event.metadata["client_address"] == "192.0.2.9"
+    assert event.metadata["request_id"] != "a b"
+
+
+def test_requests_at_once_do_not_mix(handler):
+    """For many requests in one loop: each event has the user of its own request."""
+
+    async def app(scope, receive, send):
+        for _ in range(5):
+            await asyncio.sleep(0)
+            await LOG.ainfo("STORE", path=scope["path"])
+
+    middleware = AuditContextMiddleware(app, user=lambda scope: scope["path"])
+
+    async def run():
+        await asyncio.gather(*(call(middleware, f"u{number}") for number in range(50)))
+
+    asyncio.run(run())
+    events = handler.query_events()
+    assert len(events) == 250
+    assert all(event.user_id == event.metadata["path"] for event in events)
+
+
+def test_without_a_client_there_is_no_address(handler):
+    """Behind a Unix socket a server may know no client."""
+    asyncio.run(call(AuditContextMiddleware(Starlette(routes=ROUTES)), client=None))
+    assert "client_address" not in handler.query_events()[0].metadata
+
+
+def test_a_middleware_that_runs_too_early_says_so(handler):
+    """If authentication runs inside, events would name nobody: a warning says how to mend it."""
+    with pytest.warns(RuntimeWarning, match="add it before AuthenticationMiddleware"):
+        client(AUTHENTICATION, before=()).get("/thread", headers=HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"user": "u1"}, AuditTypeError, "user='u1': give a function"),
+        ({"session": 1}, AuditTypeError, "session=1: give a function"),
+        ({"trusted_proxies": True}, AuditTypeError, "trusted_proxies=True: give a whole number"),
+        ({"trusted_proxies": -1}, AuditValueError, "trusted_proxies=-1: give 0 or"),
+    ],
+)
+def test_a_middleware_that_cannot_be_meant(options, error, words):
+    """What can't be meant is an error that names the parameter, when the application is built."""
+    with pytest.raises(error, match=words):
+        AuditContextMiddleware(Starlette(), **options)

@@ -1,0 +1,138 @@
+"""Celery tasks name who caused them, by a real worker on Celery's broker in memory."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from celery import Celery, chain, signals
+from celery.contrib.testing.worker import start_worker
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
+
+from structlog_audit import get_audit_logger
+from structlog_audit.contrib.celery import HEADER, carry_actor
+
+LOG = get_audit_logger()
+ADA = {"user_id": "ada", "session_id": "s1", "request_id": "r1"}
+
+
+@pytest.fixture(scope="module")
+def celery():
+    """An application with a worker in a thread."""
+
+    def leave_logging_alone(**_):
+        pass
+
+    signals.setup_logging.connect(leave_logging_alone)
+    carry_actor()
+    carry_actor()
+    app = Celery("tests", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.broker_connection_retry_on_startup = False
+    app.conf.broker_transport_options = {"polling_interval": 0.01}
+
+    @app.task
+    def record(operation):
+        LOG.info(operation)
+        return sorted(get_contextvars())
+
+    @app.task
+    def fail():
+        LOG.info("FAIL")
+        raise RuntimeError("no")
+
+    @app.task(bind=True, max_retries=2)
+    def retry(self):
+        LOG.info("RETRY", number=self.request.retries)
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+
+    @app.task(bind=True)
+    def cause(self):
+        bind_contextvars(session_id="s2")
+        record.apply_async(("CHILD",), task_id=self.request.id + "-child")
+
+    with start_worker(app, perform_ping_check=False, pool="solo", concurrency=1):
+        yield app
+    signals.setup_logging.disconnect(leave_logging_alone)
+
+
+def named(name, celery):
+    """The task called *name*."""
+    return celery.tasks[f"{__name__}.{name}"]
+
+
+def finished(task_id, celery):
+    """What the task returned."""
+    return celery.AsyncResult(task_id).get(timeout=60, interval=0.01, propagate=False)
+
+
+def actors(handler):
+    """Who the events say acted, oldest first."""
+    return [
+        (event.operation, event.user_id, event.session_id, event.metadata.get("request_id"))
+        for event in handler.iter_events()
+    ]
+
+
+def test_a_task_names_who_caused_it(handler, celery):
+    """User, session and request id go with the message, as texts; the client's address and other fields stay."""
+    user = uuid.UUID(int=7)
+    bind_contextvars(**{**ADA, "user_id": user}, client_address="192.0.2.7", tenant="acme")
+    result = named("record", celery).delay("STORE")
+    assert finished(result.id, celery) == ["request_id", "session_id", "user_id"]
+    assert actors(handler) == [("STORE", str(user), "s1", "r1")]
+
+
+def test_a_task_that_nobody_caused_names_nobody(handler, celery):
+    """A worker's thread keeps nothing of the task before, not even if that failed."""
+    bind_contextvars(**ADA)
+    finished(named("fail", celery).delay().id, celery)
+    clear_contextvars()
+    result = named("record", celery).delay("STORE")
+    assert finished(result.id, celery) == []
+    assert actors(handler) == [("FAIL", "ada", "s1", "r1"), ("STORE", None, None, None)]
+
+
+def test_what_a_task_causes_is_caused_by_the_same(handler, celery):
+    """Retries and the next of a chain name the first caller; a child names who acts when it is sent."""
+    bind_contextvars(**ADA)
+    finished(named("retry", celery).delay().id, celery)
+    record = named("record", celery)
+    finished(chain(record.si("FIRST"), record.si("SECOND")).apply_async().id, celery)
+    cause = named("cause", celery).delay().id
+    finished(cause, celery)
+    finished(f"{cause}-child", celery)
+    assert actors(handler) == [
+        *[("RETRY", "ada", "s1", "r1")] * 3,
+        ("FIRST", "ada", "s1", "r1"),
+        ("SECOND", "ada", "s1", "r1"),
+        ("CHILD", "ada", "s2", "r1"),
+    ]
+
+
+def test_a_task_run_eagerly_names_its_caller(handler, celery):
+    """There is no message: the context is the caller's, and stays so."""
+    bind_contextvars(**ADA, client_address="192.0.2.7")
+    named("record", celery).apply(("STORE",))
+    assert actors(handler) == [("STORE", "ada", "s1", "r1")]
+    assert handler.query_events()[0].metadata["client_address"] == "192.0.2.7"
+    assert get_contextvars()["user_id"] == "ada"
+
+
+def test_a_header_that_is_given_goes_before_what_is_bound(handler, celery):
+    """Who sends for somebody else says so."""
+    bind_contextvars(**ADA)
+    result = named("record", celery).apply_async(("STORE",), headers={HEADER: {"user_id": "bob"}})
+    finished(result.id, celery)
+    assert actors(handler) == [("STORE", "bob", None, None)]
+
+
+@pytest.mark.parametrize(
+    "header", ["ada", ["ada"], {"user_id": 7}, {"user_id": {"a": "b"}}, {"admin": "yes"}, {"user_id": "x" * 1_001}]
+)
+def test_a_header_that_names_no_actor_is_refused_loudly(handler, celery, caplog, header):
+    """The task runs with nobody bound, and Celery logs why."""
+    result = named("record", celery).apply_async(("STORE",), headers={HEADER: header})
+    assert finished(result.id, celery) == []
+    assert actors(handler) == [("STORE", None, None, None)]
+    assert "names no actor: nobody is bound" in caplog.text
