@@ -51,7 +51,7 @@ FLOORS = [
     {"cli.output", "cli.record"},
     {"cli.reading"},
     {"cli.events", "cli.counts", "cli.files"},
-    {"cli.demo"},
+    {"cli.demo", "cli.alerts"},
     {"cli.doctor.findings", "cli.doctor.loading"},
     {"cli.doctor.configuration", "cli.doctor.places", "cli.doctor.history", "cli.doctor.machine"},
     {"cli.doctor.dryrun", "cli.doctor"},

@@ -12,6 +12,13 @@ class Output(StrEnum):
     CSV = "csv"
 
 
+class AlertOutput(StrEnum):
+    """The outputs of alerts."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
 class Format(StrEnum):
     """The outputs of the doctor."""
 
