@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from structlog_audit.cli.choices import AlertOutput, Format, Output, Severity
+from structlog_audit.cli.choices import AlertOutput, Format, Listing, Output, Severity
 from structlog_audit.cli.exits import ClosedPipe, Exit, UsageError
 from structlog_audit.cli.terminal import PROGRAM, say
 from structlog_audit.exceptions import AuditError
@@ -303,6 +303,32 @@ def monitor(
         "monitor", words, since=since, until=until, in_utc=utc, every_kind=True, record=record, strict=strict
     )
     return alerts.monitor(request, rules, output, follow=follow)
+
+
+@app.command(epilog=_example("catalogue myapp --trail logs/audit.jsonl --since 30d"))
+def catalogue(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False
+        ),
+    ] = None,
+    trail: Annotated[
+        list[str] | None,
+        typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    output: Annotated[Listing, typer.Option("--output", "-o", help="How to write it.")] = Listing.MARKDOWN,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """List the operations that code declares."""
+    from structlog_audit.cli import catalogue as listing
+
+    request = _request("catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
+    return listing.list_operations(request, trail or [], output)
 
 
 @app.command(epilog=_example("doctor logs/audit.jsonl --config logging.json"))

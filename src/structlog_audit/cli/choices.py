@@ -19,6 +19,13 @@ class AlertOutput(StrEnum):
     JSONL = "jsonl"
 
 
+class Listing(StrEnum):
+    """The outputs of the catalogue."""
+
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 class Format(StrEnum):
     """The outputs of the doctor."""
 
