@@ -53,6 +53,7 @@ class TestDoors:
             ('@structlog_audit.audited(operation="A")\ndef f(): pass', "audited"),
             ('from structlog_audit.audited import audited as seen\n@seen("A")\ndef f(): pass', "audited"),
             ('import structlog_audit as sa\nwrapped = sa.audited("A")(print)', "audited"),
+            ('import functools\nmine = functools.partial(audited, logger="x")\n@mine("A")\ndef f(): pass', "audited"),
             ('with log.operation("A"): pass', "operation"),
             ('async def f(x):\n  async with x.log.operation("A") as op: pass', "operation"),
             ('scope = log.operation("A")', "operation"),

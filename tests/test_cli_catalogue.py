@@ -112,6 +112,8 @@ def test_conditions_times_and_trails_choose_the_events(app):
     assert run(*both, "user_id=bob").code == 1
     assert run(*both, "--until", "yesterday").code == 0
     shutil.copy("other.jsonl", "third.jsonl")
+    shutil.copy("other.jsonl", "user_id=x")  # has the shape of a condition, but is named by --trail
+    assert run("catalogue", "app", "--trail", "user_id=x").code == 1
     with open("third.jsonl", "rb") as file:
         assert process("catalogue", "app.py", "--trail", "-", stdin=file).code == 1
 

@@ -14,7 +14,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from structlog_audit.code_names import Binding, Code, External, Scope
+from structlog_audit.code_names import Binding, Code, External, Scope, last_name
 from structlog_audit.event import EventStatus, OperationType
 
 LIBRARY = "structlog_audit"
@@ -32,9 +32,16 @@ class Meaning:
     def __init__(self, code: Code) -> None:
         self._code = code
 
-    def names(self, expr: ast.expr, scope: Scope) -> set[str]:
-        """The external names that *expr* may be."""
-        return {binding.value.name for binding in self._ends(expr, scope, 0) if isinstance(binding.value, External)}
+    def names(self, expr: ast.expr, scope: Scope, depth: int = 0) -> set[str]:
+        """The external names that *expr* may be, also with some arguments given by ``functools.partial``."""
+        found: set[str] = set()
+        for binding in self._ends(expr, scope, depth):
+            value = binding.value
+            if isinstance(value, External):
+                found.add(value.name)
+            elif isinstance(value, ast.Call) and last_name(value.func) == "partial" and value.args:
+                found |= self.names(value.args[0], binding.scope, depth + 1)
+        return found
 
     def of_ours(self, expr: ast.expr, scope: Scope) -> set[str]:
         """The names of this library that *expr* may be, by their last part."""

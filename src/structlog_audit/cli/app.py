@@ -327,8 +327,10 @@ def catalogue(
     """List the operations that code declares."""
     from structlog_audit.cli import catalogue as listing
 
-    request = _request("catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
-    return listing.list_operations(request, trail or [], output)
+    request = _request(
+        "catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict, trails=trail or []
+    )
+    return listing.list_operations(request, output)
 
 
 @app.command(epilog=_example("doctor logs/audit.jsonl --config logging.json"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-
-import msgspec
 
 from structlog_audit.catalogue import Catalogue, Comparison, Declaration, catalogue, compare
 from structlog_audit.cli.choices import Listing
@@ -13,23 +11,22 @@ from structlog_audit.cli.conditions import sorted_words
 from structlog_audit.cli.exits import Exit, UsageError
 from structlog_audit.cli.reading import Reading, Request, read
 from structlog_audit.cli.terminal import put, say
-from structlog_audit.codec import to_json
 from structlog_audit.reports.markdown import escape
 from structlog_audit.reports.text import count, name, visible
 
 _NOTHING = "–"
 
 
-def list_operations(request: Request, trails: Sequence[str], output: Listing) -> Exit:
-    """Write the catalogue of the packages among the words of *request*, and compare it with *trails*, if there are any."""
+def list_operations(request: Request, output: Listing) -> Exit:
+    """Write the catalogue of the packages among the words of *request*, and compare it with its trails, if there are any."""
     packages, found = sorted_words(request.words)
     if not packages:
         raise UsageError("which package? Give its name, or the path of its source")
-    if not trails and (found or request.since or request.until or request.record):
+    if not request.trails and (found or request.since or request.until or request.record):
         raise UsageError("conditions, times and --record are about a trail: name it by --trail")
     declared = catalogue(*packages)
     is_lacking = request.strict and declared.unread
-    if not trails:
+    if not request.trails:
         _put(declared, None, output)
         return Exit.FINDINGS if is_lacking else Exit.DONE
 
@@ -38,13 +35,13 @@ def list_operations(request: Request, trails: Sequence[str], output: Listing) ->
         _put(declared, comparison, output)
         return Exit.FINDINGS if is_lacking else Exit.DONE if comparison.is_declared else Exit.NO
 
-    return read(replace(request, words=[*trails, *map(str, found)]), act, quietly=True)
+    return read(request, act, quietly=True)
 
 
 def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) -> None:
     if output == Listing.JSON:
         document = declared.to_dict() | ({} if comparison is None else {"trail": comparison.to_dict()})
-        put(msgspec.json.format(to_json(document), indent=2) + "\n")
+        put(json.dumps(document, indent=2) + "\n")
     else:
         put("\n".join([*_catalogue(declared), *([] if comparison is None else _comparison(comparison))]) + "\n")
     if declared.unread:
