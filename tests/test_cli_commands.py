@@ -407,6 +407,13 @@ class TestErrors:
             (["export", "TRAIL.nothing", "--to", "FOLDER/x.csv"], 3, "TRAIL.nothing"),
             (["report", "TRAIL.nothing"], 3, "TRAIL.nothing"),
             (["doctor", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["monitor", "--rules", "FOLDER/nothing.toml", "TRAIL"], 3, "nothing.toml"),
+            (["catalogue", "json", "--trail", "TRAIL.nothing"], 3, "TRAIL.nothing"),
+            (["catalogue", "FOLDER/nothing.py"], 3, "nothing.py"),
+            (["catalogue"], 2, "which package?"),
+            (["catalogue", "json", "user_id=ann"], 2, "--trail"),
+            (["catalogue", "json", "--since", "7d"], 2, "--trail"),
+            (["catalogue", "json", "--trail", "TRAIL", "user=ann"], 2, "Did you mean 'user_id'?"),
             (["doctor", "-"], 2, "give the path of a trail"),
             (["export", "TRAIL", "--to", "TRAIL/x.csv"], 3, "TRAIL"),
             (["demo", "FOLDER"], 2, "is there already"),
@@ -556,11 +563,14 @@ class TestHelp:
             "loggers": {"audit": {"handlers": ["audit"], "level": "INFO", "propagate": False}},
         }
         (tmp_path / "logging.json").write_text(json.dumps(config))
+        source = "from structlog_audit import audited\naudited('EXPORT'), audited('STORE')\n"
+        (tmp_path / "myapp.py").write_text(source)
+        (tmp_path / "rules.toml").write_text('[[rules]]\nname = "failures"\nmore_than = 0\nwithin = "1h"\n')
         shown = run(name, "--help")
         example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)
         assert example is not None, shown.out
         done = run(*example[1].split())
-        assert done.code == 0, done.err
+        assert done.code == (1 if name == "monitor" else 0), done.err
         assert done.out or name == "report"
 
     @pytest.mark.parametrize("name", NAMES)
@@ -598,12 +608,12 @@ def test_the_demo_asks_three_questions(tmp_path):
     not os.path.exists("/proc/self/status"), reason="only Linux tells the most memory that a process had"
 )
 def test_a_long_trail_takes_little_memory(tmp_path):
-    """query, stats and export hold no more of a trail than they must: 45 MB are read with less than that in memory."""
+    """Commands hold no more of a trail than they must: 45 MB are read with less than that in memory."""
     (tmp_path / "audit.jsonl").write_bytes(many(150_000))
     code = textwrap.dedent(r"""
         import re, sys
         from structlog_audit.cli import main
-        import structlog_audit.cli.counts, structlog_audit.cli.events, structlog_audit.cli.files
+        from structlog_audit.cli import alerts, catalogue, counts, events, files
         most = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
         before = most()
         try:
@@ -611,9 +621,18 @@ def test_a_long_trail_takes_little_memory(tmp_path):
         finally:
             sys.stderr.write(str(most() - before))
     """)
-    for words in (["query", "-o", "jsonl", "-n", "3"], ["stats"], ["export", "--to", str(tmp_path / "x.jsonl")]):
+    rule = {"name": "many", "more_than": 1_000, "within": "1d"}
+    (tmp_path / "rules.json").write_text(json.dumps([rule]))
+    for words in (
+        ["query", "-o", "jsonl", "-n", "3"],
+        ["stats"],
+        ["export", "--to", str(tmp_path / "x.jsonl")],
+        ["monitor", "--rules", str(tmp_path / "rules.json")],
+        ["catalogue", "structlog_audit.version", "--trail"],
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", code, words[0], str(tmp_path / "audit.jsonl"), *words[1:]],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True,
+            [sys.executable, "-c", code, *words, str(tmp_path / "audit.jsonl")],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
+        assert done.returncode == (words[0] in ("monitor", "catalogue"))
         assert int(done.stderr) < 20_000, words  # kB

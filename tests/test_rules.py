@@ -107,7 +107,7 @@ def test_what_means_rules():
         ({"rules": [DELETIONS], "more": 1}, AuditTypeError, "nothing but one"),
         ({"rules": "x"}, AuditTypeError, "rules='x'"),
         ([5], AuditTypeError, "rule 1: 5"),
-        ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 2: 'within' is missing"),
+        ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 'x': 'within' is missing"),
         ([{"within": 60}], AuditTypeError, "rule 1: 'name' is missing"),
         ([DELETIONS, DELETIONS], AuditValueError, "two rules are called 'deletions'"),
         ([{**DELETIONS, "self": 1}], AuditTypeError, "'self'"),

@@ -31,7 +31,7 @@ from structlog_audit.problems import Problems, Report
 from structlog_audit.query import Conditions
 from structlog_audit.scan import Batch, Line, Matcher, Scanner
 from structlog_audit.segments import ACTIVE, rollover_time
-from structlog_audit.spans import FOR_EVER, first_moments, is_outside, sampled, span_of
+from structlog_audit.spans import FOR_EVER, first_moments, has_none, is_outside, sampled, span_of
 from structlog_audit.trails import AnyTrail, Segment, Trail
 from structlog_audit.unpack import BEGINNING_BYTES, unpacked
 
@@ -146,7 +146,7 @@ class ScanningEngine:
                     before = segments[number - 1].rolled_at if number else None
                     if not self.is_outside(opened, before, asked):
                         backwards = newest_first and opened.is_plain
-                        batches = self.batches(opened, scanner, newest_first=backwards, meter=meter)
+                        batches = self.batches(opened, scanner, newest_first=backwards, asked=asked, meter=meter)
                         lists = (matching(batch.events) for batch in batches)
                         if newest_first and not backwards:
                             yield list(deque(chain.from_iterable(lists), at_most))[::-1]
@@ -192,6 +192,7 @@ class ScanningEngine:
         scanner: Scanner,
         *,
         newest_first: bool = False,
+        asked: Conditions | None = None,
         start: int = 0,
         stop: int | None = None,
         is_followed: bool = False,
@@ -199,7 +200,8 @@ class ScanningEngine:
     ) -> Iterator[Batch]:
         """The events of a segment, in order or, where it is plain, against it, between two offsets in its lines.
 
-        If it *is followed*, what is not whole yet at its end is no finding.
+        Blocks without an event of the time that is *asked* for are left out. If it *is followed*, what is not whole yet at
+        its end is no finding.
         """
         segment, problems = opened.segment, self.problems
         known = opened.identity or segment.path
@@ -215,20 +217,24 @@ class ScanningEngine:
                 problems.add_once(code, segment.path, offset, reason, of=known)
 
         read = 0
+        is_whole = start == 0 and stop is None
         deleted: list[str] = []
         try:
             for block in self._blocks(opened, newest_first, start, stop, report, rest):
-                batch = scanner.batch(block, report)
-                problems.looked_at(known, block.start, block.stop)
-                deleted += [name for event in batch.events if event.kind is not None for name in _deleted_by(event)]
                 read += len(block.data)
                 if meter is not None:
                     meter.at(segment.path, read if opened.is_plain else _packed_read(opened.raw))
+                if asked is not None and has_none(block.lines(), asked):
+                    is_whole = False
+                    continue
+                batch = scanner.batch(block, report)
+                problems.looked_at(known, block.start, block.stop)
+                deleted += [name for event in batch.events if event.kind is not None for name in _deleted_by(event)]
                 yield batch
         except OSError as error:
             problems.add_once("unreadable", segment.path, read, str(error))
         else:
-            if not opened.is_open and start == 0 and stop is None:
+            if is_whole and not opened.is_open:
                 self._deleted[known] = deleted
 
     def _blocks(

@@ -20,7 +20,6 @@ Rules:
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import io
 import os
@@ -52,6 +51,8 @@ def _lines(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[b
 
 
 def _table(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
+    import csv  # who exports none has no need of it
+
     row = io.StringIO()
     writer = csv.writer(row, lineterminator="\r\n")
     writer.writerow(COLUMNS)

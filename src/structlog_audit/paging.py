@@ -174,7 +174,9 @@ class _Walk:
         start, stop = (0, offset) if newest_first else (offset or 0, None)
         if stop == WHOLLY:
             stop = None
-        batches = self._engine.batches(opened, scanner, newest_first=backwards, start=start, stop=stop)
+        batches = self._engine.batches(
+            opened, scanner, newest_first=backwards, asked=self._asked, start=start, stop=stop
+        )
         if newest_first and not backwards:
             kept = deque(
                 (placed for batch in batches for placed in self._in_batch(opened, batch, False)), self._at_most

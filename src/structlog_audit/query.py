@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -261,16 +262,20 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+@functools.cache  # to evaluate the hints takes a twentieth of the package's import
+def _filters_spelled_out() -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(name, kind, default=..., annotation=hint) for name, hint in get_type_hints(Filters).items()
+    ]
+
+
 def spelled_out(method: Method) -> Method:
     """Give *method*, which takes ``**filters``, a signature that spells the filters out, for ``help()`` and editors."""
     signature = inspect.signature(method)
     given = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    filters = [
-        inspect.Parameter(name, keyword, default=..., annotation=hint) for name, hint in get_type_hints(Filters).items()
-    ]
-    positional = [p for p in given if p.kind is not keyword]
-    keywords = [p for p in given if p.kind is keyword]
-    spelled = signature.replace(parameters=[*positional, *filters, *keywords])
+    positional = [p for p in given if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    keywords = [p for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    spelled = signature.replace(parameters=[*positional, *_filters_spelled_out(), *keywords])
     method.__signature__ = spelled  # type: ignore[attr-defined]
     return method

@@ -174,9 +174,12 @@ def _rule(number: int, item: Any) -> Rule:
         return item
     if not isinstance(item, Mapping):
         raise AuditTypeError(f"rule {number}: {item!r} is neither a Rule nor a mapping of its arguments")
-    missing = [name for name in ("name", "within") if name not in item]
-    if missing:
-        raise AuditTypeError(f"rule {number}: {missing[0]!r} is missing")
+    called = item.get("name")
+    if not isinstance(called, str) or not called:
+        what = f"name={called!r}" if "name" in item else "'name' is missing"
+        raise AuditTypeError(f"rule {number}: {what}: give it a name, which alerts are called by")
+    if "within" not in item:
+        raise AuditTypeError(f"rule {called!r}: 'within' is missing: give the length of the window, such as 15m")
     return Rule(**{str(name): value for name, value in item.items()})
 
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-* Each line is decoded, whatever is asked for, so that a filter hides no damage.
+* Each line of a block is decoded, whatever is asked for, so that no filter but a time (`spans`) hides damage.
 * A line in the very form in which this library writes it decodes to an event that encodes to that line again. That is
   compared for a block at once, and proves that no key in it is there twice (JSON decoders silently take the last). Only
   other lines are looked at one by one.

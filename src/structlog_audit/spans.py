@@ -1,4 +1,4 @@
-"""Which segments can hold events of a time, without reading them.
+"""Which segments can hold events of a time, without reading them; and which of their blocks, without decoding them.
 
 Rules:
 
@@ -8,17 +8,21 @@ Rules:
 * A segment is left out only if its whole span is more than `SLACK` away from what is asked for. That covers writers that were
   late and clocks that were set by less. A clock that was set back further shows in the moments looked at, unless it was set
   forward again before the next of them. Who must be sure asks without times.
+* A block is left out if each of its lines is in our form and says a time that is not asked for. That trusts no clock, and
+  takes a fifth of decoding them.
 * What does not tell its time is never left out.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
 
+from structlog_audit.event import rfc3339
 from structlog_audit.lines import Seekable, read_at
 from structlog_audit.query import Conditions
 
@@ -51,6 +55,23 @@ def is_outside(span: Span | None, asked: Conditions) -> bool:
         return False
     start, end = asked.start_time, asked.end_time
     return (start is not None and start - span[1] > SLACK) or (end is not None and span[0] - end > SLACK)
+
+
+_time = re.compile(rb'\{"event_id":"[^"\\]{1,100}","timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)",').match
+
+
+def has_none(lines: list[bytes], asked: Conditions) -> bool:
+    """Whether none of *lines*, all those of a block, can be of one of the events *asked* for."""
+    start, end = asked.start_time, asked.end_time
+    if start is None and end is None:
+        return False
+    first, last = "" if start is None else rfc3339(start), "~" if end is None else rfc3339(end)
+    earliest, latest = first.encode(), last.encode()
+    for line in lines:
+        found = _time(line)
+        if found is None or earliest <= found[1] <= latest:
+            return False
+    return True
 
 
 def span_of(events: Iterable[dt.datetime], *rollovers: dt.datetime | None) -> Span:

@@ -15,6 +15,7 @@ import logging.handlers
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable
 
@@ -52,6 +53,24 @@ def limit() -> Call:
         now = dt.datetime.now(dt.UTC)
         event = {"event_id": uuid.uuid4().hex, "timestamp": now, "operation": "STORE", **CONTEXT, **FIELDS}
         os.write(fd, orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+
+    return call
+
+
+def limit_in_order() -> Call:
+    """The limit for a trail: one write at a time, and then a look at where the file ends."""
+    import orjson
+
+    fd = os.open(file("in-order"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    lock = threading.RLock()
+
+    def call() -> None:
+        now = dt.datetime.now(dt.UTC)
+        event = {"event_id": uuid.uuid4().hex, "timestamp": now, "operation": "STORE", **CONTEXT, **FIELDS}
+        line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
+        with lock:
+            os.write(fd, line)
+            os.lseek(fd, 0, os.SEEK_CUR)
 
     return call
 
@@ -243,6 +262,13 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "loguru serialize": (loguru_json, 1),
 }
 """The cases, and how many events a call of each records."""
+
+THREADED: dict[str, Callable[[], Call]] = {
+    "the limit": limit,
+    "the limit, one write at a time": limit_in_order,
+    "ours: get_audit_logger().info": ours_bound,
+}
+"""The cases that several threads share."""
 
 OURS = [name for name in CASES if name.startswith("ours: ")]
 

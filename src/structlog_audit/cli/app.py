@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from structlog_audit.cli.choices import Format, Output, Severity
+from structlog_audit.cli.choices import AlertOutput, Format, Listing, Output, Severity
 from structlog_audit.cli.exits import ClosedPipe, Exit, UsageError
 from structlog_audit.cli.terminal import PROGRAM, say
 from structlog_audit.exceptions import AuditError
@@ -280,6 +280,57 @@ def report(
 
     request = _request("report", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
     return files.report(request, month, user, {"html": html, "markdown": markdown, "json": json}, force=force)
+
+
+@app.command(epilog=_example("monitor --rules rules.toml logs/audit.jsonl --since 7d"))
+def monitor(
+    rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="A file of rules: TOML, JSON or YAML.")],
+    words: Words = None,
+    since: Since = None,
+    until: Until = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with the events that come, across rollovers.")
+    ] = False,
+    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="How to write it.")] = AlertOutput.TEXT,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """Show the alerts of rules; exit with 1 if there is one."""
+    from structlog_audit.cli import alerts
+
+    request = _request(
+        "monitor", words, since=since, until=until, in_utc=utc, every_kind=True, record=record, strict=strict
+    )
+    return alerts.monitor(request, rules, output, follow=follow)
+
+
+@app.command(epilog=_example("catalogue myapp --trail logs/audit.jsonl --since 30d"))
+def catalogue(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False
+        ),
+    ] = None,
+    trail: Annotated[
+        list[str] | None,
+        typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    output: Annotated[Listing, typer.Option("--output", "-o", help="How to write it.")] = Listing.MARKDOWN,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """List the operations that code declares."""
+    from structlog_audit.cli import catalogue as listing
+
+    request = _request(
+        "catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict, trails=trail or []
+    )
+    return listing.list_operations(request, output)
 
 
 @app.command(epilog=_example("doctor logs/audit.jsonl --config logging.json"))

@@ -12,6 +12,20 @@ class Output(StrEnum):
     CSV = "csv"
 
 
+class AlertOutput(StrEnum):
+    """The outputs of alerts."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+
+
+class Listing(StrEnum):
+    """The outputs of the catalogue."""
+
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 class Format(StrEnum):
     """The outputs of the doctor."""
 

@@ -53,7 +53,7 @@ def tail(request: Request, output: Output, lines: int, *, follow: bool) -> Exit:
 
 
 def _shown(count: int) -> Exit:
-    return Exit.DONE if count else Exit.NOTHING
+    return Exit.DONE if count else Exit.NO
 
 
 def wait_for_reader() -> Callable[[float], None]:

@@ -4,7 +4,8 @@
 code  meaning
 ====  ================================================================================================================
 0     done
-1     ``query`` and ``tail``: no event matched (as grep)
+1     the answer is no: of ``query`` and ``tail``, no event matched (as grep); of ``monitor``, there was an alert;
+      of ``catalogue``, something is recorded that is declared nowhere
 2     the command can't be meant: an unknown option, field, operator or time, a reversed range, a file in the way
 3     a trail, a configuration or a file can't be read or written, or reading can't be recorded
 4     findings: of ``doctor``, or with ``--strict`` problems in what was read
@@ -31,7 +32,7 @@ class Exit(IntEnum):
     """The exit codes; see the head of this module."""
 
     DONE = 0
-    NOTHING = 1
+    NO = 1
     USAGE = 2
     UNREADABLE = 3
     FINDINGS = 4

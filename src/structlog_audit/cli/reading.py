@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -23,7 +23,10 @@ from structlog_audit.source import EventSource
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked on the command line, as it was given."""
+    """What was asked on the command line, as it was given.
+
+    Without ``trails`` they are among the words; with them, what is no condition there means something else.
+    """
 
     command: str
     words: list[str]
@@ -33,6 +36,7 @@ class Request:
     every_kind: bool = False
     record: bool = False
     strict: bool = False
+    trails: Sequence[str] = ()
 
 
 class Sifted(EventSource):
@@ -97,7 +101,8 @@ def read(request: Request, act: Callable[[Reading], Exit], *, quietly: bool = Fa
         UnreadableError, AuditError, OSError: Something can't be read.
     """
     now = dt.datetime.now(dt.UTC)
-    trails, found = sorted_words(request.words)
+    among, found = sorted_words(request.words)
+    trails = list(request.trails) or among
     if not trails:
         raise UsageError("which trail? Give the path of its active file, such as logs/audit.jsonl, or - for stdin")
     start, end = time_range(request.since, request.until, now, in_utc=request.in_utc)

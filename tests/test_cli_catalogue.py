@@ -1,0 +1,162 @@
+"""``catalogue``: what code declares, as Markdown and JSON, and compared with a trail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from commands import process, run
+from markdown_it import MarkdownIt
+
+from structlog_audit import AuditLogger, open_trail
+from structlog_audit.catalogue import catalogue, compare
+from structlog_audit.reports.text import visible
+
+SOURCE = """\
+import structlog_audit
+log = structlog_audit.get_audit_logger()
+
+@structlog_audit.audited("STORE", user_id="user")
+def store(user): ...
+
+def forget(user):
+    with log.operation("FORGET", intent=True, user_id=user): ...
+
+def other(what):
+    log.info(what)
+    log.error("refused")
+"""
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    """A module with declarations, in the current directory, and a trail that agrees with it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text(SOURCE)
+    with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
+        audit.record("STORE", "ann")
+        audit.record("STORE")
+        audit.record("FORGET", "ann", error_message="no")
+    return tmp_path
+
+
+def tables(text):
+    """The cells of the tables in Markdown, row by row, as a reader sees them."""
+    rows, row = [], None
+    for token in MarkdownIt("gfm-like").parse(text):
+        if token.type == "tr_open":
+            row = []
+        elif token.type == "tr_close":
+            rows.append(row)
+            row = None
+        elif token.type == "inline" and row is not None:
+            row.append("".join(child.content for child in token.children))
+    return rows
+
+
+def listed(text, title):
+    """The items below a heading of Markdown."""
+    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return [line.removeprefix("- ") for line in section.splitlines() if line.startswith("- ")]
+
+
+def test_the_catalogue_is_markdown(app):
+    """Each declaration is a row: operation, file and line, function, with what, outcome, fields; computed ones stand apart."""
+    done = run("catalogue", "app")
+    assert (done.code, done.err) == (0, "")
+    assert tables(done.out) == [
+        ["Operation", "Where", "Function", "With", "Outcome", "Fields"],
+        ["FORGET", "app.py:8", "forget", "operation, intent", "–", "user_id"],
+        ["STORE", "app.py:4", "store", "audited", "–", "user_id"],
+        ["refused", "app.py:12", "other", "error", "FAILURE", "–"],
+        ["Operation", "Where", "Function", "With", "Outcome", "Fields"],
+        ["what", "app.py, computed at line 11", "other", "info", "SUCCESS", "–"],
+    ]
+    assert "3 operations declared in 1 file, and 1 place that computes one." in done.out
+
+
+def test_the_json_is_what_python_gives(app):
+    """-o json is `Catalogue.to_dict`, and with a trail `Comparison.to_dict` below it."""
+    declared = catalogue("app")
+    assert json.loads(run("catalogue", "app", "-o", "json").out) == declared.to_dict()
+    with_trail = json.loads(run("catalogue", "app", "--trail", "audit.jsonl", "-o", "json").out)
+    compared = compare(declared, open_trail("audit.jsonl"))
+    assert with_trail == {**declared.to_dict(), "trail": compared.to_dict()}
+    assert with_trail["trail"]["recorded"] == {"FORGET": 1, "STORE": 2}
+
+
+def test_a_trail_is_compared(app):
+    """Four lists say where code and trail differ; 0 says that all that is recorded is declared, 1 that something is not."""
+    done = run("catalogue", "app", "--trail", "audit.jsonl")
+    assert done.code == 0
+    assert listed(done.out, "Recorded, declared nowhere") == []
+    assert listed(done.out, "Declared, never recorded") == ["refused"]
+    assert listed(done.out, "Only ever SUCCESS") == ["STORE"]
+    assert listed(done.out, "Recorded without a user") == ["STORE: 1 event"]
+    with AuditLogger(filename=app / "audit.jsonl") as audit:
+        audit.record("surprise")
+    done = run("catalogue", "app", "--trail", "audit.jsonl")
+    assert done.code == 1
+    assert listed(done.out, "Recorded, declared nowhere") == ["surprise: 1 event"]
+    assert "1 place computed may have recorded them." in done.out
+
+
+def test_conditions_times_and_trails_choose_the_events(app):
+    """Conditions, times and several trails choose what is compared, as in other commands."""
+    with AuditLogger(filename=app / "other.jsonl") as audit:
+        audit.record("surprise", "bob")
+    both = ["catalogue", "app", "--trail", "audit.jsonl", "--trail", "other.jsonl"]
+    assert run(*both).code == 1
+    assert run(*both, "operation!~^sur").code == 0
+    assert run(*both, "user_id=bob").code == 1
+    assert run(*both, "--until", "yesterday").code == 0
+    shutil.copy("other.jsonl", "third.jsonl")
+    shutil.copy("other.jsonl", "user_id=x")  # has the shape of a condition, but is named by --trail
+    assert run("catalogue", "app", "--trail", "user_id=x").code == 1
+    with open("third.jsonl", "rb") as file:
+        assert process("catalogue", "app.py", "--trail", "-", stdin=file).code == 1
+
+
+def test_what_was_not_read_is_said_and_strict_makes_it_count(app):
+    """Files that are no Python are listed and said on stderr, the rest is shown; --strict exits with 4, also for the trail."""
+    (app / "package").mkdir()
+    (app / "package" / "bad.py").write_text("x = (")
+    (app / "package" / "good.py").write_text(SOURCE)
+    done = run("catalogue", "package")
+    assert done.code == 0
+    assert done.said == "1 file could not be read: package/bad.py: line 1: '(' was never closed"
+    assert ["package/bad.py", "line 1: '(' was never closed"] in tables(done.out)
+    assert run("catalogue", "package", "--strict").code == 4
+    assert run("catalogue", "package", "--strict", "--trail", "audit.jsonl").code == 4
+    assert run("catalogue", "app", "--strict").code == 0
+    assert run("catalogue", "app", "--strict", "--trail", "audit.jsonl").code == 0
+    with open("audit.jsonl", "ab") as file:
+        file.write(b"no event\n")
+    assert run("catalogue", "app", "--strict", "--trail", "audit.jsonl").code == 4
+
+
+def test_reading_may_be_recorded(app):
+    """--record leaves an event in the trail that names the command, and is not itself a recorded operation."""
+    done = run("catalogue", "app", "--trail", "audit.jsonl", "--record")
+    assert (done.code, listed(done.out, "Recorded, declared nowhere")) == (0, [])
+    (read,) = open_trail("audit.jsonl").query_events(kind="trail", operation="read")
+    assert read.metadata["command"] == "catalogue"
+
+
+def test_nothing_of_the_source_or_the_trail_forges_markdown(app):
+    """Names with markup, cells, line ends and controls are shown as they are, on one line."""
+    hostile = ["a|b", "<b>x</b>", "[x](http://evil)", "`x`", "# x", "line\nend", "\x1b[31m", "\u202egnp.exe", ""]
+    (app / "app.py").write_text(
+        "import structlog_audit\n" + "".join(f"structlog_audit.audited({x!r})\n" for x in hostile)
+    )
+    with AuditLogger(filename=app / "audit.jsonl") as audit:
+        for name in hostile:
+            audit.record(name + "!")
+    done = run("catalogue", "app", "--trail", "audit.jsonl")
+    assert done.code == 1
+    assert {row[0] for row in tables(done.out)[1:]} == {visible(x) or '""' for x in hostile}
+    assert "\x1b" not in done.out
+    assert len(listed(done.out, "Recorded, declared nowhere")) == len(hostile) + 2
+    assert "<b>" not in MarkdownIt("gfm-like").render(done.out)
+    assert 'href="http://evil' not in MarkdownIt("gfm-like").render(done.out)
