@@ -363,6 +363,25 @@ def doctor(
     return see(words or [], config or [], output, fail_on, ignore or [])
 
 
+@app.command(epilog=_example("shipper rsyslog --trail logs/audit.jsonl"))
+def shipper(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The shipper; lists them if not given.", show_default=False)
+    ] = None,
+    trail: Annotated[
+        str | None, typer.Option("--trail", metavar="PATH", help="The active file of the trail.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FILE", help="The file to ship to, where a file can be.", show_default=False),
+    ] = None,
+) -> int:
+    """Print the configuration of a log shipper for a trail."""
+    from structlog_audit.cli.shipping import shipper as show
+
+    return show(name, trail, to)
+
+
 @app.command(epilog=_example("demo audit-demo"))
 def demo(
     folder: Annotated[
