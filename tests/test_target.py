@@ -219,7 +219,12 @@ def test_the_handlers_lock_is_held_and_given_back():
     assert held == [False]
     assert foreign._thread is None
     free = []
-    thread = threading.Thread(target=lambda: free.append(target.lock.acquire(blocking=False)))
+
+    def ask():
+        free.append(target.lock.acquire(blocking=False))
+        target.lock.release()  # or who closes all handlers waits for it for ever, where the target is not collected by then
+
+    thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
     assert free == [True]
