@@ -472,7 +472,7 @@ class TestPlaces:
         found = catalogue("app")
         (unread,) = found.unread
         assert unread.file == os.path.join("src", "app", "bad.py")
-        assert reason in unread.reason
+        assert reason in unread.reason.lower()
         assert (found.files, list(found.operations)) == (4, ["sub.job"])
         assert found.to_dict()["unread"] == [{"file": unread.file, "reason": unread.reason}]
         assert not recwarn.list

@@ -343,7 +343,10 @@ HEAD = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.123456Z"'
         (b'{"event_id":"evt_1","timestamp":"yesterday","operation":"X"}', ["member 'timestamp'", "Invalid"]),
         (b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45","operation":"X"}', ["member 'timestamp'", "timezone"]),
         (HEAD + b',"operation":"\xff"}', ["utf-8"]),
-        (HEAD + b',"operation":"X","metadata":{"k":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", ["recursion"]),
+        (
+            HEAD + b',"operation":"X","metadata":{"k":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+            ["while deserializing"],
+        ),
         (b"\n\n", ["truncated"]),
         (HEAD + b',"operation":"X"}\n\n' + HEAD + b',"operation":"X"}\n', ["truncated"]),
     ],
