@@ -73,6 +73,7 @@ ID = uuid.UUID(int=7)
     ("user", "found"),
     [
         (None, None),
+        (False, None),
         (User(is_authenticated=False, pk=1), None),
         ("u1", "u1"),
         (0, "0"),

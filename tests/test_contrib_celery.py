@@ -127,6 +127,15 @@ def test_a_header_that_is_given_goes_before_what_is_bound(handler, celery):
     assert actors(handler) == [("STORE", "bob", None, None)]
 
 
+def test_what_is_too_long_to_be_carried_stays_behind(handler, celery):
+    """A long session id, or one that is no text, costs neither the user nor the request."""
+    bind_contextvars(user_id="ada", session_id="s" * 1_500, request_id="r1")
+    finished(named("record", celery).delay("LONG").id, celery)
+    clear_contextvars()
+    (event,) = handler.query_events(operation="LONG")
+    assert (event.user_id, event.session_id, event.metadata["request_id"]) == ("ada", None, "r1")
+
+
 @pytest.mark.parametrize(
     "header", ["ada", ["ada"], {"user_id": 7}, {"user_id": {"a": "b"}}, {"admin": "yes"}, {"user_id": "x" * 1_001}]
 )

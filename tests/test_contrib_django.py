@@ -57,6 +57,15 @@ def streamed(request):
     return StreamingHttpResponse(pieces())
 
 
+def broken_off(request):
+    def pieces():
+        with LOG.operation("EXPORT"):
+            yield b"piece"
+            yield b"piece"
+
+    return StreamingHttpResponse(pieces())
+
+
 async def streamed_on_the_loop(request):
     async def pieces():
         for number in range(2):
@@ -70,7 +79,7 @@ def file(request):
     return FileResponse(open(__file__, "rb"))
 
 
-VIEWS = [plain, on_the_loop, failing, bound_in_the_view, streamed, streamed_on_the_loop, file]
+VIEWS = [plain, on_the_loop, failing, bound_in_the_view, broken_off, streamed, streamed_on_the_loop, file]
 urlpatterns = [path(view.__name__, view) for view in VIEWS]
 
 
@@ -173,6 +182,27 @@ def test_between_two_pieces_nobody_acts(handler, ada):
     next(iter(response))
     assert get_contextvars() == {}
     response.close()
+
+
+def test_who_breaks_off_a_streamed_response_is_named(handler, ada):
+    """What a generator still records because nobody reads on is done by who acted."""
+    client = Client()
+    client.force_login(ada)
+    response = client.get("/broken_off")
+    next(iter(response))
+    response.close()
+    (event,) = handler.query_events()
+    assert (event.status, event.user_id) == ("FAILURE", str(ada.pk))
+    assert get_contextvars() == {}
+
+
+@WAYS
+def test_a_session_that_the_client_made_up_is_none(handler, ada, way):
+    """A key that opens no session is not recorded as one, by whatever means the user is known."""
+    for options in ({}, {"user": lambda request: "bob"}):
+        with override_settings(STRUCTLOG_AUDIT=options):
+            way(plain, headers={"cookie": "sessionid=" + "a" * 32})
+    assert [event.session_id for event in handler.query_events()] == [None, None]
 
 
 def test_a_file_is_left_to_the_server(project):

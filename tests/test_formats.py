@@ -262,7 +262,7 @@ def test_outcomes(members, expected):
     assert (*found, record["severityNumber"]) == expected
 
 
-@pytest.mark.parametrize("name", ["ip", "client_ip", "remote_addr"])
+@pytest.mark.parametrize("name", ["client_address", "ip", "client_ip", "remote_addr"])
 @pytest.mark.parametrize("value", ["203.0.113.7", "2001:db8::1"])
 def test_addresses(name, value):
     """The address of a client in the metadata is where the other system looks for it."""

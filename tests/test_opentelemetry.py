@@ -76,16 +76,19 @@ def test_without_a_span_nothing_is_added(handler, door):
 
 
 def test_other_fields_of_these_names_win(handler, log):
-    """A contextvar, a bound value or a field called ``trace_id`` is what it says: the span does not take its place."""
-    with TRACER.start_as_current_span("span") as span:
+    """Where a contextvar, a bound value or a field names a trace or a span, neither id of the active span is added to it."""
+    with TRACER.start_as_current_span("span"):
         with structlog.contextvars.bound_contextvars(trace_id="mine"):
             log.info("STORE")
         log.bind(trace_id="mine").info("STORE")
         log.info("STORE", trace_id="mine", span_id="too")
-    first, second, third = handler.query_events(newest_first=False)
+        log.info("STORE", metadata={"span_id": "mine"})
+        logging.getLogger("audit").info("STORE", extra={"trace_id": "mine"})
+    first, second, third, fourth, fifth = handler.query_events(newest_first=False)
     assert first.metadata == {"trace_id": "mine"}
-    assert second.metadata == {**ids_of(span), "trace_id": "mine"}
+    assert second.metadata == fifth.metadata == {"trace_id": "mine"}
     assert third.metadata == {"trace_id": "mine", "span_id": "too"}
+    assert fourth.metadata == {"span_id": "mine"}
 
 
 def test_events_are_found_by_their_trace(handler, log):

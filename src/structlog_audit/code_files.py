@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 
-from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 
 _NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
 
@@ -30,12 +30,18 @@ def files_of(package: str | os.PathLike[str], onerror: Callable[[OSError], None]
     Raises:
         AuditTypeError: *package* is neither.
         AuditValueError: There is nothing of that name, or no source.
+        AuditReadError: It is a folder that can't be read.
     """
     if not isinstance(package, (str, os.PathLike)) or not os.fspath(package):
         raise AuditTypeError(f"package={package!r}: give the name of a package, or the path of a file or folder")
     given = os.fsdecode(package)
     places = [given] if os.path.exists(given) else _places(given)
-    found = [os.path.abspath(file) for place in places for file in _in_place(place, onerror)]
+    failed: list[OSError] = []
+    found = [os.path.abspath(file) for place in places for file in _in_place(place, failed.append)]
+    if not found and failed:
+        raise AuditReadError(f"package={given!r} can't be read: {failed[0].strerror}")
+    for error in failed:
+        onerror(error)
     if not found:
         raise AuditValueError(f"package={given!r}: there is no Python file in it")
     return found

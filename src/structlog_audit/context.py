@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from structlog.contextvars import get_contextvars
@@ -20,17 +21,25 @@ from structlog.contextvars import get_contextvars
 _loaded = sys.modules.get
 
 
-def bound_context() -> dict[str, Any]:
-    """The fields that every event of the running task or thread has, as a new dictionary."""
+def bound_context(*given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that every event of the running task or thread has, as a new dictionary.
+
+    The span is one thing: where what is *given* names a trace or a span itself, neither member of the active one is added.
+    """
     fields = get_contextvars()
     trace = _loaded("opentelemetry.trace")
     if trace is not None:
         try:
             span = trace.get_current_span().get_span_context()
-            if span.is_valid and "trace_id" not in fields and "span_id" not in fields:
+            if span.is_valid and not any(map(_names_span, (fields, *given))):
                 fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
         except (
             Exception
         ):  # the package is just being imported, or a span of somebody's own raises: an event goes without
             pass
     return fields
+
+
+def _names_span(given: Mapping[str, Any]) -> bool:
+    metadata = given.get("metadata")
+    return any("trace_id" in one or "span_id" in one for one in (given, metadata) if type(one) is dict)

@@ -163,7 +163,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     ) -> Entry | None:
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
-        event = {**bound_context(), **self._context, **fields}
+        event = {**bound_context(self._context, fields), **self._context, **fields}
         if "operation" in fields:
             name_operation(event, operation)
         else:

@@ -81,7 +81,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     if isinstance(handoff, dict):
         failed = record.exc_info or record.exc_text
         return handoff, (error_of(record.exc_info) or _last_line(record.exc_text)) if failed else None
-    fields = bound_context()
+    fields = bound_context(record.__dict__)
     fields |= {name: value for name, value in record.__dict__.items() if name not in RESERVED and name[:1] != "_"}
     event = _event_dict(record.msg) if not record.args else None
     if event is None:

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -18,6 +19,15 @@ def main() -> None:
             f"structlog-audit: the command line needs {' and '.join(missing)}: pip install 'structlog-audit[cli]'\n"
         )
         raise SystemExit(2)
+    _open_closed()
     from structlog_audit.cli.app import app
 
     app(prog_name="structlog-audit")
+
+
+def _open_closed() -> None:
+    """Let what the caller closed (``>&-``) be ``/dev/null``, before a trail gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115

@@ -16,6 +16,8 @@ from structlog_audit.export import checked_place, export, write_beside
 
 def export_events(request: Request, to: str, format: str | None, *, force: bool) -> Exit:
     """Write the events that *request* asks for to the file *to*, which is not replaced unless by *force*."""
+    if to == "-":
+        raise UsageError("--to -: an export is a file; for stdout use query with -o json, jsonl or csv")
     try:
         place, name = checked_place(to, format)
     except AuditValueError as error:
@@ -46,6 +48,8 @@ def report(
     except AuditValueError as error:
         raise UsageError(f"--{error}") from None
     wanted = {form: to for form, to in places.items() if to is not None} or {"markdown": "-"}
+    if list(wanted.values()).count("-") > 1:
+        raise UsageError("more than one document to -: give files to all but one")
     for to in wanted.values():
         _see_that_it_is_free(to, force)
 

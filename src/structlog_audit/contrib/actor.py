@@ -99,7 +99,7 @@ def user_id_of(user: Any) -> str | None:
     Raises:
         AuditTypeError: It is an object that has no id.
     """
-    if user is None or not getattr(user, "is_authenticated", True):
+    if user is None or user is False or not getattr(user, "is_authenticated", True):
         return None
     if isinstance(user, str | int | uuid.UUID):
         return str(user)

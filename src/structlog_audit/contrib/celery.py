@@ -46,7 +46,11 @@ def carry_actor() -> None:
 
 
 def _send(headers: dict[str, Any], **_: Any) -> None:
-    actor = {name: value for name, value in current_actor().items() if name in CARRIED and value is not None}
+    actor = {
+        name: value
+        for name, value in current_actor().items()
+        if name in CARRIED and isinstance(value, str) and len(value) <= _LONGEST  # else all would be refused
+    }
     if actor:
         headers.setdefault(HEADER, actor)
 

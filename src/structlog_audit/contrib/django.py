@@ -46,8 +46,11 @@ def user_of_request(request: Any) -> Any:
 
 
 def session_of_request(request: Any) -> str | None:
-    """The digest of the key of the request's session; None if it has none."""
-    return session_digest(getattr(getattr(request, "session", None), "session_key", None))
+    """The digest of the key of the request's session; None if it has none, or the key that was sent opens none."""
+    session: Any = getattr(request, "session", None)
+    if getattr(session, "session_key", None):
+        "" in session  # noqa: B015 (loads it: only then does Django drop a key that it does not know)
+    return session_digest(getattr(session, "session_key", None))
 
 
 class AuditContextMiddleware:
@@ -97,7 +100,7 @@ class AuditContextMiddleware:
         return response
 
     def _actor(self, request: Any) -> Actor:
-        user = self._user(request)  # before the session: this checks that the session's key is one
+        user = self._user(request)
         return request_actor(
             user,
             self._session(request),
@@ -125,9 +128,17 @@ def _kept(response: Any) -> Any:
         getattr(response, "file_to_stream", None) is not None
     )  # sent by the server, without code of the application
     if response.streaming and not is_file:
+        actor, close = current_actor(), response.close
         pieces = _apieces if response.is_async else _pieces
-        response.streaming_content = pieces(response.streaming_content, current_actor())
+        response.streaming_content = pieces(response.streaming_content, actor)
+        response.close = lambda: _closed(close, actor)
     return response
+
+
+def _closed(close: Callable[[], None], actor: Actor) -> None:
+    """Close a streamed response: what its generator still does then, since nobody reads on, is done as *actor*."""
+    with acting(actor):
+        close()
 
 
 def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ Rules:
 * In the header a backslash and a pipe are escaped by a backslash. It has no way to say a line break: one is a space there.
 * In the extension a backslash and an equals sign are escaped by a backslash; LF is ``\n``, CR is ``\r``.
 * CEF knows no other control characters. They, and what a terminal would obey, are written as ``\u001b`` is in JSON, the
-  backslash escaped as any other. So an event is one line, of printable text.
+  backslash escaped as any other. So an event is one line, and nothing in it is invisible.
 * Keys are those of the extension dictionary. What it has no key for is in the custom strings, with their labels. Entry ids and
   metadata are JSON. Nothing is cut: the dictionary allows 4,000 characters in a custom string, and a receiver may cut more.
 """
@@ -24,7 +24,9 @@ from structlog_audit.version import __version__
 SEVERITY = t.by_outcome(3, 7, 5, 3)
 """From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 to 8 high."""
 
-_CONTROLS = re.compile("[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile(
+    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 _BREAKS = re.compile("[\r\n]+")
 _IN_HEADER = str.maketrans({"\\": r"\\", "|": r"\|"})
 _IN_EXTENSION = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})

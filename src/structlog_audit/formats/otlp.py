@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from operator import attrgetter
 from typing import Any
 
@@ -62,7 +63,7 @@ def _any_value(value: Any) -> dict[str, Any]:
         return {"boolValue": value}
     if isinstance(value, int) and value in _INT64:
         return {"intValue": str(value)}
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return {"doubleValue": value}
     if isinstance(value, list):
         return {"arrayValue": {"values": [_any_value(item) for item in value]}}

@@ -29,7 +29,7 @@ Table = Mapping[str, Value]
 PRODUCT = "structlog-audit"
 """What other systems are told of where an event comes from."""
 
-ADDRESSES = ("ip", "client_ip", "remote_addr")
+ADDRESSES = ("client_address", "ip", "client_ip", "remote_addr")
 """The members of the metadata in which an address of the client is looked for, in this order."""
 
 CREATE, READ, UPDATE, DELETE, OTHER = "create", "read", "update", "delete", "other"
