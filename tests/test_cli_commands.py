@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import pytest
 from commands import GOLDEN, PROGRAM, environment, many, process, run
+from conftest import unmeasured
 
 from structlog_audit import AuditHandler, AuditLogger, open_trail
 from structlog_audit.cli.app import app
@@ -505,6 +506,14 @@ class TestProcesses:
         assert said == ""
         assert code == 141 if words[0] in ("query", "tail") and words != ["tail", "TRAIL"] else code in (0, 1, 4, 141)
 
+    def test_stdout_is_for_one_document(self, trail):
+        """An export is a file, and two reports can't share stdout: a usage error, and nothing is written."""
+        for words in (["export", trail, "--to", "-"], ["report", trail, "--html", "-", "--json", "-"]):
+            done = run(*words)
+            assert (done.out, done.code) == ("", 2)
+            assert " -:" in done.said
+        assert not os.path.lexists("-")
+
     @pytest.mark.parametrize(("closed", "words"), [(0, ["query", "-"]), (1, ["query"]), (1, ["stats"]), (2, ["query"])])
     def test_a_stream_that_is_closed_is_an_empty_one(self, trail, closed, words):
         """Who closes a standard stream gets what the others say, and no error."""
@@ -514,11 +523,11 @@ class TestProcesses:
 
     def test_an_interrupt_is_no_error(self, trail):
         """Ctrl-C ends following with 130 and without a word."""
-        unmeasured = {
-            name: value for name, value in environment().items() if not name.startswith("COV")
-        }  # its lock hangs
         with subprocess.Popen(
-            [*PROGRAM, "tail", "-f", str(trail)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unmeasured
+            [*PROGRAM, "tail", "-f", str(trail)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=unmeasured(environment()),
         ) as done:
             for _ in range(11):
                 done.stdout.readline()

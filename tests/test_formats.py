@@ -655,3 +655,16 @@ def test_times_are_those_of_the_event():
     assert to_ocsf(one)["time"] == 1736937045123
     assert to_cadf(one)["eventTime"] == "2025-01-15T10:30:45.123456+00:00"
     assert to_otlp(one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["timeUnixNano"] == "1736937045123456000"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_no_number_for_json_is_a_text_in_otlp(value):
+    """A value that is not finite, in an event made by hand, makes no invalid JSON."""
+    line = to_line(event(metadata={"x": value}), "otlp")
+    assert json.loads(line, parse_constant=pytest.fail)
+    assert f'"stringValue":"{value}"' in line
+
+
+def test_a_line_of_cef_hides_nothing():
+    """What has no width is written as an escape."""
+    assert to_cef(event(user_id="u\ufeff\u200b\u2060")).isprintable()

@@ -12,7 +12,7 @@ import threading
 import weakref
 
 import pytest
-from conftest import lines_in
+from conftest import lines_in, unmeasured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -295,9 +295,7 @@ for _ in range(20):
 stop.set()
 for thread in threads: thread.join()
 """
-    # coverage has a lock of its own, which a thread may hold when the process forks; then its tracer hangs in the child
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env=unmeasured)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env=unmeasured())
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]  # a child may add an empty line
     assert sum(line["operation"] == "CHILD" for line in lines) == 20
     assert len({line["event_id"] for line in lines}) == len(lines)

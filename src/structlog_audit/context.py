@@ -5,7 +5,7 @@ The one place below the doors that knows structlog.
 Rules:
 
 * ``trace_id`` and ``span_id`` are there, in lower-case hexadecimal, while a span is active, and are called so as OpenTelemetry
-  says ("Trace Context in non-OTLP Log Formats"). A field of that name that somebody else gave wins.
+  says ("Trace Context in non-OTLP Log Formats"). Where somebody else gave a field of one of these names, neither is added.
 * OpenTelemetry is never imported here. Where nobody has imported it there is no span, and asking costs one look into a
   dictionary.
 """
@@ -33,10 +33,8 @@ def bound_context(*given: Mapping[str, Any]) -> dict[str, Any]:
             span = trace.get_current_span().get_span_context()
             if span.is_valid and not any(map(_names_span, (fields, *given))):
                 fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
-        except (
-            Exception
-        ):  # the package is just being imported, or a span of somebody's own raises: an event goes without
-            pass
+        except Exception:  # the package is just being imported, or a span of somebody's own raises
+            pass  # an event goes without
     return fields
 
 

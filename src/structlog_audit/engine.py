@@ -224,7 +224,7 @@ class ScanningEngine:
                 read += len(block.data)
                 if meter is not None:
                     meter.at(segment.path, read if opened.is_plain else _packed_read(opened.raw))
-                if asked is not None and has_none(block.lines(), asked):
+                if asked is not None and has_none(block, asked):
                     is_whole = False
                     continue
                 batch = scanner.batch(block, report)

@@ -23,7 +23,7 @@ from typing import Annotated
 import msgspec
 
 from structlog_audit.event import rfc3339
-from structlog_audit.lines import Seekable, read_at
+from structlog_audit.lines import Block, Seekable, read_at
 from structlog_audit.query import Conditions
 
 SLACK = dt.timedelta(minutes=10)
@@ -60,14 +60,14 @@ def is_outside(span: Span | None, asked: Conditions) -> bool:
 _time = re.compile(rb'\{"event_id":"[^"\\]{1,100}","timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)",').match
 
 
-def has_none(lines: list[bytes], asked: Conditions) -> bool:
-    """Whether none of *lines*, all those of a block, can be of one of the events *asked* for."""
+def has_none(block: Block, asked: Conditions) -> bool:
+    """Whether none of the lines of *block* can be of one of the events *asked* for. O(1) unless these have a time."""
     start, end = asked.start_time, asked.end_time
     if start is None and end is None:
         return False
     first, last = "" if start is None else rfc3339(start), "~" if end is None else rfc3339(end)
     earliest, latest = first.encode(), last.encode()
-    for line in lines:
+    for line in block.lines():
         found = _time(line)
         if found is None or earliest <= found[1] <= latest:
             return False

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from commands import GOLDEN, PROGRAM, environment
+from conftest import unmeasured
 from trails import WRITER, Said
 
 from structlog_audit import AuditLogger
@@ -20,8 +21,9 @@ pytestmark = pytest.mark.system
 def followed(trail, writers, *options):
     """The ids that ``tail -f`` shows while *writers* run, and what these said; it begins before them."""
     command = [*PROGRAM, "tail", "-f", "-o", "jsonl", "-n", "1", str(trail), *options]
-    unmeasured = {name: value for name, value in environment().items() if not name.startswith("COV")}  # its lock hangs
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=unmeasured) as tail:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=unmeasured(environment())
+    ) as tail:
         try:
             tail.stdout.readline()
             done = subprocess.run(

@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import unmeasured
 
 import structlog_audit
 
 WRITER = str(Path(__file__).with_name("writer.py"))
 SOURCE = str(Path(structlog_audit.__file__).parents[1])
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COV")} | {"PYTHONPATH": SOURCE}
+ENVIRONMENT = unmeasured() | {"PYTHONPATH": SOURCE}
 
 
 class Said:

@@ -8,8 +8,8 @@ Rules:
 * As long as a request lasts, they are that request's: a field that it doesn't have is unbound, so that nothing of another
   request is left; afterwards, whatever happened, they are as they were. This holds for what the application binds to one of
   them meanwhile, too: that ends with the request.
-* The user is who the application says, never what a header says. ``None`` and a user whose ``is_authenticated`` is false
-  are nobody. Of any other user object ``pk``, ``id``, ``identity`` or ``username`` is taken, the first that there is; a
+* The user is who the application says, never what a header says. ``None``, ``False`` and a user whose ``is_authenticated`` is
+  false are nobody. Of any other user object ``pk``, ``id``, ``identity`` or ``username`` is taken, the first that there is; a
   user without any of them is an error, since an event that names nobody would be wrong evidence.
 * A session's key opens the session to whoever reads it, so by default its digest is recorded. What an application gives
   itself is recorded as it is.
@@ -94,7 +94,7 @@ def request_actor(
 
 
 def user_id_of(user: Any) -> str | None:
-    """What is recorded of *user*: a text, number or UUID as it is, an object by its id, None for nobody.
+    """What is recorded of *user*: a text, whole number or UUID as it is, an object by its id, None for nobody.
 
     Raises:
         AuditTypeError: It is an object that has no id.

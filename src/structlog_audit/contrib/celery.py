@@ -3,7 +3,7 @@
 Rules:
 
 * ``user_id``, ``session_id`` and ``request_id`` go with the message of a task, in its header ``structlog_audit``, as texts.
-  The client's address does not: it is the request's, not the task's.
+  The client's address does not: it is the request's, not the task's; nor does what has more than 1,000 characters.
 * They are bound as long as the task runs, as those of a request are (see `structlog_audit.contrib.actor`), so a retry, the
   next task of a chain, and what the task itself sends carry them on. A task that nobody caused (Celery's beat) has none.
 * A header that the sender gives (``apply_async(headers={"structlog_audit": {"user_id": …}})``) goes before what is bound.

@@ -100,9 +100,8 @@ class AuditContextMiddleware:
         return response
 
     def _actor(self, request: Any) -> Actor:
-        user = self._user(request)
         return request_actor(
-            user,
+            self._user(request),
             self._session(request),
             request_id=request.headers.get("X-Request-ID"),
             peer=request.META.get("REMOTE_ADDR"),
