@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,6 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
     """The lines of ordinary events in the file at *path*."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
-
-
-def unmeasured(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """*environment* without coverage, whose lock hangs in a process that forks beside threads or is interrupted."""
-    return {name: value for name, value in environment.items() if not name.startswith("COV")}
 
 
 class Later:

@@ -15,8 +15,8 @@ import textwrap
 from typing import ClassVar
 
 import pytest
+from children import unmeasured
 from commands import GOLDEN, PROGRAM, environment, many, process, run
-from conftest import unmeasured
 
 from structlog_audit import AuditHandler, AuditLogger, open_trail
 from structlog_audit.cli.app import app

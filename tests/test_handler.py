@@ -12,7 +12,8 @@ import threading
 import weakref
 
 import pytest
-from conftest import lines_in, unmeasured
+from children import unmeasured
+from conftest import lines_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

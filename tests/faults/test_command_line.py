@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
+from children import unmeasured
 from commands import GOLDEN, PROGRAM, environment
-from conftest import unmeasured
 from trails import WRITER, Said
 
 from structlog_audit import AuditLogger

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import unmeasured
+from children import unmeasured
 
 import structlog_audit
 
 WRITER = str(Path(__file__).with_name("writer.py"))
 SOURCE = str(Path(structlog_audit.__file__).parents[1])
-ENVIRONMENT = unmeasured() | {"PYTHONPATH": SOURCE}
+ENVIRONMENT = unmeasured() | {"PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__file__).parents[1])])}
 
 
 class Said:
