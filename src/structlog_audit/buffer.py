@@ -224,9 +224,11 @@ class Buffer:
         """Index what has come since the last time, a run at a time."""
         index = self._index
         index.forget(held.first)
-        for start in range(max(held.first, index.stop), held.stop, index.max_run):
-            stop = min(start + index.max_run, held.stop)
+        start = max(held.first, index.stop)
+        while start < held.stop:
+            stop = min(start + index.room(start), held.stop)
             index.extend(start, [held.line(position) for position in range(start, stop)], held.moments(start, stop))
+            start = stop
 
 
 def _time(moment: int) -> dt.datetime:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -147,15 +147,13 @@ class IndexedEvent(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(StoredEvent).decode
-_decode_indexed = msgspec.json.Decoder(IndexedEvent).decode
+_decode_indexed = msgspec.json.Decoder(IndexedEvent).decode_lines
 
 
-def indexed(lines: bytes) -> IndexedEvent | StoredEvent:
-    """What the index has of the event in *lines*, which are an event."""
-    try:
-        return _decode_indexed(lines)
-    except msgspec.MsgspecError:  # it has parts
-        return decode(lines)
+def indexed(lines: Sequence[bytes]) -> Sequence[IndexedEvent | StoredEvent]:
+    """What the index has of the events in *lines*, each of which is an event, in parts if it has any."""
+    events = _decode_indexed(b"".join(lines))
+    return events if len(events) == len(lines) else [decode(line) for line in lines]
 
 
 def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:

@@ -72,27 +72,28 @@ def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int =
 
 
 def _gathered(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """*fields* with those that are no members of an event moved into the metadata."""
-    own: dict[str, Any] = {}
-    others: dict[str, Any] = {}
-    for name, value in fields.items():
-        (own if name in _OWN else others)[name] = value
+    """*fields* with those that are no members of an event moved into the metadata.
+
+    Raises:
+        TypeError: They are to be merged by hand: there is no dictionary to move them into, or a name is taken there.
+    """
+    own = dict(fields)
     metadata = own.get("metadata")
     if metadata is not None and type(metadata) is not dict:
-        raise TypeError("to be merged by hand")
-    own["metadata"] = _merged(metadata or {}, others)
+        raise TypeError("metadata is no dictionary")
+    own["metadata"] = merged = {} if metadata is None else metadata.copy()
+    for name in fields:
+        if name not in _OWN:
+            if name in merged or name == MARKS:
+                raise TypeError("a name is taken")
+            merged[name] = own.pop(name)
     return own
 
 
-def _merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
     """The members of all; what would take another's place, or that of the marks, has an underscore more."""
-    merged = dict(first)
-    for source in others:
-        merged.update(source)
-    if len(merged) == len(first) + sum(map(len, others)) and MARKS not in merged:
-        return merged
-    merged = {}
-    for source in (first, *others):
+    merged: dict[str, Any] = {}
+    for source in sources:
         for name, value in list(source.items()):
             while name in merged or name == MARKS:
                 name = f"{name}_"

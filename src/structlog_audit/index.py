@@ -5,19 +5,22 @@ Rules:
 * The index is built from lines when somebody asks, never on the path of an event: an application that only writes pays
   nothing for it.
 * It is a short list of *runs*, each about a stretch of consecutive positions, the oldest first. A run is one sorted array
-  of 64-bit numbers, the upper 40 bits a hash of (member, value), the lower 24 the position within the run. So finding a
-  value is a binary search per run, and a value costs 8 bytes per event that has it.
+  of 64-bit numbers, the upper 40 bits a hash of (member, value), the lower 24 those of the position. So finding a value is
+  a binary search per run, and a value costs 8 bytes per event that has it.
 * Two values may share a hash. The index therefore only says where to look; whoever asks matches the events themselves.
-* Neighbouring runs of like size are merged, so there are O(log n) of them, and none grows beyond an eighth of the buffer:
-  a run goes as a whole when its last event is evicted, so at most an eighth of the index is about events long gone.
+* Eight neighbouring runs of like size become one, so there are O(log n) of them and an event is merged O(log n) times. None
+  grows beyond an eighth of the buffer: a run goes as a whole when its last event is evicted, so at most an eighth of the
+  index is about events long gone.
+* No run crosses a position at which the 24 bits begin anew: within a run they are in the order of the positions.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import add, attrgetter
 
 from structlog_audit.codec import indexed
 from structlog_audit.query import Conditions, microseconds
@@ -31,7 +34,10 @@ MAX_RUN = 1 << _POSITION_BITS
 
 _MIN_RUN = 4_096
 
-_MEMBERS = ("user_id", "session_id", "operation", "status", "kind")
+_LIKE = 8
+"""How many runs of like size become one; the larger of two that are alike has less than so many times the events."""
+
+_MEMBERS = {name: attrgetter(name) for name in ("user_id", "session_id", "operation", "status", "kind")}
 
 Span = tuple[int, int]
 """A stretch of a run's array: the places of one value."""
@@ -56,34 +62,31 @@ class Run:
     @classmethod
     def of(cls, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> Run:
         """The run of the events in *lines*, the first of which is at *start*, and their *moments*. O(n log n)."""
-        groups: list[defaultdict[str | None, list[int]]] = [defaultdict(list) for _ in _MEMBERS]
-        users, sessions, operations, statuses, kinds = groups
-        entries: set[int] = set()
-        mask = _HASH
-        for offset, line in enumerate(lines):
-            event = indexed(line)
-            users[event.user_id].append(offset)
-            sessions[event.session_id].append(offset)
-            operations[event.operation].append(offset)
-            statuses[event.status].append(offset)
-            if event.kind is not None:
-                kinds[event.kind].append(offset)
-            entries.update([((hash(entry_id) & mask) << _POSITION_BITS) + offset for entry_id in event.entry_ids])
-        keys = [
-            (_key(member, value), offsets)
-            for member, group in zip(_MEMBERS, groups, strict=True)
-            for value, offsets in group.items()
+        events = indexed(lines)
+        first, mask = start & _POSITION, _HASH
+        positions = range(first, first + len(events))
+        places: list[int] = []
+        for member, value_of in _MEMBERS.items():
+            values = list(map(value_of, events))
+            keys = {value: _key(member, value) for value in set(values)}
+            if member != "kind":
+                places += map(add, map(keys.__getitem__, values), positions)
+            elif len(keys) > 1 or None not in keys:  # ordinary events have no kind, and are not found by that
+                places += [keys[kind] + position for position, kind in enumerate(values, first) if kind is not None]
+        places += [
+            ((hash(entry_id) & mask) << _POSITION_BITS) + position
+            for position, event in enumerate(events, first)
+            for entry_id in event.entry_ids
         ]
-        places = [key + offset for key, offsets in sorted(keys) for offset in offsets]
-        places = sorted(places + sorted(entries))  # both are sorted, so this merges them
-        return cls(start, start + len(lines), array("Q", places), min(moments), max(moments))
+        places.sort()
+        return cls(start, start + len(events), array("Q", places), min(moments), max(moments))
 
-    def merged(self, later: Run) -> Run:
-        """The run of this one and the *later* one that follows it, as one. O(n): sorting two sorted arrays is merging them."""
-        shift = later.start - self.start
-        places = sorted([*self.places, *(place + shift for place in later.places)])
-        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
-        return Run(self.start, later.stop, array("Q", places), earliest, latest)
+    @classmethod
+    def merged(cls, runs: Sequence[Run]) -> Run:
+        """Neighbouring *runs* as one. O(n log m) for m of them: sorting what is sorted piece by piece is merging it."""
+        places = array("Q", sorted(chain.from_iterable([run.places for run in runs])))
+        earliest, latest = min(run.earliest for run in runs), max(run.latest for run in runs)
+        return cls(runs[0].start, runs[-1].stop, places, earliest, latest)
 
     def spans(self, member: str, values: Iterable[str | None]) -> list[Span]:
         """Where the *values* of *member* are. O(log n) each."""
@@ -98,14 +101,15 @@ class Run:
 
     def positions(self, spans: list[Span]) -> list[int]:
         """The positions in *spans*, ascending. An event that has two of the values, or one twice, is there once."""
-        found = [self.start + (place & _POSITION) for low, high in spans for place in self.places[low:high]]
+        base = self.start & ~_POSITION
+        found = [base + (place & _POSITION) for low, high in spans for place in self.places[low:high]]
         return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
     def positions_one_by_one(self, span: Span, *, newest_first: bool) -> Iterator[int]:
         """The positions in one *span*, in the order asked for. O(1) for each that is taken: the newest few of many cost few."""
-        places, before = self.places, -1
+        places, before, base = self.places, -1, self.start & ~_POSITION
         for number in reversed(range(*span)) if newest_first else range(*span):
-            position = self.start + (places[number] & _POSITION)
+            position = base + (places[number] & _POSITION)
             if position != before:
                 yield position
             before = position
@@ -121,21 +125,30 @@ class Index:
         self.stop = 0
         """The position up to which events are indexed."""
 
+    def room(self, start: int) -> int:
+        """How many events a run that begins at *start* can have."""
+        return min(self.max_run, MAX_RUN - (start & _POSITION))
+
     def extend(self, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> None:
-        """Index the events in at most `max_run` *lines*, the first of which is at *start*, and their *moments*.
+        """Index the events in *lines*, at most as many as there is `room` for, the first of which is at *start*.
 
         Those between `stop` and *start* were evicted before anybody asked.
         """
         runs = [*self._runs, Run.of(start, lines, moments)]
-        while len(runs) > 1 and self._worth_merging(*runs[-2:]):
-            later = runs.pop()
-            runs[-1] = runs[-1].merged(later)
+        while len(last := self._alike(runs)) >= _LIKE:
+            runs[-len(last) :] = [Run.merged(last)]
         self._runs = tuple(runs)
         self.stop = start + len(lines)
 
-    def _worth_merging(self, run: Run, later: Run) -> bool:
-        size, size_of_later = run.stop - run.start, later.stop - later.start
-        return run.stop == later.start and size <= 2 * size_of_later and size + size_of_later <= self.max_run
+    def _alike(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """The last of *runs*, as far back as they are like the very last one or smaller, and one run has room for all."""
+        most = _LIKE * (runs[-1].stop - runs[-1].start)
+        first = len(runs) - 1
+        while first and (run := runs[first - 1]).stop == runs[first].start and run.stop - run.start < most:
+            if runs[-1].stop - run.start > self.room(run.start):
+                break
+            first -= 1
+        return runs[first:]
 
     def forget(self, first: int) -> None:
         """Drop the runs that are wholly about positions before *first*."""
