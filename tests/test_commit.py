@@ -718,20 +718,29 @@ def test_an_event_from_within_a_failing_write_is_settled_too():
     assert balanced(rig.commit)
 
 
-def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupts():
-    """Between a look at the door and the lead, a signal handler leads itself: no event is written twice, and no call fails."""
+@pytest.mark.parametrize("room", [None, 0], ids=["a target that works", "a target that fails"])
+def test_a_signal_handler_may_lead_before_the_call_that_it_interrupts(room):
+    """Between the lock and the lead, a signal handler leads itself: its event comes first, and none is written twice."""
     rig = Rig()
 
-    class Door(deque):
-        def __len__(self):  # here the signal comes
-            if Door.interrupts:
-                Door.interrupts = False
-                rig.submit("SIGNAL")
-            return super().__len__()
+    class Lock:
+        interrupts = True
 
-    rig.commit._arrived = Door()
-    Door.interrupts = True
+        def __enter__(self):
+            lock.acquire()
+            if Lock.interrupts:  # here the signal comes
+                Lock.interrupts = False
+                rig.submit("SIGNAL")
+
+        def __exit__(self, *exc_info):
+            lock.release()
+
+    lock, rig.commit._lock = rig.commit._lock, Lock()
+    rig.target.room = room
     entry = rig.submit("STORE")
-    assert entry.state == RECORDED
-    assert rig.trail() == ["STORE", "SIGNAL"]
+    assert entry.state == (RECORDED if room is None else PENDING)
+    assert balanced(rig.commit)
+    rig.target.room = None
+    rig.commit.drain()
+    assert rig.trail() == ["SIGNAL", "STORE"]
     assert (rig.commit.recorded, balanced(rig.commit)) == (2, True)

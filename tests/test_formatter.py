@@ -5,6 +5,7 @@ import json
 import logging
 import logging.config
 import logging.handlers
+import os
 import sys
 
 import pytest
@@ -327,3 +328,43 @@ def test_a_trail_takes_no_schema(tmp_path):
     with pytest.raises(AuditTypeError, match="a trail has one format"):
         handler.setFormatter(AuditJsonFormatter(schema="ecs"))
     handler.close()
+
+
+def test_lines_made_in_the_middle_of_another():
+    """Wherever a signal handler formats in the middle of a line, no two lines have the same id, and none fails."""
+    formatter = AuditJsonFormatter()
+    record = logging.makeLogRecord({"msg": "STORE", "levelno": logging.INFO})
+    lines, steps, due, traced_before = [], 0, 0, sys.gettrace()
+
+    def trace(frame, what, argument):
+        nonlocal steps
+        if frame.f_globals.get("__name__") not in ("structlog_audit.stamp", "structlog_audit.formatter"):
+            return None
+        if what == "line":
+            steps += 1
+            if steps == due:  # here the signal comes
+                lines.append(formatter.format(record))
+        return trace
+
+    while steps >= due:
+        due, steps = due + 1, 0
+        sys.settrace(trace)
+        try:
+            lines.append(formatter.format(record))
+        finally:
+            sys.settrace(traced_before)
+    assert due > 10
+    assert len({json.loads(line)["event_id"] for line in lines}) == len(lines) >= 2 * due - 2
+
+
+def test_ids_after_a_fork():
+    """A forked child gives ids of its own, even within the millisecond of the fork."""
+    formatter = AuditJsonFormatter()
+    record = logging.makeLogRecord({"msg": "STORE", "levelno": logging.INFO})
+    formatter.format(record)
+    stamp = formatter._stamp
+    pid = os.fork()
+    if not pid:
+        os._exit(formatter._stamp is stamp)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert formatter._stamp is stamp

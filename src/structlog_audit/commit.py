@@ -105,16 +105,13 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        self._arrived.append(entry)
-        if self._leading and not self._lock._is_owned():  # type: ignore[attr-defined]
-            self._follow(entry)
-        if entry.state == WAITING:
+        if self._leading:
+            self._arrived.append(entry)
+            if not self._lock._is_owned():  # type: ignore[attr-defined]
+                self._follow(entry)
+        else:
             with self._lock:
-                if entry.state == WAITING and not self._leading:
-                    if self._queue or len(self._arrived) > 1:
-                        self._lead()
-                    else:  # this one is all there is
-                        self._lead_alone(entry)
+                self._lead_with(entry)
                 if self._arrived:
                     self._lead_whoever_came()
         if self._untold:
@@ -123,21 +120,27 @@ class Commit:
             entry.raise_error()
 
     def _follow(self, entry: Entry) -> None:
-        """Wait until the thread that leads has settled *entry*, or leads no more.
+        """Wait until the thread that leads has settled *entry*; if it leads no more and has not, lead.
 
         Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader.
         """
         for _ in range(YIELDS):
             time.sleep(0)
             if entry.state != WAITING or not self._leading:
-                return
-        settled: SimpleQueue[None] = SimpleQueue()
-        entry.wake = partial(settled.put, None)
-        while entry.state == WAITING and self._leading:
-            try:
-                settled.get(timeout=FOLLOW_SECONDS)
-            except Empty:
-                pass
+                break
+        else:
+            settled: SimpleQueue[None] = SimpleQueue()
+            entry.wake = partial(settled.put, None)
+            while entry.state == WAITING and self._leading:
+                try:
+                    settled.get(timeout=FOLLOW_SECONDS)
+                except Empty:
+                    pass
+        if entry.state == WAITING:
+            with self._lock:
+                if entry.state == WAITING:
+                    self._lead()
+                self._lead_whoever_came()
 
     def arrive(self, entry: Entry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
@@ -203,13 +206,14 @@ class Commit:
             names = ("accepted", "recorded", "pending", "raised", "lost")
             return {name: getattr(self, name) for name in names}
 
-    def _lead_alone(self, entry: Entry) -> None:
-        """What `_lead` does, when there is *entry* and nothing else: so it is for nearly every event."""
+    def _lead_with(self, entry: Entry) -> None:
+        """Write *entry*, behind all that waits. For nearly every event nothing does: then this is what `_write_all` does."""
         self._leading = True  # from here on a signal handler leaves its entry at the door
         try:
-            if entry.state != WAITING:  # until here it led, and took this one along
+            if self._queue or self._arrived:
+                self._arrived.append(entry)
+                self._write_all()
                 return
-            self._arrived.popleft()
             self._take_on(entry)
             try:
                 self._deliver((entry,))
@@ -238,24 +242,27 @@ class Commit:
             return
         self._leading = True
         try:
-            while self._arrived or self._queue:
-                batch = self._batch()
-                if not batch:
-                    return
-                try:
-                    self._deliver(batch)
-                except Undelivered as error:
-                    self._fall_short(batch, error)
-                    return
-                if self._failing:
-                    self._recover()
-                self._settle(batch)
-                if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
-                    # a backlog, longer than one caller should write: the timer goes on from there
-                    self._hold()
-                    return
+            self._write_all()
         finally:
             self._leading = False
+
+    def _write_all(self) -> None:
+        while self._arrived or self._queue:
+            batch = self._batch()
+            if not batch:
+                return
+            try:
+                self._deliver(batch)
+            except Undelivered as error:
+                self._fall_short(batch, error)
+                return
+            if self._failing:
+                self._recover()
+            self._settle(batch)
+            if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
+                # a backlog, longer than one caller should write: the timer goes on from there
+                self._hold()
+                return
 
     def _take_on(self, entry: Entry) -> None:
         """Give *entry* its place in the order, its id and its time."""

@@ -18,20 +18,20 @@ from typing import Any
 
 from structlog.contextvars import get_contextvars
 
-_loaded = sys.modules.get
+_TRACE = "opentelemetry.trace"
+_imported = sys.modules
 
 
-def bound_context(*given: Mapping[str, Any]) -> dict[str, Any]:
+def bound_context(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that every event of the running task or thread has, as a new dictionary.
 
     The span is one thing: where what is *given* names a trace or a span itself, neither member of the active one is added.
     """
     fields = get_contextvars()
-    trace = _loaded("opentelemetry.trace")
-    if trace is not None:
+    if _TRACE in _imported:
         try:
-            span = trace.get_current_span().get_span_context()
-            if span.is_valid and not any(map(_names_span, (fields, *given))):
+            span = _imported[_TRACE].get_current_span().get_span_context()
+            if span.is_valid and not _names_span(fields) and not _names_span(given):
                 fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
         except Exception:  # the package is just being imported, or a span of somebody's own raises
             pass  # an event goes without

@@ -43,10 +43,10 @@ Aside = dict[str, tuple[Any, str]]
 def body_of(record: logging.LogRecord) -> Body:
     """The body of the event that *record* records."""
     fields, error = fields_of(record)
-    return convert(fields, error=error, level=record.levelno)
+    return convert(fields, error, record.levelno)
 
 
-def convert(fields: Mapping[str, Any], *, error: str | None = None, level: int = logging.INFO) -> Body:
+def convert(fields: Mapping[str, Any], error: str | None = None, level: int = logging.INFO) -> Body:
     """The body of the event with *fields*.
 
     Args:

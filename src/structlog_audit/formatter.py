@@ -23,6 +23,7 @@ from structlog_audit.codec import StoredEvent, decode_event, encode_body, escape
 from structlog_audit.conversion import body_of
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.fit import encode
+from structlog_audit.forks import renew_after_fork
 from structlog_audit.plain import Plainer
 from structlog_audit.stamp import Stamp
 
@@ -74,7 +75,12 @@ class AuditJsonFormatter(BaseJsonFormatter):
             self._check_members()
         else:
             self._check_schema(schema)
-        self._stamp = Stamp()
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: its ids are none of the parent's."""
+        self._stamp: Stamp | None = None
         self._lock = threading.RLock()
 
     def _check_members(self) -> None:
@@ -112,7 +118,10 @@ class AuditJsonFormatter(BaseJsonFormatter):
         if line is None:
             bodies = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
             with self._lock:
-                line = self._stamp.lines(bodies)
+                stamp = self._stamp or Stamp()
+                self._stamp = None  # a signal handler that comes in the middle finds none, and makes one
+                line = stamp.lines(bodies)
+                self._stamp = stamp
         if not self.changes_lines:
             return line.decode().rstrip("\n")
         if self.schema is not None:

@@ -252,7 +252,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         acts = self._acts
         if not acts.is_open and self._has_trail:
             acts.open()
-        body = convert(fields, error=error, level=level)
+        body = convert(fields, error, level)
         if kind is not None:
             body = OwnBody.of(body, kind)
         entry = Entry(encode_body(body, self._max_event_bytes, self.redactor), level, logger, self)

@@ -163,7 +163,10 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     ) -> Entry | None:
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
-        event = {**bound_context(self._context, fields), **self._context, **fields}
+        event = {**self._context, **fields}
+        bound = bound_context(event)
+        if bound:
+            event = bound | event
         if "operation" in fields:
             name_operation(event, operation)
         else:

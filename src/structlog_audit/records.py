@@ -74,6 +74,8 @@ def recorder_of(record: logging.LogRecord) -> logging.Handler | None:
 RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 MACHINERY = ("_record", "_from_structlog", "_logger", "_name")
 
+_STRUCTLOGS_OWN = frozenset(("level", "logger", "level_number", "stack_info", "exc_info", "exception"))
+
 
 def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     """The fields of *record*, the operation among them, and the text of its exception."""
@@ -133,6 +135,8 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
 
 def _structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | None:
     """Take structlog's own keys out of *fields*; the text of the exception, if there was one."""
+    if not (record.exc_info or record.exc_text) and _STRUCTLOGS_OWN.isdisjoint(fields):
+        return None
     repeated = {"level": record.levelname.lower(), "logger": record.name, "level_number": record.levelno}
     for name, value in repeated.items():
         if name in fields and type(fields[name]) is type(value) and fields[name] == value:

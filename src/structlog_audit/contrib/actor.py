@@ -61,7 +61,7 @@ def acting(actor: Actor) -> Iterator[None]:
 
 def current_actor() -> Actor:
     """Who acts here and now, as texts."""
-    bound = bound_context()
+    bound = bound_context({})
     return {name: None if bound.get(name) is None else str(bound[name]) for name in FIELDS}
 
 
@@ -87,7 +87,7 @@ def request_actor(
     found = (
         user_id_of(user),
         session_id,
-        bound_context().get("request_id") or safe_request_id(request_id),
+        bound_context({}).get("request_id") or safe_request_id(request_id),
         client_address(peer, forwarded_for, trusted_proxies),
     )
     return dict(zip(FIELDS, found, strict=True))
