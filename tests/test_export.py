@@ -174,7 +174,7 @@ def test_unknown_formats_are_refused(tmp_path, name, format):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", [5, None, object(), ["out.json"]], ids=repr)
+@pytest.mark.parametrize("path", [5, None, object(), ["out.json"]], ids=lambda path: type(path).__name__)
 def test_what_is_no_path_is_refused(path):
     """What is no path is a type error that says so."""
     with pytest.raises(AuditTypeError, match="give the path of a file"):
