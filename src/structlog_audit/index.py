@@ -19,7 +19,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 from operator import add, attrgetter
 
 from structlog_audit.codec import indexed
@@ -37,7 +37,10 @@ _MIN_RUN = 4_096
 _LIKE = 8
 """How many runs of like size become one; the larger of two that are alike has less than so many times the events."""
 
-_MEMBERS = {name: attrgetter(name) for name in ("user_id", "session_id", "operation", "status", "kind")}
+_AT_ONCE = 256
+"""Events that are decoded at a time: as many as a processor's cache holds."""
+
+_MEMBERS = {name: attrgetter(name) for name in ("user_id", "session_id", "operation", "status")}
 
 Span = tuple[int, int]
 """A stretch of a run's array: the places of one value."""
@@ -45,6 +48,17 @@ Span = tuple[int, int]
 
 def _key(member: str, value: str | None) -> int:
     return (hash(value if member == "entry_ids" else (member, value)) & _HASH) << _POSITION_BITS
+
+
+class _Keys(dict[str | None, int]):
+    """The keys of the values of a *member*, made when they are first asked for."""
+
+    def __init__(self, member: str) -> None:
+        self._member = member
+
+    def __missing__(self, value: str | None) -> int:
+        self[value] = key = _key(self._member, value)
+        return key
 
 
 class Run:
@@ -62,24 +76,24 @@ class Run:
     @classmethod
     def of(cls, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> Run:
         """The run of the events in *lines*, the first of which is at *start*, and their *moments*. O(n log n)."""
-        events = indexed(lines)
-        first, mask = start & _POSITION, _HASH
-        positions = range(first, first + len(events))
+        members = [(value_of, _Keys(member).__getitem__) for member, value_of in _MEMBERS.items()]
+        kinds, mask = _Keys("kind"), _HASH
         places: list[int] = []
-        for member, value_of in _MEMBERS.items():
-            values = list(map(value_of, events))
-            keys = {value: _key(member, value) for value in set(values)}
-            if member != "kind":
-                places += map(add, map(keys.__getitem__, values), positions)
-            elif len(keys) > 1 or None not in keys:  # ordinary events have no kind, and are not found by that
-                places += [keys[kind] + position for position, kind in enumerate(values, first) if kind is not None]
-        places += [
-            ((hash(entry_id) & mask) << _POSITION_BITS) + position
-            for position, event in enumerate(events, first)
-            for entry_id in event.entry_ids
-        ]
+        for begin in range(0, len(lines), _AT_ONCE):
+            events = indexed(lines[begin : begin + _AT_ONCE])
+            first = (start + begin) & _POSITION
+            for value_of, key_of in members:
+                places += map(add, map(key_of, map(value_of, events)), count(first))
+            places += [
+                ((hash(entry_id) & mask) << _POSITION_BITS) + position
+                for position, event in enumerate(events, first)
+                for entry_id in event.entry_ids
+            ]
+            places += [  # ordinary events have no kind, and are not found by that
+                kinds[event.kind] + position for position, event in enumerate(events, first) if event.kind is not None
+            ]
         places.sort()
-        return cls(start, start + len(events), array("Q", places), min(moments), max(moments))
+        return cls(start, start + len(lines), array("Q", places), min(moments), max(moments))
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
