@@ -718,29 +718,62 @@ def test_an_event_from_within_a_failing_write_is_settled_too():
     assert balanced(rig.commit)
 
 
+class InterruptedLock:
+    """The lock of a rig's commit, with a signal that comes once, when it is taken."""
+
+    def __init__(self, rig, on_signal):
+        self.lock, self.on_signal, rig.commit._lock = rig.commit._lock, on_signal, self
+
+    def __enter__(self):
+        self.lock.acquire()
+        on_signal, self.on_signal = self.on_signal, None
+        if on_signal is not None:
+            try:
+                on_signal()
+            except BaseException:
+                self.lock.release()
+                raise
+
+    def __exit__(self, *exc_info):
+        self.lock.release()
+
+
 @pytest.mark.parametrize("room", [None, 0], ids=["a target that works", "a target that fails"])
-def test_a_signal_handler_may_lead_before_the_call_that_it_interrupts(room):
-    """Between the lock and the lead, a signal handler leads itself: its event comes first, and none is written twice."""
+def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupts(room):
+    """Between the lock and the lead, a signal handler leads itself: no event is written twice, and no call fails."""
     rig = Rig()
-
-    class Lock:
-        interrupts = True
-
-        def __enter__(self):
-            lock.acquire()
-            if Lock.interrupts:  # here the signal comes
-                Lock.interrupts = False
-                rig.submit("SIGNAL")
-
-        def __exit__(self, *exc_info):
-            lock.release()
-
-    lock, rig.commit._lock = rig.commit._lock, Lock()
+    InterruptedLock(rig, lambda: rig.submit("SIGNAL"))
     rig.target.room = room
     entry = rig.submit("STORE")
     assert entry.state == (RECORDED if room is None else PENDING)
     assert balanced(rig.commit)
     rig.target.room = None
     rig.commit.drain()
-    assert rig.trail() == ["SIGNAL", "STORE"]
+    assert rig.trail() == ["STORE", "SIGNAL"]
     assert (rig.commit.recorded, balanced(rig.commit)) == (2, True)
+
+
+def test_a_call_that_is_interrupted_before_it_leads_loses_nothing():
+    """An exception that a signal handler raises while a call waits for the lock: the next leader writes the event."""
+    rig = Rig()
+
+    def on_signal():
+        raise TimeoutError("a time limit")
+
+    InterruptedLock(rig, on_signal)
+    with pytest.raises(TimeoutError):
+        rig.submit("first")
+    rig.submit("second")
+    assert rig.trail() == ["first", "second"]
+    assert (rig.commit.recorded, balanced(rig.commit)) == (2, True)
+
+
+def test_a_stamp_that_is_interrupted_loses_nothing():
+    """An exception that a signal handler raises while an event gets its line: the next leader writes it."""
+    rig = Rig()
+    line, rig.commit._stamp.line = rig.commit._stamp.line, None
+    with pytest.raises(TypeError):
+        rig.submit("first")
+    rig.commit._stamp.line = line
+    rig.submit("second")
+    assert rig.trail() == ["first", "second"]

@@ -3,7 +3,9 @@
 import datetime as dt
 import json
 import re
+import sys
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +79,44 @@ def test_ids_of_one_moment():
         stamp = Stamp(lambda: NOW, lambda bits: begin)  # noqa: B023 (called within the loop)
         tails = [int(member["event_id"][-8:], 16) for member in stamped(stamp, 600)]
         assert tails == list(range(begin + 1, begin + 601))
+
+
+def ids_interrupted_at(step, begin):
+    """The milliseconds and ids of lines, of which one is ended by an exception before its *step*, counted over all."""
+    now, steps = NOW, 0
+
+    def trace(frame, what, argument):
+        nonlocal steps
+        if frame.f_globals.get("__name__") != "structlog_audit.stamp":
+            return None
+        steps += what == "line"
+        if what == "line" and steps == step:
+            raise TimeoutError
+        return trace
+
+    stamp, given, traced_before = Stamp(lambda: now, lambda bits: begin), [], sys.gettrace()
+    for number in range(20):
+        now = NOW + 1_000_000 * (number > 3)
+        sys.settrace(trace)
+        try:
+            line = stamp.line(b'{"operation":"X"}')
+        except TimeoutError:
+            continue
+        finally:
+            sys.settrace(traced_before)
+        given.append((now // 1_000_000, json.loads(line)["event_id"]))
+    return given
+
+
+@pytest.mark.parametrize("begin", [0, 250, 255])
+def test_ids_after_an_interruption(begin):
+    """Wherever an exception that a signal handler raises ends a line, no id is given twice, and ids hold the time."""
+    for step in range(1, 100):
+        given = ids_interrupted_at(step, begin)
+        ids = [event_id for _, event_id in given]
+        assert len(ids) == 19
+        assert ids == sorted(set(ids))
+        assert all(int(event_id[4:16], 16) == millisecond for millisecond, event_id in given)
 
 
 def test_random_bits_are_as_many_as_asked_for():

@@ -105,8 +105,8 @@ class Commit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
+        self._arrived.append(entry)
         if self._leading:
-            self._arrived.append(entry)
             if not self._lock._is_owned():  # type: ignore[attr-defined]
                 self._follow(entry)
         else:
@@ -207,14 +207,16 @@ class Commit:
             return {name: getattr(self, name) for name in names}
 
     def _lead_with(self, entry: Entry) -> None:
-        """Write *entry*, behind all that waits. For nearly every event nothing does: then this is what `_write_all` does."""
+        """Write *entry* and all else that waits. For nearly every event nothing does: then this is what `_write_all` does."""
         self._leading = True  # from here on a signal handler leaves its entry at the door
         try:
-            if self._queue or self._arrived:
-                self._arrived.append(entry)
+            if entry.state != WAITING:  # until here it led, or another thread, and took this one along
+                return
+            if self._queue or len(self._arrived) > 1:
                 self._write_all()
                 return
             self._take_on(entry)
+            self._arrived.popleft()
             try:
                 self._deliver((entry,))
             except Undelivered as error:
@@ -283,10 +285,9 @@ class Commit:
                 self._take_on(arrived[0])
             arrived.popleft()
         batch = list(queue) if len(queue) <= MAX_AT_ONCE else list(islice(queue, MAX_AT_ONCE))
-        if self.lost:
-            for entry in batch:
-                if isinstance(entry, Gap):
-                    entry.close()
+        for entry in batch:
+            if isinstance(entry, Gap):
+                entry.close()
         return batch
 
     def _settle(self, batch: Sequence[Entry]) -> None:
@@ -338,26 +339,28 @@ class Commit:
             self._accept(entry.line, entry.moment)
             entry.state = PENDING
             self.pending += entry.counts
-        for entry in newcomers[:too_many]:
+        lost = newcomers[:too_many]
+        gap = self._gap_before(lost) if any(entry.counts for entry in lost) else None
+        for entry in lost:  # the newest first: it is the last of the queue
             entry.state = LOST
+            if gap is not None:
+                gap.count += entry.counts
+                self.lost += entry.counts
             self._queue.pop()
-        if any(entry.counts for entry in newcomers[:too_many]):
-            self._count_lost(newcomers[:too_many])
         for entry in newcomers:
             entry.settled()
         if not self._timed:
             self._timed = self._later(RETRY_SECONDS, self._on_timer)
 
-    def _count_lost(self, entries: Sequence[Entry]) -> None:
-        """Let a gap at the end of the queue stand for *entries*."""
-        gap = self._queue[-1] if self._queue else None
+    def _gap_before(self, lost: Sequence[Entry]) -> Gap:
+        """The gap that stands for *lost*, the end of the queue: before them, so it is where they would have stood."""
+        place = len(self._queue) - len(lost)
+        gap = self._queue[place - 1] if place else None
         if not isinstance(gap, Gap):
-            head, newest = self._stamp.line(b"{")[:-1], entries[0]
+            head, newest = self._stamp.line(b"{")[:-1], lost[0]
             gap = Gap((), newest.level, newest.logger, moment=self._stamp.moment, head=head)
-            self._queue.append(gap)
-        for entry in entries:
-            gap.count += entry.counts
-            self.lost += entry.counts
+            self._queue.insert(place, gap)
+        return gap
 
     def _on_timer(self) -> None:
         self._timed = False

@@ -9,8 +9,8 @@ Rules:
   a binary search per run, and a value costs 8 bytes per event that has it.
 * Two values may share a hash. The index therefore only says where to look; whoever asks matches the events themselves.
 * Eight neighbouring runs of like size become one, so there are O(log n) of them and an event is merged O(log n) times. None
-  grows beyond an eighth of the buffer: a run goes as a whole when its last event is evicted, so at most an eighth of the
-  index is about events long gone.
+  grows beyond an eighth of the buffer, or 4,096 events if that is more. A run goes as a whole when its last event is evicted,
+  so at most that much of the index is about events long gone.
 * No run crosses a position at which the 24 bits begin anew: within a run they are in the order of the positions.
 """
 
@@ -151,8 +151,11 @@ class Index:
         runs = [*self._runs, Run.of(start, lines, moments)]
         while len(last := self._alike(runs)) >= _LIKE:
             runs[-len(last) :] = [Run.merged(last)]
-        self._runs = tuple(runs)
-        self.stop = start + len(lines)
+        merged, stop = tuple(runs), start + len(lines)
+        self._runs, self.stop = (
+            merged,
+            stop,
+        )  # no call between: an exception that a signal handler raises parts them not
 
     def _alike(self, runs: Sequence[Run]) -> Sequence[Run]:
         """The last of *runs*, as far back as they are like the very last one or smaller, and one run has room for all."""

@@ -135,7 +135,7 @@ def _message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
 
 def _structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | None:
     """Take structlog's own keys out of *fields*; the text of the exception, if there was one."""
-    if not (record.exc_info or record.exc_text) and _STRUCTLOGS_OWN.isdisjoint(fields):
+    if record.exc_info is None and record.exc_text is None and _STRUCTLOGS_OWN.isdisjoint(fields):
         return None
     repeated = {"level": record.levelname.lower(), "logger": record.name, "level_number": record.levelno}
     for name, value in repeated.items():

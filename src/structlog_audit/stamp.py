@@ -9,8 +9,8 @@ Rules:
 * What is constant for a millisecond, and for 256 ids, is formatted once for it; the rest is looked up, since to format numbers
   takes longer than all else here.
 
-Not thread-safe, and not to be entered again by a signal handler: the commit calls it inside of its lock, where order is given,
-and whoever comes in the middle waits at its door.
+Not thread-safe, and not to be entered again by a signal handler. The commit calls it inside of its lock, and whoever comes in
+the middle waits at its door. A formatter gives who comes in the middle another one: its ids are unique, but need not increase.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Stamp:
 
     def _begin(self, moment: int) -> int:
         """Format what is constant for the millisecond of *moment*, and for the next 256 ids; its microsecond."""
+        self._begun = -1_000  # until the format fits: an exception that a signal handler raises may end this anywhere
         millisecond, microsecond = divmod(moment, 1_000)
-        self._begun = moment - microsecond
         if millisecond > self._id_millisecond:
             self._id_millisecond = millisecond
             self._random = (self._randbits(12), _VARIANT | self._randbits(30))
@@ -84,4 +84,5 @@ class Stamp:
         second, rest = divmod(millisecond, 1_000)
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         self._format = _LINE.format(self._id_millisecond, *self._random, self._block, text, rest).encode()
+        self._begun = moment - microsecond
         return microsecond
