@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
@@ -21,6 +23,30 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
     """The lines of ordinary events in the file at *path*."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
+
+
+class Interruption:
+    """In a ``with``: calls *act*, as a signal handler, before line number *due* of those that run in *modules*."""
+
+    def __init__(self, due: int, act: Callable[[], object], *modules: ModuleType) -> None:
+        self.due, self.act, self.names = due, act, {module.__name__ for module in modules}
+        self.lines = 0
+
+    def __enter__(self) -> None:
+        self.traced_before = sys.gettrace()
+        sys.settrace(self._trace)
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(self.traced_before)
+
+    def _trace(self, frame: FrameType, what: str, argument: object) -> Any:
+        if frame.f_globals.get("__name__") not in self.names:
+            return None
+        if what == "line":
+            self.lines += 1
+            if self.lines == self.due:
+                self.act()
+        return self._trace
 
 
 class Later:

@@ -3,12 +3,13 @@
 import datetime as dt
 import json
 import re
-import sys
 
 import pytest
+from conftest import Interruption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from structlog_audit import stamp as stamp_module
 from structlog_audit.codec import HEAD_BYTES
 from structlog_audit.stamp import Stamp
 
@@ -83,27 +84,20 @@ def test_ids_of_one_moment():
 
 def ids_interrupted_at(step, begin):
     """The milliseconds and ids of lines, of which one is ended by an exception before its *step*, counted over all."""
-    now, steps = NOW, 0
+    now, given = NOW, []
+    stamp = Stamp(lambda: now, lambda bits: begin)
 
-    def trace(frame, what, argument):
-        nonlocal steps
-        if frame.f_globals.get("__name__") != "structlog_audit.stamp":
-            return None
-        steps += what == "line"
-        if what == "line" and steps == step:
-            raise TimeoutError
-        return trace
+    def on_signal():
+        raise TimeoutError
 
-    stamp, given, traced_before = Stamp(lambda: now, lambda bits: begin), [], sys.gettrace()
+    interruption = Interruption(step, on_signal, stamp_module)
     for number in range(20):
         now = NOW + 1_000_000 * (number > 3)
-        sys.settrace(trace)
         try:
-            line = stamp.line(b'{"operation":"X"}')
+            with interruption:
+                line = stamp.line(b'{"operation":"X"}')
         except TimeoutError:
             continue
-        finally:
-            sys.settrace(traced_before)
         given.append((now // 1_000_000, json.loads(line)["event_id"]))
     return given
 

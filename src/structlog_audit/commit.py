@@ -106,12 +106,12 @@ class Commit:
             AuditWriteError: The target failed, and the policy is to raise.
         """
         self._arrived.append(entry)
-        if self._leading:
-            if not self._lock._is_owned():  # type: ignore[attr-defined]
-                self._follow(entry)
-        else:
+        if self._leading and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._follow(entry)
+        if entry.state == WAITING:
             with self._lock:
-                self._lead_with(entry)
+                if not self._leading:
+                    self._lead_with(entry)
                 if self._arrived:
                     self._lead_whoever_came()
         if self._untold:
@@ -120,27 +120,21 @@ class Commit:
             entry.raise_error()
 
     def _follow(self, entry: Entry) -> None:
-        """Wait until the thread that leads has settled *entry*; if it leads no more and has not, lead.
+        """Wait until the thread that leads has settled *entry*, or leads no more.
 
         Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader.
         """
         for _ in range(YIELDS):
             time.sleep(0)
             if entry.state != WAITING or not self._leading:
-                break
-        else:
-            settled: SimpleQueue[None] = SimpleQueue()
-            entry.wake = partial(settled.put, None)
-            while entry.state == WAITING and self._leading:
-                try:
-                    settled.get(timeout=FOLLOW_SECONDS)
-                except Empty:
-                    pass
-        if entry.state == WAITING:
-            with self._lock:
-                if entry.state == WAITING:
-                    self._lead()
-                self._lead_whoever_came()
+                return
+        settled: SimpleQueue[None] = SimpleQueue()
+        entry.wake = partial(settled.put, None)
+        while entry.state == WAITING and self._leading:
+            try:
+                settled.get(timeout=FOLLOW_SECONDS)
+            except Empty:
+                pass
 
     def arrive(self, entry: Entry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
@@ -249,6 +243,7 @@ class Commit:
             self._leading = False
 
     def _write_all(self) -> None:
+        """Write batch after batch. For who leads."""
         while self._arrived or self._queue:
             batch = self._batch()
             if not batch:

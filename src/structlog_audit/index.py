@@ -152,10 +152,8 @@ class Index:
         while len(last := self._alike(runs)) >= _LIKE:
             runs[-len(last) :] = [Run.merged(last)]
         merged, stop = tuple(runs), start + len(lines)
-        self._runs, self.stop = (
-            merged,
-            stop,
-        )  # no call between: an exception that a signal handler raises parts them not
+        # no call between the two: an exception that a signal handler raises finds both done or neither
+        self._runs, self.stop = merged, stop
 
     def _alike(self, runs: Sequence[Run]) -> Sequence[Run]:
         """The last of *runs*, as far back as they are like the very last one or smaller, and one run has room for all."""

@@ -75,6 +75,7 @@ RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"
 MACHINERY = ("_record", "_from_structlog", "_logger", "_name")
 
 _STRUCTLOGS_OWN = frozenset(("level", "logger", "level_number", "stack_info", "exc_info", "exception"))
+"""What `_structlog_keys` looks for: most records have none of it."""
 
 
 def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:

@@ -68,6 +68,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
     return {
         "limit": cases.limit,
+        "steps": cases.steps,
         "axon": cases.axon,
         "structlog-json": cases.structlog_json,
         "ours": cases.ours_bound,
