@@ -7,6 +7,7 @@ import threading
 from functools import partial
 
 import pytest
+from conftest import Interruption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -280,6 +281,53 @@ def test_events_evicted_before_anybody_asked_are_not_indexed():
         buffer.append(line_of(number), BEGIN)
     assert numbers(buffer, operation="STORE") == list(range(992, 1_000))
     assert [run.start for run in buffer._index._runs] == [992]
+
+
+def test_members_nobody_asks_for_are_not_indexed():
+    """A member is indexed from the first question on that has a filter for it; events that were there before are found."""
+    buffer = Buffer(100)
+    for number in range(30):
+        buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=[f"e{number}"]), BEGIN)
+        if number == 9:
+            assert numbers(buffer) == list(range(10))
+            assert [run.places for run in buffer._index._runs] == [{}]
+        if number == 19:
+            assert numbers(buffer, user_id="u1") == list(range(1, 20, 3))
+            assert [list(run.places) for run in buffer._index._runs] == [["user_id"], ["user_id"]]
+    assert numbers(buffer, entry_ids=["e3", "e13", "e23"]) == [3, 13, 23]
+    assert numbers(buffer, user_id="u2", entry_ids=["e3", "e5", "e29"]) == [5, 29]
+    assert {tuple(run.places) for run in buffer._index._runs} == {("user_id", "entry_ids")}
+
+
+class Stop(Exception):
+    pass
+
+
+def stop():
+    raise Stop
+
+
+def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
+    """Wherever an exception ends a question, the next ones are answered whole."""
+    monkeypatch.setattr(index_module, "_LIKE", 2)
+    due = 0
+    stopped = True
+    while stopped:
+        due += 1
+        buffer = Buffer(100)
+        for number in range(4):
+            buffer.append(line_of(number, user_id=f"u{number % 2}"), BEGIN)
+            numbers(buffer, user_id="u1")
+        buffer.append(line_of(4, user_id="u0"), BEGIN)
+        try:
+            with Interruption(due, stop, buffer_module, index_module):
+                numbers(buffer, user_id="u0", operation="STORE")
+            stopped = False
+        except Stop:
+            pass
+        assert numbers(buffer, user_id="u0") == [0, 2, 4], due
+        assert numbers(buffer, operation="STORE") == [0, 1, 2, 3, 4], due
+    assert due > 50
 
 
 @pytest.mark.parametrize("moments", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])

@@ -90,12 +90,27 @@ class Held:
         number, rest = divmod(position - chunks[0].start, size)
         return chunks[number].line(rest)
 
+    def lines(self, start: int, stop: int) -> bytes:
+        """Those of the events at ``start <= position < stop``, one after the other."""
+        found: list[bytes] = []
+        for chunk in self._chunks(start, stop):
+            ends, first = chunk.ends, max(0, start - chunk.start)
+            found.append(chunk.data[ends[first - 1] if first else 0 : ends[min(stop - chunk.start, len(ends)) - 1]])
+        growing = self.growing[max(0, start - self.start) : max(0, stop - self.start)]
+        return b"".join([*found, *(line for line, _ in growing)])
+
+    def _chunks(self, start: int, stop: int) -> tuple[Chunk, ...]:
+        """Those that have any of the events at ``start <= position < stop``: all chunks have the same size."""
+        if not self.chunks:
+            return ()
+        size, begin = len(self.chunks[0].ends), self.chunks[0].start
+        return self.chunks[max(0, start - begin) // size : max(0, -(-(stop - begin) // size))]
+
     def moments(self, start: int, stop: int) -> list[int]:
         """The moments of the events at ``start <= position < stop``."""
         found: list[int] = []
-        for chunk in self.chunks:
-            if chunk.start < stop and chunk.start + len(chunk.ends) > start:
-                found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
+        for chunk in self._chunks(start, stop):
+            found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
         return found + [moment for _, moment in self.growing[max(0, start - self.start) : max(0, stop - self.start)]]
 
     def positions_of(self, event_ids: Iterable[str | None]) -> list[int]:
@@ -196,7 +211,7 @@ class Buffer:
             if not self._indexing:
                 self._indexing = True
                 try:
-                    self._catch_up(held)
+                    self._catch_up(held, asked)
                     return self._index.candidates(asked, newest_first=newest_first)
                 finally:
                     self._indexing = False
@@ -220,14 +235,15 @@ class Buffer:
         cleared = self._cleared  # before the events: one that is cleared meanwhile is still seen
         return Held(*self._parts, self._max_events, cleared)
 
-    def _catch_up(self, held: Held) -> None:
-        """Index what has come since the last time, a run at a time."""
+    def _catch_up(self, held: Held, asked: Conditions) -> None:
+        """Index what has come since the last time, a run at a time, and what nobody has asked for before."""
         index = self._index
         index.forget(held.first)
+        index.use(asked, held.first, held)
         start = max(held.first, index.stop)
         while start < held.stop:
             stop = min(start + index.room(start), held.stop)
-            index.extend(start, [held.line(position) for position in range(start, stop)], held.moments(start, stop))
+            index.extend(start, held.moments(start, stop), held)
             start = stop
 
 

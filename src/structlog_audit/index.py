@@ -3,10 +3,10 @@
 Rules:
 
 * The index is built from lines when somebody asks, never on the path of an event: an application that only writes pays
-  nothing for it.
-* It is a short list of *runs*, each about a stretch of consecutive positions, the oldest first. A run is one sorted array
-  of 64-bit numbers, the upper 40 bits a hash of (member, value), the lower 24 those of the position. So finding a value is
-  a binary search per run, and a value costs 8 bytes per event that has it.
+  nothing for it. A member of the events is indexed from the first question on that has a filter for it.
+* It is a short list of *runs*, each about a stretch of consecutive positions, the oldest first. For each member a run has one
+  sorted array of 64-bit numbers, the upper 40 bits a hash of the value, the lower 24 those of the position. So finding a
+  value is a binary search per run, and a value costs 8 bytes per event that has it.
 * Two values may share a hash. The index therefore only says where to look; whoever asks matches the events themselves.
 * Eight neighbouring runs of like size become one, so there are O(log n) of them and an event is merged O(log n) times. None
   grows beyond an eighth of the buffer, or 4,096 events if that is more. A run goes as a whole when its last event is evicted,
@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from operator import add, attrgetter
+from typing import Any, Protocol
 
-from structlog_audit.codec import indexed
+from structlog_audit.codec import decode, decode_only
 from structlog_audit.query import Conditions, microseconds
 
 _POSITION_BITS = 24
@@ -40,25 +41,64 @@ _LIKE = 8
 _AT_ONCE = 256
 """Events that are decoded at a time: as many as a processor's cache holds."""
 
-_MEMBERS = {name: attrgetter(name) for name in ("user_id", "session_id", "operation", "status")}
+
+class Lines(Protocol):
+    """Where the lines are that are indexed."""
+
+    def line(self, position: int) -> bytes:
+        """The line or lines of the event at *position*."""
+
+    def lines(self, start: int, stop: int) -> bytes:
+        """Those of the events at ``start <= position < stop``, one after the other."""
+
 
 Span = tuple[int, int]
-"""A stretch of a run's array: the places of one value."""
+"""A stretch of an array of places: those of one value."""
+
+Filter = tuple[str, frozenset[Any]]
+"""A member, and the values it may have."""
 
 
-def _key(member: str, value: str | None) -> int:
-    return (hash(value if member == "entry_ids" else (member, value)) & _HASH) << _POSITION_BITS
+def _key(value: str | None) -> int:
+    return (hash(value) & _HASH) << _POSITION_BITS
 
 
 class _Keys(dict[str | None, int]):
-    """The keys of the values of a *member*, made when they are first asked for."""
-
-    def __init__(self, member: str) -> None:
-        self._member = member
+    """The keys of values, made when they are first asked for."""
 
     def __missing__(self, value: str | None) -> int:
-        self[value] = key = _key(self._member, value)
+        self[value] = key = _key(value)
         return key
+
+
+_SEVERAL: dict[str, Callable[[Any], Sequence[str]]] = {
+    "entry_ids": attrgetter("entry_ids"),
+    "kind": lambda event: () if event.kind is None else (event.kind,),  # ordinary events are not found by having none
+}
+"""The members that an event has any number of, and how to get them."""
+
+
+def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[str, array[int]]:
+    """Of each of *members* the places of its values in the events at ``start <= position < stop``. O(n log n)."""
+    found: dict[str, list[int]] = {member: [] for member in members}
+    keys, mask = {member: _Keys().__getitem__ for member in found}, _HASH
+    for begin in range(start, stop if found else start, _AT_ONCE):
+        end = min(begin + _AT_ONCE, stop)
+        events: Sequence[Any] = decode_only(tuple(found), held.lines(begin, end))
+        if len(events) != end - begin:  # one goes on in parts
+            events = [decode(held.line(position)) for position in range(begin, end)]
+        first = begin & _POSITION
+        for member, places in found.items():
+            several = _SEVERAL.get(member)
+            if several is None:
+                places += map(add, map(keys[member], map(attrgetter(member), events)), count(first))
+            else:  # values seldom come twice: to remember their keys would only take memory
+                places += [
+                    ((hash(value) & mask) << _POSITION_BITS) + position
+                    for position, event in enumerate(events, first)
+                    for value in several(event)
+                ]
+    return {member: array("Q", sorted(places)) for member, places in found.items()}
 
 
 class Run:
@@ -66,62 +106,48 @@ class Run:
 
     __slots__ = ("earliest", "latest", "places", "start", "stop")
 
-    def __init__(self, start: int, stop: int, places: array[int], earliest: int, latest: int) -> None:
+    def __init__(self, start: int, stop: int, earliest: int, latest: int, places: dict[str, array[int]]) -> None:
         self.start = start
         self.stop = stop
-        self.places = places
         self.earliest = earliest
         self.latest = latest
+        self.places = places  # by member
 
-    @classmethod
-    def of(cls, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> Run:
-        """The run of the events in *lines*, the first of which is at *start*, and their *moments*. O(n log n)."""
-        members = [(value_of, _Keys(member).__getitem__) for member, value_of in _MEMBERS.items()]
-        kinds, mask = _Keys("kind"), _HASH
-        places: list[int] = []
-        for begin in range(0, len(lines), _AT_ONCE):
-            events = indexed(lines[begin : begin + _AT_ONCE])
-            first = (start + begin) & _POSITION
-            for value_of, key_of in members:
-                places += map(add, map(key_of, map(value_of, events)), count(first))
-            places += [
-                ((hash(entry_id) & mask) << _POSITION_BITS) + position
-                for position, event in enumerate(events, first)
-                for entry_id in event.entry_ids
-            ]
-            places += [  # ordinary events have no kind, and are not found by that
-                kinds[event.kind] + position for position, event in enumerate(events, first) if event.kind is not None
-            ]
-        places.sort()
-        return cls(start, start + len(lines), array("Q", places), min(moments), max(moments))
+    def add(self, members: Iterable[str], first: int, held: Lines) -> None:
+        """Index those of *members* that are not, for the events from *first* on, as far as they are in this run."""
+        missing = [member for member in members if member not in self.places]
+        self.places |= _places(missing, max(first, self.start), self.stop, held)
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
         """Neighbouring *runs* as one. O(n log m) for m of them: sorting what is sorted piece by piece is merging it."""
-        places = array("Q", sorted(chain.from_iterable([run.places for run in runs])))
+        places = {
+            member: array("Q", sorted(chain.from_iterable([run.places[member] for run in runs])))
+            for member in runs[0].places
+        }
         earliest, latest = min(run.earliest for run in runs), max(run.latest for run in runs)
-        return cls(runs[0].start, runs[-1].stop, places, earliest, latest)
+        return cls(runs[0].start, runs[-1].stop, earliest, latest, places)
 
     def spans(self, member: str, values: Iterable[str | None]) -> list[Span]:
         """Where the *values* of *member* are. O(log n) each."""
-        places, found = self.places, []
+        places, found = self.places[member], []
         for value in values:
-            key = _key(member, value)
+            key = _key(value)
             low = bisect_left(places, key)
             high = bisect_left(places, key + _POSITION + 1, low)
             if low < high:
                 found.append((low, high))
         return found
 
-    def positions(self, spans: list[Span]) -> list[int]:
-        """The positions in *spans*, ascending. An event that has two of the values, or one twice, is there once."""
-        base = self.start & ~_POSITION
-        found = [base + (place & _POSITION) for low, high in spans for place in self.places[low:high]]
+    def positions(self, member: str, spans: list[Span]) -> list[int]:
+        """The positions in *spans* of *member*, ascending. An event that has two of the values, or one twice, is there once."""
+        base, places = self.start & ~_POSITION, self.places[member]
+        found = [base + (place & _POSITION) for low, high in spans for place in places[low:high]]
         return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
-    def positions_one_by_one(self, span: Span, *, newest_first: bool) -> Iterator[int]:
+    def positions_one_by_one(self, member: str, span: Span, *, newest_first: bool) -> Iterator[int]:
         """The positions in one *span*, in the order asked for. O(1) for each that is taken: the newest few of many cost few."""
-        places, before, base = self.places, -1, self.start & ~_POSITION
+        places, before, base = self.places[member], -1, self.start & ~_POSITION
         for number in reversed(range(*span)) if newest_first else range(*span):
             position = base + (places[number] & _POSITION)
             if position != before:
@@ -136,6 +162,7 @@ class Index:
         self.max_run = min(MAX_RUN, max(_MIN_RUN, max_events // 8))
         """Events in a run of this index, at most."""
         self._runs: tuple[Run, ...] = ()
+        self._members: tuple[str, ...] = ()
         self.stop = 0
         """The position up to which events are indexed."""
 
@@ -143,15 +170,23 @@ class Index:
         """How many events a run that begins at *start* can have."""
         return min(self.max_run, MAX_RUN - (start & _POSITION))
 
-    def extend(self, start: int, lines: Sequence[bytes], moments: Sequence[int]) -> None:
-        """Index the events in *lines*, at most as many as there is `room` for, the first of which is at *start*.
+    def use(self, asked: Conditions, first: int, held: Lines) -> None:
+        """Have the members indexed that *asked* filters by, from now on and for the events from *first* on."""
+        self._members = tuple(dict.fromkeys((*self._members, *dict(_filters(asked)))))
+        for run in self._runs:  # whatever they lack: an exception of a signal handler may have ended this before
+            run.add(self._members, first, held)
+
+    def extend(self, start: int, moments: Sequence[int], held: Lines) -> None:
+        """Index the events from *start* on, whose *moments* these are, at most as many as there is `room` for.
 
         Those between `stop` and *start* were evicted before anybody asked.
         """
-        runs = [*self._runs, Run.of(start, lines, moments)]
+        stop = start + len(moments)
+        places = _places(self._members, start, stop, held)
+        runs = [*self._runs, Run(start, stop, min(moments), max(moments), places)]
         while len(last := self._alike(runs)) >= _LIKE:
             runs[-len(last) :] = [Run.merged(last)]
-        merged, stop = tuple(runs), start + len(lines)
+        merged = tuple(runs)
         # no call between the two: an exception that a signal handler raises finds both done or neither
         self._runs, self.stop = merged, stop
 
@@ -178,33 +213,41 @@ class Index:
         return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
 
 
+def _filters(asked: Conditions) -> list[Filter]:
+    """The members that *asked* filters by, as far as they are indexed, each with the values that it may have."""
+    filters: list[Filter] = [
+        (member, wanted) for member, wanted in asked.names if member != "kind" or None not in wanted
+    ]
+    return filters if asked.entry_ids is None else [*filters, ("entry_ids", asked.entry_ids)]
+
+
 def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Iterable[int]]:
-    filters = [(member, values) for member, values in asked.names if member != "kind" or None not in values]
-    if asked.entry_ids is not None:
-        filters.append(("entry_ids", asked.entry_ids))
+    filters = _filters(asked)
     low = None if asked.start_time is None else microseconds(asked.start_time)
     high = None if asked.end_time is None else microseconds(asked.end_time)
     for run in reversed(runs) if newest_first else runs:
         if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
             continue
-        indexed = sorted((run.spans(member, values) for member, values in filters), key=_size)
-        if [len(spans) for spans in indexed] == [1]:
-            yield run.positions_one_by_one(indexed[0][0], newest_first=newest_first)
+        found = [(member, run.spans(member, wanted)) for member, wanted in filters]
+        found.sort(key=_size)
+        if [len(spans) for _, spans in found] == [1]:
+            ((member, (span,)),) = found
+            yield run.positions_one_by_one(member, span, newest_first=newest_first)
             continue
-        found = _narrowed(run, indexed)
-        yield found[::-1] if newest_first else found
+        positions = _narrowed(run, found)
+        yield positions[::-1] if newest_first else positions
 
 
-def _narrowed(run: Run, indexed: list[list[Span]]) -> Sequence[int]:
-    if not indexed:
+def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
+    if not found:
         return range(run.start, run.stop)
-    found = run.positions(indexed[0])
-    for spans in indexed[1:]:
-        if _size(spans) <= 8 * len(found):
-            others = set(run.positions(spans))
-            found = [position for position in found if position in others]
-    return found
+    positions = run.positions(*found[0])
+    for member, spans in found[1:]:
+        if _size((member, spans)) <= 8 * len(positions):
+            others = set(run.positions(member, spans))
+            positions = [position for position in positions if position in others]
+    return positions
 
 
-def _size(spans: list[Span]) -> int:
-    return sum(high - low for low, high in spans)
+def _size(found: tuple[str, list[Span]]) -> int:
+    return sum(high - low for low, high in found[1])
