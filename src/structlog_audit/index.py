@@ -116,7 +116,8 @@ class Run:
     def add(self, members: Iterable[str], first: int, held: Lines) -> None:
         """Index those of *members* that are not, for the events from *first* on, as far as they are in this run."""
         missing = [member for member in members if member not in self.places]
-        self.places |= _places(missing, max(first, self.start), self.stop, held)
+        if missing:
+            self.places |= _places(missing, max(first, self.start), self.stop, held)
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
@@ -128,11 +129,10 @@ class Run:
         earliest, latest = min(run.earliest for run in runs), max(run.latest for run in runs)
         return cls(runs[0].start, runs[-1].stop, earliest, latest, places)
 
-    def spans(self, member: str, values: Iterable[str | None]) -> list[Span]:
-        """Where the *values* of *member* are. O(log n) each."""
+    def spans(self, member: str, keys: Iterable[int]) -> list[Span]:
+        """Where the values of *member* with these *keys* are. O(log n) each."""
         places, found = self.places[member], []
-        for value in values:
-            key = _key(value)
+        for key in keys:
             low = bisect_left(places, key)
             high = bisect_left(places, key + _POSITION + 1, low)
             if low < high:
@@ -222,20 +222,24 @@ def _filters(asked: Conditions) -> list[Filter]:
 
 
 def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Iterable[int]]:
-    filters = _filters(asked)
+    filters = [(member, [*map(_key, wanted)]) for member, wanted in _filters(asked)]
     low = None if asked.start_time is None else microseconds(asked.start_time)
     high = None if asked.end_time is None else microseconds(asked.end_time)
     for run in reversed(runs) if newest_first else runs:
         if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
             continue
-        found = [(member, run.spans(member, wanted)) for member, wanted in filters]
-        found.sort(key=_size)
-        if [len(spans) for _, spans in found] == [1]:
-            ((member, (span,)),) = found
-            yield run.positions_one_by_one(member, span, newest_first=newest_first)
-            continue
-        positions = _narrowed(run, found)
-        yield positions[::-1] if newest_first else positions
+        found = []
+        for member, keys in filters:
+            spans = run.spans(member, keys)
+            if not spans:
+                break
+            found.append((member, spans))
+        else:
+            if len(found) == 1 and len(found[0][1]) == 1:
+                yield run.positions_one_by_one(member, *spans, newest_first=newest_first)
+                continue
+            positions = _narrowed(run, sorted(found, key=_size))
+            yield positions[::-1] if newest_first else positions
 
 
 def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
