@@ -116,8 +116,7 @@ class Run:
     def add(self, members: Iterable[str], first: int, held: Lines) -> None:
         """Index those of *members* that are not, for the events from *first* on, as far as they are in this run."""
         missing = [member for member in members if member not in self.places]
-        if missing:
-            self.places |= _places(missing, max(first, self.start), self.stop, held)
+        self.places |= _places(missing, max(first, self.start), self.stop, held)
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
@@ -173,8 +172,9 @@ class Index:
     def use(self, asked: Conditions, first: int, held: Lines) -> None:
         """Have the members indexed that *asked* filters by, from now on and for the events from *first* on."""
         self._members = tuple(dict.fromkeys((*self._members, *dict(_filters(asked)))))
-        for run in self._runs:  # whatever they lack: an exception of a signal handler may have ended this before
-            run.add(self._members, first, held)
+        for run in self._runs:
+            if len(run.places) < len(self._members):  # also what an exception of a signal handler kept out before
+                run.add(self._members, first, held)
 
     def extend(self, start: int, moments: Sequence[int], held: Lines) -> None:
         """Index the events from *start* on, whose *moments* these are, at most as many as there is `room` for.

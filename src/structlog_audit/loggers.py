@@ -157,7 +157,6 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         level: int,
         operation: str | None,
         fields: dict[str, Any],
-        *,
         kind: str | None = None,
         later: Callable[[], Callable[[], None]] | None = None,
     ) -> Entry | None:
