@@ -259,7 +259,7 @@ def test_runs_stay_few_and_bounded(monkeypatch):
 def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
     """Answers are in order, and complete, where the lower bits of the positions begin anew."""
     buffer = Buffer(100)
-    buffer._parts = ((), [], 3 * index_module.MAX_RUN - 20)  # as after many events
+    buffer._parts = ((), ([], []), 3 * index_module.MAX_RUN - 20)  # as after many events
     for number in range(60):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=["e", f"e{number}"]), BEGIN)
         if number % 4 == 0:
@@ -328,6 +328,56 @@ def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
         assert numbers(buffer, user_id="u0") == [0, 2, 4], due
         assert numbers(buffer, operation="STORE") == [0, 1, 2, 3, 4], due
     assert due > 50
+
+
+def test_another_question_while_one_waits_for_the_index():
+    """What another thread asks, of newer events, while a question waits for its turn, does not upset it."""
+    buffer = Buffer(100)
+
+    class Turn:
+        """The lock of the index, which another thread has first."""
+
+        came = False
+
+        def __enter__(self):
+            if not self.came:
+                self.came = True
+                append(buffer, range(5, 10))
+                assert numbers(buffer, user_id="u1") == [1, 4, 7]
+
+        def __exit__(self, *exc_info):
+            pass
+
+    append(buffer, range(5))
+    assert numbers(buffer) == list(range(5))
+    buffer._index_lock = Turn()
+    assert numbers(buffer, operation="STORE") == list(range(10))
+
+
+def append(buffer, those):
+    for number in those:
+        buffer.append(line_of(number, user_id=f"u{number % 3}"), BEGIN)
+
+
+def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
+    """Wherever an exception ends `append`, the same line again makes one event of it, with its own time."""
+    due, stopped = 0, True
+    while stopped:
+        due += 1
+        buffer, lines = Buffer(16), [line_of(number, BEGIN + number) for number in range(6)]
+        interruption = Interruption(due, stop, buffer_module)
+        stopped = False
+        for number, line in enumerate(lines):
+            try:
+                with interruption:
+                    buffer.append(line, BEGIN + number)
+            except Stop:
+                stopped = True
+                buffer.append(line, BEGIN + number)
+        assert numbers(buffer) == list(range(6)), due
+        held = buffer._held()
+        assert held.moments(held.first, held.stop) == [BEGIN + number for number in range(6)], due
+    assert due > 40
 
 
 @pytest.mark.parametrize("moments", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])

@@ -12,7 +12,7 @@ Rules:
   which events are held follows from them, not from attributes that the writer changes meanwhile.
 * A query sees the events that were there when it began.
 * An exception that a signal handler raises may end `append` anywhere, and whoever called it calls again: what the buffer
-  has is put in one step, and the same line twice in a row is one event.
+  has is put in one step, that of the line, and the same line twice in a row is one event.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any
 
 from structlog_audit.codec import HEAD_BYTES, StoredEvent, decode, encode_text
@@ -33,8 +34,8 @@ _LARGEST_CHUNK = 1_024
 
 _LONG_AGO = -(2**63)
 
-Growing = list[tuple[bytes, int]]
-"""The newest lines, each with its moment in microseconds since 1970."""
+Growing = tuple[list[bytes], list[int]]
+"""The newest lines and their moments, in microseconds since 1970. The lines say how many there are: they grow last."""
 
 
 class Chunk:
@@ -42,15 +43,11 @@ class Chunk:
 
     __slots__ = ("_ids", "data", "ends", "moments", "start")
 
-    def __init__(self, start: int, grown: Growing) -> None:
+    def __init__(self, start: int, lines: list[bytes], moments: list[int]) -> None:
         self.start = start
-        self.data = b"".join([line for line, _ in grown])
-        self.ends = array("Q")  # of the lines in the data
-        end = 0
-        for line, _ in grown:
-            end += len(line)
-            self.ends.append(end)
-        self.moments = array("q", [moment for _, moment in grown])
+        self.data = b"".join(lines)
+        self.ends = array("Q", accumulate(map(len, lines)))  # of the lines in the data
+        self.moments = array("q", moments)
         self._ids: tuple[bytes, bytes] | None = None
 
     def line(self, number: int) -> bytes:
@@ -72,19 +69,19 @@ class Chunk:
 class Held:
     """What a reader has got: the events at the positions ``first <= position < stop``."""
 
-    __slots__ = ("chunks", "first", "growing", "start", "stop")
+    __slots__ = ("chunks", "first", "growing", "growing_moments", "start", "stop")
 
     def __init__(self, chunks: tuple[Chunk, ...], growing: Growing, start: int, max_events: int, cleared: int) -> None:
         self.chunks = chunks
-        self.growing = growing
+        self.growing, self.growing_moments = growing
         self.start = start  # of the growing ones
-        self.stop = start + len(growing)
+        self.stop = start + len(self.growing)
         self.first = max(cleared, self.stop - max_events, chunks[0].start if chunks else start)
 
     def line(self, position: int) -> bytes:
         """The line at *position*: all chunks have the same size."""
         if position >= self.start:
-            return self.growing[position - self.start][0]
+            return self.growing[position - self.start]
         chunks = self.chunks
         size = len(chunks[0].ends)
         number, rest = divmod(position - chunks[0].start, size)
@@ -96,8 +93,7 @@ class Held:
         for chunk in self._chunks(start, stop):
             ends, first = chunk.ends, max(0, start - chunk.start)
             found.append(chunk.data[ends[first - 1] if first else 0 : ends[min(stop - chunk.start, len(ends)) - 1]])
-        growing = self.growing[max(0, start - self.start) : max(0, stop - self.start)]
-        return b"".join([*found, *(line for line, _ in growing)])
+        return b"".join(found + self.growing[max(0, start - self.start) : max(0, stop - self.start)])
 
     def _chunks(self, start: int, stop: int) -> tuple[Chunk, ...]:
         """Those that have any of the events at ``start <= position < stop``: all chunks have the same size."""
@@ -111,7 +107,7 @@ class Held:
         found: list[int] = []
         for chunk in self._chunks(start, stop):
             found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
-        return found + [moment for _, moment in self.growing[max(0, start - self.start) : max(0, stop - self.start)]]
+        return found + self.growing_moments[max(0, start - self.start) : max(0, stop - self.start)]
 
     def positions_of(self, event_ids: Iterable[str | None]) -> list[int]:
         """Where the events with these ids are. Ids increase, but for those of other writers: that leaves few chunks."""
@@ -120,7 +116,7 @@ class Held:
             start_of_line = f'{{"event_id":{encode_text(event_id or "")},'.encode()
             found += [place for chunk in self.chunks if (place := chunk.position_of(start_of_line)) is not None]
             lines = enumerate(self.growing, self.start)
-            found += [place for place, (line, _) in lines if line.startswith(start_of_line)]
+            found += [place for place, line in lines if line.startswith(start_of_line)]
         return sorted(found)
 
 
@@ -130,7 +126,7 @@ class Buffer:
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
         self._chunk_size = min(_LARGEST_CHUNK, max(1, max_events // 8))
-        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), [], 0)
+        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), ([], []), 0)
         self._cleared = 0  # position before which everything was cleared
         self._cleared_away = 0  # how many events were
         self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
@@ -150,23 +146,26 @@ class Buffer:
 
     def append(self, line: bytes, moment: int) -> None:
         """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
-        growing = self._parts[1]
-        if growing:
-            if growing[-1][0] is line:
+        lines, moments = self._parts[1]
+        if lines:
+            if lines[-1] is line:
                 return
-            if len(growing) == self._chunk_size:
-                growing = self._begin_chunk()
-        growing.append((line, moment))
+            if len(lines) == self._chunk_size:
+                lines, moments = self._begin_chunk()
+        if len(moments) > len(lines):  # an exception came between the two
+            moments.pop()
+        moments.append(moment)
+        lines.append(line)
 
     def _begin_chunk(self) -> Growing:
         """Make a chunk of the lines that have grown, and drop those of which no event is held."""
         chunks, grown, start = self._parts
-        stop = start + len(grown)
+        stop = start + len(grown[0])
         first = max(self._cleared, stop - self._max_events)
-        kept = [*chunks, Chunk(start, grown)]
+        kept = [*chunks, Chunk(start, *grown)]
         while kept and kept[0].start + len(kept[0].ends) <= first:
             self._dropped_until = max(self._dropped_until, *kept.pop(0).moments)
-        growing: Growing = []
+        growing: Growing = [], []
         self._parts = (tuple(kept), growing, stop)
         return growing
 
@@ -193,30 +192,32 @@ class Buffer:
 
     def select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
-        held = self._held()
-        for positions in self._candidates(held, asked, newest_first):
+        held, candidates = self._candidates(asked, newest_first)
+        for positions in candidates:
             for position in positions:
                 if held.first <= position < held.stop:
                     event = decode(held.line(position))
                     if asked.matches(event):
                         yield event
 
-    def _candidates(self, held: Held, asked: Conditions, newest_first: bool) -> Iterable[Iterable[int]]:
-        """Positions, in the order asked for, among which are all events that match *asked*."""
+    def _candidates(self, asked: Conditions, newest_first: bool) -> tuple[Held, Iterable[Iterable[int]]]:
+        """What is held, and the positions, in the order asked for, among which are all events of it that match *asked*."""
         event_ids = dict(asked.names).get("event_id")
         if event_ids is not None:
+            held = self._held()
             found = held.positions_of(event_ids)
-            return (found[::-1] if newest_first else found,)
+            return held, (found[::-1] if newest_first else found,)
         with self._index_lock:
+            held = self._held()  # not before: another thread may have indexed what came while this one waited
             if not self._indexing:
                 self._indexing = True
                 try:
                     self._catch_up(held, asked)
-                    return self._index.candidates(asked, newest_first=newest_first)
+                    return held, self._index.candidates(asked, newest_first=newest_first)
                 finally:
                     self._indexing = False
         everything = range(held.first, held.stop)
-        return (reversed(everything) if newest_first else everything,)
+        return held, (reversed(everything) if newest_first else everything,)
 
     def statistics(self) -> dict[str, Any]:
         """The statistics of all ordinary events held: O(1) but for events that came or went since the last time."""
