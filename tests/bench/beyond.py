@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import cases
+import example
 from child import Child
 from spread import Figure, ratios
 
@@ -127,7 +128,7 @@ def threads(events: int, count: int = 8) -> Iterator[Figure]:
         except ImportError:
             continue
 
-        def spend(times: int, call: cases.Call = call) -> None:
+        def spend(times: int, call: example.Call = call) -> None:
             for _ in range(times):
                 call()
 
@@ -146,14 +147,14 @@ def durable(events: int, callers: int = 64) -> Iterator[Figure]:
     """Events per second on disk (fsync): one awaiting caller after the other, and *callers* at once."""
     import structlog_audit
 
-    target = structlog_audit.AuditFileHandler(cases.file("durable"), durability="fsync")
+    target = structlog_audit.AuditFileHandler(example.file("durable"), durability="fsync")
     audit = structlog_audit.AuditLogger(handler=structlog_audit.AuditHandler(target=target))
     late = 0.0
     each = -(-events // callers)
 
     async def one_by_one(count: int) -> None:
         for _ in range(count):
-            await audit.log_event("STORE", **cases.CONTEXT, **cases.FIELDS)
+            await audit.log_event("STORE", **example.CONTEXT, **example.FIELDS)
 
     async def watch() -> None:
         """How long the event loop was held up, at most."""

@@ -28,6 +28,8 @@ VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     """What is measured, by name: functions that set a stage up and return a call of it."""
     import cases
+    import example
+    import least
 
     import structlog_audit
     from structlog_audit.body import Body
@@ -38,7 +40,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     from structlog_audit.redaction import DEFAULT_REDACTOR
     from structlog_audit.stamp import Stamp
 
-    fields: dict[str, Any] = {**cases.CONTEXT, **cases.FIELDS, "operation": "STORE"}
+    fields: dict[str, Any] = {**example.CONTEXT, **example.FIELDS, "operation": "STORE"}
     body: Body = convert(fields)
     (data,) = encode_body(body, 32_000)
     line = Stamp().line(data)
@@ -50,15 +52,15 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         handler = structlog_audit.AuditHandler()
 
         handler.take = nothing
-        log = structlog_audit.get_audit_logger(cases.logger_with("door", handler).name).bind(**cases.CONTEXT)
-        return lambda: log.info("STORE", **cases.FIELDS)
+        log = structlog_audit.get_audit_logger(example.logger_with("door", handler).name).bind(**example.CONTEXT)
+        return lambda: log.info("STORE", **example.FIELDS)
 
     def commit() -> Callable[[], object]:
         queue = Commit(nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing)
         return lambda: queue.submit(Entry((data,), 20, "audit"))
 
     def files() -> Callable[[], object]:
-        target, entry = structlog_audit.AuditFileHandler(cases.file("files")), Entry((data,), 20, "audit")
+        target, entry = structlog_audit.AuditFileHandler(example.file("files")), Entry((data,), 20, "audit")
         entry.line = line
         return lambda: target.deliver([entry])
 
@@ -67,8 +69,9 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         return lambda: held.append(line, 1)
 
     return {
-        "limit": cases.limit,
-        "steps": cases.steps,
+        "limit": least.limit,
+        "steps": least.steps,
+        "path": least.path,
         "axon": cases.axon,
         "structlog-json": cases.structlog_json,
         "ours": cases.ours_bound,

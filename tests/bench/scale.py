@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import beyond
-import cases
+import example
 from child import Child, timed
 from spread import Figure, ratios
 
@@ -68,7 +68,7 @@ def counted(path: Path, expected: int) -> tuple[int, int]:
 
 def processes(count: int, events: int, rounds: int, max_bytes: int) -> Iterator[Figure]:
     """So many processes on one trail, and then on one each, several times."""
-    folder, each = Path(cases.FOLDER), events // count
+    folder, each = Path(example.FOLDER), events // count
     shared, own, size = [], [], 0
     for _ in range(rounds):
         path = folder / "shared"
@@ -91,7 +91,7 @@ def processes(count: int, events: int, rounds: int, max_bytes: int) -> Iterator[
 
 def small_segments(events: int, max_bytes: int) -> Iterator[Figure]:
     """What rollovers cost that follow one another as fast as those of a large host."""
-    path = Path(cases.FOLDER) / "small"
+    path = Path(example.FOLDER) / "small"
     rate = flat_out([path], events, max_bytes)
     segments, _ = counted(path, events)
     yield Figure(f"segments of {max_bytes / 1e6:g} MB, flat out", rate.events, "events/s")
@@ -105,7 +105,7 @@ def rollover_among(segments: int) -> Iterator[Figure]:
     """What a rollover costs in a folder of so many segments: it looks for the newest name."""
     import structlog_audit
 
-    folder = Path(cases.FOLDER) / f"among{segments}"
+    folder = Path(example.FOLDER) / f"among{segments}"
     folder.mkdir()
     first = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
     for number in range(segments):
