@@ -149,8 +149,8 @@ def arguments() -> argparse.Namespace:
         "--long", dest="held", action="store_const", const=LONG, help="a million events in the buffer, too"
     )
     kinds.add_argument("--held", type=int, nargs="+", metavar="EVENTS", help="so many in the buffer")
-    parser.add_argument("--events", type=int, default=1_000, help="of each case in a round (default: 1,000)")
-    parser.add_argument("--rounds", type=int, help="default: 25; 100 with --against, 5 with --scale")
+    parser.add_argument("--events", type=int, help="of each case in a round (default: 5,000 for the table, else 1,000)")
+    parser.add_argument("--rounds", type=int, help="default: 15; 100 with --against, 5 with --scale")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write the table as a picture")
     parser.set_defaults(held=SIZES)
@@ -159,7 +159,8 @@ def arguments() -> argparse.Namespace:
         parser.error("--svg draws the table, which --against and --scale do not measure")
     if args.svg and importlib.util.find_spec("orjson") is None:
         parser.error("--svg draws multiples of the limit, which needs orjson")
-    args.rounds = args.rounds or (100 if args.against else 5 if args.scale else 25)
+    args.events = args.events or (1_000 if args.against or args.scale else 5_000)
+    args.rounds = args.rounds or (100 if args.against else 5 if args.scale else 15)
     return args
 
 
