@@ -305,6 +305,31 @@ def test_flush_and_close_log_what_was_not_logged(alerts):
     assert len(alerts.records) == 2
 
 
+def test_close_waits_for_an_alert_that_another_thread_is_logging(alerts):
+    """What a thread has begun to log is logged when the handler is closed: the process may end then, and the thread with it."""
+    handler, log, _ = watched([Rule("any", more_than=0, within=60)])
+    began, closing = threading.Event(), threading.Event()
+    order = []
+
+    def slow(record):
+        began.set()
+        closing.wait(60)
+        order.append("logged")
+
+    alerts.emit = slow
+    log.info("STORE")
+    teller = threading.Thread(target=handler.flush)
+    closer = threading.Thread(target=lambda: (handler.close(), order.append("closed")))
+    teller.start()
+    began.wait(60)
+    closer.start()
+    closer.join(0.1)  # it must not end
+    closing.set()
+    teller.join()
+    closer.join()
+    assert order == ["logged", "closed"]
+
+
 def test_alerts_are_told_at_the_end_of_the_interpreter(tmp_path):
     """An alert of the last event of a process is logged."""
     code = """

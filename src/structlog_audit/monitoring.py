@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ LOGGER = "structlog_audit.alerts"
 """The logger of alerts. Give it handlers, or let it propagate; without any, `logging` writes alerts to stderr."""
 
 _MOST_UNTOLD = 10_000  # alerts that wait to be logged; beyond, the newest is lost and counted
+_LONGEST_TELLING = 1.0  # seconds to wait for another thread that logs alerts
 _MOST_NAMES = 1_024  # operations whose rules are remembered
 _LONGEST_SUBJECT = 200  # characters of a subject in a message
 _DISPATCH = ("operation", "status", "kind")
@@ -251,6 +253,7 @@ class Monitor:
         self._decode: Callable[[bytes], Any] = decode if whole else _decode_seen
         self._last = b""
         self._untold: deque[Alert] = deque()
+        self._telling = threading.RLock()
         self._is_called = False  # whether somebody is about to tell them
 
     @property
@@ -317,14 +320,23 @@ class Monitor:
             call_later(0.0, self.tell)
 
     def tell(self) -> None:
-        """Log the alerts that were not logged yet."""
+        """Log the alerts that were not logged yet. Wait for one that another thread is logging: the process may end next."""
         self._is_called = False
+        if self._telling.acquire(
+            timeout=_LONGEST_TELLING
+        ):  # who configures logging may hold what that thread waits for
+            try:
+                self._tell_all()
+            finally:
+                self._telling.release()
+
+    def _tell_all(self) -> None:
         logger = logging.getLogger(LOGGER)
         logger.disabled = False  # as a configuration that does not mention it leaves it
         while True:
             try:
                 alert = self._untold.popleft()
-            except IndexError:  # none is left, or another thread was faster
+            except IndexError:  # none is left, or a signal handler was faster
                 return
             try:
                 logger.log(alert.rule.level, str(alert), extra=alert.to_dict())
