@@ -359,6 +359,35 @@ def append(buffer, those):
         buffer.append(line_of(number, user_id=f"u{number % 3}"), BEGIN)
 
 
+@pytest.mark.parametrize("ask", [lambda buffer: numbers(buffer, operation="STORE"), lambda buffer: buffer.statistics()])
+def test_a_signal_handler_that_records_and_asks_in_the_middle_of_a_question(ask):
+    """Wherever a signal handler records events and asks in the middle of a question, both are answered."""
+    due, interrupted = 0, True
+    while interrupted:
+        due += 1
+        buffer = Buffer(64)  # chunks of 8
+        append(buffer, range(12))
+        numbers(buffer, user_id="u1")
+        came = []
+
+        def record_and_ask(buffer=buffer, came=came):
+            append(buffer, range(12, 30))
+            came.append(numbers(buffer, user_id="u1"))
+            ask(buffer)
+
+        with Interruption(due, record_and_ask, buffer_module, index_module):
+            found = ask(buffer)
+        interrupted = bool(came)
+        if interrupted:
+            assert came == [list(range(1, 30, 3))], due
+        if isinstance(found, list):
+            assert found == list(range(len(found))), due
+            assert 12 <= len(found) <= 30, due
+        assert numbers(buffer, operation="STORE") == list(range(30 if interrupted else 12)), due
+        assert buffer.statistics()["total_events"] == (30 if interrupted else 12), due
+    assert due > 20
+
+
 def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
     """Wherever an exception ends `append`, the same line again makes one event of it, with its own time."""
     due, stopped = 0, True

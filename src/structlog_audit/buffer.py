@@ -208,22 +208,23 @@ class Buffer:
             found = held.positions_of(event_ids)
             return held, (found[::-1] if newest_first else found,)
         with self._index_lock:
-            held = self._held()  # not before: another thread may have indexed what came while this one waited
             if not self._indexing:
                 self._indexing = True
                 try:
+                    held = self._held()  # not before: another thread or a signal handler may have indexed newer events
                     self._catch_up(held, asked)
                     return held, self._index.candidates(asked, newest_first=newest_first)
                 finally:
                     self._indexing = False
+        held = self._held()
         everything = range(held.first, held.stop)
         return held, (reversed(everything) if newest_first else everything,)
 
     def statistics(self) -> dict[str, Any]:
         """The statistics of all ordinary events held: O(1) but for events that came or went since the last time."""
         with self._index_lock:
-            held = self._held()
             tally, self._tally = self._tally, Tally()  # a signal handler that asks or ends this meanwhile counts anew
+            held = self._held()  # not before: what such a handler counted is held
             tally.forget(held.first)
             for start in range(max(held.first, tally.stop), held.stop, _LARGEST_CHUNK):
                 stop = min(start + _LARGEST_CHUNK, held.stop)

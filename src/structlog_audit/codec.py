@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -155,9 +155,9 @@ def _decoder(members: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
     return msgspec.json.Decoder(only).decode_lines
 
 
-def decode_only(members: tuple[str, ...], lines: bytes) -> list[Any]:
+def decode_only(members: Iterable[str], lines: bytes) -> list[Any]:
     """Objects with *members* of what is in *lines*: an event, or the part of one, for each."""
-    return _decoder(members)(lines)
+    return _decoder(tuple(sorted(members)))(lines)
 
 
 def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:

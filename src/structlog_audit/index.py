@@ -3,7 +3,8 @@
 Rules:
 
 * The index is built from lines when somebody asks, never on the path of an event: an application that only writes pays
-  nothing for it. A member of the events is indexed from the first question on that has a filter for it.
+  nothing for it. A member of the events is indexed from the first question on that has a filter for it. That one goes over all
+  that is held, and others wait; from then on any question first indexes what has come, by all members in use.
 * It is a short list of *runs*, each about a stretch of consecutive positions, the oldest first. For each member a run has one
   sorted array of 64-bit numbers, the upper 40 bits a hash of the value, the lower 24 those of the position. So finding a
   value is a binary search per run, and a value costs 8 bytes per event that has it.
@@ -84,7 +85,7 @@ def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[
     keys, mask = {member: _Keys().__getitem__ for member in found}, _HASH
     for begin in range(start, stop if found else start, _AT_ONCE):
         end = min(begin + _AT_ONCE, stop)
-        events: Sequence[Any] = decode_only(tuple(found), held.lines(begin, end))
+        events: Sequence[Any] = decode_only(found, held.lines(begin, end))
         if len(events) != end - begin:  # one goes on in parts
             events = [decode(held.line(position)) for position in range(begin, end)]
         first = begin & _POSITION
@@ -214,7 +215,10 @@ class Index:
 
 
 def _filters(asked: Conditions) -> list[Filter]:
-    """The members that *asked* filters by, as far as they are indexed, each with the values that it may have."""
+    """The indexed members that *asked* filters by, each with the values that it may have.
+
+    A kind narrows nothing down if events without one are asked for. Event ids are not looked for here.
+    """
     filters: list[Filter] = [
         (member, wanted) for member, wanted in asked.names if member != "kind" or None not in wanted
     ]
@@ -236,7 +240,8 @@ def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) ->
             found.append((member, spans))
         else:
             if len(found) == 1 and len(found[0][1]) == 1:
-                yield run.positions_one_by_one(member, *spans, newest_first=newest_first)
+                ((member, (span,)),) = found
+                yield run.positions_one_by_one(member, span, newest_first=newest_first)
                 continue
             positions = _narrowed(run, sorted(found, key=_size))
             yield positions[::-1] if newest_first else positions

@@ -320,7 +320,7 @@ class Monitor:
             call_later(0.0, self.tell)
 
     def tell(self) -> None:
-        """Log the alerts that were not logged yet. Wait for one that another thread is logging: the process may end next."""
+        """Log the alerts that were not logged yet. Wait a second for another thread that does: the process may end next."""
         self._is_called = False
         if self._telling.acquire(
             timeout=_LONGEST_TELLING

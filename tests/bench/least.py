@@ -1,9 +1,9 @@
 """What recording an event must at least cost: the limit of Python, the steps of ours, and its whole path in one function.
 
 `limit` is what any program in Python must at least do: a random id, the time, JSON, one ``write(2)``. `steps` is what an event
-of ours consists of. `path` is that with whatever this library must look at and note, so that its promises hold, where nothing
-unusual is found: its way through the modules, as one function, in which nobody could find his. What `path` takes beyond a
-goal, no shorter way through the modules saves.
+of ours consists of. `path` is that with nearly all that this library must look at and note, so that its promises hold, where
+nothing unusual is found: its way through the modules, as one function, in which nobody could find his. What `path` takes
+beyond a goal, no shorter way through the modules saves.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def steps() -> Call:
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
-            event = {**get_contextvars(), **CONTEXT, **FIELDS, "operation": "STORE"}
+            bound = get_contextvars() if copy_context() else {}
+            event = {**bound, **CONTEXT, **FIELDS, "operation": "STORE"}
             body = msgspec.convert(event, Body)
             data = encode(body)
             if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
