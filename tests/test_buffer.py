@@ -373,7 +373,7 @@ def test_a_signal_handler_that_records_and_asks_in_the_middle_of_a_question(ask)
         def record_and_ask(buffer=buffer, came=came):
             append(buffer, range(12, 30))
             came.append(numbers(buffer, user_id="u1"))
-            ask(buffer)
+            buffer.statistics()
 
         with Interruption(due, record_and_ask, buffer_module, index_module):
             found = ask(buffer)
