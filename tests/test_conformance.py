@@ -65,8 +65,10 @@ def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
     path.parent.mkdir()
     make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))  # noqa: E731
     report = check_target(make)
-    assert codes(report) <= {"once", "fork", "processes"}  # whether processes lose events here is a matter of luck
-    assert path.with_name("audit.jsonl.11").exists()
+    # whether processes lose events here is a matter of luck, and so is which of the numbers they leave out
+    assert codes(report) <= {"once", "fork", "processes"}
+    numbers = [int(segment.suffix[1:]) for segment in path.parent.glob("audit.jsonl.*")]
+    assert max(numbers) > 9
     assert "order" in report.passed
 
 
