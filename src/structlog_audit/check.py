@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from structlog_audit.chains import all_loggers, chain, handlers_of, queues
 
@@ -17,8 +18,7 @@ RE_ENTRANCY_GUARD = (3, 13, 4)
 """Since this version a logger discards what it is given while it handles a record in the same thread (gh-91555)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """What is wrong: a ``code`` to test for, a ``message`` to read, and the ``fix``."""
 
     code: str

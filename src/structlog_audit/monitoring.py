@@ -22,7 +22,7 @@ import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -180,7 +180,7 @@ class Tracker:
         self._times = (rule.within // _MICROSECOND, rule.quiet // _MICROSECOND)
         names = dict(rule.conditions.names)
         self._wanted = [names.pop(name, None) for name in _DISPATCH]
-        asked = replace(rule.conditions, names=tuple(names.items()))
+        asked = msgspec.structs.replace(rule.conditions, names=tuple(names.items()))
         self._asked = None if asked == Conditions(()) else asked
         self.needs_whole = asked.entry_ids is not None or asked.metadata is not None
         self._only = measure.window(rule, *self._times)

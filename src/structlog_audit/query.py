@@ -17,9 +17,10 @@ import datetime as dt
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol, TypedDict, TypeVar, get_type_hints
+
+import msgspec
 
 from structlog_audit.event import EventStatus, Kind, operation_of, status_of, utc
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -64,8 +65,7 @@ class Answerable(Protocol):
     def duration_ms(self) -> float | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True):
     """What a query asks for, with every value in the form in which lines have it.
 
     ``names`` are pairs of a member and the values it may have, the kind always among them; the other attributes are
@@ -74,7 +74,7 @@ class Conditions:
 
     names: tuple[tuple[str, frozenset[str | None]], ...]
     entry_ids: frozenset[str] | None = None
-    metadata: dict[str, Any] | None = field(default=None, hash=False)
+    metadata: dict[str, Any] | None = None
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
     min_duration_ms: float | None = None

@@ -19,7 +19,6 @@ Rules:
 from __future__ import annotations
 
 import base64
-import dataclasses
 import functools
 import hmac
 import re
@@ -127,7 +126,7 @@ class Redactor:
         def both(name: str, wanted: frozenset[Any]) -> frozenset[Any]:
             return wanted | {look.member(name, value) for value in wanted}
 
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             asked,
             names=tuple((name, both(name, wanted) if name in TEXTS else wanted) for name, wanted in asked.names),
             entry_ids=None if asked.entry_ids is None else both("entry_ids", asked.entry_ids),

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
+
+import msgspec
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query import whole_number
@@ -47,8 +48,7 @@ class Rolled(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(msgspec.Struct, frozen=True):
     """How long segments are kept. None means without bound.
 
     Attributes:
@@ -120,8 +120,8 @@ def retention_of(value: Any, max_segments: int) -> Retention:
     if value is None:
         value = {}
     if isinstance(value, Retention):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    names = [field.name for field in fields(Retention)]
+        value = msgspec.structs.asdict(value)
+    names = Retention.__struct_fields__
     if not isinstance(value, Mapping) or not set(value) <= set(names):
         raise AuditTypeError(f"retention={value!r}: give a mapping with {', '.join(names)}")
     for name, number in value.items():

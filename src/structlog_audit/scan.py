@@ -18,7 +18,6 @@ import datetime as dt
 import json
 from collections import ChainMap, deque
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -141,7 +140,7 @@ class Matcher:
 
     def __init__(self, asked: Conditions) -> None:
         self._names = asked.names
-        rest = replace(asked, names=())
+        rest = msgspec.structs.replace(asked, names=())
         self._rest = None if rest == Conditions(()) else rest
 
     def __call__(self, events: list[Line]) -> list[Line]:

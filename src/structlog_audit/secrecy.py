@@ -8,6 +8,7 @@ Rules:
 * The first look reads the JSON that would be written. It may suspect what is harmless, and never the other way round: JSON
   as we write it escapes no letter, so a name stands there as it is; whitespace is a space or begins with a backslash.
 * Names that were looked at and are harmless are remembered: metadata of such names, with no object in it, needs no look.
+* The patterns of the first look are made for the first event that needs them: that takes longer than all else on import.
 * The one letter beyond ASCII that is another in lower case within ASCII is the sign for Kelvin, a ``k``.
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -77,8 +77,7 @@ def path_pattern(path: str) -> re.Pattern[str]:
 Texts = tuple[tuple[re.Pattern[str], Mode], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What a redactor does to what."""
 
     keys: Mapping[str, Mode]
@@ -111,7 +110,7 @@ class Rules:
         def chosen(texts: Texts) -> Texts:
             return tuple((pattern, how) for pattern, how in texts if how == mode)
 
-        return replace(
+        return msgspec.structs.replace(
             self,
             keys={key: how for key, how in self.keys.items() if how == mode},
             paths=chosen(self.paths),
@@ -137,7 +136,7 @@ class Rules:
 class Secrecy:
     """The first look: whether an event may hold anything that these rules redact."""
 
-    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_harmless", "_key", "_search")
+    __slots__ = ("_always", "_beyond_ascii", "_defaults", "_harmless", "_patterns", "_within_ascii")
 
     def __init__(self, keys: Iterable[str], paths: Iterable[str], *, always: bool, defaults: bool) -> None:
         names = {*keys, *(KEYS if defaults else ()), *(name for path in paths for name in _ends(path))}
@@ -145,9 +144,8 @@ class Secrecy:
         self._always = always or not names.isdisjoint(MEMBERS)
         self._beyond_ascii = any(not name.isascii() for name in names)
         self._defaults = defaults
-        within_ascii = sorted(name for name in names if name.isascii())
-        self._search = _beginnings(within_ascii).search
-        self._key = _keys(within_ascii).search
+        self._within_ascii = sorted(name for name in names if name.isascii())
+        self._patterns: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
 
     def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
         """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
@@ -157,8 +155,9 @@ class Secrecy:
         elif self._always or (self._beyond_ascii and not data.isascii()):
             return True
         elif metadata:
-            found = self._search(data, data.find(b'"metadata":'))
-            if found is not None and self._key(data.lower(), found.start()):
+            begins, keys = self._patterns or self._made_patterns()
+            found = begins.search(data, data.find(b'"metadata":'))
+            if found is not None and keys.search(data.lower(), found.start()):
                 return True
             if len(self._harmless) < _REMEMBERED and not self._beyond_ascii:
                 self._harmless.update(map(str.__str__, metadata))  # a class derived from str could change its mind
@@ -166,6 +165,10 @@ class Secrecy:
             lower = data.lower()
             return b"bearer" in lower or b"-----begin" in lower
         return False
+
+    def _made_patterns(self) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        self._patterns = _beginnings(self._within_ascii), _keys(self._within_ascii)
+        return self._patterns
 
 
 def _ends(path: str) -> list[str]:
