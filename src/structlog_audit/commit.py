@@ -24,7 +24,6 @@ Rules:
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -42,10 +41,6 @@ CallLater = Callable[[float, Callable[[], None]], None]
 
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
-
-YIELDS = 3
-"""Times that a follower gives way to others before it sleeps: nearly every write is over by then, and to be woken takes longer
-than a write. With eight threads on two cores one follower in a hundred still sleeps, and they write 1.7 times as much."""
 
 FOLLOW_SECONDS = 0.005
 """Between two looks of a follower at whether its leader still leads: an exception may have ended it."""
@@ -122,12 +117,9 @@ class Commit:
     def _follow(self, entry: Entry) -> None:
         """Wait until the thread that leads has settled *entry*, or leads no more.
 
-        Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader.
+        Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader. Nor with
+        ``sleep(0)``: that hands the GIL around among those who can't go on yet, while the leader waits for it.
         """
-        for _ in range(YIELDS):
-            time.sleep(0)
-            if entry.state != WAITING or not self._leading:
-                return
         settled: SimpleQueue[None] = SimpleQueue()
         entry.wake = partial(settled.put, None)
         while entry.state == WAITING and self._leading:

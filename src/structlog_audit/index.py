@@ -83,7 +83,9 @@ def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[
     """Of each of *members* the places of its values in the events at ``start <= position < stop``. O(n log n)."""
     found: dict[str, list[int]] = {member: [] for member in members}
     keys, mask = {member: _Keys().__getitem__ for member in found}, _HASH
-    for begin in range(start, stop if found else start, _AT_ONCE):
+    if not found:
+        return {}
+    for begin in range(start, stop, _AT_ONCE):
         end = min(begin + _AT_ONCE, stop)
         events: Sequence[Any] = decode_only(found, held.lines(begin, end))
         if len(events) != end - begin:  # one goes on in parts
@@ -93,7 +95,7 @@ def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[
             several = _SEVERAL.get(member)
             if several is None:
                 places += map(add, map(keys[member], map(attrgetter(member), events)), count(first))
-            else:  # values seldom come twice: to remember their keys would only take memory
+            else:  # values seldom come twice: their keys are not remembered, and `_key` is spelled out, which is quicker
                 places += [
                     ((hash(value) & mask) << _POSITION_BITS) + position
                     for position, event in enumerate(events, first)
@@ -117,7 +119,8 @@ class Run:
     def add(self, members: Iterable[str], first: int, held: Lines) -> None:
         """Index those of *members* that are not, for the events from *first* on, as far as they are in this run."""
         missing = [member for member in members if member not in self.places]
-        self.places |= _places(missing, max(first, self.start), self.stop, held)
+        if missing:
+            self.places |= _places(missing, max(first, self.start), self.stop, held)
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
@@ -173,9 +176,8 @@ class Index:
     def use(self, asked: Conditions, first: int, held: Lines) -> None:
         """Have the members indexed that *asked* filters by, from now on and for the events from *first* on."""
         self._members = tuple(dict.fromkeys((*self._members, *dict(_filters(asked)))))
-        for run in self._runs:
-            if len(run.places) < len(self._members):  # also what an exception of a signal handler kept out before
-                run.add(self._members, first, held)
+        for run in self._runs:  # all of them: what an exception of a signal handler kept out before is still missing
+            run.add(self._members, first, held)
 
     def extend(self, start: int, moments: Sequence[int], held: Lines) -> None:
         """Index the events from *start* on, whose *moments* these are, at most as many as there is `room` for.
@@ -243,7 +245,7 @@ def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) ->
                 ((member, (span,)),) = found
                 yield run.positions_one_by_one(member, span, newest_first=newest_first)
                 continue
-            positions = _narrowed(run, sorted(found, key=_size))
+            positions = _narrowed(run, sorted(found, key=lambda one: _size(one[1])))
             yield positions[::-1] if newest_first else positions
 
 
@@ -252,11 +254,11 @@ def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
         return range(run.start, run.stop)
     positions = run.positions(*found[0])
     for member, spans in found[1:]:
-        if _size((member, spans)) <= 8 * len(positions):
+        if _size(spans) <= 8 * len(positions):
             others = set(run.positions(member, spans))
             positions = [position for position in positions if position in others]
     return positions
 
 
-def _size(found: tuple[str, list[Span]]) -> int:
-    return sum(high - low for low, high in found[1])
+def _size(spans: list[Span]) -> int:
+    return sum(high - low for low, high in spans)

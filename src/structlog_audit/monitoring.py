@@ -322,9 +322,8 @@ class Monitor:
     def tell(self) -> None:
         """Log the alerts that were not logged yet. Wait a second for another thread that does: the process may end next."""
         self._is_called = False
-        if self._telling.acquire(
-            timeout=_LONGEST_TELLING
-        ):  # who configures logging may hold what that thread waits for
+        # not for ever: who configures logging may hold what that thread waits for
+        if self._telling.acquire(timeout=_LONGEST_TELLING):
             try:
                 self._tell_all()
             finally:
