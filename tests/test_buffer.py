@@ -259,7 +259,7 @@ def test_runs_stay_few_and_bounded(monkeypatch):
 def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
     """Answers are in order, and complete, where the lower bits of the positions begin anew."""
     buffer = Buffer(100)
-    buffer._parts = ((), ([], []), 3 * index_module.MAX_RUN - 20)  # as after many events
+    buffer._parts = ((), [], 3 * index_module.MAX_RUN - 20)  # as after many events
     for number in range(60):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=["e", f"e{number}"]), BEGIN)
         if number % 4 == 0:

@@ -234,6 +234,28 @@ def test_one_write_for_all_that_wait():
     assert sorted(rig.trail()) == sorted(["first", *(f"op{number}" for number in range(waiting))])
 
 
+def test_each_follower_wakes_the_next(monkeypatch):
+    """A leader wakes one follower and each follower another, so all go on, though none ever looks for itself."""
+    monkeypatch.setattr(commit_module, "FOLLOW_SECONDS", 3_600)
+    rig = Rig()
+    entries = [new_entry(f"op{number}") for number in range(8)]
+    threads = [threading.Thread(target=rig.commit.submit, args=(entry,), daemon=True) for entry in entries]
+
+    def let_them_follow():
+        for thread in threads:
+            thread.start()
+        while not all(entry.wake for entry in entries):
+            os.sched_yield()
+
+    rig.target.during = let_them_follow
+    rig.submit("first")
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert {entry.state for entry in entries} == {RECORDED}
+    assert not rig.commit._asleep
+
+
 @pytest.mark.parametrize("max_pending", [0, 1, 10])
 def test_a_working_target_loses_nothing_however_many_wait(monkeypatch, max_pending):
     """More waiting entries than one write takes, and than may be pending, are all recorded while the target works."""

@@ -6,13 +6,13 @@ Rules:
   memory of objects, and what a caller does to an event changes nothing here.
 * At most ``max_events`` events are held. The oldest makes room for the newest; its memory goes with its chunk.
 * Positions number the events in the order of commit; they only grow, so a position means the same for ever.
-* The newest lines are in a list; a full list becomes a chunk, which never changes.
+* The newest lines are in a list, each with its moment behind it; a full list becomes a chunk, which never changes.
 * One thread at a time appends (the commit's leader), and readers never hold it up: there is no lock between them. A list
   only grows, and chunks and list are replaced as a whole, so what a reader has got stays true. A reader gets them once:
   which events are held follows from them, not from attributes that the writer changes meanwhile.
 * A query sees the events that were there when it began.
-* An exception that a signal handler raises may end `append` anywhere, and whoever called it calls again: what the buffer
-  has is put in one step, that of the line, and the same line twice in a row is one event.
+* An exception that a signal handler raises may end `append` anywhere, and whoever called it calls again: a line and its moment
+  are put into the list in one step, and the same line twice in a row is one event.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _LARGEST_CHUNK = 1_024
 
 _LONG_AGO = -(2**63)
 
-Growing = tuple[list[bytes], list[int]]
-"""The newest lines and their moments, in microseconds since 1970. The lines say how many there are: they grow last."""
+Growing = list[Any]
+"""The newest lines, each with its moment, in microseconds since 1970, behind it."""
 
 
 class Chunk:
-    """Lines of neighbouring events, the first of which is at the position *start*."""
+    """Lines of neighbouring events that have *grown*, the first of which is at the position *start*."""
 
     __slots__ = ("_ids", "data", "ends", "moments", "start")
 
-    def __init__(self, start: int, lines: list[bytes], moments: list[int]) -> None:
+    def __init__(self, start: int, grown: Growing) -> None:
         self.start = start
-        self.data = b"".join(lines)
-        self.ends = array("Q", accumulate(map(len, lines)))  # of the lines in the data
-        self.moments = array("q", moments)
+        self.data = b"".join(grown[::2])
+        self.ends = array("Q", accumulate(map(len, grown[::2])))  # of the lines in the data
+        self.moments = array("q", grown[1::2])
         self._ids: tuple[bytes, bytes] | None = None
 
     def line(self, number: int) -> bytes:
@@ -69,19 +69,19 @@ class Chunk:
 class Held:
     """What a reader has got: the events at the positions ``first <= position < stop``."""
 
-    __slots__ = ("chunks", "first", "growing", "growing_moments", "start", "stop")
+    __slots__ = ("chunks", "first", "growing", "start", "stop")
 
     def __init__(self, chunks: tuple[Chunk, ...], growing: Growing, start: int, max_events: int, cleared: int) -> None:
         self.chunks = chunks
-        self.growing, self.growing_moments = growing
+        self.growing = growing
         self.start = start  # of the growing ones
-        self.stop = start + len(self.growing)
+        self.stop = start + len(growing) // 2
         self.first = max(cleared, self.stop - max_events, chunks[0].start if chunks else start)
 
     def line(self, position: int) -> bytes:
         """The line at *position*: all chunks have the same size."""
         if position >= self.start:
-            return self.growing[position - self.start]
+            return self.growing[2 * (position - self.start)]  # type: ignore[no-any-return]
         chunks = self.chunks
         size = len(chunks[0].ends)
         number, rest = divmod(position - chunks[0].start, size)
@@ -93,7 +93,7 @@ class Held:
         for chunk in self._chunks(start, stop):
             ends, first = chunk.ends, max(0, start - chunk.start)
             found.append(chunk.data[ends[first - 1] if first else 0 : ends[min(stop - chunk.start, len(ends)) - 1]])
-        return b"".join(found + self.growing[max(0, start - self.start) : max(0, stop - self.start)])
+        return b"".join(found + self._grown(start, stop)[::2])
 
     def _chunks(self, start: int, stop: int) -> tuple[Chunk, ...]:
         """Those that have any of the events at ``start <= position < stop``: all chunks have the same size."""
@@ -107,7 +107,11 @@ class Held:
         found: list[int] = []
         for chunk in self._chunks(start, stop):
             found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
-        return found + self.growing_moments[max(0, start - self.start) : max(0, stop - self.start)]
+        return found + self._grown(start, stop)[1::2]
+
+    def _grown(self, start: int, stop: int) -> Growing:
+        """What of the growing ones is at ``start <= position < stop``."""
+        return self.growing[2 * max(0, start - self.start) : 2 * max(0, stop - self.start)]
 
     def positions_of(self, event_ids: Iterable[str | None]) -> list[int]:
         """Where the events with these ids are. Ids increase, but for those of other writers: that leaves few chunks."""
@@ -115,7 +119,7 @@ class Held:
         for event_id in event_ids:
             start_of_line = f'{{"event_id":{encode_text(event_id or "")},'.encode()
             found += [place for chunk in self.chunks if (place := chunk.position_of(start_of_line)) is not None]
-            lines = enumerate(self.growing, self.start)
+            lines = enumerate(self._grown(self.start, self.stop)[::2], self.start)
             found += [place for place, line in lines if line.startswith(start_of_line)]
         return sorted(found)
 
@@ -125,8 +129,8 @@ class Buffer:
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._chunk_size = min(_LARGEST_CHUNK, max(1, max_events // 8))
-        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), ([], []), 0)
+        self._full = 2 * min(_LARGEST_CHUNK, max(1, max_events // 8))  # a list that is as long becomes a chunk
+        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), [], 0)
         self._cleared = 0  # position before which everything was cleared
         self._cleared_away = 0  # how many events were
         self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
@@ -146,26 +150,23 @@ class Buffer:
 
     def append(self, line: bytes, moment: int) -> None:
         """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
-        lines, moments = self._parts[1]
-        if lines:
-            if lines[-1] is line:
+        growing = self._parts[1]
+        if growing:
+            if growing[-2] is line:
                 return
-            if len(lines) == self._chunk_size:
-                lines, moments = self._begin_chunk()
-        if len(moments) > len(lines):  # an exception came between the two
-            moments.pop()
-        moments.append(moment)
-        lines.append(line)
+            if len(growing) == self._full:
+                growing = self._begin_chunk()
+        growing.extend((line, moment))
 
     def _begin_chunk(self) -> Growing:
         """Make a chunk of the lines that have grown, and drop those of which no event is held."""
         chunks, grown, start = self._parts
-        stop = start + len(grown[0])
+        stop = start + len(grown) // 2
         first = max(self._cleared, stop - self._max_events)
-        kept = [*chunks, Chunk(start, *grown)]
+        kept = [*chunks, Chunk(start, grown)]
         while kept and kept[0].start + len(kept[0].ends) <= first:
             self._dropped_until = max(self._dropped_until, *kept.pop(0).moments)
-        growing: Growing = [], []
+        growing: Growing = []
         self._parts = (tuple(kept), growing, stop)
         return growing
 

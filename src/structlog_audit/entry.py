@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import msgspec
 
@@ -41,9 +40,7 @@ class Entry(msgspec.Struct, eq=False):
     state: str = WAITING
     error: BaseException | None = None  # if it was raised
     wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
-
-    counts: ClassVar[bool] = True
-    """Whether this is an application's event."""
+    counts: bool = True  # whether this is an application's event
 
     @property
     def is_recorded(self) -> bool:
@@ -69,7 +66,7 @@ class Entry(msgspec.Struct, eq=False):
 class OwnEntry(Entry, eq=False):
     """An event of the library's own: nobody's call waits for it, and it is not counted."""
 
-    counts: ClassVar[bool] = False
+    counts: bool = False
 
 
 class Gap(OwnEntry, eq=False, kw_only=True):

@@ -117,12 +117,15 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         Raises:
             Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
         """
-        if len(entries) > 1 and self._active.is_failing:
-            self._deliver_one_first(entries)
-            return
-        first = entries[0].line
+        write, data = self._write, entries[0].line
+        first = len(data)
+        if len(entries) > 1:
+            if self._active.is_failing:
+                self._deliver_one_first(entries)
+                return
+            data = b"".join([entry.line for entry in entries])
         try:
-            self._write(first if len(entries) == 1 else b"".join([entry.line for entry in entries]), len(first))
+            write(data, first)
         except ShortWrite as error:
             raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
 

@@ -64,7 +64,8 @@ class Stamp:
 
     def line(self, body: bytes) -> bytes:
         """The line of *body*: ``{"event_id":…,"timestamp":…,``, what *body* has behind its ``{``, and an LF."""
-        self.moment = moment = self._clock() // 1_000
+        clock = self._clock
+        self.moment = moment = clock() // 1_000
         microsecond = moment - self._begun
         if not 0 <= microsecond < 1_000 or self._last == 255:
             microsecond = self._begin(moment)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 FEW, MORE = 1_000, 3_000
@@ -65,8 +65,8 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         return lambda: target.deliver([entry])
 
     def buffer() -> Callable[[], object]:
-        held = Buffer(10_000)
-        return lambda: held.append(line, 1)
+        held, lines = Buffer(10_000), cycle([line, bytes(bytearray(line))])  # the same one twice in a row is one event
+        return lambda: held.append(next(lines), 1)
 
     return {
         "limit": least.limit,
