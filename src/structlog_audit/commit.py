@@ -98,17 +98,41 @@ class Commit:
     def submit(self, entry: Entry) -> None:
         """Commit *entry*; afterwards its state says what became of it.
 
-        It is still waiting only if the leading thread itself submitted it, in the middle of a commit.
+        It is still waiting only if the leading thread itself submitted it, in the middle of a commit. What nothing waits
+        with, nearly every event, is written here, where it stays at the door until it is settled; all else by `_write_all`.
 
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        self._arrived.append(entry)
+        arrived = self._arrived
+        arrived.append(entry)
         if not (self._leading and self._follows(entry)):
             with self._lock:
                 if not self._leading:
-                    self._lead_with(entry)
-                if self._arrived:
+                    self._leading = True  # from here on a signal handler leaves its entry at the door
+                    try:
+                        bodies, stamp, deliver, accept = entry.bodies, self._stamp, self._deliver, self._accept
+                        if self._queue or len(arrived) > 1 or entry.state != WAITING or len(bodies) > 1:
+                            self._write_all()  # there is more to write, or somebody wrote this one meanwhile
+                        else:
+                            line = entry.line = stamp.line(bodies[0])  # what `_take_on` does
+                            moment = entry.moment = stamp.moment
+                            self.accepted += entry.counts
+                            deliver((entry,))
+                            if self._failing:
+                                self._recover()
+                            accept(line, moment)  # what `_settle` does
+                            entry.state = RECORDED
+                            self.recorded += entry.counts
+                            if entry.wake is not None:
+                                entry.wake()
+                            arrived.popleft()
+                    except Undelivered as error:
+                        self._queue_up()
+                        self._fall_short((entry,), error)
+                    finally:
+                        self._leading = False
+                if arrived:
                     self._lead_whoever_came()
         if self._untold:
             self._speak()
@@ -205,37 +229,6 @@ class Commit:
         with self._lock:
             names = ("accepted", "recorded", "pending", "raised", "lost")
             return {name: getattr(self, name) for name in names}
-
-    def _lead_with(self, entry: Entry) -> None:
-        """Write *entry* and all else that waits. For nearly every event nothing does: then this is what `_write_all` does.
-
-        Such an entry stays at the door until it is settled, and needs no place in the queue.
-        """
-        self._leading = True  # from here on a signal handler leaves its entry at the door
-        try:
-            bodies, stamp, deliver, accept = entry.bodies, self._stamp, self._deliver, self._accept
-            if self._queue or len(self._arrived) > 1 or entry.state != WAITING or len(bodies) > 1:
-                self._write_all()  # it led before, or another thread did, or there is more to write
-                return
-            line = entry.line = stamp.line(bodies[0])  # from here on what `_take_on` does, spelled out
-            moment = entry.moment = stamp.moment
-            self.accepted += entry.counts
-            try:
-                deliver((entry,))
-            except Undelivered as error:
-                self._queue_up()
-                self._fall_short((entry,), error)
-                return
-            if self._failing:
-                self._recover()
-            accept(line, moment)  # and here what `_settle` does
-            entry.state = RECORDED
-            self.recorded += entry.counts
-            if entry.wake is not None:
-                entry.wake()
-            self._arrived.popleft()
-        finally:
-            self._leading = False
 
     def _lead_whoever_came(self) -> None:
         """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""

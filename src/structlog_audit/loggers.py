@@ -19,12 +19,14 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
+from sys import modules
 from typing import Any
 
 import structlog
 
-from structlog_audit.context import bound_context
+from structlog_audit.context import SPANS, bound_context
 from structlog_audit.entry import Entry
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.handler import AuditHandler
@@ -163,9 +165,8 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
         event = {**self._context, **fields}
-        bound = bound_context(event)
-        if bound:
-            event = bound | event
+        if copy_context() or SPANS in modules:  # seldom anything is bound or a span active, and to find out costs little
+            event = bound_context(event) | event
         if "operation" in fields:
             name_operation(event, operation)
         else:

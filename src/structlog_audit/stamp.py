@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 
 _LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}{:06x}%b","timestamp":"{}.{:03d}%bZ",%b\n'
 _HEX = tuple(b"%02x" % number for number in range(256))
-_DECIMAL = tuple(b"%03d" % number for number in range(1_000))
+_DECIMAL = {number: b"%03d" % number for number in range(1_000)}  # by key: no number below zero is one of them
 _PART_OF = b'{"part_of":"evt_%b",%b'
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
 _EVENT_ID = re.compile("evt_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _VARIANT = 0b10 << 30
+_30_BITS = (1 << 30) - 1
+_NEVER = -1_000
 
 
 def millisecond_of(event_id: str) -> int | None:
@@ -48,11 +50,11 @@ class Stamp:
     ) -> None:
         self._clock = clock
         self._randbits = randbits
-        self._begun = -1_000  # the moment with which the millisecond began that the format is for
+        self._begun = _NEVER  # the moment with which the millisecond began that the format is for
         self._id_millisecond = -1
         self._random = (0, 0)
         self._block = 0  # the upper 24 of the last 32 bits of an id
-        self._last = 0  # the lower 8
+        self._last = 0  # the lower 8, of the id last given
         self._format = b""
         self.moment = 0
         """The time last given, in microseconds since 1970."""
@@ -66,24 +68,25 @@ class Stamp:
         """The line of *body*: ``{"event_id":…,"timestamp":…,``, what *body* has behind its ``{``, and an LF."""
         clock = self._clock
         self.moment = moment = clock() // 1_000
-        microsecond = moment - self._begun
-        if not 0 <= microsecond < 1_000 or self._last == 255:
-            microsecond = self._begin(moment)
         self._last = last = self._last + 1
-        return self._format % (_HEX[last], _DECIMAL[microsecond], body[1:])
+        try:
+            return self._format % (_HEX[last], _DECIMAL[moment - self._begun], body[1:])
+        except LookupError:  # another millisecond has begun, or 256 ids were given
+            self._begin(moment)
+            return self._format % (_HEX[self._last], _DECIMAL[moment - self._begun], body[1:])
 
-    def _begin(self, moment: int) -> int:
-        """Format what is constant for the millisecond of *moment*, and for the next 256 ids; its microsecond."""
-        self._begun = -1_000  # until the format fits: an exception that a signal handler raises may end this anywhere
+    def _begin(self, moment: int) -> None:
+        """Format what is constant for the millisecond of *moment*, and for the next 256 ids."""
+        self._begun = _NEVER  # until the format fits: an exception that a signal handler raises may end this anywhere
         millisecond, microsecond = divmod(moment, 1_000)
         if millisecond > self._id_millisecond:
             self._id_millisecond = millisecond
-            self._random = (self._randbits(12), _VARIANT | self._randbits(30))
-            self._block, self._last = divmod(self._randbits(30), 256)  # three quarters are left to count up in
-        if self._last == 255:
-            self._block, self._last = self._block + 1, -1
+            bits = self._randbits(72)  # at once: to ask the system takes as long as all else here
+            self._random = (bits >> 60, _VARIANT | bits >> 30 & _30_BITS)
+            self._block, self._last = divmod((bits & _30_BITS) + 1, 256)  # three quarters are left to count up in
+        if self._last > 255:
+            self._block, self._last = self._block + 1, 0
         second, rest = divmod(millisecond, 1_000)
         text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         self._format = _LINE.format(self._id_millisecond, *self._random, self._block, text, rest).encode()
         self._begun = moment - microsecond
-        return microsecond
