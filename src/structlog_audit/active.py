@@ -35,13 +35,12 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from structlog_audit.acts import Notices
-from structlog_audit.entry import describe
+from structlog_audit.entry import Entry, Undelivered, describe
 from structlog_audit.places import (
-    ShortWrite,
     begun_at,
     is_at,
     is_glued,
@@ -50,6 +49,7 @@ from structlog_audit.places import (
     segments_at,
     sync_folder,
     torn_tail,
+    whole_lines,
 )
 from structlog_audit.pruning import Pruning
 from structlog_audit.retention import DAY
@@ -111,30 +111,21 @@ class ActiveSegment:
         """Whether the latest fsync failed."""
         return self._failed is not None
 
-    def write(self, data: bytes, first: int) -> None:
-        """Have the kernel or the disk hold *data*, the first event of which has *first* bytes.
+    def deliver(self, entries: Sequence[Entry], *, again: bool = False) -> None:
+        """Have the kernel or the disk hold the lines of *entries*, *again* if an attempt to has failed.
 
         Raises:
-            ShortWrite: Not all of it is recorded. Its cause is the OSError.
+            Undelivered: Not all of them are recorded; says how many are. Its cause is the OSError.
         """
         if self.writing:
-            raise ShortWrite(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
-        self.writing = True
-        try:
-            self._append(data, first)
-            if self._syncs:
-                if not self._synced():
-                    self._append(data, first)  # once more, in a new segment
-                    if not self._synced():
-                        raise ShortWrite(0) from OSError(errno.EIO, "fsync failed twice")
-                self._failed = None
-        finally:
-            self.writing = False
-
-    def _append(self, data: bytes, first: int) -> None:
-        """Have the kernel hold *data*. Raises as `write` does."""
-        size = len(data)
-        written = 0
+            raise Undelivered(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
+        if len(entries) == 1:
+            data = entries[0].line
+        elif self._failed is None or again:
+            data = b"".join([entry.line for entry in entries])
+        else:
+            return self._deliver_one_first(entries)
+        self.writing, size, written = True, len(data), 0
         try:
             if time.monotonic() >= self.check_at:
                 self._look()
@@ -145,17 +136,47 @@ class ActiveSegment:
             written = os.write(self.fd, data)
             while written < size:
                 written += os.write(self.fd, data[written:])
-            end = os.lseek(self.fd, 0, os.SEEK_CUR)
+            before, self.size = self.size, os.lseek(self.fd, 0, os.SEEK_CUR)
+            if self.size != before + size or self._others_wrote or self._syncs:
+                self._look_behind(before, size, entries, again)
         except OSError as error:
-            raise ShortWrite(self._kept(data, written)) from error
-        finally:
             self.size += written
-        if end != self.size or self._others_wrote:
-            if end < self.size:
-                self._notice("truncated", bytes_before=self.size - size, bytes_now=end - size)
-            self.size, self._others_wrote = end, False
-            if is_glued(self.fd, end - size):
-                self._append(data[:first], first)
+            raise Undelivered(whole_lines(entries, self._kept(data, written))) from error
+        finally:
+            self.writing = False
+
+    def _deliver_one_first(self, entries: Sequence[Entry]) -> None:
+        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
+        self.deliver(entries[:1])
+        try:
+            self.deliver(entries[1:])
+        except Undelivered as error:
+            raise Undelivered(error.done + 1) from error.__cause__
+
+    def _look_behind(self, before: int, size: int, entries: Sequence[Entry], again: bool) -> None:
+        """Have the disk hold what was written, *size* bytes, and write it *again* if it does not, or is glued to a torn line.
+
+        Args:
+            before: The size of the file before that, as far as we knew.
+        """
+        glued = False
+        if self.size != before + size or self._others_wrote:
+            if self.size < before + size:
+                self._notice("truncated", bytes_before=before, bytes_now=self.size - size)
+            self._others_wrote = False
+            glued = is_glued(self.fd, self.size - size)
+        if self._syncs:
+            if not self._synced():
+                if again:
+                    raise Undelivered(0) from OSError(errno.EIO, "fsync failed twice")
+                return self._deliver_again(entries)  # in a new segment
+            self._failed = None
+        if glued:
+            self._deliver_again(entries[:1])
+
+    def _deliver_again(self, entries: Sequence[Entry]) -> None:
+        self.writing = False  # this is a write of its own
+        self.deliver(entries, again=True)
 
     def _kept(self, data: bytes, written: int) -> int:
         """How many bytes are recorded of *data*, of which so many were *written* when the write was cut short."""

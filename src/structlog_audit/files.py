@@ -34,7 +34,7 @@ from structlog_audit.entry import Entry, Undelivered, complain, describe
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.forks import generation, renew_after_fork
 from structlog_audit.formatter import AuditJsonFormatter
-from structlog_audit.places import ShortWrite, checked_path, open_to_others, segments_at, whole_lines
+from structlog_audit.places import checked_path, open_to_others, segments_at
 from structlog_audit.pruning import Pruning
 from structlog_audit.query import choice, whole_number
 from structlog_audit.retention import Retention, retention_of
@@ -88,7 +88,6 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         told: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.noticed}
         self._pruning = Pruning(self.baseFilename, self.retention, **told)
         self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **told)
-        self._write = self._active.write
         if self.retention.bounds:
             self._pruning.look(self._active.size)
         renew_after_fork(self)
@@ -111,40 +110,22 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         """Whether there is anything in the files."""
         return any(status.st_size for _, status in segments_at(self.baseFilename))
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write the lines of *entries*. For the commit, which holds `write_lock`.
-
-        Raises:
-            Undelivered: The system failed to; says how many entries are whole in the trail. Its cause is the OSError.
-        """
-        write, data = self._write, entries[0].line
-        first = len(data)
-        if len(entries) > 1:
-            if self._active.is_failing:
-                self._deliver_one_first(entries)
-                return
-            data = b"".join([entry.line for entry in entries])
-        try:
-            write(data, first)
-        except ShortWrite as error:
-            raise Undelivered(whole_lines([entry.line for entry in entries], error.written)) from error.__cause__
-
-    def _deliver_one_first(self, entries: Sequence[Entry]) -> None:
-        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
-        self.deliver(entries[:1])
-        try:
-            self.deliver(entries[1:])
-        except Undelivered as error:
-            raise Undelivered(error.done + 1) from error.__cause__
+    @property
+    def deliver(self) -> Callable[[Sequence[Entry]], None]:
+        """Writes the lines of entries, or raises `Undelivered`. For the commit, which holds `write_lock`."""
+        return self._active.deliver
 
     def write(self, data: bytes) -> None:
         """Append *data*, the line or lines of one event, and have the kernel hold it before this returns.
 
         Raises:
-            ShortWrite: Not all of it could be written. Its cause is the OSError.
+            Undelivered: It is not recorded. Its cause is the OSError.
         """
         with self.write_lock:
-            self._write(data, len(data))
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self.deliver((Entry((), logging.INFO, "", line=data),))
 
     def doRollover(self) -> None:  # noqa: N802
         """Rename the active segment and begin a new one, unless another process has a lock on it.
@@ -228,8 +209,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         while self._in_between and not self._active.writing:  # else whoever writes goes on with it
             line = self._in_between.popleft()
             try:
-                self._write(line, len(line))
-            except ShortWrite as error:
+                self._write(line)
+            except Undelivered as error:
                 self.unwritten += 1
                 if self.unwritten == 1:
                     cause = describe(error.__cause__)

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.segments import rolled
@@ -155,21 +156,20 @@ def is_anothers(status: os.stat_result) -> bool:
     return status.st_uid not in (os.geteuid(), 0)
 
 
-class ShortWrite(Exception):  # noqa: N818 (an answer more than an error)
-    """Only *written* bytes could be written; ``__cause__`` says why."""
+class HasLine(Protocol):
+    """What is written: a line, or the lines of one event."""
 
-    def __init__(self, written: int) -> None:
-        super().__init__(f"only {written} bytes could be written")
-        self.written = written
+    @property
+    def line(self) -> bytes: ...
 
 
-def whole_lines(lines: Sequence[bytes], written: int) -> int:
-    """How many of *lines* are whole in the first *written* bytes of all of them."""
-    for number, line in enumerate(lines):
-        written -= len(line)
+def whole_lines(entries: Sequence[HasLine], written: int) -> int:
+    """Of how many of *entries* the lines are whole in the first *written* bytes of all of them."""
+    for number, entry in enumerate(entries):
+        written -= len(entry.line)
         if written < 0:
             return number
-    return len(lines)
+    return len(entries)
 
 
 def is_glued(fd: int, start: int) -> bool:
