@@ -6,8 +6,8 @@ Rules:
   writer ids increase strictly, whatever the clock does: within a millisecond the last 32 bits count up from a random
   start (§6.2, method 1), and when the clock steps back the milliseconds of the id stay where they were.
 * The time is that of the clock, steps and all, in UTC with microseconds, always 27 characters.
-* What is constant for a millisecond, and for 256 ids, is formatted once for it; the rest is looked up, since to format numbers
-  takes longer than all else here.
+* What is constant for a second, for a millisecond, and for 256 ids, is formatted once for it; the rest is looked up, since to
+  format numbers takes longer than all else here.
 
 Not thread-safe, and not to be entered again by a signal handler. The commit calls it inside of its lock, and whoever comes in
 the middle waits at its door. A formatter gives who comes in the middle another one: its ids are unique, but need not increase.
@@ -55,6 +55,7 @@ class Stamp:
         self._random = (0, 0)
         self._block = 0  # the upper 24 of the last 32 bits of an id
         self._last = 0  # the lower 8, of the id last given
+        self._second = (-1, "")  # and its text
         self._format = b""
         self.moment = 0
         """The time last given, in microseconds since 1970."""
@@ -87,6 +88,8 @@ class Stamp:
         if self._last > 255:
             self._block, self._last = self._block + 1, 0
         second, rest = divmod(millisecond, 1_000)
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        if second != self._second[0]:
+            self._second = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        text = self._second[1]
         self._format = _LINE.format(self._id_millisecond, *self._random, self._block, text, rest).encode()
         self._begun = moment - microsecond
