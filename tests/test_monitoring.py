@@ -424,7 +424,7 @@ def test_an_event_that_is_accepted_again_counts_once():
     """A commit that was interrupted accepts an event once more; it is one event all the same."""
     handler, log, _ = watched([Rule("many", more_than=1, within="1h")])
     log.info("STORE")
-    (line,), (moment,) = handler._buffer._parts[1]
+    line, moment = handler._buffer._parts[1]
     handler._commit._accept(line, moment)
     assert handler.monitor.alerts == {"many": 0}
     log.info("STORE")

@@ -169,7 +169,8 @@ class ActiveSegment:
             if not self._synced():
                 if again:
                     raise Undelivered(0) from OSError(errno.EIO, "fsync failed twice")
-                return self._deliver_again(entries)  # in a new segment
+                glued = False
+                self._deliver_again(entries)  # in a new segment
             self._failed = None
         if glued:
             self._deliver_again(entries[:1])

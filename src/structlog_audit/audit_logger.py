@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from structlog_audit.body import Body
 from structlog_audit.codec import StoredEvent, decode_event, encode_body
 from structlog_audit.conversion import convert
 from structlog_audit.entry import LOST, Entry, complain, describe
@@ -32,7 +31,7 @@ from structlog_audit.export import FORMATS, write_beside
 from structlog_audit.forks import renew_after_fork
 from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.handler import AuditHandler
-from structlog_audit.loggers import AuditBoundLogger
+from structlog_audit.loggers import AuditBoundLogger, Awaited, settled
 from structlog_audit.lookup import get_audit_handler
 from structlog_audit.query import Conditions, whole_number
 from structlog_audit.source import EventSource
@@ -217,7 +216,10 @@ class AuditLogger(EventSource):
             AuditWriteError: It could not be recorded, and the handler says ``on_error="raise"``.
         """
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
-        return self._recorded(fields, await self._log._arecord(logging.INFO, None, dict(fields)))
+        entry = self._log._record(logging.INFO, None, fields, None, Awaited)
+        if entry is not None and isinstance(entry.wake, Awaited):  # no other coroutine where nobody waits for the disk
+            await settled(entry, entry.wake)
+        return self._recorded(fields, entry)
 
     def record(
         self,
@@ -306,9 +308,33 @@ class AuditLogger(EventSource):
         return self.handler._now()
 
 
-def _fields(*values: Any) -> dict[str, Any]:
-    """The members of an event with the *values*, in the order of the arguments of `AuditLogger.record`, that are given."""
-    return {name: value for name, value in zip(Body.__struct_fields__, values, strict=True) if value is not None}
+def _fields(
+    operation: str,
+    user_id: str | None,
+    session_id: str | None,
+    entry_ids: list[str] | None,
+    metadata: dict[str, Any] | None,
+    status: str | None,
+    error_message: str | None,
+    duration_ms: float | None,
+) -> dict[str, Any]:
+    """Those of the members that are given: what is not may be bound. One by one, in a quarter of the time of a loop."""
+    fields: dict[str, Any] = {"operation": operation}
+    if user_id is not None:
+        fields["user_id"] = user_id
+    if session_id is not None:
+        fields["session_id"] = session_id
+    if entry_ids is not None:
+        fields["entry_ids"] = entry_ids
+    if metadata is not None:
+        fields["metadata"] = metadata
+    if status is not None:
+        fields["status"] = status
+    if error_message is not None:
+        fields["error_message"] = error_message
+    if duration_ms is not None:
+        fields["duration_ms"] = duration_ms
+    return fields
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:

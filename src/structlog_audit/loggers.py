@@ -72,6 +72,20 @@ class Awaited:
         function()
 
 
+async def settled(entry: Entry, awaited: Awaited, withdrawn: Callable[[Entry], None] | None = None) -> None:
+    """Wait until *entry*, which wakes *awaited*, is settled, and raise the error that is due then.
+
+    If whoever waits is cancelled, *withdrawn* is called with the entry when it is settled.
+    """
+    try:
+        await awaited.wait()
+    except BaseException:
+        if withdrawn is not None:
+            awaited.then(partial(withdrawn, entry))
+        raise
+    entry.raise_error()
+
+
 class AuditBoundLogger(structlog.BoundLoggerBase):
     """A structlog bound logger that records audit events. Made by `get_audit_logger`.
 
@@ -143,15 +157,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
         If whoever waits is cancelled, the event is recorded all the same, and then *withdrawn* is called with its entry.
         """
-        entry = self._record(level, operation, fields, kind=kind, later=Awaited)
+        entry = self._record(level, operation, fields, kind, Awaited)
         if entry is not None and isinstance(entry.wake, Awaited):
-            try:
-                await entry.wake.wait()
-            except BaseException:
-                if withdrawn is not None:
-                    entry.wake.then(partial(withdrawn, entry))
-                raise
-            entry.raise_error()
+            await settled(entry, entry.wake, withdrawn)
         return entry
 
     def _record(
@@ -165,7 +173,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
         event = {**self._context, **fields}
-        if copy_context() or SPANS in modules:  # seldom anything is bound or a span active, and to find out costs little
+        if (
+            copy_context() or SPANS in modules
+        ):  # seldom anything is bound or a span active, and to find out costs little
             event = bound_context(event) | event
         if "operation" in fields:
             name_operation(event, operation)

@@ -31,12 +31,19 @@ _LEVELS = {
 }
 """The levels of structlog's methods. Any other (``info``, ``msg``, …) is INFO."""
 
+_STRUCTLOGS_OWN = frozenset((*MACHINERY, "level", "level_number", "logger"))
+
 EventDict = MutableMapping[str, Any]
 
 
 def has_operation(event_dict: EventDict) -> bool:
     """Whether *event_dict* carries an ``operation``."""
     return "operation" in event_dict
+
+
+def _said_anyway(name: str, logger: Any, method_name: str, level: int) -> Any:
+    """What structlog's processors write under *name*, which says nothing new."""
+    return getattr(logger, "name", None) if name == "logger" else method_name if name == "level" else level
 
 
 class AuditProcessor:
@@ -68,12 +75,11 @@ class AuditProcessor:
         if type(event) is Recorded or not self._when(event_dict):
             return event_dict
         level = _LEVELS.get(method_name, logging.INFO)
-        repeated = {"level": method_name, "level_number": level, "logger": getattr(logger, "name", None)}
-        fields = {
-            name: value
-            for name, value in event_dict.items()
-            if name != "event" and name not in MACHINERY and not (name in repeated and value == repeated[name])
-        }
+        fields = dict(event_dict)
+        fields.pop("event", None)
+        for name in _STRUCTLOGS_OWN & fields.keys():
+            if name in MACHINERY or fields[name] == _said_anyway(name, logger, method_name, level):
+                del fields[name]
         entry = self._log._record(level, event, fields)
         if entry is not None:
             recorded = Recorded(event if isinstance(event, str) else "")

@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from itertools import filterfalse
 from typing import Any
 
 import msgspec
@@ -85,7 +86,8 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         failed = record.exc_info or record.exc_text
         return handoff, (error_of(record.exc_info) or _last_line(record.exc_text)) if failed else None
     fields = bound_context(record.__dict__)
-    fields |= {name: value for name, value in record.__dict__.items() if name not in RESERVED and name[:1] != "_"}
+    names = filterfalse(RESERVED.__contains__, record.__dict__)
+    fields |= {name: record.__dict__[name] for name in names if name[:1] != "_"}
     event = _event_dict(record.msg) if not record.args else None
     if event is None:
         message: Any = _message(record, fields)
