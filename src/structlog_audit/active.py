@@ -101,7 +101,7 @@ class ActiveSegment:
         self._torn = False
         self._torn_end = b"\n"  # what ends a torn line before the next write
         self._found: dict[str, Any] | None = None  # a torn line that was there when the file was opened
-        self._others_wrote = False  # since our last write, as far as we know without asking
+        self._looks_behind = True  # the next write: others may have written since the last one, or the disk is waited for
         self._failed: os.stat_result | None = None  # the first segment whose fsync failed, in this outage
         self._unsynced_folders: list[str] = []
         self.open()
@@ -137,7 +137,7 @@ class ActiveSegment:
             while written < size:
                 written += os.write(self.fd, data[written:])
             before, self.size = self.size, os.lseek(self.fd, 0, os.SEEK_CUR)
-            if self.size != before + size or self._others_wrote or self._syncs:
+            if self.size != before + size or self._looks_behind:
                 self._look_behind(before, size, entries, again)
         except OSError as error:
             self.size += written
@@ -159,12 +159,10 @@ class ActiveSegment:
         Args:
             before: The size of the file before that, as far as we knew.
         """
-        glued = False
-        if self.size != before + size or self._others_wrote:
-            if self.size < before + size:
-                self._notice("truncated", bytes_before=before, bytes_now=self.size - size)
-            self._others_wrote = False
-            glued = is_glued(self.fd, self.size - size)
+        if self.size < before + size:
+            self._notice("truncated", bytes_before=before, bytes_now=self.size - size)
+        self._looks_behind = self._syncs
+        glued = is_glued(self.fd, self.size - size)
         if self._syncs:
             if not self._synced():
                 if again:
@@ -223,7 +221,7 @@ class ActiveSegment:
         status = os.fstat(self.fd)
         if status.st_size < self.size:
             self._notice("truncated", bytes_before=self.size, bytes_now=status.st_size)
-        self._others_wrote = self._others_wrote or status.st_size != self.size
+        self._looks_behind = self._looks_behind or status.st_size != self.size
         self.size = status.st_size
         if self._failed is not None:
             self._prove(status)
@@ -316,7 +314,7 @@ class ActiveSegment:
         if self._syncs:
             self._unsynced_folders = list(dict.fromkeys([*self._unsynced_folders, *renamed_in]))
         self._begun = None
-        self._others_wrote = True
+        self._looks_behind = True
         self._roll_over_at = self._max_bytes or sys.maxsize
         torn = torn_tail(fd) if status.st_size else b""
         self._torn, self._found = bool(torn), None

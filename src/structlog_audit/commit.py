@@ -124,8 +124,6 @@ class Commit:
                             accept(line, moment)  # what `_settle` does
                             entry.state = RECORDED
                             self.recorded += entry.counts
-                            if entry.wake is not None:
-                                entry.wake()
                             arrived.popleft()
                     except Undelivered as error:
                         self._queue_up()
@@ -157,6 +155,7 @@ class Commit:
                     pass
         finally:
             self._wake_one()
+        entry.wake = None  # whoever waited is awake
         return entry.state != WAITING
 
     def _wake_one(self) -> None:

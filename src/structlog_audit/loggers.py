@@ -229,15 +229,16 @@ def _exc_info(value: Any) -> ExcInfo:
     return sys.exc_info() if value else None
 
 
-_HANDLE, _CALL_HANDLERS = logging.Logger.handle, logging.Logger.callHandlers
+_HANDLE: Any = logging.Logger.handle
+_CALL_HANDLERS: Any = logging.Logger.callHandlers
 
-_LISTENED_TO = any(way.__module__ != "logging" or hasattr(way, "__wrapped__") for way in (_HANDLE, _CALL_HANDLERS))
-"""Whether somebody who looks at all records came before us."""
+if any(way.__module__ != "logging" or hasattr(way, "__wrapped__") for way in (_HANDLE, _CALL_HANDLERS)):
+    _HANDLE = None  # somebody who looks at all records came before us: no logger is as `logging` made it
 
 
 def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
     """The handler that would take on a record of *logger* at *level*, if it is an `AuditHandler` and nobody else looks."""
-    if logger.propagate or logger.filters or len(logger.handlers) != 1 or _LISTENED_TO:
+    if logger.propagate or logger.filters or len(logger.handlers) != 1:
         return None
     kind = type(logger)
     if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS:
