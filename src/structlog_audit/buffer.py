@@ -22,7 +22,7 @@ import threading
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from structlog_audit.codec import HEAD_BYTES, StoredEvent, decode, encode_text
@@ -86,6 +86,18 @@ class Held:
         size = len(chunks[0].ends)
         number, rest = divmod(position - chunks[0].start, size)
         return chunks[number].line(rest)
+
+    def each(self, positions: Iterable[int]) -> Iterator[bytes]:
+        """The lines at those of *positions* that are held, in their order: what `line` does, many times over."""
+        first, start, stop, growing, chunks = self.first, self.start, self.stop, self.growing, self.chunks
+        begin, size = (chunks[0].start, len(chunks[0].ends)) if chunks else (start, 1)
+        for position in positions:
+            if start <= position < stop:
+                yield growing[2 * (position - start)]
+            elif first <= position < start:
+                number, rest = divmod(position - begin, size)
+                chunk = chunks[number]
+                yield chunk.data[chunk.ends[rest - 1] if rest else 0 : chunk.ends[rest]]
 
     def lines(self, start: int, stop: int) -> bytes:
         """Those of the events at ``start <= position < stop``, one after the other."""
@@ -194,12 +206,10 @@ class Buffer:
     def select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
         """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
         held, candidates = self._candidates(asked, newest_first)
-        for positions in candidates:
-            for position in positions:
-                if held.first <= position < held.stop:
-                    event = decode(held.line(position))
-                    if asked.matches(event):
-                        yield event
+        for line in held.each(chain.from_iterable(candidates)):
+            event = decode(line)
+            if asked.matches(event):
+                yield event
 
     def _candidates(self, asked: Conditions, newest_first: bool) -> tuple[Held, Iterable[Iterable[int]]]:
         """What is held, and the positions, in the order asked for, among which are all events of it that match *asked*."""

@@ -34,10 +34,15 @@ _HASH = (1 << 40) - 1
 MAX_RUN = 1 << _POSITION_BITS
 """Events in a run, at most: what the bits for the position can tell apart."""
 
+_NOWHERE = (1 << 64) - 1  # behind every place: a key has 40 bits, and no run reaches the last position of its 24
+
 _MIN_RUN = 4_096
 
 _LIKE = 8
 """How many runs of like size become one; the larger of two that are alike has less than so many times the events."""
+
+_FEW = 4
+"""Places that are read all in the time in which one position is looked for among them."""
 
 _AT_ONCE = 256
 """Events that are decoded at a time: as many as a processor's cache holds."""
@@ -148,6 +153,16 @@ class Run:
         found = [base + (place & _POSITION) for low, high in spans for place in places[low:high]]
         return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
+    def those_in(self, member: str, spans: list[Span], positions: Sequence[int]) -> list[int]:
+        """Those of *positions* that are in *spans* of *member*. O(log n) each."""
+        places, base, numbers = self.places[member], self.start & ~_POSITION, [at & _POSITION for at in positions]
+        found: set[int] = set()
+        for low, high in spans:
+            own, key = places[low:high], places[low] & ~_POSITION
+            own.append(_NOWHERE)
+            found.update([at for at in numbers if own[bisect_left(own, key | at)] == key | at])
+        return [base + at for at in numbers if at in found]
+
     def positions_one_by_one(self, member: str, span: Span, *, newest_first: bool) -> Iterator[int]:
         """The positions in one *span*, in the order asked for. O(1) for each that is taken: the newest few of many cost few."""
         places, before, base = self.places[member], -1, self.start & ~_POSITION
@@ -210,8 +225,7 @@ class Index:
     def candidates(self, asked: Conditions, *, newest_first: bool) -> Iterator[Iterable[int]]:
         """Positions, run by run, among which are all events that match *asked*; in the order asked for.
 
-        The rarest filter decides where to look. Another one narrows that down if looking at all its places is cheaper
-        than looking at the events.
+        The rarest filter decides where to look, and all others narrow that down.
         """
         return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
 
@@ -254,9 +268,11 @@ def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
         return range(run.start, run.stop)
     positions = run.positions(*found[0])
     for member, spans in found[1:]:
-        if _size(spans) <= 8 * len(positions):
+        if _size(spans) <= _FEW * len(positions):
             others = set(run.positions(member, spans))
             positions = [position for position in positions if position in others]
+        else:
+            positions = run.those_in(member, spans, positions)
     return positions
 
 
