@@ -224,10 +224,12 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
 }
 """The cases, and how many events a call of each records."""
 
+LIMIT_OF_THREADS, OURS_OF_THREADS = "the limit", "ours: get_audit_logger().info"
+
 THREADED: dict[str, Callable[[], Call]] = {
-    "the limit": limit,
+    LIMIT_OF_THREADS: limit,
     "the limit, one write at a time": limit_in_order,
-    "ours: get_audit_logger().info": ours_bound,
+    OURS_OF_THREADS: ours_bound,
 }
 """The cases that several threads share."""
 

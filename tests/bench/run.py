@@ -1,4 +1,4 @@
-"""What recording an event costs: the peers, the limit, and ours, interleaved in one run. Prints ratios.
+"""What recording an event costs: the peers, the limit, and ours, interleaved in one run; and which goals are met.
 
     pip install -e '.[bench]'
     python tests/bench/run.py [NAME ...]           the table, and what is measured beside it: about 40 s
@@ -24,6 +24,7 @@ from typing import Any
 
 import beyond
 import cases
+import goals
 from chart import Bar, chart
 from child import timed
 from machine import machine, versions
@@ -105,7 +106,7 @@ def figures(args: argparse.Namespace) -> Iterable[Figure]:
     elif not args.names:
         yield from beyond.held(args.held, args.rounds)
         yield from beyond.collections(max(args.held), args.events * 4, args.rounds)
-        yield from beyond.threads(args.events * 20)
+        yield from beyond.threads(args.events * 4, args.rounds)
         yield from beyond.durable(args.events)
         yield from beyond.import_time(args.rounds)
 
@@ -126,14 +127,19 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         document["against"] = against(args.against, args.names, args.events, args.rounds)
         print(told(document["against"]))
         return document
+    found: list[Figure] = []
     if not args.scale:
-        document["cases"] = table(measure(args.names, args.events, args.rounds))
-        print(*told_table(document["cases"]), sep="\n")
-        print()
-    document["figures"] = []
+        taken = measure(args.names, args.events, args.rounds)
+        document["cases"] = table(taken)
+        print(*told_table(document["cases"]), "", sep="\n")
+        found += goals.of_cases(taken)
+        print(*found, sep="\n")
     for figure in figures(args):
         print(figure, flush=True)
-        document["figures"].append(figure.document())
+        found.append(figure)
+    if any(figure.has_goal for figure in found):
+        print(f"\n{goals.verdict(found)}")
+    document["figures"] = [figure.document() for figure in found]
     return document
 
 

@@ -44,17 +44,32 @@ def sure_of_median(values: Sequence[float]) -> tuple[float, float]:
 
 
 class Figure(NamedTuple):
-    """One measured number, and the most it may be, if that is promised."""
+    """One measured number, and the most or the least that it is to be, if the library is held to it."""
 
     name: str
     value: float
     unit: str
-    goal: float | None = None
+    most: float | None = None
+    least: float | None = None
+    bound: str = ""
+    """What was measured of how far anybody could get."""
+
+    @property
+    def has_goal(self) -> bool:
+        return self.most is not None or self.least is not None
+
+    @property
+    def is_met(self) -> bool:
+        return (self.most is None or self.value <= self.most) and (self.least is None or self.value >= self.least)
 
     def __str__(self) -> str:
         digits = 0 if self.value >= 100 else 1 if self.value >= 10 else 2
-        goal = "" if self.goal is None else f"  (goal: at most {self.goal:g}{': missed' * (self.value > self.goal)})"
+        goal = ""
+        if self.has_goal:
+            wanted = f"at most {self.most:g}" if self.least is None else f"at least {self.least:g}"
+            goal = f"  (goal: {wanted}{'' if self.is_met else ': missed'}{f'; {self.bound}' if self.bound else ''})"
         return f"{self.name:72} {self.value:10,.{digits}f} {self.unit}{goal}"
 
     def document(self) -> dict[str, Any]:
-        return {key: value for key, value in self._asdict().items() if value is not None}
+        members = {key: value for key, value in self._asdict().items() if value not in (None, "")}
+        return {**members, "met": self.is_met} if self.has_goal else members
