@@ -43,7 +43,9 @@ def test_the_command_measures_prints_and_writes(tmp_path):
     assert "ours: get_audit_logger().info" in names
     assert all(name in done.stdout for name in names)
     assert all(len(case["us_of_rounds"]) == 1 for case in found["cases"])
-    assert {"goal", "name", "unit", "value"} >= set(found["figures"][0])
+    assert all({"name", "unit", "value"} <= set(figure) for figure in found["figures"])
+    held = [figure["met"] for figure in found["figures"] if "met" in figure]
+    assert f"{sum(held)} of {len(held)} goals are met" in done.stdout
     assert any(figure["name"].startswith("user + operation, 200 / 100") for figure in found["figures"])
     assert found["versions"]["structlog"] in done.stdout
     assert not drawn or picture.read_text().count("×") >= len(names)
@@ -95,6 +97,21 @@ def test_the_range_of_a_median_holds_it_as_often_as_it_says(bench, count):
         return 2 * sum(math.comb(count, below) for below in range(rank + 1)) / 2**count
 
     assert missed(low) <= 0.05 < missed(low + 1)
+
+
+def test_goals_are_ratios_to_be_met(bench):
+    """A goal is the median ratio of two cases; the verdict counts what is met, and tells of the others how far one gets."""
+    import goals
+
+    taken = {goals.OURS: [2, 20, 200], goals.LIMIT: [1, 10, 100], goals.AXON: [4, 40, 400], goals.PATH: [1.5, 15, 150]}
+    figures = list(goals.of_cases(taken))
+    assert [(figure.name, figure.value, figure.is_met) for figure in figures] == [
+        ("ours / axon, which keeps events in memory only", 0.5, True),
+        ("ours / the limit", 2, False),
+    ]
+    first, missed = goals.verdict(figures).splitlines()
+    assert first == "1 of 2 goals are met"
+    assert missed.endswith("(goal: at most 1.4: missed; in one function 1.50)")
 
 
 def test_ratios_are_taken_round_by_round(bench):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from structlog_audit import commit as commit_module
+from structlog_audit import followers as followers_module
 from structlog_audit.body import Body
 from structlog_audit.codec import decode, encode_body
 from structlog_audit.commit import Commit
@@ -236,7 +237,7 @@ def test_one_write_for_all_that_wait():
 
 def test_each_follower_wakes_the_next(monkeypatch):
     """A leader wakes one follower and each follower another, so all go on, though none ever looks for itself."""
-    monkeypatch.setattr(commit_module, "FOLLOW_SECONDS", 3_600)
+    monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
     rig = Rig()
     entries = [new_entry(f"op{number}") for number in range(8)]
     threads = [threading.Thread(target=rig.commit.submit, args=(entry,), daemon=True) for entry in entries]
@@ -253,7 +254,7 @@ def test_each_follower_wakes_the_next(monkeypatch):
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert {entry.state for entry in entries} == {RECORDED}
-    assert not rig.commit._asleep
+    assert not rig.commit._followers._asleep
 
 
 @pytest.mark.parametrize("max_pending", [0, 1, 10])

@@ -3,9 +3,8 @@
 Rules:
 
 * Whoever submits an entry leaves it at the door. If nobody leads, it takes the lock and leads: it takes in all that has
-  arrived and writes it in one write of whole lines. Who comes meanwhile follows: it waits until its entry is settled. A
-  leader wakes one follower, and each follower the next: were all awake at once, they would take the GIL from one another at
-  every write, each only to follow again. Eight threads get nearly twice the throughput so.
+  arrived and writes it in one write of whole lines. Who comes meanwhile follows: it waits until its entry is settled
+  (`followers`).
 * The queue is the order. An entry leaves it only when it is settled, so an exception that interrupts a leader (a signal
   handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
 * ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
@@ -28,12 +27,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import Literal
 
 from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Gap, Undelivered
+from structlog_audit.followers import Followers
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
@@ -43,9 +41,6 @@ CallLater = Callable[[float, Callable[[], None]], None]
 
 MAX_AT_ONCE = 2_000
 """Entries in one write, at most: some 600 kB, a millisecond or two. What remains of a backlog is the timer's."""
-
-FOLLOW_SECONDS = 0.005
-"""Between two looks of a follower at whether its leader still leads: an exception may have ended it."""
 
 RETRY_SECONDS = 1.0
 """Between two attempts of the timer."""
@@ -63,6 +58,7 @@ class Commit:
         call_later: Calls a function after so many seconds, from a thread that keeps no process alive; raises a RuntimeError
             if there can be none.
         lock: The lock of the target, if it has one that is held for each write.
+        waits_for_disk: Whether a write is over only when the disk has it.
     """
 
     def __init__(
@@ -76,6 +72,7 @@ class Commit:
         max_pending: int,
         call_later: CallLater,
         lock: threading.RLock | None = None,
+        waits_for_disk: bool = False,
     ) -> None:
         self._deliver = deliver
         self._accept = accept
@@ -85,13 +82,13 @@ class Commit:
         self._max_pending = max_pending
         self._call_later = call_later
         self._lock = lock or threading.RLock()
+        self._followers = Followers(can_be_busy=not waits_for_disk)
         self._arrived: deque[Entry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[Entry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
         self._working = False  # whether a thread of our own is leading, or about to
         self._speaking = False
         self._work_lock = threading.Lock()
-        self._asleep: deque[SimpleQueue[None]] = deque()  # what followers wait at whose entries are settled
         self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
         self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
 
@@ -138,32 +135,12 @@ class Commit:
             entry.raise_error()
 
     def _follows(self, entry: Entry) -> bool:
-        """Whether another thread, which leads, has settled *entry*. Waits until it has, or leads no more.
-
-        Not for the lock: a follower that had to have it in order to go on would find it taken by the next leader. Nor with
-        ``sleep(0)``: that hands the GIL around among those who can't go on yet, while the leader waits for it.
-        """
+        """Whether another thread, which leads, has settled *entry*. Waits until it has, or leads no more."""
         if self._lock._is_owned():  # type: ignore[attr-defined]
             return False  # this thread leads
-        turn: SimpleQueue[None] = SimpleQueue()
-        entry.wake = partial(self._asleep.append, turn)
-        try:
-            while entry.state == WAITING and self._leading:
-                try:
-                    turn.get(timeout=FOLLOW_SECONDS)
-                except Empty:
-                    pass
-        finally:
-            self._wake_one()
-        entry.wake = None  # whoever waited is awake
+        pace = {"moment": self._stamp.moment, "count": self.accepted}
+        self._followers.wait(entry, lambda: entry.state == WAITING and self._leading, **pace)
         return entry.state != WAITING
-
-    def _wake_one(self) -> None:
-        """Wake one of the followers whose entries are settled. One who goes on without being woken only wakes one too many."""
-        try:
-            self._asleep.popleft().put(None)
-        except IndexError:  # there is none
-            pass
 
     def arrive(self, entry: Entry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
@@ -305,7 +282,7 @@ class Commit:
             if not was_pending:  # else whoever submitted it went on when it became pending
                 entry.settled()
             self._queue.popleft()
-        self._wake_one()
+        self._followers.wake_one()
 
     def _fall_short(self, batch: Sequence[Entry], error: Undelivered) -> None:
         """The target failed at *batch*: what it did not take becomes pending, or its callers are told."""
@@ -331,7 +308,7 @@ class Commit:
             self.raised += entry.counts
             entry.settled()
             self._queue.popleft()
-        self._wake_one()
+        self._followers.wake_one()
 
     def _hold(self) -> None:
         """What waits in the queue becomes pending, as far as there is room; the newest is lost."""
@@ -355,7 +332,7 @@ class Commit:
             self._queue.pop()
         for entry in newcomers:
             entry.settled()
-        self._wake_one()
+        self._followers.wake_one()
         if not self._timed:
             self._timed = self._later(RETRY_SECONDS, self._on_timer)
 

@@ -173,6 +173,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             max_pending=self._max_pending,
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
+            waits_for_disk=self._waits_for_disk,
         )
         self._acts = Acts(self._commit, self._noticed)
 
