@@ -10,14 +10,13 @@ import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import cases
 import example
-from child import Child
+from child import Child, ChildError
 from spread import Figure, ratios
 
 
@@ -161,39 +160,25 @@ def collections(size: int, events: int, rounds: int) -> Iterator[Figure]:
 
 
 def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
-    """The share of one thread's throughput that *count* threads keep together: the limit's, and ours against it."""
+    """The share of one thread's throughput that *count* threads keep together: the limit's, and ours against it.
+
+    In a process of its own: with all that was measured before in its memory, it takes longer to switch threads.
+    """
     shares: dict[str, list[float]] = {}
-    calls = {}
-    for name, make in cases.THREADED.items():
-        with contextlib.suppress(ImportError):
-            calls[name] = make()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            shares.setdefault(name, []).append(share(call, events, count))
+    with Child() as child:
+        for name, make in cases.THREADED.items():
+            with contextlib.suppress(ChildError):
+                child.ask(make=name, of=make.__name__, **{"with": []})
+                shares[name] = []
+        for _ in range(rounds):
+            for name, found in shares.items():
+                found.append(child.ask(share=name, calls=events, threads=count))
     for name, found in shares.items():
         yield Figure(f"{count} threads, {name}", statistics.median(found), "of one thread's throughput")
-    limit, ours = shares.get(cases.LIMIT_OF_THREADS), shares[cases.OURS_OF_THREADS]
-    if limit:
+    if cases.LIMIT_OF_THREADS in shares:
+        found = ratios(shares[cases.OURS_OF_THREADS], shares[cases.LIMIT_OF_THREADS])
         name = f"{count} threads, the share that ours keeps / that the limit keeps"
-        yield Figure(name, statistics.median(ratios(ours, limit)), "x", least=1)
-
-
-def share(call: example.Call, events: int, count: int) -> float:
-    """The throughput of *count* threads together, in that of one."""
-
-    def spend(times: int) -> None:
-        for _ in range(times):
-            call()
-
-    def together() -> None:
-        workers = [threading.Thread(target=spend, args=(-(-events // count),)) for _ in range(count)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-    gc.collect()
-    return seconds(lambda: spend(events)) / seconds(together)
+        yield Figure(name, statistics.median(found), "x", least=1)
 
 
 def durable(events: int, callers: int = 64) -> Iterator[Figure]:

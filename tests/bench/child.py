@@ -5,11 +5,12 @@ The parent writes a request as one line of JSON to its stdin, and reads the answ
 * ``{"make": NAME, "of": FUNCTION, "with": [ARGUMENTS]}``: call that function of `cases`, and keep what it returns as NAME.
 * ``{"time": NAME, "calls": N}``: CPU seconds that N calls take.
 * ``{"each": NAME, "calls": N}``: CPU nanoseconds that each of N calls takes.
+* ``{"share": NAME, "calls": N, "threads": COUNT}``: the throughput of COUNT threads together, in that of one, by the clock.
 * ``{"collect": ROUNDS}``: CPU seconds that each of so many full garbage collections takes.
 * ``{"package": true}``: the file that `structlog_audit` is imported from.
 
-What is timed here runs in one thread and waits for nothing, so its CPU time, user and kernel, is its time on an idle machine.
-Seconds of the clock would mostly say what else is running.
+What is timed here, but for shares, runs in one thread and waits for nothing. So its CPU time, user and kernel, is its time on
+an idle machine. Seconds of the clock would mostly say what else is running.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +100,23 @@ def each_timed(call: Any, calls: int) -> list[int]:
     return taken
 
 
+def share(call: Any, calls: int, count: int) -> float:
+    def spend(times: int) -> None:
+        for _ in range(times):
+            call()
+
+    gc.collect()
+    start = time.perf_counter()
+    spend(calls)
+    alone = time.perf_counter()
+    workers = [threading.Thread(target=spend, args=(-(-calls // count),)) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return (alone - start) / (time.perf_counter() - alone)
+
+
 def answered(request: dict[str, Any], made: dict[str, Any]) -> Any:
     import cases
 
@@ -109,6 +128,8 @@ def answered(request: dict[str, Any], made: dict[str, Any]) -> Any:
             return timed(made[name], calls)
         case {"each": name, "calls": calls}:
             return each_timed(made[name], calls)
+        case {"share": name, "calls": calls, "threads": count}:
+            return share(made[name], calls, count)
         case {"collect": rounds}:
             return [timed(gc.collect, 1) for _ in range(rounds)]
         case {"package": True}:

@@ -128,4 +128,4 @@ def scale(events: int, rounds: int) -> Iterator[Figure]:
     for segments in (100, 10_000, 50_000):
         yield from rollover_among(segments)
     for count in THREADS:
-        yield from beyond.threads(events // 5, count)
+        yield from beyond.threads(events // 5, rounds, count)
