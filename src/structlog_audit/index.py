@@ -42,7 +42,8 @@ _LIKE = 8
 """How many runs of like size become one; the larger of two that are alike has less than so many times the events."""
 
 _FEW = 4
-"""Places that are read all in the time in which one position is looked for among them."""
+"""Places that are read in the time in which one position is looked for among many; and of so many events that are looked at,
+one must match for that to cost less than the look itself."""
 
 _AT_ONCE = 256
 """Events that are decoded at a time: as many as a processor's cache holds."""
@@ -225,7 +226,8 @@ class Index:
     def candidates(self, asked: Conditions, *, newest_first: bool) -> Iterator[Iterable[int]]:
         """Positions, run by run, among which are all events that match *asked*; in the order asked for.
 
-        The rarest filter decides where to look, and all others narrow that down.
+        The rarest filter decides where to look. Another one narrows that down if looking at its places is cheaper than
+        looking at the events.
         """
         return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
 
@@ -268,10 +270,11 @@ def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
         return range(run.start, run.stop)
     positions = run.positions(*found[0])
     for member, spans in found[1:]:
-        if _size(spans) <= _FEW * len(positions):
+        size = _size(spans)
+        if size <= _FEW * len(positions):
             others = set(run.positions(member, spans))
             positions = [position for position in positions if position in others]
-        else:
+        elif size * _FEW <= run.stop - run.start:
             positions = run.those_in(member, spans, positions)
     return positions
 

@@ -178,7 +178,7 @@ def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
     if cases.LIMIT_OF_THREADS in shares:
         found = ratios(shares[cases.OURS_OF_THREADS], shares[cases.LIMIT_OF_THREADS])
         name = f"{count} threads, the share that ours keeps / that the limit keeps"
-        yield Figure(name, statistics.median(found), "x", least=1)
+        yield Figure(name, statistics.median(found), "x", least=1 if count == 8 else None)
 
 
 def durable(events: int, callers: int = 64) -> Iterator[Figure]:
