@@ -113,7 +113,7 @@ class ActiveSegment:
         """Whether the latest fsync failed."""
         return self._failed is not None
 
-    def deliver(self, entries: Sequence[Entry], *, again: bool = False) -> None:
+    def deliver(self, entries: Sequence[Entry], again: bool = False) -> None:
         """Have the kernel or the disk hold the lines of *entries*, *again* if an attempt to has failed.
 
         Raises:

@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, eq=False):
     state: str = WAITING
     error: BaseException | None = None  # if it was raised
     wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
-    counts: bool = True  # whether this is an application's event
+    counts: int = 1  # application's events
 
     @property
     def is_recorded(self) -> bool:
@@ -66,7 +66,7 @@ class Entry(msgspec.Struct, eq=False):
 class OwnEntry(Entry, eq=False):
     """An event of the library's own: nobody's call waits for it, and it is not counted."""
 
-    counts: bool = False
+    counts: int = 0
 
 
 class Gap(OwnEntry, eq=False, kw_only=True):

@@ -172,7 +172,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
     ) -> Entry | None:
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
-        event = {**self._context, **fields}
+        event: dict[str, Any] = self._context | fields
         if (
             copy_context() or SPANS in modules
         ):  # seldom anything is bound or a span active, and to find out costs little
