@@ -163,10 +163,11 @@ class Buffer:
     def append(self, line: bytes, moment: int) -> None:
         """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
         growing = self._parts[1]
-        if growing:
-            if growing[-2] is line:
+        size = len(growing)
+        if size:
+            if growing[size - 2] is line:
                 return
-            if len(growing) == self._full:
+            if size == self._full:
                 growing = self._begin_chunk()
         growing.extend((line, moment))
 

@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, eq=False):
     state: str = WAITING
     error: BaseException | None = None  # if it was raised
     wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
-    counts: int = 1  # application's events
+    counts: int = 1  # how many events of an application this is: one, or none
 
     @property
     def is_recorded(self) -> bool:

@@ -55,7 +55,12 @@ _RENAMED = re.compile(r"(?:_[0-9]*)+\Z")
 _ENDS_RENAMED = frozenset("_0123456789")
 _KELVIN = "\u212a"
 
-_SPACE, _BACKSLASH = ord(" "), ord("\\")  # numbers are looked for in bytes in a fifth of the time of bytes
+_METADATA = b'"metadata":{'  # found first where it is a member of the body: in a text its quotes would be escaped
+_SPACE, _BACKSLASH, _OPENS = (
+    ord(" "),
+    ord("\\"),
+    ord("{"),
+)  # numbers are looked for in bytes in a fifth of the time of bytes
 
 _REMEMBERED = 1_000
 """Names that are known to be harmless, at most: an application has few, and one that makes them up must not fill memory."""
@@ -149,7 +154,7 @@ class Secrecy:
 
     def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
         """Whether the body with *metadata* that is *data* as JSON needs a closer look."""
-        if metadata and self._harmless.issuperset(metadata) and data.find(b"{", 1) == data.rfind(b"{"):
+        if metadata and self._harmless.issuperset(metadata) and _OPENS not in data.partition(_METADATA)[2]:
             if _SPACE not in data and _BACKSLASH not in data:
                 return False
         elif self._always or (self._beyond_ascii and not data.isascii()):
