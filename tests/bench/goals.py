@@ -29,6 +29,7 @@ class Goal(NamedTuple):
 
 GOALS = (
     Goal("ours / axon, which keeps events in memory only", OURS, AXON, most=1.0, path=PATH),
+    Goal("ours, without redaction / the limit", "ours: the same, without redaction", LIMIT, most=1.4),
     Goal("ours / the limit", OURS, LIMIT, most=1.4, path=PATH),
     Goal("structlog, json-logger, rotating / ours", JSON, OURS, least=6, path=PATH),
     Goal("ours, with two extra fields / axon", OURS_TWO_MORE, AXON, most=1.2, path=PATH_TWO_MORE),
