@@ -44,6 +44,38 @@ def structlog_json() -> Call:
     return lambda: log.info("STORE", event_id=uuid.uuid4().hex, **FIELDS)
 
 
+def stdlib_null() -> Call:
+    """What `logging` itself takes to make a record with fields, which `ours_stdlib` takes as well."""
+    logger = logger_with("null", logging.NullHandler())
+    return lambda: logger.info("STORE", extra={**CONTEXT, **FIELDS})
+
+
+def structlog_dropped() -> Call:
+    """What structlog itself takes for the chain of `ours_processor`."""
+    return chain()
+
+
+def chain(*processors: Callable[..., object]) -> Call:
+    """An application's own chain; what it would print itself is dropped, so that its renderer is not measured."""
+    import structlog
+
+    def drop(*_: object) -> None:
+        raise structlog.DropEvent
+
+    log = structlog.wrap_logger(
+        structlog.PrintLogger(),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            *processors,
+            drop,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    ).bind(**CONTEXT)
+    return lambda: log.info("entry stored", operation="STORE", **FIELDS)
+
+
 def loguru_json() -> Call:
     from loguru import logger
 
@@ -159,27 +191,10 @@ def ours_unredacted() -> Call:
 
 
 def ours_processor() -> Call:
-    """An application's own chain; what it would print itself is dropped, so that its renderer is not measured."""
-    import structlog
-
     import structlog_audit
 
-    def drop(*_: object) -> None:
-        raise structlog.DropEvent
-
     audit = logger_with("ours7", structlog_audit.AuditHandler(filename=file("ours7")))
-    log = structlog.wrap_logger(
-        structlog.PrintLogger(),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog_audit.AuditProcessor(audit.name),
-            drop,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    ).bind(**CONTEXT)
-    return lambda: log.info("entry stored", operation="STORE", **FIELDS)
+    return chain(structlog_audit.AuditProcessor(audit.name))
 
 
 def ours_stdlib() -> Call:
@@ -215,6 +230,8 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "ours: AuditProcessor in an app's chain": (ours_processor, 1),
     "ours: logging.info(extra=...)": (ours_stdlib, 1),
     "ours: await log_event(...)": (ours_log_event, 100),
+    "structlog: an app's chain, dropped": (structlog_dropped, 1),
+    "stdlib: logging.info(extra=...), no handler": (stdlib_null, 1),
     "axon AuditLogger, memory only": (axon, 100),
     "picologging, orjson by hand": (picologging_orjson, 1),
     "eliot": (eliot_file, 1),
