@@ -12,7 +12,7 @@ Rules:
   counted; a gap stands in the queue where the lost ones would have stood, and is written in its turn. A target that works
   loses nothing: what remains of a backlog becomes pending only if there is room for all of it.
 * ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`; nothing is pending.
-* ``accepted == recorded + pending + raised + lost`` whenever the lock is free. The library's own events do not count.
+* Every event of an application is counted when it is settled, as recorded, pending, raised or lost; those accepted are the sum.
 * A target says how far it came: it raises `Undelivered` with the number of entries that are whole in the trail.
 * Each step that a signal handler's exception may interrupt leaves the queue such that the next leader goes on with it: what
   is done for an entry is done before it says so, and it says so before it leaves the queue.
@@ -90,7 +90,7 @@ class Commit:
         self._speaking = False
         self._work_lock = threading.Lock()
         self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
-        self.accepted = self.recorded = self.pending = self.raised = self.lost = 0
+        self.recorded = self.pending = self.raised = self.lost = 0
 
     def submit(self, entry: Entry) -> None:
         """Commit *entry*; afterwards its state says what became of it.
@@ -114,7 +114,6 @@ class Commit:
                         else:
                             line = entry.line = stamp.line(bodies[0])  # what `_take_on` does
                             moment = entry.moment = stamp.moment
-                            self.accepted += entry.counts
                             deliver((entry,))
                             if self._failing:
                                 self._recover()
@@ -138,7 +137,7 @@ class Commit:
         """Whether another thread, which leads, has settled *entry*. Waits until it has, or leads no more."""
         if self._lock._is_owned():  # type: ignore[attr-defined]
             return False  # this thread leads
-        pace = {"moment": self._stamp.moment, "count": self.accepted}
+        pace = {"moment": self._stamp.moment, "count": self.recorded}
         self._followers.wait(entry, lambda: entry.state == WAITING and self._leading, **pace)
         return entry.state != WAITING
 
@@ -203,8 +202,8 @@ class Commit:
     def counters(self) -> dict[str, int]:
         """``accepted recorded pending raised lost``, all of one moment."""
         with self._lock:
-            names = ("accepted", "recorded", "pending", "raised", "lost")
-            return {name: getattr(self, name) for name in names}
+            counts = {name: getattr(self, name) for name in ("recorded", "pending", "raised", "lost")}
+        return {"accepted": sum(counts.values()), **counts}
 
     def _lead_whoever_came(self) -> None:
         """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
@@ -244,8 +243,7 @@ class Commit:
         """Give *entry* its id and its time, and so its line."""
         bodies, stamp = entry.bodies, self._stamp
         entry.line = stamp.line(bodies[0]) if len(bodies) == 1 else stamp.lines(bodies)
-        entry.moment = stamp.moment  # nothing can come between this and the next step, no signal handler either
-        self.accepted += entry.counts
+        entry.moment = stamp.moment
 
     def _queue_up(self) -> None:
         """Have the entry that arrived first stand last in the queue."""

@@ -152,7 +152,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             AuditTypeError: *target* is no handler, or another `AuditHandler`.
             AuditValueError: There are events already, which went to the target before.
         """
-        if self._commit.accepted:
+        if self._commit.counters()["accepted"]:
             raise AuditValueError(f"target={target!r}: events have gone to {self.target!r} already; make a new handler")
         self._aim(made_target(target))
         self._begin()

@@ -93,7 +93,7 @@ class State:
     """What the library knows of a handler and its file when everything is as it should be."""
 
     def __init__(self) -> None:
-        self.accepted = self.recorded = self.size = 0
+        self.recorded = self.size = 0
         self.roll_over_at = 1 << 40
         self.check_at = 0.0
         self.leading = self.writing = self.failing = self.torn = self.others_wrote = self.untold = self.noticed = False
@@ -167,7 +167,6 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                     raise Unusual
                 entry.line = line = stamp.line(data)
                 entry.moment = stamp.moment
-                state.accepted += 1
                 queue.append(entry)
                 arrived.popleft()
                 # the file
