@@ -502,3 +502,15 @@ def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
     monkeypatch.setattr(buffer_module, "decode", interrupted)
     totals = [buffer.statistics()["total_events"] for _ in range(2)]
     assert (inner, totals) == ([None, 20], [20, 20])
+
+
+def test_cleared_events_are_not_found_by_their_ids():
+    """What was cleared is gone for every filter, its id too, also where it lies in the middle of the newest lines."""
+    buffer = Buffer(100)
+    for number in range(5):
+        buffer.append(line_of(number), BEGIN + number)
+    ids = [event.event_id for event in buffer.select(conditions(), newest_first=False)]
+    assert numbers(buffer, event_id=ids) == [0, 1, 2, 3, 4]
+    buffer.clear()
+    buffer.append(line_of(5), BEGIN + 5)
+    assert numbers(buffer, event_id=ids) == []

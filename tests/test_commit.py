@@ -264,6 +264,62 @@ def test_each_follower_wakes_the_next(monkeypatch):
     assert not rig.commit._followers._asleep
 
 
+def test_a_follower_goes_on_where_a_leader_is_done():
+    """No caller writes for others once its own event is settled, if one of them can."""
+    rig = Rig()
+    entries = [new_entry(f"op{number}") for number in range(8)]
+    threads = [threading.Thread(target=rig.commit.submit, args=(entry,)) for entry in entries]
+    wrote = []
+
+    def let_them_follow():
+        for thread in threads:
+            thread.start()
+        while not all(entry.wake for entry in entries):
+            os.sched_yield()
+
+    deliver = rig.target.deliver
+    rig.target.deliver = lambda batch: (wrote.append(threading.get_ident()), deliver(batch))
+    rig.target.during = let_them_follow
+    rig.submit("first")
+    for thread in threads:
+        thread.join()
+    assert rig.target.writes == [1, 8]
+    assert wrote[0] == threading.get_ident() != wrote[1]
+
+
+def test_who_waits_elsewhere_is_woken_though_holding_was_interrupted():
+    """An exception between two entries that become pending leaves nobody waiting once they are recorded."""
+    accepted, woken, fails = [], [], [True]
+
+    def accept(line, moment):
+        accepted.append(line)
+        if len(accepted) == 2:
+            raise KeyboardInterrupt
+
+    def deliver(entries):
+        if fails[0]:
+            raise Undelivered(0) from OSError(errno.EIO, os.strerror(errno.EIO))
+
+    commit = Commit(
+        deliver,
+        accept,
+        lambda error: None,
+        stamp=Stamp(),
+        on_error="retry",
+        max_pending=10,
+        call_later=lambda seconds, function: None,
+    )
+    first = new_entry("ONE")
+    first.wake = lambda: woken.append(first.state)
+    commit.arrive(first)
+    with pytest.raises(KeyboardInterrupt):
+        commit.submit(new_entry("TWO"))
+    fails[0] = False
+    assert commit.drain() == 0
+    assert woken[-1] == RECORDED
+    assert commit.counters() == {"accepted": 2, "recorded": 2, "pending": 0, "raised": 0, "lost": 0}
+
+
 @pytest.mark.parametrize("max_pending", [0, 1, 10])
 def test_a_working_target_loses_nothing_however_many_wait(monkeypatch, max_pending):
     """More waiting entries than one write takes, and than may be pending, are all recorded while the target works."""

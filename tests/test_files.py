@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import json
 import logging
@@ -277,6 +278,31 @@ def test_retries_leave_no_empty_lines(path):
         signal.signal(signal.SIGXFSZ, ignored)
     lines = path.read_bytes().split(b"\n")
     assert lines == [b"x" * 99, b"y" * 5, b"z", b"z" * 59, b""]
+
+
+def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch):
+    """An exception of a signal handler just after a short write: the next line is glued to what is there, and written again."""
+    target, real, cut = AuditFileHandler(path), os.write, [True, True]
+
+    def write(fd, data):
+        if len(cut) == 2:
+            cut.pop()
+            return real(fd, data[:5])
+        if cut:
+            cut.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data)
+
+    def interrupted(data, written):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", write)
+    kept, target._active._kept = target._active._kept, interrupted
+    with pytest.raises(KeyboardInterrupt):
+        target.write(b"x" * 19 + b"\n")
+    target._active._kept = kept
+    target.write(b"y" * 9 + b"\n")
+    assert path.read_bytes() == b"xxxxx" + b"y" * 9 + b"\n" + b"y" * 9 + b"\n"
 
 
 def failing_fsync(monkeypatch, times):

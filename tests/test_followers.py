@@ -1,6 +1,9 @@
 """How followers wait: woken one after the other, or, where threads are busy, by themselves."""
 
+import subprocess
+import sys
 import threading
+from collections import deque
 from itertools import pairwise
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from structlog_audit import followers as followers_module
 from structlog_audit.entry import Entry
-from structlog_audit.followers import BUSY_MICROSECONDS, Followers
+from structlog_audit.followers import BUSY_MICROSECONDS, Followers, Turn
 
 
 def waiting(followers, entry, is_to_wait, moment=0, count=0):
@@ -76,6 +79,60 @@ def test_who_is_interrupted_wakes_the_next(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         followers.wait(Entry((), 20, "audit"), interrupted, moment=0, count=0)
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_long_signal_handler_does_not_end_the_looks():
+    """Whoever waits looks again, also if a signal handler took longer than the time between two looks."""
+    code = """
+import signal, time
+from structlog_audit.entry import Entry
+from structlog_audit.followers import BUSY_SECONDS, Followers
+
+handled = []
+
+def long(signum, frame):
+    until = time.monotonic() + 4 * BUSY_SECONDS
+    while time.monotonic() < until:
+        pass
+    handled.append(signum)
+
+signal.signal(signal.SIGALRM, long)
+followers = Followers()
+followers._are_busy(0, 0)
+assert followers._are_busy(1_000_000, 1_000_000)
+for _ in range(20):
+    handled.clear()
+    signal.setitimer(signal.ITIMER_REAL, BUSY_SECONDS / 3)
+    followers.wait(Entry((), 20, "audit"), lambda: not handled, moment=1_000_000, count=1_000_000)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_turn_may_be_woken_twice():
+    """Who was woken for one reason can be woken for another: it goes on, once."""
+    turn = Turn(deque())
+    turn.wake()
+    turn.wake()
+    assert turn.wait(3_600)
+    assert not turn.wait(0)
+
+
+def test_who_goes_by_itself_wakes_another_and_not_itself(monkeypatch):
+    """A follower that sees for itself that it is settled passes its own place among the sleepers over."""
+    monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
+    followers, settled, entry = Followers(), threading.Event(), Entry((), 20, "audit")
+    thread = waiting(followers, entry, lambda: not settled.is_set())
+    own = Entry((), 20, "audit")
+
+    def is_to_wait():
+        own.wake()  # the leader settles it just now, and then the other
+        entry.wake()
+        settled.set()
+        return False
+
+    followers.wait(own, is_to_wait, moment=0, count=0)
     thread.join(60)
     assert not thread.is_alive()
 

@@ -7,7 +7,8 @@ Rules:
 * A short write (a full disk) leaves a torn line. The next write begins with an LF, so nothing is ever glued to it. It is
   not cut off: that could cut off another process's line.
 * A line torn by another process, which died or met a full disk, would swallow the line that we append to it. So the byte
-  before what we wrote is looked at if another process wrote since, and if it is no LF, our first event is written again.
+  before what we wrote is looked at if another process wrote since (with fsync always), and if it is no LF, our first event is
+  written again.
 * A torn line that is found is left where it is. Whoever ends it notices it, with its SHA-256 ("quarantine"); readers take it
   for what it is.
 * No write begins in a segment that has reached its size, unless it can't be rolled over: a long segment is better than no
@@ -108,13 +109,12 @@ class ActiveSegment:
         self._unsynced_folders: list[str] = []
         self.open()
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether the latest fsync failed."""
-        return self._failed is not None
-
     def deliver(self, entries: Sequence[Entry], again: bool = False) -> None:
-        """Have the kernel or the disk hold the lines of *entries*, *again* if an attempt to has failed.
+        """Have the kernel or the disk hold the lines of *entries*.
+
+        Args:
+            entries: What to write; at least one.
+            again: Whether this is the second attempt, after an fsync failed or a line was glued to a torn one.
 
         Raises:
             Undelivered: Not all of them are recorded; says how many are. Its cause is the OSError.
@@ -142,8 +142,9 @@ class ActiveSegment:
             if self.size != before + size or self._looks_behind:
                 self._look_behind(before, size, entries, again)
         except OSError as error:
+            kept = self._kept(data, written)  # first: a size that is wrong makes the next write look behind
             self.size += written
-            raise Undelivered(whole_lines(entries, self._kept(data, written))) from error
+            raise Undelivered(whole_lines(entries, kept)) from error
         finally:
             self.writing = False
 
@@ -165,15 +166,14 @@ class ActiveSegment:
             self._notice("truncated", bytes_before=before, bytes_now=self.size - size)
         self._looks_behind = self._syncs
         glued = is_glued(self.fd, self.size - size)
-        if self._syncs:
-            if not self._synced():
-                if again:
-                    raise Undelivered(0) from OSError(errno.EIO, "fsync failed twice")
-                glued = False
-                self._deliver_again(entries)  # in a new segment
+        if self._syncs and not self._synced():
+            if again:
+                raise Undelivered(0) from OSError(errno.EIO, "fsync failed twice")
+            self._deliver_again(entries)  # in a new segment
+        else:
             self._failed = None
-        if glued:
-            self._deliver_again(entries[:1])
+            if glued:
+                self._deliver_again(entries[:1])
 
     def _deliver_again(self, entries: Sequence[Entry]) -> None:
         self.writing = False  # this is a write of its own
@@ -207,7 +207,8 @@ class ActiveSegment:
             os.fsync(self.fd)
         except OSError:
             self.failed_syncs += 1
-            self._failed = self._failed or os.fstat(self.fd)
+            with contextlib.suppress(OSError):
+                self._failed = self._failed or os.fstat(self.fd)
             self.release()
             return False
         return True

@@ -92,9 +92,11 @@ class Held:
         first, start, stop, growing, chunks = self.first, self.start, self.stop, self.growing, self.chunks
         begin, size = (chunks[0].start, len(chunks[0].ends)) if chunks else (start, 1)
         for position in positions:
-            if start <= position < stop:
+            if not first <= position < stop:
+                continue
+            if position >= start:
                 yield growing[2 * (position - start)]
-            elif first <= position < start:
+            else:
                 number, rest = divmod(position - begin, size)
                 chunk = chunks[number]
                 yield chunk.data[chunk.ends[rest - 1] if rest else 0 : chunk.ends[rest]]

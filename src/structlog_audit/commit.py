@@ -31,7 +31,7 @@ from itertools import islice
 from typing import Literal
 
 from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, Gap, Undelivered
-from structlog_audit.followers import Followers
+from structlog_audit.followers import Followers, Turn
 from structlog_audit.stamp import Stamp
 
 OnError = Literal["retry", "raise"]
@@ -195,6 +195,7 @@ class Commit:
             self._lead()
             while self._queue and not (self._failing or self._leading):  # a backlog of several batches
                 self._lead()
+            self._lead_whoever_came()
             left = self.pending
         self._speak()
         return left
@@ -206,9 +207,24 @@ class Commit:
         return {"accepted": sum(counts.values()), **counts}
 
     def _lead_whoever_came(self) -> None:
-        """Write what arrived when a leader was about to go: a signal handler can't wait for it to be gone."""
+        """See to what arrived when a leader was about to go.
+
+        A follower goes on with it. What nobody follows with is written here: a signal handler can't wait for a leader to go.
+        """
         while self._arrived and not self._leading and (not self._failing or self._on_error == "raise"):
+            heir = self._heir()
+            if heir is not None:
+                heir.wake()
+                return
             self._lead()
+
+    def _heir(self) -> Turn | None:
+        """Where the follower waits whose entry is the first at the door, if it is one's."""
+        try:
+            wake = self._arrived[0].wake
+        except IndexError:
+            return None
+        return wake if isinstance(wake, Turn) else None
 
     def _lead(self) -> None:
         """Write what is in the queue and what has arrived, unless this thread does already."""
@@ -221,7 +237,7 @@ class Commit:
             self._leading = False
 
     def _write_all(self) -> None:
-        """Write batch after batch. For who leads."""
+        """Write batch after batch, until a follower can go on: no caller writes for others without end. For who leads."""
         while self._arrived or self._queue:
             batch = self._batch()
             if not batch:
@@ -234,6 +250,8 @@ class Commit:
             if self._failing:
                 self._recover()
             self._settle(batch)
+            if not self._queue and self._heir() is not None:
+                return
             if self._queue and self._on_error == "retry" and len(self._queue) <= self._max_pending:
                 # a backlog, longer than one caller should write: the timer goes on from there
                 self._hold()
@@ -270,15 +288,13 @@ class Commit:
     def _settle(self, batch: Sequence[Entry]) -> None:
         """Acknowledge *batch*, the head of the queue, which is in the trail."""
         for entry in batch:
-            was_pending = entry.state == PENDING
-            if was_pending:
+            if entry.state == PENDING:
                 self.pending -= entry.counts
             else:
                 self._accept(entry.line, entry.moment)
             entry.state = RECORDED
             self.recorded += entry.counts
-            if not was_pending:  # else whoever submitted it went on when it became pending
-                entry.settled()
+            entry.settled()
             self._queue.popleft()
         self._followers.wake_one()
 

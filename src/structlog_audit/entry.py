@@ -54,8 +54,9 @@ class Entry(msgspec.Struct, eq=False):
 
     def settled(self) -> None:
         """Wake whoever waits for this entry elsewhere, if anybody does."""
-        if self.wake is not None:
-            self.wake()
+        wake = self.wake  # whoever waits may go, and take it away, between two looks
+        if wake is not None:
+            wake()
 
     def raise_error(self) -> None:
         """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""

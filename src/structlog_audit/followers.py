@@ -9,24 +9,25 @@ Rules:
   somebody's write, only to follow again.
 * Threads that hardly do anything but record are *busy*: events come faster than one in `BUSY_MICROSECONDS`. Then to wake one
   costs the leader the GIL at its next write, which takes longer than an event. So nobody is woken. Followers look for
-  themselves every `BUSY_SECONDS`, and whoever leads meanwhile records nearly as fast as one thread alone. Where writing waits
-  for the disk, and not for the interpreter, nobody is busy.
-* None is forgotten: a follower looks for itself in any case, since an exception may have ended the one that was to wake it.
+  themselves, after `BUSY_SECONDS` first, and whoever leads meanwhile records nearly as fast as one thread alone. Where writing
+  waits for the disk, and not for the interpreter, nobody is busy.
+* None is forgotten: a follower looks for itself in any case, since an exception may have ended the one that was to wake it. It
+  waits for a lock, since in CPython 3.11 a ``SimpleQueue`` forgets its timeout when a signal handler takes longer than that.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 FOLLOW_SECONDS = 0.005
 """Between two looks of a follower at whether it need wait no longer, if nobody wakes it."""
 
 BUSY_SECONDS = 0.0005
-"""The same where threads are busy: as long as some hundred events take, and a tenth of what the GIL lets a thread wait."""
+"""The same where threads are busy, for the first time, and twice as long each time after: as long as some hundred events take,
+and a tenth of what the GIL lets a thread wait."""
 
 BUSY_MICROSECONDS = 25
 """Between two events, on average. Eight threads that only record need 7 to 20, by the machine."""
@@ -42,6 +43,31 @@ class Settled(Protocol):
     """Called by the leader when it is settled, if anybody is to be woken then."""
 
 
+class Turn:
+    """Where one follower waits. To call it says that its entry is settled."""
+
+    __slots__ = ("_asleep", "_lock")
+
+    def __init__(self, asleep: deque[Turn]) -> None:
+        self._asleep = asleep
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self) -> None:
+        self._asleep.append(self)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether somebody called `wake` before so many *seconds* were over."""
+        return self._lock.acquire(timeout=seconds)
+
+    def wake(self) -> None:
+        """Let the follower go on, if it was not woken before."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass
+
+
 class Followers:
     """The threads that wait for one leader after the other.
 
@@ -50,7 +76,7 @@ class Followers:
     """
 
     def __init__(self, *, can_be_busy: bool = True) -> None:
-        self._asleep: deque[SimpleQueue[None]] = deque()  # where those wait whose entries are settled
+        self._asleep: deque[Turn] = deque()  # of those whose entries are settled
         self._can_be_busy = can_be_busy
         self._busy = False
         self._paced = (0, 0)  # when the pace was taken last, and after how many events
@@ -64,26 +90,26 @@ class Followers:
             moment: That of the newest event, in microseconds.
             count: How many events there were until then.
         """
-        turn: SimpleQueue[None] = SimpleQueue()
-        seconds = FOLLOW_SECONDS
+        turn, seconds = Turn(self._asleep), FOLLOW_SECONDS
         if self._are_busy(moment, count):
             seconds = BUSY_SECONDS
         else:
-            entry.wake = partial(self._asleep.append, turn)
+            entry.wake = turn
         try:
             while is_to_wait():
-                try:
-                    turn.get(timeout=seconds)
-                except Empty:
-                    pass
+                if not turn.wait(seconds):
+                    seconds = min(2 * seconds, FOLLOW_SECONDS)
         finally:
             entry.wake = None
-            self.wake_one()
+            self.wake_one(turn)
 
-    def wake_one(self) -> None:
-        """Wake one of those whose entries are settled; it wakes the next as it goes."""
+    def wake_one(self, but: Turn | None = None) -> None:
+        """Wake one of those whose entries are settled, who wakes the next as it goes; *but* is awake already."""
         try:
-            self._asleep.popleft().put(None)
+            turn = self._asleep.popleft()
+            if turn is but:
+                turn = self._asleep.popleft()
+            turn.wake()
         except IndexError:  # there is none
             pass
 

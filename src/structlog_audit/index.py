@@ -34,7 +34,7 @@ _HASH = (1 << 40) - 1
 MAX_RUN = 1 << _POSITION_BITS
 """Events in a run, at most: what the bits for the position can tell apart."""
 
-_NOWHERE = (1 << 64) - 1  # behind every place: a key has 40 bits, and no run reaches the last position of its 24
+_NOWHERE = (1 << 64) - 1  # behind every place, or at least not before it
 
 _MIN_RUN = 4_096
 
@@ -155,7 +155,7 @@ class Run:
         return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
 
     def those_in(self, member: str, spans: list[Span], positions: Sequence[int]) -> list[int]:
-        """Those of *positions* that are in *spans* of *member*. O(log n) each."""
+        """Those of *positions* that are in *spans* of *member*. O(log n) each, and a copy of the spans."""
         places, base, numbers = self.places[member], self.start & ~_POSITION, [at & _POSITION for at in positions]
         found: set[int] = set()
         for low, high in spans:

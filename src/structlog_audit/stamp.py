@@ -28,7 +28,7 @@ _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
 _EVENT_ID = re.compile("evt_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _VARIANT = 0b10 << 30
 _30_BITS = (1 << 30) - 1
-_NEVER = -1_000
+_NEVER = -(1 << 62)
 
 
 def millisecond_of(event_id: str) -> int | None:
@@ -55,7 +55,7 @@ class Stamp:
         self._random = (0, 0)
         self._block = 0  # the upper 24 of the last 32 bits of an id
         self._last = 0  # the lower 8, of the id last given
-        self._second = (-1, "")  # and its text
+        self._second: tuple[int | None, str] = (None, "")  # and its text
         self._format = b""
         self.moment = 0
         """The time last given, in microseconds since 1970."""
