@@ -283,6 +283,7 @@ def test_retries_leave_no_empty_lines(path):
 def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch):
     """An exception of a signal handler just after a short write: the next line is glued to what is there, and written again."""
     target, real, cut = AuditFileHandler(path), os.write, [True, True]
+    target.write(b"z\n")
 
     def write(fd, data):
         if len(cut) == 2:
@@ -302,7 +303,7 @@ def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch)
         target.write(b"x" * 19 + b"\n")
     target._active._kept = kept
     target.write(b"y" * 9 + b"\n")
-    assert path.read_bytes() == b"xxxxx" + b"y" * 9 + b"\n" + b"y" * 9 + b"\n"
+    assert path.read_bytes() == b"z\n" + b"xxxxx" + b"y" * 9 + b"\n" + b"y" * 9 + b"\n"
 
 
 def failing_fsync(monkeypatch, times):
