@@ -102,9 +102,7 @@ class ActiveSegment:
         self._torn = False
         self._torn_end = b"\n"  # what ends a torn line before the next write
         self._found: dict[str, Any] | None = None  # a torn line that was there when the file was opened
-        self._looks_behind = (
-            True  # the next write: others may have written since the last one, or the disk is waited for
-        )
+        self._looks_behind = True  # after the next write: others may have written before it, or the disk is waited for
         self._failed: os.stat_result | None = None  # the first segment whose fsync failed, in this outage
         self._unsynced_folders: list[str] = []
         self.open()

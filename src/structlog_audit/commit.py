@@ -4,7 +4,7 @@ Rules:
 
 * Whoever submits an entry leaves it at the door. If nobody leads, it takes the lock and leads: it takes in all that has
   arrived and writes it in one write of whole lines. Who comes meanwhile follows: it waits until its entry is settled
-  (`followers`).
+  (`followers`), or goes on as the leader when the one that led has settled its own.
 * The queue is the order. An entry leaves it only when it is settled, so an exception that interrupts a leader (a signal
   handler's) loses nothing: the next leader goes on with it, at worst writing a line twice, with the same id.
 * ``on_error="retry"``: when the target fails, entries stay in the queue as pending, in memory and bounded. The next event,
@@ -17,7 +17,7 @@ Rules:
 * Each step that a signal handler's exception may interrupt leaves the queue such that the next leader goes on with it: what
   is done for an entry is done before it says so, and it says so before it leaves the queue.
 * A thread that comes again while it leads (from a signal handler, a finalizer, a target that audits) only leaves its entry
-  at the door; it is written before that leader goes.
+  at the door; it is written before that leader goes, or by the follower that goes on.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
 * Nothing here logs. A failure is told once per outage, and its end, after the lock is free.
 """
