@@ -114,6 +114,15 @@ def test_goals_are_ratios_to_be_met(bench):
     assert missed.endswith("(goal: at most 1.4: missed; in one function 1.50)")
 
 
+def test_every_goal_is_about_cases_that_are_measured(bench):
+    """A case that is called otherwise takes its goal along: none falls silent."""
+    import cases
+    import goals
+
+    named = {name for goal in goals.GOALS for name in (goal.case, goal.base, goal.path) if name is not None}
+    assert named <= set(cases.CASES)
+
+
 def test_ratios_are_taken_round_by_round(bench):
     """What slows down both of a pair does not change their ratio."""
     import spread

@@ -97,6 +97,12 @@ def new_entry(name="STORE"):
     return Entry(encode_body(Body(name), 32_000), 20, "audit")
 
 
+def retrying(deliver, accept):
+    """A commit whose target and buffer are these functions."""
+    told = {"tell": lambda error: None, "call_later": lambda seconds, function: None}
+    return Commit(deliver, accept, stamp=Stamp(), on_error="retry", max_pending=10, **told)
+
+
 def balanced(rig):
     """Whether every event that was submitted is counted once."""
     return rig.commit.counters()["accepted"] == sum(entry.counts for entry in rig.submitted)
@@ -300,15 +306,7 @@ def test_who_waits_elsewhere_is_woken_though_holding_was_interrupted():
         if fails[0]:
             raise Undelivered(0) from OSError(errno.EIO, os.strerror(errno.EIO))
 
-    commit = Commit(
-        deliver,
-        accept,
-        lambda error: None,
-        stamp=Stamp(),
-        on_error="retry",
-        max_pending=10,
-        call_later=lambda seconds, function: None,
-    )
+    commit = retrying(deliver, accept)
     first = new_entry("ONE")
     first.wake = lambda: woken.append(first.state)
     commit.arrive(first)
@@ -710,15 +708,7 @@ def test_an_interrupt_while_acknowledging_counts_nothing_twice():
         if interrupts:
             raise interrupts.pop()
 
-    commit = Commit(
-        lambda entries: delivered.extend(entry.line for entry in entries),
-        accept,
-        lambda error: None,
-        stamp=Stamp(),
-        on_error="retry",
-        max_pending=10,
-        call_later=lambda seconds, function: None,
-    )
+    commit = retrying(lambda entries: delivered.extend(entry.line for entry in entries), accept)
     with pytest.raises(KeyboardInterrupt):
         commit.submit(new_entry("ONE"))
     commit.submit(new_entry("TWO"))

@@ -173,9 +173,8 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
         logger: logging.Logger = self._logger
         event: dict[str, Any] = self._context | fields
-        if (
-            copy_context() or SPANS in modules
-        ):  # seldom anything is bound or a span active, and to find out costs little
+        # seldom anything is bound or a span active, and to find out costs little
+        if copy_context() or SPANS in modules:
             event = bound_context(event) | event
         if "operation" in fields:
             name_operation(event, operation)

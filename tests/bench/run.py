@@ -32,7 +32,7 @@ from paired import against, told
 from scale import scale
 from spread import Figure, Spread, ratios
 
-LIMIT = next(iter(cases.CASES))
+LIMIT = goals.LIMIT
 SIZES = [10_000, 100_000]
 LONG = [*SIZES, 1_000_000]
 
