@@ -186,7 +186,7 @@ def test_a_short_write_says_how_much_was_written(path):
 @pytest.mark.parametrize(("written", "whole"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (9, 3)])
 def test_only_whole_lines_count(written, whole):
     """A line is recorded when its last byte is."""
-    entries = [Entry((), logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
+    entries = [Entry(b"", logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
     assert whole_lines(entries, written) == whole
 
 

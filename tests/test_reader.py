@@ -105,7 +105,7 @@ def trails(draw):
             continue
         clock[0] = max(clock[0] + dt.timedelta(seconds=draw(steps)), latest - SLACK)
         latest = max(latest, clock[0])
-        line = stamp.lines(encode_body(body, 4_096))
+        line = stamp.line(encode_body(body, 4_096))
         segments.append((line, stamp.moment))
     return segments
 

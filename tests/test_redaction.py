@@ -29,6 +29,7 @@ from structlog_audit.codec import MARKS, decode, encode_body
 from structlog_audit.conversion import convert
 from structlog_audit.redaction import MASK, made_redactor
 from structlog_audit.secrecy import KEYS
+from structlog_audit.stamp import Stamp
 
 CANARY = "C4nary-7f3e.zq"
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -38,8 +39,7 @@ PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\nMIIE\n-----END RSA PRIVATE KE
 
 def written(redactor, **fields):
     """The event with *fields* as it is written, without id and time."""
-    (data,) = encode_body(convert({"operation": "STORE", **fields}), 32_000, redactor)
-    return data.decode()
+    return "{" + encode_body(convert({"operation": "STORE", **fields}), 32_000, redactor).decode()
 
 
 def metadata(redactor, **fields):
@@ -192,8 +192,8 @@ def test_marks_name_no_secret_and_keep_what_else_was_changed():
 def test_what_is_cut_was_redacted_before():
     """The marks of a cut stand beside those of the redaction."""
     redactor = Redactor(keys=["entry_ids"], patterns={r"C4nary\S*": "mask"})
-    event = decode(b"".join([b'{"event_id":"e","timestamp":"2025-01-01T00:00:00Z",%b' % body[1:] for body in encode_body(
-        convert({"operation": "STORE", "error_message": f"{CANARY} {'x' * 9_000}"}), 4_096, redactor)]))  # fmt: skip
+    body = convert({"operation": "STORE", "error_message": f"{CANARY} {'x' * 9_000}"})
+    event = decode(Stamp().line(encode_body(body, 4_096, redactor)))
     assert event.metadata[MARKS]["error_message"].startswith("redacted: mask; cut: ")
 
 
@@ -270,8 +270,8 @@ def test_what_stands_beside_a_secret_stays(key, value):
 @given(strategies.any_fields)
 def test_no_hostile_value_makes_it_raise(fields):
     """Whatever an application passes, redaction gives a line, and further ones for entry ids that need parts."""
-    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor)
-    first, *parts = [json.loads(body) for body in bodies]
+    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor).split(b"\n")
+    first, *parts = [json.loads(b"{" + body) for body in bodies]
     assert first["operation"] == "STORE"
     assert [part["kind"] for part in parts] == ["part"] * len(parts)
     assert all(len(body) <= 32_000 for body in bodies)
@@ -332,7 +332,7 @@ def test_no_canary_leaves_by_any_way(tmp_path, capsys):
     target, told = Failing(), []
     handler, logger = attached(target=target, max_pending=4, on_failure=told.append)
     speak(logger)
-    held = repr([(entry.bodies, entry.line) for entry in handler._commit._queue])
+    held = repr([(entry.body, entry.line) for entry in handler._commit._queue])
     handler.close()
     target.failing = False
     speak(logger)

@@ -197,7 +197,7 @@ def test_how_far_back_a_repeated_line_is_noticed():
 def test_lines_of_ours_have_nothing_wrong(fields):
     """For all events: what the library writes is read as what it decodes to, and nothing is wrong with it."""
     body = Body(**{**fields, "status": fields.get("status") or "SUCCESS"})
-    line = Stamp(clock=lambda: 1_736_937_045_123_456_000).lines(encode_body(body, 32_000))
+    line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_body(body, 32_000))
     batch, reports = scanned(line)
     assert reports == []
     assert [event.event() for event in batch.events] == [decode(line).event()]

@@ -231,7 +231,7 @@ def test_the_handlers_lock_is_held_and_given_back():
 
 
 def entry_of(operation, **members):
-    entry = Entry((), logging.WARNING, "audit.memory")
+    entry = Entry(b"", logging.WARNING, "audit.memory")
     head = {"event_id": f"evt_{1:032x}", "timestamp": "2025-01-15T10:30:45.123456Z"}
     entry.line = json.dumps({**head, "operation": operation, **members}).encode() + b"\n"
     entry.moment = NOW // 1_000

@@ -20,11 +20,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from structlog_audit.body import OwnBody
+from structlog_audit.body import OwnBody, Status
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
 from structlog_audit.commit import Commit
 from structlog_audit.entry import OwnEntry, describe
-from structlog_audit.event import EventStatus, Kind
+from structlog_audit.event import Kind
 
 Notice = tuple[str, dict[str, Any], Callable[[bool], None] | None]
 """An act, what there is to say of it, and what to do then, given whether it is recorded."""
@@ -99,15 +99,15 @@ class Acts:
             counters = self._commit.counters()
             self.record("recovery", {name: counters[name] for name in ("raised", "lost")})
         else:
-            self.record("fault", {"error": describe(error)}, EventStatus.FAILURE)
+            self.record("fault", {"error": describe(error)}, "FAILURE")
 
-    def record(self, act: str, said: dict[str, Any], status: EventStatus = EventStatus.SUCCESS) -> bool:
+    def record(self, act: str, said: dict[str, Any], status: Status = "SUCCESS") -> bool:
         """Record an *act* now; whether it is recorded."""
         entry = _entry(act, said, status)
         self._commit.submit(entry)
         return entry.is_recorded
 
 
-def _entry(act: str, said: dict[str, Any], status: EventStatus = EventStatus.SUCCESS) -> OwnEntry:
+def _entry(act: str, said: dict[str, Any], status: Status = "SUCCESS") -> OwnEntry:
     body = OwnBody(act, metadata=said, status=status, kind=Kind.TRAIL.value)
     return OwnEntry(encode_body(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)

@@ -239,8 +239,8 @@ class AuditLogger(EventSource):
     def _recorded(self, fields: dict[str, Any], entry: Entry | None) -> AuditEvent:
         """The event with *fields*, given what the handlers said of it."""
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
-            bodies = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
-            return decode_event(Stamp().lines(bodies))
+            body = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
+            return decode_event(Stamp().line(body))
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)

@@ -5,11 +5,9 @@ Two structs, so that nothing from outside can claim to be an event of the librar
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-
-from structlog_audit.event import EventStatus
 
 _Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Float = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]  # finite
@@ -28,6 +26,10 @@ Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
 """What the metadata of nearly every event is. Everything else is looked at by hand, in `conversion`."""
 
 
+Status = Literal["SUCCESS", "FAILURE", "PARTIAL"]
+"""The values of an `EventStatus`. As text: of an Enum's member msgspec would have to ask for its value."""
+
+
 class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """The members of an application's event."""
 
@@ -36,7 +38,7 @@ class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=T
     session_id: str | None = None
     entry_ids: list[str] = []
     metadata: Metadata = {}
-    status: EventStatus | None = None
+    status: Status | None = None
     error_message: str | None = None
     duration_ms: _Float | None = None
 

@@ -48,19 +48,25 @@ class Redacts(Protocol):
 
     @property
     def suspects(self) -> Callable[[Mapping[str, Any], bytes], bool]:
-        """Tells, by a first look that costs little, whether the body with this metadata and this JSON needs a closer one."""
+        """Tells, by a first look that costs little, whether the body with this metadata needs a closer one.
+
+        Its JSON, without the opening brace, is the second argument.
+        """
 
     def redact(self, body: Body) -> Body:
         """The body that may be written; *body* itself if that is it."""
 
 
-def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = None) -> tuple[bytes, ...]:
-    """*body* as JSON objects: one, or, if its entry ids need parts, several. Never raises on account of a value."""
+def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = None) -> bytes:
+    """*body* as JSON, but for the opening brace, in whose place the head goes. Never raises on account of a value.
+
+    If its entry ids need parts, they follow, each behind an LF.
+    """
     try:
-        data = encode(body)
+        data = encode(body)[1:]
     except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
         body = _plain_body(body)
-        data = encode(body)
+        data = encode(body)[1:]
     if redactor is not None:
         suspects = redactor.suspects
         try:
@@ -69,18 +75,18 @@ def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = Non
             suspected = True
         if suspected:
             body = redactor.redact(_with_plain_keys(body, data))
-            data = encode(body)
+            data = encode(body)[1:]
     if not data.isascii() or 0x7F in data:
         data = escape(data)
-    if len(data) <= max_event_bytes - _OVERHEAD:
-        return (data,)
+    if len(data) < max_event_bytes - _OVERHEAD:
+        return data
     body = _with_plain_keys(body, data)
-    return tuple(escape(part) for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape))
+    return b"\n".join([escape(part)[1:] for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape)])
 
 
 def _with_plain_keys(body: Body, data: bytes) -> Body:
-    """*body*, which is *data* as JSON, with metadata as it is there: msgspec lets keys pass whose class is derived from str."""
-    return msgspec.structs.replace(body, metadata=msgspec.json.decode(data).get("metadata", {}))
+    """*body* with the metadata that its JSON, *data*, has: msgspec lets keys pass whose class is derived from str."""
+    return msgspec.structs.replace(body, metadata=msgspec.json.decode(b"{" + data).get("metadata", {}))
 
 
 def escape(data: bytes) -> bytes:
@@ -206,7 +212,7 @@ def encode_event(event: AuditEvent) -> bytes:
         event.session_id,
         event.entry_ids,
         event.metadata,
-        event.status,
+        event.status.value,
         event.error_message,
         event.duration_ms,
         event.kind,

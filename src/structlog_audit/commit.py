@@ -108,11 +108,11 @@ class Commit:
                 if not self._leading:
                     self._leading = True  # from here on a signal handler leaves its entry at the door
                     try:
-                        bodies, stamp, deliver, accept = entry.bodies, self._stamp, self._deliver, self._accept
-                        if self._queue or len(arrived) > 1 or entry.state != WAITING or len(bodies) > 1:
+                        stamp, deliver, accept = self._stamp, self._deliver, self._accept
+                        if self._queue or len(arrived) > 1 or entry.state != WAITING:
                             self._write_all()  # there is more to write, or somebody wrote this one meanwhile
                         else:
-                            line = entry.line = stamp.line(bodies[0])  # what `_take_on` does
+                            line = entry.line = stamp.line(entry.body)  # what `_take_on` does
                             moment = entry.moment = stamp.moment
                             deliver((entry,))
                             if self._failing:
@@ -259,9 +259,8 @@ class Commit:
 
     def _take_on(self, entry: Entry) -> None:
         """Give *entry* its id and its time, and so its line."""
-        bodies, stamp = entry.bodies, self._stamp
-        entry.line = stamp.line(bodies[0]) if len(bodies) == 1 else stamp.lines(bodies)
-        entry.moment = stamp.moment
+        entry.line = self._stamp.line(entry.body)
+        entry.moment = self._stamp.moment
 
     def _queue_up(self) -> None:
         """Have the entry that arrived first stand last in the queue."""
@@ -355,8 +354,8 @@ class Commit:
         place = len(self._queue) - len(lost)
         gap = self._queue[place - 1] if place else None
         if not isinstance(gap, Gap):
-            head, newest = self._stamp.line(b"{")[:-1], lost[0]
-            gap = Gap((), newest.level, newest.logger, moment=self._stamp.moment, head=head)
+            head, newest = self._stamp.line(b"")[:-1], lost[0]
+            gap = Gap(b"", newest.level, newest.logger, moment=self._stamp.moment, head=head)
             self._queue.insert(place, gap)
         return gap
 

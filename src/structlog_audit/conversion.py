@@ -24,9 +24,9 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.body import Body
+from structlog_audit.body import Body, Status
 from structlog_audit.codec import MARKS
-from structlog_audit.event import EventStatus, OperationType, status_of
+from structlog_audit.event import OperationType, status_of
 from structlog_audit.plain import Plainer, exception_text, identity_text
 from structlog_audit.records import fields_of
 
@@ -67,7 +67,7 @@ def convert(fields: Mapping[str, Any], error: str | None = None, level: int = lo
         body.error_message = error
     if body.status is None:
         failed = body.error_message is not None or level >= logging.ERROR
-        body.status = EventStatus.FAILURE if failed else EventStatus.SUCCESS
+        body.status = "FAILURE" if failed else "SUCCESS"
     return body
 
 
@@ -184,13 +184,14 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _status(value: Any, aside: Aside) -> EventStatus | None:
+def _status(value: Any, aside: Aside) -> Status | None:
     if value is None:
         return None
     status = status_of(_attempt(identity_text, value) or "")
-    if status is None:
-        aside["status"] = (value, "no status")
-    return status
+    if status is not None:
+        return status.value
+    aside["status"] = (value, "no status")
+    return None
 
 
 def _attempt(convert: Callable[[Any], Any], value: Any) -> Any:

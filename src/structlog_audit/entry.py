@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
 from structlog_audit.body import OwnBody
 from structlog_audit.codec import MIN_EVENT_BYTES, encode_body
-from structlog_audit.event import EventStatus, Kind
+from structlog_audit.event import Kind
 from structlog_audit.exceptions import AuditWriteError
 
 WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lost", "raised"
@@ -31,7 +31,7 @@ class Entry(msgspec.Struct, eq=False):
     A struct, since one is made for every event: that takes half the time of a class with slots.
     """
 
-    bodies: Sequence[bytes]
+    body: bytes  # of all lines
     level: int
     logger: str
     handler: logging.Handler | None = None  # who took the event on
@@ -79,8 +79,8 @@ class Gap(OwnEntry, eq=False, kw_only=True):
     def close(self) -> None:
         """Make the line, with the count as it is now."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
-        body = OwnBody(Kind.GAP.value, metadata=metadata, status=EventStatus.FAILURE, kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES)[0][1:])
+        body = OwnBody(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
+        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES))
 
 
 class Undelivered(Exception):  # noqa: N818 (an answer more than an error)

@@ -125,7 +125,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             self._write(data)
 
     def _write(self, data: bytes) -> None:
-        self.deliver((Entry((), logging.INFO, "", line=data),))
+        self.deliver((Entry(b"", logging.INFO, "", line=data),))
 
     def doRollover(self) -> None:  # noqa: N802
         """Rename the active segment and begin a new one, unless another process has a lock on it.

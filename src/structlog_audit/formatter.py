@@ -116,11 +116,11 @@ class AuditJsonFormatter(BaseJsonFormatter):
         """The line of *record*, without the LF; of an event that goes on in parts, its lines."""
         line: bytes | None = record.__dict__.get(LINE)
         if line is None:
-            bodies = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
+            body = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
             with self._lock:
                 stamp = self._stamp or Stamp()
                 self._stamp = None  # a signal handler that comes in the middle finds none, and makes one
-                line = stamp.lines(bodies)
+                line = stamp.line(body)
                 self._stamp = stamp
         if not self.changes_lines:
             return line.decode().rstrip("\n")

@@ -271,7 +271,8 @@ def _drifted(line: bytes, why: str, offset: int, report: Report) -> Line | None:
         return None
     if MARKS in body.metadata or timestamp.tzinfo is None:
         report("drift", offset, why)
-    return Line(event_id, utc(timestamp), **msgspec.structs.asdict(body), kind=kind, part_of=part_of)
+    as_read = {**msgspec.structs.asdict(body), "status": EventStatus(body.status or "SUCCESS")}
+    return Line(event_id, utc(timestamp), **as_read, kind=kind, part_of=part_of)
 
 
 def _moment(value: Any) -> dt.datetime | None:

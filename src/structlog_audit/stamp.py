@@ -18,12 +18,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 _LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}{:06x}%b","timestamp":"{}.{:03d}%bZ",%b\n'
 _HEX = tuple(b"%02x" % number for number in range(256))
 _DECIMAL = {number: b"%03d" % number for number in range(1_000)}  # by key: no number below zero is one of them
-_PART_OF = b'{"part_of":"evt_%b",%b'
+_PART_OF = b'"part_of":"evt_%b",%b'
+_LF = ord("\n")
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
 _EVENT_ID = re.compile("evt_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 _VARIANT = 0b10 << 30
@@ -60,21 +61,23 @@ class Stamp:
         self.moment = 0
         """The time last given, in microseconds since 1970."""
 
-    def lines(self, bodies: Sequence[bytes]) -> bytes:
-        """The lines of an event that goes on in parts: the first of *bodies* is its own."""
-        first = self.line(bodies[0])
-        return first + b"".join([self.line(_PART_OF % (first[_ID], body[1:])) for body in bodies[1:]])
-
     def line(self, body: bytes) -> bytes:
-        """The line of *body*: ``{"event_id":…,"timestamp":…,``, what *body* has behind its ``{``, and an LF."""
+        """The line of *body*: ``{"event_id":…,"timestamp":…,``, *body* and an LF; then those of its parts, if it has any."""
+        if _LF in body:
+            return self._lines(*body.split(b"\n"))
         clock = self._clock
         self.moment = moment = clock() // 1_000
         self._last = last = self._last + 1
         try:
-            return self._format % (_HEX[last], _DECIMAL[moment - self._begun], body[1:])
+            return self._format % (_HEX[last], _DECIMAL[moment - self._begun], body)
         except LookupError:  # another millisecond has begun, or 256 ids were given
             self._begin(moment)
-            return self._format % (_HEX[self._last], _DECIMAL[moment - self._begun], body[1:])
+            return self._format % (_HEX[self._last], _DECIMAL[moment - self._begun], body)
+
+    def _lines(self, body: bytes, *parts: bytes) -> bytes:
+        """The line of *body*, and those of its *parts*, which name it."""
+        first = self.line(body)
+        return first + b"".join([self.line(_PART_OF % (first[_ID], part)) for part in parts])
 
     def _begin(self, moment: int) -> None:
         """Format what is constant for the millisecond of *moment*, and for the next 256 ids."""

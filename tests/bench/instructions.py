@@ -42,7 +42,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
     fields: dict[str, Any] = {**example.CONTEXT, **example.FIELDS, "operation": "STORE"}
     body: Body = convert(fields)
-    (data,) = encode_body(body, 32_000)
+    data = encode_body(body, 32_000)
     line = Stamp().line(data)
 
     def nothing(*_: object) -> None:
@@ -57,10 +57,10 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
     def commit() -> Callable[[], object]:
         queue = Commit(nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing)
-        return lambda: queue.submit(Entry((data,), 20, "audit"))
+        return lambda: queue.submit(Entry(data, 20, "audit"))
 
     def files() -> Callable[[], object]:
-        target, entry = structlog_audit.AuditFileHandler(example.file("files")), Entry((data,), 20, "audit")
+        target, entry = structlog_audit.AuditFileHandler(example.file("files")), Entry(data, 20, "audit")
         entry.line = line
         return lambda: target.deliver([entry])
 

@@ -73,7 +73,7 @@ def steps() -> Call:
             bound = get_contextvars() if copy_context() else {}
             event = {**bound, **CONTEXT, **FIELDS, "operation": "STORE"}
             body = msgspec.convert(event, Body)
-            data = encode(body)
+            data = encode(body)[1:]
             if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
                 raise ValueError(data)
             with lock:
@@ -152,11 +152,11 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
             raise Unusual
         if body.status is None:
             body.status = EventStatus.SUCCESS
-        data = encode(body)
+        data = encode(body)[1:]
         if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
             raise Unusual
         # order, id and time; from here on nothing is lost
-        entry = Entry((data,), logging.INFO, logger.name, handler)
+        entry = Entry(data, logging.INFO, logger.name, handler)
         arrived.append(entry)
         if state.leading:
             raise Unusual

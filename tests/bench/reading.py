@@ -76,7 +76,7 @@ def write(folder: Path, events: int) -> Path:
                     None,
                     number % 100 + 0.5,
                 )
-                file.write(stamp.lines(encode_body(body, 32_000)))
+                file.write(stamp.line(encode_body(body, 32_000)))
                 now[0] += step
             number += 1
     return path

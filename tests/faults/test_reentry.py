@@ -259,7 +259,7 @@ def from_filter(record):
 handler.addFilter(from_filter)
 deliver = target.deliver
 def delivering(entries):  # in the middle of the commit
-    if entries[0].bodies and b'"OUTER"' in entries[0].line:
+    if entries[0].body and b'"OUTER"' in entries[0].line:
         cycle = [Finalized()]
         cycle.append(cycle)
         del cycle
