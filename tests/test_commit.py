@@ -795,20 +795,23 @@ def test_an_event_from_within_a_failing_write_is_settled_too():
 
 
 class InterruptedLock:
-    """The lock of a rig's commit, with a signal that comes once, when it is taken."""
+    """The lock of a rig's commit, with a signal that comes once: while it is waited for, or, if it *is taken*, then."""
 
-    def __init__(self, rig, on_signal):
+    def __init__(self, rig, on_signal, is_taken):
         self.lock, self.on_signal, rig.commit._lock = rig.commit._lock, on_signal, self
+        self.is_taken = is_taken
+        self.release = self.lock.release
+
+    def acquire(self):
+        on_signal, self.on_signal = self.on_signal, lambda: None
+        if not self.is_taken:
+            on_signal()
+        self.lock.acquire()
+        if self.is_taken:
+            on_signal()
 
     def __enter__(self):
         self.lock.acquire()
-        on_signal, self.on_signal = self.on_signal, None
-        if on_signal is not None:
-            try:
-                on_signal()
-            except BaseException:
-                self.lock.release()
-                raise
 
     def __exit__(self, *exc_info):
         self.lock.release()
@@ -818,7 +821,7 @@ class InterruptedLock:
 def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupts(room):
     """Between the lock and the lead, a signal handler leads itself: no event is written twice, and no call fails."""
     rig = Rig()
-    InterruptedLock(rig, lambda: rig.submit("SIGNAL"))
+    InterruptedLock(rig, lambda: rig.submit("SIGNAL"), is_taken=True)
     rig.target.room = room
     entry = rig.submit("STORE")
     assert entry.state == (RECORDED if room is None else PENDING)
@@ -829,17 +832,20 @@ def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupt
     assert (rig.commit.recorded, balanced(rig)) == (2, True)
 
 
-def test_a_call_that_is_interrupted_before_it_leads_loses_nothing():
-    """An exception that a signal handler raises while a call waits for the lock: the next leader writes the event."""
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_call_that_is_interrupted_before_it_leads_loses_nothing(is_taken):
+    """An exception while a call waits for the lock, or just behind that, passes through; any thread can lead, and does."""
     rig = Rig()
 
     def on_signal():
         raise TimeoutError("a time limit")
 
-    InterruptedLock(rig, on_signal)
+    InterruptedLock(rig, on_signal, is_taken)
     with pytest.raises(TimeoutError):
         rig.submit("first")
-    rig.submit("second")
+    other = threading.Thread(target=rig.submit, args=("second",), daemon=True)
+    other.start()
+    other.join(10)
     assert rig.trail() == ["first", "second"]
     assert (rig.commit.recorded, balanced(rig)) == (2, True)
 

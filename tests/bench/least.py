@@ -160,7 +160,8 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         arrived.append(entry)
         if state.leading:
             raise Unusual
-        with lock:
+        try:
+            lock.acquire()
             state.leading = True
             try:
                 if entry.state != WAITING or queue or len(arrived) > 1:
@@ -192,6 +193,10 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 queue.popleft()
             finally:
                 state.leading = False
+        except BaseException:
+            lock.release()
+            raise
+        lock.release()
         if arrived or state.untold or state.noticed or entry.state == RAISED:
             raise Unusual
 
