@@ -795,20 +795,26 @@ def test_an_event_from_within_a_failing_write_is_settled_too():
 
 
 class InterruptedLock:
-    """The lock of a rig's commit, with a signal that comes once: while it is waited for, or, if it *is taken*, then."""
+    """The lock of a rig's commit, with a signal that comes once: while it is "awaited", or right behind "taken" or "given"."""
 
-    def __init__(self, rig, on_signal, is_taken):
-        self.lock, self.on_signal, rig.commit._lock = rig.commit._lock, on_signal, self
-        self.is_taken = is_taken
-        self.release = self.lock.release
+    def __init__(self, rig, when, on_signal):
+        self.lock, self.when, self.on_signal, rig.commit._lock = rig.commit._lock, when, on_signal, self
+        if when != "given":
+            self.release = self.lock.release
+
+    def signal(self, now):
+        if now == self.when:
+            self.when = None
+            self.on_signal()
 
     def acquire(self):
-        on_signal, self.on_signal = self.on_signal, lambda: None
-        if not self.is_taken:
-            on_signal()
+        self.signal("awaited")
         self.lock.acquire()
-        if self.is_taken:
-            on_signal()
+        self.signal("taken")
+
+    def release(self):
+        self.lock.release()
+        self.signal("given")
 
     def __enter__(self):
         self.lock.acquire()
@@ -817,11 +823,29 @@ class InterruptedLock:
         self.lock.release()
 
 
+def raising(error):
+    """A signal handler that raises *error*."""
+
+    def on_signal():
+        raise error
+
+    return on_signal
+
+
+def in_another_thread(function, *arguments):
+    """What *function* gives in another thread; None if that still waits after ten seconds."""
+    given = []
+    thread = threading.Thread(target=lambda: given.append(function(*arguments)), daemon=True)
+    thread.start()
+    thread.join(10)
+    return given[0] if given else None
+
+
 @pytest.mark.parametrize("room", [None, 0], ids=["a target that works", "a target that fails"])
 def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupts(room):
     """Between the lock and the lead, a signal handler leads itself: no event is written twice, and no call fails."""
     rig = Rig()
-    InterruptedLock(rig, lambda: rig.submit("SIGNAL"), is_taken=True)
+    InterruptedLock(rig, "taken", lambda: rig.submit("SIGNAL"))
     rig.target.room = room
     entry = rig.submit("STORE")
     assert entry.state == (RECORDED if room is None else PENDING)
@@ -832,22 +856,43 @@ def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupt
     assert (rig.commit.recorded, balanced(rig)) == (2, True)
 
 
-@pytest.mark.parametrize("is_taken", [False, True])
-def test_a_call_that_is_interrupted_before_it_leads_loses_nothing(is_taken):
-    """An exception while a call waits for the lock, or just behind that, passes through; any thread can lead, and does."""
+@pytest.mark.parametrize("error", [TimeoutError("a time limit"), RuntimeError("a time limit")])
+@pytest.mark.parametrize("when", ["awaited", "taken", "given"])
+def test_an_exception_at_the_lock_passes_through_and_loses_nothing(when, error):
+    """Wherever a signal handler raises at the lock, the caller gets that, any other thread can lead, and writes both."""
     rig = Rig()
-
-    def on_signal():
-        raise TimeoutError("a time limit")
-
-    InterruptedLock(rig, on_signal, is_taken)
-    with pytest.raises(TimeoutError):
+    InterruptedLock(rig, when, raising(error))
+    with pytest.raises(type(error), match="a time limit"):
         rig.submit("first")
-    other = threading.Thread(target=rig.submit, args=("second",), daemon=True)
-    other.start()
-    other.join(10)
+    assert in_another_thread(rig.submit, "second").state == RECORDED
     assert rig.trail() == ["first", "second"]
     assert (rig.commit.recorded, balanced(rig)) == (2, True)
+
+
+def test_a_second_exception_at_the_lock_passes_through_too():
+    """A signal handler may raise anything behind giving back the lock, also where another exception is on its way."""
+    rig = Rig()
+    rig.target.during = raising(TimeoutError("a time limit"))
+    InterruptedLock(rig, "given", raising(RuntimeError("no memory")))
+    with pytest.raises(RuntimeError, match="no memory") as raised:
+        rig.submit("first")
+    assert isinstance(raised.value.__context__, TimeoutError)
+    assert in_another_thread(rig.submit, "second").state == RECORDED
+
+
+@pytest.mark.parametrize("when", ["taken", "given", None])
+def test_a_lock_that_the_thread_has_stays_with_it(when):
+    """What a signal handler submits while its thread has the lock, interrupted or not, leaves the lock with the thread."""
+    rig = Rig()
+    own = rig.commit._lock
+    InterruptedLock(rig, when, raising(TimeoutError("a time limit")))
+    with own:
+        try:
+            rig.submit("first")
+        except TimeoutError:
+            assert when is not None
+        assert in_another_thread(own.acquire, False) is False
+    assert in_another_thread(own.acquire, False) is True
 
 
 def test_a_stamp_that_is_interrupted_loses_nothing():

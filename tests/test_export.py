@@ -50,6 +50,15 @@ def test_json(tmp_path):
     assert [decode_event(json.dumps(one).encode()) for one in document["events"]] == EVENTS
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_text_is_as_good_as_a_member(tmp_path, format):
+    """An event that somebody made, with the names of its operation and status as text, is exported as one with members."""
+    members, texts = (tmp_path / name for name in ("members", "texts"))
+    export([event(status=EventStatus.FAILURE)], members, format=format, now=NOW)
+    export([event(status="FAILURE", operation="STORE")], texts, format=format, now=NOW)
+    assert texts.read_bytes() == members.read_bytes()
+
+
 def test_jsonl(tmp_path):
     """``.jsonl`` is one line for every event."""
     path = tmp_path / "out.jsonl"

@@ -27,7 +27,7 @@ Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
 
 
 Status = Literal["SUCCESS", "FAILURE", "PARTIAL"]
-"""The values of an `EventStatus`. As text: of an Enum's member msgspec would have to ask for its value."""
+"""The values of an `EventStatus`, as text: a member would be asked for its value whenever it is encoded."""
 
 
 class Body(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):

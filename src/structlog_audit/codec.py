@@ -3,7 +3,8 @@
 Rules:
 
 * A line is JSON in UTF-8, ends in LF, and is at most ``max_event_bytes`` long. It is made of a *head*, which the commit
-  gives (id and time, so they lie within the first 200 bytes of every line), and a *body*, which is encoded here, once.
+  gives (id and time, so they lie within the first 200 bytes of every line), and a *body*, which is encoded here, once, without
+  the brace that the head begins with.
 * Encoding is total: what is not plain is made plain (`plain`), what is too large is cut or continued (`fit`), and what
   was changed is marked under ``metadata._audit``.
 * Nothing in a line can break it or a terminal: besides what JSON escapes, DEL, the C1 controls (U+0085 ends a line for
@@ -50,7 +51,7 @@ class Redacts(Protocol):
     def suspects(self) -> Callable[[Mapping[str, Any], bytes], bool]:
         """Tells, by a first look that costs little, whether the body with this metadata needs a closer one.
 
-        Its JSON, without the opening brace, is the second argument.
+        The second argument is the body's JSON without its opening brace.
         """
 
     def redact(self, body: Body) -> Body:
@@ -60,7 +61,7 @@ class Redacts(Protocol):
 def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = None) -> bytes:
     """*body* as JSON, but for the opening brace, in whose place the head goes. Never raises on account of a value.
 
-    If its entry ids need parts, they follow, each behind an LF.
+    If its entry ids need parts, these follow, each behind an LF and without its brace.
     """
     try:
         data = encode(body)[1:]
@@ -78,7 +79,7 @@ def encode_body(body: Body, max_event_bytes: int, redactor: Redacts | None = Non
             data = encode(body)[1:]
     if not data.isascii() or 0x7F in data:
         data = escape(data)
-    if len(data) < max_event_bytes - _OVERHEAD:
+    if len(data) < max_event_bytes - _OVERHEAD:  # less, since it has a brace more
         return data
     body = _with_plain_keys(body, data)
     return b"\n".join([escape(part)[1:] for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape)])
@@ -212,7 +213,7 @@ def encode_event(event: AuditEvent) -> bytes:
         event.session_id,
         event.entry_ids,
         event.metadata,
-        event.status.value,
+        event.status,  # type: ignore[arg-type]  # of an event that somebody made it may also be text, which is as good
         event.error_message,
         event.duration_ms,
         event.kind,

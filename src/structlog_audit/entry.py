@@ -31,7 +31,7 @@ class Entry(msgspec.Struct, eq=False):
     A struct, since one is made for every event: that takes half the time of a class with slots.
     """
 
-    body: bytes  # of all lines
+    body: bytes  # as `encode_body` makes it
     level: int
     logger: str
     handler: logging.Handler | None = None  # who took the event on

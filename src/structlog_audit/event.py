@@ -139,12 +139,12 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         members: dict[str, Any] = {
             "event_id": self.event_id,
             "timestamp": rfc3339(self.timestamp),
-            "operation": self.operation.value,
+            "operation": str(self.operation),
             "user_id": self.user_id,
             "session_id": self.session_id,
             "entry_ids": self.entry_ids,
             "metadata": self.metadata,
-            "status": self.status.value,
+            "status": str(self.status),
             "error_message": self.error_message,
             "duration_ms": self.duration_ms,
         }

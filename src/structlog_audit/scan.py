@@ -26,7 +26,7 @@ import msgspec
 from structlog_audit.body import Body
 from structlog_audit.codec import MARKS, StoredEvent, decode, encode_text, escape
 from structlog_audit.conversion import convert
-from structlog_audit.event import EventStatus, Kind, operation_of, utc
+from structlog_audit.event import EventStatus, Kind, operation_of, status_of, utc
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.lines import Block, is_part, promised_parts
 from structlog_audit.problems import Report
@@ -271,8 +271,8 @@ def _drifted(line: bytes, why: str, offset: int, report: Report) -> Line | None:
         return None
     if MARKS in body.metadata or timestamp.tzinfo is None:
         report("drift", offset, why)
-    as_read = {**msgspec.structs.asdict(body), "status": EventStatus(body.status or "SUCCESS")}
-    return Line(event_id, utc(timestamp), **as_read, kind=kind, part_of=part_of)
+    converted = {**msgspec.structs.asdict(body), "status": status_of(str(body.status))}
+    return Line(event_id, utc(timestamp), **converted, kind=kind, part_of=part_of)
 
 
 def _moment(value: Any) -> dt.datetime | None:

@@ -7,7 +7,8 @@ Rules:
 * ``Bearer`` in a text is followed by a token, unless what follows is a word: "Bearer token expired" is prose.
 * The first look reads the JSON that would be written. It may suspect what is harmless, and never the other way round: JSON
   as we write it escapes no letter, so a name stands there as it is; whitespace is a space or begins with a backslash.
-* Names that were looked at and are harmless are remembered: metadata of such names, with no object in it, needs no look.
+* Names that were looked at and are harmless are remembered: metadata of such names, with no object in it, needs no look. No
+  brace comes behind its own then, which is the first, unless a text before it has one: that costs a closer look.
 * The patterns of the first look are made for the first event that needs them: that takes longer than all else on import.
 * The one letter beyond ASCII that is another in lower case within ASCII is the sign for Kelvin, a ``k``.
 """
@@ -157,7 +158,7 @@ class Secrecy:
             return True
         elif metadata:
             begins, keys = self._patterns or self._made_patterns()
-            found = begins.search(data, data.find(b'"metadata":'))
+            found = begins.search(data, data.find(b'"metadata":'))  # the member: in a text its quotes would be escaped
             if found is not None and keys.search(data.lower(), found.start()):
                 return True
             if len(self._harmless) < _REMEMBERED and not self._beyond_ascii:

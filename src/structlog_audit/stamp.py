@@ -1,4 +1,4 @@
-"""Gives a body its id and its time, and so makes it a line.
+"""Gives a body its id and its time, and so makes it a line; one that goes on in parts becomes several.
 
 Rules:
 
