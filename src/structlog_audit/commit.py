@@ -20,7 +20,7 @@ Rules:
   at the door; it is written before that leader goes, or by the follower that goes on.
 * `submit` takes the lock and gives it back by hand, in half the time of ``with``. CPython lets a signal handler run right
   behind a call: so the lock is taken within the ``try``, and nothing is called between the end of that and giving it back. Who
-  has the lock never waits for it; so if a wait ends with an exception, this thread has none, which giving back complains of.
+  has the lock never waits for it: so where an exception ends a wait, this thread has it not, and giving it back is an error.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
 * Nothing here logs. A failure is told once per outage, and its end, after the lock is free.
 """
@@ -138,7 +138,7 @@ class Commit:
                     lock.release()
                 except RuntimeError as error:
                     if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-                        raise  # it is no complaint of the lock, but comes from a signal handler behind that
+                        raise  # it is not the lock's own, but that of a signal handler right behind
                 raise
             lock.release()
         if self._untold:
