@@ -170,6 +170,13 @@ def test_extra(logger, keep):
     assert fields_of(keep[0]) == ({"operation": "STORE", "user_id": "u", "x": 1}, None)
 
 
+@pytest.mark.parametrize(("name", "text"), [(1, "1"), (1.5, "1.5"), (True, "true"), (None, "null"), ((1, 2), "[1, 2]")])
+def test_attributes_whose_names_are_no_text(logger, keep, name, text):
+    """A name in ``extra=`` that is no text, which `logging` lets pass, becomes text; private ones are left out all the same."""
+    logger.info("STORE", extra={name: 1, "x": 2, "_private": 3})
+    assert body_of(keep[0]).metadata == {text: 1, "x": 2}
+
+
 def test_a_record_without_extra_has_no_fields(logger, keep):
     """Nothing that `logging` sets itself, formatted or not, becomes a field."""
     logger.info("STORE %s", "x")

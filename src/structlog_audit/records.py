@@ -25,7 +25,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from itertools import filterfalse
 from typing import Any
 
 import msgspec
@@ -86,8 +85,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         failed = record.exc_info or record.exc_text
         return handoff, (error_of(record.exc_info) or _last_line(record.exc_text)) if failed else None
     fields = bound_context(record.__dict__)
-    names = filterfalse(RESERVED.__contains__, record.__dict__)
-    fields |= {name: record.__dict__[name] for name in names if name[:1] != "_"}
+    fields |= _others(record.__dict__)
     event = _event_dict(record.msg) if not record.args else None
     if event is None:
         message: Any = _message(record, fields)
@@ -97,6 +95,15 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     error = _structlog_keys(fields, record)
     name_operation(fields, message)
     return fields, error
+
+
+def _others(attributes: dict[Any, Any]) -> dict[Any, Any]:
+    """Those *attributes* of a record that `logging` does not set and that are not private."""
+    try:
+        return {name: attributes[name] for name in attributes if name not in RESERVED and name[:1] != "_"}
+    except TypeError:  # a name that is no text, as in extra={1: …}
+        names = [name for name in attributes if name not in RESERVED]
+        return {name: attributes[name] for name in names if not (issubclass(type(name), str) and name[:1] == "_")}
 
 
 def name_operation(fields: dict[str, Any], message: Any) -> None:
