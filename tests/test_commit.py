@@ -103,6 +103,15 @@ def retrying(deliver, accept):
     return Commit(deliver, accept, stamp=Stamp(), on_error="retry", max_pending=10, **told)
 
 
+def raising(error):
+    """A signal handler that raises *error*."""
+
+    def on_signal():
+        raise error
+
+    return on_signal
+
+
 def balanced(rig):
     """Whether every event that was submitted is counted once."""
     return rig.commit.counters()["accepted"] == sum(entry.counts for entry in rig.submitted)
@@ -459,11 +468,7 @@ def test_what_the_leading_thread_submits_is_written_before_it_goes():
 def test_an_interrupt_before_the_write_loses_nothing(on_error):
     """An exception that interrupts a leader passes through; its entry is written by the next leader, first."""
     rig = Rig(on_error)
-
-    def interrupt():
-        raise KeyboardInterrupt
-
-    rig.target.during = interrupt
+    rig.target.during = raising(KeyboardInterrupt())
     first = new_entry("first")
     with pytest.raises(KeyboardInterrupt):
         rig.commit.submit(first)
@@ -771,11 +776,7 @@ def test_without_a_thread_the_caller_writes_itself():
 def test_what_is_not_the_targets_own_failure_goes_to_the_caller():
     """An exception that a signal handler raises in the middle of a write is no outage: it reaches the caller as it is."""
     rig = Rig()
-
-    def interrupt():
-        raise TimeoutError("a time limit")
-
-    rig.target.during = interrupt
+    rig.target.during = raising(TimeoutError("a time limit"))
     with pytest.raises(TimeoutError, match="a time limit"):
         rig.submit("first")
     assert rig.told == []
@@ -823,15 +824,6 @@ class InterruptedLock:
         self.lock.release()
 
 
-def raising(error):
-    """A signal handler that raises *error*."""
-
-    def on_signal():
-        raise error
-
-    return on_signal
-
-
 def in_another_thread(function, *arguments):
     """What *function* gives in another thread; None if that still waits after ten seconds."""
     given = []
@@ -856,13 +848,13 @@ def test_a_signal_handler_may_take_along_the_entry_of_the_call_that_it_interrupt
     assert (rig.commit.recorded, balanced(rig)) == (2, True)
 
 
-@pytest.mark.parametrize("error", [TimeoutError("a time limit"), RuntimeError("a time limit")])
+@pytest.mark.parametrize("error", [TimeoutError, RuntimeError])
 @pytest.mark.parametrize("when", ["awaited", "taken", "given"])
 def test_an_exception_at_the_lock_passes_through_and_loses_nothing(when, error):
     """Wherever a signal handler raises at the lock, the caller gets that, any other thread can lead, and writes both."""
     rig = Rig()
-    InterruptedLock(rig, when, raising(error))
-    with pytest.raises(type(error), match="a time limit"):
+    InterruptedLock(rig, when, raising(error("a time limit")))
+    with pytest.raises(error, match="a time limit"):
         rig.submit("first")
     assert in_another_thread(rig.submit, "second").state == RECORDED
     assert rig.trail() == ["first", "second"]

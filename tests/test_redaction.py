@@ -274,7 +274,7 @@ def test_no_hostile_value_makes_it_raise(fields):
     first, *parts = [json.loads(b"{" + body) for body in bodies]
     assert first["operation"] == "STORE"
     assert [part["kind"] for part in parts] == ["part"] * len(parts)
-    assert all(len(body) <= 32_000 for body in bodies)
+    assert all(len(b"{" + body) <= 32_000 for body in bodies)
 
 
 def test_only_the_kelvin_sign_is_another_letter_within_ascii():

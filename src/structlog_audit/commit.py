@@ -20,7 +20,7 @@ Rules:
   at the door; it is written before that leader goes, or by the follower that goes on.
 * `submit` takes the lock and gives it back by hand, in half the time of ``with``. CPython lets a signal handler run right
   behind a call: so the lock is taken within the ``try``, and nothing is called between the end of that and giving it back. Who
-  has the lock never waits for it: so where an exception ends a wait, this thread has it not, and giving it back is an error.
+  has the lock never waits for it: so where an exception ends a wait, it is not this thread's, and giving it back is an error.
 * An event loop does not wait here for the disk: it submits for later, and a thread leads for all that come meanwhile.
 * Nothing here logs. A failure is told once per outage, and its end, after the lock is free.
 """

@@ -233,7 +233,7 @@ def child_cpu_seconds(code: str) -> float:
 
 
 def import_time(rounds: int) -> Iterator[Figure]:
-    """What importing the package adds to importing structlog, round by round: the least of each varies twice as much."""
+    """What importing the package adds to importing structlog, round by round: the least of each varies more."""
     codes = ("import structlog", "import structlog, structlog_audit")
     taken = [[child_cpu_seconds(code) for code in codes] for _ in range(rounds + 1)]
     added = statistics.median(both - alone for alone, both in taken[1:])  # the first round compiles
