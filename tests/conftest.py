@@ -16,7 +16,9 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from structlog_audit import AuditHandler, forks, get_audit_logger, unheard
+from structlog_audit import AuditHandler, get_audit_logger
+from structlog_audit.loggers import unheard
+from structlog_audit.recording import fork_safety as forks
 
 
 def lines_in(path: Path) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ import datetime as dt
 import gzip
 from pathlib import Path
 
-from structlog_audit.codec import encode_event
-from structlog_audit.event import AuditEvent, EventStatus, operation_of
+from structlog_audit.events.codec import encode_event
+from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 
 WEB, NO = {"source": "web", "ip": "10.0.0.7"}, EventStatus.FAILURE
 ASKED = {"source": "web", "reason": "asked"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import EventStatus
-from structlog_audit.source import EventSource
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import EventStatus
+from structlog_audit.query.event_source import EventSource
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 
@@ -42,7 +42,7 @@ class Events(EventSource):
         self._counted = counters or {}
         self._problems = problems or {}
 
-    def _select(self, asked, *, newest_first, at_most=None):
+    def select(self, asked, *, newest_first, at_most=None):
         self.asked.append(asked)
         return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
 

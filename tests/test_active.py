@@ -16,8 +16,8 @@ import pytest
 from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
-from structlog_audit.acts import MAX_NOTICES
-from structlog_audit.places import segments_at
+from structlog_audit.trail.writing.filesystem import segments_at
+from structlog_audit.trail.writing.notices import MAX_NOTICES
 
 EVENT = b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp":"%s","operation":"STORE"}\n'
 
@@ -212,7 +212,7 @@ def test_a_failed_sync_of_the_folder_is_not_forgotten(path, disk):
     assert acts_of(handler)[-1][0] == "recovery"
     disk.failing = disk.is_folder
     handler.target._pruning.delete([], True)
-    assert handler.target.noticed.pop()[0] == "retention failed"
+    assert handler.target.notices.pop()[0] == "retention failed"
     assert not {"truncated", "replaced"} & {act for act, _ in acts_of(handler)}
 
 
@@ -257,7 +257,7 @@ def test_of_many_forked_workers_one_records_a_torn_line(path):
     path.parent.mkdir()
     path.write_bytes(b'{"event_id":"torn')
     handler = handler_on(path)
-    handler.target.noticed.add("truncated")
+    handler.target.notices.add("truncated")
     for _ in range(4):
         pid = os.fork()
         if not pid:
@@ -347,7 +347,7 @@ def test_if_the_next_segment_cannot_be_opened_lines_go_into_the_one_that_was_ren
         target.doRollover()
     target.write(b"2\n")
     assert [segment.read_bytes() for segment in target.segments()] == [b"1\n", b"2\n"]
-    assert list(target.noticed) == []
+    assert list(target.notices) == []
 
 
 def test_a_segment_that_was_begun_long_ago_ends_with_the_next_write(path):
@@ -372,12 +372,12 @@ def test_a_notice_that_found_no_room_is_counted_and_its_segments_are_due_again(p
     for number in range(3):
         path.with_name(f"audit.jsonl.2025011{number}T000000.000000Z").write_bytes(b"{}\n")
     for _ in range(MAX_NOTICES):
-        target.noticed.add("truncated")
+        target.notices.add("truncated")
     target._pruning.look(0)
     assert "unnoticed" in codes_of(target)
-    target.noticed.clear()
+    target.notices.clear()
     target._pruning.look(0)
-    ((act, said, _),) = target.noticed
+    ((act, said, _),) = target.notices
     assert (act, len(said["segments"])) == ("retention", 2)
 
 

@@ -43,7 +43,7 @@ def test_who_records_nothing_leaves_nothing(handler, path):
 
 
 def test_own_acts_are_in_no_statistics(handler, log):
-    """Acts are neither counted nor found unless asked for."""
+    """TrailEvents are neither counted nor found unless asked for."""
     log.info("STORE")
     handler.close()
     statistics = handler.get_statistics()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from structlog_audit import forks
+from structlog_audit.recording import fork_safety as forks
 
 
 class Owner:
@@ -12,7 +12,7 @@ class Owner:
 
     def __init__(self, fails):
         self.fails = fails
-        forks.renew_after_fork(self)
+        forks.register_fork_reset(self)
 
     def after_fork(self):
         self.renewed = True

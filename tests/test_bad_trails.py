@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from trail_files import PACKS, id_of, ids, line_of, write_trail
 
-from structlog_audit import AuditReadError, lines, open_trail
-from structlog_audit.query import conditions
+from structlog_audit import AuditReadError, open_trail
+from structlog_audit.query.filters import conditions
+from structlog_audit.trail.reading import line_blocks as lines
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
@@ -133,7 +134,7 @@ def test_a_folder_that_goes_away_in_the_middle_of_an_answer(tmp_path, newest_fir
     """What was open is read to its end, each segment that went is counted; the next question is an error."""
     path = write_trail(tmp_path / "logs", (8, ONE), (9, TWO), active=THREE)
     reader = open_trail(path)
-    found = reader._select(conditions(), newest_first=newest_first)
+    found = reader.select(conditions(), newest_first=newest_first)
     first = next(found)
     shutil.rmtree(path.parent)
     rest = [event.event_id for event in found]

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from structlog_audit import buffer as buffer_module
-from structlog_audit import index as index_module
-from structlog_audit.buffer import Buffer
-from structlog_audit.codec import decode
-from structlog_audit.query import conditions
+from structlog_audit.buffer import event_buffer as buffer_module
+from structlog_audit.buffer import index as index_module
+from structlog_audit.buffer.event_buffer import EventBuffer
+from structlog_audit.events.codec import decode
+from structlog_audit.query.filters import conditions
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BEGIN = 1_700_000_000_000_000
@@ -111,7 +111,7 @@ class AgainstAList(RuleBasedStateMachine):
     def begin(self, max_events, hash_bits, smallest_run):
         self.saved = index_module._HASH, index_module._MIN_RUN
         index_module._HASH, index_module._MIN_RUN = (1 << hash_bits) - 1, smallest_run
-        self.buffer = Buffer(max_events)
+        self.buffer = EventBuffer(max_events)
         self.max_events = max_events
         self.all = []  # (line, moment), in the order of commit
         self.first = self.cleared = 0
@@ -162,7 +162,7 @@ TestAgainstAList.settings = settings(max_examples=100, stateful_step_count=25, d
 @given(events=st.lists(MEMBERS, min_size=1, max_size=40), filters=FILTERS)
 def test_the_newest_first_are_the_oldest_first_reversed(events, filters):
     """Both orders give the same events."""
-    buffer = Buffer(30)
+    buffer = EventBuffer(30)
     for number, members in enumerate(events):
         buffer.append(line_of(number, BEGIN + number * 1_000_000, **members), BEGIN + number * 1_000_000)
     assert numbers(buffer, True, **filters) == numbers(buffer, False, **filters)[::-1]
@@ -179,7 +179,7 @@ def test_the_newest_first_are_the_oldest_first_reversed(events, filters):
 )
 def test_an_event_is_found_once(members, filters):
     """An event that has a value twice, or two of those asked for, is in the answer once."""
-    buffer = Buffer(10)
+    buffer = EventBuffer(10)
     for number in range(3):
         buffer.append(line_of(number, **members), BEGIN)
     assert numbers(buffer, **filters) == [0, 1, 2]
@@ -188,7 +188,7 @@ def test_an_event_is_found_once(members, filters):
 def test_values_that_share_a_hash_are_told_apart(monkeypatch):
     """Events are matched themselves: two values with one hash do not stand for each other, nor double an event."""
     monkeypatch.setattr(index_module, "_HASH", 0)
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
     for number in range(100):
         buffer.append(line_of(number, user_id=f"user{number % 5}", entry_ids=["x", "y"]), BEGIN)
     assert numbers(buffer, user_id="user3") == list(range(3, 100, 5))
@@ -199,7 +199,7 @@ def test_values_that_share_a_hash_are_told_apart(monkeypatch):
 @pytest.mark.parametrize("kind", ["gap", ["gap"], [None, "gap"], None])
 def test_kinds_are_asked_for(kind):
     """The library's own events are left out unless their kind is asked for; None means the ordinary ones."""
-    buffer = Buffer(10)
+    buffer = EventBuffer(10)
     for number in range(6):
         buffer.append(line_of(number, **({"kind": "gap"} if number % 3 == 0 else {})), BEGIN)
     wanted = kind if isinstance(kind, list) else [kind]
@@ -209,7 +209,7 @@ def test_kinds_are_asked_for(kind):
 
 def test_an_event_in_parts_is_one():
     """The lines of an event that goes on in parts are one event, which any of its entry ids finds."""
-    buffer = Buffer(10)
+    buffer = EventBuffer(10)
     first = line_of(1, entry_ids=["a"])
     part = {"event_id": f"evt_{2:032x}", "timestamp": text_of(BEGIN), "part_of": f"evt_{1:032x}"}
     part_line = json.dumps({**part, "operation": "STORE", "kind": "part", "entry_ids": ["b"]}).encode() + b"\n"
@@ -221,7 +221,7 @@ def test_an_event_in_parts_is_one():
 
 def test_what_a_caller_does_to_an_event_changes_nothing():
     """An event is decoded for whoever asks."""
-    buffer = Buffer(10)
+    buffer = EventBuffer(10)
     buffer.append(line_of(0, metadata={"a": [1]}), BEGIN)
     next(buffer.select(conditions(), newest_first=True)).metadata["a"].append(2)
     assert next(buffer.select(conditions(), newest_first=True)).metadata == {"a": [1]}
@@ -229,7 +229,7 @@ def test_what_a_caller_does_to_an_event_changes_nothing():
 
 def test_a_query_sees_what_was_there_when_it_began():
     """Events that come, and evict others, while an answer is read do not change it."""
-    buffer = Buffer(4)
+    buffer = EventBuffer(4)
     for number in range(4):
         buffer.append(line_of(number), BEGIN)
     answer = buffer.select(conditions(), newest_first=False)
@@ -244,7 +244,7 @@ def test_a_query_sees_what_was_there_when_it_began():
 def test_runs_stay_few_and_bounded(monkeypatch):
     """Eight runs of like size become one: there are O(log n) of them, none larger than an eighth of the buffer."""
     monkeypatch.setattr(index_module, "_MIN_RUN", 16)
-    buffer = Buffer(2_048)
+    buffer = EventBuffer(2_048)
     for number in range(6_000):
         buffer.append(line_of(number, user_id=f"u{number % 7}"), BEGIN)
         if number % 5 == 0:
@@ -258,7 +258,7 @@ def test_runs_stay_few_and_bounded(monkeypatch):
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
     """Answers are in order, and complete, where the lower bits of the positions begin anew."""
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
     buffer._parts = ((), [], 3 * index_module.MAX_RUN - 20)  # as after many events
     for number in range(60):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=["e", f"e{number}"]), BEGIN)
@@ -275,7 +275,7 @@ def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
 
 def test_events_evicted_before_anybody_asked_are_not_indexed():
     """The index begins at what is held when somebody asks."""
-    buffer = Buffer(8)
+    buffer = EventBuffer(8)
     numbers(buffer)
     for number in range(1_000):
         buffer.append(line_of(number), BEGIN)
@@ -285,7 +285,7 @@ def test_events_evicted_before_anybody_asked_are_not_indexed():
 
 def test_members_nobody_asks_for_are_not_indexed():
     """A member is indexed from the first question on that has a filter for it; events that were there before are found."""
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
     for number in range(30):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=[f"e{number}"]), BEGIN)
         if number == 9:
@@ -314,7 +314,7 @@ def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
     stopped = True
     while stopped:
         due += 1
-        buffer = Buffer(100)
+        buffer = EventBuffer(100)
         for number in range(4):
             buffer.append(line_of(number, user_id=f"u{number % 2}"), BEGIN)
             numbers(buffer, user_id="u1")
@@ -332,7 +332,7 @@ def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
 
 def test_another_question_while_one_waits_for_the_index():
     """What another thread asks, of newer events, while a question waits for its turn, does not upset it."""
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
 
     class Turn:
         """The lock of the index, which another thread has first."""
@@ -365,7 +365,7 @@ def test_a_signal_handler_that_records_and_asks_in_the_middle_of_a_question(ask)
     due, interrupted = 0, True
     while interrupted:
         due += 1
-        buffer = Buffer(64)  # chunks of 8
+        buffer = EventBuffer(64)  # chunks of 8
         append(buffer, range(12))
         numbers(buffer, user_id="u1")
         came = []
@@ -393,7 +393,7 @@ def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
     due, stopped = 0, True
     while stopped:
         due += 1
-        buffer, lines = Buffer(16), [line_of(number, BEGIN + number) for number in range(6)]
+        buffer, lines = EventBuffer(16), [line_of(number, BEGIN + number) for number in range(6)]
         interruption = Interruption(due, stop, buffer_module)
         stopped = False
         for number, line in enumerate(lines):
@@ -412,7 +412,7 @@ def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
 @pytest.mark.parametrize("moments", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])
 def test_complete_since_with_clock_steps(moments):
     """Answers are complete from a microsecond after the latest event that is gone, whatever the clock did."""
-    buffer = Buffer(2)
+    buffer = EventBuffer(2)
     for number, moment in enumerate(moments):
         buffer.append(line_of(number, moment), moment)
         gone = moments[: max(0, number - 1)]
@@ -421,7 +421,7 @@ def test_complete_since_with_clock_steps(moments):
 
 def test_forget_until():
     """What is known to be missing counts as forgotten; the latest such moment counts."""
-    buffer = Buffer(2)
+    buffer = EventBuffer(2)
     buffer.forget_until(100)
     buffer.forget_until(50)
     assert buffer.complete_since == time_of(101)
@@ -443,7 +443,7 @@ def frequent_switches():
 @pytest.mark.parametrize("max_events", [3, 40, 1_000])
 def test_readers_while_a_writer_appends(max_events):
     """Readers see only whole, matching, ordered events, without a gap between them, while a thread appends."""
-    buffer = Buffer(max_events)
+    buffer = EventBuffer(max_events)
     count = 6_000
     done = threading.Event()
     wrong = []
@@ -488,7 +488,7 @@ def test_readers_while_a_writer_appends(max_events):
 
 def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
     """A signal handler that asks for the statistics while they are counted changes neither answer, nor later ones."""
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
     for number in range(20):
         buffer.append(line_of(number), BEGIN)
     inner = []
@@ -506,7 +506,7 @@ def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
 
 def test_cleared_events_are_not_found_by_their_ids():
     """What was cleared is gone for every filter, its id too, also where it lies in the middle of the newest lines."""
-    buffer = Buffer(100)
+    buffer = EventBuffer(100)
     for number in range(5):
         buffer.append(line_of(number), BEGIN + number)
     ids = [event.event_id for event in buffer.select(conditions(), newest_first=False)]

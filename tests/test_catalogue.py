@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from structlog_audit import AuditLogger, AuditTypeError, AuditValueError
 from structlog_audit.catalogue import MOST_UNDECLARED, catalogue, compare
-from structlog_audit.event import EventStatus, operation_of
+from structlog_audit.events.event import EventStatus, operation_of
 
 HEAD = """
 import logging
@@ -51,7 +51,10 @@ class TestDoors:
         [
             ('@audited("A")\ndef f(): pass', "audited"),
             ('@structlog_audit.audited(operation="A")\ndef f(): pass', "audited"),
-            ('from structlog_audit.audited import audited as seen\n@seen("A")\ndef f(): pass', "audited"),
+            (
+                'from structlog_audit.loggers.instrumentation import audited as seen\n@seen("A")\ndef f(): pass',
+                "audited",
+            ),
             ('import structlog_audit as sa\nwrapped = sa.audited("A")(print)', "audited"),
             ('import functools\nmine = functools.partial(audited, logger="x")\n@mine("A")\ndef f(): pass', "audited"),
             ('with log.operation("A"): pass', "operation"),

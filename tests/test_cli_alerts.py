@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.cli.conditions import EVERY_KIND
-from structlog_audit.codec import encode_event
-from structlog_audit.event import AuditEvent, EventStatus, operation_of
+from structlog_audit.events.codec import encode_event
+from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 from structlog_audit.monitoring import replay
-from structlog_audit.opening import open_trail
+from structlog_audit.trail.reading.opening import open_trail
 
 FAILURES = {"name": "failures", "status": "FAILURE", "more_than": 1, "within": "1h"}
 START = dt.datetime(2025, 1, 15, 10, tzinfo=dt.UTC)

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from structlog_audit import AuditLogger, open_trail
 from structlog_audit.catalogue import catalogue, compare
-from structlog_audit.reports.text import visible
+from structlog_audit.reports.formatting import visible
 
 SOURCE = """\
 import structlog_audit

@@ -464,7 +464,7 @@ class TestErrors:
 
     def test_a_mistake_of_ours_is_not_hidden(self, trail, monkeypatch):
         """What is no error of a known kind is a traceback: somebody must mend it."""
-        from structlog_audit.cli import events
+        from structlog_audit.cli.commands import query as events
 
         monkeypatch.setattr(events, "put_events", lambda *given, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -552,7 +552,7 @@ class TestProcesses:
         """--help imports nothing that only a command needs, so it stays quick."""
         code = "import sys; from structlog_audit.cli.app import app; print(*(n for n in sys.modules if '.cli' in n))"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-        needed = {"app", "choices", "exits", "terminal"}
+        needed = {"app", "exit_codes", "options", "terminal"}
         assert set(found) == {"structlog_audit.cli", *(f"structlog_audit.cli.{name}" for name in needed)}
 
     def test_the_shell_completes(self):
@@ -647,7 +647,7 @@ def test_a_long_trail_takes_little_memory(tmp_path):
         ["stats"],
         ["export", "--to", str(tmp_path / "x.jsonl")],
         ["monitor", "--rules", str(tmp_path / "rules.json")],
-        ["catalogue", "structlog_audit.version", "--trail"],
+        ["catalogue", "structlog_audit._version", "--trail"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, str(tmp_path / "audit.jsonl")],

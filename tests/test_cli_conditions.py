@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from structlog_audit import open_trail
 from structlog_audit.cli.conditions import EVERY_KIND, Condition, sorted_words, sought, values_at
-from structlog_audit.cli.exits import UsageError
-from structlog_audit.event import AuditEvent
-from structlog_audit.query import conditions
+from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.events.event import AuditEvent
+from structlog_audit.query.filters import conditions
 
 EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 ORDINARY = [event for event in EVENTS if event.kind is None]

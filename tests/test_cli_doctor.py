@@ -17,9 +17,13 @@ import pytest
 from commands import GOLDEN, run
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger, open_trail
-from structlog_audit.check import RE_ENTRANCY_GUARD
-from structlog_audit.cli.doctor import dryrun, history, loading, machine, places
-from structlog_audit.entry import Undelivered
+from structlog_audit._failures import DeliveryError
+from structlog_audit.cli.doctor import config_loading as loading
+from structlog_audit.cli.doctor import dry_run as dryrun
+from structlog_audit.cli.doctor import filesystem as places
+from structlog_audit.cli.doctor import host as machine
+from structlog_audit.cli.doctor import trail_history as history
+from structlog_audit.recording.health_checks import RE_ENTRANCY_GUARD
 
 README = Path(__file__).parent.parent / "README.md"
 ALWAYS = {"re-entrancy"} if sys.version_info >= RE_ENTRANCY_GUARD else set()
@@ -384,7 +388,7 @@ def test_what_is_refused(event, arguments, allowed):
 def test_the_folder_of_a_dry_run_may_be_written_to(tmp_path):
     """What lies in the folder, and /dev/null, may be written to; what only looks so may not."""
     code = (
-        "import os, sys; from structlog_audit.cli.doctor.dryrun import Refused, refuse_changes\n"
+        "import os, sys; from structlog_audit.cli.doctor.dry_run import Refused, refuse_changes\n"
         "folder = sys.argv[1]; refuse_changes(folder); open(os.devnull, 'w').close(); open(folder + '/made', 'w').close()\n"
         "os.mkdir(folder + '/sub'); os.rename(folder + '/made', folder + '/sub/made'); open(folder + '/sub/made').close()\n"
         "for path in (folder + 'x', folder + '/../x', folder):\n"
@@ -434,7 +438,7 @@ class Failing(AuditFileHandler):
 
     def deliver(self, entries):
         if self.fails:
-            raise Undelivered(0) from OSError("the disk fails")
+            raise DeliveryError(0) from OSError("the disk fails")
         super().deliver(entries)
 
 

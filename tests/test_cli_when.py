@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structlog_audit.cli.exits import UsageError
-from structlog_audit.cli.when import moment, time_range
-from structlog_audit.event import rfc3339
+from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.cli.times import moment, time_range
+from structlog_audit.events.event import rfc3339
 
 NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)  # the day on which Berlin leaves winter time
 

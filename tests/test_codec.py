@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.codec`, `fit` and `body`: between events and lines."""
+"""Tests of `structlog_audit.events.codec`, `fit` and `body`: between events and lines."""
 
 import datetime as dt
 import hashlib
@@ -11,8 +11,7 @@ import strategies as s
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.body import Body, OwnBody
-from structlog_audit.codec import (
+from structlog_audit.events.codec import (
     HEAD_BYTES,
     MARKS,
     MIN_EVENT_BYTES,
@@ -23,11 +22,12 @@ from structlog_audit.codec import (
     encode_text,
     to_json,
 )
-from structlog_audit.conversion import convert
-from structlog_audit.event import AuditEvent, EventStatus, Operation, OperationType
+from structlog_audit.events.conversion import convert
+from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.payload import Payload, TrailPayload
+from structlog_audit.events.truncation import KEPT_CHARACTERS, LONGEST_ID
 from structlog_audit.exceptions import AuditDecodeError
-from structlog_audit.fit import KEPT_CHARACTERS, LONGEST_ID
-from structlog_audit.stamp import Stamp
 
 CAP = 32_000
 MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
@@ -69,7 +69,7 @@ def test_encoding_is_total(fields, cap):
 
 
 @pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP])
-@pytest.mark.parametrize("name", [*Body.__struct_fields__, "other"])
+@pytest.mark.parametrize("name", [*Payload.__struct_fields__, "other"])
 @pytest.mark.parametrize("make", s.HOSTILE)
 def test_every_hostile_value_in_every_member(make, name, cap):
     """Each hostile value in each member of an event gives valid, bounded lines."""
@@ -108,7 +108,7 @@ def test_long_events_fit_and_keep_their_ids(fields, cap):
 @settings(max_examples=200, deadline=None)
 def test_bodies_leave_room_for_what_the_commit_adds(size, count):
     """For all bodies around the cap, the room that the commit needs for its own members is left free."""
-    body = Body("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
+    body = Payload("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
     for data in encode_body(body, MIN_EVENT_BYTES).split(b"\n"):
         assert len(b"{" + data) <= MIN_EVENT_BYTES - 400
 
@@ -430,14 +430,14 @@ def test_to_json_leaves_nothing_out():
 
 def test_only_own_bodies_have_a_kind():
     """Nothing from outside can claim a kind: the struct that applications' fields become has no such member."""
-    assert "kind" not in Body.__struct_fields__
-    assert OwnBody.__struct_fields__ == (*Body.__struct_fields__, "kind")
+    assert "kind" not in Payload.__struct_fields__
+    assert TrailPayload.__struct_fields__ == (*Payload.__struct_fields__, "kind")
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"operation": "X", "kind": "gap"}, Body)
+        msgspec.convert({"operation": "X", "kind": "gap"}, Payload)
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 2**63, [0] * 101, [[[0]]], {"a": {"b": {"c": 1}}}, object()])
 def test_unusual_metadata_is_not_taken_unseen(value):
     """What is not finite, too large or too deep for the fast way is refused by the struct, and so looked at by hand."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"operation": "X", "metadata": {"k": value}}, Body)
+        msgspec.convert({"operation": "X", "metadata": {"k": value}}, Payload)

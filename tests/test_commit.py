@@ -12,14 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from structlog_audit import commit as commit_module
-from structlog_audit import followers as followers_module
-from structlog_audit.body import Body
-from structlog_audit.codec import decode, encode_body
-from structlog_audit.commit import Commit
-from structlog_audit.entry import LOST, PENDING, RAISED, RECORDED, WAITING, Entry, OwnEntry, Undelivered, describe
+from structlog_audit._failures import DeliveryError, describe_failure
+from structlog_audit.events.codec import decode, encode_body
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditWriteError
-from structlog_audit.stamp import Stamp
+from structlog_audit.recording import followers as followers_module
+from structlog_audit.recording import group_commit as commit_module
+from structlog_audit.recording.group_commit import GroupCommit
+from structlog_audit.recording.queue_entry import LOST, PENDING, RAISED, RECORDED, WAITING, InternalEntry, QueueEntry
 
 
 class Target:
@@ -42,7 +43,7 @@ class Target:
             self.room -= done
         if done < len(entries):
             error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise Undelivered(done) from error
+            raise DeliveryError(done) from error
 
 
 class Rig:
@@ -54,7 +55,7 @@ class Rig:
         self.told = []
         self.timers = []
         self.now = 1_700_000_000_000_000_000
-        self.commit = Commit(
+        self.commit = GroupCommit(
             lambda entries: self.target.deliver(entries),
             lambda line, moment: self.accepted_lines.append(line),
             self.told.append,
@@ -68,7 +69,7 @@ class Rig:
 
     def count(self, entry):
         self.submitted.append(entry)
-        Commit.submit(self.commit, entry)
+        GroupCommit.submit(self.commit, entry)
 
     def clock(self):
         self.now += 1_000
@@ -94,13 +95,13 @@ class Rig:
 
 
 def new_entry(name="STORE"):
-    return Entry(encode_body(Body(name), 32_000), 20, "audit")
+    return QueueEntry(encode_body(Payload(name), 32_000), 20, "audit")
 
 
 def retrying(deliver, accept):
     """A commit whose target and buffer are these functions."""
     told = {"tell": lambda error: None, "call_later": lambda seconds, function: None}
-    return Commit(deliver, accept, stamp=Stamp(), on_error="retry", max_pending=10, **told)
+    return GroupCommit(deliver, accept, stamp=Stamp(), on_error="retry", max_pending=10, **told)
 
 
 def raising(error):
@@ -313,7 +314,7 @@ def test_who_waits_elsewhere_is_woken_though_holding_was_interrupted():
 
     def deliver(entries):
         if fails[0]:
-            raise Undelivered(0) from OSError(errno.EIO, os.strerror(errno.EIO))
+            raise DeliveryError(0) from OSError(errno.EIO, os.strerror(errno.EIO))
 
     commit = retrying(deliver, accept)
     first = new_entry("ONE")
@@ -515,7 +516,7 @@ def test_an_interrupt_between_door_and_queue_writes_the_event_once():
     """An entry that has its line but was not taken from the door yet keeps its id and is queued once."""
     rig = Rig()
     rig.commit._arrived = InterruptedOnce()
-    entry = Entry(encode_body(Body("first"), 32_000), 20, "audit")
+    entry = QueueEntry(encode_body(Payload("first"), 32_000), 20, "audit")
     rig.commit.arrive(entry)
     with pytest.raises(KeyboardInterrupt):
         rig.commit.drain()
@@ -697,12 +698,12 @@ def test_many_asyncio_tasks():
 )
 def test_an_error_is_described_without_content(error, text):
     """A description tells what the system says or the type, and nothing that an event may hold."""
-    assert describe(error) == text
+    assert describe_failure(error) == text
 
 
 def test_undelivered_says_how_many():
-    """The message of an `Undelivered` names the number of entries that are whole."""
-    assert (str(Undelivered(3)), Undelivered(3).done) == ("the target failed after 3 entries", 3)
+    """The message of an `DeliveryError` names the number of entries that are whole."""
+    assert (str(DeliveryError(3)), DeliveryError(3).done) == ("the target failed after 3 entries", 3)
 
 
 def test_an_interrupt_while_acknowledging_counts_nothing_twice():
@@ -730,11 +731,11 @@ def test_a_flapping_target_ends_no_call_in_recursion(on_error):
     def every_other(entries):
         turns.append(None)
         if len(turns) % 2 == 0:
-            raise Undelivered(0) from OSError(errno.EIO, os.strerror(errno.EIO))
+            raise DeliveryError(0) from OSError(errno.EIO, os.strerror(errno.EIO))
         deliver(entries)
 
     rig.commit._deliver = every_other
-    rig.commit._tell = lambda error: rig.commit.submit(OwnEntry(encode_body(Body("act"), 32_000), 50, "acts"))
+    rig.commit._tell = lambda error: rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
     for number in range(5):
         before = len(turns)
         try:
@@ -749,7 +750,7 @@ def test_an_own_event_without_room_leaves_no_gap():
     rig = Rig(max_pending=1)
     rig.target.room = 0
     rig.submit("first")
-    rig.commit.submit(OwnEntry(encode_body(Body("act"), 32_000), 50, "acts"))
+    rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
     rig.target.room = None
     rig.commit.drain()
     assert rig.trail() == ["first"]

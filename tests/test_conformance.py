@@ -12,9 +12,9 @@ import sqlite3
 import pytest
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError
-from structlog_audit import children as children_module
-from structlog_audit.children import ChildFailed, in_child
 from structlog_audit.testing import FailingTarget, Promise, check_target
+from structlog_audit.testing import forked_child as children_module
+from structlog_audit.testing.forked_child import ChildFailed, in_child
 
 ALL = {
     "recorded",

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.conversion`: from fields to the body of an event."""
+"""Tests of `structlog_audit.events.conversion`: from fields to the body of an event."""
 
 import decimal
 import fractions
@@ -15,11 +15,11 @@ import strategies as s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit import conversion
-from structlog_audit.body import Body
-from structlog_audit.codec import MARKS
-from structlog_audit.conversion import UNNAMED, convert
-from structlog_audit.event import EventStatus, OperationType
+from structlog_audit.events import conversion
+from structlog_audit.events.codec import MARKS
+from structlog_audit.events.conversion import UNNAMED, convert
+from structlog_audit.events.event import EventStatus, OperationType
+from structlog_audit.events.payload import Payload
 
 FAILURE, PARTIAL, SUCCESS = EventStatus.FAILURE, EventStatus.PARTIAL, EventStatus.SUCCESS
 
@@ -93,7 +93,7 @@ def test_collisions(given, others, merged, odd):
 def test_both_ways_agree(fields, metadata):
     """For all well-typed events, the fast way and the one by hand give the same body."""
     fields = {**fields, "metadata": metadata}
-    assert conversion._by_hand(fields) == msgspec.convert(fields, conversion.Body)
+    assert conversion._by_hand(fields) == msgspec.convert(fields, conversion.Payload)
 
 
 @given(s.well_typed, s.usual_metadata, s.usual_metadata)
@@ -103,7 +103,7 @@ def test_both_ways_agree_on_metadata(fields, metadata, others):
     taken = {*conversion._OWN, *metadata, MARKS}
     others = {name: value for name, value in others.items() if name not in taken}
     fields = {**others, **fields, "metadata": metadata}
-    assert conversion._by_hand(fields) == msgspec.convert(conversion._gathered(fields), conversion.Body)
+    assert conversion._by_hand(fields) == msgspec.convert(conversion._gathered(fields), conversion.Payload)
 
 
 @pytest.mark.parametrize("odd", [None, b""], ids=["fast", "by hand"])
@@ -181,12 +181,12 @@ def test_an_event_without_operation(fields):
     assert body.metadata[MARKS]["operation"] == "the event has no operation"
 
 
-@pytest.mark.parametrize("name", [*Body.__struct_fields__, "other"])
+@pytest.mark.parametrize("name", [*Payload.__struct_fields__, "other"])
 @pytest.mark.parametrize("make", s.HOSTILE)
 def test_nothing_raises(make, name):
     """No value in any member makes converting raise, and the members have their types."""
     body = convert({"operation": "X", name: make()})
-    msgspec.convert(msgspec.structs.replace(body, metadata={}), conversion.Body, from_attributes=True)
+    msgspec.convert(msgspec.structs.replace(body, metadata={}), conversion.Payload, from_attributes=True)
     assert type(body.metadata) is dict
     assert type(body.operation) is str
     assert type(body.status) is str

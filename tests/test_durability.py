@@ -124,7 +124,7 @@ def test_what_the_target_noticed_does_not_hold_the_event_loop(path, disk):
 
     async def run():
         disk.free.clear()
-        handler.target.noticed.add("truncated")
+        handler.target.notices.add("truncated")
         task = asyncio.create_task(log.ainfo("STORE"))
         while not disk.reached.is_set():
             await asyncio.sleep(0)

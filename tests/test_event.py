@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.event`: what an event is."""
+"""Tests of `structlog_audit.events.event`: what an event is."""
 
 import datetime as dt
 import os
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.event import (
+from structlog_audit.events.event import (
     AuditEvent,
     EventStatus,
     Kind,

@@ -14,8 +14,8 @@ import strategies as s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.codec import decode_event
-from structlog_audit.event import AuditEvent, EventStatus, Operation, OperationType
+from structlog_audit.events.codec import decode_event
+from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.export import COLUMNS, FORMATS, export, write_beside
 

@@ -16,8 +16,9 @@ import threading
 import pytest
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
-from structlog_audit.entry import Entry, Undelivered
-from structlog_audit.places import whole_lines
+from structlog_audit._failures import DeliveryError
+from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.trail.writing.filesystem import whole_lines
 
 
 def lines_of(handler):
@@ -177,7 +178,7 @@ def test_a_short_write_says_how_much_was_written(path):
     os.close(target._active.fd)
     target._active.fd = os.open("/dev/full", os.O_WRONLY)
     target._active.check_at = float("inf")
-    with pytest.raises(Undelivered) as caught:
+    with pytest.raises(DeliveryError) as caught:
         target.write(b"{}\n")
     assert caught.value.done == 0
     assert isinstance(caught.value.__cause__, OSError)
@@ -186,7 +187,7 @@ def test_a_short_write_says_how_much_was_written(path):
 @pytest.mark.parametrize(("written", "whole"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (9, 3)])
 def test_only_whole_lines_count(written, whole):
     """A line is recorded when its last byte is."""
-    entries = [Entry(b"", logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
+    entries = [QueueEntry(b"", logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
     assert whole_lines(entries, written) == whole
 
 
@@ -244,7 +245,7 @@ def test_a_path_that_became_a_link_is_not_followed(path):
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
     target._active.check_at = 0.0
-    with pytest.raises(Undelivered):
+    with pytest.raises(DeliveryError):
         target.write(b"{}\n")
 
 
@@ -255,7 +256,7 @@ def test_a_path_that_became_a_fifo_does_not_hang(path):
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     target._active.check_at = 0.0
-    with pytest.raises(Undelivered) as caught:
+    with pytest.raises(DeliveryError) as caught:
         target.write(b"{}\n")
     os.close(reader)
     assert "move it away" in str(caught.value.__cause__)
@@ -271,7 +272,7 @@ def test_retries_leave_no_empty_lines(path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
             try:
                 target.write(b"x" * 99 + b"\n" + b"y" * 59 + b"\n" if limit == 105 else b"z" * 59 + b"\n")
-            except Undelivered:
+            except DeliveryError:
                 continue
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -350,7 +351,7 @@ def test_if_the_new_segment_fails_as_well_nothing_is_recorded(path, monkeypatch)
     """When the new segment can't be synced either, the write failed; the next attempt goes on in that segment."""
     target = AuditFileHandler(path, durability="fsync")
     failing_fsync(monkeypatch, 2)
-    with pytest.raises(Undelivered) as caught:
+    with pytest.raises(DeliveryError) as caught:
         target.write(b"one\n")
     assert caught.value.done == 0
     target.write(b"one\n")
@@ -371,5 +372,5 @@ def test_somebody_elses_file_is_refused(path):
     with pytest.raises(AuditValueError, match="belongs to user 12345"):
         AuditFileHandler(path)
     target.close()
-    with pytest.raises(Undelivered):
+    with pytest.raises(DeliveryError):
         target.write(b"{}\n")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structlog_audit import followers as followers_module
-from structlog_audit.entry import Entry
-from structlog_audit.followers import BUSY_MICROSECONDS, Followers, Turn
+from structlog_audit.recording import followers as followers_module
+from structlog_audit.recording.followers import BUSY_MICROSECONDS, Followers, Waiter
+from structlog_audit.recording.queue_entry import QueueEntry
 
 
 def waiting(followers, entry, is_to_wait, moment=0, count=0):
@@ -42,7 +42,7 @@ def test_a_follower_that_was_woken_goes_on_and_wakes_the_next(monkeypatch):
     """Without ever looking for themselves, all go on when one of them is woken."""
     monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
     followers, settled = Followers(), threading.Event()
-    entries = [Entry(b"", 20, "audit") for _ in range(5)]
+    entries = [QueueEntry(b"", 20, "audit") for _ in range(5)]
     threads = [waiting(followers, entry, lambda: not settled.is_set()) for entry in entries]
     wakes = [entry.wake for entry in entries]
     settled.set()
@@ -58,7 +58,7 @@ def test_a_follower_that_was_woken_goes_on_and_wakes_the_next(monkeypatch):
 def test_who_is_busy_looks_for_itself(monkeypatch):
     """Where events come fast, nobody is to be woken: there is nothing to call, and whoever waits goes on by itself."""
     monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
-    followers, settled, entry = busy_followers(), threading.Event(), Entry(b"", 20, "audit")
+    followers, settled, entry = busy_followers(), threading.Event(), QueueEntry(b"", 20, "audit")
     thread = waiting(followers, entry, lambda: not settled.is_set(), 1_000_000, 2_000_000 // BUSY_MICROSECONDS)
     assert entry.wake is None
     settled.set()
@@ -69,7 +69,7 @@ def test_who_is_busy_looks_for_itself(monkeypatch):
 def test_who_is_interrupted_wakes_the_next(monkeypatch):
     """An exception that ends a follower, such as a signal handler's, leaves nobody behind it asleep."""
     monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
-    followers, settled, entry = Followers(), threading.Event(), Entry(b"", 20, "audit")
+    followers, settled, entry = Followers(), threading.Event(), QueueEntry(b"", 20, "audit")
     thread = waiting(followers, entry, lambda: not settled.is_set())
     settled.set()
     entry.wake()
@@ -78,7 +78,7 @@ def test_who_is_interrupted_wakes_the_next(monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        followers.wait(Entry(b"", 20, "audit"), interrupted, moment=0, count=0)
+        followers.wait(QueueEntry(b"", 20, "audit"), interrupted, moment=0, count=0)
     thread.join(60)
     assert not thread.is_alive()
 
@@ -87,8 +87,8 @@ def test_a_long_signal_handler_does_not_end_the_looks():
     """Whoever waits looks again, also if a signal handler took longer than the time between two looks."""
     code = """
 import signal, time
-from structlog_audit.entry import Entry
-from structlog_audit.followers import BUSY_SECONDS, Followers
+from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.followers import BUSY_SECONDS, Followers
 
 handled = []
 
@@ -105,14 +105,14 @@ assert followers._are_busy(1_000_000, 1_000_000)
 for _ in range(20):
     handled.clear()
     signal.setitimer(signal.ITIMER_REAL, BUSY_SECONDS / 3)
-    followers.wait(Entry(b"", 20, "audit"), lambda: not handled, moment=1_000_000, count=1_000_000)
+    followers.wait(QueueEntry(b"", 20, "audit"), lambda: not handled, moment=1_000_000, count=1_000_000)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_turn_may_be_woken_twice():
     """Who was woken for one reason can be woken for another: it goes on, once."""
-    turn = Turn(deque())
+    turn = Waiter(deque())
     turn.wake()
     turn.wake()
     assert turn.wait(3_600)
@@ -122,9 +122,9 @@ def test_a_turn_may_be_woken_twice():
 def test_who_goes_by_itself_wakes_another_and_not_itself(monkeypatch):
     """A follower that sees for itself that it is settled passes its own place among the sleepers over."""
     monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
-    followers, settled, entry = Followers(), threading.Event(), Entry(b"", 20, "audit")
+    followers, settled, entry = Followers(), threading.Event(), QueueEntry(b"", 20, "audit")
     thread = waiting(followers, entry, lambda: not settled.is_set())
-    own = Entry(b"", 20, "audit")
+    own = QueueEntry(b"", 20, "audit")
 
     def is_to_wait():
         own.wake()  # the leader settles it just now, and then the other

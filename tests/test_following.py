@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 from trail_files import PACKS, at, id_of, ids, line_of, write_trail
 
-from structlog_audit import AuditFileHandler, AuditHandler, lines, open_trail
-from structlog_audit.following import LATE, POLL_SECONDS
+from structlog_audit import AuditFileHandler, AuditHandler, open_trail
+from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading.follow import LATE, POLL_SECONDS
 
 HEAD = line_of(50, metadata={"_audit": {"entry_ids": "continued in 2 parts"}}, entry_ids=["e1"])
 PARTS = [line_of(51, part_of=HEAD, entry_ids=["e2"]), line_of(52, part_of=HEAD, entry_ids=["e3"])]

@@ -26,14 +26,14 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from structlog_audit import AuditEvent, AuditLogger, EventStatus, OperationType, export, open_trail
-from structlog_audit.event import Kind, operation_of, rfc3339
+from structlog_audit.events.event import Kind, operation_of, rfc3339
 from structlog_audit.formats import FORMATS, to_cadf, to_cef, to_ecs, to_line, to_ocsf, to_otlp
 from structlog_audit.formats.cadf import CADF, identifier
 from structlog_audit.formats.cef import CEF
 from structlog_audit.formats.ecs import ECS
+from structlog_audit.formats.field_mapping import VERBS, verb_of
 from structlog_audit.formats.ocsf import OCSF
 from structlog_audit.formats.otlp import ATTRIBUTES, RECORD
-from structlog_audit.formats.table import VERBS, verb_of
 
 TOP = Path(__file__).parent.parent
 GOLDEN = list(open_trail(TOP / "tests" / "golden" / "trail.jsonl").iter_events(kind=[None, *Kind]))

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.formatter`: the lines of a trail from any handler."""
+"""Tests of `structlog_audit.recording.formatter`: the lines of a trail from any handler."""
 
 import io
 import json
@@ -14,13 +14,13 @@ from conftest import Interruption
 from hypothesis import given, settings
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
-from structlog_audit import formatter as formatter_module
-from structlog_audit import stamp as stamp_module
-from structlog_audit.codec import MARKS, decode_event
+from structlog_audit.events import event_id as stamp_module
+from structlog_audit.events.codec import MARKS, decode_event
+from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.formats import FORMATS, to_line
-from structlog_audit.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
-from structlog_audit.stamp import Stamp
+from structlog_audit.recording import formatter as formatter_module
+from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
 
 
 def record_of(msg="STORE", *, level=logging.INFO, exc_info=None, **attributes):

@@ -13,10 +13,10 @@ import pytest
 from zstandard_of_python import zstd
 
 from structlog_audit import open_trail
-from structlog_audit.codec import decode_event, encode_event
-from structlog_audit.event import Kind, rfc3339
-from structlog_audit.files import AuditFileHandler
-from structlog_audit.handler import AuditHandler
+from structlog_audit.events.codec import decode_event, encode_event
+from structlog_audit.events.event import Kind, rfc3339
+from structlog_audit.recording.file_handler import AuditFileHandler
+from structlog_audit.recording.handler import AuditHandler
 
 GOLDEN = Path(__file__).parent / "golden"
 QUESTIONS = json.loads((GOLDEN / "questions.json").read_text(encoding="utf-8"))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit import lines
-from structlog_audit.lines import Block, backwards, forwards, promised_parts
+from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading.line_blocks import Block, backwards, forwards, promised_parts
 
 ONE, TWO = line_of(1), line_of(2)
 HEAD = line_of(3, metadata={"_audit": {"entry_ids": "continued in 2 parts"}})

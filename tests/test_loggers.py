@@ -29,8 +29,8 @@ from structlog_audit import (
     audited,
     get_audit_logger,
 )
-from structlog_audit.records import RESERVED
-from structlog_audit.scope import OperationScope
+from structlog_audit.events.log_record import RESERVED
+from structlog_audit.loggers.operation import OperationScope
 
 
 @pytest.mark.parametrize(("method", "status"), [

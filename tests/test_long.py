@@ -10,8 +10,8 @@ import strategies
 from hypothesis import given, settings
 
 from structlog_audit import AuditHandler
-from structlog_audit.codec import encode_body
-from structlog_audit.conversion import convert
+from structlog_audit.events.codec import encode_body
+from structlog_audit.events.conversion import convert
 
 pytestmark = pytest.mark.long
 

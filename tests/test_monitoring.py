@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit import AuditEvent, AuditHandler, AuditLogger, AuditTypeError, EventStatus, get_audit_logger
-from structlog_audit import monitoring as monitoring_module
-from structlog_audit.event import operation_of
+from structlog_audit.events.event import operation_of
 from structlog_audit.monitoring import DEFAULT_RULES, Monitor, Rule, replay
+from structlog_audit.monitoring import monitor as monitor_module
 from structlog_audit.testing import FailingTarget, FrozenClock
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
@@ -445,7 +445,7 @@ def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
 
 def test_an_alert_that_cannot_be_logged_is_counted(alerts, capsys, monkeypatch):
     """A handler that raises, and too many alerts that wait, lose alerts, which are counted; events are not concerned."""
-    monkeypatch.setattr(monitoring_module, "_MOST_UNTOLD", 2)
+    monkeypatch.setattr(monitor_module, "_MOST_UNTOLD", 2)
     handler, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
 
     def fail(record):

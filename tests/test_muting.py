@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
-from structlog_audit import check as check_module
+from structlog_audit.recording import health_checks as check_module
 
 
 def audit():

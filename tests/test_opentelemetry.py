@@ -17,8 +17,8 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 
 from structlog_audit import AuditHandler, AuditLogger, AuditProcessor, get_audit_logger
-from structlog_audit.context import bound_context
-from structlog_audit.opentelemetry import AuditRecordProcessor
+from structlog_audit.contrib.opentelemetry import AuditRecordProcessor
+from structlog_audit.events.context import bound_context
 
 TRACER = TracerProvider().get_tracer("tests")
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import PACKS, at, id_of, ids, line_of, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, lines, open_trail
+from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
+from structlog_audit.trail.reading import line_blocks as lines
 
 EVENTS = [line_of(number) for number in range(12)]
 

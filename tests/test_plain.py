@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.plain`: any Python value as plain JSON values."""
+"""Tests of `structlog_audit.events.json_safe`: any Python value as plain JSON values."""
 
 import collections
 import datetime as dt
@@ -13,12 +13,12 @@ import strategies as s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.plain import (
+from structlog_audit.events.json_safe import (
     MAX_DEPTH,
     MAX_MARKS,
     MAX_TEXT,
     MAX_VALUES,
-    Plainer,
+    JsonSanitizer,
     exception_text,
     identity_text,
     type_name,
@@ -27,7 +27,7 @@ from structlog_audit.plain import (
 
 def plain(value):
     """What *value* becomes, and the marks."""
-    plainer = Plainer()
+    plainer = JsonSanitizer()
     return plainer.plain(value, "x"), plainer.marks
 
 
@@ -75,7 +75,7 @@ def test_hostile_values_inside_containers_become_plain(tree):
     def build(node):
         return [build(inner) for inner in node] if isinstance(node, list) else {"k": node(), 1: (node(),)}
 
-    plainer = Plainer()
+    plainer = JsonSanitizer()
     assert_plain(plainer.plain(build(tree), "x"))
     assert len(plainer.marks) <= MAX_MARKS + 1
 
@@ -209,7 +209,7 @@ def test_values_are_bounded(make):
 
 def test_members_are_a_dictionary_even_when_no_value_is_left():
     """When an earlier value took all the room, later members are left out and marked, and the result is a dictionary."""
-    plainer = Plainer()
+    plainer = JsonSanitizer()
     plainer.plain(list(range(MAX_VALUES + 5)), "first")
     assert plainer.members({"a": 1, "b": 2}) == {"a": ""}
     assert plainer.marks["a"] == f"left out: more than {MAX_VALUES} values"
@@ -217,7 +217,7 @@ def test_members_are_a_dictionary_even_when_no_value_is_left():
 
 def test_a_value_called_as_the_rest_of_the_marks_is_counted_among_them():
     """A member called … takes no mark away from others, before or after there are too many."""
-    plainer = Plainer()
+    plainer = JsonSanitizer()
     plainer.members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
     assert len(plainer.marks) == MAX_MARKS
     assert plainer.marks["…"] == "3 more"

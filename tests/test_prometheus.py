@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.parser import text_string_to_metric_families
 
 from structlog_audit import AuditHandler, AuditLogger, AuditTypeError, AuditValueError, get_audit_logger
-from structlog_audit.prometheus import AuditCollector
+from structlog_audit.contrib.prometheus import AuditCollector
 from structlog_audit.testing import FailingTarget
 
 

@@ -10,20 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import EventStatus, OperationType
+from structlog_audit._validation import choice, require_integer
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import EventStatus, OperationType
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
-from structlog_audit.handler import AuditHandler
-from structlog_audit.query import (
-    ORDINARY,
-    Filters,
-    choice,
-    conditions,
-    contains,
-    microseconds,
-    spelled_out,
-    whole_number,
-)
+from structlog_audit.query.filters import ORDINARY, Filters, conditions, contains, microseconds, with_filter_signature
+from structlog_audit.recording.handler import AuditHandler
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 SCALARS = [None, True, False, 0, 1, 1.5, "a", "b"]
@@ -327,9 +319,9 @@ def test_microseconds(moment):
 @pytest.mark.parametrize(("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError)])
 def test_whole_numbers(value, kind):
     """A parameter that is no whole number is a type error, one that is too small a value error; both name it."""
-    assert whole_number("limit", 0, least=0) == 0
+    assert require_integer("limit", 0, least=0) == 0
     with pytest.raises(kind, match="limit="):
-        whole_number("limit", value, least=0)
+        require_integer("limit", value, least=0)
 
 
 def test_choices():
@@ -353,7 +345,7 @@ def test_signatures_spell_the_filters_out(method):
 def test_spelled_out_keeps_the_order_of_kinds():
     """Positional parameters stay first, the method's own keywords come behind the filters."""
 
-    @spelled_out
+    @with_filter_signature
     def method(self, path, *, format=None, **filters):
         return path, format, filters
 

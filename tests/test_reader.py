@@ -27,19 +27,19 @@ from structlog_audit import (
     AuditReadError,
     AuditTypeError,
     AuditValueError,
-    lines,
     open_trail,
 )
-from structlog_audit.body import Body
-from structlog_audit.buffer import Buffer
-from structlog_audit.codec import encode_body
-from structlog_audit.event import Kind
-from structlog_audit.problems import MAX_EXAMPLES, Problems
-from structlog_audit.query import microseconds
-from structlog_audit.segments import rollover_time
-from structlog_audit.source import EventSource
-from structlog_audit.spans import SLACK
-from structlog_audit.stamp import Stamp
+from structlog_audit.buffer.event_buffer import EventBuffer
+from structlog_audit.events.codec import encode_body
+from structlog_audit.events.event import Kind
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.payload import Payload
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import microseconds
+from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading.problems import MAX_EXAMPLES, Problems
+from structlog_audit.trail.reading.time_ranges import SLACK
+from structlog_audit.trail.segment_names import rollover_time
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
@@ -50,11 +50,11 @@ class Buffered(EventSource):
     complete_since = None
 
     def __init__(self, events):
-        self.buffer = Buffer(10_000)
+        self.buffer = EventBuffer(10_000)
         for line, moment in events:
             self.buffer.append(line, moment)
 
-    def _select(self, asked, *, newest_first, at_most=None):
+    def select(self, asked, *, newest_first, at_most=None):
         return self.buffer.select(asked, newest_first=newest_first)
 
 
@@ -63,7 +63,7 @@ class Buffered(EventSource):
 USERS, NAMES = ["ann", "bob", "zoë", ""], ["STORE", "RECALL", "delete"]
 
 bodies = st.builds(
-    Body,
+    Payload,
     st.sampled_from(NAMES),
     st.none() | st.sampled_from(USERS),
     st.none() | st.sampled_from(["s1", "s2"]),

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.records`: the fields of an event from any shape of log record, made by the real libraries."""
+"""Tests of `structlog_audit.events.log_record`: the fields of an event from any shape of log record, made by the real libraries."""
 
 import copy
 import io
@@ -14,8 +14,8 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.conversion import body_of
-from structlog_audit.records import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
+from structlog_audit.events.conversion import body_of
+from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
 
 
 class Keep(logging.Handler):

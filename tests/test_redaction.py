@@ -25,11 +25,12 @@ from structlog_audit import (
     get_audit_handler,
     get_audit_logger,
 )
-from structlog_audit.codec import MARKS, decode, encode_body
-from structlog_audit.conversion import convert
-from structlog_audit.redaction import MASK, made_redactor
-from structlog_audit.secrecy import KEYS
-from structlog_audit.stamp import Stamp
+from structlog_audit.events.codec import MARKS, decode, encode_body
+from structlog_audit.events.conversion import convert
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.redaction.redactor import make_redactor
+from structlog_audit.redaction.rules import KEYS
+from structlog_audit.redaction.scrubber import MASK
 
 CANARY = "C4nary-7f3e.zq"
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -529,7 +530,7 @@ def test_a_parameter_that_cant_be_meant_says_so(arguments, error, says):
 def test_a_redactor_that_is_none_says_so(what):
     """`redactor` takes a Redactor, a mapping of its arguments or None."""
     with pytest.raises(AuditTypeError, match="redactor"):
-        made_redactor(what)
+        make_redactor(what)
 
 
 @pytest.mark.parametrize("rules", [{"keys": ["user_id"]}, {"patterns": ["{x}"]}, {"paths": ["user_id"]}])

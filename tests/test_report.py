@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from reporting import NOON, Events, stored
 
 from structlog_audit import AuditError, AuditHandler, AuditLogger, AuditTypeError, AuditValueError, EventStatus
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import rfc3339
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import rfc3339
 from structlog_audit.reports import compliance_report
+from structlog_audit.reports.aggregation import LONGEST, MOST_ENTRIES, NEWEST, NEWEST_OF_USER
 from structlog_audit.reports.period import MOST_STEPS, floor, steps
-from structlog_audit.reports.tally import LONGEST, MOST_ENTRIES, NEWEST, NEWEST_OF_USER
 
 MIDNIGHT = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)

@@ -14,7 +14,8 @@ from reporting import HOSTILE, NOON, Events, hostile_events, stored
 from strategies import texts, unruly_texts
 
 from structlog_audit import EventStatus
-from structlog_audit.reports import charts, compliance_report, text
+from structlog_audit.reports import charts, compliance_report
+from structlog_audit.reports import formatting as text
 from structlog_audit.reports.markdown import escape
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "base"}

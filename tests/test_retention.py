@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit import AuditFileHandler, AuditHandler
-from structlog_audit.entry import Undelivered
-from structlog_audit.retention import LATE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
+from structlog_audit._failures import DeliveryError
+from structlog_audit.trail.writing.retention import LATE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -173,7 +173,7 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     """If the retention can't be recorded, no segment goes."""
 
     def failing(entries):
-        raise Undelivered(0) from OSError("disk")
+        raise DeliveryError(0) from OSError("disk")
 
     later = Later()
     handler = fill(path, 40, later)

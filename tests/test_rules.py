@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from structlog_audit import AuditTypeError, AuditValueError
 from structlog_audit.monitoring import DEFAULT_RULES, Rule, load_rules
-from structlog_audit.rules import duration, duration_text, rules_of
+from structlog_audit.monitoring.rules import duration, duration_text, rules_of
 
 DELETIONS = {"name": "deletions", "operation": "FORGET", "more_than": 100, "within": "1h"}
 

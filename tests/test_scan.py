@@ -1,4 +1,4 @@
-"""Events from lines, and what is wrong with them: every code of `structlog_audit.problems` that a line can have."""
+"""Events from lines, and what is wrong with them: every code of `structlog_audit.trail.reading.problems` that a line can have."""
 
 import datetime as dt
 import json
@@ -8,12 +8,12 @@ import strategies as s
 from hypothesis import given, settings
 from trail_files import id_of, ids, line_of
 
-from structlog_audit.body import Body
-from structlog_audit.codec import decode, encode_body
-from structlog_audit.lines import Block
-from structlog_audit.query import conditions
-from structlog_audit.scan import REMEMBERED, Matcher, Scanner
-from structlog_audit.stamp import Stamp
+from structlog_audit.events.codec import decode, encode_body
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.payload import Payload
+from structlog_audit.query.filters import conditions
+from structlog_audit.trail.reading.decoder import REMEMBERED, LineDecoder, Matcher
+from structlog_audit.trail.reading.line_blocks import Block
 
 ONE, TWO = line_of(1, 1.5), line_of(2, 2.5, user_id="ann", metadata={"a": 1})
 HEAD = line_of(3, 3.5, entry_ids=["e1"], metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
@@ -24,7 +24,7 @@ LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
 def scanned(*lines, scanner=None):
     """The batch of *lines*, and what was reported: codes and offsets."""
     reports = []
-    batch = (scanner or Scanner()).batch(Block(0, b"".join(lines)), lambda *told: reports.append(told))
+    batch = (scanner or LineDecoder()).batch(Block(0, b"".join(lines)), lambda *told: reports.append(told))
     assert all(reason for _, _, reason in reports)
     return batch, [(code, offset) for code, offset, _ in reports]
 
@@ -172,7 +172,7 @@ def test_the_stored_lines_of_an_event():
 
 def test_the_same_line_again_is_the_same_event():
     """A line that comes again is one event, in the same block and in a later one; a like event with another content is not."""
-    scanner = Scanner()
+    scanner = LineDecoder()
     batch, reports = scanned(ONE, TWO, ONE, scanner=scanner)
     assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
     assert reports == [("repeated", len(ONE + TWO))]
@@ -184,7 +184,7 @@ def test_the_same_line_again_is_the_same_event():
 
 def test_how_far_back_a_repeated_line_is_noticed():
     """At least so many events back a repeated line is noticed; memory does not grow with what was read."""
-    scanner = Scanner()
+    scanner = LineDecoder()
     for number in range(40):
         scanned(*(line_of(number * 100 + n) for n in range(100)), scanner=scanner)
     assert scanned(line_of(4_000 - REMEMBERED), scanner=scanner)[1] == [("repeated", 0)]
@@ -196,7 +196,7 @@ def test_how_far_back_a_repeated_line_is_noticed():
 @settings(max_examples=200)
 def test_lines_of_ours_have_nothing_wrong(fields):
     """For all events: what the library writes is read as what it decodes to, and nothing is wrong with it."""
-    body = Body(**{**fields, "status": fields.get("status") or "SUCCESS"})
+    body = Payload(**{**fields, "status": fields.get("status") or "SUCCESS"})
     line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_body(body, 32_000))
     batch, reports = scanned(line)
     assert reports == []

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.segments`: the names of the files of a trail."""
+"""Tests of `structlog_audit.trail.segment_names`: the names of the files of a trail."""
 
 import datetime as dt
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.segments import next_name, rolled, rollover_time
+from structlog_audit.trail.segment_names import next_name, rolled, rollover_time
 
 BASE = "audit.jsonl"
 MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)

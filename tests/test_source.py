@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import AuditEvent, EventStatus
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.handler import AuditHandler
-from structlog_audit.source import EventSource
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.recording.handler import AuditHandler
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 
@@ -23,7 +23,7 @@ class ListSource(EventSource):
     def __init__(self, events):
         self.events = events
 
-    def _select(self, asked, *, newest_first, at_most=None):
+    def select(self, asked, *, newest_first, at_most=None):
         return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
 
     @property

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.stamp`: ids and times."""
+"""Tests of `structlog_audit.events.event_id`: ids and times."""
 
 import datetime as dt
 import json
@@ -9,9 +9,9 @@ from conftest import Interruption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit import stamp as stamp_module
-from structlog_audit.codec import HEAD_BYTES
-from structlog_audit.stamp import Stamp
+from structlog_audit.events import event_id as stamp_module
+from structlog_audit.events.codec import HEAD_BYTES
+from structlog_audit.events.event_id import Stamp
 
 NOW = 1_736_937_045_123_456_000  # 2025-01-15T10:30:45.123456Z
 

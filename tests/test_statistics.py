@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import EventStatus, OperationType
-from structlog_audit.statistics import Histogram, Sum, average, statistics, user_statistics
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import EventStatus, OperationType
+from structlog_audit.query.statistics import Histogram, Sum, average, statistics, user_statistics
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 DURATIONS = st.floats(min_value=1e-6, max_value=1e12)

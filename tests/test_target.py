@@ -11,10 +11,11 @@ import pytest
 from pythonjsonlogger.json import JsonFormatter
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
-from structlog_audit.entry import Entry, Undelivered
+from structlog_audit._failures import DeliveryError
 from structlog_audit.exceptions import AuditTypeError, AuditValueError, AuditWriteError
-from structlog_audit.formatter import LINE
-from structlog_audit.target import ForeignTarget, made_target, record_of
+from structlog_audit.recording.formatter import LINE
+from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.targets import ForeignTarget, make_target, record_of
 
 NOW = 1_736_937_045_123_456_789  # 2025-01-15T10:30:45.123456Z
 
@@ -195,7 +196,7 @@ def test_handle_error_without_an_exception():
     target = Stubborn()
     foreign = ForeignTarget(target)
     target.emit = lambda record: target.handleError(record)
-    with pytest.raises(Undelivered) as caught:
+    with pytest.raises(DeliveryError) as caught:
         foreign.deliver([entry_of("STORE")])
     assert caught.value.done == 0
     assert isinstance(caught.value.__cause__, RuntimeError)
@@ -231,7 +232,7 @@ def test_the_handlers_lock_is_held_and_given_back():
 
 
 def entry_of(operation, **members):
-    entry = Entry(b"", logging.WARNING, "audit.memory")
+    entry = QueueEntry(b"", logging.WARNING, "audit.memory")
     head = {"event_id": f"evt_{1:032x}", "timestamp": "2025-01-15T10:30:45.123456Z"}
     entry.line = json.dumps({**head, "operation": operation, **members}).encode() + b"\n"
     entry.moment = NOW // 1_000
@@ -294,20 +295,20 @@ def test_a_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
     """A mapping names a class, by name or itself, and its arguments; the mapping is left as it was."""
     monkeypatch.chdir(tmp_path)
     before = dict(described)
-    made = made_target({**described, "level": "WARNING"})
+    made = make_target({**described, "level": "WARNING"})
     assert type(made) is kind
     assert made.level == logging.WARNING
     assert described == before
-    assert made_target(described).level == logging.NOTSET
+    assert make_target(described).level == logging.NOTSET
 
 
 def test_a_target_by_name():
     """The name of a configured handler means that handler."""
     named = Stubborn()
     named.name = "named"
-    assert made_target("named") is named
-    assert made_target(named) is named
-    assert made_target(None) is None
+    assert make_target("named") is named
+    assert make_target(named) is named
+    assert make_target(None) is None
     named.name = None
 
 
@@ -332,6 +333,6 @@ def test_a_target_by_name():
 def test_bad_targets(target, error, words):
     """A target that can't be meant is an error that names it and says what is wrong."""
     with pytest.raises(error) as caught:
-        made_target(target)
+        make_target(target)
     for word in words:
         assert word in str(caught.value)

@@ -30,7 +30,7 @@ from structlog_audit import (
     get_audit_handler,
     get_audit_logger,
 )
-from structlog_audit.chains import all_loggers
+from structlog_audit.recording.logger_tree import all_loggers
 from structlog_audit.testing import FailingTarget, FrozenClock, capture_events, seeded_randbits
 
 

@@ -9,10 +9,11 @@ import threading
 import pytest
 from trail_files import at, line_of, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError, trails
-from structlog_audit.files import AuditFileHandler
-from structlog_audit.segments import base_of, next_name, place_of
-from structlog_audit.trails import Streamed, find
+from structlog_audit import AuditReadError, AuditTypeError
+from structlog_audit.recording.file_handler import AuditFileHandler
+from structlog_audit.trail.reading import discovery as trails
+from structlog_audit.trail.reading.discovery import StreamTrail, find_trails
+from structlog_audit.trail.segment_names import base_of, next_name, place_of
 
 STAMPS = ["20250115T103000.000000Z", "20250115T104000.000000Z", "20250115T105000.000000Z"]
 
@@ -26,7 +27,7 @@ def touch(folder, *names):
 def names_of(*paths):
     """The names of the segments of each trail that is found at *paths*."""
     found = []
-    for trail in find(paths):
+    for trail in find_trails(paths):
         with trail.segments() as segments:
             found.append([os.path.basename(segment.path) for segment in segments])
     return found
@@ -138,14 +139,14 @@ def test_nothing_there(tmp_path, path):
     touch(tmp_path, "audit.jsonl")
     touch(tmp_path / "empty", "notes.txt")
     with pytest.raises(AuditReadError, match="give"):
-        find([tmp_path / path])
+        find_trails([tmp_path / path])
 
 
 @pytest.mark.parametrize("path", [5, None, ["a"], io.StringIO, io.StringIO("text")])
 def test_what_is_no_path(path):
     """What is neither a path nor a file is an error that names it."""
     with pytest.raises(AuditTypeError, match="path="):
-        find([path])
+        find_trails([path])
 
 
 def test_what_may_not_be_read(tmp_path, monkeypatch):
@@ -155,23 +156,23 @@ def test_what_may_not_be_read(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied", "here")
 
-    trail = find([tmp_path / "audit.jsonl"])[0]
+    trail = find_trails([tmp_path / "audit.jsonl"])[0]
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", refuse)
         with pytest.raises(AuditReadError, match=r"can't be read.*Permission denied"):
-            find([tmp_path / "audit.jsonl"])
+            find_trails([tmp_path / "audit.jsonl"])
         with pytest.raises(AuditReadError, match=r"audit\.jsonl.*can't be read"), trail.segments():
             pass
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", refuse)
         with pytest.raises(AuditReadError, match="can't be read"):
-            find([tmp_path / "audit.jsonl"])
+            find_trails([tmp_path / "audit.jsonl"])
 
 
 def test_a_trail_that_is_gone(tmp_path):
     """A trail that was there and is gone is an error, also when its folder went with it."""
     touch(tmp_path / "logs", "audit.jsonl")
-    trail = find([tmp_path / "logs" / "audit.jsonl"])[0]
+    trail = find_trails([tmp_path / "logs" / "audit.jsonl"])[0]
     (tmp_path / "logs" / "audit.jsonl").unlink()
     with pytest.raises(AuditReadError, match="there is no such trail"), trail.segments():
         pass
@@ -186,20 +187,20 @@ def test_links_are_followed(tmp_path):
     (tmp_path / "logs").symlink_to(tmp_path / "there")
     (tmp_path / "one.jsonl").symlink_to(tmp_path / "there" / "audit.jsonl")
     assert names_of(tmp_path / "logs" / "audit.jsonl") == [AUDIT]
-    assert contents_of(find([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
+    assert contents_of(find_trails([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
 
 
 def test_streams():
     """A stream that can seek is read from where it was, again and again; another once only, and the error says so."""
     file = io.BytesIO(b"abc")
     file.seek(1)
-    (stream,) = find([file])
+    (stream,) = find_trails([file])
     assert contents_of(stream) == contents_of(stream) == [b"bc"]
     reading, writing = os.pipe()
     os.write(writing, b"abc")
     os.close(writing)
     with open(reading, "rb") as pipe:
-        (stream,) = find([pipe])
+        (stream,) = find_trails([pipe])
         assert contents_of(stream) == [b"abc"]
         with pytest.raises(AuditReadError, match="once only"), stream.segments():
             pass
@@ -208,14 +209,14 @@ def test_streams():
 def test_a_named_pipe(tmp_path):
     """A path that is no regular file, such as that of a process substitution, is read once."""
     os.mkfifo(tmp_path / "pipe")
-    (stream,) = find([tmp_path / "pipe"])
-    assert isinstance(stream, Streamed)
+    (stream,) = find_trails([tmp_path / "pipe"])
+    assert isinstance(stream, StreamTrail)
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"abc",))
     writer.start()
     assert contents_of(stream) == [b"abc"]
     writer.join()
     (tmp_path / "pipe").unlink()
-    gone = Streamed(str(tmp_path / "pipe"))
+    gone = StreamTrail(str(tmp_path / "pipe"))
     with pytest.raises(AuditReadError, match="can't be read"), gone.segments():
         pass
 
@@ -259,7 +260,7 @@ def roll_over(path):
 def test_a_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollovers):
     """Whenever the trail is rolled over while its files are listed: what was there is there once and in order."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
 
     def act():
         for _ in range(rollovers):
@@ -274,7 +275,7 @@ def test_a_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollover
 def test_rollovers_without_end(tmp_path, monkeypatch):
     """A trail that is rolled over at every step of the reader's is read all the same, up to where it was."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     Interference(monkeypatch, 0, lambda: roll_over(path), ever=True)
     assert contents_of(trail)[:2] == [b"1\n", b"2\n"]
 
@@ -282,7 +283,7 @@ def test_rollovers_without_end(tmp_path, monkeypatch):
 def test_a_trail_that_never_comes_to_rest(tmp_path, monkeypatch):
     """A file that is another one each time that it is looked at is an error at last, not a wrong answer."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     other = path.with_name("other")
 
     def act():
@@ -298,7 +299,7 @@ def test_a_trail_that_never_comes_to_rest(tmp_path, monkeypatch):
 def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
     """Whenever a segment is compressed: it is there once, and whole."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     segment = path.with_name(next(name for name in sorted(os.listdir(path.parent)) if name != path.name))
 
     def act():
@@ -313,7 +314,7 @@ def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
 def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatch):
     """A listing during which a segment is compressed may have neither name; the segment is there once all the same."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     segment = next(file for file in path.parent.iterdir() if file != path)
     listdir = os.listdir
 
@@ -331,7 +332,7 @@ def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatc
 def test_a_segment_that_is_being_compressed(tmp_path):
     """While a segment is there plainly and packed, the plain one counts: the other may not be whole."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     segment = next(iter(sorted(path.parent.iterdir(), key=lambda file: -len(file.name))))
     for suffix in (".gz", ".zst"):
         segment.with_name(segment.name + suffix).write_bytes(b"half of it")
@@ -343,7 +344,7 @@ def test_a_segment_that_goes_before_its_turn(tmp_path):
     path = write_trail(
         tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), (120, b"3\n"), active=b"4\n", packs=["gzip", "plain", "plain"]
     )
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     with trail.segments() as segments:
         first, second, third = (path.parent / os.path.basename(segment.path) for segment in segments[:3])
         first.rename(first.with_name(first.name + ".zst"))
@@ -374,7 +375,7 @@ def test_numbered_files_while_they_are_rotated(tmp_path, monkeypatch, when, step
     path.write_bytes(b"4\n")
     for number in (1, 2, 3):
         path.with_name(f"app.log.{number}").write_bytes(b"%d\n" % (4 - number))
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     stepping = (step for _ in range(2) for step in rotate(path, 9))
 
     def act():
@@ -394,7 +395,7 @@ def test_numbered_files_of_which_the_oldest_is_dropped(tmp_path, monkeypatch, wh
     path.write_bytes(b"3\n")
     for number in (1, 2):
         path.with_name(f"app.log.{number}").write_bytes(b"%d\n" % (3 - number))
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
 
     def act():
         os.rename(f"{path}.1", f"{path}.2")
@@ -411,7 +412,7 @@ def test_a_writer_that_rolls_over_while_sets_are_taken(tmp_path):
     path = tmp_path / "logs" / "audit.jsonl"
     handler = AuditFileHandler(path, maxBytes=300)
     handler.write(line_of(0))
-    (trail,) = find([path])
+    (trail,) = find_trails([path])
     done = threading.Event()
 
     def write():

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from trail_files import PACKS, line_of
 from zstandard_of_python import zstd
 
-from structlog_audit import AuditReadError, document
-from structlog_audit.codec import decode_event
+from structlog_audit import AuditReadError
+from structlog_audit.events.codec import decode_event
 from structlog_audit.export import FORMATS
-from structlog_audit.unpack import BEGINNING_BYTES, unpacked
+from structlog_audit.trail.reading import export_document as document
+from structlog_audit.trail.reading.decompression import BEGINNING_BYTES, unpacked
 
 LINES = b"".join(line_of(number, metadata={"n": "x" * (number % 50)}) for number in range(3_000))
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from trail_files import PACKS, at, id_of, line_of, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditReadError
-from structlog_audit.query import microseconds
-from structlog_audit.trails import Segment
-from structlog_audit.warm import newest_events
+from structlog_audit.query.filters import microseconds
+from structlog_audit.trail.reading.discovery import Segment
+from structlog_audit.trail.reading.warm_start import newest_events
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 HEAD = line_of(1, metadata={"_audit": {"entry_ids": "continued in 1 parts"}})

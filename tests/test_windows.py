@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structlog_audit.windows import SLICES, CountWindow, MeanWindow
+from structlog_audit.monitoring.windows import SLICES, CountWindow, MeanWindow
 
 WITHIN = 6_000
 STEPS = st.lists(st.integers(0, 2_500), max_size=60)

@@ -23,10 +23,10 @@ from structlog_audit.code_files import bases_of, files_of, shown
 from structlog_audit.code_meaning import LIBRARY
 from structlog_audit.code_names import UNREADABLE, Code
 from structlog_audit.declarations import Declaration, declarations_in
-from structlog_audit.event import EventStatus
+from structlog_audit.events.event import EventStatus
 from structlog_audit.exceptions import AuditTypeError
-from structlog_audit.query import Filters, spelled_out
-from structlog_audit.source import EventSource
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import Filters, with_filter_signature
 
 __all__ = ["Catalogue", "Comparison", "Declaration", "Unread", "catalogue", "compare"]
 
@@ -162,7 +162,7 @@ def _reason(error: BaseException) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError | MemoryError) else str(error)
 
 
-@spelled_out
+@with_filter_signature
 def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]) -> Comparison:
     """How the events of *source* that match all *filters* agree with *declared*. O(events) time, O(operations) memory.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from structlog_audit.code_names import Binding, Code, External, Scope, last_name
-from structlog_audit.event import EventStatus, OperationType
+from structlog_audit.events.event import EventStatus, OperationType
 
 LIBRARY = "structlog_audit"
 

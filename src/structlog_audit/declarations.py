@@ -29,7 +29,7 @@ from typing import Any
 from structlog_audit.code_files import shown
 from structlog_audit.code_meaning import Meaning
 from structlog_audit.code_names import Code, Function, Module, Scope, last_name
-from structlog_audit.event import EventStatus, operation_of, status_of
+from structlog_audit.events.event import EventStatus, operation_of, status_of
 
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
 _LEVELS |= {"warn": "WARNING", "exception": "ERROR", "fatal": "CRITICAL"}

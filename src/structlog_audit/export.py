@@ -28,8 +28,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from structlog_audit.codec import decode_event, encode_event, to_json
-from structlog_audit.event import AuditEvent, rfc3339
+from structlog_audit.events.codec import decode_event, encode_event, to_json
+from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 COLUMNS = AuditEvent.__struct_fields__

@@ -89,7 +89,7 @@ def against_axon(audit: Any, size: int, rounds: int) -> Iterator[Figure]:
         from axon.models.audit import EventStatus, OperationType
     except ImportError:
         return
-    from structlog_audit.codec import decode_event, encode_event
+    from structlog_audit.events.codec import decode_event, encode_event
 
     peer, loop = AuditLogger(max_events=size + 1), asyncio.new_event_loop()
     names = ("user_id", "session_id", "entry_ids", "metadata", "duration_ms")

@@ -32,16 +32,16 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     import least
 
     import structlog_audit
-    from structlog_audit.body import Body
-    from structlog_audit.buffer import Buffer
-    from structlog_audit.codec import encode_body
-    from structlog_audit.commit import Commit, Entry
-    from structlog_audit.conversion import convert
-    from structlog_audit.redaction import DEFAULT_REDACTOR
-    from structlog_audit.stamp import Stamp
+    from structlog_audit.buffer.event_buffer import EventBuffer
+    from structlog_audit.events.codec import encode_body
+    from structlog_audit.events.conversion import convert
+    from structlog_audit.events.event_id import Stamp
+    from structlog_audit.events.payload import Payload
+    from structlog_audit.recording.group_commit import GroupCommit, QueueEntry
+    from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     fields: dict[str, Any] = {**example.CONTEXT, **example.FIELDS, "operation": "STORE"}
-    body: Body = convert(fields)
+    body: Payload = convert(fields)
     data = encode_body(body, 32_000)
     line = Stamp().line(data)
 
@@ -56,16 +56,21 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         return lambda: log.info("STORE", **example.FIELDS)
 
     def commit() -> Callable[[], object]:
-        queue = Commit(nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing)
-        return lambda: queue.submit(Entry(data, 20, "audit"))
+        queue = GroupCommit(
+            nothing, nothing, nothing, stamp=Stamp(), on_error="retry", max_pending=10, call_later=nothing
+        )
+        return lambda: queue.submit(QueueEntry(data, 20, "audit"))
 
     def files() -> Callable[[], object]:
-        target, entry = structlog_audit.AuditFileHandler(example.file("files")), Entry(data, 20, "audit")
+        target, entry = structlog_audit.AuditFileHandler(example.file("files")), QueueEntry(data, 20, "audit")
         entry.line = line
         return lambda: target.deliver([entry])
 
     def buffer() -> Callable[[], object]:
-        held, lines = Buffer(10_000), cycle([line, bytes(bytearray(line))])  # the same one twice in a row is one event
+        held, lines = (
+            EventBuffer(10_000),
+            cycle([line, bytes(bytearray(line))]),
+        )  # the same one twice in a row is one event
         return lambda: held.append(next(lines), 1)
 
     return {

@@ -58,21 +58,21 @@ def steps() -> Call:
     import msgspec
     from structlog.contextvars import get_contextvars
 
-    from structlog_audit.body import Body
-    from structlog_audit.buffer import Buffer
-    from structlog_audit.fit import encode
-    from structlog_audit.redaction import DEFAULT_REDACTOR
-    from structlog_audit.stamp import Stamp
+    from structlog_audit.buffer.event_buffer import EventBuffer
+    from structlog_audit.events.event_id import Stamp
+    from structlog_audit.events.payload import Payload
+    from structlog_audit.events.truncation import encode
+    from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     fd = os.open(file("steps"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
     logger = logger_with("steps", logging.NullHandler())
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), Buffer(10_000), DEFAULT_REDACTOR.suspects
+    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
             bound = get_contextvars() if copy_context() else {}
             event = {**bound, **CONTEXT, **FIELDS, "operation": "STORE"}
-            body = msgspec.convert(event, Body)
+            body = msgspec.convert(event, Payload)
             data = encode(body)[1:]
             if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
                 raise ValueError(data)
@@ -97,7 +97,7 @@ class State:
         self.recorded = self.size = 0
         self.roll_over_at = 1 << 40
         self.check_at = 0.0
-        self.leading = self.writing = self.failing = self.torn = self.others_wrote = self.untold = self.noticed = False
+        self.leading = self.writing = self.failing = self.torn = self.others_wrote = self.untold = self.notices = False
 
 
 def path() -> Call:
@@ -114,22 +114,22 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog.contextvars import get_contextvars
 
     from structlog_audit import AuditHandler
-    from structlog_audit.body import Body
-    from structlog_audit.buffer import Buffer
-    from structlog_audit.codec import MARKS
-    from structlog_audit.conversion import _gathered
-    from structlog_audit.entry import RAISED, RECORDED, WAITING, Entry
-    from structlog_audit.event import OperationType
-    from structlog_audit.fit import encode
-    from structlog_audit.redaction import DEFAULT_REDACTOR
-    from structlog_audit.stamp import Stamp
+    from structlog_audit.buffer.event_buffer import EventBuffer
+    from structlog_audit.events.codec import MARKS
+    from structlog_audit.events.conversion import _gathered
+    from structlog_audit.events.event import OperationType
+    from structlog_audit.events.event_id import Stamp
+    from structlog_audit.events.payload import Payload
+    from structlog_audit.events.truncation import encode
+    from structlog_audit.recording.queue_entry import RAISED, RECORDED, WAITING, QueueEntry
+    from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     logger, fd = logger_with(name, AuditHandler()), os.open(file(name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), Buffer(10_000), DEFAULT_REDACTOR.suspects
-    own, six = frozenset(Body.__struct_fields__), frozenset(member.value for member in OperationType)
+    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
+    own, six = frozenset(Payload.__struct_fields__), frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
-    arrived: deque[Entry] = deque()
-    queue: deque[Entry] = deque()
+    arrived: deque[QueueEntry] = deque()
+    queue: deque[QueueEntry] = deque()
     state = State()
 
     def info(operation: str | None = None, /, **fields: Any) -> None:  # noqa: C901
@@ -148,7 +148,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         if handler.filters or handler.level > logging.INFO or not logger.isEnabledFor(logging.INFO):
             raise Unusual
         # is everything as it should be?
-        body = msgspec.convert(event if own.issuperset(event) else _gathered(event), Body)
+        body = msgspec.convert(event if own.issuperset(event) else _gathered(event), Payload)
         if MARKS in body.metadata or body.operation not in six or type(body.operation) is not str:
             raise Unusual
         if body.status is None:
@@ -157,7 +157,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
             raise Unusual
         # order, id and time; from here on nothing is lost
-        entry = Entry(data, logging.INFO, logger.name, handler)
+        entry = QueueEntry(data, logging.INFO, logger.name, handler)
         arrived.append(entry)
         if state.leading:
             raise Unusual
@@ -198,7 +198,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
             lock.release()
             raise
         lock.release()
-        if arrived or state.untold or state.noticed or entry.state == RAISED:
+        if arrived or state.untold or state.notices or entry.state == RAISED:
             raise Unusual
 
     return lambda: info("STORE", **FIELDS)

@@ -29,9 +29,9 @@ from pathlib import Path
 import msgspec
 
 from structlog_audit import open_trail
-from structlog_audit.body import Body
-from structlog_audit.codec import StoredEvent, encode_body
-from structlog_audit.stamp import Stamp
+from structlog_audit.events.codec import StoredEvent, encode_body
+from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.payload import Payload
 
 SEGMENTS = 25
 BEGIN = dt.datetime(2025, 1, 15, tzinfo=dt.UTC)
@@ -66,7 +66,7 @@ def write(folder: Path, events: int) -> Path:
         name = path.name if is_last else f"{path.name}.{rolled_at.strftime('%Y%m%dT%H%M%S.%fZ')}"
         with open(folder / name, "wb") as file:
             for number in range(number, events * (segment + 1) // SEGMENTS):  # noqa: B020 (goes on where it was)
-                body = Body(
+                body = Payload(
                     OPERATIONS[number % 4],
                     f"user_{number % 997}",
                     f"session_{number % 9_973}",

@@ -20,7 +20,7 @@ import example
 from child import Child, timed
 from spread import Figure, ratios
 
-from structlog_audit.segments import next_name
+from structlog_audit.trail.segment_names import next_name
 
 PROCESSES = (1, 2, 4, 8)
 THREADS = (2, 8, 64)

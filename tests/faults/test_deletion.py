@@ -41,7 +41,7 @@ def test_segments_that_another_process_deletes_stop_nobody(tmp_path):
             target.doRollover()
             target.close()
             assert target.failed_rollovers == 0
-            assert {act for act, _, _ in target.noticed} <= {"retention", "quarantine"}
+            assert {act for act, _, _ in target.notices} <= {"retention", "quarantine"}
         figure("opening beside rollover and retention", runs=300, vanished=sum(not path.exists() for path in seen))
         assert any(not path.exists() for path in seen)
     finally:

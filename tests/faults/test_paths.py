@@ -11,7 +11,8 @@ import time
 import pytest
 from trails import Trail, figure, run_code
 
-from structlog_audit import AuditFileHandler, AuditHandler, active
+from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit.trail.writing import active_segment as active
 
 pytestmark = pytest.mark.system
 

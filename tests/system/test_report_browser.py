@@ -19,7 +19,7 @@ from reporting import HOSTILE, Events, hostile_events, stored
 
 from structlog_audit import EventStatus
 from structlog_audit.reports import compliance_report
-from structlog_audit.reports.text import number, percent
+from structlog_audit.reports.formatting import number, percent
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

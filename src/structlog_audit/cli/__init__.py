@@ -1,4 +1,4 @@
-"""The command ``structlog-audit``. It needs the extra ``cli``; `structlog_audit.cli.exits` has its exit codes.
+"""The command ``structlog-audit``. It needs the extra ``cli``; `structlog_audit.cli.exit_codes` has its exit codes.
 
 Nothing else in this library imports it, and this module imports nothing of typer and rich before it is known that they are
 there.

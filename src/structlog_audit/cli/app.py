@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from structlog_audit.cli.choices import AlertOutput, Format, Listing, Output, Severity
-from structlog_audit.cli.exits import ClosedPipe, Exit, UsageError
+from structlog_audit.cli.exit_codes import ClosedPipe, Exit, UsageError
+from structlog_audit.cli.options import AlertOutput, Format, Listing, Output, Severity
 from structlog_audit.cli.terminal import PROGRAM, say
 from structlog_audit.exceptions import AuditError
 
@@ -162,7 +162,7 @@ def query(
     strict: Strict = False,
 ) -> int:
     """Show events, the oldest first."""
-    from structlog_audit.cli import events
+    from structlog_audit.cli.commands import query as events
 
     request = _request(
         "query", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
@@ -186,7 +186,7 @@ def tail(
     strict: Strict = False,
 ) -> int:
     """Show the newest events, and follow those that come."""
-    from structlog_audit.cli import events
+    from structlog_audit.cli.commands import query as events
 
     request = _request(
         "tail", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
@@ -206,7 +206,7 @@ def stats(
     strict: Strict = False,
 ) -> int:
     """Count events by status, operation and user."""
-    from structlog_audit.cli import counts
+    from structlog_audit.cli.commands import stats as counts
 
     request = _request(
         "stats", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
@@ -228,7 +228,7 @@ def users(
     strict: Strict = False,
 ) -> int:
     """Count the events of each user: last activity, success."""
-    from structlog_audit.cli import counts
+    from structlog_audit.cli.commands import stats as counts
 
     request = _request("users", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
     return counts.users(request, output, lines)
@@ -250,7 +250,7 @@ def export(
     strict: Strict = False,
 ) -> int:
     """Write events to a file, whole or not at all."""
-    from structlog_audit.cli import files
+    from structlog_audit.cli.commands import export as files
 
     request = _request(
         "export", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
@@ -276,7 +276,7 @@ def report(
     strict: Strict = False,
 ) -> int:
     """Make the compliance report of a month, or of any time."""
-    from structlog_audit.cli import files
+    from structlog_audit.cli.commands import export as files
 
     request = _request("report", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
     return files.report(request, month, user, {"html": html, "markdown": markdown, "json": json}, force=force)
@@ -297,7 +297,7 @@ def monitor(
     strict: Strict = False,
 ) -> int:
     """Show the alerts of rules; exit with 1 if there is one."""
-    from structlog_audit.cli import alerts
+    from structlog_audit.cli.commands import monitor as alerts
 
     request = _request(
         "monitor", words, since=since, until=until, in_utc=utc, every_kind=True, record=record, strict=strict
@@ -325,7 +325,7 @@ def catalogue(
     strict: Strict = False,
 ) -> int:
     """List the operations that code declares."""
-    from structlog_audit.cli import catalogue as listing
+    from structlog_audit.cli.commands import catalogue as listing
 
     request = _request(
         "catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict, trails=trail or []
@@ -377,7 +377,7 @@ def shipper(
     ] = None,
 ) -> int:
     """Print the configuration of a log shipper for a trail."""
-    from structlog_audit.cli.shipping import shipper as show
+    from structlog_audit.cli.commands.shipper import shipper as show
 
     return show(name, trail, to)
 
@@ -390,6 +390,6 @@ def demo(
     ] = None,
 ) -> int:
     """Write a small trail and ask it three questions."""
-    from structlog_audit.cli.demo import demo as show
+    from structlog_audit.cli.commands.demo import demo as show
 
     return show(folder)

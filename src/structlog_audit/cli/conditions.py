@@ -12,7 +12,7 @@ Rules:
 * ``FIELD=`` with nothing behind it finds events without one (absent, null, or empty); ``FIELD!=`` those with one.
 * ``~`` is a regular expression of Python that is found anywhere in the text. Of a list (``entry_ids``, lists in the metadata)
   any item counts. Values in the metadata that are no text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``.
-* What the questions of `structlog_audit.query` can ask is asked that way; the rest is tested on the events that they find.
+* What the questions of `structlog_audit.query.filters` can ask is asked that way; the rest is tested on the events that they find.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.cli.exits import UsageError, did_you_mean
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import AuditEvent, Kind
+from structlog_audit.cli.exit_codes import UsageError, did_you_mean
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditError
-from structlog_audit.query import conditions, contains
+from structlog_audit.query.filters import conditions, contains
 
 Event = StoredEvent | AuditEvent
 Test = Callable[[Event], bool]

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Condition, Sought, sorted_words, sought
-from structlog_audit.cli.exits import Exit, UsageError
-from structlog_audit.cli.record import record_reading
+from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.terminal import progress, say
-from structlog_audit.cli.when import time_range
-from structlog_audit.codec import StoredEvent
-from structlog_audit.event import AuditEvent, rfc3339
-from structlog_audit.opening import open_trail
-from structlog_audit.query import Conditions
-from structlog_audit.reader import TrailReader
-from structlog_audit.source import EventSource
+from structlog_audit.cli.times import time_range
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.opening import open_trail
+from structlog_audit.trail.reading.reader import TrailReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Sifted(EventSource):
         self._trail = trail
         self._sought = sought
 
-    def _select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if not self._sought.tests:
-            return self._trail._select(asked, newest_first=newest_first, at_most=at_most)
-        return filter(self._sought.passes, self._trail._select(asked, newest_first=newest_first))
+            return self._trail.select(asked, newest_first=newest_first, at_most=at_most)
+        return filter(self._sought.passes, self._trail.select(asked, newest_first=newest_first))
 
     @property
     def complete_since(self) -> dt.datetime | None:

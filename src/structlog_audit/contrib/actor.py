@@ -33,7 +33,7 @@ from typing import Any
 
 from structlog.contextvars import bind_contextvars, reset_contextvars, unbind_contextvars
 
-from structlog_audit.context import bound_context
+from structlog_audit.events.context import bound_context
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 FIELDS = ("user_id", "session_id", "request_id", "client_address")

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from structlog_audit.codec import escape
-from structlog_audit.event import AuditEvent
-from structlog_audit.fit import encode
+from structlog_audit.events.codec import escape
+from structlog_audit.events.event import AuditEvent
+from structlog_audit.events.truncation import encode
 from structlog_audit.formats.cadf import to_cadf
 from structlog_audit.formats.cef import to_cef
 from structlog_audit.formats.ecs import ECS, to_ecs

@@ -14,8 +14,8 @@ import uuid
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.event import EVENT_ID, AuditEvent, rfc3339
-from structlog_audit.formats import table as t
+from structlog_audit.events.event import EVENT_ID, AuditEvent, rfc3339
+from structlog_audit.formats import field_mapping as t
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
 """The namespace of the identifiers that are made of texts."""

@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator
 from operator import attrgetter
 
-from structlog_audit.codec import to_json
-from structlog_audit.event import AuditEvent, rfc3339
-from structlog_audit.formats import table as t
-from structlog_audit.version import __version__
+from structlog_audit._version import __version__
+from structlog_audit.events.codec import to_json
+from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.formats import field_mapping as t
 
 SEVERITY = t.by_outcome(3, 7, 5, 3)
 """From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 to 8 high."""

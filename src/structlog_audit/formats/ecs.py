@@ -12,8 +12,8 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.event import AuditEvent, rfc3339
-from structlog_audit.formats import table as t
+from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.formats import field_mapping as t
 
 ECS: t.Table = {
     "@timestamp": lambda event: rfc3339(event.timestamp),

@@ -13,9 +13,9 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.event import AuditEvent, rfc3339
-from structlog_audit.formats import table as t
-from structlog_audit.version import __version__
+from structlog_audit._version import __version__
+from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.formats import field_mapping as t
 
 _UNKNOWN = "unknown"
 _activity = t.by_verb(1, 2, 3, 4, 99)

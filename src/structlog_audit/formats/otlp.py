@@ -16,9 +16,9 @@ import math
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.event import AuditEvent
-from structlog_audit.formats import table as t
-from structlog_audit.version import __version__
+from structlog_audit._version import __version__
+from structlog_audit.events.event import AuditEvent
+from structlog_audit.formats import field_mapping as t
 
 _INT64 = range(-(2**63), 2**63)
 _FIXED64 = range(2**64)

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from pygal.etree import etree
 from pygal.style import Style
 
-from structlog_audit.reports import text
+from structlog_audit.reports import formatting as text
 
 if not entry_points(group="pygal.maps"):
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]

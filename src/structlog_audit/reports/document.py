@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.reports import text
+from structlog_audit.reports import formatting as text
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.event import rfc3339, utc
+from structlog_audit.events.event import rfc3339, utc
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 MOST_STEPS = 100

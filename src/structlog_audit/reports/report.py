@@ -2,9 +2,9 @@
 
 Rules:
 
-* Its figures are those of the queries: totals, rates and percentiles come from `structlog_audit.statistics`, and the figures of
+* Its figures are those of the queries: totals, rates and percentiles come from `structlog_audit.query.statistics`, and the figures of
   a month have the names that the memory SDK's page gives them.
-* One pass over the events, the oldest first; `structlog_audit.reports.tally` says what is bounded. A report of one user takes a
+* One pass over the events, the oldest first; `structlog_audit.reports.aggregation` says what is bounded. A report of one user takes a
   second pass, over the library's own events. If intents are left without an outcome, which may have come after the period or
   from another user, there is one more, from the first of them on.
 * It says what it does not know: from when on it is complete, what was lost, and what no report can show.
@@ -24,19 +24,19 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.codec import escape, to_json
-from structlog_audit.event import AuditEvent, EventStatus, Kind, rfc3339
+from structlog_audit._version import __version__
+from structlog_audit.events.codec import escape, to_json
+from structlog_audit.events.event import AuditEvent, EventStatus, Kind, rfc3339
+from structlog_audit.events.json_safe import identity_text
 from structlog_audit.exceptions import AuditError, AuditTypeError
-from structlog_audit.plain import identity_text
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.statistics import statistics
+from structlog_audit.reports.aggregation import NEWEST, Figures, activity, brief, by_status, cut, lost_in
 from structlog_audit.reports.clauses import CLAUSES, NOT_SHOWN
+from structlog_audit.reports.formatting import count, second
 from structlog_audit.reports.markdown import markdown
 from structlog_audit.reports.period import Period, floor, month_of, months_between, period_of, steps, time_text
 from structlog_audit.reports.sections import document
-from structlog_audit.reports.tally import NEWEST, Figures, activity, brief, by_status, cut, lost_in
-from structlog_audit.reports.text import count, second
-from structlog_audit.source import EventSource
-from structlog_audit.statistics import statistics
-from structlog_audit.version import __version__
 
 MOST_MONTHS = 240
 """Months of a report, at most, if there are some without events among them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from structlog_audit.reports import text
+from structlog_audit.reports import formatting as text
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import Block, Column, Document, Figure, Listing, Section, Table
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.segments import PACKED, base_of
+from structlog_audit.trail.segment_names import PACKED, base_of
 
 DEFAULT_TO = "/var/log/shipped/audit.jsonl"
 """Where the lines go, of those that write files, until the destination is replaced."""

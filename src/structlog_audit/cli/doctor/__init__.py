@@ -15,15 +15,15 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from structlog_audit.cli.choices import Format, Severity
+from structlog_audit.cli.doctor.filesystem import of_places
 from structlog_audit.cli.doctor.findings import Finding
-from structlog_audit.cli.doctor.history import of_history
-from structlog_audit.cli.doctor.machine import of_machine
-from structlog_audit.cli.doctor.places import of_places
-from structlog_audit.cli.exits import Exit, UnreadableError, UsageError
+from structlog_audit.cli.doctor.host import of_machine
+from structlog_audit.cli.doctor.trail_history import of_history
+from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
+from structlog_audit.cli.options import Format, Severity
 from structlog_audit.cli.terminal import clean, has_colours, progress, put, width
 from structlog_audit.exceptions import AuditReadError
-from structlog_audit.opening import open_trail
+from structlog_audit.trail.reading.opening import open_trail
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
@@ -107,7 +107,7 @@ def of_configuration(given: str) -> tuple[list[Finding], list[str]]:
         UnreadableError: It can't be loaded.
     """
     with tempfile.TemporaryDirectory(prefix="structlog-audit-doctor-") as folder:
-        command = [sys.executable, "-B", "-m", "structlog_audit.cli.doctor.dryrun", given, os.path.realpath(folder)]
+        command = [sys.executable, "-B", "-m", "structlog_audit.cli.doctor.dry_run", given, os.path.realpath(folder)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603
             answer = json.loads(done.stdout)

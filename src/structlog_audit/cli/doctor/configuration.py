@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.chains import all_loggers, chain
-from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.doctor.findings import Finding, of_check
-from structlog_audit.files import AuditFileHandler
-from structlog_audit.handler import AuditHandler
+from structlog_audit.cli.options import Severity
+from structlog_audit.recording.file_handler import AuditFileHandler
+from structlog_audit.recording.handler import AuditHandler
+from structlog_audit.recording.logger_tree import all_loggers, propagation_path
 
 SMALLEST_SEGMENT = 1_000_000
 """Bytes. At full speed rsyslog lost events between segments of 60 kB, and none between segments of 2 MB (measured)."""
@@ -124,7 +124,7 @@ def _of_audits(configured: Configured) -> Iterator[Said]:
 
 def _of_siblings(configured: Configured, audit: AuditHandler, logger: logging.Logger) -> Iterator[Said]:
     """What else gets the events of *audit* on *logger*."""
-    others = [handler for at in chain(logger) for handler in at.handlers if handler is not audit]
+    others = [handler for at in propagation_path(logger) for handler in at.handlers if handler is not audit]
     if audit.target in others:
         names = f"{configured.name_of(audit.target)} is the target of {configured.name_of(audit)}"
         message = f"{names}, and events of logger {logger.name!r} reach it directly too: they come twice"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from structlog_audit import check
-from structlog_audit.cli.choices import Severity
+from structlog_audit.cli.options import Severity
+from structlog_audit.recording import health_checks as check
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The bounded, indexed buffer of one handler."""

@@ -1,0 +1,1 @@
+"""Values: events, their fields, their ids and their JSON."""

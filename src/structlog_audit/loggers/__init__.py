@@ -1,0 +1,1 @@
+"""Entry points: bound logger, processor, decorators and the logger of the memory SDK."""

@@ -1,0 +1,186 @@
+"""Functions and objects whose calls are recorded.
+
+Rules:
+
+* What an event says of a call comes from its arguments: by the name of a parameter, or by a function of all arguments by
+  name. What it says of the result comes from ``on_result``.
+* The call itself is not changed: its arguments, its result and its exceptions are what they were.
+* ``instrument`` changes one object, and undoes that when what it returns is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.loggers.bound_logger import get_audit_logger
+from structlog_audit.loggers.operation import OperationScope
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Pick = str | Callable[[Mapping[str, Any]], Any]
+"""The name of a parameter, or a function of all arguments by name."""
+
+OnResult = Callable[[OperationScope, Any], None]
+"""Says on the operation what its result says of it."""
+
+_BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entry_ids", "entry_id": "entry_ids"}
+"""Parameters that `instrument` takes for what their names say, and the members that they are."""
+
+
+def audited(
+    operation: str,
+    *,
+    user_id: Pick | None = None,
+    session_id: Pick | None = None,
+    entry_ids: Pick | None = None,
+    metadata: Mapping[str, Pick] | None = None,
+    on_result: OnResult | None = None,
+    logger: str = "audit",
+) -> Callable[[Function], Function]:
+    """Record each call of the decorated function, with its duration and outcome.
+
+    Args:
+        operation: What calling the function does.
+        user_id, session_id, entry_ids: The parameter that holds it, or a function of the arguments by name.
+        metadata: Members of the metadata, each likewise.
+        on_result: Called with the operation and the result, to say more of it: ``op.entry_ids.append(result)``.
+        logger: The name of the logger that an `AuditHandler` is attached to.
+
+    Raises:
+        AuditTypeError: The decorated object is no function, or is a generator function, whose call does nothing yet.
+        AuditValueError: The function has no parameter of that name.
+    """
+    given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
+    picks = {name: pick for name, pick in given.items() if pick is not None}
+
+    def decorate(function: Function) -> Function:
+        return _wrapped(function, operation, picks, dict(metadata or {}), on_result, logger)
+
+    return decorate
+
+
+def instrument(
+    obj: object,
+    operations: Mapping[str, str],
+    *,
+    user_id: Pick | None = None,
+    session_id: Pick | None = None,
+    entry_ids: Pick | None = None,
+    metadata: Mapping[str, Pick] | None = None,
+    on_result: OnResult | None = None,
+    logger: str = "audit",
+) -> Callable[[], None]:
+    """Record each call of certain methods of *obj*; returns a function that undoes this.
+
+    Parameters called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` are taken for what their names say, unless
+    told otherwise; a method that has none of them is recorded without.
+
+    Args:
+        obj: Any object that lets its attributes be set.
+        operations: The operation that each method does, by the name of the method.
+        user_id, session_id, entry_ids, metadata, on_result, logger: As of `audited`; they hold for those of the methods
+            that have the parameter.
+
+    Raises:
+        AuditTypeError: A method can't be called, or can't be replaced.
+        AuditValueError: *obj* has no method of that name.
+    """
+    given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
+    undo: list[Callable[[], None]] = []
+    for name, operation in operations.items():
+        method = getattr(obj, name, None)
+        if method is None:
+            raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
+        parameters = _parameters(method)
+        picks: dict[str, Pick] = {member: found for found, member in _BY_NAME.items() if found in parameters}
+        picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}
+        members = {key: pick for key, pick in (metadata or {}).items() if _fits(pick, parameters)}
+        wrapped = _wrapped(method, operation, picks, members, on_result, logger)
+        undo.append(_replace(obj, name, wrapped))
+
+    def undo_all() -> None:
+        while undo:
+            undo.pop()()
+
+    return undo_all
+
+
+def _replace(obj: object, name: str, replacement: Callable[..., Any]) -> Callable[[], None]:
+    """Set the attribute *name* of *obj*; returns what sets it back."""
+    own = getattr(obj, "__dict__", {})
+    before, was_own = own.get(name), name in own
+    try:
+        setattr(obj, name, replacement)
+    except (AttributeError, TypeError) as error:
+        raise AuditTypeError(f"operations: {name!r} of {type(obj).__name__} can't be replaced: {error}") from error
+    return lambda: setattr(obj, name, before) if was_own else delattr(obj, name)
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    if not callable(function):
+        raise AuditTypeError(f"{function!r} is no function")
+    return inspect.signature(function).parameters
+
+
+def _fits(pick: Pick, parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return callable(pick) or pick in parameters
+
+
+def _wrapped(
+    function: Function,
+    operation: str,
+    picks: Mapping[str, Pick],
+    metadata: Mapping[str, Pick],
+    on_result: OnResult | None,
+    logger: str,
+) -> Function:
+    """*function*, recording its calls."""
+    parameters = _parameters(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AuditTypeError(
+            f"{function!r} is a generator function: its call does nothing yet; use log.operation(…) in it"
+        )
+    for pick in [*picks.values(), *metadata.values()]:
+        if not _fits(pick, parameters):
+            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {', '.join(parameters) or 'none'}")
+    signature, log = inspect.signature(function), get_audit_logger(logger)
+
+    def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationScope:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:  # the call itself will say so, and is recorded as a failure
+            return log.operation(operation)
+        bound.apply_defaults()
+        fields = {name: _picked(pick, bound.arguments) for name, pick in picks.items()}
+        members = {name: _picked(pick, bound.arguments) for name, pick in metadata.items()}
+        return log.operation(operation, **fields, metadata=members)
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            async with scope(args, kwargs) as op:
+                result = await function(*args, **kwargs)
+                if on_result is not None:
+                    on_result(op, result)
+                return result
+
+        return call_async  # type: ignore[return-value]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with scope(args, kwargs) as op:
+            result = function(*args, **kwargs)
+            if on_result is not None:
+                on_result(op, result)
+            return result
+
+    return call  # type: ignore[return-value]
+
+
+def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:
+    return arguments[pick] if isinstance(pick, str) else pick(arguments)

@@ -1,0 +1,1 @@
+"""Filters, statistics and the methods that every source of events has."""

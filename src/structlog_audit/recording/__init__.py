@@ -1,0 +1,1 @@
+"""The path of an event from a log record to the target."""

@@ -1,0 +1,1 @@
+"""Removal of secrets from events, before memory and disk."""
