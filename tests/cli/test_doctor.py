@@ -25,7 +25,7 @@ from structlog_audit.cli.doctor import host as machine
 from structlog_audit.cli.doctor import trail_history as history
 from structlog_audit.recording.health_checks import RE_ENTRANCY_GUARD
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 ALWAYS = {"re-entrancy"} if sys.version_info >= RE_ENTRANCY_GUARD else set()
 OF_PLACES = {"container", "disk", "inodes", "fleeting", "clock", "file-size", "remote"}
 """What the machine that the tests run on may have, or not."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit._validation import choice, require_integer
+from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, OperationType
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
@@ -326,9 +326,9 @@ def test_whole_numbers(value, kind):
 
 def test_choices():
     """A parameter with a few values takes no other; the message lists them."""
-    assert choice("on_error", "retry", ("retry", "raise")) == "retry"
+    assert require_choice("on_error", "retry", ("retry", "raise")) == "retry"
     with pytest.raises(AuditValueError, match=r"on_error='ignore': use one of 'retry', 'raise'"):
-        choice("on_error", "ignore", ("retry", "raise"))
+        require_choice("on_error", "ignore", ("retry", "raise"))
 
 
 @pytest.mark.parametrize("method", ["query_events", "iter_events", "count_events", "get_statistics", "export_to_file"])

@@ -18,7 +18,7 @@ import schedule
 from structlog_audit import AuditHandler, AuditLogger, EventStatus, OperationType, instrument
 
 _spec = importlib.util.spec_from_file_location(
-    "memory_system", Path(__file__).parent.parent / "examples" / "memory_system.py"
+    "memory_system", Path(__file__).parents[2] / "examples" / "memory_system.py"
 )
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)

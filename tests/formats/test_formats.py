@@ -35,7 +35,7 @@ from structlog_audit.formats.field_mapping import VERBS, verb_of
 from structlog_audit.formats.ocsf import OCSF
 from structlog_audit.formats.otlp import ATTRIBUTES, RECORD
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 GOLDEN = list(open_trail(TOP / "tests" / "golden" / "trail.jsonl").iter_events(kind=[None, *Kind]))
 NOW = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 TRACE = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}

@@ -18,7 +18,7 @@ from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.shippers import DEFAULT_TO, SHIPPERS, configuration
 from structlog_audit.trail.segment_names import next_name
 
-GUIDE = (Path(__file__).parent.parent / "examples" / "guide" / "shippers.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "examples" / "guide" / "shippers.md").read_text(encoding="utf-8")
 PATHS = ["/var/log/app/audit.jsonl", '/srv/it\'s "$HOME" `x` #1; é/a b.jsonl']
 BY_CONTENT = {"vector", "filebeat", "otel-collector", "splunk"}
 

@@ -632,7 +632,7 @@ def test_a_long_trail_takes_little_memory(tmp_path):
     code = textwrap.dedent(r"""
         import re, sys
         from structlog_audit.cli import main
-        from structlog_audit.cli import alerts, catalogue, counts, events, files
+        from structlog_audit.cli.commands import catalogue, export, monitor, query, stats
         most = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
         before = most()
         try:
