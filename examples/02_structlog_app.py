@@ -1,4 +1,4 @@
-"""An application with a structlog chain of its own: one processor more, and what carries an ``operation`` is audited."""
+"""An existing structlog application: add ``AuditProcessor``, and every log event with an ``operation`` is recorded."""
 
 import logging
 import sys
@@ -21,17 +21,21 @@ structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        AuditProcessor("audit"),  # behind what adds context, before what renders
+        # After the processors that add context, before the renderer.
+        AuditProcessor("audit"),
         structlog.processors.JSONRenderer(sort_keys=True),
     ],
     logger_factory=structlog.PrintLoggerFactory(),
 )
 
 log = structlog.get_logger().bind(user_id="user_123")
-log.info("request started", path="/entries")  # an application's message: not audited
-log.info("entry stored", operation="STORE", entry_ids=["entry_1"], source="api")
-log.error("entry not found", operation="RECALL", entry_ids=["entry_9"])
+
+# An ordinary log message: not recorded, because it has no operation.
+log.info("request started", path="/documents")
+
+log.info("document created", operation="document.create", entry_ids=["doc_1"], source="api")
+log.error("document not found", operation="document.read", entry_ids=["doc_9"])
 
 for event in handler.iter_events():
-    print(f"audited: {event.operation} {event.status} {event.user_id} {event.entry_ids} {event.metadata}")
+    print(f"recorded: {event.operation} {event.status} {event.user_id} {event.entry_ids} {event.metadata}")
 handler.close()

@@ -1,4 +1,4 @@
-"""The memory system of axon-sdk 1.0.0b2, as it is, audited by ``structlog_audit.AuditLogger`` in place of its own."""
+"""axon-sdk 1.0.0b2: ``structlog_audit.AuditLogger`` replaces the audit logger of an unchanged ``MemorySystem``."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ async def main():
             try:
                 await memory.store("")
             except ValueError as error:
-                print("axon says:", error)
+                print("rejected by axon:", error)
 
             print("in memory:")
             for event in audit_logger.iter_events():
@@ -40,7 +40,7 @@ async def main():
     print(f"in {trail}:")
     for line in trail.read_text().splitlines():
         event = json.loads(line)
-        if "kind" not in event:  # or it is one of the trail's own: it was opened, it was closed
+        if "kind" not in event:  # the trail events "opened" and "closed" have a kind
             print("  " + event["operation"], event["status"], len(event.get("entry_ids", [])), "entries")
 
 

@@ -1,4 +1,4 @@
-"""Who acts comes from structlog's contextvars: bound once per task, and in every event of that task."""
+"""asyncio: bind the user to structlog's contextvars once per task, and every event of the task has it."""
 
 import asyncio
 import logging
@@ -20,19 +20,21 @@ audit.addHandler(handler)
 log = get_audit_logger("audit")
 
 
-@audited("RECALL", entry_ids="entry_id")
-async def read(entry_id):
+@audited("document.read", entry_ids="document_id")
+async def read(document_id):
     await asyncio.sleep(0)
-    return f"text of {entry_id}"
+    return f"text of {document_id}"
 
 
 async def request(number):
-    bind_contextvars(user_id=f"user_{number % 3}", session_id=f"session_{number}")  # this task's alone
-    async with log.operation("STORE") as op:
+    # Each task has its own context, so these values are visible to this task only.
+    bind_contextvars(user_id=f"user_{number % 3}", session_id=f"session_{number}")
+
+    async with log.operation("document.create") as op:
         await asyncio.sleep(0)
-        op.entry_ids.append(f"entry_{number}")
-    with bound_contextvars(reason="check"):
-        await read(f"entry_{number}")
+        op.entry_ids.append(f"doc_{number}")
+    with bound_contextvars(reason="review"):
+        await read(f"doc_{number}")
 
 
 async def main():
@@ -44,5 +46,5 @@ print("by operation:", {name: n for name, n in handler.get_statistics()["by_oper
 print("by user:", dict(sorted(handler.get_statistics()["by_user"].items())))
 mixed_up = [e for e in handler.iter_events() if e.entry_ids[0].split("_")[1] != e.session_id.split("_")[1]]
 print("events with another task's session:", len(mixed_up))
-print("reads with a reason:", handler.count_events(metadata={"reason": "check"}))
+print("reads with a reason:", handler.count_events(metadata={"reason": "review"}))
 handler.close()

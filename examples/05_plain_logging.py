@@ -1,4 +1,4 @@
-"""No structlog in the application: ``logging`` with ``extra=``, beside the console that was there before."""
+"""Plain ``logging``: pass the fields in ``extra=``. The existing console handler keeps working."""
 
 import logging
 import sys
@@ -14,15 +14,16 @@ handler = AuditHandler(filename=folder / "audit.jsonl")
 logging.getLogger("audit").addHandler(handler)
 
 log = logging.getLogger("audit.billing")
-log.info("STORE", extra={"user_id": "user_123", "entry_ids": ["invoice_7"], "amount": 99.5})
-log.info("invoice %s sent", "7", extra={"operation": "invoice.sent", "user_id": "user_123"})
+# The message is the operation, unless the field "operation" names it.
+log.info("invoice.create", extra={"user_id": "user_123", "entry_ids": ["invoice_7"], "amount": 99.5})
+log.info("invoice %s sent", "7", extra={"operation": "invoice.send", "user_id": "user_123"})
 try:
-    raise TimeoutError("the bank does not answer")
+    raise TimeoutError("the bank did not respond")
 except TimeoutError:
-    log.exception("PAYMENT", extra={"user_id": "user_456"})
+    log.exception("payment.collect", extra={"user_id": "user_456"})
 
 for event in handler.iter_events():
-    print(f"audited: {event.operation} {event.status} {event.user_id} {event.metadata} {event.error_message or ''}")
+    print(f"recorded: {event.operation} {event.status} {event.user_id} {event.metadata} {event.error_message or ''}")
 for finding in handler.check():
     print("finding:", finding.code)
 handler.close()

@@ -1,4 +1,4 @@
-"""The monthly compliance report, right for December too, and a monitor of suspicious activity."""
+"""Compute a monthly compliance report and check for excessive deletions, using only queries."""
 
 import asyncio
 import json
@@ -17,7 +17,8 @@ audit_logger = AuditLogger(max_events=10_000)
 
 def generate_compliance_report(month, year):
     start_time = datetime(year, month, 1)
-    end_time = datetime(year + month // 12, month % 12 + 1, 1)  # of December: the first of January
+    # The month after December is January of the next year.
+    end_time = datetime(year + month // 12, month % 12 + 1, 1)
     events = audit_logger.query_events(start_time=start_time, end_time=end_time)
     users = {}
     for event in events:
@@ -25,7 +26,8 @@ def generate_compliance_report(month, year):
     names = {"stores": "STORE", "recalls": "RECALL", "deletions": "FORGET"}
     return {
         "period": f"{year}-{month:02d}",
-        "complete": audit_logger.complete_since is None,  # or the buffer has forgotten some
+        # False if the buffer has evicted events.
+        "complete": audit_logger.complete_since is None,
         "total_events": len(events),
         "users": len(users),
         "operations": Counter(event.operation.value for event in events),

@@ -1,4 +1,4 @@
-"""Flask: who acts is bound for each request, and unbound after it whatever happens."""
+"""Flask: bind the user at the start of each request, and unbind it at the end even if the request fails."""
 
 import logging
 import sys
@@ -15,7 +15,6 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 handler = AuditHandler(filename=folder / "audit.jsonl")
 audit = logging.getLogger("audit")
 audit.setLevel(logging.INFO)
-audit.propagate = False
 audit.addHandler(handler)
 log = get_audit_logger("audit")
 
@@ -25,8 +24,8 @@ app.register_error_handler(PermissionError, lambda error: (str(error), 403))
 
 @app.before_request
 def begin():
-    user = request.headers.get("X-User")  # for brevity; an application asks its authentication (Flask-Login, say)
-    g.audit = bind_contextvars(user_id=user, client_address=request.remote_addr)
+    # Simplified: a real application gets the user from its authentication, such as Flask-Login.
+    g.audit = bind_contextvars(user_id=request.headers.get("X-User"), client_address=request.remote_addr)
 
 
 @app.teardown_request
@@ -34,25 +33,27 @@ def end(error):
     reset_contextvars(**g.pop("audit", {}))
 
 
-@app.post("/entries/<name>")
-def store(name):
-    with log.operation("STORE", entry_ids=[name]):
-        if name == "entry_9":
-            raise PermissionError("entry_9 is locked")
-    return "stored"
+@app.post("/documents/<name>")
+def create(name):
+    with log.operation("document.create", entry_ids=[name]):
+        if name == "doc_9":
+            raise PermissionError("doc_9 is locked")
+    return "created"
 
 
-@app.get("/entries")
+@app.get("/documents")
 def export():
-    own = log.bind(**get_contextvars())  # the stream outlives the request, so its logger remembers who asked
-    return (own.info("EXPORT", entry_ids=[name]) or f"{name} " for name in ("entry_1", "entry_2"))
+    # The stream outlives the request, so bind the context of the request to the logger.
+    stream_log = log.bind(**get_contextvars())
+    return (stream_log.info("document.export", entry_ids=[name]) or f"{name} " for name in ("doc_1", "doc_2"))
 
 
 client = app.test_client()
-print("ada:", client.post("/entries/entry_1", headers={"X-User": "ada"}).text)
-print("bob:", client.post("/entries/entry_9", headers={"X-User": "bob"}).text)
-print("ada:", client.get("/entries", headers={"X-User": "ada"}).text)
-log.info("COMPACT")  # by nobody: nothing is left of the requests
+print("ada:", client.post("/documents/doc_1", headers={"X-User": "ada"}).text)
+print("bob:", client.post("/documents/doc_9", headers={"X-User": "bob"}).text)
+print("ada:", client.get("/documents", headers={"X-User": "ada"}).text)
+# Outside of a request no user is bound.
+log.info("index.rebuild")
 for event in handler.iter_events():
     print(event.operation, event.status, event.user_id, event.entry_ids, event.metadata)
 handler.close()

@@ -1,4 +1,4 @@
-"""The main job: record through structlog and logging, ask, count, and leave files in ./audit-demo to look at."""
+"""Demo: record events with structlog and logging, query and count them, and write files to ./audit-demo."""
 
 import logging.config
 import sys
@@ -23,30 +23,31 @@ logging.config.dictConfig(
 )
 audit = get_audit_handler()
 
-# Events from structlog …
+# Record events with structlog.
 log = get_audit_logger(required=True)
 for number in range(40):
     user = log.bind(user_id=f"user_{number % 4}", session_id=f"session_{number // 10}")
-    with user.operation("STORE", tags=["demo"]) as op:
-        op.entry_ids.append(f"entry_{number}")
-    user.info("RECALL", entry_ids=[f"entry_{number // 2}"], duration_ms=1.5 * number)
-user.error("RECALL", error_message="Database connection timeout", duration_ms=5000.0)
+    with user.operation("document.create", tags=["demo"]) as op:
+        op.entry_ids.append(f"doc_{number}")
+    user.info("document.read", entry_ids=[f"doc_{number // 2}"], duration_ms=1.5 * number)
+user.error("document.read", error_message="Database connection timeout", duration_ms=5000.0)
 
-# … and from logging.
+# Record an event with logging.
 plain = logging.getLogger("audit.billing")
-plain.info("FORGET", extra={"user_id": "user_1", "entry_ids": ["entry_1", "entry_2"], "reason": "GDPR request"})
+fields = {"user_id": "user_1", "entry_ids": ["doc_1", "doc_2"], "reason": "GDPR request"}
+plain.info("document.delete", extra=fields)
 
 hour_ago = datetime.now() - timedelta(hours=1)
 print("What did user_1 delete in the last hour?")
-for event in audit.query_events(user_id="user_1", operation="FORGET", start_time=hour_ago):
+for event in audit.query_events(user_id="user_1", operation="document.delete", start_time=hour_ago):
     print(f"  {event.timestamp:%H:%M:%S} {', '.join(event.entry_ids)} ({event.metadata['reason']})")
 
 stats = audit.get_statistics()
 print(f"{stats['total_events']} events, {stats['success_rate']:.1%} succeeded, p95 {stats['p95_duration_ms']:.1f} ms")
 print("By operation:", {name: count for name, count in stats["by_operation"].items() if count})
-print("user_1 mostly does", audit.get_user_statistics("user_1")["most_common_operation"])
+print("Most common operation of user_1:", audit.get_user_statistics("user_1")["most_common_operation"])
 
 exported = audit.export_to_file(folder / "export.json")
 failures = audit.export_to_file(folder / "failures.csv", status="FAILURE")
-print(f"Left in {folder.resolve()}:")
+print(f"Files in {folder.resolve()}:")
 print(f"  {trail.name} (the trail), export.json ({exported} events), failures.csv ({failures} events)")

@@ -1,4 +1,4 @@
-"""A small memory system: what the other examples audit, by ``audit_logger=`` or, from outside, by ``instrument``."""
+"""A small memory system for the other examples, audited with ``audit_logger=`` or, from outside, with ``instrument``."""
 
 import time
 from contextlib import asynccontextmanager

@@ -14,13 +14,13 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 LINES = {
     "01_dictconfig.py": [
-        "EXPORT  FAILURE  ['entry_1'] PermissionError: user_123 may not export",
+        "report.export   FAILURE  ['report_1'] PermissionError: user_123 may not export",
         "2 of 4 failed",
         "4 events in given/audit.jsonl",
     ],
-    "02_structlog_app.py": ["audited: RECALL FAILURE user_123 ['entry_9'] {'message': 'entry not found'}"],
+    "02_structlog_app.py": ["recorded: document.read FAILURE user_123 ['doc_9'] {'message': 'document not found'}"],
     "03_axon_memory.py": [
-        "axon says: content cannot be empty",
+        "rejected by axon: content cannot be empty",
         "  RECALL SUCCESS  alice ",
         "  STORE  FAILURE  None content cannot be empty",
         "with PII: ['email', 'phone']",
@@ -30,15 +30,15 @@ LINES = {
         "  EXPORT SUCCESS 2 entries",
     ],
     "04_asyncio_contextvars.py": [
-        "by operation: {'STORE': 30, 'RECALL': 30}",
+        "by operation: {'document.create': 30, 'document.read': 30}",
         "by user: {'user_0': 20, 'user_1': 20, 'user_2': 20}",
         "events with another task's session: 0",
         "reads with a reason: 30",
     ],
     "05_plain_logging.py": [
-        "console: INFO audit.billing STORE",
-        "audited: invoice.sent SUCCESS user_123 {'message': 'invoice 7 sent'} ",
-        "audited: PAYMENT FAILURE user_456 {} TimeoutError: the bank does not answer",
+        "console: INFO audit.billing invoice.create",
+        "recorded: invoice.send SUCCESS user_123 {'message': 'invoice 7 sent'} ",
+        "recorded: payment.collect FAILURE user_456 {} TimeoutError: the bank did not respond",
     ],
     "06_compliance_report.py": [
         "WARNING security: Excessive deletions: 120 in last hour",
@@ -47,21 +47,21 @@ LINES = {
         "December: 2024-12",
     ],
     "07_flask.py": [
-        "bob: entry_9 is locked",
-        "STORE FAILURE bob ['entry_9'] {'client_address': '127.0.0.1'}",
-        "EXPORT SUCCESS ada ['entry_2'] {'client_address': '127.0.0.1'}",
-        "COMPACT SUCCESS None [] {}",
+        "bob: doc_9 is locked",
+        "document.create FAILURE bob ['doc_9'] {'client_address': '127.0.0.1'}",
+        "document.export SUCCESS ada ['doc_2'] {'client_address': '127.0.0.1'}",
+        "index.rebuild SUCCESS None [] {}",
     ],
     "08_sqlalchemy.py": [
-        "INSERT ada ['entry:1'] {'before': {}, 'after': {'text': 'draft'}}",
-        "UPDATE ada ['entry:1'] {'before': {'text': 'draft'}, 'after': {'text': 'final'}}",
-        "DELETE ada ['entry:1'] {'before': {'id': 1, 'text': 'final'}, 'after': {}}",
+        "document.create ada ['document:1'] {'before': {}, 'after': {'text': 'draft'}}",
+        "document.update ada ['document:1'] {'before': {'text': 'draft'}, 'after': {'text': 'final'}}",
+        "document.delete ada ['document:1'] {'before': {'id': 1, 'text': 'final'}, 'after': {}}",
     ],
     "demo.py": [
         "export.json (82 events), failures.csv (1 events)",
         "82 events, 98.8% succeeded",
-        "user_1 mostly does STORE",
-        "entry_1, entry_2 (GDPR request)",
+        "Most common operation of user_1: document.create",
+        "doc_1, doc_2 (GDPR request)",
     ],
     "memory_system.py": [],
 }
@@ -127,7 +127,7 @@ def test_demo_leaves_its_files_in_the_current_folder(tmp_path):
     """The demo without arguments leaves a trail and two exports in ``./audit-demo``, and says where; twice is no problem."""
     output = run("demo.py", folder=tmp_path)
     folder = tmp_path / "audit-demo"
-    assert f"Left in {folder.resolve()}:" in output
+    assert f"Files in {folder.resolve()}:" in output
     assert sorted(path.name for path in folder.iterdir()) == ["audit.jsonl", "export.json", "failures.csv"]
     document = json.loads((folder / "export.json").read_text())
     assert document["total_events"] == len(document["events"]) == 82
