@@ -7,7 +7,7 @@
 #   in extra= replaces the record's level and logger name, and one in static_fields. Only the timestamp stays.
 # What follows: an audit event of severity ERROR can appear as "low", or as another service's, if field names come from data.
 #   Rename to names that callers do not use ("log.level"), or nest the fields of callers.
-# The order is asked about in https://github.com/nhairs/python-json-logger/issues/36
+# An open question upstream: https://github.com/nhairs/python-json-logger/issues/36
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
