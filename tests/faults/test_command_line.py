@@ -51,7 +51,7 @@ def test_tail_prints_each_event_of_many_writers_once(tmp_path):
 
 
 def test_tail_follows_a_rollover_by_the_first_write_of_new_writers(tmp_path):
-    """tail -f follows new writers whose first write rolls the segment over."""
+    """tail -f follows new writers that roll the segment over with their first write."""
     trail = tmp_path / "audit.jsonl"
     with AuditLogger(filename=trail) as logger:
         logger.record("FIRST")

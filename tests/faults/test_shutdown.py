@@ -59,7 +59,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_interpreter_exit_neither_hangs_nor_loses_an_event(tmp_path, ending):
-    """For every way to exit, each event whose call returned is in the trail, and the exit takes less than 5 s."""
+    """For every way to exit, all calls that returned are in the trail, and the exit takes less than 5 s."""
     code, status = ENDINGS[ending]
     rounds = 10 if "daemon" in ending else 1
     for number in range(rounds):

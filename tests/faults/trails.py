@@ -22,7 +22,7 @@ ENVIRONMENT = unmeasured() | {"PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__
 
 
 class WriterOutput:
-    """The output of a writer: acknowledged ids by number, numbers whose call raised, and the final counters."""
+    """The output of a writer: acknowledged ids by number, numbers that raised, and the final counters."""
 
     def __init__(self, output: str) -> None:
         self.acknowledged: dict[int, str] = {}

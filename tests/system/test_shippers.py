@@ -42,7 +42,7 @@ logging.shutdown()
 
 @pytest.fixture
 def place(tmp_path):
-    """Return a folder whose name must be escaped in every configuration syntax."""
+    """Return a folder with a name that every configuration syntax must escape."""
     folder = tmp_path / 'it\'s "$HOME" `x` %m #1 é'
     folder.mkdir()
     return folder
