@@ -22,7 +22,7 @@ OUTAGES = 3
 @needs_mount
 @pytest.mark.parametrize("max_pending", [1_000, 20, 0])
 def test_full_disk_loses_exactly_the_events_counted_in_gaps(tmp_path, max_pending):
-    """Pending events are written when space returns, gaps count every lost event, and no line is appended to a torn one."""
+    """Pending events are written when space returns, gaps count every lost event, and none is lost to a torn line."""
     done = run(
         "unshare", "-Urm", sys.executable, Path(__file__).with_name("full_disk.py"), tmp_path, "retry", max_pending
     )
