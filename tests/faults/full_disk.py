@@ -1,4 +1,4 @@
-"""Fills a disk under a trail and frees it; prints what became of the events. Needs a mount namespace of its own.
+"""A program that fills and frees the disk of a trail and prints the outcome. It needs its own mount namespace.
 
 ``unshare -Urm python full_disk.py FOLDER on_error max_pending``
 """
@@ -22,7 +22,10 @@ path = folder / "logs" / "audit.jsonl"
 handler = AuditHandler(
     filename=path, on_error=on_error, max_pending=max_pending, call_later=lambda seconds, function: None
 )
-other = AuditHandler(filename=path, call_later=lambda seconds, function: None)  # as another process would be
+
+# A second handler on the same trail stands for another process.
+other = AuditHandler(filename=path, call_later=lambda seconds, function: None)
+
 loggers = {"one": logging.Logger("one"), "other": logging.Logger("other")}
 loggers["one"].addHandler(handler)
 loggers["other"].addHandler(other)
@@ -39,8 +42,8 @@ def record(count, who="one"):
             raised.append(number)
 
 
-said = []
-for _ in range(3):  # outages
+outages = []
+for _ in range(3):
     record(3)
     filler = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
@@ -51,12 +54,14 @@ for _ in range(3):  # outages
     record(60)
     before = handler._counters()
     (folder / "filler").unlink()
-    record(2, "other")  # it did not see the disk full; the half line is not its own
+
+    # The other handler did not see the outage, and did not write the torn line.
+    record(2, "other")
     record(2)
-    said.append((before, handler._counters()))
+    outages.append((before, handler._counters()))
 handler.flush()
 trail = Trail(path)
 print(json.dumps({
-    "outages": said, "end": handler._counters(), "other": other._counters(), "raised": raised, "submitted": number,
+    "outages": outages, "end": handler._counters(), "other": other._counters(), "raised": raised, "submitted": number,
     "numbers": trail.numbers, "gaps": trail.gaps, "torn": len(trail.torn), "ids": trail.ids,
 }))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line beside real writers, and as users who may not do everything."""
+"""The command line beside real writers, with missing permissions, and on a full disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import pytest
 from children import unmeasured
 from commands import GOLDEN, PROGRAM, environment
-from trails import WRITER, Said
+from trails import WRITER, WriterOutput
 
 from structlog_audit import AuditLogger
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 
 def followed(trail, writers, *options):
-    """The ids that ``tail -f`` shows while *writers* run, and what these said; it begins before them."""
+    """Run *writers* under a ``tail -f`` that started first; return the printed ids and the output of the writers."""
     command = [*PROGRAM, "tail", "-f", "-o", "jsonl", "-n", "1", str(trail), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=unmeasured(environment())
@@ -29,7 +29,7 @@ def followed(trail, writers, *options):
             done = subprocess.run(
                 [sys.executable, WRITER, *map(str, writers)], capture_output=True, text=True, timeout=300, check=True
             )
-            said = Said(done.stdout)
+            said = WriterOutput(done.stdout)
             ids = [tail.stdout.readline()[13:49] for _ in range(len(said.acknowledged))]
             tail.send_signal(signal.SIGINT)
             rest, errors = tail.communicate(timeout=60)
@@ -39,8 +39,8 @@ def followed(trail, writers, *options):
     return ids, said
 
 
-def test_tail_follows_many_writers_through_many_rollovers(tmp_path):
-    """Four processes write through fifty rollovers and more; tail -f prints each event once."""
+def test_tail_prints_each_event_of_many_writers_once(tmp_path):
+    """While four processes write across more than fifty rollovers, tail -f prints each event once."""
     trail = tmp_path / "audit.jsonl"
     with AuditLogger(filename=trail) as logger:
         logger.record("FIRST")
@@ -50,8 +50,8 @@ def test_tail_follows_many_writers_through_many_rollovers(tmp_path):
     assert sorted(ids) == sorted(said.acknowledged.values())
 
 
-def test_tail_follows_a_trail_that_is_replaced_while_it_waits(tmp_path):
-    """A second run of writers, whose first write rolls over, is followed as well."""
+def test_tail_follows_a_rollover_by_the_first_write_of_new_writers(tmp_path):
+    """tail -f follows new writers that roll the segment over with their first write."""
     trail = tmp_path / "audit.jsonl"
     with AuditLogger(filename=trail) as logger:
         logger.record("FIRST")
@@ -62,15 +62,15 @@ def test_tail_follows_a_trail_that_is_replaced_while_it_waits(tmp_path):
 
 
 needs_setpriv = pytest.mark.skipif(
-    shutil.which("setpriv") is None or os.geteuid() != 0, reason="root without its powers takes setpriv, and root"
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv to drop capabilities"
 )
 
 
 @needs_setpriv
 @pytest.mark.parametrize("command", ["query", "tail", "stats", "users", "report", "export", "doctor"])
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_may_not_be_read_is_an_error(tmp_path, command, what):
-    """A trail or a folder that the system does not let be read is one line that names it, and exit code 3."""
+def test_unreadable_trail_is_an_error_that_names_it(tmp_path, command, what):
+    """A trail or folder without read permission gives one error line that names it, and exit code 3."""
     folder = tmp_path / "logs"
     folder.mkdir()
     trail = folder / "audit.jsonl"
@@ -94,8 +94,8 @@ def test_what_may_not_be_read_is_an_error(tmp_path, command, what):
 
 
 @needs_setpriv
-def test_reading_is_recorded_or_not_done(tmp_path):
-    """Where the trail may be read but not appended to, --record shows nothing."""
+def test_query_that_cannot_record_itself_shows_nothing(tmp_path):
+    """With --record and a trail that is readable but not writable, the query fails and shows no events."""
     trail = tmp_path / "audit.jsonl"
     shutil.copy(GOLDEN, trail)
     trail.chmod(0o400)
@@ -108,10 +108,10 @@ def test_reading_is_recorded_or_not_done(tmp_path):
     assert "can't be recorded, so nothing was read" in done.stderr
 
 
-def test_a_full_disk_leaves_no_half_export(tmp_path):
-    """When the disk is full, an export is an error, and there is neither a half file nor one beside it."""
+def test_export_to_a_full_disk_leaves_no_partial_file(tmp_path):
+    """An export to a full disk fails and leaves neither a partial file nor a temporary one."""
     if shutil.which("unshare") is None or os.geteuid() != 0:
-        pytest.skip("a small disk takes unshare, and root")
+        pytest.skip("needs root and unshare to mount a small disk")
     shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
     (tmp_path / "small").mkdir()
     script = (

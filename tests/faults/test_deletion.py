@@ -1,4 +1,4 @@
-"""Segments that another process deletes while they are being looked at."""
+"""Segments that another process deletes while they are being listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ pytestmark = pytest.mark.system
 ROLLING = """
 import logging, sys
 from structlog_audit import AuditFileHandler, AuditHandler, pruning, retention
-pruning.LATE_SECONDS = retention.LATE_SECONDS = 0.0  # so that segments vanish all the time
+# Without the grace period, segments vanish all the time.
+pruning.LATE_SECONDS = retention.LATE_SECONDS = 0.0
 handler = AuditHandler(target=AuditFileHandler(sys.argv[1], maxBytes=600, backupCount=20))
 logger = logging.Logger("rolling")
 logger.addHandler(handler)
@@ -27,8 +28,8 @@ for number in range(10_000_000):
 """
 
 
-def test_segments_that_another_process_deletes_stop_nobody(tmp_path):
-    """While one process rolls over and lets go all the time, others open the trail and look what may go, without an error."""
+def test_segments_deleted_by_another_process_cause_no_error(tmp_path):
+    """While one process rolls over and deletes segments, another opens the trail and applies retention without an error."""
     path = tmp_path / "audit.jsonl"
     other = subprocess.Popen([sys.executable, "-c", ROLLING, str(path)], stdout=subprocess.PIPE, env=ENVIRONMENT)
     try:

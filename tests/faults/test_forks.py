@@ -1,4 +1,4 @@
-"""Forks at any moment, while threads record."""
+"""Forks at random times while threads record."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ print(failed, handler._counters()["recorded"])
 
 
 @pytest.mark.parametrize("forks", [150, pytest.param(3_000, marks=pytest.mark.long)])
-def test_a_fork_at_any_moment_gives_a_writer_of_its_own(tmp_path, forks):
-    """No child hangs on a lock of its parent, none repeats an id, and of what both recorded nothing is missing."""
+def test_child_forked_under_threads_is_an_independent_writer(tmp_path, forks):
+    """A forked child does not hang on a lock or repeat an id, and no event of parent or child is missing."""
     path = tmp_path / "audit.jsonl"
     done = run_code(FORKS, path, forks, timeout=60 + forks // 10)
     failed, recorded = map(int, done.stdout.split())

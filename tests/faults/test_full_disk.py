@@ -1,4 +1,4 @@
-"""A disk that is really full, and a file that may not grow."""
+"""A disk that is actually full, and a file that cannot grow."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ OUTAGES = 3
 
 @needs_mount
 @pytest.mark.parametrize("max_pending", [1_000, 20, 0])
-def test_a_full_disk_loses_what_it_says_it_loses(tmp_path, max_pending):
-    """What is pending is written when space returns, what is lost is counted by gaps to the event, and no line is glued."""
+def test_full_disk_loses_exactly_the_events_counted_in_gaps(tmp_path, max_pending):
+    """Pending events are written when space returns, gaps count every lost event, and none is lost to a torn line."""
     done = run(
         "unshare", "-Urm", sys.executable, Path(__file__).with_name("full_disk.py"), tmp_path, "retry", max_pending
     )
@@ -36,12 +36,14 @@ def test_a_full_disk_loses_what_it_says_it_loses(tmp_path, max_pending):
     assert sum(found["gaps"]) == found["end"]["lost"]
     assert (found["end"]["lost"] > 0) == (max_pending < 1_000)
     assert len(found["numbers"]) == len(set(found["numbers"])) == found["submitted"] - found["end"]["lost"]
-    assert found["torn"] <= 2 * OUTAGES  # the half line, and the other's that met it
+
+    # Per outage: the torn line, and the line of the other handler that was appended to it.
+    assert found["torn"] <= 2 * OUTAGES
 
 
 @needs_mount
-def test_a_full_disk_raises_for_exactly_what_is_not_stored(tmp_path):
-    """With on_error="raise" a call raised if and only if its event is not in the trail."""
+def test_full_disk_raises_for_exactly_the_events_not_stored(tmp_path):
+    """With on_error="raise", a call raises if and only if its event is not in the trail."""
     done = run("unshare", "-Urm", sys.executable, Path(__file__).with_name("full_disk.py"), tmp_path, "raise", 0)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -54,7 +56,7 @@ def test_a_full_disk_raises_for_exactly_what_is_not_stored(tmp_path):
 
 @pytest.fixture
 def limit():
-    """Set how many bytes a file of this process may have; the signal of going beyond is ignored."""
+    """Return a function that limits the file size of this process; SIGXFSZ is ignored."""
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size if size else resource.RLIM_INFINITY, hard))
@@ -63,8 +65,8 @@ def limit():
 
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
-def test_a_line_cut_at_any_byte_is_no_event(tmp_path, limit, on_error):
-    """Wherever in its line a write was cut off (EFBIG), the event is there once, or not at all if the caller was told."""
+def test_line_cut_at_any_byte_is_not_an_event(tmp_path, limit, on_error):
+    """A write cut off at any byte (EFBIG) leaves its event in the trail once, or not at all if the call raised."""
     size = None
     cut = 0
     while size is None or cut <= size:
@@ -73,7 +75,10 @@ def test_a_line_cut_at_any_byte_is_no_event(tmp_path, limit, on_error):
         logger = logging.Logger("limited")
         logger.addHandler(handler)
         logger.info("STORE", extra={"entry_ids": ["0"]})
-        size = len(path.read_bytes().splitlines()[-1]) + 1  # of an event
+
+        # The size of one event, with its line feed.
+        size = len(path.read_bytes().splitlines()[-1]) + 1
+
         limit(path.stat().st_size + cut)
         raised = set()
         try:
@@ -93,8 +98,8 @@ def test_a_line_cut_at_any_byte_is_no_event(tmp_path, limit, on_error):
 
 
 @pytest.mark.parametrize("durability", ["os", "fsync"])
-def test_a_disk_that_gets_room_by_slices_takes_the_backlog_by_slices(tmp_path, limit, durability):
-    """Whenever some bytes are freed so many events are recorded, none twice, whatever "recorded" means."""
+def test_pending_events_are_recorded_as_space_becomes_available(tmp_path, limit, durability):
+    """Each time some bytes are freed, the events that fit are recorded, none of them twice, at either durability."""
     path = tmp_path / "audit.jsonl"
     target = AuditFileHandler(path, durability=durability)
     handler = AuditHandler(target=target, call_later=lambda seconds, function: None)

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, and many processes in one trail."""
+"""SIGKILL at random times, and many processes on one trail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from trails import ENVIRONMENT, WRITER, Said, Trail, figure, write
+from trails import ENVIRONMENT, WRITER, Trail, WriterOutput, figure, write
 
 pytestmark = pytest.mark.system
 
@@ -19,15 +19,16 @@ LONG = pytest.mark.long
 
 
 def start(path, *options):
+    """Start the writer and return its process."""
     return subprocess.Popen(
         [sys.executable, WRITER, str(path), *map(str, options)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
 
 
-def kill_after(process, lines, moment):
-    """Kill *process* so many seconds after its line number *lines*; all that it said."""
+def kill_after(process, lines, seconds):
+    """Kill *process* a number of *seconds* after it printed *lines* lines, and return all of its output."""
     output = [process.stdout.readline() for _ in range(lines)]
-    until = time.perf_counter() + moment
+    until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
     process.kill()
@@ -36,8 +37,8 @@ def kill_after(process, lines, moment):
 
 
 @pytest.mark.parametrize("kills", [50, pytest.param(1_000, marks=LONG)])
-def test_what_was_acknowledged_survives_any_kill(tmp_path, kills):
-    """After so many random SIGKILLs every acknowledged event is there once, and each kill tore one line at most."""
+def test_acknowledged_events_survive_random_kills(tmp_path, kills):
+    """After random SIGKILLs every acknowledged event is in the trail once, with at most one torn line per kill."""
     path = tmp_path / "audit.jsonl"
     chance = random.Random(7)
     output = ""
@@ -48,7 +49,7 @@ def test_what_was_acknowledged_survives_any_kill(tmp_path, kills):
         assert victim.returncode == -signal.SIGKILL
     _, more = write(path, "--first", kills * 100_000, "--count", 10)
     trail = Trail(path)
-    said = Said(output)
+    said = WriterOutput(output)
     figure("SIGKILL", runs=kills, acknowledged=len(said.acknowledged), torn=len(trail.torn))
     trail.holds(said)
     trail.holds(more)
@@ -57,8 +58,8 @@ def test_what_was_acknowledged_survives_any_kill(tmp_path, kills):
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(300, marks=LONG)])
-def test_a_kill_harms_no_other_process(tmp_path, kills):
-    """A process that goes on while others are killed beside it in the same trail loses nothing to their torn lines."""
+def test_kill_does_not_affect_other_processes(tmp_path, kills):
+    """A process loses no event to the torn lines of other processes that are killed on the same trail."""
     path = tmp_path / "audit.jsonl"
     chance = random.Random(8)
     survivor = start(path, "--first", 10**9, "--count", 10**6, "--pad", 200, "--max-bytes", 2_000_000)
@@ -67,20 +68,23 @@ def test_a_kill_harms_no_other_process(tmp_path, kills):
     for kill in range(kills):
         victim = start(path, "--first", kill * 100_000, "--count", 50_000, "--max-bytes", 2_000_000, "--pad", 30_000)
         output += kill_after(victim, chance.randint(20, 60), chance.random() * 0.002)
-        with contextlib.suppress(TypeError):  # nothing there to read
+        # read() returns None, which is a TypeError here, when no output is available.
+        with contextlib.suppress(TypeError):
             heard += survivor.stdout.read() or ""
     os.set_blocking(survivor.stdout.fileno(), True)
     heard += kill_after(survivor, 1, 0)
     trail = Trail(path)
-    figure("SIGKILL beside another", runs=kills, torn=len(trail.torn), acknowledged=len(Said(heard).acknowledged))
-    trail.holds(Said(heard))
-    trail.holds(Said(output))
+    figure(
+        "SIGKILL beside another", runs=kills, torn=len(trail.torn), acknowledged=len(WriterOutput(heard).acknowledged)
+    )
+    trail.holds(WriterOutput(heard))
+    trail.holds(WriterOutput(output))
 
 
 @pytest.mark.parametrize(("count", "rollovers"), [(2_500, 50), pytest.param(10_000, 200, marks=LONG)])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_many_processes_write_one_trail(tmp_path, method, count, rollovers):
-    """Of 8 processes that roll over all the time, however they were started, every event is there once and whole."""
+def test_eight_processes_write_each_event_once(tmp_path, method, count, rollovers):
+    """Every event of 8 processes that roll over constantly is in the trail once and whole, for each start method."""
     path = tmp_path / "audit.jsonl"
     size = 8 * count * 180 // (rollovers * 6)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What happens to the file and its folder behind the back of a process that writes."""
+"""Changes to the active segment and its folder while a process writes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def recorder(tmp_path):
+    """Return a function that records numbered events, with its handler and path as attributes."""
     path = tmp_path / "logs" / "audit.jsonl"
     handler = AuditHandler(target=AuditFileHandler(path, maxBytes=2_000), call_later=lambda seconds, function: None)
     logger = logging.Logger("paths")
@@ -35,7 +36,7 @@ def recorder(tmp_path):
 
 
 def next_check(handler):
-    """Have the handler look at the path with its next write, as it does after 50 ms."""
+    """Make the handler check the path at its next write, as it does every 50 ms."""
     handler.target._active.check_at = 0.0
 
 
@@ -57,8 +58,8 @@ def replace(path):
 
 
 @pytest.mark.parametrize("change", [unlink, rename, truncate, replace])
-def test_a_file_taken_away_is_noticed_and_writing_goes_on(recorder, change):
-    """After the file is unlinked, renamed, truncated or replaced, whatever is recorded after the next look is in the trail."""
+def test_events_after_the_file_was_changed_are_in_the_trail(recorder, change):
+    """After the file is unlinked, renamed, truncated or replaced, all events from the next check on are in the trail."""
     record, path = recorder, recorder.path
     record(5)
     change(path)
@@ -70,8 +71,8 @@ def test_a_file_taken_away_is_noticed_and_writing_goes_on(recorder, change):
     assert b"\0" not in path.read_bytes()
 
 
-def test_the_next_look_is_at_most_50_ms_away(recorder):
-    """While a process writes all the time, an unlinked file is there again within a second at the most."""
+def test_unlinked_file_is_recreated_within_the_check_interval(recorder):
+    """While a process writes continuously, an unlinked file exists again within a second; the interval is 50 ms."""
     recorder(1)
     recorder.path.unlink()
     until = time.monotonic() + 1
@@ -86,8 +87,8 @@ def symlink(path):
 
 
 @pytest.mark.parametrize("there", [symlink, os.mkfifo, os.mkdir])
-def test_a_link_a_fifo_or_a_folder_in_its_place_is_refused_without_a_hang(recorder, there, capsys):
-    """Nothing is written through a link or into a FIFO; the events wait and are written when the path is free again."""
+def test_link_fifo_or_folder_at_the_path_is_refused_without_a_hang(recorder, there, capsys):
+    """Nothing is written through a link or into a FIFO; the events are pending until the path is free again."""
     record, path = recorder, recorder.path
     record(3)
     kept = path.read_bytes()
@@ -108,7 +109,8 @@ def test_a_link_a_fifo_or_a_folder_in_its_place_is_refused_without_a_hang(record
 
 
 REVOKED = """
-import _strptime, json, logging, os, sys  # later it could not be imported from a home of root's
+# _strptime is imported now: after the change of user it may not be readable.
+import _strptime, json, logging, os, sys
 from structlog_audit import AuditFileHandler, AuditHandler
 path, change = sys.argv[1:]
 folder = os.path.dirname(path)
@@ -125,7 +127,8 @@ def record(count):
         logger.info("STORE", extra={"entry_ids": [str(next(numbers))]})
 record(3)
 os.chmod(*{"file": (path, 0), "folder r-x": (folder, 0o500), "folder ---": (folder, 0)}[change])
-target._active.check_at = 0.0  # as 50 ms later
+# The next write checks the path, as it does every 50 ms.
+target._active.check_at = 0.0
 record(30)
 during = {**handler._counters(), "failed_rollovers": target.failed_rollovers}
 os.chmod(folder, 0o700)
@@ -139,9 +142,10 @@ print(json.dumps([during, handler._counters(), [finding.code for finding in hand
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("change", ["file", "folder r-x", "folder ---"])
-def test_a_permission_revoked_costs_no_event(tmp_path, change):
-    """The open file goes on to be written; a rollover that is not possible keeps the segment, and is counted."""
-    for folder in (tmp_path, *tmp_path.parents):  # pytest's folders are for root only
+def test_revoked_permission_loses_no_event(tmp_path, change):
+    """Writing continues in the open file; a rollover that is not permitted keeps the segment and is counted."""
+    # The folders that pytest creates are accessible to root only.
+    for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == 0 and folder.name.startswith(("pytest-", "test_")):
             folder.chmod(0o755)
     path = tmp_path / "logs" / "audit.jsonl"

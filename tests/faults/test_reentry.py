@@ -1,4 +1,4 @@
-"""Recording while recording: from a signal handler, a finalizer, a value's text, a filter."""
+"""Events recorded while another is being recorded: in signal handlers, finalizers, __str__ and filters."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ SIGNALS = (
 inner = depth = late = outer = 0
 stopped = False
 def arm():
-    if not stopped:  # a handler that was due when the timer was stopped must not start it again
+    # A handler that was due when the timer was stopped must not restart it.
+    if not stopped:
         signal.setitimer(signal.ITIMER_REAL, 0.00005)
 def on_signal(number, frame):
     global inner, depth
     inner += 1
     me = inner
     depth += 1
+    # A signal handler may be interrupted as well.
     if depth < 3:
-        arm()  # a signal handler may be interrupted as well
+        arm()
     log.info("SIGNAL", entry_ids=[str(-me)])
     depth -= 1
     arm()
@@ -50,7 +52,8 @@ while inner < int(sys.argv[2]):
         log.info("STORE", entry_ids=[str(outer)])
     stopped = True
     signal.setitimer(signal.ITIMER_REAL, 0)
-    late += bool(handler._commit._arrived)  # all calls have returned
+    # All calls have returned, so no entry may be left.
+    late += bool(handler._commit._arrived)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 handler.flush()
 print(json.dumps({"outer": outer, "inner": inner, "late": late, **handler._counters()}))
@@ -59,8 +62,8 @@ print(json.dumps({"outer": outer, "inner": inner, "late": late, **handler._count
 
 
 @pytest.mark.parametrize("signals", [2_000, pytest.param(50_000, marks=pytest.mark.long)])
-def test_signal_handlers_that_record_lose_nothing(tmp_path, signals):
-    """At thousands of signals a second every event of loop and handler is there once, as soon as its call has returned."""
+def test_recording_in_signal_handlers_loses_no_event(tmp_path, signals):
+    """At thousands of signals per second, every event of loop and handler is in the trail once its call has returned."""
     path = tmp_path / "audit.jsonl"
     done = run_code(SIGNALS, path, signals, timeout=300)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -98,8 +101,8 @@ print(json.dumps(sorted(set(ends))))
 
 
 @pytest.mark.parametrize("processes", [200, pytest.param(5_000, marks=pytest.mark.long)])
-def test_the_first_event_of_a_process_bears_signal_handlers_too(tmp_path, processes):
-    """Whatever is made for the first event of a process, a second one in the middle of it is recorded, and nothing crashes."""
+def test_signal_during_the_first_event_of_a_process_is_recorded(tmp_path, processes):
+    """An event recorded in the middle of the first event of a process is recorded, and nothing crashes."""
     path = tmp_path / "audit.jsonl"
     done = run_code(FIRST, path, processes, timeout=300)
     assert (done.returncode, done.stdout) == (0, "[0]\n"), (done.returncode, done.stdout, done.stderr)
@@ -127,8 +130,8 @@ print(json.dumps({"count": count, "closes": closes, **handler._counters()}))
 )
 
 
-def test_a_signal_handler_may_close_and_shut_down_logging(tmp_path):
-    """What a SIGTERM handler usually does, in the middle of a write: nothing hangs, nothing is lost."""
+def test_signal_handler_may_close_and_shut_down_logging(tmp_path):
+    """Closing handlers in the middle of a write, as SIGTERM handlers do, neither hangs nor loses an event."""
     path = tmp_path / "audit.jsonl"
     done = run_code(CLOSING, path, timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -159,8 +162,8 @@ print(json.dumps({"outer": outer, "inner": inner}))
 )
 
 
-def test_a_file_handler_by_itself_bears_signal_handlers_too(tmp_path):
-    """Without an AuditHandler before it, a record made in the middle of a write neither hangs nor gets lost."""
+def test_file_handler_alone_records_in_signal_handlers(tmp_path):
+    """Without an AuditHandler, a record emitted in the middle of a write of the file handler is written, without a hang."""
     path = tmp_path / "audit.jsonl"
     done = run_code(ALONE, path, timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -187,7 +190,8 @@ while raised < 500:
     try:
         armed = True
         signal.setitimer(signal.ITIMER_VIRTUAL, random.uniform(1e-6, 5e-4))
-        while True:  # until the timer, whose tick may be as coarse as the system's
+        # The tick of the timer may be as coarse as that of the system.
+        while True:
             log.info("STORE", entry_ids=[str(calls)])
             returned += 1
     except Timeout:
@@ -206,8 +210,8 @@ print(json.dumps({"stuck": stuck, "returned": returned, "free": handler._commit.
 )
 
 
-def test_a_signal_handler_that_raises_leaves_no_lock_behind(tmp_path):
-    """What a time limit does, anywhere in the recording of an event: other threads go on, every call that returned is there."""
+def test_signal_handler_that_raises_leaves_no_lock_behind(tmp_path):
+    """After an exception at any point of recording, other threads continue, and every call that returned is in the trail."""
     path = tmp_path / "audit.jsonl"
     done = run_code(RAISES, path, timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -219,24 +223,24 @@ def test_a_signal_handler_that_raises_leaves_no_lock_behind(tmp_path):
 QUERIES = (
     SETUP
     + """
-asked = 0
+queries = 0
 def on_signal(number, frame):
-    global asked
-    asked += 1
+    global queries
+    queries += 1
     handler.count_events(operation="STORE"), handler.get_statistics(), handler.clear()
 signal.signal(signal.SIGVTALRM, on_signal)
 signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
-while asked < 200:
+while queries < 200:
     log.info("STORE")
     handler.count_events(operation="RECALL")
 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-print(asked)
+print(queries)
 """
 )
 
 
-def test_a_signal_handler_may_ask_while_the_process_asks(tmp_path):
-    """A query from a signal handler in the middle of a query comes back."""
+def test_signal_handler_may_query_during_a_query(tmp_path):
+    """A query in a signal handler in the middle of another query returns."""
     done = run_code(QUERIES, tmp_path / "audit.jsonl", timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr)
 
@@ -258,7 +262,8 @@ def from_filter(record):
     return True
 handler.addFilter(from_filter)
 deliver = target.deliver
-def delivering(entries):  # in the middle of the commit
+def delivering(entries):
+    # This runs in the middle of the commit.
     if entries[0].body and b'"OUTER"' in entries[0].line:
         cycle = [Finalized()]
         cycle.append(cycle)
@@ -273,8 +278,8 @@ print(json.dumps({**handler._counters(), "arrived": len(handler._commit._arrived
 )
 
 
-def test_finalizers_texts_and_filters_may_record(tmp_path):
-    """An event recorded by __del__, __str__ or a filter, in the middle of another, is recorded as any other."""
+def test_events_of_finalizers_str_and_filters_are_recorded(tmp_path):
+    """An event from __del__, __str__ or a filter, in the middle of another event, is recorded like any other."""
     path = tmp_path / "audit.jsonl"
     done = run_code(INSIDE, path, timeout=60)
     assert done.returncode == 0, (done.returncode, done.stderr)

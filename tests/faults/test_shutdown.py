@@ -1,4 +1,4 @@
-"""The end of the interpreter, and clocks that jump."""
+"""The end of the interpreter, and clock jumps."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_whatever_way_a_process_ends_nothing_hangs_or_is_missing(tmp_path, ending):
-    """At the end of the interpreter every event whose call returned is in the trail, and the end takes less than 5 s."""
+def test_interpreter_exit_neither_hangs_nor_loses_an_event(tmp_path, ending):
+    """For every way to exit, all calls that returned are in the trail, and the exit takes less than 5 s."""
     code, status = ENDINGS[ending]
     rounds = 10 if "daemon" in ending else 1
     for number in range(rounds):
@@ -76,8 +76,8 @@ def test_whatever_way_a_process_ends_nothing_hangs_or_is_missing(tmp_path, endin
     figure(f"the end: {ending}", runs=rounds, lost=0, torn=0)
 
 
-def test_a_clock_that_jumps_changes_no_order(tmp_path):
-    """Back an hour, forward ten years and back: ids increase, segments keep their order, nothing is overwritten."""
+def test_clock_jumps_do_not_change_the_order(tmp_path):
+    """Across clock jumps of an hour and of years, ids increase, segments stay in order, and no segment is overwritten."""
     now = [1_750_000_000_000_000_000]
 
     def clock():

@@ -1,4 +1,4 @@
-"""A fault at every system call that touches the trail, one run for each."""
+"""A fault at every system call on the trail, with one run per call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from structlog_audit import AuditFileHandler
 
 pytestmark = [pytest.mark.system, needs_strace]
 
-COUNT, PER_SEGMENT = 8, 500  # some 200 bytes an event: a rollover for every two or three events
+# An event has about 200 bytes: a rollover every two or three events.
+COUNT, PER_SEGMENT = 8, 500
 DURABILITIES = ["fsync"] if "durability" in inspect.signature(AuditFileHandler).parameters else []
 CALLS = [(call, None) for call in ("write", "rename", "openat", "flock", "fstat,newfstatat")]
 CALLS += [("fsync", durability) for durability in DURABILITIES]
@@ -26,7 +27,7 @@ WRITER = ["--count", COUNT, "--max-bytes", PER_SEGMENT]
 
 
 def strace(log, call, inject, when, *, path=None):
-    """The words before a command that has the fault *inject* at the *when*-th *call*."""
+    """Return the strace command prefix that injects the fault *inject* at the *when*-th *call*."""
     only = ["-P", path] if path else []
     calls = call.replace("fstat,newfstatat", "?fstat,?newfstatat")
     fault = f"inject={calls}:{inject}:when={when}"
@@ -34,7 +35,7 @@ def strace(log, call, inject, when, *, path=None):
 
 
 def calls_of(tmp_path, call, *options):
-    """How often the writer makes *call* on the trail when nothing fails."""
+    """Return how many times the writer makes *call* on the trail without a fault."""
     path = tmp_path / "counting" / "audit.jsonl"
     log = tmp_path / "strace.log"
     done, _ = write(path, *WRITER, *options, wrapper=strace(log, call, "delay_exit=0", "1", path=path))
@@ -43,7 +44,7 @@ def calls_of(tmp_path, call, *options):
 
 
 def judge(path, call, inject, when, options, before):
-    """One run with one fault, and one without after it; how many lines it tore."""
+    """Run the writer with one fault, record more events without, check the trail, and return the number of torn lines."""
     path.parent.mkdir()
     if before:
         path.write_bytes(before)
@@ -56,7 +57,9 @@ def judge(path, call, inject, when, options, before):
         assert said.counters[0]["recorded"] == COUNT, (when, said.counters, done.stderr)
     again = go_on(path, first=COUNT, count=3)
     trail = Trail(path)
-    trail.holds(said, twice=call == "fsync")  # what was not synced is written again, with the same id
+
+    # Events that were not synced are written again with the same id.
+    trail.holds(said, twice=call == "fsync")
     assert trail.numbers[-3:] == again
     assert trail.numbers == sorted(trail.numbers)
     torn = len(trail.torn) - bool(before)
@@ -73,8 +76,8 @@ SWEEP = [(call, durability, inject, before)
 
 
 @pytest.mark.parametrize(("call", "durability", "inject", "before"), SWEEP)
-def test_a_fault_at_any_call_loses_nothing_that_was_acknowledged(tmp_path, call, durability, inject, before):
-    """Whichever call fails or is the last, what was acknowledged is there once, and the next process goes on."""
+def test_fault_at_any_system_call_loses_no_acknowledged_event(tmp_path, call, durability, inject, before):
+    """Whichever call fails or is the last, every acknowledged event is in the trail once, and the next process continues."""
     options = ["--durability", durability] if durability else []
     total = calls_of(tmp_path, call, *options)
     assert total > 0
@@ -88,8 +91,8 @@ def test_a_fault_at_any_call_loses_nothing_that_was_acknowledged(tmp_path, call,
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
-def test_a_disk_that_fails_for_ever_is_accounted_for(tmp_path, error, on_error):
-    """From whichever write on the disk fails for ever: written, pending, raised and lost are all that was accepted."""
+def test_permanent_disk_failure_accounts_for_every_event(tmp_path, error, on_error):
+    """If every write from the n-th on fails, recorded, pending, raised and lost add up to the accepted events."""
     for when in range(1, COUNT + 1):
         path = tmp_path / str(when) / "audit.jsonl"
         done, said = write(
@@ -135,20 +138,23 @@ print(json.dumps({"took": took, "turns": turns, **handler._counters()}))
 """
 
 
-def test_a_slow_disk_holds_up_writers_only_and_they_write_together(tmp_path):
-    """At 50 ms a write, 8 threads with 80 events take a fraction of 80 writes, and a thread that records nothing goes on."""
+def test_slow_disk_delays_only_writers_which_share_writes(tmp_path):
+    """At 50 ms per write, 8 threads share the writes of 80 events, and a thread that records nothing is not delayed."""
     path = tmp_path / "audit.jsonl"
     words = strace(tmp_path / "strace.log", "write", "delay_enter=50000", "1+", path=path)
     done = run(*words, sys.executable, "-c", SLOW, path, timeout=60)
     figures = json.loads(done.stdout)
     assert figures["recorded"] == 80
-    assert figures["took"] < 2.5  # 80 single writes would take 4 s
+
+    # 80 single writes would take 4 s.
+    assert figures["took"] < 2.5
+
     assert figures["turns"] > figures["took"] * 100
     assert len(Trail(path).numbers) == 80
 
 
-def test_what_can_not_be_said_on_stderr_stops_nobody(tmp_path):
-    """Where trail and stderr are on the same full disk, every call returns and the events are pending."""
+def test_full_stderr_does_not_block_recording(tmp_path):
+    """With trail and stderr on the same full disk, every call returns and the events are pending."""
     path, complaints = tmp_path / "audit.jsonl", tmp_path / "stderr"
     code = (
         "import os, sys; from writer import *; sys.stderr = open(sys.argv.pop(), 'w', 1); "

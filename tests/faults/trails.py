@@ -1,4 +1,4 @@
-"""What the fault tests share: running programs that meet faults, and judging the trail they leave."""
+"""Helpers of the fault tests: run programs under faults, and check the trail they wrote."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SOURCE = str(Path(structlog_audit.__file__).parents[1])
 ENVIRONMENT = unmeasured() | {"PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__file__).parents[1])])}
 
 
-class Said:
-    """What a writer said: the ids it acknowledged by number, the numbers it raised for, its counters."""
+class WriterOutput:
+    """The output of a writer: acknowledged ids by number, numbers that raised, and the final counters."""
 
     def __init__(self, output: str) -> None:
         self.acknowledged: dict[int, str] = {}
@@ -42,7 +42,7 @@ class Said:
 
 
 def run(*command, timeout=120, **options):
-    """Run a program to its end, which comes in time."""
+    """Run a program to its end and return the completed process; fail after *timeout* seconds."""
     return subprocess.run(
         [str(word) for word in command],
         capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False, **options,
@@ -50,18 +50,18 @@ def run(*command, timeout=120, **options):
 
 
 def run_code(code, *arguments, **options):
-    """Run a piece of Python as a program of its own."""
+    """Run Python source text in a new interpreter."""
     return run(sys.executable, "-c", code, *arguments, **options)
 
 
 def write(path, *options, wrapper=(), timeout=120):
-    """Run the writer; how it ended, and what it said."""
+    """Run the writer and return the completed process and its parsed output."""
     done = run(*wrapper, sys.executable, WRITER, path, *options, timeout=timeout)
-    return done, Said(done.stdout)
+    return done, WriterOutput(done.stdout)
 
 
 class Trail:
-    """The files of a trail as they are, read by nothing of the library."""
+    """The files of a trail, read without the library."""
 
     def __init__(self, path: Path) -> None:
         self.segments = [*sorted(path.parent.glob(path.name + ".*")), *([path] if path.exists() else [])]
@@ -79,8 +79,11 @@ class Trail:
         self.numbers = [int(event["entry_ids"][0]) for event in self.events if "entry_ids" in event]
         self.gaps = [event["metadata"]["lost"] for event in self.events if event.get("kind") == "gap"]
 
-    def holds(self, said: Said, *, twice: bool = False) -> None:
-        """Fail unless every acknowledged event is there, and nothing is there twice (*twice*: as another event)."""
+    def holds(self, said: WriterOutput, *, twice: bool = False) -> None:
+        """Assert that the trail holds every acknowledged event and no event twice.
+
+        With *twice*, an identical line may be repeated, but no id may have two different lines.
+        """
         there = set(self.ids)
         lines = {json.dumps(event) for event in self.events} if twice else self.ids
         assert len(there) == len(lines), "an event is there twice"
@@ -89,7 +92,7 @@ class Trail:
 
 
 def go_on(path, *, first, count):
-    """Record in the trail at *path* as the next process would; the numbers recorded."""
+    """Record *count* events in the trail at *path* with a new handler, and return their numbers."""
     handler = structlog_audit.AuditHandler(filename=path)
     logger = logging.Logger("goes on")
     logger.addHandler(handler)
@@ -102,7 +105,7 @@ def go_on(path, *, first, count):
 
 
 def figure(fault, **figures):
-    """Keep what was measured, for who wants to see it (``FAULT_FIGURES=file``)."""
+    """Append the measured figures to the file that ``FAULT_FIGURES`` names, if it is set."""
     if file := os.environ.get("FAULT_FIGURES"):
         with open(file, "a") as out:
             out.write(json.dumps({"fault": fault, **figures}) + "\n")

@@ -1,4 +1,4 @@
-"""Records events on an `AuditHandler` and prints each acknowledged one at once: ``ack NUMBER ID``. At the end, its counters.
+"""A program that records events on an `AuditHandler`, and prints ``ack NUMBER ID`` for each and its counters at the end.
 
 ``python writer.py PATH [--count N] [--first N] [--processes N] [--method fork|spawn|forkserver] [--threads N]
 [--max-bytes N] [--on-error retry|raise] [--max-pending N] [--pad N] [--durability D]``
@@ -17,9 +17,9 @@ import threading
 from structlog_audit import AuditFileHandler, AuditHandler, AuditWriteError, get_audit_logger
 
 
-def say(what):
-    """One write, past every buffer."""
-    os.write(1, f"{what}\n".encode())
+def print_line(text):
+    """Print a line with a single unbuffered write."""
+    os.write(1, f"{text}\n".encode())
 
 
 def configure(options):
@@ -40,10 +40,10 @@ def record(options, first, count):
         try:
             entry = log._record(logging.INFO, "STORE", {"entry_ids": [str(number)], "pad": pad})
         except AuditWriteError:
-            say(f"raised {number}")
+            print_line(f"raised {number}")
         else:
             if entry.state == "recorded":
-                say(f"ack {number} {entry.line[13:49].decode()}")
+                print_line(f"ack {number} {entry.line[13:49].decode()}")
 
 
 def work(options, handler, first):
@@ -60,7 +60,7 @@ def work(options, handler, first):
         thread.join()
     handler.close()
     counters = handler._counters()
-    say("counters " + json.dumps({**counters, "failed_rollovers": handler.target.failed_rollovers}))
+    print_line("counters " + json.dumps({**counters, "failed_rollovers": handler.target.failed_rollovers}))
 
 
 def main():
@@ -81,7 +81,10 @@ def main():
         work(options, None, options.first)
         return
     context = multiprocessing.get_context(options.method)
-    handler = configure(options) if options.method == "fork" else None  # the others are made from nothing
+
+    # Only forked processes inherit a handler; the others create their own.
+    handler = configure(options) if options.method == "fork" else None
+
     processes = [
         context.Process(target=work, args=(options, handler, options.first + number * options.count))
         for number in range(options.processes)

@@ -1,4 +1,4 @@
-"""Servers and workers in processes of their own: to start, to ask and to stop, and to read the trail that they left."""
+"""Helpers that request, await and stop server and worker processes, and read the trail they wrote."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import time
 import urllib.request
 
 
-def wait_until(there, process, what, seconds=60.0):
-    """Wait until *there* returns something, for at most *seconds*; that."""
+def wait_until(condition, process, what, seconds=60.0):
+    """Wait until *condition* returns a true value and return it; fail after *seconds* seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert process.poll() is None, f"the server ended with {process.returncode}"
-        found = there()
+        found = condition()
         if found:
             return found
         time.sleep(0.05)
@@ -22,13 +22,13 @@ def wait_until(there, process, what, seconds=60.0):
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """Return a free TCP port on the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
 
 def get(port, path, **headers):
-    """What the server answers; None if it doesn't."""
+    """Return the body of the response, or None if the request failed."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -38,12 +38,12 @@ def get(port, path, **headers):
 
 
 def trail(folder):
-    """Every line of the trail, in whatever segment."""
+    """Return the decoded lines of all segments of the trail in *folder*."""
     segments = sorted(folder.glob("audit.jsonl*"))
     return [json.loads(line) for segment in segments for line in segment.read_bytes().splitlines() if line]
 
 
 def stop(process):
-    """Have *process* end as an operator would."""
+    """Stop *process* with SIGTERM, as an operator would, and wait for its end."""
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) is not None

@@ -1,4 +1,4 @@
-"""From a request to the task that it causes: who acts is on one trail, under the real servers and workers."""
+"""Actor context from a request to the task it starts, under real servers and workers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def prepare():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the applications, and what their processes need to know."""
+    """Return a folder with the applications; set the environment of their processes."""
     for name, text in (("tasks", TASKS), ("fast", FASTAPI), ("project", DJANGO)):
         (tmp_path / f"{name}.py").write_text(text)
     (tmp_path / "queue" / "control").mkdir(parents=True)
@@ -186,7 +186,7 @@ def place(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def running(place, *command):
-    """A process with *command*, until the block ends."""
+    """Run *command* as a Python process until the block ends."""
     with pathlib.Path(place / "processes.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", *command], cwd=place, stdout=log, stderr=log)
         try:
@@ -195,17 +195,17 @@ def running(place, *command):
             stop(process)
 
 
-def asked(place, server, asks):
-    """The events of all requests of *asks* (path and headers) and of their tasks, each by its number."""
+def request_and_task_events(place, server, calls):
+    """Make all *calls* (path, headers); return the events of each request and its task, in the order of the calls."""
     port = free_port()
     worker = ["celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"]
     with running(place, *worker) as tasks, running(place, *(part.format(port=port) for part in server)) as process:
         wait_until(lambda: get(port, "/ready", **{"X-Session": "-"}), process, "the first answer")
         with ThreadPoolExecutor(8) as executor:
-            answers = list(executor.map(lambda ask: get(port, ask[0], **ask[1]), asks))
+            answers = list(executor.map(lambda call: get(port, call[0], **call[1]), calls))
         assert None not in answers
         wait_until(
-            lambda: sum(line["operation"] == "TASK" for line in trail(place)) >= len(asks), tasks, "all tasks", 120
+            lambda: sum(line["operation"] == "TASK" for line in trail(place)) >= len(calls), tasks, "all tasks", 120
         )
     lines = trail(place)
     assert len({line["event_id"] for line in lines}) == len(lines)
@@ -213,14 +213,14 @@ def asked(place, server, asks):
         name: {line["metadata"]["number"]: line for line in lines if line["operation"] == name}
         for name in ("REQUEST", "TASK")
     }
-    assert [len(events) for events in by_number.values()] == [len(asks), len(asks)]
-    return [(by_number["REQUEST"][number], by_number["TASK"][number]) for number in range(len(asks))]
+    assert [len(events) for events in by_number.values()] == [len(calls), len(calls)]
+    return [(by_number["REQUEST"][number], by_number["TASK"][number]) for number in range(len(calls))]
 
 
-def test_fastapi_under_uvicorn_and_celery(place):
-    """With two workers each: request and task name the same user, session and request id, and no other's."""
+def test_fastapi_request_and_celery_task_have_the_same_actor(place):
+    """A FastAPI request and its Celery task have the same user, session and request id, with two workers each."""
     kinds = ["thread", "loop", "dependency"]
-    asks = [
+    calls = [
         (
             f"/{kinds[number % 3]}/{number}",
             {
@@ -232,7 +232,7 @@ def test_fastapi_under_uvicorn_and_celery(place):
         for number in range(60)
     ]
     server = ["uvicorn", "--workers", "2", "fast:app", "--port", "{port}", "--log-level", "warning"]
-    for number, (request, task) in enumerate(asked(place, server, asks)):
+    for number, (request, task) in enumerate(request_and_task_events(place, server, calls)):
         for event in (request, task):
             assert (event["user_id"], event["session_id"]) == (f"u{number % 4}", f"s{number % 5}")
             assert event["metadata"]["request_id"] == f"r{number}"
@@ -247,20 +247,20 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_django_and_celery(place, server):
-    """With two workers each, beside django-structlog: request and task name the same user, and logs and trail agree."""
+def test_django_request_and_celery_task_have_the_same_actor(place, server):
+    """A Django request and its Celery task have the same actor, and django-structlog logs the same request ids."""
     prepare = [sys.executable, "-c", "import project; project.prepare()"]
     done = subprocess.run(prepare, cwd=place, env=os.environ, capture_output=True, text=True, check=True, timeout=60)
     sessions = list(json.loads(done.stdout).items())
     kinds = ["thread", "loop", "streamed"] if server == "gunicorn" else ["thread", "loop"]
-    asks = [
+    calls = [
         (
             f"/{kinds[number % len(kinds)]}/{number}",
             {"Cookie": f"sessionid={sessions[number % 4][1]}", "X-Forwarded-For": f"6.6.6.6, 192.0.2.{number}"},
         )
         for number in range(60)
     ]
-    events = asked(place, SERVERS[server], asks)
+    events = request_and_task_events(place, SERVERS[server], calls)
     for number, (request, task) in enumerate(events):
         user, key = sessions[number % 4]
         for event in (request, task):
@@ -269,4 +269,4 @@ def test_django_and_celery(place, server):
         assert request["metadata"]["client_address"] == f"192.0.2.{number}"
     logged = {json.loads(line)["request_id"] for line in (place / "console.log").read_text().splitlines()}
     assert {request["metadata"]["request_id"] for request, _ in events} <= logged
-    assert len({request["metadata"]["request_id"] for request, _ in events}) == len(asks)
+    assert len({request["metadata"]["request_id"] for request, _ in events}) == len(calls)

@@ -1,4 +1,4 @@
-"""The report in a real browser: it shows what the queries say, runs and asks nothing, and can be printed."""
+"""The HTML report in a real browser: figures, layout, printing, and no scripts or requests."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ LIGHT = "--blink-settings=preferredColorScheme=1"
 
 
 def chromium(folder: Path, *arguments: str) -> str:
-    """What headless Chromium prints, run with a profile of its own."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to have one as root
+    """Run headless Chromium with a new profile and return its stdout."""
+    # Chromium refuses to start with a sandbox as root.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     command = [BROWSER, "--headless", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}"]
     done = subprocess.run([*command, *sandbox, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -42,22 +43,22 @@ def chromium(folder: Path, *arguments: str) -> str:
 
 
 class Site(NamedTuple):
-    """A local server of *pages*, which remembers what it was asked for."""
+    """A local server of *pages* that records the paths of its requests."""
 
     url: str
     pages: dict[str, str]
-    asked: list[str]
+    requests: list[str]
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """A server on the loopback interface."""
+    """Return a server on the loopback interface."""
     pages: dict[str, str] = {}
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             body = pages.get(self.path, "").encode()
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html")
@@ -70,12 +71,12 @@ def site() -> Iterator[Site]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(f"http://127.0.0.1:{server.server_port}", pages, asked)
+        yield Site(f"http://127.0.0.1:{server.server_port}", pages, requests)
         server.shutdown()
 
 
 def january(extra: list[object] = ()) -> Events:  # type: ignore[assignment]
-    """A month of events of every status."""
+    """Return a month of events with every status."""
     operations = ["STORE", "RECALL", "RECALL", "FORGET", "EXPORT", "invoice.sent"]
     statuses = [EventStatus.SUCCESS] * 5 + [EventStatus.FAILURE, EventStatus.PARTIAL]
     events = [
@@ -106,31 +107,31 @@ onload = () => {{
 }};
 </script>
 """
-"""A page that looks at the report as a window of some width has it; the report's own policy would let it run nothing."""
+"""A page that measures the report in a frame of a given width. The policy of the report itself forbids scripts."""
 
 
 def measured(site: Site, folder: Path, width: int, *arguments: str) -> dict[str, object]:
-    """What the page `MEASURE` finds."""
+    """Return the measurements of the page `MEASURE`."""
     site.pages["/measure"] = MEASURE.format(width=width)
     dom = chromium(folder, "--virtual-time-budget=20000", *arguments, "--dump-dom", f"{site.url}/measure")
     found: dict[str, object] = json.loads(html.unescape(re.search("<pre>(.*)</pre>", dom)[1]))
     return found
 
 
-def test_the_page_shows_what_the_queries_say(site, tmp_path):
-    """The numbers in the rendered page are those of the query, and every bar is there."""
+def test_rendered_report_shows_the_figures_of_the_queries(site, tmp_path):
+    """The numbers of the rendered report equal those of the queries, and every bar of the charts is present."""
     source = january()
-    asked = source.get_statistics()
+    statistics = source.get_statistics()
     site.pages["/report"] = compliance_report(source).to_html()
     found = measured(site, tmp_path, 1_000)
     failures, deletions, exports = (
         source.count_events(**of) for of in ({"status": "FAILURE"}, {"operation": "FORGET"}, {"operation": "EXPORT"})
     )
-    shown = [number(asked["total_events"]), percent(asked["success_rate"]), number(len(asked["by_user"])),
+    shown = [number(statistics["total_events"]), percent(statistics["success_rate"]), number(len(statistics["by_user"])),
              number(failures), number(deletions), number(exports)]  # fmt: skip
     assert found["keys"] == shown
     dom = chromium(tmp_path, "--dump-dom", f"{site.url}/report")
-    for operation, count in asked["by_operation"].items():
+    for operation, count in statistics["by_operation"].items():
         if count:
             row = re.search(rf'<bdi class="code">{re.escape(operation)}</bdi></th>\s*<td[^>]*>\s*([\d,]+)', dom)
             assert row[1] == number(count)
@@ -138,13 +139,13 @@ def test_the_page_shows_what_the_queries_say(site, tmp_path):
     bars = re.findall(r"<rect [^>]*><title>[^<]*: ([\d,]+) (SUCCESS|FAILURE|PARTIAL)</title></rect>", dom)
     for status, charts in (("SUCCESS", 1), ("FAILURE", 2), ("PARTIAL", 2)):
         counted = sum(int(count.replace(",", "")) for count, of in bars if of == status)
-        assert counted == asked["by_status"][status] * charts * 2  # wide and narrow
+        assert counted == statistics["by_status"][status] * charts * 2  # wide and narrow
     assert len(bars) == 2 * sum((step["SUCCESS"] > 0) + 2 * (step["FAILURE"] > 0) + 2 * (step["PARTIAL"] > 0)
                                 for step in begins)  # fmt: skip
 
 
-def test_hostile_texts_run_nothing_and_ask_nobody(site, tmp_path):
-    """With texts that would run scripts and fetch pictures nothing runs and nothing is fetched, even without the policy."""
+def test_hostile_texts_run_no_script_and_send_no_request(site, tmp_path):
+    """Texts with scripts and external images run nothing and fetch nothing, even without the content security policy."""
     hostile = [text.replace("https://evil.example", site.url) for text in HOSTILE]
     hostile += [
         f'<img src="{site.url}/beacon">',
@@ -158,20 +159,20 @@ def test_hostile_texts_run_nothing_and_ask_nobody(site, tmp_path):
     assert without_policy != page
     site.pages.update({"/report": page, "/without": without_policy, "/control": f"<body>{hostile[0]}{hostile[-3]}"})
     for path in ("/report", "/without"):
-        site.asked.clear()
+        site.requests.clear()
         dom = chromium(tmp_path, "--virtual-time-budget=5000", "--dump-dom", f"{site.url}{path}")
         assert "<title>Audit report" in dom
         assert "data-pwned" not in dom
         assert "<title>pwned" not in dom
-        assert set(site.asked) <= {path, "/favicon.ico"}
-    site.asked.clear()
+        assert set(site.requests) <= {path, "/favicon.ico"}
+    site.requests.clear()
     dom = chromium(tmp_path, "--virtual-time-budget=5000", "--dump-dom", f"{site.url}/control")
     assert "<title>pwned" in dom
-    assert "/beacon" in site.asked
+    assert "/beacon" in site.requests
 
 
-def test_the_policy_stops_what_escaping_would_miss(site, tmp_path):
-    """A script, a picture or a style that got onto the page all the same would neither run nor be fetched."""
+def test_policy_blocks_injected_scripts_images_and_styles(site, tmp_path):
+    """A script, an image or a style that was injected into the page neither runs nor is fetched."""
     page = compliance_report(january()).to_html()
     smuggled = (
         f"<script>document.title='pwned'</script><img src='{site.url}/beacon'><style>body{{display:none}}</style>"
@@ -179,13 +180,13 @@ def test_the_policy_stops_what_escaping_would_miss(site, tmp_path):
     site.pages["/report"] = page.replace("<main>", f"<main>{smuggled}")
     dom = chromium(tmp_path, "--virtual-time-budget=5000", "--dump-dom", f"{site.url}/report")
     assert "<title>Audit report" in dom
-    assert set(site.asked) <= {"/report", "/favicon.ico"}
+    assert set(site.requests) <= {"/report", "/favicon.ico"}
     assert measured(site, tmp_path, 1_000)["charts"] == ["chart wide"]
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1_280])
-def test_the_page_fits_every_width(site, tmp_path, width):
-    """Nothing sticks out on a phone, a tablet or a desk, whatever the texts; the chart that fits is shown, and legible."""
+def test_report_fits_every_width(site, tmp_path, width):
+    """At phone, tablet and desktop widths nothing overflows, and a legible chart of the right size is shown."""
     site.pages["/report"] = compliance_report(january(hostile_events())).to_html()
     found = measured(site, tmp_path, width)
     assert found["overflow"] == 0
@@ -194,7 +195,7 @@ def test_the_page_fits_every_width(site, tmp_path, width):
 
 
 def test_charts_follow_light_and_dark(site, tmp_path):
-    """Paper, text, bars and labels have other colours in the dark, and the paper is the darker one."""
+    """The dark scheme changes the colours of background, text, bars and labels, and its background is darker."""
     site.pages["/report"] = compliance_report(january()).to_html()
     light, dark = (measured(site, tmp_path, 1_000, scheme) for scheme in (LIGHT, DARK))
     for what in ("paper", "ink", "bar", "label"):
@@ -204,8 +205,8 @@ def test_charts_follow_light_and_dark(site, tmp_path):
     assert brightness["dark"] < 150 < 700 < brightness["light"]
 
 
-def test_it_prints(tmp_path):
-    """Printed, the report is a PDF of several numbered pages with its figures and all its sections, and coloured charts."""
+def test_report_prints_as_numbered_pages_with_charts(tmp_path):
+    """The printed report is a PDF with numbered pages, key figures, all sections and coloured charts."""
     if shutil.which("pdftotext") is None:
         pytest.skip("there is no pdftotext: apt-get install poppler-utils")
     source = january(hostile_events())

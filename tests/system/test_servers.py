@@ -1,4 +1,4 @@
-"""Many processes, one trail: under the real servers and workers."""
+"""Many processes that share one trail, under real servers and workers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def work(number):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the application, and what its processes need to know."""
+    """Return a folder with the application; set the environment of its processes."""
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "tasks.py").write_text(TASKS)
     (tmp_path / "queue").mkdir()
@@ -79,8 +79,8 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_every_request_is_in_the_trail_once(place, server):
-    """With three workers and many rollovers, each request leaves one event, and every line has an id of its own."""
+def test_server_workers_record_each_request_once(place, server):
+    """Three workers record one event per request across many rollovers, and every event id is unique."""
     port = free_port()
     command = [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[server])]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -99,8 +99,8 @@ def test_every_request_is_in_the_trail_once(place, server):
     assert len(list(place.glob("audit.jsonl*"))) > 5
 
 
-def test_every_task_of_a_prefork_worker_is_in_the_trail_once(place):
-    """A Celery worker with three forked processes leaves one event for each task, on one trail."""
+def test_celery_prefork_processes_record_each_task_once(place):
+    """A Celery worker with three forked processes records one event per task in one trail."""
     command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "3"]
     environment = {**os.environ, "C_FORCE_ROOT": "1", "PYTHONPATH": str(place)}
     log = pathlib.Path(place / "worker.log").open("wb")

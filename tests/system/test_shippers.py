@@ -1,4 +1,4 @@
-"""Log shippers: the real programs, with the configuration that the command line prints."""
+"""Real log shippers with the configuration that the command line prints."""
 
 from __future__ import annotations
 
@@ -37,40 +37,43 @@ for number in range(count):
         log.info("RECALL", entry_ids=[f"entry_{i:06}" for i in range(5_000)])
 logging.shutdown()
 """
-"""Events of all kinds and sizes: lines of the greatest length, and entry ids that go on in lines of kind `part`."""
+"""A program that records small events, lines of maximum length, and entry ids that continue in lines of kind `part`."""
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder whose name every syntax has to escape."""
+    """Return a folder with a name that every configuration syntax must escape."""
     folder = tmp_path / 'it\'s "$HOME" `x` %m #1 é'
     folder.mkdir()
     return folder
 
 
 def write(trail, count, size):
-    """Have a process record *count* events and more, as fast as it can."""
+    """Record *count* small events, and some large ones, in another process at full speed."""
     subprocess.run([sys.executable, "-c", WRITER, str(trail), str(count), str(size)], check=True, timeout=120)
 
 
 def printed(name, *words):
-    """What the command line prints."""
+    """Return the configuration that the command line prints for the shipper *name*."""
     done = process("shipper", name, *words)
     assert done.code == 0, done.err
     return done.out
 
 
 def segments(trail):
-    """The segments of *trail*."""
+    """Return the paths of the segments of *trail*."""
     return sorted(trail.parent.glob(f"{trail.name}*"))
 
 
-def arrive_once(trail, copy, shipper):
-    """Wait until all lines have come, and see that each came once and as it was recorded."""
+def assert_arrived_once(trail, copy, shipper):
+    """Wait until all lines arrived, and assert that each arrived once and unchanged."""
     sent = [line for path in segments(trail) for line in path.read_bytes().splitlines(keepends=True)]
     enough = sum(map(len, sent))
     wait_until(lambda: copy.exists() and copy.stat().st_size >= enough, shipper, "the lines")
-    stop(shipper)  # it writes out what it holds: so a line that comes twice comes now
+
+    # Stopping flushes the shipper, so a duplicated line arrives before the comparison.
+    stop(shipper)
+
     came = copy.read_bytes().splitlines(keepends=True)
     assert collections.Counter(came) == collections.Counter(sent)
     lines = [json.loads(line) for line in came]
@@ -80,7 +83,7 @@ def arrive_once(trail, copy, shipper):
 
 
 def ship(trail, copy, command, ready):
-    """Start a shipper on a trail that is there already, write at full speed through rollovers, and see what comes."""
+    """Run a shipper on an existing trail while rollovers happen at full speed, and check the lines it wrote."""
     environment = {**os.environ, **command[1]}
     write(trail, 100, 2_000_000)
     with subprocess.Popen(command[0], env=environment) as shipper:
@@ -88,13 +91,13 @@ def ship(trail, copy, command, ready):
             wait_until(ready, shipper, "the first line")
             write(trail, EVENTS, 2_000_000)
             assert len(segments(trail)) >= 6
-            arrive_once(trail, copy, shipper)
+            assert_arrived_once(trail, copy, shipper)
         finally:
             shipper.kill()
 
 
 def test_rsyslog_ships_every_line_once(place):
-    """rsyslog passes on every line once and unchanged, through rollovers at full speed."""
+    """rsyslog ships every line once and unchanged across rollovers at full speed."""
     trail, copy, work = place / "audit.jsonl", place / "copy" / "shipped", place.parent / "work"
     work.mkdir()
     (work / "audit.conf").write_text(printed("rsyslog", "--trail", trail, "--to", copy))
@@ -106,7 +109,7 @@ def test_rsyslog_ships_every_line_once(place):
 
 
 def syslog_ng():
-    """The command that starts syslog-ng, and its environment: installed, or unpacked by .ci/unpack-syslog-ng."""
+    """Return the command and environment of syslog-ng, installed or unpacked by .ci/unpack-syslog-ng."""
     root = os.environ.get("SYSLOG_NG_ROOT")
     if root is None:
         return ["syslog-ng"], {}
@@ -118,7 +121,7 @@ def syslog_ng():
 
 
 def test_syslog_ng_ships_every_line_once(place):
-    """syslog-ng passes on every line once and unchanged, through rollovers at full speed."""
+    """syslog-ng ships every line once and unchanged across rollovers at full speed."""
     trail, copy, work = place / "audit.jsonl", place / "copy" / "shipped", place.parent / "work"
     work.mkdir()
     (work / "audit.conf").write_text(printed("syslog-ng", "--trail", trail, "--to", copy))
@@ -131,7 +134,7 @@ def test_syslog_ng_ships_every_line_once(place):
 
 
 def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
-    """lnav with the printed format reads active, rolled and packed segments as one, and gives every member to SQL."""
+    """lnav with the printed format reads active, rolled and compressed segments as one table with all fields."""
     trail = place / "audit.jsonl"
     write(trail, 3_000, 300_000)
     oldest, *others = segments(trail)[1:]
@@ -144,7 +147,7 @@ def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
     (formats / "structlog_audit.json").write_text(printed("lnav", "--trail", trail))
     monkeypatch.setenv("HOME", str(place.parent))
 
-    def ask(query):
+    def run_sql(query):
         words = [
             "lnav",
             "-n",
@@ -161,13 +164,16 @@ def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
         return done.stdout.splitlines()[1:]
 
     events = open_trail(trail)
-    assert ask(
+    assert run_sql(
         "SELECT count(*), count(DISTINCT event_id) FROM structlog_audit WHERE kind IS NULL AND operation = 'STORE'"
     ) == ["3000,3000"]
-    assert ask(
+    assert run_sql(
         "SELECT operation, user_id, session_id, status, log_level, json_extract(entry_ids, '$[0]'),"
         " json_extract(metadata, '$.number')"
         " FROM structlog_audit WHERE user_id = 'u7' ORDER BY event_id LIMIT 2"
     ) == ["STORE,u7,s1,SUCCESS,info,e7,7", "STORE,u7,s1,SUCCESS,info,e57,57"]
-    assert ask("SELECT operation FROM structlog_audit WHERE kind = 'trail' ORDER BY event_id") == ["opened", "closed"]
+    assert run_sql("SELECT operation FROM structlog_audit WHERE kind = 'trail' ORDER BY event_id") == [
+        "opened",
+        "closed",
+    ]
     assert events.count_events(operation="STORE") == 3_000
