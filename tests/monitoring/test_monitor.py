@@ -134,7 +134,7 @@ def test_slow_events():
     average = Rule("average", avg_duration_ms_above=1_000, within="15m", min_events=3)
     durations = [None, 1_000.0, 1_000.0, None, 1_000.0, 1_003.0]
     events = [event(number, duration_ms=value) for number, value in enumerate(durations)]
-    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on the average, more than 1000 ms"]
+    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on average, more than 1000 ms"]
     slow = Rule("p95", p95_duration_ms_above=1_000, within="15m", min_events=40)
     events = [event(number, duration_ms=5_000.0 if number in (1, 2, 45) else 1_000.0) for number in range(60)]
     assert told(slow, events) == ["p95: 6.5% of 46 events within 15m took more than 1000 ms, more than 5%"]
@@ -445,7 +445,7 @@ def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
 
 def test_an_alert_that_cannot_be_logged_is_counted(alerts, capsys, monkeypatch):
     """A handler that raises, and too many alerts that wait, lose alerts, which are counted; events are not concerned."""
-    monkeypatch.setattr(monitor_module, "_MOST_UNTOLD", 2)
+    monkeypatch.setattr(monitor_module, "_MAX_WAITING", 2)
     handler, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
 
     def fail(record):
@@ -523,6 +523,6 @@ def test_a_replay_brings_the_alerts_that_there_were(recorded):
     for operation, user, status, duration, seconds in recorded:
         clock.advance(seconds=seconds)
         audit.record(operation, user, None, None, {"a": 1}, status, None, duration)
-    live = list(audit.handler.monitor._untold)
+    live = list(audit.handler.monitor._waiting)
     assert live == list(replay(rules, audit.iter_events()))
-    audit.handler.monitor._untold.clear()
+    audit.handler.monitor._waiting.clear()

@@ -73,7 +73,7 @@ def test_memory_is_bounded_and_sums_are_right_whatever_the_clock_does(moments, b
     for number, moment in enumerate(moments):
         count.add(moment)
         mean.add(moment, number)
-        assert len(count._moments) <= bound + 1
+        assert len(count._timestamps) <= bound + 1
         assert len(mean._slices) <= SLICES
         assert mean.size == sum(part[1] for part in mean._slices)
         assert mean._sum == sum(part[2] for part in mean._slices)
