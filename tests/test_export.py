@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from structlog_audit.events.codec import decode_event
 from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.export import COLUMNS, FORMATS, export, write_beside
+from structlog_audit.export import COLUMNS, FORMATS, export, write_atomically
 
 NOW = dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
 
@@ -178,7 +178,7 @@ def test_format_wins_over_the_suffix(tmp_path):
 )
 def test_unknown_formats_are_refused(tmp_path, name, format):
     """A format that there is not is an error that names those there are, and nothing is written."""
-    with pytest.raises(AuditValueError, match="use one of json, jsonl, csv"):
+    with pytest.raises(AuditValueError, match="expected one of json, jsonl, csv"):
         export(EVENTS, tmp_path / name, format=format, now=NOW)
     assert list(tmp_path.iterdir()) == []
 
@@ -186,7 +186,7 @@ def test_unknown_formats_are_refused(tmp_path, name, format):
 @pytest.mark.parametrize("path", [5, None, object(), ["out.json"]], ids=lambda path: type(path).__name__)
 def test_what_is_no_path_is_refused(path):
     """What is no path is a type error that says so."""
-    with pytest.raises(AuditTypeError, match="give the path of a file"):
+    with pytest.raises(AuditTypeError, match="expected the path of a file"):
         export(EVENTS, path, now=NOW)
 
 
@@ -195,7 +195,7 @@ def test_a_folder_is_refused(tmp_path):
     folder = tmp_path / "out.json"
     folder.mkdir()
     (folder / "kept").touch()
-    with pytest.raises(AuditValueError, match="is a folder"):
+    with pytest.raises(AuditValueError, match="got a folder"):
         export(EVENTS, folder, now=NOW)
     assert [path.name for path in tmp_path.rglob("*")] == ["out.json", "kept"]
 
@@ -204,7 +204,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     """An export onto a named pipe is refused: it would be replaced, or would block."""
     pipe = tmp_path / "out.json"
     os.mkfifo(pipe)
-    with pytest.raises(AuditValueError, match="no regular file"):
+    with pytest.raises(AuditValueError, match="expected a regular file"):
         export(EVENTS, pipe, now=NOW)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
@@ -279,7 +279,7 @@ def test_a_folder_that_is_a_file(tmp_path):
 def test_write_beside_does_not_replace(tmp_path):
     """With ``replace=False`` an existing file is left as it was, and a new one is written whole."""
     path = tmp_path / "out"
-    write_beside(path, [b"a", b"b"], replace=False)
+    write_atomically(path, [b"a", b"b"], replace=False)
     with pytest.raises(FileExistsError):
-        write_beside(path, [b"c"], replace=False)
+        write_atomically(path, [b"c"], replace=False)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"out": b"ab"}

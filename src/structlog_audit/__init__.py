@@ -19,6 +19,7 @@ from structlog_audit.loggers.bound_logger import AuditBoundLogger, get_audit_log
 from structlog_audit.loggers.instrumentation import audited, instrument
 from structlog_audit.loggers.processors import AuditProcessor
 from structlog_audit.loggers.unheard import unheard_events
+from structlog_audit.query.filters import ANY
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.handler import AuditHandler
@@ -27,6 +28,7 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.trail.reading.opening import open_trail
 
 __all__ = [
+    "ANY",
     "AuditBoundLogger",
     "AuditDecodeError",
     "AuditError",

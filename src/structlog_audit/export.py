@@ -1,21 +1,17 @@
-"""Events as files for others.
+"""Export events to files for other programs.
 
-==========  ===========================================================================================================
-format      what it is
-==========  ===========================================================================================================
+==========  =========================================================================================================
+format      content
+==========  =========================================================================================================
 ``json``    one document: ``events``, ``total_events``, ``exported_at`` (the format of the axon memory SDK's audit page)
-``jsonl``   the lines of a trail, one event each, however long
+``jsonl``   trail lines, one per event, of any length
 ``csv``     a table with a header; entry ids and metadata as JSON; safe to open in a spreadsheet (OWASP, CSV injection)
-others      lines in the formats of other systems: ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp``; see `structlog_audit.formats`
-==========  ===========================================================================================================
+others      lines in the formats of other systems: ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp`` (`structlog_audit.formats`)
+==========  =========================================================================================================
 
-Rules:
-
-* The format is that of the suffix, unless given.
-* A file is written beside its place and renamed into it when it is whole: nobody ever sees half of it, and a failure leaves
-  what was there. An existing file is replaced; a folder, or anything that is no regular file, is refused.
-* Exports are created 0600, like trails.
-* The formats of other systems are imported when one is asked for: most processes never do.
+**Guarantees**: a file is written beside its final path and renamed when it is complete and on disk, so no reader sees half of
+it and a failure leaves the previous file. Folders, links and other things that are not regular files are never overwritten.
+Exports have mode 0600.
 """
 
 from __future__ import annotations
@@ -33,14 +29,17 @@ from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 COLUMNS = AuditEvent.__struct_fields__
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def _document(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
     yield b'{\n  "events": ['
+
     count = 0
     for count, event in enumerate(events, 1):
-        yield (b",\n    " if count > 1 else b"\n    ") + encode_event(event)
+        separator = b",\n    " if count > 1 else b"\n    "
+        yield separator + encode_event(event)
+
     yield b"\n  ],\n" if count else b"],\n"
     yield f'  "total_events": {count},\n  "exported_at": "{rfc3339(exported_at)}"\n}}\n'.encode()
 
@@ -51,7 +50,8 @@ def _lines(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[b
 
 
 def _table(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
-    import csv  # who exports none has no need of it
+    # Imported lazily: only needed for CSV.
+    import csv
 
     row = io.StringIO()
     writer = csv.writer(row, lineterminator="\r\n")
@@ -61,28 +61,35 @@ def _table(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[b
         members["entry_ids"] = to_json(event.entry_ids) if event.entry_ids else None
         members["metadata"] = to_json(event.metadata) if event.metadata else None
         writer.writerow([safe_cell(members.get(name)) for name in COLUMNS])
+
         yield row.getvalue().encode()
         row.seek(0)
         row.truncate()
+
+    # Without events only the header is left.
     yield row.getvalue().encode()
 
 
 def safe_cell(value: str | float | None) -> str | float | None:
-    """*value* with an apostrophe before what a spreadsheet would run as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Return *value*, with an apostrophe in front if a spreadsheet would evaluate it as a formula."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value
 
 
 _Writer = Callable[[Iterable[AuditEvent], dt.datetime], Iterator[bytes]]
 
 
-def _foreign(name: str) -> _Writer:
-    """Writes lines in the format *name* of another system."""
+def _other_system(name: str) -> _Writer:
+    """Return a writer of lines in the format *name* of another system."""
 
     def lines(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
+        # Imported lazily: most processes never export to another system.
         from structlog_audit.formats import to_line
 
         for event in events:
-            plain = decode_event(encode_event(event))  # an event that somebody made may hold anything
+            # An event made by hand may hold any value; decoding its line makes all of them plain.
+            plain = decode_event(encode_event(event))
             yield to_line(plain, name).encode() + b"\n"
 
     return lines
@@ -92,9 +99,12 @@ FORMATS: dict[str, _Writer] = {
     "json": _document,
     "jsonl": _lines,
     "csv": _table,
-    **{name: _foreign(name) for name in ("ecs", "ocsf", "cadf", "cef", "otlp")},
+    **{name: _other_system(name) for name in ("ecs", "ocsf", "cadf", "cef", "otlp")},
 }
-"""The formats by name: each makes the bytes of a file from events, oldest first, and the time of the export."""
+"""The writers by the name of their format. Each yields the bytes of a file from events, oldest first, and the export time.
+
+The names of other systems' formats are repeated here, so that offering them does not import `structlog_audit.formats`; a
+test compares them with its table."""
 
 
 def export(
@@ -105,22 +115,22 @@ def export(
     now: dt.datetime,
     replace: bool = True,
 ) -> int:
-    """Write *events* to *path*; the number of events.
+    """Write *events* to *path* and return their number.
 
     Args:
-        events: Taken one by one, so that they need not all be in memory.
-        path: Where to. Missing folders are created.
-        format: A name in `FORMATS`; None means that of the suffix.
+        events: Read one by one, so they need not fit in memory.
+        path: The file. Missing folders are created.
+        format: A name in `FORMATS`; None selects it by the suffix of *path*.
         now: The time of the export.
-        replace: Whether a file that is there is replaced.
+        replace: Whether an existing file is replaced.
 
     Raises:
-        AuditTypeError: *path* is no path.
-        AuditValueError: No such format, or *path* is a folder or no regular file.
-        FileExistsError: There is a file, and it is not to be replaced.
-        OSError: The system could not write it; what was there is still there.
+        AuditTypeError: *path* is not a path.
+        AuditValueError: The format is unknown, or *path* is a folder or not a regular file.
+        FileExistsError: The file exists, and *replace* is False.
+        OSError: The system could not write the file; the previous file is unchanged.
     """
-    place, name = checked_place(path, format)
+    destination, name = checked_destination(path, format)
     count = 0
 
     def counted() -> Iterator[AuditEvent]:
@@ -129,43 +139,49 @@ def export(
             count += 1
             yield event
 
-    write_beside(place, FORMATS[name](counted(), now), replace=replace)
+    write_atomically(destination, FORMATS[name](counted(), now), replace=replace)
     return count
 
 
-def checked_place(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
-    """*path*, if an export may lie there, and the name of its format. Raises as `export` does, before anything is written."""
+def checked_destination(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
+    """Return *path* and the name of its format, if an export may be written there. Raises as `export`, before any write."""
     try:
-        place = Path(os.fsdecode(path))
+        destination = Path(os.fsdecode(path))
     except TypeError:
-        raise AuditTypeError(f"path={path!r}: give the path of a file") from None
-    if place.exists() and not stat.S_ISREG(place.stat().st_mode):
-        raise AuditValueError(f"path={str(place)!r} is a folder or no regular file: give the path of a file")
-    name = format if format is not None else place.suffix.removeprefix(".").lower()
+        raise AuditTypeError(f"path={path!r}: expected the path of a file") from None
+
+    if destination.exists() and not stat.S_ISREG(destination.stat().st_mode):
+        raise AuditValueError(f"path={str(destination)!r}: expected a regular file, got a folder or special file")
+
+    name = format if format is not None else destination.suffix.removeprefix(".").lower()
     if name not in FORMATS:
         known = ", ".join(FORMATS)
-        raise AuditValueError(f"format={name!r} of path={str(place)!r}: use one of {known}, as suffix or as format=")
-    return place, name
+        raise AuditValueError(
+            f"format={name!r} for path={str(destination)!r}: expected one of {known}, as the suffix or as format="
+        )
+    return destination, name
 
 
-def write_beside(place: Path, chunks: Iterable[bytes], *, replace: bool = True) -> None:
-    """Write *chunks* to a new file beside *place*, and when it is whole and on disk, give it the name *place*.
+def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: bool = True) -> None:
+    """Write *chunks* to a temporary file beside *destination*, sync it, and rename it to *destination*.
 
     Raises:
-        FileExistsError: There is a file of that name, and it is not to be replaced.
-        OSError: The system could not write it; what was there is still there.
+        FileExistsError: The file exists, and *replace* is False.
+        OSError: The system could not write the file; the previous file is unchanged.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name[:100]}.{secrets.token_hex(8)}.tmp")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600)
     try:
         with open(fd, "wb") as file:
             file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
+
         if replace:
-            os.replace(beside, place)
+            os.replace(temporary, destination)
         else:
-            os.link(beside, place)
+            os.link(temporary, destination)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

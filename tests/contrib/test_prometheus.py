@@ -170,7 +170,7 @@ def test_alerts_and_unheard_events_are_shown(log):
     with pytest.warns(RuntimeWarning):
         get_audit_logger("nowhere").info("STORE")
     assert shown.get_sample_value("structlog_audit_unheard_events_total", {"cause": "detached"}) == 1
-    handler.monitor._untold.clear()
+    handler.monitor._waiting.clear()
 
 
 def test_to_register_reads_no_handler(log):

@@ -1,4 +1,4 @@
-"""Monitoring: which events bring which alerts, when they are told, and where."""
+"""Tests of `structlog_audit.monitoring.monitor`: which events cause which alerts, and when they are logged."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def told(rules, events):
 # which events bring which alerts
 
 
-def test_the_three_rules_of_the_memory_sdk():
-    """More than 100 deletions in an hour, 10 failures in 15 minutes, 5 exports in 24 hours: the one above is told."""
+def test_default_rules_alert_above_their_bounds():
+    """More than 100 deletions in an hour, 10 failures in 15 minutes or 5 exports in 24 hours cause an alert."""
     minute, hour = 60, 3_600
     deletions = [event(number * 36, "FORGET") for number in range(101)]  # the first and the last are an hour apart
     assert told(DEFAULT_RULES, deletions) == ["deletions: more than 100 events within 1h"]
@@ -60,8 +60,8 @@ def test_the_three_rules_of_the_memory_sdk():
     assert told(DEFAULT_RULES, [event(number / 10) for number in range(1_000)]) == []
 
 
-def test_one_alert_per_crossing():
-    """A bound that is exceeded and stays so is told once, and once again after it was not exceeded in between."""
+def test_crossing_alerts_once_until_it_ends():
+    """A bound that stays exceeded causes one alert, and another after it was not exceeded in between."""
     rule = Rule("many", more_than=2, within="1m")
     burst = [event(number) for number in range(50)]
     later = [event(1_000 + number) for number in range(50)]
@@ -70,8 +70,8 @@ def test_one_alert_per_crossing():
     assert [alert.event_id for alert in alerts] == [burst[2].event_id, later[2].event_id]
 
 
-def test_each_user_has_a_window():
-    """With per each subject is counted by itself; events without one are one subject."""
+def test_per_counts_each_subject_by_itself():
+    """With per, each subject is counted by itself; events without one are one subject."""
     rule = Rule("many", more_than=2, within="1m", per="user_id")
     events = [event(number, user_id=user) for number, user in enumerate(["ann", "bob", None] * 3)]
     alerts = list(replay(rule, events))
@@ -100,8 +100,8 @@ def test_each_user_has_a_window():
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_any_filter_of_queries_says_which_events_count(filters, matching):
-    """A rule takes the filters of queries; the library's own events count only if asked for by their kind."""
+def test_rule_takes_the_filters_of_queries(filters, matching):
+    """A rule takes the filters of queries; the library's own events count only if kind selects them."""
     events = [
         event(0, "STORE", user_id="ann", session_id="s1", metadata={"source": "api"}),
         event(1, "FORGET", user_id="ann", entry_ids=["e1", "e2"]),
@@ -119,8 +119,8 @@ def moved(one, seconds):
     return msgspec.structs.replace(one, timestamp=NOON + dt.timedelta(seconds=seconds))
 
 
-def test_a_success_rate_below_its_bound():
-    """The rate is told with the number of events; less than min_events say nothing."""
+def test_low_success_rate_alerts():
+    """The alert states the rate and the number of events; fewer than min_events cause none."""
     rule = Rule("success", success_rate_below=0.95, within="15m", min_events=20)
     assert told(rule, [event(number, status="FAILURE") for number in range(19)]) == []
     mostly = [event(number, status="FAILURE" if number in (3, 25) else "SUCCESS") for number in range(26)]
@@ -129,20 +129,20 @@ def test_a_success_rate_below_its_bound():
     assert told(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
 
 
-def test_slow_events():
-    """An average, and a 95th percentile, above its bound; events without a duration do not count."""
+def test_slow_events_alert():
+    """An average or a 95th percentile above its bound causes an alert; events without a duration do not count."""
     average = Rule("average", avg_duration_ms_above=1_000, within="15m", min_events=3)
     durations = [None, 1_000.0, 1_000.0, None, 1_000.0, 1_003.0]
     events = [event(number, duration_ms=value) for number, value in enumerate(durations)]
-    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on the average, more than 1000 ms"]
+    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on average, more than 1000 ms"]
     slow = Rule("p95", p95_duration_ms_above=1_000, within="15m", min_events=40)
     events = [event(number, duration_ms=5_000.0 if number in (1, 2, 45) else 1_000.0) for number in range(60)]
     assert told(slow, events) == ["p95: 6.5% of 46 events within 15m took more than 1000 ms, more than 5%"]
 
 
 @given(st.lists(st.floats(0, 100, width=16), min_size=20, max_size=60), st.integers(1, 99))
-def test_the_95th_percentile_is_that_of_nearest_rank(durations, bound):
-    """For all durations: the alert is told when the duration of rank ⌈0.95·n⌉ lies above the bound."""
+def test_p95_uses_nearest_rank(durations, bound):
+    """For all durations: an alert comes when the duration of rank ⌈0.95·n⌉ exceeds the bound."""
     rule = Rule("p95", p95_duration_ms_above=bound, within="24h")
     monitor = Monitor([rule])
     seen = []
@@ -155,8 +155,8 @@ def test_the_95th_percentile_is_that_of_nearest_rank(durations, bound):
         was_beyond = is_beyond
 
 
-def test_an_alert_is_plain_values():
-    """An alert says everything about itself in JSON; a long or hostile subject is cut and escaped in its text."""
+def test_alert_converts_to_plain_json():
+    """An alert is complete in JSON; its text shortens and escapes a long or hostile subject."""
     rule = Rule("many", more_than=0, within="90s", per="user_id")
     (alert,) = replay(rule, [event(0, user_id="a\nb" * 500)])
     assert json.loads(json.dumps(alert.to_dict())) == {
@@ -175,8 +175,8 @@ def test_an_alert_is_plain_values():
     assert len(str(alert)) < 300
 
 
-def test_subjects_are_bounded_and_what_is_left_out_is_counted():
-    """The window longest without an event makes room; it is counted if it was not over."""
+def test_subjects_are_bounded_and_dropped_ones_counted():
+    """The window longest without an event is dropped, and counted if it was not over."""
     monitor = Monitor([Rule("many", more_than=2, within="1m", per="user_id", max_subjects=2)])
     for seconds, user in enumerate(["ann", "bob", "ann", "cid", "ann"]):  # bob makes room for cid
         alerts = monitor.see(event(seconds, user_id=user))
@@ -187,16 +187,16 @@ def test_subjects_are_bounded_and_what_is_left_out_is_counted():
     assert monitor.alerts == {"many": 1}
 
 
-def test_endless_operations_do_not_fill_the_memory():
-    """However many operations there are, only so many are remembered, and rules work on."""
+def test_cache_of_operations_is_bounded():
+    """The cache holds a bounded number of operations, and rules still apply beyond it."""
     monitor = Monitor([Rule("many", more_than=2_000, within="24h")])
     alerts = [alert for number in range(3_000) for alert in monitor.see(event(number, f"op{number}"))]
     assert len(alerts) == 1
     assert len(monitor._by_names) <= 1_024
 
 
-def test_events_may_never_end():
-    """Alerts come as the events do, so the events may go on for ever."""
+def test_replay_is_lazy():
+    """Replay yields alerts as events arrive, so the events may be endless."""
 
     def endless():
         number = 0
@@ -207,8 +207,8 @@ def test_events_may_never_end():
     assert next(replay([Rule("many", more_than=9, within="1m")], endless())).events == 10
 
 
-def test_rules_that_cannot_be_meant_are_an_error_before_the_first_event():
-    """What is wrong with rules is told at once, not when the first event comes."""
+def test_invalid_rules_raise_before_the_first_event():
+    """Invalid rules raise at once, not when the first event arrives."""
     with pytest.raises(AuditTypeError):
         replay(5, [])
 
@@ -254,8 +254,8 @@ def watched(rules, **options):
 MANY = [{"name": "many", "operation": "FORGET", "more_than": 2, "within": "1h"}]
 
 
-def test_an_alert_is_logged_after_the_event_was_handled(alerts):
-    """Nothing is logged while the event is handled; then one record has the alert in its text and its attributes."""
+def test_alert_is_logged_after_the_event(alerts):
+    """Nothing is logged while the event is handled; then one record has the alert in its text and attributes."""
     handler, log, later = watched(MANY)
     for _ in range(5):
         log.info("FORGET")
@@ -270,8 +270,8 @@ def test_an_alert_is_logged_after_the_event_was_handled(alerts):
     assert record.timestamp == handler.get_event(record.event_id).to_dict()["timestamp"]
 
 
-def test_alerts_come_from_a_thread_of_their_own(alerts):
-    """Without further ado another thread logs them."""
+def test_alerts_are_logged_from_another_thread(alerts):
+    """By default another thread logs the alerts."""
     done = threading.Event()
     alerts.emit = lambda record: (alerts.threads.append(threading.current_thread()), done.set())
     logger = logging.getLogger("audit")
@@ -282,8 +282,8 @@ def test_alerts_come_from_a_thread_of_their_own(alerts):
     assert alerts.threads[0] is not threading.current_thread()
 
 
-def test_several_alerts_are_told_together(alerts):
-    """Alerts that come before the first was logged are logged with it, in order."""
+def test_waiting_alerts_are_logged_together_in_order(alerts):
+    """Alerts that arrive before the first is logged are logged with it, in order."""
     _, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
     for operation in ("STORE", "RECALL", "FORGET"):
         log.info(operation)
@@ -294,8 +294,8 @@ def test_several_alerts_are_told_together(alerts):
     assert len(later.calls) == 1
 
 
-def test_flush_and_close_log_what_was_not_logged(alerts):
-    """An alert whose thread did not come to it is logged by flush or close."""
+def test_flush_and_close_log_waiting_alerts(alerts):
+    """flush and close log an alert that its thread has not logged."""
     handler, log, _ = watched([Rule("any", more_than=0, within=60, per="operation")])
     log.info("STORE")
     handler.flush()
@@ -305,8 +305,8 @@ def test_flush_and_close_log_what_was_not_logged(alerts):
     assert len(alerts.records) == 2
 
 
-def test_close_waits_for_an_alert_that_another_thread_is_logging(alerts):
-    """What a thread has begun to log is logged when the handler is closed: the process may end then, and the thread with it."""
+def test_close_waits_for_alert_in_another_thread(alerts):
+    """close waits until another thread has logged the alert it began: the process may end next."""
     handler, log, _ = watched([Rule("any", more_than=0, within=60)])
     began, closing = threading.Event(), threading.Event()
     order = []
@@ -330,8 +330,8 @@ def test_close_waits_for_an_alert_that_another_thread_is_logging(alerts):
     assert order == ["logged", "closed"]
 
 
-def test_alerts_are_told_at_the_end_of_the_interpreter(tmp_path):
-    """An alert of the last event of a process is logged."""
+def test_alert_is_logged_at_interpreter_exit(tmp_path):
+    """An alert caused by the last event of a process is logged."""
     code = """
 import logging, structlog_audit
 logging.basicConfig(filename="alerts.log")
@@ -344,8 +344,8 @@ structlog_audit.get_audit_logger().info("STORE")
     assert (tmp_path / "alerts.log").read_text().count("any: more than 0 events within 1m") == 1
 
 
-def test_rules_in_a_dict_config(alerts, tmp_path):
-    """Rules stand in the configuration, in a file that it names, or in an object that it imports."""
+def test_dictconfig_takes_rules_inline_from_file_or_object(alerts, tmp_path):
+    """A configuration has rules inline, in a file that it names, or in an object that it imports."""
     (tmp_path / "rules.json").write_text(json.dumps({"rules": MANY}))
     for rules in (MANY, str(tmp_path / "rules.json"), "ext://structlog_audit.monitoring.DEFAULT_RULES"):
         handler = {"class": "structlog_audit.AuditHandler", "monitor": rules}
@@ -363,7 +363,7 @@ def test_rules_in_a_dict_config(alerts, tmp_path):
     assert "rule 'many': unknown parameter or filter 'more'" in str(caught.value.__cause__)
 
 
-def test_a_configuration_that_disabled_the_logger_of_alerts_silences_none(alerts):
+def test_disabled_alert_logger_is_enabled_again(alerts):
     """dictConfig disables loggers that it does not mention; alerts are logged all the same."""
     _, log, later = watched(MANY)
     logging.getLogger("structlog_audit.alerts").disabled = True
@@ -373,8 +373,8 @@ def test_a_configuration_that_disabled_the_logger_of_alerts_silences_none(alerts
     assert alerts.texts == ["many: more than 2 events within 1h"]
 
 
-def test_pending_events_count_and_lost_and_raised_ones_do_not(alerts, capsys):
-    """What is accepted counts when it is, once; what is lost or given back does not."""
+def test_pending_events_count_lost_and_raised_do_not(alerts, capsys):
+    """An event counts once, when it is accepted; lost and raised events do not count."""
     rules = [Rule("any", more_than=0, within=1, per="operation")]
     target = FailingTarget()
     handler, log, _ = watched(rules, target=target, max_pending=1)
@@ -386,8 +386,8 @@ def test_pending_events_count_and_lost_and_raised_ones_do_not(alerts, capsys):
     assert [record.subject for record in alerts.records] == ["pending"]
 
 
-def test_the_librarys_own_events_do_not_count(alerts, path):
-    """Opening and closing a trail, and intents, are no events of the application."""
+def test_events_with_a_kind_do_not_count(alerts, path):
+    """Trail events and intents are not events of the application."""
     handler, log, _ = watched([Rule("any", more_than=0, within=1, per="operation")], filename=path)
     with log.operation("STORE", intent=True):
         handler.flush()
@@ -396,8 +396,8 @@ def test_the_librarys_own_events_do_not_count(alerts, path):
     assert [record.subject for record in alerts.records] == ["STORE"]
 
 
-def test_alerts_show_what_the_trail_shows(alerts):
-    """A pseudonymised user is alerted about by the pseudonym: redaction comes first."""
+def test_alert_names_the_pseudonym(alerts):
+    """An alert names a pseudonymised user by the pseudonym: redaction comes first."""
     redactor = {"paths": {"user_id": "pseudonym"}, "secret": "s" * 32}
     handler, log, later = watched([Rule("any", more_than=0, within=60, per="user_id")], redactor=redactor)
     log.info("STORE", user_id="ann")
@@ -406,8 +406,8 @@ def test_alerts_show_what_the_trail_shows(alerts):
     assert alerts.records[0].subject == seen.user_id != "ann"
 
 
-def test_an_event_in_parts_counts_once(alerts):
-    """An event that goes on in parts is one event, for rules of either kind of filter."""
+def test_event_in_parts_counts_once(alerts):
+    """An event in several parts is one event, for rules with either kind of filter."""
     rules = [
         Rule("any", more_than=0, within=1, operation="IMPORT"),
         Rule("entries", more_than=0, within=1, entry_ids="e4999"),
@@ -420,8 +420,8 @@ def test_an_event_in_parts_counts_once(alerts):
         logging.getLogger("audit").removeHandler(handler)
 
 
-def test_an_event_that_is_accepted_again_counts_once():
-    """A commit that was interrupted accepts an event once more; it is one event all the same."""
+def test_event_accepted_again_counts_once():
+    """An interrupted commit may accept an event again; it counts once."""
     handler, log, _ = watched([Rule("many", more_than=1, within="1h")])
     log.info("STORE")
     line, moment = handler._buffer._parts[1]
@@ -431,8 +431,8 @@ def test_an_event_that_is_accepted_again_counts_once():
     assert handler.monitor.alerts == {"many": 1}
 
 
-def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
-    """Where alerts reach the audit handler as well, each is one more event, and brings no further alert of its own."""
+def test_audited_alert_starts_no_loop(alerts):
+    """If alerts reach the audit handler as well, each is one more event and causes no further alert."""
     handler, log, later = watched([Rule("all", more_than=2, within="1h")])
     logging.getLogger("structlog_audit.alerts").addHandler(handler)
     for _ in range(3):
@@ -443,9 +443,9 @@ def test_an_alert_that_is_audited_itself_starts_no_loop(alerts):
     assert later.calls == []
 
 
-def test_an_alert_that_cannot_be_logged_is_counted(alerts, capsys, monkeypatch):
-    """A handler that raises, and too many alerts that wait, lose alerts, which are counted; events are not concerned."""
-    monkeypatch.setattr(monitor_module, "_MOST_UNTOLD", 2)
+def test_unlogged_alerts_are_counted_and_events_unaffected(alerts, capsys, monkeypatch):
+    """A handler that raises, and too many waiting alerts, lose alerts, which are counted; events are unaffected."""
+    monkeypatch.setattr(monitor_module, "_MAX_WAITING", 2)
     handler, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
 
     def fail(record):
@@ -461,8 +461,8 @@ def test_an_alert_that_cannot_be_logged_is_counted(alerts, capsys, monkeypatch):
     assert handler.count_events() == 3
 
 
-def test_a_forked_child_begins_anew(alerts):
-    """What the parent saw is the parent's: the child's windows are empty."""
+def test_forked_child_starts_with_empty_windows(alerts):
+    """Events that the parent counted are not in the child's windows."""
     handler, log, _ = watched(MANY)
     log.info("FORGET")
     log.info("FORGET")
@@ -475,8 +475,8 @@ def test_a_forked_child_begins_anew(alerts):
     assert handler.monitor.alerts == {"many": 1}
 
 
-def test_time_is_that_of_the_events(alerts):
-    """The clock of the handler, which gives events their time, is the clock of the rules."""
+def test_rules_use_the_clock_of_the_handler(alerts):
+    """The handler's clock, which gives events their time, is the clock of the rules."""
     clock = FrozenClock()
     handler, log, _ = watched(MANY, clock=clock)
     for _ in range(10):
@@ -489,8 +489,8 @@ def test_time_is_that_of_the_events(alerts):
     assert handler.monitor.alerts == {"many": 1}
 
 
-def test_a_handler_without_rules_has_no_monitor():
-    """Nobody watches unless told to, and the way of an event is then as long as ever."""
+def test_handler_without_rules_has_no_monitor():
+    """A handler without rules has no monitor and calls its buffer directly."""
     handler = AuditHandler()
     assert handler.monitor is None
     assert handler._commit._accept == handler._buffer.append
@@ -509,8 +509,8 @@ EVENTS = st.lists(
 
 
 @given(EVENTS)
-def test_a_replay_brings_the_alerts_that_there_were(recorded):
-    """For all events: replaying what a handler recorded brings exactly the alerts that the handler gave."""
+def test_replay_gives_the_alerts_of_the_handler(recorded):
+    """For all events: replaying a handler's recorded events gives exactly the handler's alerts."""
     rules = [
         Rule("deletions", operation="FORGET", more_than=3, within="30m", per="user_id"),
         Rule("failures", status="FAILURE", more_than=2, within="15m", quiet="5m"),
@@ -523,6 +523,6 @@ def test_a_replay_brings_the_alerts_that_there_were(recorded):
     for operation, user, status, duration, seconds in recorded:
         clock.advance(seconds=seconds)
         audit.record(operation, user, None, None, {"a": 1}, status, None, duration)
-    live = list(audit.handler.monitor._untold)
+    live = list(audit.handler.monitor._waiting)
     assert live == list(replay(rules, audit.iter_events()))
-    audit.handler.monitor._untold.clear()
+    audit.handler.monitor._waiting.clear()

@@ -1,4 +1,4 @@
-"""Rules: what can be said, and what is said about what can't."""
+"""Tests of `structlog_audit.monitoring.rules`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit import AuditTypeError, AuditValueError
+from structlog_audit._durations import format_duration
 from structlog_audit.monitoring import DEFAULT_RULES, Rule, load_rules
-from structlog_audit.monitoring.rules import duration, duration_text, rules_of
+from structlog_audit.monitoring.rules import checked_duration, rules_of
 
 DELETIONS = {"name": "deletions", "operation": "FORGET", "more_than": 100, "within": "1h"}
 
 
-def test_a_rule_is_a_value():
-    """Rules from the same arguments are equal, however they were written; none can be changed."""
+def test_rule_is_an_immutable_value():
+    """Rules made from the same arguments are equal and cannot be changed."""
     rule = Rule("deletions", operation="FORGET", more_than=100, within="1h")
     assert (
         rule == Rule("deletions", operation="FORGET", more_than=100, within=dt.timedelta(hours=1)) == DEFAULT_RULES[0]
@@ -34,8 +35,8 @@ def test_a_rule_is_a_value():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"more_than": None}, AuditTypeError, ["give one of more_than, success_rate_below", "there are none"]),
-        ({"success_rate_below": 0.9}, AuditTypeError, ["there are more_than, success_rate_below"]),
+        ({"more_than": None}, AuditTypeError, ["expected one of more_than, success_rate_below", "got none"]),
+        ({"success_rate_below": 0.9}, AuditTypeError, ["got more_than, success_rate_below"]),
         ({"more_than": -1}, AuditValueError, ["more_than=-1"]),
         ({"more_than": 1.5}, AuditTypeError, ["more_than=1.5"]),
         ({"more_than": None, "success_rate_below": 95}, AuditValueError, ["success_rate_below=95", "between 0 and 1"]),
@@ -44,7 +45,7 @@ def test_a_rule_is_a_value():
         ({"more_than": None, "success_rate_below": True}, AuditTypeError, ["success_rate_below=True"]),
         ({"within": "soon"}, AuditValueError, ["within='soon'", "15m"]),
         ({"within": ""}, AuditValueError, ["within=''"]),
-        ({"within": 0}, AuditValueError, ["within=0", "give 1s or more"]),
+        ({"within": 0}, AuditValueError, ["within=0", "expected 1s or more"]),
         ({"within": None}, AuditTypeError, ["within=None"]),
         ({"within": float("inf")}, AuditValueError, ["within=inf"]),
         ({"quiet": -5}, AuditValueError, ["quiet=-5"]),
@@ -59,8 +60,8 @@ def test_a_rule_is_a_value():
         ({"operation": None}, AuditTypeError, ["operation=None"]),
     ],
 )
-def test_a_rule_that_cannot_be_meant(arguments, error, words):
-    """Each error names the rule, the parameter, the value, and what is accepted."""
+def test_invalid_argument_raises(arguments, error, words):
+    """Each error names the rule, the parameter, the value and what was expected."""
     with pytest.raises(error) as caught:
         Rule(**{**DELETIONS, **arguments})
     for word in ["rule 'deletions': ", *words]:
@@ -68,8 +69,8 @@ def test_a_rule_that_cannot_be_meant(arguments, error, words):
 
 
 @pytest.mark.parametrize("name", ["", None, 5])
-def test_a_rule_has_a_name(name):
-    """The name is text, and not empty."""
+def test_rule_without_name_raises(name):
+    """The name is text and not empty."""
     with pytest.raises(AuditTypeError, match="name="):
         Rule(name, more_than=1, within=60)
 
@@ -78,20 +79,20 @@ def test_a_rule_has_a_name(name):
     ("text", "seconds"),
     [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("1h30m", 5_400), (" 1d2h3m4s ", 93_784)],
 )
-def test_times_in_text(text, seconds):
-    """Times are written with d, h, m and s, in this order."""
-    assert duration("within", text, least=0).total_seconds() == seconds
+def test_duration_text_is_parsed(text, seconds):
+    """A duration is written with w, d, h, m and s."""
+    assert checked_duration("within", text, minimum=0).total_seconds() == seconds
 
 
 @given(st.integers(0, 10**9))
-def test_a_time_is_written_as_it_is_read(seconds):
-    """For all whole seconds: the text of a time means that time."""
+def test_duration_round_trips(seconds):
+    """For all whole seconds: the text of a duration parses to that duration."""
     time = dt.timedelta(seconds=seconds)
-    assert duration("within", duration_text(time), least=0) == time
+    assert checked_duration("within", format_duration(time), minimum=0) == time
 
 
-def test_what_means_rules():
-    """A list, a mapping with one, a rule by itself: each gives rules in order."""
+def test_rules_of_accepts_each_form():
+    """A list, a mapping with one, and a single rule give rules in order."""
     rule = Rule(**DELETIONS)
     other = {**DELETIONS, "name": "other"}
     assert rules_of([rule]) == rules_of([DELETIONS]) == rules_of(rule) == rules_of({"rules": (DELETIONS,)}) == (rule,)
@@ -103,18 +104,18 @@ def test_what_means_rules():
     [
         ([], AuditValueError, "at least one rule"),
         (5, AuditTypeError, "rules=5"),
-        ({"rule": []}, AuditTypeError, "under 'rules'"),
-        ({"rules": [DELETIONS], "more": 1}, AuditTypeError, "nothing but one"),
+        ({"rule": []}, AuditTypeError, "only the key 'rules'"),
+        ({"rules": [DELETIONS], "more": 1}, AuditTypeError, "only the key 'rules'"),
         ({"rules": "x"}, AuditTypeError, "rules='x'"),
-        ([5], AuditTypeError, "rule 1: 5"),
+        ([5], AuditTypeError, "rule 1: expected a Rule or a mapping of its arguments, got 5"),
         ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 'x': 'within' is missing"),
         ([{"within": 60}], AuditTypeError, "rule 1: 'name' is missing"),
-        ([DELETIONS, DELETIONS], AuditValueError, "two rules are called 'deletions'"),
+        ([DELETIONS, DELETIONS], AuditValueError, "two rules are named 'deletions'"),
         ([{**DELETIONS, "self": 1}], AuditTypeError, "'self'"),
     ],
 )
-def test_what_means_no_rules(value, error, words):
-    """What is no rules is an error that says where."""
+def test_rules_of_refuses_other_values(value, error, words):
+    """A value without valid rules raises an error that names the place."""
     with pytest.raises(error) as caught:
         rules_of(value)
     assert words in str(caught.value)
@@ -136,8 +137,8 @@ rules:
 @pytest.mark.parametrize(
     ("name", "text"), [("r.toml", TOML), ("r.yaml", YAML), ("r.YML", YAML), ("r.json", json.dumps([DELETIONS]))]
 )
-def test_rules_from_a_file(tmp_path, name, text):
-    """TOML, YAML and JSON say the same rules."""
+def test_rules_load_from_each_format(tmp_path, name, text):
+    """TOML, YAML and JSON files give the same rules."""
     path = tmp_path / name
     path.write_text(text)
     assert load_rules(path) == rules_of(str(path)) == (Rule(**DELETIONS),)
@@ -157,8 +158,8 @@ def test_rules_from_a_file(tmp_path, name, text):
         ("r.toml", TOML.replace("more_than", "more"), AuditTypeError, "rule 'deletions': unknown parameter"),
     ],
 )
-def test_a_file_without_rules(tmp_path, name, text, error, words):
-    """A file that can't be read, or has no rules, is an error that names the file and the place."""
+def test_unreadable_file_raises(tmp_path, name, text, error, words):
+    """An unreadable file, and one without rules, raise an error that names the file and the place."""
     path = tmp_path / name
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -168,10 +169,10 @@ def test_a_file_without_rules(tmp_path, name, text, error, words):
     assert words in str(caught.value)
 
 
-def test_yaml_without_its_package(tmp_path, monkeypatch):
-    """Who has no pyyaml is told so, and can write TOML or JSON."""
+def test_yaml_without_pyyaml_raises(tmp_path, monkeypatch):
+    """Without PyYAML the error names the package and the alternatives."""
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "r.yaml"
     path.write_text(YAML)
-    with pytest.raises(AuditValueError, match="install it, or write TOML or JSON"):
+    with pytest.raises(AuditValueError, match="pip install pyyaml, or use TOML or JSON"):
         load_rules(path)

@@ -1,4 +1,4 @@
-"""Sliding windows against the plain definition of them."""
+"""Tests of sliding windows against their plain definition."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def told_by(is_beyond_before, is_beyond, moments, quiet):
 
 
 @given(STEPS, st.integers(0, 6), st.sampled_from([0, 1_000, 20_000]))
-def test_a_count_tells_each_crossing_once(steps, bound, quiet):
-    """For all events: a crossing is told when more than the bound lie within the length, exactly, and once."""
+def test_count_reports_each_crossing_once(steps, bound, quiet):
+    """For all events: a crossing is reported once, exactly when more than the bound lie within the length."""
     moments = moments_of(steps)
 
     def count(moment, until):
@@ -50,8 +50,8 @@ def test_a_count_tells_each_crossing_once(steps, bound, quiet):
 
 
 @given(STEPS.flatmap(lambda steps: st.tuples(st.just(steps), st.lists(st.integers(0, 3), min_size=60, max_size=60))))
-def test_a_mean_tells_each_crossing_once(steps_and_values):
-    """For all events: the mean is that of the events in the newest sixty slices, and a crossing of it is told once."""
+def test_mean_reports_each_crossing_once(steps_and_values):
+    """For all events: the mean covers the newest sixty slices, and a crossing of it is reported once."""
     steps, values = steps_and_values
     moments = moments_of(steps)
     width = WITHIN // SLICES
@@ -67,20 +67,20 @@ def test_a_mean_tells_each_crossing_once(steps_and_values):
 
 
 @given(st.lists(st.integers(-(10**15), 10**15), max_size=200), st.integers(0, 5))
-def test_memory_is_bounded_and_sums_are_right_whatever_the_clock_does(moments, bound):
-    """For all clocks: a count keeps no more moments than it needs, a mean no more than sixty slices, whose sums fit."""
+def test_memory_is_bounded_for_every_clock(moments, bound):
+    """For all clocks: a count keeps at most bound + 1 timestamps, a mean at most sixty slices with exact sums."""
     count, mean = CountWindow(WITHIN, 0, bound), MeanWindow(WITHIN, 0, 1.0, False, 1)
     for number, moment in enumerate(moments):
         count.add(moment)
         mean.add(moment, number)
-        assert len(count._moments) <= bound + 1
+        assert len(count._timestamps) <= bound + 1
         assert len(mean._slices) <= SLICES
         assert mean.size == sum(part[1] for part in mean._slices)
         assert mean._sum == sum(part[2] for part in mean._slices)
 
 
-def test_a_step_of_the_clock_blinds_no_window():
-    """An event from the far future, or a clock set back, stops no crossing from being seen; it may be told once more."""
+def test_clock_step_hides_no_crossing():
+    """An event from the far future, or a clock set back, hides no crossing; it may be reported once more."""
     for jump in (10**15, -3_600 * 10**6):
         window = CountWindow(WITHIN, 0, 3)
         told = [window.add(moment) for moment in (0, jump, 10, 20, 30, 40, 50)]
@@ -90,8 +90,8 @@ def test_a_step_of_the_clock_blinds_no_window():
         assert 1 <= told.count(True) <= 2
 
 
-def test_a_rate_below_a_bound():
-    """Below the bound means less than it; too few events say nothing."""
+def test_rate_must_be_below_its_bound():
+    """A rate is reported if it is less than the bound and there are enough events."""
     window = MeanWindow(WITHIN, 0, 0.5, True, 4)
     assert [window.add(moment, value) for moment, value in enumerate((0, 0, 1, 1, 0, 0, 1))] == [
         False,
@@ -105,16 +105,16 @@ def test_a_rate_below_a_bound():
     assert window.mean == 3 / 7
 
 
-def test_quiet_puts_off_a_crossing_and_swallows_none():
-    """A crossing in quiet time is told by the first event after it, if the bound is still exceeded then."""
+def test_quiet_time_delays_a_crossing():
+    """A crossing in quiet time is reported by the first event after it, if the bound is still exceeded."""
     window = CountWindow(10, 50, 0)
     assert [window.add(moment) for moment in (0, 20, 40, 45, 51, 55)] == [True, False, False, False, True, False]
     set_back = CountWindow(10, 50, 0)
     assert [set_back.add(moment) for moment in (1_000, 900)] == [True, True]
 
 
-def test_a_window_is_over_when_nothing_in_it_counts():
-    """Nothing is lost with a window whose newest event lies further back than its length and its quiet time."""
+def test_window_is_over_after_length_and_quiet_time():
+    """A window is over when its newest event is further back than its length and its quiet time."""
     for window in (CountWindow(600, 0, 3), MeanWindow(600, 0, 1.0, False, 1)):
         assert window.is_over(0)
         window.add(1_000)

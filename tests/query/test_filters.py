@@ -14,7 +14,15 @@ from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, OperationType
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
-from structlog_audit.query.filters import ORDINARY, Filters, conditions, contains, microseconds, with_filter_signature
+from structlog_audit.query.filters import (
+    ANY,
+    ORDINARY,
+    Filters,
+    conditions,
+    contains,
+    microseconds,
+    with_filter_signature,
+)
 from structlog_audit.recording.handler import AuditHandler
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
@@ -220,6 +228,20 @@ def test_none_means_no_bound(name):
     assert conditions(**{name: None}) == ORDINARY
 
 
+@pytest.mark.parametrize("name", Filters.__annotations__)
+def test_any_is_the_same_as_no_filter(name):
+    """`ANY` as the value of a filter matches every event, as leaving the filter out does."""
+    assert conditions(**{name: ANY}) == conditions()
+
+
+def test_a_signature_fits_a_screen():
+    """The signature in help() names the types of filters by short aliases, without quotes, in at most 700 characters."""
+    signature = str(inspect.signature(AuditHandler.query_events))
+    assert "user_id: OptionalIdFilter = ANY" in signature
+    assert "limit: int | None = None" in signature
+    assert len(signature) < 700
+
+
 def test_what_every_ordinary_event_matches():
     """Only conditions that every ordinary event meets are bare."""
     assert conditions() == ORDINARY
@@ -237,7 +259,7 @@ def test_what_every_ordinary_event_matches():
         ({"operation": None}, AuditTypeError, ["operation=None"]),
         ({"status": None}, AuditTypeError, ["status=None"]),
         ({"operation": ["STORE", None]}, AuditTypeError, ["operation=None"]),
-        ({"entry_ids": None}, AuditTypeError, ["entry_ids=None", "leave it out"]),
+        ({"entry_ids": None}, AuditTypeError, ["entry_ids=None", "leave the filter out"]),
         ({"entry_ids": ["a", None]}, AuditTypeError, ["entry_ids"]),
         ({"entry_ids": [["a"]]}, AuditTypeError, ["entry_ids"]),
         ({"metadata": None}, AuditTypeError, ["metadata=None", "dictionary"]),
@@ -258,7 +280,7 @@ def test_what_every_ordinary_event_matches():
         (
             {"start_time": NOON, "end_time": NOON - dt.timedelta(microseconds=1)},
             AuditValueError,
-            ["start_time=", "end_time=", "exchange them"],
+            ["start_time=", "end_time=", "swap them"],
         ),
         ({"min_duration_ms": 2, "max_duration_ms": 1}, AuditValueError, ["min_duration_ms=2", "max_duration_ms=1"]),
     ],
@@ -338,7 +360,7 @@ def test_signatures_spell_the_filters_out(method):
     filters = [name for name in parameters if name in Filters.__annotations__]
     assert filters == list(Filters.__annotations__)
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in filters)
-    assert all(parameters[name].default is ... for name in filters)
+    assert all(parameters[name].default is ANY for name in filters)
     assert not [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
 

@@ -1,7 +1,7 @@
-"""Audit events in the formats of other systems. Pure functions of an `AuditEvent`; each module says its rules and its table.
+"""Audit events in the formats of other systems: pure functions of an `AuditEvent`, one module and one table per format.
 
 ========  ==========================================================  ========================================
-format    what it is                                                  one event is
+format    specification                                               one event is
 ========  ==========================================================  ========================================
 ``ecs``   Elastic Common Schema 8.11                                  a JSON document
 ``ocsf``  Open Cybersecurity Schema Framework, API Activity (6003)    a JSON object
@@ -10,7 +10,7 @@ format    what it is                                                  one event 
 ``otlp``  OpenTelemetry log data model, OTLP in JSON                  a ``LogsData`` with one log record
 ========  ==========================================================  ========================================
 
-All are lines: as ``format=`` of an export, and as ``schema=`` of an `AuditJsonFormatter`.
+Each gives one line per event: as ``format=`` of an export, and as ``schema=`` of an `AuditJsonFormatter`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ FORMATS: dict[str, Callable[[AuditEvent], Any]] = {
     "cef": to_cef,
     "otlp": to_otlp,
 }
-"""The formats by name: each makes of an event a dictionary of plain JSON values, or, of ``cef``, a text."""
+"""The converters by format: each returns a dictionary of plain JSON values, or a string for ``cef``."""
 
-OPEN = {"ecs": frozenset(path.partition(".")[0] for path in ECS)}
-"""The formats that bear members besides those of their table, with the names that are taken. The others are closed."""
+_ECS_ROOTS = frozenset(path.partition(".")[0] for path in ECS)
+
+OPEN = {"ecs": _ECS_ROOTS}
+"""The formats that allow members beyond their table, each with the names its table uses. The other formats are closed."""
 
 
 def to_line(event: AuditEvent, format: str) -> str:
-    """*event* as a line of the *format*, without the LF. The values of *event* are plain, as those of events that were read."""
+    """Return *event* as a line of *format*, without the LF. Its values are plain JSON, as in events read from a trail."""
     record = FORMATS[format](event)
-    return record if isinstance(record, str) else escape(encode(record)).decode()
+    if isinstance(record, str):
+        return record
+    return escape(encode(record)).decode()

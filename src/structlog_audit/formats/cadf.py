@@ -1,11 +1,11 @@
 """Cloud Auditing Data Federation (DMTF DSP0262 1.0): https://www.dmtf.org/standards/cadf.
 
-Rules:
+**Mapping**
 
-* Identifiers of CADF are globally unique. An event id of ours is the UUID that it holds, an id that is a UUID is itself, and
-  any other is the UUIDv5 of its text: the same text, the same identifier. The text itself is the ``name``.
-* An event has one target. Of several entries the target is all of them together, and has no name.
-* What CADF has no member for is an attachment.
+* CADF identifiers are globally unique. An event id maps to the UUID that it contains, an id that is a UUID maps to itself, and
+  any other id maps to the UUIDv5 of its text, so the same text gives the same identifier. The text itself is the ``name``.
+* A CADF event has one target. The target of an event with several entries is all of them together, without a name.
+* Members without a counterpart in CADF are attachments.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from structlog_audit.events.event import EVENT_ID, AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
-"""The namespace of the identifiers that are made of texts."""
+"""The namespace of the identifiers made from text."""
 
-_KEPT = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
+_ATTACHED = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
 
 
 def identifier(what: str, text: str | None) -> str:
-    """The identifier of the *what* that is called *text*; without a text, of an unknown one."""
+    """Return the identifier of the *what* with the id *text*; None stands for an unknown one."""
     if text is None:
         return str(uuid.uuid5(NAMESPACE, what))
     try:
@@ -34,34 +34,37 @@ def identifier(what: str, text: str | None) -> str:
 
 
 def _event_id(event: AuditEvent) -> str:
-    return identifier("event", event.event_id[4:] if EVENT_ID.fullmatch(event.event_id) else event.event_id)
+    is_uuid = EVENT_ID.fullmatch(event.event_id)
+    return identifier("event", event.event_id.removeprefix("evt_") if is_uuid else event.event_id)
 
 
 def _entry(event: AuditEvent) -> str | None:
-    """The one entry; None if there is none, or several."""
+    """Return the entry id if there is exactly one."""
     return event.entry_ids[0] if len(event.entry_ids) == 1 else None
 
 
 def _target_id(event: AuditEvent) -> str:
-    several = len(event.entry_ids) > 1
-    return identifier("entries", "\0".join(event.entry_ids)) if several else identifier("entry", _entry(event))
+    if len(event.entry_ids) > 1:
+        return identifier("entries", "\0".join(event.entry_ids))
+    return identifier("entry", _entry(event))
 
 
 def _measurements(event: AuditEvent) -> list[dict[str, Any]]:
     if event.duration_ms is None:
         return []
+
     metric = {"metricId": identifier("metric", "duration_ms"), "unit": "ms", "name": "duration_ms"}
     return [{"result": event.duration_ms, "metric": metric}]
 
 
 def _attachments(event: AuditEvent) -> list[dict[str, Any]]:
     members = event.to_dict()
-    kept = {name: members.get(name) for name in _KEPT}
-    return [
-        {"typeURI": "application/json", "name": name, "content": value}
-        for name, value in kept.items()
-        if value not in (None, [], {})
-    ]
+    attachments = []
+    for name in _ATTACHED:
+        value = members.get(name)
+        if value not in (None, [], {}):
+            attachments.append({"typeURI": "application/json", "name": name, "content": value})
+    return attachments
 
 
 CADF: t.Table = {
@@ -90,5 +93,5 @@ CADF: t.Table = {
 
 
 def to_cadf(event: AuditEvent) -> dict[str, Any]:
-    """*event* as a CADF event record."""
+    """Return *event* as a CADF event record."""
     return t.record_of(event, CADF)

@@ -1,13 +1,13 @@
 r"""ArcSight Common Event Format, version 0: ``CEF:0|vendor|product|version|class id|name|severity|extension``.
 
-Rules:
+**Mapping**
 
-* In the header a backslash and a pipe are escaped by a backslash. It has no way to say a line break: one is a space there.
-* In the extension a backslash and an equals sign are escaped by a backslash; LF is ``\n``, CR is ``\r``.
-* CEF knows no other control characters. They, and what a terminal would obey, are written as ``\u001b`` is in JSON, the
-  backslash escaped as any other. So an event is one line, and nothing in it is invisible.
-* Keys are those of the extension dictionary. What it has no key for is in the custom strings, with their labels. Entry ids and
-  metadata are JSON. Nothing is cut: the dictionary allows 4,000 characters in a custom string, and a receiver may cut more.
+* In the header, a backslash escapes backslashes and pipes. The header cannot express a line break; it becomes a space.
+* In the extension, a backslash escapes backslashes and equals signs; LF is ``\n`` and CR is ``\r``.
+* CEF has no other control characters. They, and invisible characters that act on a terminal, are written as JSON writes
+  ``\u001b``, with the backslash escaped. So an event is one line without invisible characters.
+* Keys come from the extension dictionary. Members without a key use the custom strings and their labels. Entry ids and metadata
+  are JSON. Nothing is truncated; the dictionary allows 4,000 characters in a custom string, and a receiver may cut the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
 SEVERITY = t.by_outcome(3, 7, 5, 3)
-"""From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 to 8 high."""
+"""From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 and 8 high."""
 
 _CONTROLS = re.compile(
     "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -32,15 +32,21 @@ _IN_HEADER = str.maketrans({"\\": r"\\", "|": r"\|"})
 _IN_EXTENSION = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})
 
 
-def _of_family(colon: bool) -> t.Value:
+def _address_of_family(*, colon: bool) -> t.Value:
+    """Return a value: the client address, if it is of IPv6 (with a *colon*) or of IPv4."""
+
     def found(event: AuditEvent) -> str | None:
         address = t.address(event)
-        return address if address is not None and (":" in address) is colon else None
+        if address is None or (":" in address) is not colon:
+            return None
+        return address
 
     return found
 
 
 def _json(name: str) -> t.Value:
+    """Return a value: the member *name* as JSON, if it is not empty."""
+
     def found(event: AuditEvent) -> str | None:
         value = getattr(event, name)
         return to_json(value) if value else None
@@ -55,8 +61,8 @@ CEF: t.Table = {
     "act": t.operation,
     "outcome": t.by_outcome("success", "failure", "partial", "pending"),
     "suid": attrgetter("user_id"),
-    "src": _of_family(colon=False),
-    "c6a2": _of_family(colon=True),
+    "src": _address_of_family(colon=False),
+    "c6a2": _address_of_family(colon=True),
     "reason": attrgetter("error_message"),
     "cs1": attrgetter("session_id"),
     "cs2": _json("entry_ids"),
@@ -75,27 +81,30 @@ LABELS = {
     "cs5": "timestamp",
     "cfp1": "duration_ms",
 }
-"""What custom keys mean; each is followed by its label."""
+"""The labels of the custom keys; each follows its key."""
 
 
 def _printable(text: str) -> str:
-    return text if text.isprintable() else _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    if text.isprintable():
+        return text
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def in_header(text: str) -> str:
-    """*text* as a part of a header."""
+    """Return *text* escaped as a part of the header."""
     return _BREAKS.sub(" ", _printable(text)).translate(_IN_HEADER)
 
 
 def in_extension(text: str) -> str:
-    """*text* as a value of an extension."""
+    """Return *text* escaped as a value of the extension."""
     return _printable(text).translate(_IN_EXTENSION)
 
 
 def to_cef(event: AuditEvent) -> str:
-    """*event* as a line of CEF, without the LF and without a header of syslog."""
+    """Return *event* as a line of CEF, without the LF and without a syslog header."""
     name = in_header(event.operation.value)
-    header = "|".join(("CEF:0", t.PRODUCT, t.PRODUCT, __version__, name, name, str(SEVERITY(event))))
+    parts = ("CEF:0", t.PRODUCT, t.PRODUCT, __version__, name, name, str(SEVERITY(event)))
+    header = "|".join(parts)
     extension = " ".join(f"{key}={in_extension(value)}" for key, value in _extension(event))
     return f"{header}|{extension}"
 

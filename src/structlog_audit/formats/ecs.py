@@ -1,10 +1,10 @@
 """Elastic Common Schema: https://www.elastic.co/guide/en/ecs/current/, version 8.11 and later.
 
-Rules:
+**Mapping**
 
-* ECS has no place for entry ids, sessions of an application, a third outcome and free metadata. They are under ``audit``, a
-  name that ECS does not use ("Custom fields in ECS" asks for that).
-* The library knows no level of an event that it reads. ``log.level``, which ecs-logging requires, follows the status.
+* ECS has no field for entry ids, application sessions, a third outcome and free metadata. They are below ``audit``, a name
+  that ECS does not use, as its page "Custom fields in ECS" recommends.
+* An event has no log level. ``log.level``, which ecs-logging requires, follows the status.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ ECS: t.Table = {
 
 
 def to_ecs(event: AuditEvent) -> dict[str, Any]:
-    """*event* as a document of the Elastic Common Schema."""
+    """Return *event* as a document of the Elastic Common Schema."""
     return t.record_of(event, ECS)

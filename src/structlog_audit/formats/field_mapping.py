@@ -1,15 +1,13 @@
-"""How a format of another system is said: a table from the paths in its record to functions of our event.
+"""Building blocks of formats: a format is a table from the paths of its record to functions of an event.
 
-Rules:
+**Guarantees**
 
-* A record is a pure function of an event: the same event gives the same record, whenever and wherever.
-* Whatever of an event has a name in the other system has that name; the rest is kept under a name of ours. Nothing of an event
-  is left out, but what it does not have.
-* What is read out of the operation is read conservatively: only names that say one thing are a creation, a read, an update or
-  a deletion, any other is "other". An event of the library's own is none of these; an intent has no outcome yet.
-* Of the metadata three things are understood, which other systems have a place for: ``trace_id``, ``span_id`` (OpenTelemetry,
-  "Trace Context in non-OTLP Log Formats") and the address of the client, under one of `ADDRESSES`. All metadata is there as a
-  whole, too.
+* A record is a pure function of its event: the same event gives the same record at any time and on any host.
+* A member that has a name in the other system gets that name; the others keep a name of this library. No member is dropped.
+* Operations are classified conservatively: only unambiguous names are a creation, a read, an update or a deletion; any other
+  is "other". The library's own events are "other"; an intent has no outcome yet.
+* Three members of the metadata get the fields that other systems have for them: ``trace_id``, ``span_id`` (OpenTelemetry,
+  "Trace Context in non-OTLP Log Formats") and the client address, under one of `ADDRESSES`. The metadata is kept whole, too.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ from structlog_audit.events.event import AuditEvent, Kind, utc
 
 Value = Callable[[AuditEvent], Any]
 Table = Mapping[str, Value]
-"""By the path of a member, whose dots are steps into objects: what it is. None, ``[]`` and ``{}`` are left out."""
+"""Values by path; a dot in a path enters an object. None, ``[]`` and ``{}`` are left out of the record."""
 
 PRODUCT = "structlog-audit"
-"""What other systems are told of where an event comes from."""
+"""The name of the product in records."""
 
 ADDRESSES = ("client_address", "ip", "client_ip", "remote_addr")
-"""The members of the metadata in which an address of the client is looked for, in this order."""
+"""The members of the metadata that may hold the client address, in order of preference."""
 
 CREATE, READ, UPDATE, DELETE, OTHER = "create", "read", "update", "delete", "other"
 
@@ -40,64 +38,68 @@ VERBS = {
     UPDATE: ("update", "compact", "edit", "modify", "change"),
     DELETE: ("delete", "forget", "remove", "erase", "purge"),
 }
-"""The operations that say what they do, in any case, alone or as the last word of a name such as ``user.delete``."""
+"""Operations with a known class, in any case, alone or as the last word of a name such as ``user.delete``."""
 
 _VERB = {name: verb for verb, names in VERBS.items() for name in names}
 _WORD = re.compile("[^.:/]*$")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_LONG = 2.0**63
+_INT64_LIMIT = 2.0**63
 
 
 def record_of(event: AuditEvent, table: Table) -> dict[str, Any]:
-    """The record of *event* that *table* describes. O(members)."""
+    """Return the record of *event* that *table* describes. O(members)."""
     record: dict[str, Any] = {}
     for path, value in table.items():
         found = value(event)
         if found is None or found == [] or found == {}:
             continue
+
         *steps, name = path.split(".")
-        at = record
+        parent = record
         for step in steps:
-            at = at.setdefault(step, {})
-        at[name] = found
+            parent = parent.setdefault(step, {})
+        parent[name] = found
+
     return record
 
 
 def constant(value: Any) -> Value:
-    """*value*, whatever the event."""
+    """Return a value that is *value* for every event."""
     return lambda event: value
 
 
 def operation(event: AuditEvent) -> str:
-    """The name of the operation, of exactly type str."""
+    """Return the name of the operation, of exactly type str."""
     return event.operation.value
 
 
 def verb_of(event: AuditEvent) -> str:
-    """What the operation does: `CREATE`, `READ`, `UPDATE`, `DELETE` or `OTHER`."""
+    """Return the class of the operation: `CREATE`, `READ`, `UPDATE`, `DELETE` or `OTHER`."""
     found = _WORD.search(event.operation.value)
-    return OTHER if event.kind is not None or not found else _VERB.get(found[0].lower(), OTHER)
+    if event.kind is not None or not found:
+        return OTHER
+    return _VERB.get(found[0].lower(), OTHER)
 
 
 def by_verb(create: Any, read: Any, update: Any, delete: Any, other: Any) -> Value:
-    """One of these, by `verb_of`."""
+    """Return a value that depends on the class of the operation."""
     values = {CREATE: create, READ: read, UPDATE: update, DELETE: delete, OTHER: other}
     return lambda event: values[verb_of(event)]
 
 
 def by_outcome(success: Any, failure: Any, partial: Any, pending: Any) -> Value:
-    """One of these, by the status; *pending* for an intent, which has no outcome yet."""
+    """Return a value that depends on the status; *pending* for an intent, which has no outcome yet."""
     values = {"SUCCESS": success, "FAILURE": failure, "PARTIAL": partial}
     return lambda event: pending if event.kind == Kind.INTENT else values[event.status.value]
 
 
 def users(event: AuditEvent) -> list[str]:
-    """The user, as a list of one or none."""
+    """Return the user as a list of one item or none."""
     return [] if event.user_id is None else [event.user_id]
 
 
 def address(event: AuditEvent) -> str | None:
-    """The address of the client, if the metadata has an IP address in one of `ADDRESSES`."""
+    """Return the client address, if the metadata has an IP address under one of `ADDRESSES`."""
     for name in ADDRESSES:
         value = event.metadata.get(name)
         if isinstance(value, str):
@@ -109,12 +111,14 @@ def address(event: AuditEvent) -> str | None:
 
 
 def hexadecimal(name: str, digits: int) -> Value:
-    """The member *name* of the metadata, if it is an id of so many hexadecimal digits that are not all zero (W3C)."""
+    """Return a value: the metadata's *name*, if it is an id of *digits* hexadecimal digits, not all zero (W3C)."""
     form = re.compile(f"(?!0*$)[0-9a-f]{{{digits}}}")
 
     def found(event: AuditEvent) -> str | None:
         value = event.metadata.get(name)
-        return value if isinstance(value, str) and form.fullmatch(value) else None
+        if isinstance(value, str) and form.fullmatch(value):
+            return value
+        return None
 
     return found
 
@@ -124,22 +128,25 @@ span_id = hexadecimal("span_id", 16)
 
 
 def duration(per_ms: int) -> Value:
-    """The duration as a whole number, *per_ms* of whose unit are a millisecond; None if 64 bits do not hold it."""
+    """Return a value: the duration in units of 1/*per_ms* ms, rounded; None beyond 64 bits."""
 
     def found(event: AuditEvent) -> int | None:
         if event.duration_ms is None:
             return None
+
         value = event.duration_ms * per_ms
-        return round(value) if -_LONG < value < _LONG else None
+        if not -_INT64_LIMIT < value < _INT64_LIMIT:
+            return None
+        return round(value)
 
     return found
 
 
 def microseconds(event: AuditEvent) -> int:
-    """The time of the event in microseconds since 1970. Exact."""
+    """Return the time of the event in microseconds since 1970, exactly."""
     return (utc(event.timestamp) - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def milliseconds(event: AuditEvent) -> int:
-    """The time of the event in whole milliseconds since 1970."""
+    """Return the time of the event in whole milliseconds since 1970."""
     return microseconds(event) // 1_000

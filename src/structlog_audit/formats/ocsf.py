@@ -1,11 +1,11 @@
 """Open Cybersecurity Schema Framework: https://schema.ocsf.io, class API Activity (6003).
 
-Rules:
+**Mapping**
 
-* The version is 1.8.0; the records are valid in every version from 1.1.0 on.
-* API Activity requires an actor and a source. Where the event has no user, the actor is one called "unknown", of the type
-  Unknown; of the library's own events it is the library, of the type System. A source without an address is called "unknown".
-* ``time`` and ``duration`` are whole milliseconds there. The exact ones are ``metadata.original_time`` and below ``unmapped``.
+* The version is 1.8.0; the records are valid in every version since 1.1.0.
+* API Activity requires an actor and a source. Without a user, the actor is named "unknown", of type Unknown; for the library's
+  own events it is the library, of type System. A source without an address is named "unknown".
+* OCSF has ``time`` and ``duration`` in whole milliseconds. ``metadata.original_time`` and ``unmapped`` have the exact values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _caption = t.by_verb("Create", "Read", "Update", "Delete", None)
 
 
 def _activity_name(event: AuditEvent) -> str:
-    """The caption of the activity; of another one its name in the source, as OCSF says."""
+    """Return the caption of the activity; for "Other", its name in the source, as OCSF requires."""
     return _caption(event) or t.operation(event)
 
 
@@ -32,8 +32,14 @@ def _resources(event: AuditEvent) -> list[dict[str, str]]:
 
 
 def _without_user(unknown: Any, library: Any) -> t.Value:
-    """One of these, for an event that has no user."""
-    return lambda event: None if event.user_id is not None else unknown if event.kind is None else library
+    """Return a value for events without a user: *library* for the library's own events, else *unknown*."""
+
+    def found(event: AuditEvent) -> Any:
+        if event.user_id is not None:
+            return None
+        return unknown if event.kind is None else library
+
+    return found
 
 
 OCSF: t.Table = {
@@ -76,5 +82,5 @@ OCSF: t.Table = {
 
 
 def to_ocsf(event: AuditEvent) -> dict[str, Any]:
-    """*event* as an OCSF event of the class API Activity."""
+    """Return *event* as an OCSF event of the class API Activity."""
     return t.record_of(event, OCSF)

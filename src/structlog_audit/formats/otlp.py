@@ -1,12 +1,12 @@
 """OpenTelemetry log records, as OTLP in JSON: https://opentelemetry.io/docs/specs/otel/logs/data-model/.
 
-Rules:
+**Mapping**
 
-* One event is one ``LogsData``, so that a file of them is what the file exporter of OpenTelemetry writes and the collector's
+* One event is one ``LogsData``, so a file of them is in the form that OpenTelemetry's file exporter writes and the collector's
   ``otlpjsonfile`` receiver reads.
-* JSON is that of protobuf, but for ids in hexadecimal and enums as numbers: 64-bit integers are strings, values tell their type
-  (OTLP specification, "JSON Protobuf Encoding").
-* Attributes have the names of the semantic conventions where those have one; the others begin with ``audit.``.
+* The JSON is that of protobuf, except for hexadecimal ids and numeric enums: 64-bit integers are strings, and values name their
+  type (OTLP specification, "JSON Protobuf Encoding").
+* Attributes have the names of the semantic conventions where they exist; the others begin with ``audit.``.
 * The resource is empty: only the application knows its ``service.name``. The collector can add it.
 """
 
@@ -25,7 +25,7 @@ _FIXED64 = range(2**64)
 
 
 def _nanoseconds(event: AuditEvent) -> str | None:
-    """The time, if an unsigned number of 64 bits can say it: from 1970 to 2554."""
+    """Return the time, if an unsigned 64-bit integer holds it: from 1970 to 2554."""
     value = t.microseconds(event) * 1_000
     return str(value) if value in _FIXED64 else None
 
@@ -56,7 +56,7 @@ ATTRIBUTES: dict[str, t.Value] = {
 
 
 def _any_value(value: Any) -> dict[str, Any]:
-    """*value* as an ``AnyValue``."""
+    """Return *value* as an ``AnyValue``."""
     if value is None:
         return {}
     if isinstance(value, bool):
@@ -77,9 +77,12 @@ def _key_values(members: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def to_otlp(event: AuditEvent) -> dict[str, Any]:
-    """*event* as a ``LogsData`` of OTLP with one log record."""
+    """Return *event* as an OTLP ``LogsData`` with one log record."""
     found = {name: value(event) for name, value in ATTRIBUTES.items()}
     attributes = {name: value for name, value in found.items() if value not in (None, [], {})}
     record = {**t.record_of(event, RECORD), "attributes": _key_values(attributes)}
+
     scope = {"name": "structlog_audit", "version": __version__}
-    return {"resourceLogs": [{"resource": {}, "scopeLogs": [{"scope": scope, "logRecords": [record]}]}]}
+    scope_logs = {"scope": scope, "logRecords": [record]}
+    resource_logs = {"resource": {}, "scopeLogs": [scope_logs]}
+    return {"resourceLogs": [resource_logs]}

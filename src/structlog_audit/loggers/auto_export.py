@@ -10,7 +10,7 @@ from pathlib import Path
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.events.codec import decode_event
-from structlog_audit.export import FORMATS, write_beside
+from structlog_audit.export import FORMATS, write_atomically
 from structlog_audit.recording.fork_safety import register_fork_reset
 
 MOST_UNWRITTEN = 10
@@ -82,7 +82,7 @@ class AutoExport:
                 while True:
                     try:
                         place = self._folder / f"audit_{now:%Y_%m_%d_%H%M%S}.json"
-                        return write_beside(place, chunks, replace=False)
+                        return write_atomically(place, chunks, replace=False)
                     except FileExistsError:
                         if not os.path.lexists(place):  # it is the folder that is no folder
                             raise

@@ -1,4 +1,4 @@
-"""Alerts, and the measures that rules compare with their thresholds."""
+"""Alerts, and the measures that rules compare with their bounds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from structlog_audit._durations import format_duration
 from structlog_audit.events.event import EventStatus, rfc3339
-from structlog_audit.monitoring.rules import Rule, duration_text
+from structlog_audit.monitoring.rules import Rule
 from structlog_audit.monitoring.windows import CountWindow, MeanWindow
 
-_LONGEST_SUBJECT = 200  # characters of a subject in a message
-
+_MAX_SUBJECT_CHARACTERS = 200
+"""Characters of a subject in an alert's message."""
 
 Window = CountWindow | MeanWindow
 
 
-class Watched(Protocol):
-    """What rules look at: anything with the members of an event."""
+class Watchable(Protocol):
+    """The members of an event that measures read."""
 
     @property
     def operation(self) -> str: ...
@@ -31,19 +32,26 @@ class Watched(Protocol):
 
 
 class Measure(NamedTuple):
-    """What is measured for a bound: the number that an event contributes, the window, and the words for it."""
+    """How a bound is measured.
 
-    value: Callable[[Watched, Rule], int | None] | None
+    Attributes:
+        value: Returns the number that an event contributes, or None to leave it out; None if every event counts 1.
+        window: Makes a window from a rule, its length and its quiet time in microseconds.
+        result: Returns the measured value of a window.
+        text: The message of an alert, a format string.
+    """
+
+    value: Callable[[Watchable, Rule], int | None] | None
     window: Callable[[Rule, int, int], Window]
-    said: Callable[[Window], float]
+    result: Callable[[Window], float]
     text: str
 
 
-def _duration(event: Watched, rule: Rule) -> int | None:
+def _duration_us(event: Watchable, rule: Rule) -> int | None:
     return None if event.duration_ms is None else int(event.duration_ms * 1_000)
 
 
-def _slow(event: Watched, rule: Rule) -> int | None:
+def _exceeds_threshold(event: Watchable, rule: Rule) -> int | None:
     return None if event.duration_ms is None else int(event.duration_ms > rule.threshold)
 
 
@@ -61,19 +69,19 @@ MEASURES = {
         "{value:.1%} of {events} events within {within} succeeded, less than {threshold:.1%}",
     ),
     "avg_duration_ms_above": Measure(
-        _duration,
+        _duration_us,
         lambda rule, within, quiet: MeanWindow(within, quiet, rule.threshold * 1_000, False, rule.min_events),
         lambda window: window.mean / 1_000,  # type: ignore[union-attr]
-        "{events} events within {within} took {value:.1f} ms on the average, more than {threshold:g} ms",
+        "{events} events within {within} took {value:.1f} ms on average, more than {threshold:g} ms",
     ),
     "p95_duration_ms_above": Measure(
-        _slow,
+        _exceeds_threshold,
         lambda rule, within, quiet: MeanWindow(within, quiet, 0.05, False, rule.min_events),
         lambda window: window.mean,  # type: ignore[union-attr]
         "{value:.1%} of {events} events within {within} took more than {threshold:g} ms, more than 5%",
     ),
 }
-"""By the names of bounds. The 95th percentile lies above a time when more than 5 % of the events took longer than it."""
+"""The measures by the name of their bound. The 95th percentile exceeds a time if more than 5 % of the events took longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +90,11 @@ class Alert:
 
     Attributes:
         rule: The rule.
-        subject: Whose window it is, by the rule's ``per``; None if it has none, or for events without one.
-        events: How many events lie in the window; of a rule with ``more_than``, at least.
-        value: What was measured: that number, the share that succeeded, the average in milliseconds, or the share that took
-            longer.
+        subject: The user, session or operation of the window, by the rule's ``per``; None without ``per``, and for events
+            without a subject.
+        events: The number of events in the window; for ``more_than``, at least so many.
+        value: The measured value: a number of events, the share that succeeded, the average in milliseconds, or the share
+            that took longer.
         timestamp: The time of the event that crossed the bound, in UTC.
         event_id: The id of that event.
     """
@@ -99,14 +108,17 @@ class Alert:
 
     def __str__(self) -> str:
         rule = self.rule
-        within = duration_text(rule.within)
-        text = MEASURES[rule.bound].text
-        said = text.format(value=self.value, events=self.events, within=within, threshold=rule.threshold)
-        whose = f", {rule.per} {_short(self.subject)}" if rule.per else ""
-        return f"{rule.name}: {said}{whose}"
+        text = MEASURES[rule.bound].text.format(
+            value=self.value,
+            events=self.events,
+            within=format_duration(rule.within),
+            threshold=rule.threshold,
+        )
+        subject = f", {rule.per} {_shortened(self.subject)}" if rule.per else ""
+        return f"{rule.name}: {text}{subject}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The alert as plain JSON values. They are the attributes of its log record as well."""
+        """Return the alert as plain JSON values, which are also the attributes of its log record."""
         return {
             "rule": self.rule.name,
             "bound": self.rule.bound,
@@ -121,6 +133,8 @@ class Alert:
         }
 
 
-def _short(subject: str | None) -> str:
+def _shortened(subject: str | None) -> str:
     text = repr(subject)
-    return text if len(text) <= _LONGEST_SUBJECT else f"{text[:_LONGEST_SUBJECT]}…"
+    if len(text) <= _MAX_SUBJECT_CHARACTERS:
+        return text
+    return f"{text[:_MAX_SUBJECT_CHARACTERS]}…"

@@ -1,18 +1,16 @@
-"""Alerts about many deletions, many failures, slow operations: rules over sliding windows, for events as they come.
+"""`Monitor`: evaluates rules over sliding windows for events as they are recorded, and raises alerts.
 
-Rules:
+**Semantics**: `structlog_audit.monitoring.rules` defines the rules, `structlog_audit.monitoring.windows` how a window counts.
+``AuditHandler(monitor=…)`` watches accepted events, recorded or pending, after redaction and in the order of commit. Each
+process watches its own events and starts anew in a forked child; `replay` reads the files for the whole picture.
 
-* `structlog_audit.monitoring.rules` says what can be watched for, `structlog_audit.monitoring.windows` how a window counts. Time is the time of the
-  events; they are seen in the order of commit.
-* ``AuditHandler(monitor=…)`` watches what it accepts, recorded or pending, as it was written: redacted. A handler without
-  rules pays nothing. Each process watches its own events, and begins anew when it starts and in a forked child. For the
-  whole picture `replay` reads the files.
-* The same line twice in a row is one event: a commit that a signal handler interrupted says again what it has said.
-* There is one alert per crossing. It is a record on the logger ``structlog_audit.alerts``, logged from another thread, never
-  while a record is handled: Python 3.13.4 and newer discard what is logged then. What could not be logged yet is logged by
-  ``flush`` and ``close``, so also when the interpreter ends.
-* Windows per user are bounded: beyond ``max_subjects`` of a rule, the one longest without an event makes room. If it still
-  counted, that is counted in `Monitor.forgotten`.
+**Guarantees**: one alert per crossing, as a record on the logger ``structlog_audit.alerts``. It is logged from another thread,
+never while a record is handled: Python 3.13.4 and newer discard such records (CPython issue 91555). ``flush`` and ``close`` log
+the alerts that are still waiting. The same line twice in a row is one event, because a commit that a signal handler interrupted
+may repeat it.
+
+**Performance**: a handler without rules pays nothing. Windows per subject are bounded by ``max_subjects``: the one longest
+without an event is dropped, and counted in `Monitor.forgotten` if it still counted.
 """
 
 from __future__ import annotations
@@ -30,27 +28,30 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater
 from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus
-from structlog_audit.monitoring.alerts import (
-    MEASURES,
-    Alert,
-    Window,
-)
+from structlog_audit.monitoring.alerts import MEASURES, Alert, Window
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
 from structlog_audit.query.filters import Conditions, microseconds
 
 LOGGER = "structlog_audit.alerts"
-"""The logger of alerts. Give it handlers, or let it propagate; without any, `logging` writes alerts to stderr."""
+"""The logger of alerts. Without a handler on it or its parents, `logging` writes alerts to stderr."""
 
-_MOST_UNTOLD = 10_000  # alerts that wait to be logged; beyond, the newest is lost and counted
-_LONGEST_TELLING = 1.0  # seconds to wait for another thread that logs alerts
-_MOST_NAMES = 1_024  # operations whose rules are remembered
+_MAX_WAITING = 10_000
+"""Alerts that may wait to be logged. Beyond, the newest is lost and counted."""
+
+_LOG_TIMEOUT_SECONDS = 1.0
+"""Seconds to wait for another thread that is logging alerts."""
+
+_MAX_CACHED_NAMES = 1_024
+"""Combinations of operation, status and kind whose trackers are cached."""
+
 _DISPATCH = ("operation", "status", "kind")
+"""The members by which an event is dispatched to rules."""
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 
-class Seen(msgspec.Struct, gc=False):
-    """What most rules look at, of a line: decoding the rest takes longer than all rules together."""
+class WatchedLine(msgspec.Struct, gc=False):
+    """The members of a line that most rules need. Decoding the others takes longer than all rules together."""
 
     operation: str
     user_id: str | None = None
@@ -60,7 +61,7 @@ class Seen(msgspec.Struct, gc=False):
     kind: str | None = None
 
 
-_decode_seen = msgspec.json.Decoder(Seen).decode
+_decode_watched = msgspec.json.Decoder(WatchedLine).decode
 
 
 class Tracker:
@@ -68,56 +69,68 @@ class Tracker:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self.alerts = self.forgotten = 0
-        self._measure = measure = MEASURES[rule.bound]
-        self._value = measure.value
-        self._times = (rule.within // _MICROSECOND, rule.quiet // _MICROSECOND)
+        self.alerts = 0
+        self.forgotten = 0
+        self._measure = MEASURES[rule.bound]
+        self._value = self._measure.value
+        self._within_us = rule.within // _MICROSECOND
+        self._quiet_us = rule.quiet // _MICROSECOND
+
+        # The dispatch members are checked by `accepts`, once per combination; the rest with each event.
         names = dict(rule.conditions.names)
-        self._wanted = [names.pop(name, None) for name in _DISPATCH]
-        asked = msgspec.structs.replace(rule.conditions, names=tuple(names.items()))
-        self._asked = None if asked == Conditions(()) else asked
-        self.needs_whole = asked.entry_ids is not None or asked.metadata is not None
-        self._only = measure.window(rule, *self._times)
+        self._accepted = [names.pop(name, None) for name in _DISPATCH]
+        remaining = msgspec.structs.replace(rule.conditions, names=tuple(names.items()))
+        self._conditions = None if remaining == Conditions(()) else remaining
+        self.needs_whole_event = remaining.entry_ids is not None or remaining.metadata is not None
+
+        self._only = self._new_window()
         self._windows: OrderedDict[str | None, Window] = OrderedDict()
 
-    def wants(self, names: tuple[str | None, ...]) -> bool:
-        """Whether events with these `_DISPATCH` members are the rule's, as far as that goes."""
-        return all(wanted is None or name in wanted for name, wanted in zip(names, self._wanted, strict=True))
+    def _new_window(self) -> Window:
+        return self._measure.window(self.rule, self._within_us, self._quiet_us)
 
-    def see(self, event: Any, moment: int) -> tuple[str | None, Window] | None:
-        """Take *event*, which the rule `wants`; the subject and the window, if that is a crossing."""
-        if self._asked is not None and not self._asked.matches(event):
+    def accepts(self, names: tuple[str | None, ...]) -> bool:
+        """Return whether the rule may concern events with these `_DISPATCH` members."""
+        return all(accepted is None or name in accepted for name, accepted in zip(names, self._accepted, strict=True))
+
+    def add(self, event: Any, timestamp: int) -> tuple[str | None, Window] | None:
+        """Add *event*, whose names the rule `accepts`, and return subject and window if that is a crossing."""
+        if self._conditions is not None and not self._conditions.matches(event):
             return None
+
         value = 1 if self._value is None else self._value(event, self.rule)
         if value is None:
             return None
+
         per = self.rule.per
         if per is None:
             subject, window = None, self._only
         else:
             subject = getattr(event, per)
-            found = self._windows.get(subject)
-            if found is None:
-                window = self._begin(subject, moment)
-            else:
-                window = found
-                self._windows.move_to_end(subject)
-        if window.add(moment, value):
-            self.alerts += 1
-            return subject, window
-        return None
+            window = self._window_of(subject, timestamp)
 
-    def _begin(self, subject: str | None, moment: int) -> Window:
-        """A window for *subject*, for which another makes room if there are too many."""
+        if not window.add(timestamp, value):
+            return None
+        self.alerts += 1
+        return subject, window
+
+    def _window_of(self, subject: str | None, timestamp: int) -> Window:
+        """Return the window of *subject*; if it is new and there are too many, another is dropped."""
+        found = self._windows.get(subject)
+        if found is not None:
+            self._windows.move_to_end(subject)
+            return found
+
         if len(self._windows) >= self.rule.max_subjects:
             _, oldest = self._windows.popitem(last=False)
-            self.forgotten += not oldest.is_over(moment)
-        window = self._windows[subject] = self._measure.window(self.rule, *self._times)
+            self.forgotten += not oldest.is_over(timestamp)
+
+        window = self._windows[subject] = self._new_window()
         return window
 
     def alert(self, subject: str | None, window: Window, event: StoredEvent | AuditEvent) -> Alert:
-        """The alert about *subject*, whose *window* the *event* has brought beyond the bound."""
-        value = self._measure.said(window)
+        """Return the alert for *event*, which brought the *window* of *subject* beyond the bound."""
+        value = self._measure.result(window)
         return Alert(self.rule, subject, window.size, value, event.timestamp, event.event_id)
 
 
@@ -126,15 +139,15 @@ _NONE: Crossings = []
 
 
 class Monitor:
-    """Watches events by rules. Made by ``AuditHandler(monitor=…)``, which has it under ``monitor``; or for other events.
+    """Evaluates rules for events. ``AuditHandler(monitor=…)`` makes one; make one by hand for other events.
 
-    One thread at a time may show it events.
+    It is not safe for several threads to add events at the same time.
 
     Args:
-        rules: As of `structlog_audit.monitoring.rules.rules_of`: a list of rules or of mappings, or the path of a file.
+        rules: A list of rules or of mappings of their arguments, or the path of a file; see `rules_of`.
 
     Raises:
-        AuditTypeError, AuditValueError: The rules can't be meant.
+        AuditTypeError, AuditValueError: The rules are invalid; the message names the rule and the parameter.
     """
 
     def __init__(self, rules: Any = DEFAULT_RULES) -> None:
@@ -143,94 +156,105 @@ class Monitor:
         """Alerts that were not logged, because too many waited or because logging them failed."""
         self._trackers = [Tracker(rule) for rule in self.rules]
         self._by_names: dict[tuple[str | None, ...], list[Tracker]] = {}
-        whole = any(tracker.needs_whole for tracker in self._trackers)
-        self._decode: Callable[[bytes], Any] = decode if whole else _decode_seen
-        self._last = b""
-        self._untold: deque[Alert] = deque()
-        self._telling = threading.RLock()
-        self._is_called = False  # whether somebody is about to tell them
+        needs_whole_event = any(tracker.needs_whole_event for tracker in self._trackers)
+        self._decode: Callable[[bytes], Any] = decode if needs_whole_event else _decode_watched
+        self._last_line = b""
+        self._waiting: deque[Alert] = deque()
+        self._logging = threading.RLock()
+        self._is_scheduled = False
 
     @property
     def alerts(self) -> dict[str, int]:
-        """How many alerts there were, by the name of the rule."""
+        """The number of alerts so far, by the name of the rule."""
         return {tracker.rule.name: tracker.alerts for tracker in self._trackers}
 
     @property
     def forgotten(self) -> dict[str, int]:
-        """How many windows made room though they still counted, by the name of the rule."""
+        """The number of windows that were dropped although they still counted, by the name of the rule."""
         return {tracker.rule.name: tracker.forgotten for tracker in self._trackers}
 
     def see(self, event: AuditEvent) -> list[Alert]:
-        """Take the next event; the alerts that it brings. O(rules that want it)."""
-        found = self._see(event, microseconds(event.timestamp))
-        return [tracker.alert(subject, window, event) for tracker, subject, window in found]
+        """Add the next event and return the alerts that it causes. O(rules that concern it)."""
+        crossings = self._crossings(event, microseconds(event.timestamp))
+        return [tracker.alert(subject, window, event) for tracker, subject, window in crossings]
 
-    def _see(self, event: Any, moment: int) -> Crossings:
+    def _crossings(self, event: Any, timestamp: int) -> Crossings:
         names = (event.operation, event.status, event.kind)
         trackers = self._by_names.get(names)
         if trackers is None:
-            trackers = self._remember(names)
-        crossed = _NONE
-        for tracker in trackers:
-            found = tracker.see(event, moment)
-            if found is not None:
-                crossed = [*crossed, (tracker, *found)]
-        return crossed
+            trackers = self._cache_trackers(names)
 
-    def _remember(self, names: tuple[str | None, ...]) -> list[Tracker]:
-        if len(self._by_names) >= _MOST_NAMES:
+        crossings = _NONE
+        for tracker in trackers:
+            found = tracker.add(event, timestamp)
+            if found is not None:
+                crossings = [*crossings, (tracker, *found)]
+        return crossings
+
+    def _cache_trackers(self, names: tuple[str | None, ...]) -> list[Tracker]:
+        if len(self._by_names) >= _MAX_CACHED_NAMES:
             self._by_names.clear()
-        found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.wants(names)]
+
+        found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.accepts(names)]
         return found
 
     def watching(self, accept: Callable[[bytes, int], None], call_later: CallLater) -> Callable[[bytes, int], None]:
-        """*accept*, which a commit calls with each event that it accepts, and then a look at the event.
+        """Return *accept*, which a commit calls with each accepted event, followed by the rules.
 
         Alerts are logged through *call_later*.
         """
 
-        def accept_and_watch(line: bytes, moment: int) -> None:
-            accept(line, moment)
-            if line is self._last:
+        def accept_and_watch(line: bytes, timestamp: int) -> None:
+            accept(line, timestamp)
+            if line is self._last_line:
                 return
-            self._last = line
+            self._last_line = line
+
             try:
                 event = self._decode(line)
-            except msgspec.MsgspecError:  # an event in parts, which only the whole decoder puts together
+            except msgspec.MsgspecError:
+                # An event in parts, which only the whole decoder puts together.
                 event = decode(line)
-            for tracker, subject, window in self._see(event, moment):
-                self._note(tracker.alert(subject, window, decode(line)), call_later)
+
+            for tracker, subject, window in self._crossings(event, timestamp):
+                self._schedule(tracker.alert(subject, window, decode(line)), call_later)
 
         return accept_and_watch
 
-    def _note(self, alert: Alert, call_later: CallLater) -> None:
-        """Have *alert* logged when the event has been handled."""
-        if len(self._untold) >= _MOST_UNTOLD:
+    def _schedule(self, alert: Alert, call_later: CallLater) -> None:
+        """Log *alert* after the event has been handled."""
+        if len(self._waiting) >= _MAX_WAITING:
             self.lost += 1
             return
-        self._untold.append(alert)
-        if not self._is_called:
-            self._is_called = True
-            call_later(0.0, self.tell)
 
-    def tell(self) -> None:
-        """Log the alerts that were not logged yet. Wait a second for another thread that does: the process may end next."""
-        self._is_called = False
-        # not for ever: who configures logging may hold what that thread waits for
-        if self._telling.acquire(timeout=_LONGEST_TELLING):
+        self._waiting.append(alert)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            call_later(0.0, self.log_waiting)
+
+    def log_waiting(self) -> None:
+        """Log the alerts that wait. Another thread that is logging them gets a second: the process may end next."""
+        self._is_scheduled = False
+
+        # The wait is bounded: code that configures logging may hold a lock that the other thread waits for.
+        if self._logging.acquire(timeout=_LOG_TIMEOUT_SECONDS):
             try:
-                self._tell_all()
+                self._log_all()
             finally:
-                self._telling.release()
+                self._logging.release()
 
-    def _tell_all(self) -> None:
+    def _log_all(self) -> None:
         logger = logging.getLogger(LOGGER)
-        logger.disabled = False  # as a configuration that does not mention it leaves it
+        # A dictConfig that does not mention the logger disables it.
+        logger.disabled = False
+
         while True:
             try:
-                alert = self._untold.popleft()
-            except IndexError:  # none is left, or a signal handler was faster
+                alert = self._waiting.popleft()
+            except IndexError:
+                # None is left, or a signal handler logged the last one.
                 return
+
             try:
                 logger.log(alert.rule.level, str(alert), extra=alert.to_dict())
             except Exception as error:
@@ -241,14 +265,14 @@ class Monitor:
 
 
 def replay(rules: Any, events: Iterable[AuditEvent]) -> Iterator[Alert]:
-    """The alerts that *events*, which come in order, bring by *rules*, one by one. O(1) memory beyond the windows.
+    """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the windows.
 
     Args:
-        rules: As of `Monitor`.
-        events: From any source: ``iter_events()`` of a handler or of a trail, or what goes on for ever.
+        rules: As for `Monitor`.
+        events: From any source: ``iter_events()`` of a handler or a trail, or an endless stream.
 
     Raises:
-        AuditTypeError, AuditValueError: The rules can't be meant.
+        AuditTypeError, AuditValueError: The rules are invalid.
     """
     monitor = Monitor(rules)
     return (alert for event in events for alert in monitor.see(event))

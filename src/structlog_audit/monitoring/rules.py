@@ -1,11 +1,9 @@
-"""What is watched for: rules about the events of the last so many minutes, made in code, in a ``dictConfig``, or in a file.
+"""Rules: what a monitor watches for, defined in code, in a ``dictConfig`` or in a file.
 
-Rules:
-
-* A rule names one bound: ``more_than`` events, ``success_rate_below``, ``avg_duration_ms_above`` or ``p95_duration_ms_above``;
-  the time ``within`` which; and, as filters of queries, which events count.
-* A time is a `datetime.timedelta`, a number of seconds, or text: ``"90s"``, ``"15m"``, ``"24h"``, ``"7d"``, ``"1h30m"``.
-* Everything that can't be meant is an error that names the rule, the parameter and what is accepted; in a file, the file too.
+* A rule has one bound (``more_than`` events, ``success_rate_below``, ``avg_duration_ms_above`` or ``p95_duration_ms_above``),
+  the length of the window (``within``) and, as the filters of queries, the events that count.
+* A duration is a `datetime.timedelta`, a number of seconds, or text: ``"90s"``, ``"15m"``, ``"24h"``, ``"7d"``, ``"1h30m"``.
+* An error names the rule, the parameter, its value and what was expected; for a file, the file as well.
 """
 
 from __future__ import annotations
@@ -14,50 +12,49 @@ import datetime as dt
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
+from structlog_audit._durations import parse_duration
 from structlog_audit._validation import require_choice, require_integer
+from structlog_audit._yaml import load_yaml
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions, Filters, conditions
 
 Duration = dt.timedelta | str | float
 
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_DURATION = re.compile("".join(rf"(?:(\d+){unit})?" for unit in _UNITS))
 _BOUNDS = ("more_than", "success_rate_below", "avg_duration_ms_above", "p95_duration_ms_above")
-_NO_FILTERS = frozenset(("event_id", "start_time", "end_time"))
+_NOT_FILTERS = frozenset(("event_id", "start_time", "end_time"))
 _SUBJECTS = ("user_id", "session_id", "operation")
 
-LEAST_EVENTS = 20
-"""Events without which a rate or a duration says nothing, unless a rule says otherwise."""
+DEFAULT_MIN_EVENTS = 20
+"""The events in a window before a rate or a duration is compared, unless a rule specifies another number."""
 
 
 @dataclass(frozen=True, init=False)
 class Rule:
-    """Something to watch for.
+    """A condition on the events of a sliding window.
 
     ``Rule("deletions", operation="FORGET", more_than=100, within="1h")``
 
     Args:
-        name: What alerts are called; unique among the rules that are used together.
-        within: The length of the window; at least a second.
-        more_than: Alert when there are more events than this; at least 0.
-        success_rate_below: Alert when less of the events than this share (0 to 1) succeeded.
-        avg_duration_ms_above: Alert when events took longer than this on the average, in milliseconds.
-        p95_duration_ms_above: Alert when more than 5 % of the events took longer than this, in milliseconds.
-        per: ``"user_id"``, ``"session_id"`` or ``"operation"``: a window for each. Events without one are one of them. None:
-            one window for all.
-        min_events: Events in the window without which a rate or a duration says nothing; 20 unless told otherwise.
-        quiet: How long after an alert there is no other of the same rule and subject.
+        name: The name in alerts; unique among the rules that are used together.
+        within: The length of the window; at least one second.
+        more_than: Alert if there are more events than this; at least 0.
+        success_rate_below: Alert if a smaller share of the events (0 to 1) succeeded.
+        avg_duration_ms_above: Alert if events took longer than this on average, in milliseconds.
+        p95_duration_ms_above: Alert if more than 5 % of the events took longer than this, in milliseconds.
+        per: ``"user_id"``, ``"session_id"`` or ``"operation"``: one window for each value, events without a value among
+            them. None: one window for all events.
+        min_events: The events in the window before a rate or a duration is compared; 20 by default.
+        quiet: The time after an alert in which the same rule and subject gives no other.
         level: The level of alerts as log records.
-        max_subjects: Windows that are kept with *per*; at least 1. The one longest without an event makes room.
-        filters: Which events count, as in queries. Only ordinary ones, unless ``kind=`` says otherwise.
+        max_subjects: The windows that are kept with *per*; at least 1. The one longest without an event is dropped.
+        filters: The events that count, as in queries. Only ordinary events, unless ``kind=`` selects others.
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
     """
 
     name: str
@@ -65,7 +62,7 @@ class Rule:
     bound: str
     """The name of the bound."""
     threshold: float
-    """Its value."""
+    """The value of the bound."""
     per: str | None
     min_events: int
     quiet: dt.timedelta
@@ -92,32 +89,30 @@ class Rule:
         **filters: Unpack[Filters],
     ) -> None:
         if not isinstance(name, str) or not name:
-            raise AuditTypeError(f"name={name!r}: give a rule a name")
-        bounds = dict(
-            zip(_BOUNDS, (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above), strict=True)
-        )
+            raise AuditTypeError(f"name={name!r}: expected a non-empty string")
+
+        thresholds = (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above)
+        given = {what: value for what, value in zip(_BOUNDS, thresholds, strict=True) if value is not None}
         try:
-            asked = _conditions(filters)
-            bound, threshold = _one_bound({what: value for what, value in bounds.items() if value is not None})
-            if bound == "more_than" and min_events is not None:
-                raise AuditValueError(f"min_events={min_events!r} says nothing of a rule with more_than: leave it out")
+            conditions = _conditions(filters)
+            bound, threshold = _bound_of(given)
             values = {
                 "name": name,
-                "within": duration("within", within, least=1),
+                "within": checked_duration("within", within, minimum=1),
                 "bound": bound,
                 "threshold": threshold,
                 "per": None if per is None else require_choice("per", per, _SUBJECTS),
-                "min_events": require_integer(
-                    "min_events", LEAST_EVENTS if min_events is None else min_events, least=1
-                ),
-                "quiet": duration("quiet", quiet, least=0),
+                "min_events": _min_events(min_events, bound),
+                "quiet": checked_duration("quiet", quiet, minimum=0),
                 "level": _level(level),
                 "max_subjects": require_integer("max_subjects", max_subjects, least=1),
                 "filters": dict(filters),
-                "conditions": asked,
+                "conditions": conditions,
             }
         except AuditError as error:
             raise type(error)(f"rule {name!r}: {error}") from None
+
+        # The dataclass is frozen.
         for what, value in values.items():
             object.__setattr__(self, what, value)
 
@@ -126,151 +121,171 @@ _PARAMETERS = tuple(name for name in Rule.__init__.__annotations__ if name not i
 
 
 def rules_of(value: Any) -> tuple[Rule, ...]:
-    """The rules that *value* means: a list of rules and of mappings with their arguments, a mapping with such a list
-    under ``rules``, or the path of a file with one.
+    """Return the rules that *value* holds.
+
+    Args:
+        value: A rule; a list of rules and of mappings of their arguments; a mapping with such a list under ``rules``; or
+            the path of a file with one.
 
     Raises:
-        AuditTypeError, AuditValueError: It means no rules, or two of the same name.
+        AuditTypeError, AuditValueError: It holds no valid rules, or two of the same name.
     """
     if isinstance(value, (str, os.PathLike)):
         return load_rules(value)
     if isinstance(value, Rule):
         return (value,)
+
     if isinstance(value, Mapping):
         if set(value) != {"rules"}:
-            raise AuditTypeError(f"{value!r}: give a list of rules, or a mapping with nothing but one under 'rules'")
+            raise AuditTypeError(f"{value!r}: expected a list of rules, or a mapping with only the key 'rules'")
         value = value["rules"]
+
     if not isinstance(value, (list, tuple)):
-        raise AuditTypeError(f"rules={value!r}: give a list of rules, or the path of a file with one")
+        raise AuditTypeError(f"rules={value!r}: expected a list of rules, or the path of a file with one")
+
     found = tuple(_rule(number, item) for number, item in enumerate(value, 1))
     if not found:
-        raise AuditValueError(f"rules={value!r}: give at least one rule")
-    names = [rule.name for rule in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise AuditValueError(f"two rules are called {twice[0]!r}: give each a name of its own")
+        raise AuditValueError(f"rules={value!r}: expected at least one rule")
+
+    _refuse_duplicate_names(found)
     return found
 
 
+def _refuse_duplicate_names(rules: tuple[Rule, ...]) -> None:
+    seen = set()
+    for rule in rules:
+        if rule.name in seen:
+            raise AuditValueError(f"two rules are named {rule.name!r}: expected a name of its own for each")
+        seen.add(rule.name)
+
+
 def load_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
-    """The rules in the file at *path*: ``.toml``, ``.json``, ``.yaml`` or ``.yml``, with a list under ``rules``.
+    """Return the rules in the file at *path*: ``.toml``, ``.json``, ``.yaml`` or ``.yml``, with a list under ``rules``.
 
     Raises:
-        AuditTypeError, AuditValueError: It can't be read, or a rule in it can't be meant; the message names the file.
+        AuditTypeError, AuditValueError: The file cannot be read, or a rule in it is invalid; the message names the file.
     """
-    place = os.fspath(path)
-    read = _FORMATS.get(os.path.splitext(place)[1].lower())
+    path = os.fspath(path)
+    read = _READERS.get(os.path.splitext(path)[1].lower())
     if read is None:
-        raise AuditValueError(f"{place!r}: give a file of rules whose name ends in {', '.join(_FORMATS)}")
+        raise AuditValueError(f"{path!r}: expected a file of rules with the suffix {', '.join(_READERS)}")
+
     try:
-        with open(place, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             content = read(file.read())
         return rules_of(content)
     except (OSError, ValueError, AuditError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         kind = AuditTypeError if isinstance(error, AuditTypeError) else AuditValueError
-        raise kind(f"{place!r}: {what}") from error
+        raise kind(f"{path!r}: {reason}") from error
 
 
 def _rule(number: int, item: Any) -> Rule:
     if isinstance(item, Rule):
         return item
     if not isinstance(item, Mapping):
-        raise AuditTypeError(f"rule {number}: {item!r} is neither a Rule nor a mapping of its arguments")
-    called = item.get("name")
-    if not isinstance(called, str) or not called:
-        what = f"name={called!r}" if "name" in item else "'name' is missing"
-        raise AuditTypeError(f"rule {number}: {what}: give it a name, which alerts are called by")
+        raise AuditTypeError(f"rule {number}: expected a Rule or a mapping of its arguments, got {item!r}")
+
+    name = item.get("name")
+    if not isinstance(name, str) or not name:
+        problem = f"name={name!r}" if "name" in item else "'name' is missing"
+        raise AuditTypeError(f"rule {number}: {problem}: expected a name, which alerts carry")
     if "within" not in item:
-        raise AuditTypeError(f"rule {called!r}: 'within' is missing: give the length of the window, such as 15m")
-    return Rule(**{str(name): value for name, value in item.items()})
+        raise AuditTypeError(f"rule {name!r}: 'within' is missing: expected the length of the window, such as 15m")
+
+    return Rule(**{str(key): value for key, value in item.items()})
 
 
-def _one_bound(given: Mapping[str, Any]) -> tuple[str, float]:
-    """The name and the value of the one bound of a rule."""
+def _bound_of(given: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the name and the value of the only bound in *given*."""
     if len(given) != 1:
-        raise AuditTypeError(f"give one of {', '.join(_BOUNDS)}; there are {', '.join(given) or 'none'}")
+        raise AuditTypeError(f"expected one of {', '.join(_BOUNDS)}, got {', '.join(given) or 'none'}")
+
     ((name, value),) = given.items()
     if name == "more_than":
         return name, require_integer(name, value, least=0)
+
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise AuditTypeError(f"{name}={value!r}: give a number")
-    most = 1.0 if name == "success_rate_below" else 1e15
-    if not 0 <= value <= most:
-        raise AuditValueError(f"{name}={value!r}: give a number between 0 and {most:g}")
+        raise AuditTypeError(f"{name}={value!r}: expected a number")
+
+    highest = 1.0 if name == "success_rate_below" else 1e15
+    if not 0 <= value <= highest:
+        raise AuditValueError(f"{name}={value!r}: expected a number between 0 and {highest:g}")
     return name, value
+
+
+def _min_events(value: int | None, bound: str) -> int:
+    if value is None:
+        return require_integer("min_events", DEFAULT_MIN_EVENTS, least=1)
+    if bound == "more_than":
+        raise AuditValueError(f"min_events={value!r} does not apply to a rule with more_than: leave it out")
+    return require_integer("min_events", value, least=1)
 
 
 def _level(level: Any) -> int:
     number = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
     if isinstance(number, bool) or not isinstance(number, int):
-        raise AuditValueError(f"level={level!r}: give the name or the number of a level")
+        raise AuditValueError(f"level={level!r}: expected the name or the number of a logging level")
     return number
 
 
 def _conditions(filters: Filters) -> Conditions:
-    known = set(Filters.__annotations__) - _NO_FILTERS
+    known = set(Filters.__annotations__) - _NOT_FILTERS
     for name in filters:
         if name not in known:
-            known_names = ", ".join([*_PARAMETERS, *sorted(known)])
-            raise AuditTypeError(f"unknown parameter or filter {name!r}: use one of {known_names}")
+            accepted = ", ".join([*_PARAMETERS, *sorted(known)])
+            raise AuditTypeError(f"unknown parameter or filter {name!r}: expected one of {accepted}")
     return conditions(**filters)
 
 
-def duration(name: str, value: Any, *, least: int) -> dt.timedelta:
-    """*value* as a time of at least so many seconds.
+def checked_duration(name: str, value: Any, *, minimum: int) -> dt.timedelta:
+    """Return *value* as a duration of at least *minimum* seconds.
 
     Raises:
-        AuditTypeError: Not a time.
-        AuditValueError: A text that means none, or less than *least*.
+        AuditTypeError: It is not a duration.
+        AuditValueError: The text states no duration, or the duration is too short or too long.
     """
-    if isinstance(value, str):
-        found = _DURATION.fullmatch(value.strip())
-        if not found or not any(found.groups()):
-            raise AuditValueError(f"{name}={value!r}: write it as 90s, 15m, 24h, 7d or 1h30m")
-        value = sum(int(part or 0) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True))
-    if isinstance(value, bool) or not isinstance(value, (int, float, dt.timedelta)):
-        raise AuditTypeError(f"{name}={value!r}: give a timedelta, a number of seconds, or text such as 15m")
     try:
-        made = value if isinstance(value, dt.timedelta) else dt.timedelta(seconds=value)
+        duration = _duration_of(name, value)
+    except AuditError:
+        raise
     except (OverflowError, ValueError):
-        raise AuditValueError(f"{name}={value!r}: give less than {dt.timedelta.max.days} days") from None
-    if made < dt.timedelta(seconds=least):
-        raise AuditValueError(f"{name}={value!r}: give {least}s or more")
-    return made
+        raise AuditValueError(f"{name}={value!r}: expected less than {dt.timedelta.max.days} days") from None
+
+    if duration < dt.timedelta(seconds=minimum):
+        raise AuditValueError(f"{name}={value!r}: expected {minimum}s or more")
+    return duration
 
 
-def duration_text(time: dt.timedelta) -> str:
-    """*time* as it is written in rules, such as ``1h30m``; parts of a second are left out."""
-    left, text = int(time.total_seconds()), ""
-    for unit, seconds in _UNITS.items():
-        count, left = divmod(left, seconds)
-        text += f"{count}{unit}" if count else ""
-    return text or "0s"
+def _duration_of(name: str, value: Any) -> dt.timedelta:
+    if isinstance(value, str):
+        parsed = parse_duration(value.strip())
+        if parsed is None:
+            raise AuditValueError(f"{name}={value!r}: expected a duration such as 90s, 15m, 24h, 7d or 1h30m")
+        return parsed
+
+    if isinstance(value, bool) or not isinstance(value, (int, float, dt.timedelta)):
+        raise AuditTypeError(f"{name}={value!r}: expected a timedelta, a number of seconds, or text such as 15m")
+    return value if isinstance(value, dt.timedelta) else dt.timedelta(seconds=value)
 
 
-def _toml(text: str) -> Any:
-    import tomllib  # not needed by who has no such file
+def _load_toml(text: str) -> Any:
+    # Imported lazily: only needed for a TOML file.
+    import tomllib
 
     return tomllib.loads(text)
 
 
-def _yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]  # an optional dependency
-    except ImportError:
-        raise AuditValueError("reading YAML takes the package pyyaml: install it, or write TOML or JSON") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise AuditValueError(str(error)) from error
-
-
-_FORMATS: dict[str, Callable[[str], Any]] = {".toml": _toml, ".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".toml": _load_toml,
+    ".json": json.loads,
+    ".yaml": load_yaml,
+    ".yml": load_yaml,
+}
 
 DEFAULT_RULES = (
     Rule("deletions", operation="FORGET", more_than=100, within="1h"),
     Rule("failures", status="FAILURE", more_than=10, within="15m"),
     Rule("exports", operation="EXPORT", more_than=5, within="24h"),
 )
-"""The three of the memory SDK's audit page: many deletions, many failures, many exports, by whomever."""
+"""The three rules of the memory SDK's audit page: many deletions, many failures, many exports, by any user."""

@@ -1,14 +1,13 @@
-"""The questions that can be asked: one frozen object that buffer, reader and every engine take.
+"""Filters: the immutable `Conditions` that the buffer, the file reader and every other engine evaluate.
 
-Rules:
+**Semantics** (the same for every event source):
 
-* Filters combine with AND. Leaving one out means any. A list, tuple or set means any of its members, so an empty one
-  means none at all.
-* ``None`` for user, session and kind means events without one. For time and duration it means no bound. For the other
-  filters it is an error: a filter never silently returns everything.
-* ``entry_ids`` matches events that touched any of them. ``metadata`` is containment, as PostgreSQL's ``@>`` on jsonb.
-* Time ranges are half-open, ``start_time <= t < end_time``; a naive datetime is local time. Durations include both ends.
-* An unknown filter is an `AuditTypeError`, a reversed range an `AuditValueError`.
+* Filters combine with AND. An omitted filter, or `ANY`, matches every event. A list, tuple or set matches any of its items;
+  an empty one matches nothing.
+* ``None`` selects events without a user, session or kind. For times and durations it means "no bound". For every other filter
+  it is an error: a filter never silently matches everything.
+* ``entry_ids`` matches events that touched at least one of the ids. ``metadata`` is containment, as PostgreSQL's ``@>``.
+* Time ranges are half-open, ``start_time <= t < end_time``; a naive datetime is local time. Duration bounds are inclusive.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, Protocol, TypedDict, TypeVar, get_type_hints
+from typing import Any, Final, ForwardRef, Protocol, TypedDict, TypeVar
 
 import msgspec
 
@@ -26,25 +25,46 @@ from structlog_audit.events.event import EventStatus, Kind, operation_of, status
 from structlog_audit.events.json_safe import JsonSanitizer, identity_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_ANY_OF = (list, tuple, set, frozenset)
+
+class _Any:
+    """The type of `ANY`."""
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final[Any] = _Any()
+"""As the value of a filter: the same as leaving the filter out."""
 
 Name = str | int | Enum
-"""What names a user, a session, an entry or an event: text, a number, a UUID, or an Enum of these."""
+"""An id of a user, session, entry or event: text, an integer, a UUID, or an Enum of these."""
 
 Names = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
+"""A collection of ids or words. A filter with a collection matches any of its items."""
+
+IdFilter = Name | Names
+"""A filter by an id that every event has."""
+
+OptionalIdFilter = Name | Names | None
+"""A filter by an id that an event may lack; ``None`` selects the events without one."""
+
+WordFilter = str | Names
+"""A filter by operation or status."""
+
+OptionalWordFilter = str | Names | None
+"""A filter by kind; ``None`` selects the application's own events."""
 
 
 class Filters(TypedDict, total=False):
-    """The filters by name. What each means is at the head of this module."""
+    """The filters by name; the module's documentation defines what they match."""
 
-    event_id: Name | Names
-    user_id: Name | Names | None
-    session_id: Name | Names | None
-    operation: str | Names
-    status: str | Names
-    kind: str | Names | None
-    entry_ids: Name | Names
+    event_id: IdFilter
+    user_id: OptionalIdFilter
+    session_id: OptionalIdFilter
+    operation: WordFilter
+    status: WordFilter
+    kind: OptionalWordFilter
+    entry_ids: IdFilter
     metadata: Mapping[str, Any]
     start_time: dt.datetime | None
     end_time: dt.datetime | None
@@ -52,8 +72,8 @@ class Filters(TypedDict, total=False):
     max_duration_ms: float | None
 
 
-class Answerable(Protocol):
-    """What conditions are matched against: anything with the members of an event."""
+class Matchable(Protocol):
+    """The members of an event that `Conditions` read, beside those in `Conditions.names`."""
 
     @property
     def timestamp(self) -> dt.datetime: ...
@@ -66,10 +86,10 @@ class Answerable(Protocol):
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """What a query asks for, with every value in the form in which lines have it.
+    """The filters of one query, with every value in the form that trail lines have.
 
-    ``names`` are pairs of a member and the values it may have, the kind always among them; the other attributes are
-    None where nothing is asked of them.
+    ``names`` are pairs of a member and its accepted values; the kind is always one of them. Every other attribute is None
+    if the query does not filter by it.
     """
 
     names: tuple[tuple[str, frozenset[str | None]], ...]
@@ -80,27 +100,31 @@ class Conditions(msgspec.Struct, frozen=True):
     min_duration_ms: float | None = None
     max_duration_ms: float | None = None
 
-    def matches(self, event: Answerable) -> bool:
-        """Whether *event* is one of those asked for."""
+    def matches(self, event: Matchable) -> bool:
+        """Return whether *event* satisfies all conditions."""
         for name, wanted in self.names:
             if getattr(event, name) not in wanted:
                 return False
+
         if self.start_time is not None and event.timestamp < self.start_time:
             return False
         if self.end_time is not None and event.timestamp >= self.end_time:
             return False
+
         if self.entry_ids is not None and self.entry_ids.isdisjoint(event.entry_ids):
             return False
         if self.metadata is not None and not contains(event.metadata, self.metadata):
             return False
-        return self._lasted(event.duration_ms)
 
-    def _lasted(self, duration_ms: float | None) -> bool:
+        return self._duration_matches(event.duration_ms)
+
+    def _duration_matches(self, duration_ms: float | None) -> bool:
         low, high = self.min_duration_ms, self.max_duration_ms
         if low is None and high is None:
             return True
         if duration_ms is None:
             return False
+
         return (low is None or duration_ms >= low) and (high is None or duration_ms <= high)
 
 
@@ -109,62 +133,76 @@ ORDINARY: Final = Conditions((("kind", frozenset((None,))),))
 
 
 def conditions(**filters: Any) -> Conditions:
-    """The conditions that *filters* ask for.
+    """Return the conditions that *filters* describe.
 
     Raises:
-        AuditTypeError: An unknown filter, or a value of a type that it can't have.
-        AuditValueError: A reversed range, or a status or kind that nobody knows.
+        AuditTypeError: A filter is unknown, or its value has a type that the filter does not take.
+        AuditValueError: A range is reversed, or a status or kind does not exist.
     """
     unknown = filters.keys() - Filters.__annotations__.keys()
     if unknown:
         known = ", ".join(Filters.__annotations__)
-        raise AuditTypeError(f"unknown filter {sorted(unknown)[0]!r}: use one of {known}")
-    names = [(name, _wanted(name, filters[name])) for name in _NAMES if name in filters]
-    if "kind" not in filters:
+        raise AuditTypeError(f"unknown filter {sorted(unknown)[0]!r}: expected one of {known}")
+
+    given = {name: value for name, value in filters.items() if value is not ANY}
+    names = [(name, _accepted_values(name, given[name])) for name in _NAMES if name in given]
+    if "kind" not in given:
         names.append(("kind", frozenset((None,))))
-    made = Conditions(
+
+    found = Conditions(
         tuple(names),
-        _entry_ids(filters["entry_ids"]) if "entry_ids" in filters else None,
-        _metadata(filters["metadata"]) if "metadata" in filters else None,
-        _moment("start_time", filters.get("start_time")),
-        _moment("end_time", filters.get("end_time")),
-        _duration("min_duration_ms", filters.get("min_duration_ms")),
-        _duration("max_duration_ms", filters.get("max_duration_ms")),
+        _entry_ids(given["entry_ids"]) if "entry_ids" in given else None,
+        _metadata(given["metadata"]) if "metadata" in given else None,
+        _time("start_time", given.get("start_time")),
+        _time("end_time", given.get("end_time")),
+        _duration("min_duration_ms", given.get("min_duration_ms")),
+        _duration("max_duration_ms", given.get("max_duration_ms")),
     )
-    for low, high in (("start_time", "end_time"), ("min_duration_ms", "max_duration_ms")):
-        if None not in (getattr(made, low), getattr(made, high)) and getattr(made, low) > getattr(made, high):
-            raise AuditValueError(f"{low}={filters[low]!r} lies after {high}={filters[high]!r}: exchange them")
-    return made
+
+    _refuse_reversed("start_time", found.start_time, "end_time", found.end_time, given)
+    _refuse_reversed("min_duration_ms", found.min_duration_ms, "max_duration_ms", found.max_duration_ms, given)
+    return found
 
 
-def _wanted(name: str, value: Any) -> frozenset[str | None]:
-    """The values that the member *name* may have."""
-    if isinstance(value, _ANY_OF):
-        return frozenset(_wanted_one(name, item) for item in value)
-    return frozenset((_wanted_one(name, value),))
+def _refuse_reversed(low_name: str, low: Any, high_name: str, high: Any, given: Mapping[str, Any]) -> None:
+    if low is not None and high is not None and low > high:
+        raise AuditValueError(
+            f"{low_name}={given[low_name]!r} must not be greater than {high_name}={given[high_name]!r}: swap them"
+        )
 
 
-def _wanted_one(name: str, value: Any) -> str | None:
+_COLLECTIONS = (list, tuple, set, frozenset)
+
+
+def _accepted_values(name: str, value: Any) -> frozenset[str | None]:
+    """Return the values that the member *name* of a matching event has."""
+    if isinstance(value, _COLLECTIONS):
+        return frozenset(_accepted_value(name, item) for item in value)
+    return frozenset((_accepted_value(name, value),))
+
+
+def _accepted_value(name: str, value: Any) -> str | None:
     if value is None:
         if name in ("user_id", "session_id", "kind"):
             return None
-        raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to mean any")
+        raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to match any")
+
     text = identity_text(value)
     if text is None:
-        raise AuditTypeError(
-            f"{name}={value!r}: a {type(value).__name__} is no {name}; give a string or a list of them"
-        )
+        raise AuditTypeError(f"{name}={value!r}: expected a string or a list of them, got {type(value).__name__}")
     return _NAMES[name](text)
 
 
-def _known(what: str, known: type[Enum], find: Callable[[str], str | None]) -> Callable[[str], str]:
-    def value_of(text: str) -> str:
+def _known_word(what: str, known: type[Enum], find: Callable[[str], str | None]) -> Callable[[str], str]:
+    """Return a function that gives the canonical form of a word, or an `AuditValueError` that lists the *known* ones."""
+
+    def canonical(text: str) -> str:
         found = find(text)
         if found is None:
-            raise AuditValueError(f"{what}={text!r}: use one of {', '.join(member.value for member in known)}")
+            raise AuditValueError(f"{what}={text!r}: expected one of {', '.join(member.value for member in known)}")
         return found
 
-    return value_of
+    return canonical
 
 
 def _kind_of(text: str) -> str | None:
@@ -176,85 +214,125 @@ _NAMES: dict[str, Callable[[str], str]] = {
     "user_id": str,
     "session_id": str,
     "operation": lambda text: str(operation_of(text)),
-    "status": _known("status", EventStatus, status_of),
-    "kind": _known("kind", Kind, _kind_of),
+    "status": _known_word("status", EventStatus, status_of),
+    "kind": _known_word("kind", Kind, _kind_of),
 }
-"""The filters by a name that an event has once, and the form in which a line has the name."""
+"""The filters by a single word or id, each with the function that gives the form a trail line has."""
 
 
 def _entry_ids(value: Any) -> frozenset[str]:
-    ids = [identity_text(item) for item in (value if isinstance(value, _ANY_OF) else [value])]
+    items = value if isinstance(value, _COLLECTIONS) else [value]
+    ids = [identity_text(item) for item in items]
     if None in ids:
-        raise AuditTypeError(f"entry_ids={value!r}: give an entry id, or a list of them; leave it out to mean any")
+        raise AuditTypeError(
+            f"entry_ids={value!r}: expected an entry id or a list of them; leave the filter out to match any"
+        )
     return frozenset(item for item in ids if item is not None)
 
 
 def _metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise AuditTypeError(f"metadata={value!r}: give a dictionary of the members that the metadata must contain")
+        raise AuditTypeError(f"metadata={value!r}: expected a dictionary of the members that the metadata contains")
+
     plain: dict[str, Any] = JsonSanitizer().plain(value, "")
     return plain
 
 
-def _moment(name: str, value: Any) -> dt.datetime | None:
+def _time(name: str, value: Any) -> dt.datetime | None:
     if value is None:
         return None
     if not isinstance(value, dt.datetime):
-        raise AuditTypeError(f"{name}={value!r}: give a datetime; a naive one is local time")
+        raise AuditTypeError(f"{name}={value!r}: expected a datetime; a naive one is local time")
     return utc(value)
 
 
 def _duration(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise AuditTypeError(f"{name}={value!r}: give a number of milliseconds")
+
+    is_nan = value != value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or is_nan:
+        raise AuditTypeError(f"{name}={value!r}: expected a number of milliseconds")
     return float(value)
 
 
 def contains(value: Any, wanted: Any, *, top: bool = True) -> bool:
-    """Whether the JSON *value* contains the JSON *wanted*, as PostgreSQL's ``@>`` (manual §8.14.3).
+    """Return whether the JSON *value* contains the JSON *wanted*.
 
-    An object contains another if it has each of its members and their values contain the other's; an array contains
-    another if each item of it is contained in some item, whatever the order; an array also contains a scalar of its
-    items. Numbers are equal by value; a boolean is no number.
+    The rules are those of PostgreSQL's ``@>`` (manual §8.14.3). An object contains another if it has each of its members
+    and their values contain the other's. An array contains another if each item of it is contained in some item, in any
+    order; at the *top* level an array also contains a scalar among its items. Numbers are equal by value; a boolean is
+    not a number.
     """
     if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(
-            name in value and contains(value[name], item, top=False) for name, item in wanted.items()
-        )
+        return isinstance(value, dict) and _object_contains(value, wanted)
+
     if isinstance(wanted, list):
-        return isinstance(value, list) and all(
-            any(contains(have, item, top=False) for have in value) for item in wanted
-        )
+        return isinstance(value, list) and all(_has_item(value, item) for item in wanted)
+
     if isinstance(value, list):
-        return top and any(contains(have, wanted, top=False) for have in value)
+        return top and _has_item(value, wanted)
+
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
 
 
-def microseconds(moment: dt.datetime) -> int:
-    """*moment*, which is aware, in whole microseconds since 1970."""
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+def _object_contains(value: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(name in value and contains(value[name], item, top=False) for name, item in wanted.items())
+
+
+def _has_item(values: list[Any], wanted: Any) -> bool:
+    return any(contains(value, wanted, top=False) for value in values)
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def microseconds(time: dt.datetime) -> int:
+    """Return the aware datetime *time* in whole microseconds since 1970."""
+    since = time - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * 1_000_000 + since.microseconds
+
+
+def _as_written(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return *parameter* with an annotation that a signature shows without quotes."""
+    annotation = parameter.annotation
+    return parameter.replace(annotation=_TypeName(annotation)) if isinstance(annotation, str) else parameter
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-@functools.cache  # to evaluate the hints takes a twentieth of the package's import
-def _filters_spelled_out() -> list[inspect.Parameter]:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return [
-        inspect.Parameter(name, kind, default=..., annotation=hint) for name, hint in get_type_hints(Filters).items()
-    ]
+class _TypeName(str):
+    """An annotation that a signature shows as it is written here: a union alias by its name, not expanded."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@functools.cache
+def _filter_parameters() -> list[inspect.Parameter]:
+    parameters = []
+    for name, hint in Filters.__annotations__.items():
+        written = hint.__forward_arg__ if isinstance(hint, ForwardRef) else str(hint)
+        annotation = _TypeName(written.replace("dt.", ""))
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=ANY, annotation=annotation))
+    return parameters
 
 
 def with_filter_signature(method: Method) -> Method:
-    """Give *method*, which takes ``**filters``, a signature that spells the filters out, for ``help()`` and editors."""
+    """Give *method*, which takes ``**filters``, a signature that lists the filters, for ``help()`` and editors."""
     signature = inspect.signature(method)
-    given = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    given = [_as_written(p) for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     positional = [p for p in given if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     keywords = [p for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    spelled = signature.replace(parameters=[*positional, *_filters_spelled_out(), *keywords])
-    method.__signature__ = spelled  # type: ignore[attr-defined]
+
+    returned = signature.return_annotation
+    spelled_out = signature.replace(
+        parameters=[*positional, *_filter_parameters(), *keywords],
+        return_annotation=_TypeName(returned) if isinstance(returned, str) else returned,
+    )
+    method.__signature__ = spelled_out  # type: ignore[attr-defined]
     return method

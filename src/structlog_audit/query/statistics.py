@@ -1,13 +1,13 @@
-"""What a set of events amounts to.
+"""Statistics of a set of events, computed alike by every event source.
 
-Rules:
+**Definitions**
 
-* ``success_rate`` is SUCCESS / total; without events it is 1.0 and durations are 0.0.
-* Durations are averaged over the events that have one, in milliseconds; their sum is exact, whatever their order.
-* Percentiles come from a histogram whose buckets grow by 2 %: the error is at most 1 %, two histograms add up to that of
-  both, and any engine computes the same one (bucket = ⌈ln(max(d, 10⁻⁶)) / ln 1.02⌉). A percentile p of n durations is
-  the one of rank ⌈p·n/100⌉ (nearest rank).
-* Every one of the six operations and every status is counted, if only as zero.
+* ``success_rate`` is SUCCESS / total. Without events it is 1.0, and durations are 0.0.
+* Durations are averaged over the events that have one, in milliseconds. Their sum is exact, in any order.
+* Percentiles come from a histogram with logarithmic buckets, as in DDSketch (Masson, Rim and Lee, VLDB 2019): buckets grow
+  by 2 %, so the error is at most 1 %. Histograms can be added, and any engine computes the same bucket:
+  ⌈ln(max(d, 10⁻⁶)) / ln 1.02⌉. Percentile p of n durations is the one of rank ⌈p·n/100⌉ (nearest rank).
+* Each of the memory SDK's six operations and each status is counted, if only as zero.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any, Protocol
 
 from structlog_audit.events.event import EventStatus, OperationType, operation_of
 
-_GROWTH = math.log(1.02)
-_LEAST = 1e-6
-_LEAST_EXPONENT = 1_074
+_LOG_GROWTH = math.log(1.02)
+_SHORTEST_MS = 1e-6
+_SMALLEST_EXPONENT = 1_074
+"""The smallest positive float is 2⁻¹⁰⁷⁴ (IEEE 754, binary64)."""
 
 
 class Countable(Protocol):
-    """What is counted: anything with the members of an event."""
+    """The members of an event that statistics read."""
 
     @property
     def timestamp(self) -> dt.datetime: ...
@@ -41,12 +42,12 @@ class Countable(Protocol):
 
 
 def bucket_of(duration_ms: float) -> int:
-    """The bucket of a duration. Zero and less count as a nanosecond."""
-    return math.ceil(math.log(max(duration_ms, _LEAST)) / _GROWTH)
+    """Return the bucket of a duration. Zero and negative durations count as a nanosecond."""
+    return math.ceil(math.log(max(duration_ms, _SHORTEST_MS)) / _LOG_GROWTH)
 
 
 class Histogram:
-    """Durations by bucket. See the rules of this module."""
+    """Durations by logarithmic bucket; the module's documentation defines the buckets."""
 
     def __init__(self) -> None:
         self.buckets: Counter[int] = Counter()
@@ -56,17 +57,17 @@ class Histogram:
         self.buckets[bucket_of(duration_ms)] += 1
 
     def percentile(self, percent: float) -> float:
-        """The duration of which *percent* (0 to 100) of all are not longer; 0.0 if there are none. O(buckets)."""
+        """Return the duration that *percent* (0 to 100) of all do not exceed, or 0.0 without any. O(buckets)."""
         rank = max(1, math.ceil(percent * self.buckets.total() / 100))
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:
-                return math.exp((bucket - 0.5) * _GROWTH)
+                return math.exp((bucket - 0.5) * _LOG_GROWTH)
         return 0.0
 
 
 class Sum:
-    """The exact sum of durations, in bounded memory: in whole units of the least number there is, 2⁻¹⁰⁷⁴."""
+    """An exact sum of durations in bounded memory: an integer in units of 2⁻¹⁰⁷⁴ ms."""
 
     def __init__(self, durations: Iterable[float] = ()) -> None:
         self._units = 0
@@ -75,35 +76,46 @@ class Sum:
 
     def add(self, duration_ms: float) -> None:
         """Add a duration."""
-        numerator, denominator = duration_ms.as_integer_ratio()  # the latter is a power of two
-        self._units += numerator << (_LEAST_EXPONENT - denominator.bit_length() + 1)
+        numerator, denominator = duration_ms.as_integer_ratio()
+
+        # The denominator of a float is a power of two, so scaling it to the unit is a shift.
+        self._units += numerator << (_SMALLEST_EXPONENT - denominator.bit_length() + 1)
 
     def average(self, count: int) -> float:
-        """The average of *count* durations; 0.0 if there are none."""
+        """Return the average of *count* durations, or 0.0 if *count* is 0."""
+        if not count:
+            return 0.0
         try:
-            return self._units / (1 << _LEAST_EXPONENT) / count if count else 0.0
-        except OverflowError:  # the sum is no float; the average is
-            return self._units / (count << _LEAST_EXPONENT)
+            return self._units / (1 << _SMALLEST_EXPONENT) / count
+        except OverflowError:
+            # The sum exceeds the range of a float; the average does not.
+            return self._units / (count << _SMALLEST_EXPONENT)
 
 
 def average(durations: Iterable[float], count: int) -> float:
-    """The same average at once, of *durations* that can be gone through twice."""
+    """Return the exact average of *durations*, an iterable that can be read twice."""
+    if not count:
+        return 0.0
     try:
-        return math.fsum(durations) / count if count else 0.0
+        return math.fsum(durations) / count
     except OverflowError:
         return Sum(durations).average(count)
 
 
 def statistics(events: Iterable[Countable]) -> dict[str, Any]:
-    """The statistics of *events*, which come in the order of commit. O(number of events).
+    """Return the statistics of *events*, which are in the order of commit. O(number of events).
 
-    ``total_events``, ``success_rate``, ``avg_duration_ms``, ``p50_duration_ms``, ``p95_duration_ms``,
-    ``p99_duration_ms``, ``by_operation``, ``by_status``, ``by_user`` (events without a user are left out of it and
-    counted in ``without_user``), ``first_event`` and ``last_event`` (times in UTC, or None).
+    The keys are ``total_events``, ``success_rate``, ``avg_duration_ms``, ``p50_duration_ms``, ``p95_duration_ms``,
+    ``p99_duration_ms``, ``by_operation``, ``by_status``, ``by_user`` (without the events that have no user, which
+    ``without_user`` counts), ``first_event`` and ``last_event`` (times in UTC, or None).
     """
-    operations, statuses, users = Counter[str](), Counter[str](), Counter[str | None]()
-    histogram, total_ms = Histogram(), Sum()
+    operations: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    users: Counter[str | None] = Counter()
+    histogram = Histogram()
+    total_ms = Sum()
     first = last = None
+
     for event in events:
         operations[event.operation] += 1
         statuses[event.status] += 1
@@ -111,7 +123,11 @@ def statistics(events: Iterable[Countable]) -> dict[str, Any]:
         if event.duration_ms is not None:
             histogram.add(event.duration_ms)
             total_ms.add(event.duration_ms)
-        first, last = first or event.timestamp, event.timestamp
+
+        last = event.timestamp
+        if first is None:
+            first = last
+
     average_ms = total_ms.average(histogram.buckets.total())
     return summary(operations, statuses, users, histogram, average_ms, first, last)
 
@@ -125,25 +141,26 @@ def summary(
     first: dt.datetime | None,
     last: dt.datetime | None,
 ) -> dict[str, Any]:
-    """The statistics that `statistics` gives, of events that were counted already."""
+    """Return the dictionary of `statistics` for events that are counted already."""
     total = statuses.total()
     without_user = users.pop(None, 0)
+    percentiles = {f"p{percent}_duration_ms": histogram.percentile(percent) for percent in (50, 95, 99)}
     return {
         "total_events": total,
         "success_rate": statuses[EventStatus.SUCCESS] / total if total else 1.0,
         "avg_duration_ms": average_ms,
-        **{f"p{percent}_duration_ms": histogram.percentile(percent) for percent in (50, 95, 99)},
-        "by_operation": {member.value: 0 for member in OperationType} | _texts(operations),
+        **percentiles,
+        "by_operation": {member.value: 0 for member in OperationType} | counts_by_text(operations),
         "by_status": {member.value: statuses[member] for member in EventStatus},
-        "by_user": _texts(users),
+        "by_user": counts_by_text(users),
         "without_user": without_user,
         "first_event": first,
         "last_event": last,
     }
 
 
-class _User:
-    """Counts the events of one user."""
+class UserCounts:
+    """The counts of one user's events."""
 
     __slots__ = ("last", "operations", "succeeded")
 
@@ -153,11 +170,13 @@ class _User:
         self.last: dt.datetime | None = None
 
     def add(self, event: Countable) -> None:
+        """Count *event*, the newest of the user so far."""
         self.operations[event.operation] += 1
         self.succeeded += event.status is EventStatus.SUCCESS
         self.last = event.timestamp
 
     def statistics(self) -> dict[str, Any]:
+        """Return the dictionary of `user_statistics`."""
         total = self.operations.total()
         most_common = self.operations.most_common(1)
         return {
@@ -165,33 +184,34 @@ class _User:
             "last_activity": self.last,
             "most_common_operation": operation_of(most_common[0][0]) if most_common else None,
             "success_rate": self.succeeded / total if total else 1.0,
-            "by_operation": _texts(self.operations),
+            "by_operation": counts_by_text(self.operations),
         }
 
 
 def user_statistics(events: Iterable[Countable]) -> dict[str, Any]:
-    """The statistics of one user's *events*: ``total_operations``, ``last_activity`` and ``most_common_operation``.
+    """Return the statistics of one user's *events*.
 
-    Beyond: ``success_rate`` and ``by_operation``. An unknown user has 0, None and None. Of operations equally common
-    the one that came first counts.
+    The keys are ``total_operations``, ``last_activity``, ``most_common_operation``, ``success_rate`` and
+    ``by_operation``. An unknown user has 0, None, None, 1.0 and {}. Among equally common operations the one that
+    occurred first counts.
     """
-    user = _User()
+    user = UserCounts()
     for event in events:
         user.add(event)
     return user.statistics()
 
 
 def statistics_by_user(events: Iterable[Countable]) -> dict[str | None, dict[str, Any]]:
-    """The statistics of each user in *events*, as `user_statistics` has them; None is for the events without one.
+    """Return the statistics of each user, as `user_statistics` has them; the key None is for events without a user.
 
-    One pass; memory grows with the number of users and of their operations.
+    One pass over *events*. Memory grows with the number of users and of their operations.
     """
-    users: defaultdict[str | None, _User] = defaultdict(_User)
+    users: defaultdict[str | None, UserCounts] = defaultdict(UserCounts)
     for event in events:
         users[event.user_id].add(event)
     return {name: user.statistics() for name, user in users.items()}
 
 
-def _texts(counted: Counter[Any]) -> dict[str, int]:
-    """The counts by plain text, the most common first."""
+def counts_by_text(counted: Counter[Any]) -> dict[str, int]:
+    """Return the counts by plain text, the most common first."""
     return {str(name): count for name, count in counted.most_common()}

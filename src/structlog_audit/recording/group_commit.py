@@ -92,7 +92,7 @@ class GroupCommit:
         self._working = False  # whether a thread of our own is leading, or about to
         self._speaking = False
         self._work_lock = threading.Lock()
-        self._untold: deque[BaseException | None] = deque()  # failures, and by None recoveries
+        self._waiting: deque[BaseException | None] = deque()  # failures, and by None recoveries
         self.recorded = self.pending = self.raised = self.lost = 0
 
     def submit(self, entry: QueueEntry) -> None:
@@ -141,7 +141,7 @@ class GroupCommit:
                         raise  # it is not the lock's own, but that of a signal handler right behind
                 raise
             lock.release()
-        if self._untold:
+        if self._waiting:
             self._speak()
         if entry.state == RAISED and entry.counts:
             entry.raise_error()
@@ -318,12 +318,12 @@ class GroupCommit:
     def _recover(self) -> None:
         """The target works again."""
         self._failing = False
-        self._untold.append(None)
+        self._waiting.append(None)
 
     def _fail(self, error: BaseException) -> None:
         if not self._failing:
             self._failing = True
-            self._untold.append(error)
+            self._waiting.append(error)
         if self._on_error == "retry":
             self._hold()
             return
@@ -382,9 +382,9 @@ class GroupCommit:
             return
         self._speaking = True
         try:
-            for _ in range(len(self._untold)):
+            for _ in range(len(self._waiting)):
                 try:
-                    told = self._untold.popleft()
+                    told = self._waiting.popleft()
                 except IndexError:  # another thread was faster
                     return
                 self._tell(told)

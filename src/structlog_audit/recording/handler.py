@@ -261,7 +261,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """Try to write what is pending, and log alerts that were not logged yet."""
         self._commit.drain()
         if self.monitor is not None:
-            self.monitor.tell()
+            self.monitor.log_waiting()
         if self.target is not None:
             self.target.flush()
 
@@ -274,7 +274,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._acts.close()
         left = self._commit.drain()
         if self.monitor is not None:
-            self.monitor.tell()
+            self.monitor.log_waiting()
         if left:
             report_on_stderr(f"{left} events are pending: the target {self.target!r} still fails")
         if self.target is not None:

@@ -11,7 +11,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.reading import Reading, Request, read
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.export import checked_place, export, write_beside
+from structlog_audit.export import checked_destination, export, write_atomically
 
 
 def export_events(request: Request, to: str, format: str | None, *, force: bool) -> Exit:
@@ -19,7 +19,7 @@ def export_events(request: Request, to: str, format: str | None, *, force: bool)
     if to == "-":
         raise UsageError("--to -: an export is a file; for stdout use query with -o json, jsonl or csv")
     try:
-        place, name = checked_place(to, format)
+        place, name = checked_destination(to, format)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
     _see_that_it_is_free(to, force)
@@ -63,7 +63,7 @@ def report(
                 put(text if text.endswith("\n") else f"{text}\n")
                 continue
             with _left_as_it_is(to):
-                write_beside(Path(to), [text.encode()], replace=force)
+                write_atomically(Path(to), [text.encode()], replace=force)
         return Exit.DONE
 
     return read(request, act, quietly=True)
