@@ -1,6 +1,6 @@
 """Which operations code declares, and how a trail agrees with that.
 
-`catalogue` reads source; nothing of it is imported or executed. `structlog_audit.declarations` says what counts.
+`catalogue` reads source; nothing of it is imported or executed. `structlog_audit.catalogue.declarations` says what counts.
 
 Rules:
 
@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from structlog_audit.code_files import bases_of, files_of, shown
-from structlog_audit.code_meaning import LIBRARY
-from structlog_audit.code_names import UNREADABLE, Code
-from structlog_audit.declarations import Declaration, declarations_in
+from structlog_audit.catalogue.declarations import Declaration, declarations_in
+from structlog_audit.catalogue.inference import LIBRARY
+from structlog_audit.catalogue.name_resolution import UNREADABLE, Code
+from structlog_audit.catalogue.source_files import bases_of, files_of, shown
 from structlog_audit.event import EventStatus
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.query import Filters, spelled_out

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from structlog_audit.code_files import file_of, named
+from structlog_audit.catalogue.source_files import file_of, named
 
 _DEEPEST = 20
 _MOST = 1_000

@@ -14,7 +14,7 @@ door                                what counts
 
 Rules:
 
-* `structlog_audit.code_meaning` says what a logger of ours is, and which texts are known. An operation whose text is not
+* `structlog_audit.catalogue.inference` says what a logger of ours is, and which texts are known. An operation whose text is not
   known is computed: its `Declaration` has no operation, and is never left out.
 * Names are normalised as recorded: ``store`` is ``STORE``.
 """
@@ -26,9 +26,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from structlog_audit.code_files import shown
-from structlog_audit.code_meaning import Meaning
-from structlog_audit.code_names import Code, Function, Module, Scope, last_name
+from structlog_audit.catalogue.inference import Meaning
+from structlog_audit.catalogue.name_resolution import Code, Function, Module, Scope, last_name
+from structlog_audit.catalogue.source_files import shown
 from structlog_audit.event import EventStatus, operation_of, status_of
 
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}

@@ -14,7 +14,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from structlog_audit.code_names import Binding, Code, External, Scope, last_name
+from structlog_audit.catalogue.name_resolution import Binding, Code, External, Scope, last_name
 from structlog_audit.event import EventStatus, OperationType
 
 LIBRARY = "structlog_audit"
