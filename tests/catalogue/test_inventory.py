@@ -439,9 +439,9 @@ class TestPlaces:
             ("app.ops.nothing", AuditValueError, "no such module"),
             ("no/such/file.py", AuditValueError, "no such file"),
             ("sys", AuditValueError, "no Python source"),
-            ("empty", AuditValueError, "no Python file in it"),
-            ("", AuditTypeError, "give the name of a package"),
-            (5, AuditTypeError, "give the name of a package"),
+            ("empty", AuditValueError, "expected at least one Python file, found none"),
+            ("", AuditTypeError, "expected the name of a package"),
+            (5, AuditTypeError, "expected the name of a package"),
         ],
     )
     def test_what_is_no_package_is_an_error(self, tmp_path, package, error, said):
@@ -452,7 +452,7 @@ class TestPlaces:
 
     def test_without_a_package_there_is_no_catalogue(self):
         """At least one package is needed."""
-        with pytest.raises(AuditTypeError, match="without a package"):
+        with pytest.raises(AuditTypeError, match="expected at least one package"):
             catalogue()
 
     @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""The operations that source code declares, and how a trail compares with them.
+"""A catalogue of the operations that code declares, and its comparison with a trail.
 
-`catalogue` reads source files without importing or executing them. `compare` checks the events of a trail against the result.
+`catalogue` parses the source of packages without importing it. `compare` lists the differences between a catalogue and the
+events of a trail.
 """
 
+from structlog_audit.catalogue.comparison import MOST_UNDECLARED, Comparison, compare
 from structlog_audit.catalogue.declarations import Declaration
-from structlog_audit.catalogue.inventory import MOST_UNDECLARED, Catalogue, Comparison, Unread, catalogue, compare
+from structlog_audit.catalogue.inventory import Catalogue, Unread, catalogue
 
 __all__ = ["MOST_UNDECLARED", "Catalogue", "Comparison", "Declaration", "Unread", "catalogue", "compare"]

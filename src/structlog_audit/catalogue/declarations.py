@@ -1,22 +1,22 @@
-"""The operations that Python source declares, found without running it.
+"""The operations that a source file declares, found without running it, for the catalogue.
 
 ==================================  ===================================================================================
-door                                what counts
+in the source                       counts if
 ==================================  ===================================================================================
-``audited(…)``                      the function of this library, by whatever name it was imported
-``instrument(obj, {…})``            the same: one declaration for each method
-``with x.operation(…)``             whatever ``x`` is, also in ``enter_context(…)``; elsewhere a logger of ours only
-``x.log_event(…)``                  whatever ``x`` is
-``x.record(…)``                     an `AuditLogger`
-``x.info(…)``, ``ainfo``, …         a logger of ours; a logger of `logging` called ``audit`` or below
-``x.info(…, operation=…)``          whatever ``x`` is, and with ``extra={"operation": …}`` too
+``audited(…)``                      it is the function of this library, under any name it was imported as
+``instrument(obj, {…})``            the same; each method is a declaration
+``with x.operation(…)``             always, in ``enter_context(…)`` too; outside of a ``with`` if ``x`` is an audit logger
+``x.log_event(…)``                  always
+``x.record(…)``                     ``x`` is an `AuditLogger`
+``x.info(…)``, ``ainfo``, …         ``x`` is an audit logger, or a logger of `logging` that is named ``audit`` or below
+``x.info(…, operation=…)``          always, with ``extra={"operation": …}`` too
 ==================================  ===================================================================================
 
-Rules:
+**Guarantees**
 
-* `structlog_audit.catalogue.inference` says what a logger of ours is, and which texts are known. An operation whose text is not
-  known is computed: its `Declaration` has no operation, and is never left out.
-* Names are normalised as recorded: ``store`` is ``STORE``.
+* `structlog_audit.catalogue.inference` defines which loggers and strings are recognised. A call with an unknown operation is
+  still a `Declaration`, but without an operation.
+* Operations are normalised as a recorded event normalises them: ``store`` is ``STORE``.
 """
 
 from __future__ import annotations
@@ -26,24 +26,38 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from structlog_audit.catalogue.inference import Meaning
-from structlog_audit.catalogue.name_resolution import Code, Function, Module, Scope, last_name
-from structlog_audit.catalogue.source_files import shown
+from structlog_audit.catalogue.call_arguments import (
+    argument,
+    dictionary_keys,
+    dictionary_value,
+    has_spread_keywords,
+    has_spread_positions,
+    key_text,
+    keyword,
+    keyword_names,
+    quote,
+)
+from structlog_audit.catalogue.inference import Inference, LoggerKind
+from structlog_audit.catalogue.name_resolution import Codebase
+from structlog_audit.catalogue.scopes import Function, Module, Scope, last_name
+from structlog_audit.catalogue.source_files import display_path
 from structlog_audit.event import EventStatus, operation_of, status_of
 
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
 _LEVELS |= {"warn": "WARNING", "exception": "ERROR", "fatal": "CRITICAL"}
 _LEVELS |= {f"a{name}": level for name, level in _LEVELS.items()}
-_ONLY_LOGGING = {"debug", "warn", "fatal"}
-_OF_AUDIT_LOGGER = {"log_event", "record"}
-_ENTERING = {"enter_context", "enter_async_context"}
-_FAILING = {"error_message", "exc_info", "extra", None}
-"""Arguments that may make an event a FAILURE; None stands for those given by ``**``."""
+_STDLIB_ONLY_METHODS = {"debug", "warn", "fatal"}
+_WRAPPERS = {"audited", "instrument"}
+_AUDIT_LOGGER_METHODS = {"log_event", "record"}
+_ENTER_METHODS = {"enter_context", "enter_async_context"}
 
-_PLACES = ("operation", "user_id", "session_id", "entry_ids", "metadata", "status", "error_message", "duration_ms")
-"""The arguments of an `AuditLogger` by their places."""
+_FAILURE_ARGUMENTS = {"error_message", "exc_info", "extra"}
+"""Arguments that may make an event a FAILURE."""
 
-_MARKS = {
+_PARAMETERS = ("operation", "user_id", "session_id", "entry_ids", "metadata", "status", "error_message", "duration_ms")
+"""The parameters of `AuditLogger.record` and ``log_event``, in order."""
+
+_NOT_FIELDS = {
     "operation",
     "status",
     "exc_info",
@@ -56,13 +70,12 @@ _MARKS = {
     "obj",
     "operations",
 }
-_DEEPEST = 20
-_LONGEST = 100
-"""Characters of source that a declaration quotes."""
+"""Arguments that are not listed as fields of the event."""
 
+_MAX_DEPTH = 20
 
 Item = tuple[ast.expr | None, ast.expr | None, Scope]
-"""A key, a value, and the scope that the value stands in."""
+"""A key, its value, and the scope that contains the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +83,17 @@ class Declaration:
     """A place in the source that records an operation.
 
     Attributes:
-        operation: Its name; None if the code computes it.
-        expression: The source of the operation, as it is written there.
-        door: With what: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, or the method of a logger.
-        file: The file, from the current directory on if it is below it.
+        operation: The name of the operation; None if the code computes it.
+        expression: The source of the operation, truncated after 100 characters.
+        door: The entry point: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, or a method of a logger.
+        file: The path of the file, relative to the current directory if it is below it.
         line: The line, from 1 on.
-        function: The function that is decorated, the method that is instrumented, or the function that the place stands in;
-            None at the top of a module.
+        function: The qualified name of the decorated function, the instrumented method, or the enclosing function; None at the
+            top level of a module.
         intent: Whether the intent is recorded first; None if the code computes that.
-        status: The status, if the place itself says it; None for calls and blocks, whose outcome says it.
-        level: The level, of a logger's method.
-        fields: The fields that the place names, in its order.
+        status: The status, if the call alone determines it; None for decorators and blocks, where the outcome does.
+        level: The level of a logger's method; otherwise None.
+        fields: The names of the fields that the call passes, in its order.
     """
 
     operation: str | None
@@ -95,156 +108,193 @@ class Declaration:
     fields: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The declaration as plain JSON values."""
+        """Return the declaration as JSON-compatible values."""
         return asdict(self) | {"fields": list(self.fields)}
 
 
-def declarations_in(module: Module, code: Code) -> list[Declaration]:
-    """What *module*, of *code*, declares, in the order of its lines.
+def declarations_in(module: Module, codebase: Codebase) -> list[Declaration]:
+    """Return the declarations in *module*, a module of *codebase*, sorted by line.
 
     Raises:
         RecursionError: The source is nested too deeply.
     """
-    finder = _Finder(module, code)
-    finder.visit(module.tree)
-    return sorted(finder.found, key=lambda declaration: declaration.line)
+    visitor = _DeclarationVisitor(module, codebase)
+    visitor.visit(module.tree)
+    visitor.found.sort(key=lambda declaration: declaration.line)
+    return visitor.found
 
 
-def _argument(call: ast.Call, place: int, name: str | None) -> ast.expr | None:
-    """The argument of *call* at *place*, or called *name*; None if it is not given, or comes by ``*`` or ``**``."""
-    if len(call.args) > place and not any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1]):
-        return call.args[place]
-    return next((keyword.value for keyword in call.keywords if keyword.arg is not None and keyword.arg == name), None)
+class _DeclarationVisitor(ast.NodeVisitor):
+    """Visitor that collects the declarations of a module."""
 
-
-def _entry(node: ast.expr | None, key: str) -> ast.expr | None:
-    """The value of *key* in the literal dictionary *node*."""
-    for its_key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
-        if isinstance(its_key, ast.Constant) and its_key.value == key:
-            return value
-    return None
-
-
-def _key(key: ast.expr) -> str:
-    """The text that *key* is, or its source."""
-    return key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else _quoted(key)
-
-
-def _texts_of(node: ast.expr | None) -> list[str]:
-    """The keys of the literal dictionary *node* that are texts."""
-    keys = node.keys if isinstance(node, ast.Dict) else []
-    return [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-
-
-class _Finder(ast.NodeVisitor):
-    """Finds the declarations of a module."""
-
-    def __init__(self, module: Module, code: Code) -> None:
+    def __init__(self, module: Module, codebase: Codebase) -> None:
         self.found: list[Declaration] = []
         self._module = module
-        self._meaning = Meaning(code)
-        self._code = code
+        self._codebase = codebase
+        self._inference = Inference(codebase)
+        self._file = display_path(module.path)
         self._scope = module.scope
-        self._path: list[str] = []
+        self._qualified_name: list[str] = []
         self._function: str | None = None
         self._entered: set[ast.expr] = set()
 
     def generic_visit(self, node: ast.AST) -> None:
-        before = self._scope
-        self._scope = self._module.scopes.get(node, before)
+        outer = self._scope
+        self._scope = self._module.scopes.get(node, outer)
         super().generic_visit(node)
-        self._scope = before
+        self._scope = outer
 
     def visit_FunctionDef(self, node: Function) -> None:
-        before, path = self._function, [*self._path, node.name]
-        self._function = ".".join(path)
+        outer_function, outer_scope = self._function, self._scope
+        self._qualified_name.append(node.name)
+        function = ".".join(self._qualified_name)
+
+        # A decorator declares an operation of the decorated function.
+        self._function = function
         for decorator in node.decorator_list:
             self.visit(decorator)
-        self._function = before
+
+        # The defaults of the parameters are evaluated outside of the function.
+        self._function = outer_function
         self.visit(node.args)
-        self._path, self._function, outer = path, ".".join(path), self._scope
-        self._scope = self._module.scopes[node]
+
+        self._function, self._scope = function, self._module.scopes[node]
         for statement in node.body:
             self.visit(statement)
-        self._path, self._function, self._scope = path[:-1], before, outer
+
+        self._function, self._scope = outer_function, outer_scope
+        self._qualified_name.pop()
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(part)
-        self._path, outer = [*self._path, node.name], self._scope
+
+        outer_scope = self._scope
+        self._qualified_name.append(node.name)
         self._scope = self._module.scopes[node]
         for statement in node.body:
             self.visit(statement)
-        self._path, self._scope = self._path[:-1], outer
+
+        self._scope = outer_scope
+        self._qualified_name.pop()
 
     def visit_withitem(self, node: ast.withitem) -> None:
         self._entered.add(node.context_expr)
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if last_name(node.func) in _ENTERING:
+        if last_name(node.func) in _ENTER_METHODS:
             self._entered.update(node.args)
-        names = self._meaning.of_ours(node.func, self._scope)
-        if "audited" in names:
-            self._declare(node, "audited", _argument(node, 0, "operation"))
-        elif "instrument" in names:
-            self._instrumented(node)
+
+        functions = self._inference.library_names(node.func, self._scope)
+        if "audited" in functions:
+            self._declare(node, "audited", argument(node, 0, "operation"))
+        elif "instrument" in functions:
+            self._check_instrument(node)
         elif isinstance(node.func, ast.Attribute):
-            self._method(node, node.func)
+            self._check_method(node, node.func)
         self.generic_visit(node)
 
-    def _method(self, call: ast.Call, function: ast.Attribute) -> None:
-        """Declare what a call of a method declares, if it does."""
-        name, scope = function.attr, self._scope
+    def _check_method(self, call: ast.Call, method: ast.Attribute) -> None:
+        """Add a declaration if *call* of *method* records an event."""
+        name = method.attr
         if name == "log_event":
-            self._declare(call, name, _argument(call, 0, "operation"))
+            self._declare(call, name, argument(call, 0, "operation"))
         elif name == "operation":
-            if call in self._entered or self._meaning.kind(function.value, scope) in ("bound", "audit"):
-                self._declare(call, name, _argument(call, 0, None))
+            if call in self._entered or self._is_logger(method.value, "bound", "audit"):
+                self._declare(call, name, argument(call, 0, None))
         elif name == "record":
-            if self._meaning.kind(function.value, scope) == "audit":
-                self._declare(call, name, _argument(call, 0, "operation"))
+            if self._is_logger(method.value, "audit"):
+                self._declare(call, name, argument(call, 0, "operation"))
         elif name in _LEVELS:
-            named = _argument(call, len(call.args), "operation") or _entry(
-                _argument(call, len(call.args), "extra"), "operation"
-            )
-            kind = None if named is not None else self._meaning.kind(function.value, scope)
-            if named is not None or kind == "logging" or (kind == "bound" and name not in _ONLY_LOGGING):
-                operation, is_formatted = named, False
-                if operation is None:
-                    operation, is_formatted = _argument(call, 0, None), kind == "logging" and len(call.args) > 1
-                self._declare(call, name, operation, level=_LEVELS[name], is_computed=is_formatted)
+            self._check_level_method(call, method)
 
-    def _instrumented(self, call: ast.Call) -> None:
-        """Declare the operations of ``instrument(obj, {method: operation})``."""
-        operations, obj = _argument(call, 1, "operations"), _argument(call, 0, "obj")
-        prefix = "" if obj is None else f"{_quoted(obj)}."
+    def _is_logger(self, expr: ast.expr, *kinds: LoggerKind) -> bool:
+        kind = self._inference.logger_kind(expr, self._scope)
+        return kind in kinds
+
+    def _check_level_method(self, call: ast.Call, method: ast.Attribute) -> None:
+        """Add a declaration if *call* of ``x.info`` or another level records an event."""
+        name = method.attr
+        level = _LEVELS[name]
+
+        # A field ``operation`` counts on every logger, because the processor records it.
+        operation = keyword(call, "operation")
+        if operation is None:
+            operation = dictionary_value(keyword(call, "extra"), "operation")
+        if operation is not None:
+            self._declare(call, name, operation, level=level)
+            return
+
+        message = argument(call, 0, None)
+        kind = self._inference.logger_kind(method.value, self._scope)
+        if kind == "logging":
+            # `logging` builds the message from these arguments.
+            is_formatted = len(call.args) > 1
+            self._declare(call, name, message, level=level, is_computed=is_formatted)
+        elif kind == "bound" and name not in _STDLIB_ONLY_METHODS:
+            self._declare(call, name, message, level=level)
+
+    def _check_instrument(self, call: ast.Call) -> None:
+        """Add the declarations of ``instrument(obj, {method: operation})``."""
+        obj = argument(call, 0, "obj")
+        operations = argument(call, 1, "operations")
+        prefix = "" if obj is None else f"{quote(obj)}."
+
         for key, value, scope in self._items(operations, self._scope):
-            function = None if key is None else f"{prefix}{_key(key)}"
-            self._declare(call, "instrument", value, scope=scope, function=function, is_computed=key is None)
+            is_unknown = key is None
+            function = None
+            if key is not None:
+                function = prefix + key_text(key)
+
+            self._declare(
+                call,
+                "instrument",
+                value,
+                scope=scope,
+                function=function,
+                is_computed=is_unknown,
+            )
 
     def _items(self, mapping: ast.expr | None, scope: Scope, depth: int = 0) -> Iterator[Item]:
-        """The items of *mapping*, those of mappings within it too; an item without a key stands for what is not known."""
-        while isinstance(mapping, ast.Name | ast.Attribute) and depth < _DEEPEST:
-            bindings, depth = list(self._code.bindings(mapping, scope)), depth + 1
-            if len(bindings) != 1 or not isinstance(bindings[0].value, ast.expr):
-                break
-            mapping, scope = bindings[0].value, bindings[0].scope
-        if not isinstance(mapping, ast.Dict) or depth >= _DEEPEST:
+        """Yield the items of *mapping*, including those of ``**mappings`` in it; an unknown mapping has no key."""
+        mapping, scope, depth = self._resolve_mapping(mapping, scope, depth)
+        if not isinstance(mapping, ast.Dict) or depth >= _MAX_DEPTH:
             yield None, mapping, scope
             return
+
         for key, value in zip(mapping.keys, mapping.values, strict=True):
             if key is None:
                 yield from self._items(value, scope, depth + 1)
             else:
                 yield key, value, scope
 
+    def _resolve_mapping(
+        self, mapping: ast.expr | None, scope: Scope, depth: int
+    ) -> tuple[ast.expr | None, Scope, int]:
+        """Follow the name *mapping* to its value; return the value, its scope, and the depth."""
+        while isinstance(mapping, ast.Name | ast.Attribute):
+            if depth >= _MAX_DEPTH:
+                break
+            bindings = list(self._codebase.bindings(mapping, scope))
+            depth += 1
+
+            # Several bindings may be in effect, so the value is unknown.
+            if len(bindings) != 1:
+                break
+            (binding,) = bindings
+            if not isinstance(binding.value, ast.expr):
+                break
+            mapping, scope = binding.value, binding.scope
+
+        return mapping, scope, depth
+
     def _declare(
         self,
         call: ast.Call,
-        door: str,
+        entry_point: str,
         operation: ast.expr | None,
         *,
         level: str | None = None,
@@ -252,52 +302,92 @@ class _Finder(ast.NodeVisitor):
         function: str | None = None,
         is_computed: bool = False,
     ) -> None:
-        """Note that *call* declares *operation*, which is not known if it *is_computed*."""
-        known = None if operation is None or is_computed else self._meaning.texts(operation, scope or self._scope)
-        by_place = _PLACES[1 : len(call.args)] if door in _OF_AUDIT_LOGGER else ()
-        by_name = (keyword.arg for keyword in call.keywords if keyword.arg)
-        of_extra = _texts_of(_argument(call, len(call.args), "extra"))
-        fields = tuple(name for name in (*by_place, *by_name, *of_extra) if name not in _MARKS)
-        for text in sorted(known) if known else [None]:
-            self.found.append(
-                Declaration(
-                    operation=None if text is None else operation_of(text).value,
-                    expression=_quoted(call if operation is None else operation),
-                    door=door,
-                    file=shown(self._module.path),
-                    line=call.lineno,
-                    function=function or self._function,
-                    intent=_intent(call) if door == "operation" else False,
-                    status=None if door in ("audited", "instrument") else self._status(call, door, level),
-                    level=level,
-                    fields=fields,
-                )
-            )
+        """Add a declaration for each value of *operation*, or one without an operation if it is unknown.
 
-    def _status(self, call: ast.Call, door: str, level: str | None) -> str | None:
-        """The status that *call* itself says."""
-        is_by_place = door in _OF_AUDIT_LOGGER
-        given = _argument(call, _PLACES.index("status") if is_by_place else len(call.args), "status")
-        if given is not None:
-            texts = self._meaning.texts(given, self._scope)
-            status = status_of(next(iter(texts))) if texts and len(texts) == 1 else None
-            return None if status is None else status.value
-        names = {keyword.arg for keyword in call.keywords}
-        if door == "operation" or None in names or any(isinstance(argument, ast.Starred) for argument in call.args):
+        Args:
+            call: The call that records the operation.
+            entry_point: The function or method that is called.
+            operation: The expression of the operation; None if the call does not show it.
+            level: The level of the method.
+            scope: The scope of *operation*, if it is not the current one.
+            function: The function of the declaration, if it is not the enclosing one.
+            is_computed: Whether the recorded operation differs from *operation*.
+        """
+        names: frozenset[str] | None = None
+        if operation is not None and not is_computed:
+            names = self._inference.strings(operation, scope or self._scope)
+
+        expression = quote(call if operation is None else operation)
+        status = self._status(call, entry_point, level)
+        intent = _intent(call) if entry_point == "operation" else False
+        fields = _fields(call, entry_point)
+
+        for name in sorted(names) if names else [None]:
+            declaration = Declaration(
+                operation=None if name is None else operation_of(name).value,
+                expression=expression,
+                door=entry_point,
+                file=self._file,
+                line=call.lineno,
+                function=function or self._function,
+                intent=intent,
+                status=status,
+                level=level,
+                fields=fields,
+            )
+            self.found.append(declaration)
+
+    def _status(self, call: ast.Call, entry_point: str, level: str | None) -> str | None:
+        """Return the status that *call* alone determines, or None."""
+        if entry_point in _WRAPPERS:
             return None
+
+        given = keyword(call, "status")
+        if entry_point in _AUDIT_LOGGER_METHODS:
+            given = argument(call, _PARAMETERS.index("status"), "status")
+        if given is not None:
+            return self._known_status(given)
+
+        # The outcome of a block, or an argument passed by ``*`` or ``**``, may be a failure.
+        is_spread = has_spread_keywords(call) or has_spread_positions(call)
+        if entry_point == "operation" or is_spread:
+            return None
+
         if level in ("ERROR", "CRITICAL"):
             return EventStatus.FAILURE.value
-        return None if names & _FAILING else EventStatus.SUCCESS.value
+        for name in keyword_names(call):
+            if name in _FAILURE_ARGUMENTS:
+                return None
+        return EventStatus.SUCCESS.value
+
+    def _known_status(self, expr: ast.expr) -> str | None:
+        names = self._inference.strings(expr, self._scope)
+        if names is None or len(names) != 1:
+            return None
+
+        (name,) = names
+        status = status_of(name)
+        return None if status is None else status.value
+
+
+def _fields(call: ast.Call, entry_point: str) -> tuple[str, ...]:
+    """Return the names of the event fields that *call* passes."""
+    names: list[str] = []
+    if entry_point in _AUDIT_LOGGER_METHODS:
+        # The first parameter is the operation.
+        names += _PARAMETERS[1 : len(call.args)]
+    names += keyword_names(call)
+
+    extra = keyword(call, "extra")
+    names += dictionary_keys(extra)
+    return tuple(name for name in names if name not in _NOT_FIELDS)
 
 
 def _intent(call: ast.Call) -> bool | None:
-    given = next((keyword.value for keyword in call.keywords if keyword.arg == "intent"), None)
+    """Return the argument ``intent`` of ``operation(…)``, or None if the code computes it."""
+    given = keyword(call, "intent")
     if given is None:
-        return None if any(keyword.arg is None for keyword in call.keywords) else False
-    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, bool) else None
-
-
-def _quoted(expr: ast.expr) -> str:
-    """The source of *expr* on one line, and not too long."""
-    text = ast.unparse(expr)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        return None if has_spread_keywords(call) else False
+    if isinstance(given, ast.Constant) and isinstance(given.value, bool):
+        return given.value
+    return None

@@ -1,175 +1,265 @@
-"""What expressions in Python source mean to this library: its names, texts, and the loggers that record.
+"""The strings and the loggers that expressions in source code stand for, for the catalogue.
 
-Rules:
+**Rules**
 
-* A text is known if it is a literal, or a constant or a member of an Enum whose value the same code says. Either side of
-  ``a if b else c`` counts, and each value of a name that is bound more than once.
-* A logger of ours is known by where it comes from (``get_audit_logger()``, ``AuditLogger()``, their ``bind`` and ``new``), also
-  through names, attributes of ``self``, imports in the same code, and by annotations (``log: AuditBoundLogger``).
+* A string is known if it is a literal, a constant, or a member of an Enum in the same code. Both sides of ``a if b else c``
+  count, and so does each value of a name that is bound more than once.
+* A string that is computed in another way is unknown. A wrong name of an operation would be worse than an unknown one.
+* A logger is recognised by its origin (``get_audit_logger()``, ``AuditLogger()``, their ``bind`` and ``new``), through names,
+  attributes of ``self`` and imports in the same code, and by its annotation (``log: AuditBoundLogger``).
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-from structlog_audit.catalogue.name_resolution import Binding, Code, External, Scope, last_name
+from structlog_audit.catalogue.name_resolution import Codebase
+from structlog_audit.catalogue.scopes import Binding, External, Scope, last_name
 from structlog_audit.event import EventStatus, OperationType
 
 LIBRARY = "structlog_audit"
 
-_KINDS = {"get_audit_logger": "bound", "AuditBoundLogger": "bound", "AuditLogger": "audit"}
-_AGAIN = {"bind", "new", "unbind", "try_unbind", "getChild"}
-_CONSTANTS = {f"OperationType.{member.name}": member.value for member in OperationType}
-_CONSTANTS |= {f"EventStatus.{member.name}": member.value for member in EventStatus}
-_DEEPEST = 20
+LoggerKind = Literal["bound", "audit", "logging"]
+"""An `AuditBoundLogger`, an `AuditLogger`, or a logger of `logging` that is named ``audit`` or below."""
+
+_KIND_OF_NAME: dict[str, LoggerKind] = {
+    "get_audit_logger": "bound",
+    "AuditBoundLogger": "bound",
+    "AuditLogger": "audit",
+}
+_METHODS_RETURNING_LOGGER = {"bind", "new", "unbind", "try_unbind", "getChild"}
+_LIBRARY_CONSTANTS = {f"OperationType.{member.name}": member.value for member in OperationType}
+_LIBRARY_CONSTANTS |= {f"EventStatus.{member.name}": member.value for member in EventStatus}
+_MAX_DEPTH = 20
 
 
-class Meaning:
-    """What expressions of *code* mean to us."""
+class Inference:
+    """Inference of strings and loggers in *codebase*."""
 
-    def __init__(self, code: Code) -> None:
-        self._code = code
+    def __init__(self, codebase: Codebase) -> None:
+        self._codebase = codebase
 
-    def names(self, expr: ast.expr, scope: Scope, depth: int = 0) -> set[str]:
-        """The external names that *expr* may be, also with some arguments given by ``functools.partial``."""
-        found: set[str] = set()
-        for binding in self._ends(expr, scope, depth):
-            value = binding.value
-            if isinstance(value, External):
-                found.add(value.name)
-            elif isinstance(value, ast.Call) and last_name(value.func) == "partial" and value.args:
-                found |= self.names(value.args[0], binding.scope, depth + 1)
+    def library_names(self, expr: ast.expr, scope: Scope) -> set[str]:
+        """Return the last parts of the names of this library that *expr* may stand for."""
+        found = set()
+        for full_name in self._external_names(expr, scope):
+            if full_name.startswith(f"{LIBRARY}."):
+                _, _, name = full_name.rpartition(".")
+                found.add(name)
         return found
 
-    def of_ours(self, expr: ast.expr, scope: Scope) -> set[str]:
-        """The names of this library that *expr* may be, by their last part."""
-        return {name.rpartition(".")[2] for name in self.names(expr, scope) if name.startswith(f"{LIBRARY}.")}
+    def _external_names(self, expr: ast.expr, scope: Scope, depth: int = 0) -> set[str]:
+        """Return the external names that *expr* may stand for, through ``functools.partial`` too."""
+        found: set[str] = set()
+        for binding in self._resolved_bindings(expr, scope, depth):
+            match binding.value:
+                case External(name=name):
+                    found.add(name)
+                case ast.Call(func=function, args=[wrapped, *_]) if last_name(function) == "partial":
+                    found |= self._external_names(wrapped, binding.scope, depth + 1)
+        return found
 
-    def _ends(self, expr: ast.expr, scope: Scope, depth: int) -> Iterator[Binding]:
-        """What *expr* is bound to, through other names."""
-        for binding in self._code.bindings(expr, scope, depth):
-            if isinstance(binding.value, ast.Name | ast.Attribute):
-                yield from self._ends(binding.value, binding.scope, depth + 1)
+    def _resolved_bindings(self, expr: ast.expr, scope: Scope, depth: int) -> Iterator[Binding]:
+        """Yield the bindings of *expr*, each followed until its value is not a name."""
+        for binding in self._codebase.bindings(expr, scope, depth):
+            value = binding.value
+            if isinstance(value, ast.Name | ast.Attribute):
+                yield from self._resolved_bindings(value, binding.scope, depth + 1)
             else:
                 yield binding
 
-    def texts(self, expr: ast.expr, scope: Scope, depth: int = 0) -> frozenset[str] | None:
-        """The texts that *expr* may be; None if that can't be told."""
-        if depth > _DEEPEST:
+    def strings(self, expr: ast.expr, scope: Scope, depth: int = 0) -> frozenset[str] | None:
+        """Return every string that *expr* may evaluate to, or None if one of its values is unknown."""
+        if depth > _MAX_DEPTH:
             return None
-        if isinstance(expr, ast.Constant):
-            return frozenset([expr.value]) if isinstance(expr.value, str) else None
-        if isinstance(expr, ast.NamedExpr):
-            return self.texts(expr.value, scope, depth + 1)
-        if isinstance(expr, ast.IfExp):
-            return _either(self.texts(side, scope, depth + 1) for side in (expr.body, expr.orelse))
-        if isinstance(expr, ast.BinOp) and isinstance(expr.op, ast.Add):
-            return self._joined([expr.left, expr.right], scope, depth)
-        if isinstance(expr, ast.JoinedStr):
-            return self._joined(expr.values, scope, depth)
-        if isinstance(expr, ast.FormattedValue):
-            is_plain = expr.conversion == -1 and expr.format_spec is None and not isinstance(expr.value, ast.Attribute)
-            return (
-                self.texts(expr.value, scope, depth + 1) if is_plain else None
-            )  # an Enum's member may format otherwise
-        if isinstance(expr, ast.Attribute):
-            if isinstance(expr.value, ast.Name) and scope.owner(expr.value.id) is not None:
-                return None  # a subclass may say otherwise
-            if expr.attr == "value" and isinstance(expr.value, ast.Attribute):
-                return self.texts(expr.value, scope, depth + 1)
-        if isinstance(expr, ast.Name | ast.Attribute):
-            return _either(self._text_of(binding, depth) for binding in self._code.bindings(expr, scope, depth))
-        return None
 
-    def _text_of(self, binding: Binding, depth: int) -> frozenset[str] | None:
-        value = binding.value
-        if isinstance(value, External):
-            known = _CONSTANTS.get(".".join(value.name.split(".")[-2:])) if value.name.startswith(LIBRARY) else None
-            return None if known is None else frozenset([known])
-        return self.texts(value, binding.scope, depth + 1) if isinstance(value, ast.expr) else None
+        match expr:
+            case ast.Constant(value=str() as text):
+                return frozenset([text])
+            case ast.NamedExpr():
+                return self.strings(expr.value, scope, depth + 1)
+            case ast.IfExp():
+                return _union(self.strings(branch, scope, depth + 1) for branch in (expr.body, expr.orelse))
+            case ast.BinOp(op=ast.Add()):
+                return self._concatenation([expr.left, expr.right], scope, depth)
+            case ast.JoinedStr():
+                return self._concatenation(expr.values, scope, depth)
+            case ast.FormattedValue():
+                return self._formatted(expr, scope, depth)
+            case ast.Name() | ast.Attribute():
+                return self._strings_of_name(expr, scope, depth)
+            case _:
+                return None
 
-    def _joined(self, parts: list[ast.expr], scope: Scope, depth: int) -> frozenset[str] | None:
+    def _concatenation(self, parts: list[ast.expr], scope: Scope, depth: int) -> frozenset[str] | None:
+        """Return the string that *parts* form, or None unless each of them has exactly one value."""
         text = ""
         for part in parts:
-            its = self.texts(part, scope, depth + 1)
-            if its is None or len(its) != 1:
+            values = self.strings(part, scope, depth + 1)
+            if values is None or len(values) != 1:
                 return None
-            text += next(iter(its))
+            text += next(iter(values))
         return frozenset([text])
 
-    def kind(self, expr: ast.expr | None, scope: Scope, depth: int = 0) -> str | None:
-        """What kind of logger *expr* is: ``bound``, ``audit`` (an `AuditLogger`), ``logging``, or None."""
-        if expr is None or depth > _DEEPEST:
+    def _formatted(self, expr: ast.FormattedValue, scope: Scope, depth: int) -> frozenset[str] | None:
+        """Return the strings of a replacement field, which must have neither a conversion nor a format."""
+        if expr.conversion != -1 or expr.format_spec is not None:
             return None
-        if isinstance(expr, ast.Await | ast.NamedExpr):
-            return self.kind(expr.value, scope, depth + 1)
-        if isinstance(expr, ast.IfExp):
-            return self.kind(expr.body, scope, depth + 1) or self.kind(expr.orelse, scope, depth + 1)
-        if isinstance(expr, ast.BoolOp):
-            return next(filter(None, (self.kind(value, scope, depth + 1) for value in expr.values)), None)
-        if isinstance(expr, ast.Call):
-            return self._of_call(expr, scope, depth)
-        for binding in self._code.bindings(expr, scope, depth):
-            value = binding.value if isinstance(binding.value, ast.expr) else None
-            found = self._of_type(binding.annotation, binding.scope, depth) or self.kind(
-                value, binding.scope, depth + 1
-            )
-            if found:
-                return found
+        # A member of an Enum may define another format than its value.
+        if isinstance(expr.value, ast.Attribute):
+            return None
+        return self.strings(expr.value, scope, depth + 1)
+
+    def _strings_of_name(self, expr: ast.Name | ast.Attribute, scope: Scope, depth: int) -> frozenset[str] | None:
+        match expr:
+            case ast.Attribute(value=ast.Name(id=name)) if scope.class_of_receiver(name) is not None:
+                # A subclass may override an attribute of ``self``.
+                return None
+
+            case ast.Attribute(value=ast.Attribute() as member, attr="value"):
+                # ``Operations.LOGIN.value`` is the string that is assigned to the member.
+                return self.strings(member, scope, depth + 1)
+
+        bindings = self._codebase.bindings(expr, scope, depth)
+        return _union(self._strings_of_binding(binding, depth) for binding in bindings)
+
+    def _strings_of_binding(self, binding: Binding, depth: int) -> frozenset[str] | None:
+        value = binding.value
+        if isinstance(value, External):
+            return _library_constant(value.name)
+        if isinstance(value, ast.expr):
+            return self.strings(value, binding.scope, depth + 1)
         return None
 
-    def _of_call(self, call: ast.Call, scope: Scope, depth: int) -> str | None:
+    def logger_kind(self, expr: ast.expr | None, scope: Scope, depth: int = 0) -> LoggerKind | None:
+        """Return the kind of logger that *expr* is, or None if it is not known to be a logger."""
+        if expr is None or depth > _MAX_DEPTH:
+            return None
+
+        match expr:
+            case ast.Await() | ast.NamedExpr():
+                return self.logger_kind(expr.value, scope, depth + 1)
+            case ast.IfExp():
+                return self._first_kind([expr.body, expr.orelse], scope, depth)
+            case ast.BoolOp():
+                return self._first_kind(expr.values, scope, depth)
+            case ast.Call():
+                return self._kind_of_call(expr, scope, depth)
+
+        for binding in self._codebase.bindings(expr, scope, depth):
+            kind = self._kind_of_annotation(binding.annotation, binding.scope, depth)
+            if kind is None and isinstance(binding.value, ast.expr):
+                kind = self.logger_kind(binding.value, binding.scope, depth + 1)
+            if kind is not None:
+                return kind
+        return None
+
+    def _first_kind(self, alternatives: Iterable[ast.expr], scope: Scope, depth: int) -> LoggerKind | None:
+        for expr in alternatives:
+            kind = self.logger_kind(expr, scope, depth + 1)
+            if kind is not None:
+                return kind
+        return None
+
+    def _kind_of_call(self, call: ast.Call, scope: Scope, depth: int) -> LoggerKind | None:
         function = call.func
-        if isinstance(function, ast.Attribute) and function.attr in _AGAIN:
-            return self.kind(function.value, scope, depth + 1)
-        for binding in self._ends(function, scope, depth + 1):
+        if isinstance(function, ast.Attribute) and function.attr in _METHODS_RETURNING_LOGGER:
+            return self.logger_kind(function.value, scope, depth + 1)
+
+        for binding in self._resolved_bindings(function, scope, depth + 1):
             value = binding.value
             if isinstance(value, External) and value.name == "logging.getLogger" and call.args:
-                names = self.texts(call.args[0], scope, depth + 1) or ()
-                return "logging" if any(name.split(".")[0] == "audit" for name in names) else None
-            found = self._of_name(value, depth) or self._of_type(binding.annotation, binding.scope, depth)
-            if found:
-                return found
+                return self._kind_of_stdlib_logger(call.args[0], scope, depth)
+
+            kind = self._kind_of_class(value, depth)
+            if kind is None:
+                kind = self._kind_of_annotation(binding.annotation, binding.scope, depth)
+            if kind is not None:
+                return kind
         return None
 
-    def _of_name(self, value: Any, depth: int) -> str | None:
-        """The kind of what a name of this library, or a class below one, makes."""
+    def _kind_of_stdlib_logger(self, name: ast.expr, scope: Scope, depth: int) -> LoggerKind | None:
+        names = self.strings(name, scope, depth + 1) or ()
+        for text in names:
+            top, _, _ = text.partition(".")
+            if top == "audit":
+                return "logging"
+        return None
+
+    def _kind_of_class(self, value: Any, depth: int) -> LoggerKind | None:
+        """Return the kind of logger that a class or function of this library makes, or a subclass of one."""
         if isinstance(value, External):
-            return _KINDS.get(value.name.rpartition(".")[2]) if value.name.startswith(f"{LIBRARY}.") else None
-        if isinstance(value, Scope) and isinstance(value.node, ast.ClassDef) and depth <= _DEEPEST:
-            for base in value.node.bases:
-                for binding in self._ends(base, value.parent or value, depth + 1):
-                    found = self._of_name(binding.value, depth + 1)
-                    if found:
-                        return found
-        return None
+            if not value.name.startswith(f"{LIBRARY}."):
+                return None
+            _, _, name = value.name.rpartition(".")
+            return _KIND_OF_NAME.get(name)
 
-    def _of_type(self, annotation: ast.expr | None, scope: Scope, depth: int) -> str | None:
-        """The kind of logger that an *annotation* names, alone or beside others."""
-        for part in ast.walk(annotation) if annotation is not None else ():
-            if isinstance(part, ast.Constant) and isinstance(part.value, str) and depth <= _DEEPEST:
-                try:
-                    quoted = ast.parse(part.value, mode="eval").body
-                except (SyntaxError, ValueError, RecursionError, MemoryError):
-                    continue
-                found = self._of_type(quoted, scope, depth + 1)
-                if found:
-                    return found
-            elif isinstance(part, ast.Name | ast.Attribute):
-                for binding in self._ends(part, scope, depth + 1):
-                    found = self._of_name(binding.value, depth)
-                    if found:
-                        return found
-        return None
-
-
-def _either(sets: Iterator[frozenset[str] | None]) -> frozenset[str] | None:
-    """The union of *sets*; None if one is unknown, or there is none."""
-    found: frozenset[str] = frozenset()
-    for texts in sets:
-        if texts is None:
+        is_class = isinstance(value, Scope) and isinstance(value.node, ast.ClassDef)
+        if not is_class or depth > _MAX_DEPTH:
             return None
-        found |= texts
+
+        enclosing = value.parent or value
+        for base in value.node.bases:
+            for binding in self._resolved_bindings(base, enclosing, depth + 1):
+                kind = self._kind_of_class(binding.value, depth + 1)
+                if kind is not None:
+                    return kind
+        return None
+
+    def _kind_of_annotation(self, annotation: ast.expr | None, scope: Scope, depth: int) -> LoggerKind | None:
+        """Return the kind of logger that *annotation* names, alone or in a union."""
+        if annotation is None or depth > _MAX_DEPTH:
+            return None
+
+        for part in ast.walk(annotation):
+            kind = self._kind_of_annotation_part(part, scope, depth)
+            if kind is not None:
+                return kind
+        return None
+
+    def _kind_of_annotation_part(self, part: ast.AST, scope: Scope, depth: int) -> LoggerKind | None:
+        match part:
+            case ast.Constant(value=str() as text):
+                quoted = _parsed_annotation(text)
+                return self._kind_of_annotation(quoted, scope, depth + 1)
+            case ast.Name() | ast.Attribute():
+                pass
+            case _:
+                return None
+
+        for binding in self._resolved_bindings(part, scope, depth + 1):
+            kind = self._kind_of_class(binding.value, depth)
+            if kind is not None:
+                return kind
+        return None
+
+
+def _library_constant(name: str) -> frozenset[str] | None:
+    """Return the value of a member of an Enum of this library, by its dotted name."""
+    if not name.startswith(f"{LIBRARY}."):
+        return None
+
+    # The Enum may be imported from any module of the library.
+    *_, enum, member = name.split(".")
+    value = _LIBRARY_CONSTANTS.get(f"{enum}.{member}")
+    return None if value is None else frozenset([value])
+
+
+def _parsed_annotation(text: str) -> ast.expr | None:
+    """Return the expression in a quoted annotation, or None if it is invalid."""
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _union(alternatives: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """Return the union of *alternatives*, or None if it is empty or if one of them is unknown."""
+    found: frozenset[str] = frozenset()
+    for strings in alternatives:
+        if strings is None:
+            return None
+        found |= strings
     return found or None

@@ -1,11 +1,13 @@
-"""The source files of a package, found without importing anything.
+"""The source files of a package, found without importing it, for the catalogue.
 
-Rules:
+**Guarantees**
 
-* What is there as a path is that path; otherwise it is the name of a module, found as Python finds it or in the current
-  directory. Nothing is executed, not even ``__init__.py`` of a parent.
-* Of a folder every ``*.py`` counts, but not in hidden folders, virtual environments, ``node_modules`` and ``site-packages``.
-* A module is called as an ``import`` calls it: its folder is the first one upwards without an ``__init__.py``.
+* Nothing is executed, not even the ``__init__.py`` of a parent package.
+* An argument that exists as a path is that path. Otherwise it is the name of a module, which is resolved as Python resolves it,
+  or from the current directory.
+* A folder contributes every ``*.py`` file below it, except those in hidden folders, virtual environments, ``node_modules`` and
+  ``site-packages``.
+* A module is named as an ``import`` statement names it. Its import root is the nearest parent folder without ``__init__.py``.
 """
 
 from __future__ import annotations
@@ -17,112 +19,165 @@ from importlib.util import find_spec
 
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 
-_NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
+_EXCLUDED_FOLDERS = {"__pycache__", "node_modules", "site-packages"}
 
 
-def files_of(package: str | os.PathLike[str], onerror: Callable[[OSError], None]) -> list[str]:
-    """The source files of *package*, as absolute paths in the order of their names.
+def source_files(package: str | os.PathLike[str], onerror: Callable[[OSError], None]) -> list[str]:
+    """Return the absolute paths of the source files of *package*, sorted by name.
 
     Args:
         package: The path of a file or a folder, or the name of a module or a package.
-        onerror: Told of each folder that can't be read.
+        onerror: Called for each folder that cannot be read, if other files were found.
 
     Raises:
-        AuditTypeError: *package* is neither.
-        AuditValueError: There is nothing of that name, or no source.
-        AuditReadError: It is a folder that can't be read.
+        AuditTypeError: *package* is neither a non-empty string nor a path.
+        AuditValueError: *package* does not exist, or has no source file.
+        AuditReadError: *package* is a folder that cannot be read.
     """
     if not isinstance(package, (str, os.PathLike)) or not os.fspath(package):
-        raise AuditTypeError(f"package={package!r}: give the name of a package, or the path of a file or folder")
+        raise AuditTypeError(f"package={package!r}: expected the name of a package, or the path of a file or folder")
+
     given = os.fsdecode(package)
-    places = [given] if os.path.exists(given) else _places(given)
-    failed: list[OSError] = []
-    found = [os.path.abspath(file) for place in places for file in _in_place(place, failed.append)]
-    if not found and failed:
-        raise AuditReadError(f"package={given!r} can't be read: {failed[0].strerror}")
-    for error in failed:
-        onerror(error)
+    locations = [given] if os.path.exists(given) else _locations(given)
+    errors: list[OSError] = []
+    found: list[str] = []
+    for location in locations:
+        files = _files_below(location, errors.append)
+        found += map(os.path.abspath, files)
+
     if not found:
-        raise AuditValueError(f"package={given!r}: there is no Python file in it")
+        if errors:
+            raise AuditReadError(f"package={given!r}: the folder cannot be read: {errors[0].strerror}")
+        raise AuditValueError(f"package={given!r}: expected at least one Python file, found none")
+
+    for error in errors:
+        onerror(error)
     return found
 
 
-def bases_of(package: str | os.PathLike[str]) -> list[str]:
-    """The folders that an ``import`` in *package* may begin in, besides those that `named` tells of its files."""
+def import_roots(package: str | os.PathLike[str]) -> list[str]:
+    """Return further folders in which imports of *package* may start.
+
+    The import root of each file, as `module_name` returns it, comes before these.
+    """
     given = os.fsdecode(package)
+    if os.path.isdir(given):
+        folder = os.path.abspath(given)
+        sources = os.path.join(folder, "src")
+        return [folder, sources]
     if os.path.exists(given):
-        place = os.path.abspath(given)
-        return [place, os.path.join(place, "src")] if os.path.isdir(place) else []
-    up = [os.pardir] * (given.count(".") + 1)
-    return [os.path.abspath(os.path.join(place, *up)) for place in _places(given)]
+        return []
+
+    # The root is as many levels above the module as its name has parts.
+    depth = len(given.split("."))
+    levels_up = os.path.join(*[os.pardir] * depth)
+    roots = []
+    for location in _locations(given):
+        root = os.path.join(location, levels_up)
+        roots.append(os.path.abspath(root))
+    return roots
 
 
-def _in_place(place: str, onerror: Callable[[OSError], None]) -> Iterator[str]:
-    if not os.path.isdir(place):
-        yield place
+def _files_below(location: str, onerror: Callable[[OSError], None]) -> Iterator[str]:
+    if not os.path.isdir(location):
+        yield location
         return
-    for folder, folders, files in os.walk(place, onerror=onerror):
-        folders[:] = sorted(name for name in folders if _is_ours(folder, name))
-        yield from (os.path.join(folder, name) for name in sorted(files) if name.endswith(".py"))
+
+    for folder, subfolders, files in os.walk(location, onerror=onerror):
+        # os.walk descends only into the folders that this list keeps.
+        included = [name for name in subfolders if _is_included(folder, name)]
+        subfolders[:] = sorted(included)
+
+        for name in sorted(files):
+            if name.endswith(".py"):
+                yield os.path.join(folder, name)
 
 
-def _is_ours(folder: str, name: str) -> bool:
-    if name.startswith(".") or name in _NOT_OURS:
+def _is_included(folder: str, name: str) -> bool:
+    if name.startswith(".") or name in _EXCLUDED_FOLDERS:
         return False
-    return not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+    is_virtual_environment = os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+    return not is_virtual_environment
 
 
-def _places(name: str) -> list[str]:
-    """Where the module *name* is: one file, or the folders of a package."""
-    spec = _spec(name) if all(part.isidentifier() for part in name.split(".")) else None
+def _locations(name: str) -> list[str]:
+    """Return the file of the module *name*, or the folders of the package."""
+    is_dotted_name = all(part.isidentifier() for part in name.split("."))
+    spec = _spec(name) if is_dotted_name else None
+
     if spec is None:
         raise AuditValueError(
-            f"package={name!r}: there is no such file, and no such module here; "
-            "give the path of a file or folder, or run this where the package is installed"
+            f"package={name!r}: expected an existing path or an installed module, found no such file and no such module; "
+            "check the path, or run this where the package is installed"
         )
     if spec.submodule_search_locations is not None:
         return list(spec.submodule_search_locations)
     if spec.origin is None or not spec.origin.endswith(".py"):
-        raise AuditValueError(f"package={name!r} has no Python source ({spec.origin}): give the path of its source")
+        raise AuditValueError(
+            f"package={name!r}: expected a module with source, but it has no Python source ({spec.origin}); "
+            "pass the path of its source"
+        )
     return [spec.origin]
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """The spec of the module *name*: the outermost package as Python finds it, the others by the folders of their parent."""
-    names = name.split(".")
+    """Return the spec of the module *name*, or None if there is no such module."""
+    outermost, *inner = name.split(".")
     try:
-        spec = find_spec(names[0])
-    except (ImportError, ValueError):  # as of __main__
+        spec = find_spec(outermost)
+    except (ImportError, ValueError):
+        # ``__main__`` has no spec, for example.
         spec = None
-    spec = spec or PathFinder.find_spec(names[0], [os.getcwd()])
-    for number in range(2, len(names) + 1):
+    if spec is None:
+        spec = PathFinder.find_spec(outermost, [os.getcwd()])
+
+    # find_spec("a.b") would import "a", so inner modules are searched in the folders of their parent.
+    dotted = outermost
+    for part in inner:
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(".".join(names[:number]), spec.submodule_search_locations)
+        dotted = f"{dotted}.{part}"
+        spec = PathFinder.find_spec(dotted, spec.submodule_search_locations)
     return spec
 
 
-def named(path: str) -> tuple[str, str]:
-    """The folder that an ``import`` of the module at *path* begins in, and the name of the module."""
-    base, file = os.path.split(path)
-    names = [] if file == "__init__.py" else [os.path.splitext(file)[0]]
-    while os.path.exists(os.path.join(base, "__init__.py")) and os.path.basename(base):
-        base, folder = os.path.split(base)
-        names.insert(0, folder)
-    return base, ".".join(names)
+def module_name(path: str) -> tuple[str, str]:
+    """Return the import root of the module at *path*, and its dotted name from there."""
+    folder, file = os.path.split(path)
+    parts = []
+    if file != "__init__.py":
+        stem, _ = os.path.splitext(file)
+        parts.append(stem)
+
+    while _is_package(folder):
+        folder, package = os.path.split(folder)
+        parts.insert(0, package)
+    return folder, ".".join(parts)
 
 
-def file_of(module: str, bases: Iterable[str]) -> str | None:
-    """The file of *module* below the first of *bases* that has it."""
-    for base in bases:
-        stem = os.path.join(base, *module.split("."))
-        for path in (f"{stem}.py", os.path.join(stem, "__init__.py")):
+def _is_package(folder: str) -> bool:
+    # The root of the file system has no name, so it is not a package.
+    if not os.path.basename(folder):
+        return False
+    init_file = os.path.join(folder, "__init__.py")
+    return os.path.exists(init_file)
+
+
+def file_of_module(name: str, roots: Iterable[str]) -> str | None:
+    """Return the file of the module *name* below the first of *roots* that has it."""
+    parts = name.split(".")
+    for root in roots:
+        stem = os.path.join(root, *parts)
+        module = f"{stem}.py"
+        package = os.path.join(stem, "__init__.py")
+
+        for path in (module, package):
             if os.path.isfile(path):
                 return path
     return None
 
 
-def shown(path: str) -> str:
-    """*path* from the current directory on, if it is below it."""
-    here = os.path.join(os.getcwd(), "")
-    return path.removeprefix(here)
+def display_path(path: str) -> str:
+    """Return *path* relative to the current directory if it is below it."""
+    current = os.path.join(os.getcwd(), "")
+    return path.removeprefix(current)
