@@ -28,8 +28,10 @@ def test_comparison_equals_counting_each_operation(tmp_path, named, events):
     audit = AuditLogger()
     for name, user, status, _ in events:
         audit.record(name, user, status=status)
+
     found = compare(catalogue(tmp_path / "app.py"), audit)
     of = {name: [event for event in events if event[0] == name] for name in {event[0] for event in events}}
+
     assert found.events == len(events)
     assert found.recorded == {name: len(those) for name, those in of.items() if name in named}
     assert found.undeclared == {name: len(those) for name, those in of.items() if name not in named}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from structlog_audit import AuditHandler
 from structlog_audit.catalogue import catalogue, compare
 from structlog_audit.event import operation_of
 
@@ -39,40 +42,45 @@ def program(places):
     """Return the source of a program that runs all *places*: entry point, kind of expression, name."""
     constants = [f"CONSTANT_{n} = {name!r}\nnumber_{n} = {n % 2}" for n, (_, _, name) in enumerate(places)]
     members = [f"    M{n} = {name!r}" for n, (_, _, name) in enumerate(places)] or ["    pass"]
+
     functions = []
     for number, (entry_point, kind, name) in enumerate(places):
         operation = EXPRESSIONS[kind].format(name=name, number=number)
         body = STATEMENTS[entry_point].format(op=operation)
         functions.append(f"def f{number}(argument):\n    local = {name!r}\n    {body}\nf{number}({name!r})")
-    head = "import structlog_audit\nfrom enum import Enum\nlog = structlog_audit.get_audit_logger()\n"
-    enum = "\n".join(["class Ops(str, Enum):", *members])
-    return (
-        "\n".join([head, "audit = structlog_audit.AuditLogger(handler='audit')", *constants, enum, *functions]) + "\n"
-    )
+
+    head = [
+        "import structlog_audit",
+        "from enum import Enum",
+        "log = structlog_audit.get_audit_logger()",
+        "audit = structlog_audit.AuditLogger(handler='audit')",
+    ]
+    enum = ["class Ops(str, Enum):", *members]
+    return "\n".join([*head, *constants, *enum, *functions]) + "\n"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(places=PLACES)
 def test_recorded_operation_is_declared_or_computed(tmp_path, places):
     """For every program, each operation that it records is declared by name or comes from a computed declaration."""
-    import logging
-
-    from structlog_audit import AuditHandler
-
     source = program(places)
     (tmp_path / "program.py").write_text(source, encoding="utf-8")
+
     handler, logger = AuditHandler(), logging.getLogger("audit")
     handler.set_name("audit")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
     exec(compile(source, "program.py", "exec"), {"__name__": "program"})
+
     found = catalogue(tmp_path / "program.py")
     compared = compare(found, handler)
+
     computed = [name for _, kind, name in places if kind in ("computed", "argument")]
     assert len(found.computed) == len(computed)
     assert compared.events == len(places)
     assert set(compared.undeclared) <= {operation_of(name).value for name in computed}
     assert not set(compared.undeclared) & set(found.operations)
     assert compared.is_declared or compared.computed
+
     logger.handlers = []
     handler.close()
