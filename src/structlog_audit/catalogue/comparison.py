@@ -84,7 +84,10 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
         AuditReadError: A file of the trail cannot be read.
     """
     names = set(declared.operations)
-    recorded, succeeded, without_user, undeclared = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    recorded = Counter[str]()
+    succeeded = Counter[str]()
+    without_user = Counter[str]()
+    undeclared = Counter[str]()
     events = 0
     undeclared_beyond = 0
 
@@ -98,6 +101,7 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
         elif name in undeclared or len(undeclared) < MOST_UNDECLARED:
             undeclared[name] += 1
         else:
+            # Memory stays bounded for trails of other applications.
             undeclared_beyond += 1
 
     never_recorded = sorted(names - recorded.keys())

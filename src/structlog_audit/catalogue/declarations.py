@@ -130,12 +130,16 @@ class _DeclarationVisitor(ast.NodeVisitor):
     def __init__(self, module: Module, codebase: Codebase) -> None:
         self.found: list[Declaration] = []
         self._module = module
+        self._file = display_path(module.path)
         self._codebase = codebase
         self._inference = Inference(codebase)
-        self._file = display_path(module.path)
+
+        # The position of the visitor.
         self._scope = module.scope
         self._qualified_name: list[str] = []
         self._function: str | None = None
+
+        # The expressions that a ``with`` statement or an exit stack enters.
         self._entered: set[ast.expr] = set()
 
     def generic_visit(self, node: ast.AST) -> None:
@@ -190,24 +194,35 @@ class _DeclarationVisitor(ast.NodeVisitor):
 
         functions = self._inference.library_names(node.func, self._scope)
         if "audited" in functions:
-            self._declare(node, "audited", argument(node, 0, "operation"))
+            operation = argument(node, 0, "operation")
+            self._declare(node, "audited", operation)
         elif "instrument" in functions:
             self._check_instrument(node)
         elif isinstance(node.func, ast.Attribute):
             self._check_method(node, node.func)
+
+        # The arguments may contain calls that declare operations too.
         self.generic_visit(node)
 
     def _check_method(self, call: ast.Call, method: ast.Attribute) -> None:
         """Add a declaration if *call* of *method* records an event."""
-        name = method.attr
+        name, receiver = method.attr, method.value
+
         if name == "log_event":
-            self._declare(call, name, argument(call, 0, "operation"))
+            operation = argument(call, 0, "operation")
+            self._declare(call, name, operation)
+
         elif name == "operation":
-            if call in self._entered or self._is_logger(method.value, "bound", "audit"):
-                self._declare(call, name, argument(call, 0, None))
+            # Other libraries have methods of this name, but not as context managers.
+            if call in self._entered or self._is_logger(receiver, "bound", "audit"):
+                operation = argument(call, 0, None)
+                self._declare(call, name, operation)
+
         elif name == "record":
-            if self._is_logger(method.value, "audit"):
-                self._declare(call, name, argument(call, 0, "operation"))
+            if self._is_logger(receiver, "audit"):
+                operation = argument(call, 0, "operation")
+                self._declare(call, name, operation)
+
         elif name in _LEVELS:
             self._check_level_method(call, method)
 
@@ -266,6 +281,7 @@ class _DeclarationVisitor(ast.NodeVisitor):
             return
 
         for key, value in zip(mapping.keys, mapping.values, strict=True):
+            # ``**mapping`` has no key.
             if key is None:
                 yield from self._items(value, scope, depth + 1)
             else:

@@ -57,6 +57,7 @@ class Inference:
             match binding.value:
                 case External(name=name):
                     found.add(name)
+
                 case ast.Call(func=function, args=[wrapped, *_]) if last_name(function) == "partial":
                     found |= self._external_names(wrapped, binding.scope, depth + 1)
         return found
@@ -78,18 +79,26 @@ class Inference:
         match expr:
             case ast.Constant(value=str() as text):
                 return frozenset([text])
+
             case ast.NamedExpr():
                 return self.strings(expr.value, scope, depth + 1)
+
             case ast.IfExp():
-                return _union(self.strings(branch, scope, depth + 1) for branch in (expr.body, expr.orelse))
+                branches = (expr.body, expr.orelse)
+                return _union(self.strings(branch, scope, depth + 1) for branch in branches)
+
             case ast.BinOp(op=ast.Add()):
                 return self._concatenation([expr.left, expr.right], scope, depth)
+
             case ast.JoinedStr():
                 return self._concatenation(expr.values, scope, depth)
+
             case ast.FormattedValue():
                 return self._formatted(expr, scope, depth)
+
             case ast.Name() | ast.Attribute():
                 return self._strings_of_name(expr, scope, depth)
+
             case _:
                 return None
 
@@ -141,17 +150,22 @@ class Inference:
         match expr:
             case ast.Await() | ast.NamedExpr():
                 return self.logger_kind(expr.value, scope, depth + 1)
+
             case ast.IfExp():
                 return self._first_kind([expr.body, expr.orelse], scope, depth)
+
             case ast.BoolOp():
                 return self._first_kind(expr.values, scope, depth)
+
             case ast.Call():
                 return self._kind_of_call(expr, scope, depth)
 
         for binding in self._codebase.bindings(expr, scope, depth):
+            value = binding.value
+            # An annotation is more certain than the value.
             kind = self._kind_of_annotation(binding.annotation, binding.scope, depth)
-            if kind is None and isinstance(binding.value, ast.expr):
-                kind = self.logger_kind(binding.value, binding.scope, depth + 1)
+            if kind is None and isinstance(value, ast.expr):
+                kind = self.logger_kind(value, binding.scope, depth + 1)
             if kind is not None:
                 return kind
         return None
@@ -170,9 +184,11 @@ class Inference:
 
         for binding in self._resolved_bindings(function, scope, depth + 1):
             value = binding.value
-            if isinstance(value, External) and value.name == "logging.getLogger" and call.args:
+            name = value.name if isinstance(value, External) else None
+            if name == "logging.getLogger" and call.args:
                 return self._kind_of_stdlib_logger(call.args[0], scope, depth)
 
+            # The call makes an instance, or the function has a return annotation.
             kind = self._kind_of_class(value, depth)
             if kind is None:
                 kind = self._kind_of_annotation(binding.annotation, binding.scope, depth)

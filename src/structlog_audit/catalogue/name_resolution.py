@@ -154,9 +154,11 @@ class Codebase:
         """Yield the bindings of *name* in the module or class of *scope*, its base classes, or its submodules."""
         if depth > _MAX_DEPTH:
             yield Binding(None, scope)
+
         elif name in scope.names:
             for binding in scope.names[name]:
                 yield from self._follow_import(binding, depth + 1)
+
         elif isinstance(scope.node, ast.ClassDef):
             yield from self._inherited(scope.node, scope, name, depth)
         else:

@@ -217,6 +217,7 @@ class _Binder(ast.NodeVisitor):
             if alias.name == "*":
                 self._scope.star_imports.append(module)
                 continue
+
             imported = Imported(module, alias.name)
             self._scope.bind(alias.asname or alias.name, imported)
 
