@@ -19,7 +19,7 @@ log = get_audit_logger()
 
 
 def catalogue_of(folder: Path, source: str, **others: str) -> Catalogue:
-    """Return the catalogue of a module with *source* in a package with the modules *others*."""
+    """Return the catalogue of a module with *source*, beside the modules *others*."""
     package = folder / "app"
     package.mkdir(exist_ok=True)
     (package / "__init__.py").touch()
@@ -32,6 +32,6 @@ def catalogue_of(folder: Path, source: str, **others: str) -> Catalogue:
 
 
 def operations_of(folder: Path, source: str, **others: str) -> list[str | None]:
-    """Return the operations that *source* declares, in the order of its lines; None for a computed one."""
+    """Return the operations that *source* declares, by line; None for a computed one."""
     found = catalogue_of(folder, source, **others)
     return [declaration.operation for declaration in found.declarations]

@@ -1,4 +1,4 @@
-"""A catalogue of the operations that code declares, and its comparison with a trail.
+"""The operations that code declares, and their comparison with a trail.
 
 `catalogue` parses the source of packages without importing it. `compare` lists the differences between a catalogue and the
 events of a trail.

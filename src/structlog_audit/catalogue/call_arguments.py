@@ -8,7 +8,10 @@ _MAX_QUOTED_CHARACTERS = 100
 
 
 def argument(call: ast.Call, position: int, name: str | None) -> ast.expr | None:
-    """Return the argument of *call* at *position* or with *name*; None if it is missing, or passed by ``*`` or ``**``."""
+    """Return the argument of *call* at *position* or with *name*.
+
+    The result is None if the argument is missing, or passed by ``*`` or ``**``.
+    """
     if position < len(call.args):
         # Behind ``*arguments`` the positions are unknown.
         up_to_it = call.args[: position + 1]
@@ -21,7 +24,10 @@ def argument(call: ast.Call, position: int, name: str | None) -> ast.expr | None
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
-    """Return the keyword argument *name* of *call*, or None if it is missing or passed by ``**``."""
+    """Return the keyword argument *name* of *call*.
+
+    The result is None if the argument is missing or passed by ``**``.
+    """
     for given in call.keywords:
         if given.arg == name:
             return given.value
@@ -29,7 +35,7 @@ def keyword(call: ast.Call, name: str) -> ast.expr | None:
 
 
 def keyword_names(call: ast.Call) -> list[str]:
-    """Return the names of the keyword arguments of *call*, except those passed by ``**``."""
+    """Return the names of the keyword arguments of *call*, without those in ``**``."""
     return [given.arg for given in call.keywords if given.arg]
 
 
@@ -48,7 +54,7 @@ def _has_starred(arguments: list[ast.expr]) -> bool:
 
 
 def dictionary_value(node: ast.expr | None, key: str) -> ast.expr | None:
-    """Return the value of *key* in the dictionary literal *node*, or None if it has none."""
+    """Return the value of *key* in the dictionary literal *node*, or None."""
     if not isinstance(node, ast.Dict):
         return None
     for key_node, value in zip(node.keys, node.values, strict=True):

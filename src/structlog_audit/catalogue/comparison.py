@@ -29,7 +29,9 @@ MOST_UNDECLARED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The differences between a `Catalogue` and a trail. Operations are sorted by name; counts are numbers of events.
+    """The differences between a `Catalogue` and a trail.
+
+    Operations are sorted by name. Counts are numbers of events.
 
     Attributes:
         events: The number of compared events.

@@ -1,4 +1,4 @@
-"""The operations that a source file declares, found without running it, for the catalogue.
+"""The operations that a source file declares, for the catalogue.
 
 ==================================  ===================================================================================
 in the source                       counts if
@@ -14,6 +14,7 @@ in the source                       counts if
 
 **Guarantees**
 
+* The file is parsed but neither imported nor executed.
 * `structlog_audit.catalogue.inference` defines which loggers and strings are recognised. A call with an unknown operation is
   still a `Declaration`, but without an operation.
 * Operations are normalised as a recorded event normalises them: ``store`` is ``STORE``.
@@ -274,7 +275,10 @@ class _DeclarationVisitor(ast.NodeVisitor):
             )
 
     def _items(self, mapping: ast.expr | None, scope: Scope, depth: int = 0) -> Iterator[Item]:
-        """Yield the items of *mapping*, including those of ``**mappings`` in it; an unknown mapping has no key."""
+        """Yield the items of *mapping*, and those of each ``**mapping`` in it.
+
+        An unknown mapping is one item without a key.
+        """
         mapping, scope, depth = self._resolve_mapping(mapping, scope, depth)
         if not isinstance(mapping, ast.Dict) or depth >= _MAX_DEPTH:
             yield None, mapping, scope
@@ -290,7 +294,7 @@ class _DeclarationVisitor(ast.NodeVisitor):
     def _resolve_mapping(
         self, mapping: ast.expr | None, scope: Scope, depth: int
     ) -> tuple[ast.expr | None, Scope, int]:
-        """Follow the name *mapping* to its value; return the value, its scope, and the depth."""
+        """Return the value that the name *mapping* leads to, its scope, and the depth."""
         while isinstance(mapping, ast.Name | ast.Attribute):
             if depth >= _MAX_DEPTH:
                 break
@@ -318,7 +322,9 @@ class _DeclarationVisitor(ast.NodeVisitor):
         function: str | None = None,
         is_computed: bool = False,
     ) -> None:
-        """Add a declaration for each value of *operation*, or one without an operation if it is unknown.
+        """Add a declaration for each value of *operation*.
+
+        If the value is unknown, the declaration has no operation.
 
         Args:
             call: The call that records the operation.
@@ -400,7 +406,7 @@ def _fields(call: ast.Call, entry_point: str) -> tuple[str, ...]:
 
 
 def _intent(call: ast.Call) -> bool | None:
-    """Return the argument ``intent`` of ``operation(…)``, or None if the code computes it."""
+    """Return the argument ``intent`` of *call*, or None if the code computes it."""
     given = keyword(call, "intent")
     if given is None:
         return None if has_spread_keywords(call) else False

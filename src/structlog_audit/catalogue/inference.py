@@ -1,4 +1,4 @@
-"""The strings and the loggers that expressions in source code stand for, for the catalogue.
+"""The strings and loggers that expressions stand for, for the catalogue.
 
 **Rules**
 
@@ -51,7 +51,10 @@ class Inference:
         return found
 
     def _external_names(self, expr: ast.expr, scope: Scope, depth: int = 0) -> set[str]:
-        """Return the external names that *expr* may stand for, through ``functools.partial`` too."""
+        """Return the external names that *expr* may stand for.
+
+        The function in a call of ``functools.partial`` counts too.
+        """
         found: set[str] = set()
         for binding in self._resolved_bindings(expr, scope, depth):
             match binding.value:
@@ -72,7 +75,10 @@ class Inference:
                 yield binding
 
     def strings(self, expr: ast.expr, scope: Scope, depth: int = 0) -> frozenset[str] | None:
-        """Return every string that *expr* may evaluate to, or None if one of its values is unknown."""
+        """Return every string that *expr* may evaluate to.
+
+        The result is None if one of its values is unknown.
+        """
         if depth > _MAX_DEPTH:
             return None
 
@@ -103,7 +109,7 @@ class Inference:
                 return None
 
     def _concatenation(self, parts: list[ast.expr], scope: Scope, depth: int) -> frozenset[str] | None:
-        """Return the string that *parts* form, or None unless each of them has exactly one value."""
+        """Return the string that *parts* form, or None unless each has one value."""
         text = ""
         for part in parts:
             values = self.strings(part, scope, depth + 1)
@@ -113,7 +119,7 @@ class Inference:
         return frozenset([text])
 
     def _formatted(self, expr: ast.FormattedValue, scope: Scope, depth: int) -> frozenset[str] | None:
-        """Return the strings of a replacement field, which must have neither a conversion nor a format."""
+        """Return the strings of a replacement field without conversion and format."""
         if expr.conversion != -1 or expr.format_spec is not None:
             return None
         # A member of an Enum may define another format than its value.
@@ -143,7 +149,7 @@ class Inference:
         return None
 
     def logger_kind(self, expr: ast.expr | None, scope: Scope, depth: int = 0) -> LoggerKind | None:
-        """Return the kind of logger that *expr* is, or None if it is not known to be a logger."""
+        """Return the kind of logger that *expr* is, or None if that is unknown."""
         if expr is None or depth > _MAX_DEPTH:
             return None
 
@@ -205,7 +211,10 @@ class Inference:
         return None
 
     def _kind_of_class(self, value: Any, depth: int) -> LoggerKind | None:
-        """Return the kind of logger that a class or function of this library makes, or a subclass of one."""
+        """Return the kind of logger that a call of *value* returns.
+
+        *value* is a class or function of this library, or a subclass of such a class.
+        """
         if isinstance(value, External):
             if not value.name.startswith(f"{LIBRARY}."):
                 return None
@@ -272,7 +281,7 @@ def _parsed_annotation(text: str) -> ast.expr | None:
 
 
 def _union(alternatives: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
-    """Return the union of *alternatives*, or None if it is empty or if one of them is unknown."""
+    """Return the union of *alternatives*, or None if one is unknown or it is empty."""
     found: frozenset[str] = frozenset()
     for strings in alternatives:
         if strings is None:

@@ -72,7 +72,9 @@ class Catalogue:
 
 
 def catalogue(*packages: str | os.PathLike[str]) -> Catalogue:
-    """Return the operations that *packages* declare. Each source file is read once, and none is imported.
+    """Return the operations that *packages* declare.
+
+    Each source file is read once, and none is imported.
 
     Args:
         packages: The names of modules or packages, or the paths of files or folders.
@@ -105,7 +107,10 @@ def catalogue(*packages: str | os.PathLike[str]) -> Catalogue:
 
 
 def _distinct_files(packages: Iterable[str | os.PathLike[str]], unread: list[Unread]) -> list[str]:
-    """Return the source files of *packages*, each once; add the unreadable folders to *unread*."""
+    """Return the source files of *packages*, each once.
+
+    Folders that cannot be read are added to *unread*.
+    """
 
     def onerror(error: OSError) -> None:
         folder = display_path(str(error.filename))

@@ -1,7 +1,8 @@
-"""The values that names in source code may stand for, found without running it, for the catalogue.
+"""The values that names in source code may stand for, for the catalogue.
 
 **Guarantees**
 
+* The code is parsed but neither imported nor executed.
 * A name resolves to the innermost scope that binds it, as in Python. Each of several bindings is a possible value.
 * Imports are followed into modules of the same code. The names of other packages remain `External` names.
 * A value that the source does not determine is unknown: arguments, loop variables, attributes of ``self`` that a subclass may
@@ -57,7 +58,10 @@ class Codebase:
         return module
 
     def _module_named(self, name: str, importing: Module) -> Module | None:
-        """Return the module *name* as *importing* imports it; None if it is external or unreadable."""
+        """Return the module *name* as *importing* imports it.
+
+        The result is None if the module is external or cannot be read.
+        """
         is_library = name.partition(".")[0] == self._library
         if is_library or not name:
             return None
@@ -151,7 +155,10 @@ class Codebase:
             yield _module_binding(submodule, full_name, binding.scope)
 
     def _members(self, scope: Scope, name: str, depth: int) -> Iterator[Binding]:
-        """Yield the bindings of *name* in the module or class of *scope*, its base classes, or its submodules."""
+        """Yield the bindings of the member *name* of a module or class.
+
+        A class inherits members of its bases, a module has its submodules as members.
+        """
         if depth > _MAX_DEPTH:
             yield Binding(None, scope)
 

@@ -1,4 +1,4 @@
-"""The scopes of a source file and the names that each of them binds, for the catalogue.
+"""The scopes of a source file and their names, for the catalogue.
 
 **Rules**
 
@@ -40,7 +40,10 @@ class External(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A value that a name is bound to in a scope, None if it is unknown, and the annotation of the name."""
+    """A value that a name is bound to, with its scope and the annotation of the name.
+
+    The value is None if it is unknown.
+    """
 
     value: ast.expr | Imported | External | Scope | None
     scope: Scope
@@ -76,7 +79,10 @@ class Scope:
         bindings.append(Binding(value, self, annotation))
 
     def class_of_receiver(self, name: str) -> Scope | None:
-        """Return the class of the method that has *name* as its first parameter, like ``self``; None without one."""
+        """Return the class of the method that has *name* as its first parameter.
+
+        The result is None if *name* is not such a parameter, like ``self`` or ``cls``.
+        """
         # Find the function that binds the name.
         scope: Scope | None = self
         while scope is not None and name not in scope.names:
@@ -274,7 +280,7 @@ class _Binder(ast.NodeVisitor):
             self._assign(element, element_value)
 
     def _enum_value(self, name: str, value: ast.expr | None) -> ast.expr | None:
-        """Return the string that ``auto()`` gives to a member of a ``StrEnum``; otherwise *value*."""
+        """Return *value*, or the string that ``auto()`` gives in a ``StrEnum``."""
         class_def = self._scope.node
         if not isinstance(value, ast.Call) or not isinstance(class_def, ast.ClassDef):
             return value

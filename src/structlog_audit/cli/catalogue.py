@@ -1,4 +1,4 @@
-"""``catalogue``: the operations that code declares, as Markdown or JSON, and their comparison with a trail."""
+"""The command ``catalogue``: declared operations and their comparison with a trail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING = "–"
 
 
 def list_operations(request: Request, output: Listing) -> Exit:
-    """Write the catalogue of the packages in *request*, and compare it with its trails if it has any.
+    """Write the requested catalogue, with a comparison if there are trails.
 
     Raises:
         UsageError: The request has no package, or filters without a trail.
