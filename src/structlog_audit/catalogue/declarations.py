@@ -23,7 +23,6 @@ in the source                       counts if
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,11 +71,6 @@ _NOT_FIELDS = {
     "operations",
 }
 """Arguments that are not listed as fields of the event."""
-
-_MAX_DEPTH = 20
-
-Item = tuple[ast.expr | None, ast.expr | None, Scope]
-"""A key, its value, and the scope that contains the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +126,6 @@ class _DeclarationVisitor(ast.NodeVisitor):
         self.found: list[Declaration] = []
         self._module = module
         self._file = display_path(module.path)
-        self._codebase = codebase
         self._inference = Inference(codebase)
 
         # The position of the visitor.
@@ -259,7 +252,7 @@ class _DeclarationVisitor(ast.NodeVisitor):
         operations = argument(call, 1, "operations")
         prefix = "" if obj is None else f"{quote(obj)}."
 
-        for key, value, scope in self._items(operations, self._scope):
+        for key, value, scope in self._inference.items(operations, self._scope):
             is_unknown = key is None
             function = None
             if key is not None:
@@ -273,43 +266,6 @@ class _DeclarationVisitor(ast.NodeVisitor):
                 function=function,
                 is_computed=is_unknown,
             )
-
-    def _items(self, mapping: ast.expr | None, scope: Scope, depth: int = 0) -> Iterator[Item]:
-        """Yield the items of *mapping*, and those of each ``**mapping`` in it.
-
-        An unknown mapping is one item without a key.
-        """
-        mapping, scope, depth = self._resolve_mapping(mapping, scope, depth)
-        if not isinstance(mapping, ast.Dict) or depth >= _MAX_DEPTH:
-            yield None, mapping, scope
-            return
-
-        for key, value in zip(mapping.keys, mapping.values, strict=True):
-            # ``**mapping`` has no key.
-            if key is None:
-                yield from self._items(value, scope, depth + 1)
-            else:
-                yield key, value, scope
-
-    def _resolve_mapping(
-        self, mapping: ast.expr | None, scope: Scope, depth: int
-    ) -> tuple[ast.expr | None, Scope, int]:
-        """Return the value that the name *mapping* leads to, its scope, and the depth."""
-        while isinstance(mapping, ast.Name | ast.Attribute):
-            if depth >= _MAX_DEPTH:
-                break
-            bindings = list(self._codebase.bindings(mapping, scope))
-            depth += 1
-
-            # Several bindings may be in effect, so the value is unknown.
-            if len(bindings) != 1:
-                break
-            (binding,) = bindings
-            if not isinstance(binding.value, ast.expr):
-                break
-            mapping, scope = binding.value, binding.scope
-
-        return mapping, scope, depth
 
     def _declare(
         self,

@@ -1,4 +1,4 @@
-"""The strings and loggers that expressions stand for, for the catalogue.
+"""The strings, dictionaries and loggers in source code, for the catalogue.
 
 **Rules**
 
@@ -35,8 +35,12 @@ _LIBRARY_CONSTANTS |= {f"EventStatus.{member.name}": member.value for member in 
 _MAX_DEPTH = 20
 
 
+Item = tuple[ast.expr | None, ast.expr | None, Scope]
+"""A key of a dictionary, its value, and the scope that contains the value."""
+
+
 class Inference:
-    """Inference of strings and loggers in *codebase*."""
+    """Inference of strings, dictionaries and loggers in *codebase*."""
 
     def __init__(self, codebase: Codebase) -> None:
         self._codebase = codebase
@@ -147,6 +151,43 @@ class Inference:
         if isinstance(value, ast.expr):
             return self.strings(value, binding.scope, depth + 1)
         return None
+
+    def items(self, mapping: ast.expr | None, scope: Scope, depth: int = 0) -> Iterator[Item]:
+        """Yield the items of *mapping*, and those of each ``**mapping`` in it.
+
+        An unknown mapping is one item without a key.
+        """
+        mapping, scope, depth = self._resolve_mapping(mapping, scope, depth)
+        if not isinstance(mapping, ast.Dict) or depth >= _MAX_DEPTH:
+            yield None, mapping, scope
+            return
+
+        for key, value in zip(mapping.keys, mapping.values, strict=True):
+            # ``**mapping`` has no key.
+            if key is None:
+                yield from self.items(value, scope, depth + 1)
+            else:
+                yield key, value, scope
+
+    def _resolve_mapping(
+        self, mapping: ast.expr | None, scope: Scope, depth: int
+    ) -> tuple[ast.expr | None, Scope, int]:
+        """Return the value that the name *mapping* leads to, its scope, and the depth."""
+        while isinstance(mapping, ast.Name | ast.Attribute):
+            if depth >= _MAX_DEPTH:
+                break
+            bindings = list(self._codebase.bindings(mapping, scope))
+            depth += 1
+
+            # Several bindings may be in effect, so the value is unknown.
+            if len(bindings) != 1:
+                break
+            (binding,) = bindings
+            if not isinstance(binding.value, ast.expr):
+                break
+            mapping, scope = binding.value, binding.scope
+
+        return mapping, scope, depth
 
     def logger_kind(self, expr: ast.expr | None, scope: Scope, depth: int = 0) -> LoggerKind | None:
         """Return the kind of logger that *expr* is, or None if that is unknown."""

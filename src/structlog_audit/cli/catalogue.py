@@ -1,4 +1,4 @@
-"""The command ``catalogue``: declared operations and their comparison with a trail."""
+"""The command ``catalogue``: declared operations and their recorded events."""
 
 from __future__ import annotations
 
