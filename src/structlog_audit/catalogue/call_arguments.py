@@ -10,7 +10,7 @@ _MAX_QUOTED_CHARACTERS = 100
 def argument(call: ast.Call, position: int, name: str | None) -> ast.expr | None:
     """Return the argument of *call* at *position* or with *name*.
 
-    The result is None if the argument is missing, or passed by ``*`` or ``**``.
+    Returns None if the argument is missing, or passed by ``*`` or ``**``.
     """
     if position < len(call.args):
         # Behind ``*arguments`` the positions are unknown.
@@ -26,7 +26,7 @@ def argument(call: ast.Call, position: int, name: str | None) -> ast.expr | None
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
     """Return the keyword argument *name* of *call*.
 
-    The result is None if the argument is missing or passed by ``**``.
+    Returns None if the argument is missing or passed by ``**``.
     """
     for given in call.keywords:
         if given.arg == name:

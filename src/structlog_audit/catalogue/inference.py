@@ -81,7 +81,7 @@ class Inference:
     def strings(self, expr: ast.expr, scope: Scope, depth: int = 0) -> frozenset[str] | None:
         """Return every string that *expr* may evaluate to.
 
-        The result is None if one of its values is unknown.
+        Returns None if one of its values is unknown.
         """
         if depth > _MAX_DEPTH:
             return None

@@ -60,7 +60,7 @@ class Codebase:
     def _module_named(self, name: str, importing: Module) -> Module | None:
         """Return the module *name* as *importing* imports it.
 
-        The result is None if the module is external or cannot be read.
+        Returns None if the module is external or cannot be read.
         """
         is_library = name.partition(".")[0] == self._library
         if is_library or not name:

@@ -42,7 +42,7 @@ class External(NamedTuple):
 class Binding(NamedTuple):
     """A value that a name is bound to, with its scope and the annotation of the name.
 
-    The value is None if it is unknown.
+    An unknown value is stored as None.
     """
 
     value: ast.expr | Imported | External | Scope | None
@@ -81,7 +81,7 @@ class Scope:
     def class_of_receiver(self, name: str) -> Scope | None:
         """Return the class of the method that has *name* as its first parameter.
 
-        The result is None if *name* is not such a parameter, like ``self`` or ``cls``.
+        Returns None if *name* is not such a parameter, like ``self`` or ``cls``.
         """
         # Find the function that binds the name.
         scope: Scope | None = self
