@@ -1,4 +1,4 @@
-"""``catalogue``: what code declares, as Markdown and JSON, and compared with a trail."""
+"""The command ``catalogue``: declared operations as Markdown and JSON, and their comparison with a trail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def other(what):
 
 @pytest.fixture
 def app(tmp_path, monkeypatch):
-    """A module with declarations, in the current directory, and a trail that agrees with it."""
+    """Create a module with declarations in the current directory, and a trail that matches it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").write_text(SOURCE)
     with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
@@ -42,7 +42,7 @@ def app(tmp_path, monkeypatch):
 
 
 def tables(text):
-    """The cells of the tables in Markdown, row by row, as a reader sees them."""
+    """Return the rendered cells of the Markdown tables in *text*, row by row."""
     rows, row = [], None
     for token in MarkdownIt("gfm-like").parse(text):
         if token.type == "tr_open":
@@ -56,28 +56,28 @@ def tables(text):
 
 
 def listed(text, title):
-    """The items below a heading of Markdown."""
+    """Return the list items below the Markdown heading *title*."""
     section = text.split(f"## {title}\n")[1].split("\n## ")[0]
     return [line.removeprefix("- ") for line in section.splitlines() if line.startswith("- ")]
 
 
-def test_the_catalogue_is_markdown(app):
-    """Each declaration is a row: operation, file and line, function, with what, outcome, fields; computed ones stand apart."""
+def test_markdown_lists_each_declaration_as_a_row(app):
+    """Each declaration is a row of a table; computed operations have a table of their own."""
     done = run("catalogue", "app")
     assert (done.code, done.err) == (0, "")
     assert tables(done.out) == [
-        ["Operation", "Where", "Function", "With", "Outcome", "Fields"],
+        ["Operation", "Location", "Function", "Entry point", "Status", "Fields"],
         ["FORGET", "app.py:8", "forget", "operation, intent", "–", "user_id"],
         ["STORE", "app.py:4", "store", "audited", "–", "user_id"],
         ["refused", "app.py:12", "other", "error", "FAILURE", "–"],
-        ["Operation", "Where", "Function", "With", "Outcome", "Fields"],
+        ["Operation", "Location", "Function", "Entry point", "Status", "Fields"],
         ["what", "app.py, computed at line 11", "other", "info", "SUCCESS", "–"],
     ]
     assert "3 operations declared in 1 file, and 1 place that computes one." in done.out
 
 
-def test_the_json_is_what_python_gives(app):
-    """-o json is `Catalogue.to_dict`, and with a trail `Comparison.to_dict` below it."""
+def test_json_equals_the_python_result(app):
+    """-o json writes `Catalogue.to_dict`, with `Comparison.to_dict` as its member ``trail``."""
     declared = catalogue("app")
     assert json.loads(run("catalogue", "app", "-o", "json").out) == declared.to_dict()
     with_trail = json.loads(run("catalogue", "app", "--trail", "audit.jsonl", "-o", "json").out)
@@ -86,24 +86,24 @@ def test_the_json_is_what_python_gives(app):
     assert with_trail["trail"]["recorded"] == {"FORGET": 1, "STORE": 2}
 
 
-def test_a_trail_is_compared(app):
-    """Four lists say where code and trail differ; 0 says that all that is recorded is declared, 1 that something is not."""
+def test_trail_lists_the_differences_and_sets_the_exit_code(app):
+    """Four lists show the differences. The exit code is 1 if an operation is recorded but not declared, else 0."""
     done = run("catalogue", "app", "--trail", "audit.jsonl")
     assert done.code == 0
-    assert listed(done.out, "Recorded, declared nowhere") == []
-    assert listed(done.out, "Declared, never recorded") == ["refused"]
-    assert listed(done.out, "Only ever SUCCESS") == ["STORE"]
+    assert listed(done.out, "Recorded but not declared") == []
+    assert listed(done.out, "Declared but never recorded") == ["refused"]
+    assert listed(done.out, "Never failed") == ["STORE"]
     assert listed(done.out, "Recorded without a user") == ["STORE: 1 event"]
     with AuditLogger(filename=app / "audit.jsonl") as audit:
         audit.record("surprise")
     done = run("catalogue", "app", "--trail", "audit.jsonl")
     assert done.code == 1
-    assert listed(done.out, "Recorded, declared nowhere") == ["surprise: 1 event"]
-    assert "1 place computed may have recorded them." in done.out
+    assert listed(done.out, "Recorded but not declared") == ["surprise: 1 event"]
+    assert "1 place with a computed operation may have recorded them." in done.out
 
 
-def test_conditions_times_and_trails_choose_the_events(app):
-    """Conditions, times and several trails choose what is compared, as in other commands."""
+def test_conditions_times_and_trails_select_the_events(app):
+    """Conditions, times and several trails select the compared events, as in other commands."""
     with AuditLogger(filename=app / "other.jsonl") as audit:
         audit.record("surprise", "bob")
     both = ["catalogue", "app", "--trail", "audit.jsonl", "--trail", "other.jsonl"]
@@ -112,14 +112,14 @@ def test_conditions_times_and_trails_choose_the_events(app):
     assert run(*both, "user_id=bob").code == 1
     assert run(*both, "--until", "yesterday").code == 0
     shutil.copy("other.jsonl", "third.jsonl")
-    shutil.copy("other.jsonl", "user_id=x")  # has the shape of a condition, but is named by --trail
+    shutil.copy("other.jsonl", "user_id=x")  # looks like a condition, but is the value of --trail
     assert run("catalogue", "app", "--trail", "user_id=x").code == 1
     with open("third.jsonl", "rb") as file:
         assert process("catalogue", "app.py", "--trail", "-", stdin=file).code == 1
 
 
-def test_what_was_not_read_is_said_and_strict_makes_it_count(app):
-    """Files that are no Python are listed and said on stderr, the rest is shown; --strict exits with 4, also for the trail."""
+def test_unreadable_files_are_reported_and_strict_exits_with_4(app):
+    """Invalid files are listed and reported on stderr, and the rest is shown; --strict exits with 4, for a trail too."""
     (app / "package").mkdir()
     (app / "package" / "bad.py").write_text("x = (")
     (app / "package" / "good.py").write_text(SOURCE)
@@ -136,16 +136,16 @@ def test_what_was_not_read_is_said_and_strict_makes_it_count(app):
     assert run("catalogue", "app", "--strict", "--trail", "audit.jsonl").code == 4
 
 
-def test_reading_may_be_recorded(app):
-    """--record leaves an event in the trail that names the command, and is not itself a recorded operation."""
+def test_record_adds_a_trail_event_that_is_not_compared(app):
+    """--record adds an event of kind ``trail`` with the command, which does not count as a recorded operation."""
     done = run("catalogue", "app", "--trail", "audit.jsonl", "--record")
-    assert (done.code, listed(done.out, "Recorded, declared nowhere")) == (0, [])
+    assert (done.code, listed(done.out, "Recorded but not declared")) == (0, [])
     (read,) = open_trail("audit.jsonl").query_events(kind="trail", operation="read")
     assert read.metadata["command"] == "catalogue"
 
 
-def test_nothing_of_the_source_or_the_trail_forges_markdown(app):
-    """Names with markup, cells, line ends and controls are shown as they are, on one line."""
+def test_names_cannot_inject_markdown(app):
+    """Names with markup, cell separators, line breaks and control characters are escaped, and stay on one line."""
     hostile = ["a|b", "<b>x</b>", "[x](http://evil)", "`x`", "# x", "line\nend", "\x1b[31m", "\u202egnp.exe", ""]
     (app / "app.py").write_text(
         "import structlog_audit\n" + "".join(f"structlog_audit.audited({x!r})\n" for x in hostile)
@@ -157,6 +157,6 @@ def test_nothing_of_the_source_or_the_trail_forges_markdown(app):
     assert done.code == 1
     assert {row[0] for row in tables(done.out)[1:]} == {visible(x) or '""' for x in hostile}
     assert "\x1b" not in done.out
-    assert len(listed(done.out, "Recorded, declared nowhere")) == len(hostile) + 2
+    assert len(listed(done.out, "Recorded but not declared")) == len(hostile) + 2
     assert "<b>" not in MarkdownIt("gfm-like").render(done.out)
     assert 'href="http://evil' not in MarkdownIt("gfm-like").render(done.out)

@@ -411,7 +411,7 @@ class TestErrors:
             (["monitor", "--rules", "FOLDER/nothing.toml", "TRAIL"], 3, "nothing.toml"),
             (["catalogue", "json", "--trail", "TRAIL.nothing"], 3, "TRAIL.nothing"),
             (["catalogue", "FOLDER/nothing.py"], 3, "nothing.py"),
-            (["catalogue"], 2, "which package?"),
+            (["catalogue"], 2, "expected a package"),
             (["catalogue", "json", "user_id=ann"], 2, "--trail"),
             (["catalogue", "json", "--since", "7d"], 2, "--trail"),
             (["catalogue", "json", "--trail", "TRAIL", "user=ann"], 2, "Did you mean 'user_id'?"),

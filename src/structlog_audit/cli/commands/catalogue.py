@@ -1,4 +1,4 @@
-"""``catalogue``: the operations that code declares, as Markdown or JSON, and how a trail agrees with them."""
+"""The command ``catalogue``: declared operations and their recorded events."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ _NOTHING = "–"
 
 
 def list_operations(request: Request, output: Listing) -> Exit:
-    """Write the catalogue of the packages among the words of *request*, and compare it with its trails, if there are any."""
+    """Write the requested catalogue, with a comparison if there are trails.
+
+    Raises:
+        UsageError: The request has no package, or filters without a trail.
+    """
     packages, found = sorted_words(request.words)
     if not packages:
-        raise UsageError("which package? Give its name, or the path of its source")
+        raise UsageError("expected a package: its name, or the path of its source")
     if not request.trails and (found or request.since or request.until or request.record):
-        raise UsageError("conditions, times and --record are about a trail: name it by --trail")
+        raise UsageError("conditions, times and --record apply to a trail: name it with --trail")
     declared = catalogue(*packages)
     is_lacking = request.strict and declared.unread
     if not request.trails:
@@ -62,18 +66,24 @@ def _catalogue(declared: Catalogue) -> Iterator[str]:
         rows = [(escape(name(operation)), each) for operation, those in declared.operations.items() for each in those]
         yield ""
         yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
+            ("Operation", "Location", "Function", "Entry point", "Status", "Fields"),
             ([operation, _where(each), *_details(each)] for operation, each in rows),
         )
     if computed:
-        yield from ("", "## Computed", "", "The code computes these operations: their names are not in the source.", "")
+        yield from (
+            "",
+            "## Computed",
+            "",
+            "The code computes these operations, so their names are not in the source.",
+            "",
+        )
         yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
+            ("Operation", "Location", "Function", "Entry point", "Status", "Fields"),
             ([_text(each.expression), _where(each), *_details(each)] for each in computed),
         )
     if declared.unread:
         yield from ("", "## Not read", "")
-        yield from _table(("File", "Why"), ([_text(each.file), _text(each.reason)] for each in declared.unread))
+        yield from _table(("File", "Reason"), ([_text(each.file), _text(each.reason)] for each in declared.unread))
 
 
 def _where(declaration: Declaration) -> str:
@@ -83,37 +93,43 @@ def _where(declaration: Declaration) -> str:
 
 
 def _details(declaration: Declaration) -> list[str]:
-    door = declaration.door
+    entry_point = declaration.entry_point
     if declaration.intent or declaration.intent is None:
-        door += ", intent" if declaration.intent else ", intent computed"
+        entry_point += ", intent" if declaration.intent else ", intent computed"
     return [
         _NOTHING if declaration.function is None else _text(declaration.function),
-        _text(door),
+        _text(entry_point),
         declaration.status or _NOTHING,
         _text(", ".join(declaration.fields)) or _NOTHING,
     ]
 
 
 def _comparison(comparison: Comparison) -> Iterator[str]:
-    """What the trail says, in sections; one that has nothing to say says so."""
+    """Yield the lines of the comparison, one section per difference."""
     computed = comparison.computed
-    hint = f" {count(computed, 'place')} computed may have recorded them." if computed and comparison.undeclared else ""
+    hint = ""
+    if computed and comparison.undeclared:
+        hint = f" {count(computed, 'place')} with a computed operation may have recorded them."
     beyond = [("further operations", comparison.undeclared_beyond)] if comparison.undeclared_beyond else []
     yield from ("", "# Trail", "", f"{count(comparison.events, 'event')} compared.")
     yield from _section(
-        "Recorded, declared nowhere",
-        "Nobody reading the code knows of these." + hint,
+        "Recorded but not declared",
+        "The source does not name these operations." + hint,
         [*comparison.undeclared.items(), *beyond],
     )
     yield from _section(
-        "Declared, never recorded",
-        "Dead code, an untested path, or a logger that nobody hears.",
+        "Declared but never recorded",
+        "Dead code, an untested path, or a logger without a handler.",
         comparison.never_recorded,
     )
     yield from _section(
-        "Only ever SUCCESS", "No failure was ever recorded: is the failing path audited?", comparison.never_failed
+        "Never failed",
+        "Every event is a SUCCESS. Check that the failing path is audited.",
+        comparison.never_failed,
     )
-    yield from _section("Recorded without a user", "Events that do not say who acted.", comparison.without_user.items())
+    yield from _section(
+        "Recorded without a user", "These events do not identify a user.", comparison.without_user.items()
+    )
 
 
 def _section(title: str, note: str, found: Iterable[str | tuple[str, int]]) -> Iterator[str]:

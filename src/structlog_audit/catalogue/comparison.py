@@ -1,0 +1,126 @@
+"""The comparison of a catalogue with the events of a trail.
+
+**Guarantees**
+
+* Only the events of the application count by default; the library's events of other kinds are left out.
+* Operations are compared by name. An operation that appears as undeclared may come from a place that computes its operation.
+
+**Performance**
+
+The source is read once, event by event: O(events) time, O(operations) memory. At most `MOST_UNDECLARED` undeclared operations
+are listed by name; the events of further ones are counted together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from structlog_audit.catalogue.inventory import Catalogue
+from structlog_audit.events.event import EventStatus
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import Filters, with_filter_signature
+
+MOST_UNDECLARED = 1_000
+"""The maximum number of undeclared operations that are listed by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The differences between a `Catalogue` and a trail.
+
+    Operations are sorted by name. Counts are numbers of events.
+
+    Attributes:
+        events: The number of compared events.
+        recorded: The events of each declared operation that was recorded.
+        never_recorded: The declared operations without an event.
+        never_failed: The declared operations with events that are all SUCCESS.
+        without_user: The events without a user of each declared operation that has any.
+        undeclared: The events of each recorded operation that is not declared.
+        undeclared_beyond: The events of undeclared operations beyond the first `MOST_UNDECLARED`.
+        computed: The number of declarations that compute their operation, and may account for some of ``undeclared``.
+    """
+
+    events: int
+    recorded: Mapping[str, int]
+    never_recorded: tuple[str, ...]
+    never_failed: tuple[str, ...]
+    without_user: Mapping[str, int]
+    undeclared: Mapping[str, int]
+    undeclared_beyond: int
+    computed: int
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether every recorded operation is declared."""
+        return not self.undeclared
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON-compatible values."""
+        return {
+            "events": self.events,
+            "recorded": dict(self.recorded),
+            "never_recorded": list(self.never_recorded),
+            "never_failed": list(self.never_failed),
+            "without_user": dict(self.without_user),
+            "undeclared": dict(self.undeclared),
+            "undeclared_beyond": self.undeclared_beyond,
+            "computed": self.computed,
+        }
+
+
+@with_filter_signature
+def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]) -> Comparison:
+    """Compare the events of *source* with *declared*.
+
+    Args:
+        declared: The catalogue.
+        source: A trail, a handler, a logger, or another source of events.
+        filters: Filters that the events must match, as of ``iter_events``.
+
+    Raises:
+        AuditTypeError, AuditValueError: A filter has the wrong type or an invalid value; the message names it.
+        AuditReadError: A file of the trail cannot be read.
+    """
+    names = set(declared.operations)
+    recorded = Counter[str]()
+    succeeded = Counter[str]()
+    without_user = Counter[str]()
+    undeclared = Counter[str]()
+    events = 0
+    undeclared_beyond = 0
+
+    for event in source.iter_events(**filters):
+        events += 1
+        name = event.operation.value
+        if name in names:
+            recorded[name] += 1
+            succeeded[name] += event.status == EventStatus.SUCCESS
+            without_user[name] += not event.user_id
+        elif name in undeclared or len(undeclared) < MOST_UNDECLARED:
+            undeclared[name] += 1
+        else:
+            # Memory stays bounded for trails of other applications.
+            undeclared_beyond += 1
+
+    never_recorded = sorted(names - recorded.keys())
+    never_failed = sorted(name for name, count in recorded.items() if count == succeeded[name])
+    return Comparison(
+        events=events,
+        recorded=_sorted_by_name(recorded),
+        never_recorded=tuple(never_recorded),
+        never_failed=tuple(never_failed),
+        without_user=_sorted_by_name(without_user),
+        undeclared=_sorted_by_name(undeclared),
+        undeclared_beyond=undeclared_beyond,
+        computed=len(declared.computed),
+    )
+
+
+def _sorted_by_name(counts: Counter[str]) -> dict[str, int]:
+    """Return the non-zero *counts*, sorted by name."""
+    by_name = sorted(counts.items())
+    return {name: count for name, count in by_name if count}
