@@ -24,7 +24,7 @@ _SUFFIX = re.compile(r"\.(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z(?:\.gz
 _NUMBER = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
 _BASE = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL)
 
-PACKED = (".gz", ".zst")
+COMPRESSED_SUFFIXES = (".gz", ".zst")
 """What may follow the name of a segment that was compressed."""
 
 Place = tuple[int, dt.datetime | int]
