@@ -84,7 +84,7 @@ def clean_logging() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     unheard._counts.clear()
-    for owner in forks.living():  # a door asks every handler of the process, also one that is not collected yet
+    for owner in forks.live_owners():  # a door asks every handler of the process, also one that is not collected yet
         if isinstance(owner, AuditHandler):
             owner.on_error = "retry"
     root.setLevel(before[0])

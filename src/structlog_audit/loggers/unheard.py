@@ -22,7 +22,7 @@ import structlog
 
 from structlog_audit.events.log_record import HANDOFF
 from structlog_audit.exceptions import AuditWriteError
-from structlog_audit.recording.fork_safety import living
+from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import audit_handlers
 from structlog_audit.recording.logger_tree import is_handling_record, is_queued, propagation_path
@@ -77,7 +77,9 @@ def calling_frame() -> tuple[FrameType, int]:
 
 def must_raise(logger: logging.Logger) -> bool:
     """Whether a handler that *logger* leads to, or if there is none, any handler of this process, says "raise"."""
-    known = audit_handlers(propagation_path(logger)) or [owner for owner in living() if isinstance(owner, AuditHandler)]
+    known = audit_handlers(propagation_path(logger)) or [
+        owner for owner in live_owners() if isinstance(owner, AuditHandler)
+    ]
     return any(handler.on_error == "raise" for handler in known)
 
 

@@ -28,7 +28,7 @@ def register_fork_reset(owner: Forked) -> None:
     _live.add(owner)
 
 
-def living() -> list[Forked]:
+def live_owners() -> list[Forked]:
     """The owners that are alive."""
     return list(_live)
 
@@ -41,7 +41,7 @@ def generation() -> int:
 def _renew() -> None:
     global _generation
     _generation += 1
-    for owner in living():
+    for owner in live_owners():
         try:
             owner.after_fork()
         except Exception as error:
