@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.recording.logger_tree import all_loggers, handlers_of
+from structlog_audit.recording.logger_tree import all_loggers, reachable_handlers
 
 
 def audit_handlers(loggers: Iterable[logging.Logger]) -> list[AuditHandler]:
     """The audit handlers of *loggers*, each once."""
-    found = (handler for handler in handlers_of(loggers) if isinstance(handler, AuditHandler))
+    found = (handler for handler in reachable_handlers(loggers) if isinstance(handler, AuditHandler))
     return list(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from structlog_audit.recording.logger_tree import all_loggers, handlers_of, is_queued, propagation_path
+from structlog_audit.recording.logger_tree import all_loggers, is_queued, propagation_path, reachable_handlers
 
 RE_ENTRANCY_GUARD = (3, 13, 4)
 """Since this version a logger discards what it is given while it handles a record in the same thread (gh-91555)."""
@@ -29,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
 def muting_findings(handler: logging.Handler, target: logging.Handler | None) -> Iterator[Finding]:
     """What would keep events of level INFO from *handler*, or from its *target*."""
     loggers = all_loggers()
-    homes = [logger for logger in loggers if handler in handlers_of([logger])]
+    homes = [logger for logger in loggers if handler in reachable_handlers([logger])]
     if not homes:
         yield Finding(
             "detached",
@@ -84,7 +84,7 @@ def _of_children(home: logging.Logger, handler: logging.Handler, loggers: list[l
         if logger is home or not logger.name.startswith(prefix):
             continue
         name = repr(logger.name)
-        if handler not in handlers_of(propagation_path(logger)):
+        if handler not in reachable_handlers(propagation_path(logger)):
             yield Finding("propagate", f"logger {name} does not propagate to {home.name!r}", "let it propagate")
         elif prefix and logger.level > logging.INFO:
             level = logging.getLevelName(logger.level)

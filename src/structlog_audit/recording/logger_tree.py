@@ -22,7 +22,7 @@ def propagation_path(logger: logging.Logger) -> Iterator[logging.Logger]:
         at = at.parent if at.propagate else None
 
 
-def handlers_of(loggers: Iterable[logging.Logger]) -> Iterator[logging.Handler]:
+def reachable_handlers(loggers: Iterable[logging.Logger]) -> Iterator[logging.Handler]:
     """The handlers of *loggers*, and behind those that queue, the handlers of their listeners (Python 3.12)."""
     for logger in loggers:
         for handler in list(logger.handlers):
