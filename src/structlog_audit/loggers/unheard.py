@@ -25,7 +25,7 @@ from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import audit_handlers
-from structlog_audit.recording.logger_tree import is_handling_record, is_queued, propagation_path
+from structlog_audit.recording.logger_tree import is_handling_record, propagation_path, uses_queue
 
 _OURS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
 
@@ -55,7 +55,7 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None
         if record.__dict__[HANDOFF].entry is not None:
             return
     why = obstacle(logger, record.levelno)
-    if why is None and is_queued(logger, record.levelno):
+    if why is None and uses_queue(logger, record.levelno):
         return
     code, message = why or _FILTER
     _counts[logger.name, code] += 1
@@ -89,7 +89,7 @@ def obstacle(logger: logging.Logger, level: int) -> Cause | None:
     Filters are not asked: they may look at the event, count, or print.
     """
     handlers = audit_handlers(propagation_path(logger))
-    if not handlers and not is_queued(logger, level):
+    if not handlers and not uses_queue(logger, level):
         return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
     if logging.root.manager.disable >= level:
         return "logging-disable", "logging.disable() is in force"

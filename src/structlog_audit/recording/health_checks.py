@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from structlog_audit.recording.logger_tree import all_loggers, is_queued, propagation_path, reachable_handlers
+from structlog_audit.recording.logger_tree import all_loggers, propagation_path, reachable_handlers, uses_queue
 
 RE_ENTRANCY_GUARD = (3, 13, 4)
 """Since this version a logger discards what it is given while it handles a record in the same thread (gh-91555)."""
@@ -69,7 +69,7 @@ def _of_logger(logger: logging.Logger) -> Iterator[Finding]:
         yield Finding("level", f"logger {name} drops events below {level}{whose}", 'set its level to "INFO"')
     if logger.filters:
         yield Finding("logger-filter", f"logger {name} has filters, which may drop events", "remove them from it")
-    if is_queued(logger, logging.INFO):
+    if uses_queue(logger, logging.INFO):
         yield Finding(
             "queue",
             f"logger {name} hands events over to a queue: they are recorded later, or lost if the process dies",

@@ -30,7 +30,7 @@ def reachable_handlers(loggers: Iterable[logging.Logger]) -> Iterator[logging.Ha
             yield from getattr(getattr(handler, "listener", None), "handlers", ())
 
 
-def is_queued(logger: logging.Logger, level: int) -> bool:
+def uses_queue(logger: logging.Logger, level: int) -> bool:
     """Whether a record of *logger* at *level* is handed over to another thread or process."""
     handlers = [handler for at in propagation_path(logger) for handler in at.handlers]
     return any(isinstance(handler, logging.handlers.QueueHandler) and level >= handler.level for handler in handlers)
