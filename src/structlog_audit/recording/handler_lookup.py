@@ -14,7 +14,7 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.logger_tree import all_loggers, reachable_handlers
 
 
-def audit_handlers(loggers: Iterable[logging.Logger]) -> list[AuditHandler]:
+def find_audit_handlers(loggers: Iterable[logging.Logger]) -> list[AuditHandler]:
     """The audit handlers of *loggers*, each once."""
     found = (handler for handler in reachable_handlers(loggers) if isinstance(handler, AuditHandler))
     return list(dict.fromkeys(found))
@@ -28,7 +28,7 @@ def get_audit_handler(name: str | None = None) -> AuditHandler:
     Raises:
         AuditValueError: There is none, or, without a name, more than one.
     """
-    attached = audit_handlers(all_loggers())
+    attached = find_audit_handlers(all_loggers())
     found = [handler for handler in attached if name is None or handler.name == name]
     if len(found) == 1:
         return found[0]
