@@ -14,8 +14,9 @@ pytestmark = pytest.mark.system
 
 ROLLING = """
 import logging, sys
-from structlog_audit import AuditFileHandler, AuditHandler, pruning, retention
-pruning.LATE_SECONDS = retention.LATE_SECONDS = 0.0  # so that segments vanish all the time
+from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit.trail.writing import pruning, retention
+pruning.GRACE_SECONDS = retention.GRACE_SECONDS = 0.0  # so that segments vanish all the time
 handler = AuditHandler(target=AuditFileHandler(sys.argv[1], maxBytes=600, backupCount=20))
 logger = logging.Logger("rolling")
 logger.addHandler(handler)

@@ -90,7 +90,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._pruning = Pruning(self.baseFilename, self.retention, **told)
         self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **told)
         if self.retention.bounds:
-            self._pruning.look(self._active.size)
+            self._pruning.announce_due(self._active.size)
         register_fork_reset(self)
 
     @property

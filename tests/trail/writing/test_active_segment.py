@@ -373,10 +373,10 @@ def test_a_notice_that_found_no_room_is_counted_and_its_segments_are_due_again(p
         path.with_name(f"audit.jsonl.2025011{number}T000000.000000Z").write_bytes(b"{}\n")
     for _ in range(MAX_NOTICES):
         target.notices.add("truncated")
-    target._pruning.look(0)
+    target._pruning.announce_due(0)
     assert "unnoticed" in codes_of(target)
     target.notices.clear()
-    target._pruning.look(0)
+    target._pruning.announce_due(0)
     ((act, said, _),) = target.notices
     assert (act, len(said["segments"])) == ("retention", 2)
 
@@ -390,7 +390,7 @@ def test_a_folder_that_can_not_be_listed_keeps_no_event_from_being_written(path,
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "listdir", denied)
-    handler.target._active.check_at = handler.target._pruning.look_at = 0.0
+    handler.target._active.check_at = handler.target._pruning.check_at = 0.0
     record(handler)
     monkeypatch.setattr(os, "listdir", real)
     assert handler.get_statistics()["recorded"] == 1

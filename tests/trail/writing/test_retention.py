@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from structlog_audit import AuditFileHandler, AuditHandler
 from structlog_audit._failures import DeliveryError
-from structlog_audit.trail.writing.retention import LATE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
+from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -121,7 +121,7 @@ def test_rollovers_are_in_order_and_past_whatever_the_clock_did(days):
 
 def test_nothing_goes_while_it_may_still_be_written_to():
     """In the second after its rollover a segment stays, whatever the bounds say; so it does if the clock went back a bit."""
-    for seconds, due in ((-0.5, 0), (0, 0), (LATE_SECONDS - 0.01, 0), (LATE_SECONDS, 1)):
+    for seconds, due in ((-0.5, 0), (0, 0), (GRACE_SECONDS - 0.01, 0), (GRACE_SECONDS, 1)):
         time = NOW - dt.timedelta(seconds=seconds)
         assert Retention(max_bytes=0).due([Rolled(time, time, 100)], 0, NOW) == due
 
@@ -147,9 +147,9 @@ def record(handler, events):
         handler.handle(logging.makeLogRecord({"msg": f"OP{number}", "levelno": 20}))
 
 
-def look(handler):
+def check_retention(handler):
     """Have the next event look what may go, as it does a second after a rollover."""
-    handler.target._active.check_at = handler.target._pruning.look_at = 0.0
+    handler.target._active.check_at = handler.target._pruning.check_at = 0.0
 
 
 @pytest.mark.parametrize("options", [{"backupCount": 2}, {"retention": {"max_segments": 2}}])
@@ -159,7 +159,7 @@ def test_segments_go_after_that_is_recorded(path, options):
     handler = fill(path, 40, later, **options)
     assert not later.calls
     there = [segment.name for segment in handler.target.segments()]
-    look(handler)
+    check_retention(handler)
     record(handler, 1)
     named = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
     assert len(there) > 4
@@ -179,13 +179,13 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     handler = fill(path, 40, later)
     before = handler.target.segments()
     handler.target._pruning.retention = Retention(max_segments=0)
-    handler.target._pruning.look(0)
+    handler.target._pruning.announce_due(0)
     handler._acts._commit._deliver = failing
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     handler._acts._commit._deliver = lambda entries: None
     later.run()
     assert handler.target.segments() == before
-    handler.target._pruning.look(0)
+    handler.target._pruning.announce_due(0)
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
     later.run()
     assert handler.target.segments() == before[-1:]
@@ -198,14 +198,14 @@ def test_a_late_write_is_not_deleted_with_its_segment(path):
     late, busy = fill(path, 1, later, **options), fill(path, 1, later, **options)
     for _ in range(40):
         now[0] += dt.timedelta(milliseconds=1)
-        look(busy)
+        check_retention(busy)
         record(busy, 1)
         later.run()
     late.target._active.check_at = float("inf")
     late.handle(logging.makeLogRecord({"msg": "LATE", "levelno": 20}))
     assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
     now[0] += dt.timedelta(seconds=1)
-    look(busy)
+    check_retention(busy)
     record(busy, 1)
     later.run()
     assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000

@@ -229,8 +229,8 @@ class ActiveSegment:
             self._prove(status)
         elif self._is_old():
             self._make_room()
-        if time.monotonic() >= self._pruning.look_at:
-            self._pruning.look(self.size)
+        if time.monotonic() >= self._pruning.check_at:
+            self._pruning.announce_due(self.size)
         self.check_at = time.monotonic() + CHECK_SECONDS
 
     def _prove(self, status: os.stat_result) -> None:

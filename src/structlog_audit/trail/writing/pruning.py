@@ -3,7 +3,7 @@
 Rules:
 
 * What may go is noticed, with the names; it goes when that is recorded, in another thread. Recording takes an `AuditHandler`.
-* There is a look when the trail is opened, by whoever rolls over a second after that (`retention.LATE_SECONDS`), and every
+* There is a look when the trail is opened, by whoever rolls over a second after that (`retention.GRACE_SECONDS`), and every
   hour, always with a write.
 * Other processes delete segments too. One that is gone already is nothing to speak of.
 * A look or a deletion that fails is noticed, and tried again with the next look. It holds up no event.
@@ -22,9 +22,9 @@ from structlog_audit._failures import describe_failure
 from structlog_audit.trail.segment_names import rollover_time
 from structlog_audit.trail.writing.filesystem import segments_at, sync_folder
 from structlog_audit.trail.writing.notices import Notices
-from structlog_audit.trail.writing.retention import LATE_SECONDS, Retention, Rolled
+from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, Rolled
 
-LOOK_SECONDS = 3600.0
+CHECK_SECONDS = 3600.0
 """Between two looks, if there is no rollover."""
 
 
@@ -48,16 +48,16 @@ class Pruning:
         self._clock = clock
         self._notices = notices
         self._going: set[Path] = set()  # noticed, and perhaps still there
-        self.look_at = 0.0 if retention.bounds else math.inf
+        self.check_at = 0.0 if retention.bounds else math.inf
         """When the next look is due, of ``time.monotonic()``."""
 
     def rolled(self) -> None:
         """The segment was rolled over: look when nobody writes into it any more."""
-        self.look_at = min(self.look_at, time.monotonic() + LATE_SECONDS)
+        self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
 
-    def look(self, active_bytes: int) -> None:
+    def announce_due(self, active_bytes: int) -> None:
         """Notice the segments that may go, given the size of the active one."""
-        self.look_at = time.monotonic() + LOOK_SECONDS
+        self.check_at = time.monotonic() + CHECK_SECONDS
         try:
             found = [(path, status) for path, status in segments_at(self._path) if path not in self._going]
         except OSError as error:

@@ -30,7 +30,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 DAY = dt.timedelta(days=1)
 
-LATE_SECONDS = 1.0
+GRACE_SECONDS = 1.0
 """After a rollover, in which a writer that has not noticed may still write into the segment: it looks every 0.05 s."""
 
 LEAP = 30 * DAY
@@ -83,7 +83,7 @@ class Retention(msgspec.Struct, frozen=True):
             too_old = self.max_age_days is not None and age > self.max_age_days
             too_large = self.max_bytes is not None and total > self.max_bytes
             too_many = self.max_segments is not None and len(rolled) - gone > self.max_segments
-            too_fresh = (now - time).total_seconds() < LATE_SECONDS or age < self.min_age_days
+            too_fresh = (now - time).total_seconds() < GRACE_SECONDS or age < self.min_age_days
             if too_fresh or not (too_old or too_large or too_many):
                 return gone
             total -= segment.size
