@@ -56,7 +56,7 @@ class TrailEvents:
             self.is_open = False
             self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
 
-    def report(self) -> None:
+    def record_notices(self) -> None:
         """Record what was noticed."""
         while self.notices:
             try:
@@ -67,11 +67,11 @@ class TrailEvents:
             if then is not None:
                 self._commit.have_done(partial(then, recorded))
 
-    def report_later(self) -> None:
+    def record_notices_later(self) -> None:
         """Record what was noticed, in another thread: for callers that must not wait for the disk."""
-        self._commit.have_done(self.report)
+        self._commit.have_done(self.record_notices)
 
-    def told(self, error: BaseException | None) -> None:
+    def report_outage(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""
         if self._opened is not None and self._opened.is_raised:
             self.is_open = False  # it went with the event that it came with
