@@ -18,7 +18,7 @@ import pytest
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
 from structlog_audit.recording.queue_entry import QueueEntry
-from structlog_audit.trail.writing.filesystem import whole_lines
+from structlog_audit.trail.writing.active_segment import count_whole_entries
 
 
 def lines_of(handler):
@@ -63,13 +63,13 @@ def test_files_and_folders_are_for_their_owner_only(path):
 @pytest.mark.parametrize(("make", "what"), [
     (lambda path: path.mkdir(), "a folder"),
     (lambda path: path.symlink_to("elsewhere"), "a symbolic link"),
-    (os.mkfifo, "no regular file"),
+    (os.mkfifo, "a special file"),
 ])  # fmt: skip
 def test_what_is_no_regular_file_is_refused(tmp_path, make, what):
     """A folder, a link or a FIFO at the path is an error that names the parameter, the path and what is there."""
     path = tmp_path / "trail"
     make(path)
-    with pytest.raises(AuditValueError, match=rf"filename='.*trail' is {what}"):
+    with pytest.raises(AuditValueError, match=rf"filename='.*trail': .*got {what}"):
         AuditFileHandler(path)
 
 
@@ -188,7 +188,7 @@ def test_a_short_write_says_how_much_was_written(path):
 def test_only_whole_lines_count(written, whole):
     """A line is recorded when its last byte is."""
     entries = [QueueEntry(b"", logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
-    assert whole_lines(entries, written) == whole
+    assert count_whole_entries(entries, written) == whole
 
 
 def test_by_itself_on_a_logger_it_writes_the_same_lines(path):
@@ -299,10 +299,10 @@ def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "write", write)
-    kept, target._active._kept = target._active._kept, interrupted
+    kept, target._active._count_recorded_bytes = target._active._count_recorded_bytes, interrupted
     with pytest.raises(KeyboardInterrupt):
         target.write(b"x" * 19 + b"\n")
-    target._active._kept = kept
+    target._active._count_recorded_bytes = kept
     target.write(b"y" * 9 + b"\n")
     assert path.read_bytes() == b"z\n" + b"xxxxx" + b"y" * 9 + b"\n" + b"y" * 9 + b"\n"
 

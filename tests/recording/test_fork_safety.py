@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from structlog_audit.recording import fork_safety as forks
+from structlog_audit.recording import fork_safety
 
 
 class Owner:
@@ -12,7 +12,7 @@ class Owner:
 
     def __init__(self, fails):
         self.fails = fails
-        forks.register_fork_reset(self)
+        fork_safety.register_fork_reset(self)
 
     def after_fork(self):
         self.renewed = True
@@ -28,15 +28,15 @@ def test_one_that_cannot_begin_anew_keeps_no_other_from_it(capfd):
         os._exit(not all(owner.renewed for owner in owners))
     assert os.waitpid(pid, 0)[1] == 0
     error = capfd.readouterr().err
-    assert error.count("Owner could not begin anew in a forked process (PermissionError: [Errno 13]") == 5
+    assert error.count("Owner could not be reset in a forked process (PermissionError: [Errno 13]") == 5
     assert not any(owner.renewed for owner in owners)
 
 
 def test_forks_are_counted_in_the_child():
     """A child is one generation further than its parent."""
-    before = forks.generation()
+    before = fork_safety.fork_generation()
     pid = os.fork()
     if not pid:
-        os._exit(forks.generation() != before + 1)
+        os._exit(fork_safety.fork_generation() != before + 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert forks.generation() == before
+    assert fork_safety.fork_generation() == before

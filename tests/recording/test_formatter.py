@@ -171,19 +171,19 @@ def test_fields_forge_no_static_or_renamed_member():
 @pytest.mark.parametrize("name", EVERY_MEMBER)
 def test_static_fields_take_no_members_place(name):
     """A static field of the name of a member is a configuration error, and so is a member renamed to one."""
-    with pytest.raises(AuditValueError, match=f"two members would be called '{name}'"):
+    with pytest.raises(AuditValueError, match=f"two members would have the name '{name}'"):
         AuditJsonFormatter(static_fields={name: 1})
     other = "user_id" if name != "user_id" else "session_id"
-    with pytest.raises(AuditValueError, match=f"two members would be called '{name}'"):
+    with pytest.raises(AuditValueError, match=f"two members would have the name '{name}'"):
         AuditJsonFormatter(rename_fields={other: name})
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"rename_fields": {"user_id": "who", "session_id": "who"}}, "two members would be called 'who'"),
-        ({"rename_fields": {"user_id": "who"}, "static_fields": {"who": 1}}, "two members would be called 'who'"),
-        ({"rename_fields": {"levelname": "level"}}, "'levelname' is no member of an event"),
+        ({"rename_fields": {"user_id": "who", "session_id": "who"}}, "two members would have the name 'who'"),
+        ({"rename_fields": {"user_id": "who"}, "static_fields": {"who": 1}}, "two members would have the name 'who'"),
+        ({"rename_fields": {"levelname": "level"}}, "expected names of members of an event, got 'levelname'"),
     ],
 )
 def test_names_that_clash_are_refused(options, says):
@@ -311,13 +311,22 @@ def test_static_fields_of_ecs():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"schema": "xml"}, "schema='xml': use one of ecs, ocsf, cadf, cef, otlp"),
-        ({"schema": ""}, "schema='': use one of"),
-        ({"schema": "ecs", "rename_fields": {"user_id": "who"}}, "^rename_fields: the schema 'ecs' names its members"),
-        ({"schema": "ecs", "static_fields": {"event": 1}}, "^static_fields: the schema 'ecs' has a member 'event'"),
-        ({"schema": "ecs", "static_fields": {"audit": 1}}, "^static_fields: the schema 'ecs' has a member 'audit'"),
-        ({"schema": "ocsf", "static_fields": {"x": 1}}, "^static_fields: the schema 'ocsf' has no room"),
-        ({"schema": "cef", "static_fields": {"x": 1}}, "^static_fields: the schema 'cef' has no room"),
+        ({"schema": "xml"}, "schema='xml': expected one of ecs, ocsf, cadf, cef, otlp"),
+        ({"schema": ""}, "schema='': expected one of"),
+        (
+            {"schema": "ecs", "rename_fields": {"user_id": "who"}},
+            "^rename_fields: the schema 'ecs' does not support it",
+        ),
+        (
+            {"schema": "ecs", "static_fields": {"event": 1}},
+            "^static_fields: the schema 'ecs' has its own member 'event'",
+        ),
+        (
+            {"schema": "ecs", "static_fields": {"audit": 1}},
+            "^static_fields: the schema 'ecs' has its own member 'audit'",
+        ),
+        ({"schema": "ocsf", "static_fields": {"x": 1}}, "^static_fields: the schema 'ocsf' does not support it"),
+        ({"schema": "cef", "static_fields": {"x": 1}}, "^static_fields: the schema 'cef' does not support it"),
     ],
 )
 def test_schemas_that_do_not_fit_are_refused(options, says):

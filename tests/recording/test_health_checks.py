@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
-from structlog_audit.recording import health_checks as check_module
+from structlog_audit.recording import health_checks
 
 
 def audit():
@@ -178,7 +178,7 @@ def test_a_call_from_within_a_record_being_handled_is_recorded(handler, log, mon
 
 def test_check_warns_of_the_guard(handler, monkeypatch):
     """On a Python with the guard, check() says so."""
-    monkeypatch.setattr(check_module, "RE_ENTRANCY_GUARD", (3, 0, 0))
+    monkeypatch.setattr(health_checks, "RE_ENTRANCY_GUARD", (3, 0, 0))
     assert "re-entrancy" in [finding.code for finding in handler.check()]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.trail.segment_names import next_name, rolled, rollover_time
+from structlog_audit.trail.segment_names import next_name, rolled_segments, rollover_time
 
 BASE = "audit.jsonl"
 MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
@@ -38,7 +38,7 @@ def test_rollover_time(suffix):
 def test_other_names_are_no_segments(name):
     """A name that is not exactly that of a segment of this trail is none."""
     assert rollover_time(BASE, name) is None
-    assert rolled(BASE, [name]) == []
+    assert rolled_segments(BASE, [name]) == []
 
 
 @given(st.lists(moments, max_size=10))
@@ -46,7 +46,7 @@ def test_other_names_are_no_segments(name):
 def test_rolled_sorts_by_time(times):
     """For all segments, the oldest comes first, among whatever else lies in the folder."""
     names = [f"{BASE}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}" for time in times]
-    assert rolled(BASE, [*names, BASE, "x"]) == sorted(names)
+    assert rolled_segments(BASE, [*names, BASE, "x"]) == sorted(names)
 
 
 @given(st.lists(moments, min_size=1, max_size=30))
@@ -57,7 +57,7 @@ def test_names_increase_whatever_the_clock_does(times):
     for now in times:
         names.append(next_name(BASE, names, now))
     assert names == sorted(set(names))
-    assert rolled(BASE, reversed(names)) == names
+    assert rolled_segments(BASE, reversed(names)) == names
 
 
 def test_name_is_the_time_of_the_rollover():

@@ -397,7 +397,9 @@ def test_a_folder_that_can_not_be_listed_keeps_no_event_from_being_written(path,
     assert acts_of(handler)[-1][0] == "retention failed"
 
 
-@pytest.mark.parametrize(("path", "match"), [("", "is empty"), ("a\0b", "is no path"), (b"", "is empty")])
+@pytest.mark.parametrize(
+    ("path", "match"), [("", "got an empty path"), ("a\0b", "expected the path of a file"), (b"", "got an empty path")]
+)
 def test_what_is_no_path_is_an_error_that_names_it(path, match):
     """An empty path and one with a NUL are errors of ours."""
     with pytest.raises(AuditValueError, match=f"filename=.*{match}"):

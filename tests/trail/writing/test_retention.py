@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from structlog_audit import AuditFileHandler, AuditHandler
 from structlog_audit._failures import DeliveryError
-from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
+from structlog_audit.trail.writing.retention import (
+    GRACE_SECONDS,
+    Retention,
+    RolledSegment,
+    make_retention,
+    rollover_times,
+    trusted_now,
+)
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -24,7 +31,7 @@ DAY = dt.timedelta(days=1)
 
 def aged(*days):
     """Rolled segments of 100 bytes each, so many days old."""
-    return [Rolled(NOW - age * DAY, NOW, 100) for age in days]
+    return [RolledSegment(NOW - age * DAY, NOW, 100) for age in days]
 
 
 @pytest.mark.parametrize(("retention", "due"), [
@@ -43,7 +50,7 @@ def aged(*days):
 ])  # fmt: skip
 def test_what_is_due(retention, due):
     """The oldest segments go by age, bytes or number, none before its minimum age."""
-    assert retention.due(aged(30, 20, 10), 50, NOW) == due
+    assert retention.count_due(aged(30, 20, 10), 50, NOW) == due
 
 
 retentions = st.builds(
@@ -61,7 +68,7 @@ trails = st.lists(st.integers(1, 30), max_size=20).map(lambda gaps: sorted(accum
 @settings(max_examples=200, deadline=None)
 def test_never_too_young_and_never_more_than_needed(days, retention):
     """For all trails: what goes is old enough and the oldest, and with one segment less gone some bound would be broken."""
-    gone = retention.due(aged(*days), 0, NOW)
+    gone = retention.count_due(aged(*days), 0, NOW)
     assert all(age >= retention.min_age_days for age in days[:gone])
     if gone:
         left = days[gone - 1 :]
@@ -79,58 +86,60 @@ def test_a_clock_that_leaps_forward_lets_nothing_go_early(days, retention, leap,
     """For all leaps of more than 30 days: within a week, and rollovers since, nothing goes that would not go without it."""
     before = aged(*days)
     ages = Retention(retention.max_age_days, min_age_days=retention.min_age_days)
-    last = before[-1].named if before else NOW
+    last = before[-1].named_at if before else NOW
     leapt = [last + leap * DAY + dt.timedelta(seconds=second) for second in sorted(since)]
-    after = [Rolled(time, time, 100) for time in leapt]
+    after = [RolledSegment(time, time, 100) for time in leapt]
     now = (leapt[0] if leapt else last + leap * DAY) + 6.99 * DAY
-    gone = min(len(before), ages.due([*before, *after], 0, now))  # those rolled since are as old as the new clock says
-    assert gone <= ages.due(before, 0, max(last, NOW))
+    gone = min(
+        len(before), ages.count_due([*before, *after], 0, now)
+    )  # those rolled since are as old as the new clock says
+    assert gone <= ages.count_due(before, 0, max(last, NOW))
 
 
 def test_a_leap_that_stays_for_a_week_is_believed():
     """A process that was idle for long lets go of what is too old a week after it went on."""
-    rolled = [*aged(400), Rolled(NOW, NOW, 100)]
+    rolled = [*aged(400), RolledSegment(NOW, NOW, 100)]
     retention = Retention(max_age_days=30)
-    assert [retention.due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
-    assert Retention(max_bytes=0).due(rolled, 0, NOW + DAY) == 2  # what does not count by age goes on counting
+    assert [retention.count_due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
+    assert Retention(max_bytes=0).count_due(rolled, 0, NOW + DAY) == 2  # what does not count by age goes on counting
 
 
 def test_one_rollover_while_the_clock_was_ahead_keeps_nothing_for_ever():
     """Names of the future get the time of the file, or of the segment that follows: bounds and minimum ages still count."""
     ahead = NOW + 3650 * DAY
     times = [NOW - 3 * DAY, NOW - 2 * DAY, NOW - 1 * DAY]
-    future = [Rolled(ahead + dt.timedelta(microseconds=n), time, 100) for n, time in enumerate([ahead, *times])]
+    future = [RolledSegment(ahead + dt.timedelta(microseconds=n), time, 100) for n, time in enumerate([ahead, *times])]
     rolled = [*aged(5), *future]
-    assert rollovers(rolled, NOW) == [NOW - 5 * DAY, times[0], *times]
-    assert Retention(max_bytes=0).due(rolled, 0, NOW) == 5
-    assert Retention(max_bytes=0, min_age_days=2).due(rolled, 0, NOW) == 4
-    assert Retention(max_age_days=2.5).due(rolled, 0, NOW) == 3
+    assert rollover_times(rolled, NOW) == [NOW - 5 * DAY, times[0], *times]
+    assert Retention(max_bytes=0).count_due(rolled, 0, NOW) == 5
+    assert Retention(max_bytes=0, min_age_days=2).count_due(rolled, 0, NOW) == 4
+    assert Retention(max_age_days=2.5).count_due(rolled, 0, NOW) == 3
 
 
 @given(st.lists(st.tuples(st.integers(-5_000, 5_000), st.integers(-5_000, 5_000)), max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_rollovers_are_in_order_and_past_whatever_the_clock_did(days):
     """For all names and file times: the times taken for true ascend, none is after now, nor is what ages are measured by."""
-    rolled = sorted(Rolled(NOW + named * DAY, NOW + changed * DAY, 1) for named, changed in days)
-    times = rollovers(rolled, NOW)
+    rolled = sorted(RolledSegment(NOW + named * DAY, NOW + changed * DAY, 1) for named, changed in days)
+    times = rollover_times(rolled, NOW)
     assert times == sorted(times)
     assert len(times) == len(rolled)
     assert all(time <= NOW for time in times)
-    assert believed(times, NOW) in [*times, NOW]
+    assert trusted_now(times, NOW) in [*times, NOW]
 
 
 def test_nothing_goes_while_it_may_still_be_written_to():
     """In the second after its rollover a segment stays, whatever the bounds say; so it does if the clock went back a bit."""
     for seconds, due in ((-0.5, 0), (0, 0), (GRACE_SECONDS - 0.01, 0), (GRACE_SECONDS, 1)):
         time = NOW - dt.timedelta(seconds=seconds)
-        assert Retention(max_bytes=0).due([Rolled(time, time, 100)], 0, NOW) == due
+        assert Retention(max_bytes=0).count_due([RolledSegment(time, time, 100)], 0, NOW) == due
 
 
 def test_a_retention_may_be_given_as_itself():
     """A Retention is as good as a mapping, and backupCount joins it."""
-    assert retention_of(Retention(max_age_days=3), 0) == retention_of({"max_age_days": 3}, 0)
-    assert retention_of(None, 5) == Retention(max_segments=5)
-    assert not retention_of({"max_age_days": None}, 0).bounds
+    assert make_retention(Retention(max_age_days=3), 0) == make_retention({"max_age_days": 3}, 0)
+    assert make_retention(None, 5) == Retention(max_segments=5)
+    assert not make_retention({"max_age_days": None}, 0).is_bounded
 
 
 def fill(path, events, later, **options):
