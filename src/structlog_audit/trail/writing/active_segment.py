@@ -1,18 +1,17 @@
 """The active segment of a trail: an open file that is appended to, synced, checked and rolled over.
 
 **Guarantees.** Whole lines reach the kernel in one ``write(2)`` on a descriptor opened with O_APPEND, so the lines of several
-processes never mix. A torn line is never continued by another line, and never truncated: the file may have grown meanwhile.
+processes never mix. No event is lost to a torn line of another process. Torn lines stay in the file, because truncating it
+could remove lines that other processes append.
 
-**Failure handling.** After a short write, such as on a full disk, the next write begins with an LF. A line torn by another
-process shows in the byte before the lines just written; the first event is then written again. After a failed fsync the
-descriptor is closed, because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). The segment
-is rolled over and the lines are written again with the same ids. If a rollover fails, the segment stays in use.
+**Failure handling.** After a short write, for example on a full disk, the next write begins with an LF. If the lines just
+written turn out to continue a torn line of another process, the first event is written again. After a failed fsync the
+descriptor is closed, because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). Its lines are
+written again to a new segment, with the same ids. If a rollover fails, the segment stays in use.
 
-**Concurrency.** This module has no lock. The caller holds the lock of the owner during each call. Processes coordinate
-rollovers by an advisory lock on the file.
+**Concurrency.** The caller holds the lock of the owner during each call. A lock on the file coordinates rollovers of processes.
 
-**Performance.** A write is two system calls, plus the fsync if the segment syncs. The check of the path costs as much as a
-write, so it runs every `CHECK_SECONDS`.
+**Performance.** A write is two system calls, and an fsync if the segment syncs. The path is checked every `CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import DAY
 
 CHECK_SECONDS = 0.05
-"""Interval in seconds between two checks that the path still refers to the open file."""
+"""Interval in seconds between two checks that the path still refers to the open file. A check costs as much as a write."""
 
 
 class HasLine(Protocol):
-    """An entry that can be written: one event."""
+    """An entry to write: one event."""
 
     @property
     def line(self) -> bytes:
@@ -57,7 +56,7 @@ class HasLine(Protocol):
 
 
 class ActiveSegment:
-    """Appends to the active segment of one trail. The owner holds its lock during each call.
+    """Appends to the active segment of one trail. Its owner, the file handler, holds a lock during each call.
 
     Args:
         path: The path of the segment. Missing folders are created.
@@ -156,13 +155,14 @@ class ActiveSegment:
             while written < size:
                 written += os.write(self.fd, data[written:])
 
-            # The offset is now at the end of the file. Another offset than expected means that another process wrote too.
+            # The offset is now at the end of the file. If it is not the expected one, another process has written too.
             before = self.size
             self.size = os.lseek(self.fd, 0, os.SEEK_CUR)
             if self.size != before + size or self._must_verify:
                 self._verify_write(before, size, entries, is_repeated)
         except OSError as error:
-            # Update the size last: if a signal handler raises before that, the wrong size makes the next write verify.
+            # Update the size last: if a signal handler raises an exception before that, the size is wrong, and the next
+            # write verifies itself.
             recorded = self._count_recorded_bytes(data, written)
             self.size += written
             raise DeliveryError(count_whole_entries(entries, recorded)) from error
@@ -172,7 +172,7 @@ class ActiveSegment:
     def _deliver_first_alone(self, entries: Sequence[HasLine]) -> None:
         """Write the first entry, and the others only if the disk holds it.
 
-        While the disk fails, a backlog is thus not written again with every attempt.
+        So a disk that still fails gets one event per attempt, and not the whole backlog.
         """
         self.deliver(entries[:1])
         try:
@@ -226,7 +226,8 @@ class ActiveSegment:
 
         if data[written - 1 : written] != b"\n":
             self._is_torn = True
-            # If only its LF is missing, an LF alone would complete the line, and the event would be in the trail twice.
+            # If only the LF is missing, a plain LF would complete an event that is reported as not recorded. A quotation
+            # mark before the LF keeps the line invalid.
             if data[written : written + 1] == b"\n":
                 self._torn_line_end = b'"\n'
 
@@ -277,7 +278,7 @@ class ActiveSegment:
             self.open()
         elif not path_refers_to(self.path, self.fd):
             lost = os.fstat(self.fd)
-            # If this raises, the next write checks again. So the notice comes after it, and only once.
+            # Open first: if that fails, the next write checks again, and the notice is added only once.
             self.open()
             self._report_lost_file(lost)
 
@@ -336,8 +337,8 @@ class ActiveSegment:
 
     def _report_lost_file(self, lost: os.stat_result) -> None:
         """Add a notice that the file with the status *lost* is no longer at the path, unless it was rolled over."""
-        # A rolled segment is read-only, even if it was moved or deleted later. It is found in the folder if its rollover
-        # has not come to that yet.
+        # Another process that rolls over renames the segment, and then makes it read-only. So a rolled segment is read-only,
+        # even if it was deleted since, or it still has a name in the folder.
         if not lost.st_mode & 0o222:
             return
         if any(os.path.samestat(lost, status) for _, status in segments_at(self.path)):
@@ -346,7 +347,7 @@ class ActiveSegment:
 
     def _try_roll_over(self) -> None:
         """Roll over. If that fails, keep the segment in use and try again when it has grown by a tenth of its limit."""
-        # An empty segment has room for an event of any size.
+        # A write that is larger than the limit goes to an empty segment.
         if self.size == 0:
             return
 
@@ -442,7 +443,7 @@ class ActiveSegment:
             os.close(fd)
 
     def after_fork(self) -> None:
-        """Close the inherited descriptor in a forked child, which would share file locks with its parent."""
+        """Close the inherited descriptor in a forked child: it shares file locks with that of the parent."""
         self.writing = False
         self.release()
 

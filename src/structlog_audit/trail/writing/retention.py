@@ -51,7 +51,7 @@ class RolledSegment(NamedTuple):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """The bounds of a trail. None means no bound.
+    """The bounds of a trail. None stands for no bound.
 
     Attributes:
         max_age_days: Days after its rollover when a segment is due.
@@ -72,7 +72,7 @@ class Retention(msgspec.Struct, frozen=True):
 
     @property
     def rollover_age_days(self) -> float | None:
-        """The age in days at which an active segment is rolled over; None means never."""
+        """The age in days at which an active segment is rolled over, or None if it has no maximum age."""
         if self.max_age_days is None:
             return None
         return max(self.max_age_days / 10, 1 / 24)
@@ -152,7 +152,7 @@ def make_retention(value: Any, max_segments: int) -> Retention:
 
     Args:
         value: A `Retention`, a mapping of its attributes, or None.
-        max_segments: The default for the attribute of that name; 0 means no bound.
+        max_segments: The default for the attribute of that name; 0 for no bound.
 
     Raises:
         AuditTypeError: *value* has the wrong type, an unknown key, or a member of the wrong type.
