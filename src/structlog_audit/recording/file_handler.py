@@ -1,7 +1,7 @@
 """`AuditFileHandler`: a `logging.Handler` that appends events to the segments of a trail.
 
-The target that gives every promise of this library. `active_segment` writes and rolls over, `pruning` deletes old segments;
-this module connects both to `logging` and to the group commit.
+It is the target that keeps every promise of this library. `active_segment` writes and rolls over, `pruning` deletes old
+segments; this module connects both to `logging` and to the group commit.
 
 **Guarantees.** With ``durability="os"`` the kernel has the line before the call returns: it survives the death of the
 process. With ``durability="fsync"`` the disk has the line and the name of its file: it survives a loss of power. One fsync
