@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from structlog_audit import AuditHandler, get_audit_logger
 from structlog_audit.loggers import unheard
-from structlog_audit.recording import fork_safety as forks
+from structlog_audit.recording import fork_safety
 
 
 def lines_in(path: Path) -> list[dict[str, Any]]:
@@ -84,7 +84,9 @@ def clean_logging() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     unheard._counts.clear()
-    for owner in forks.living():  # a door asks every handler of the process, also one that is not collected yet
+    for (
+        owner
+    ) in fork_safety.live_owners():  # a door asks every handler of the process, also one that is not collected yet
         if isinstance(owner, AuditHandler):
             owner.on_error = "retry"
     root.setLevel(before[0])

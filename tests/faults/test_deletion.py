@@ -14,9 +14,10 @@ pytestmark = pytest.mark.system
 
 ROLLING = """
 import logging, sys
-from structlog_audit import AuditFileHandler, AuditHandler, pruning, retention
+from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit.trail.writing import pruning, retention
 # Without the grace period, segments vanish all the time.
-pruning.LATE_SECONDS = retention.LATE_SECONDS = 0.0
+pruning.GRACE_SECONDS = retention.GRACE_SECONDS = 0.0
 handler = AuditHandler(target=AuditFileHandler(sys.argv[1], maxBytes=600, backupCount=20))
 logger = logging.Logger("rolling")
 logger.addHandler(handler)

@@ -343,7 +343,7 @@ def test_handler_given_by_name(tmp_path):
 
 def test_handler_of_an_unknown_name():
     """A name that no configured handler has is an AuditValueError that says which there are."""
-    with pytest.raises(AuditValueError, match=r"name='nowhere': no such audit handler.*there are: none"):
+    with pytest.raises(AuditValueError, match=r"name='nowhere': no such audit handler.*attached: none"):
         AuditLogger(handler="nowhere")
 
 

@@ -172,7 +172,7 @@ atexit.register(log.info, "FORGET")
     ({"target": {"class": "logging.Formatter"}}, AuditTypeError, "no logging.Handler"),
     ({"target": logging.NullHandler(), "filename": "x"}, AuditValueError, "give one of them"),
     ({"warm_start": True}, AuditValueError, "warm_start=True"),
-    ({"filename": "/"}, AuditValueError, "filename='/' is a folder"),
+    ({"filename": "/"}, AuditValueError, "filename='/': expected the path of a regular file, got a folder"),
     ({"filname": "x"}, TypeError, "filname"),
 ])  # fmt: skip
 def test_bad_parameters_are_named(parameters, error, match):
@@ -183,7 +183,7 @@ def test_bad_parameters_are_named(parameters, error, match):
 
 def test_the_audit_handler_must_be_findable():
     """Without a handler, or with several and no name, the error says which there are."""
-    with pytest.raises(AuditValueError, match="there are: none"):
+    with pytest.raises(AuditValueError, match="attached: none"):
         get_audit_handler()
     for name in ("one", "two"):
         made = AuditHandler()

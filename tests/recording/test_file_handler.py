@@ -1,4 +1,4 @@
-"""`AuditFileHandler`: lines to the kernel, segments, rollover."""
+"""`AuditFileHandler`: writes, segments, rollovers, durability and configuration."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import pytest
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
 from structlog_audit.recording.queue_entry import QueueEntry
-from structlog_audit.trail.writing.filesystem import whole_lines
+from structlog_audit.trail.writing.active_segment import count_whole_entries
 
 
 def lines_of(handler):
     return [json.loads(line) for path in handler.segments() for line in path.read_bytes().splitlines()]
 
 
-def test_events_of_many_threads_are_each_once_in_order_over_the_segments(path):
-    """20,000 events over 8 threads and many segments leave 20,000 valid lines, each once, ids increasing."""
+def test_events_of_many_threads_are_in_the_segments_once_and_in_order(path):
+    """20,000 events of 8 threads in many segments give 20,000 valid lines with increasing ids."""
     target = AuditFileHandler(path, maxBytes=200_000)
     handler = AuditHandler(target=target)
     logger = logging.Logger("threads")
@@ -49,8 +49,8 @@ def test_events_of_many_threads_are_each_once_in_order_over_the_segments(path):
     assert all(segment.stat().st_size <= 200_000 for segment in target.segments())
 
 
-def test_files_and_folders_are_for_their_owner_only(path):
-    """Files are created 0600 and folders 0700, whatever the umask lets through."""
+def test_files_and_folders_are_accessible_to_their_owner_only(path):
+    """Files are created with mode 0600 and folders with 0700, whatever the umask."""
     before = os.umask(0)
     try:
         AuditFileHandler(path)
@@ -63,13 +63,13 @@ def test_files_and_folders_are_for_their_owner_only(path):
 @pytest.mark.parametrize(("make", "what"), [
     (lambda path: path.mkdir(), "a folder"),
     (lambda path: path.symlink_to("elsewhere"), "a symbolic link"),
-    (os.mkfifo, "no regular file"),
+    (os.mkfifo, "a special file"),
 ])  # fmt: skip
-def test_what_is_no_regular_file_is_refused(tmp_path, make, what):
-    """A folder, a link or a FIFO at the path is an error that names the parameter, the path and what is there."""
+def test_a_path_that_is_not_a_regular_file_is_refused(tmp_path, make, what):
+    """The error for a folder, a link or a FIFO names the parameter, the path and the kind of file."""
     path = tmp_path / "trail"
     make(path)
-    with pytest.raises(AuditValueError, match=rf"filename='.*trail' is {what}"):
+    with pytest.raises(AuditValueError, match=rf"filename='.*trail': .*got {what}"):
         AuditFileHandler(path)
 
 
@@ -84,14 +84,14 @@ def test_what_is_no_regular_file_is_refused(tmp_path, make, what):
     ({"filename": "x", "retention": {"max_age_days": 1, "min_age_days": 2}}, AuditValueError, "min_age_days=2"),
     ({"filename": "x", "retention": {"max_bytes": 1.5}}, AuditTypeError, "max_bytes=1.5"),
 ])  # fmt: skip
-def test_bad_parameters_are_named(arguments, error, match):
-    """A parameter that can't be meant is named, with its value."""
+def test_the_error_for_an_invalid_parameter_names_it(arguments, error, match):
+    """The error for an invalid parameter names it, with its value."""
     with pytest.raises(error, match=match):
         AuditFileHandler(**arguments)
 
 
-def test_segments_are_named_by_their_rollover_and_never_overwritten(path):
-    """The name is the UTC time of the rollover, or the newest existing name plus a microsecond; no file is overwritten."""
+def test_segments_are_named_by_their_rollover_and_not_overwritten(path):
+    """The name is the time of the rollover, or that of the newest segment plus a microsecond; no file is overwritten."""
     now = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, dt.UTC)
     path.parent.mkdir()
     there = path.with_name("audit.jsonl.20250115T103045.123456Z")
@@ -108,16 +108,16 @@ def test_segments_are_named_by_their_rollover_and_never_overwritten(path):
     assert there.read_bytes() == b"precious\n"
 
 
-def test_size_is_counted_in_bytes(path):
-    """A segment never grows beyond maxBytes bytes, however many characters those are."""
+def test_the_size_of_a_segment_is_counted_in_bytes(path):
+    """A segment never exceeds maxBytes bytes, whatever the number of characters."""
     target = AuditFileHandler(path, maxBytes=100)
     for _ in range(4):
         target.write(("ä" * 20 + "\n").encode())
     assert [segment.stat().st_size for segment in target.segments()] == [82, 82]
 
 
-def test_no_limit_means_no_rollover(path):
-    """maxBytes=0 means that the segment never ends, as in the standard library."""
+def test_a_segment_without_a_limit_is_not_rolled_over(path):
+    """With maxBytes=0 a segment is never rolled over, as in the standard library."""
     target = AuditFileHandler(path, maxBytes=0)
     for _ in range(10):
         target.write(b"x" * 1000 + b"\n")
@@ -125,16 +125,16 @@ def test_no_limit_means_no_rollover(path):
     assert target.shouldRollover(logging.makeLogRecord({})) == 0
 
 
-def test_a_torn_line_is_never_glued_to_the_next(path):
-    """A file that does not end in LF, as after a crash, gets one before the next line."""
+def test_a_torn_line_is_ended_before_the_next_line(path):
+    """A file that does not end with an LF, as after a crash, gets one before the next line."""
     path.parent.mkdir()
     path.write_bytes(b'{"half":')
     AuditFileHandler(path).write(b"{}\n")
     assert path.read_bytes() == b'{"half":\n{}\n'
 
 
-def test_a_file_that_was_removed_is_made_again(path):
-    """A trail that was unlinked while open is noticed at the next look, and goes on in a new file."""
+def test_a_file_that_was_deleted_is_created_again(path):
+    """A file that was deleted while open is created again after the next check of the path."""
     target = AuditFileHandler(path)
     path.unlink()
     target._active.check_at = 0.0
@@ -142,8 +142,8 @@ def test_a_file_that_was_removed_is_made_again(path):
     assert path.read_bytes() == b"{}\n"
 
 
-def test_a_failed_rollover_keeps_the_segment_going(path):
-    """Without the right to rename, the segment grows, no line is lost, and check() says so."""
+def test_a_failed_rollover_keeps_the_segment_in_use(path):
+    """Without the permission to rename, the segment grows, no line is lost, and check() reports it."""
     target = AuditFileHandler(path, maxBytes=10, clock=lambda: (_ for _ in ()).throw(PermissionError(13, "no")))
     target.write(b"x" * 9 + b"\n")
     target.write(b"y" * 9 + b"\n")
@@ -151,8 +151,8 @@ def test_a_failed_rollover_keeps_the_segment_going(path):
     assert [finding.code for finding in target.check()] == ["rollover", "unbounded"]
 
 
-def test_another_process_that_is_rolling_over_is_not_waited_for(path):
-    """While the lock is taken, lines go into the segment as it is."""
+def test_a_rollover_by_another_process_does_not_block_a_write(path):
+    """While another process holds the lock, lines are appended to the segment."""
     target = AuditFileHandler(path, maxBytes=10)
     target.write(b"x" * 9 + b"\n")
     with open(path) as other:
@@ -164,7 +164,7 @@ def test_another_process_that_is_rolling_over_is_not_waited_for(path):
 
 
 def test_two_writers_roll_over_once(path):
-    """A writer whose segment was rolled over by another notices and goes on in the new one: nothing is lost."""
+    """A writer whose segment was rolled over by another one continues in the new segment, and no line is lost."""
     one, two = AuditFileHandler(path, maxBytes=30), AuditFileHandler(path, maxBytes=30)
     for number in range(20):
         (one, two)[number % 2].write(b"%019d\n" % number)
@@ -172,8 +172,8 @@ def test_two_writers_roll_over_once(path):
     assert sorted(numbers) == list(range(20))
 
 
-def test_a_short_write_says_how_much_was_written(path):
-    """On a device without room the error tells how many entries are there, and its cause is the system's."""
+def test_the_error_of_a_failed_write_has_the_number_of_entries(path):
+    """On a full device the error has the number of recorded entries, and its cause is the OSError."""
     target = AuditFileHandler(path)
     os.close(target._active.fd)
     target._active.fd = os.open("/dev/full", os.O_WRONLY)
@@ -185,14 +185,14 @@ def test_a_short_write_says_how_much_was_written(path):
 
 
 @pytest.mark.parametrize(("written", "whole"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (9, 3)])
-def test_only_whole_lines_count(written, whole):
-    """A line is recorded when its last byte is."""
+def test_an_entry_counts_when_its_last_byte_is_written(written, whole):
+    """An entry is recorded when the last byte of its lines is written."""
     entries = [QueueEntry(b"", logging.INFO, "", line=line) for line in (b"ab\n", b"cd\n", b"ef\n")]
-    assert whole_lines(entries, written) == whole
+    assert count_whole_entries(entries, written) == whole
 
 
-def test_by_itself_on_a_logger_it_writes_the_same_lines(path):
-    """Attached to a logger without an AuditHandler it converts records itself."""
+def test_a_handler_attached_to_a_logger_directly_writes_events(path):
+    """Without an AuditHandler, the handler converts records itself."""
     target = AuditFileHandler(path)
     logger = logging.Logger("alone")
     logger.addHandler(target)
@@ -201,8 +201,8 @@ def test_by_itself_on_a_logger_it_writes_the_same_lines(path):
     assert (line["operation"], line["user_id"], line["status"]) == ("FORGET", "u1", "FAILURE")
 
 
-def test_by_itself_it_is_loud_about_what_it_cannot_write(path, capsys):
-    """An event that can't be written is counted and reported on stderr once, without anything of the event."""
+def test_a_handler_attached_to_a_logger_directly_reports_failures(path, capsys):
+    """An event that can't be written is counted, and the first is reported on stderr without its content."""
     target = AuditFileHandler(path)
     os.close(target._active.fd)
     target._active.fd = os.open("/dev/full", os.O_WRONLY)
@@ -218,8 +218,8 @@ def test_by_itself_it_is_loud_about_what_it_cannot_write(path, capsys):
     assert ("unwritten", "2 events could not be written") in [(found.code, found.message) for found in target.check()]
 
 
-def test_another_format_is_a_configuration_error(path):
-    """A trail has one format: another formatter is refused, a plain AuditJsonFormatter is not."""
+def test_another_formatter_is_refused(path):
+    """A trail has one format: only an AuditJsonFormatter without options is accepted."""
     target = AuditFileHandler(path)
     for formatter in (logging.Formatter(), AuditJsonFormatter(prefix="x"), None):
         with pytest.raises(AuditTypeError, match="one format"):
@@ -227,8 +227,8 @@ def test_another_format_is_a_configuration_error(path):
     target.setFormatter(AuditJsonFormatter())
 
 
-def test_closing_releases_the_file_and_the_next_line_opens_it_again(path):
-    """A closed handler that is still attached goes on."""
+def test_a_closed_handler_opens_the_file_again_for_the_next_line(path):
+    """Closing releases the descriptor; a closed handler that is still attached continues to write."""
     target = AuditFileHandler(path)
     target.write(b"1\n")
     target.close()
@@ -239,7 +239,7 @@ def test_closing_releases_the_file_and_the_next_line_opens_it_again(path):
 
 
 def test_a_path_that_became_a_link_is_not_followed(path):
-    """If somebody puts a symbolic link at the path, lines go nowhere but into pending."""
+    """If the path becomes a symbolic link, no line is written through it."""
     target = AuditFileHandler(path)
     elsewhere = path.with_name("elsewhere")
     path.rename(elsewhere)
@@ -250,7 +250,7 @@ def test_a_path_that_became_a_link_is_not_followed(path):
 
 
 def test_a_path_that_became_a_fifo_does_not_hang(path):
-    """If somebody puts a FIFO at the path, writing fails at once, and the error says what to do."""
+    """If the path becomes a FIFO, a write fails at once, and the error names the fix."""
     target = AuditFileHandler(path)
     path.unlink()
     os.mkfifo(path)
@@ -263,7 +263,7 @@ def test_a_path_that_became_a_fifo_does_not_hang(path):
 
 
 def test_retries_leave_no_empty_lines(path):
-    """A torn line gets one LF behind it, however often the next line is tried; a cut at the end of a line gets none."""
+    """A torn line gets one LF, however often the next line is retried; a write cut after a whole line gets none."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     target = AuditFileHandler(path)
@@ -281,8 +281,8 @@ def test_retries_leave_no_empty_lines(path):
     assert lines == [b"x" * 99, b"y" * 5, b"z", b"z" * 59, b""]
 
 
-def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch):
-    """An exception of a signal handler just after a short write: the next line is glued to what is there, and written again."""
+def test_an_interrupted_short_write_is_found_by_the_next_write(path, monkeypatch):
+    """If a signal handler raises just after a short write, the next line continues it and is written again."""
     target, real, cut = AuditFileHandler(path), os.write, [True, True]
     target.write(b"z\n")
 
@@ -299,32 +299,32 @@ def test_a_cut_that_is_interrupted_is_found_by_the_next_write(path, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "write", write)
-    kept, target._active._kept = target._active._kept, interrupted
+    kept, target._active._count_recorded_bytes = target._active._count_recorded_bytes, interrupted
     with pytest.raises(KeyboardInterrupt):
         target.write(b"x" * 19 + b"\n")
-    target._active._kept = kept
+    target._active._count_recorded_bytes = kept
     target.write(b"y" * 9 + b"\n")
     assert path.read_bytes() == b"z\n" + b"xxxxx" + b"y" * 9 + b"\n" + b"y" * 9 + b"\n"
 
 
 def failing_fsync(monkeypatch, times):
-    """Let the next *times* calls of fsync on a regular file fail; the descriptors on which fsync was called."""
-    real, asked, left = os.fsync, [], [times]
+    """Let the next *times* fsyncs of a file fail, and return the list of inodes that fsync is called for."""
+    real, synced, left = os.fsync, [], [times]
 
     def fsync(fd):
         if stat.S_ISREG(os.fstat(fd).st_mode):
-            asked.append(os.fstat(fd).st_ino)
+            synced.append(os.fstat(fd).st_ino)
             if left[0]:
                 left[0] -= 1
                 raise OSError(5, "Input/output error")
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    return asked
+    return synced
 
 
 def test_fsync_durability_syncs_every_write_and_the_folder(path, monkeypatch):
-    """With durability="fsync" each write is synced before it returns, and the folder when a file is new."""
+    """With durability="fsync" each write is synced before it returns, and so is the folder of a new file."""
     folders = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (folders.append(stat.S_ISDIR(os.fstat(fd).st_mode)), real(fd)))
@@ -335,20 +335,20 @@ def test_fsync_durability_syncs_every_write_and_the_folder(path, monkeypatch):
     assert folders == [True, False, True, False]
 
 
-def test_an_fsync_that_failed_is_not_tried_again_on_the_same_file(path, monkeypatch):
-    """After a failed fsync a new segment is opened, and what was not synced is written there, behind an LF that was synced."""
+def test_a_failed_fsync_is_not_repeated_on_the_same_file(path, monkeypatch):
+    """After a failed fsync, its lines are written to a new segment, after an LF that was synced."""
     target = AuditFileHandler(path, durability="fsync")
     target.write(b"one\n")
-    asked = failing_fsync(monkeypatch, 1)
+    synced = failing_fsync(monkeypatch, 1)
     target.write(b"two\n")
     assert [segment.read_bytes() for segment in target.segments()] == [b"one\ntwo\n", b"\ntwo\n"]
-    assert asked == [asked[0], asked[1], asked[1]]
-    assert asked[0] != asked[1]
+    assert synced == [synced[0], synced[1], synced[1]]
+    assert synced[0] != synced[1]
     assert [finding.code for finding in target.check()] == ["fsync", "unbounded"]
 
 
-def test_if_the_new_segment_fails_as_well_nothing_is_recorded(path, monkeypatch):
-    """When the new segment can't be synced either, the write failed; the next attempt goes on in that segment."""
+def test_a_write_fails_if_the_new_segment_cannot_be_synced_either(path, monkeypatch):
+    """If the fsync of the new segment fails too, nothing is recorded, and the next attempt uses that segment."""
     target = AuditFileHandler(path, durability="fsync")
     failing_fsync(monkeypatch, 2)
     with pytest.raises(DeliveryError) as caught:
@@ -358,15 +358,15 @@ def test_if_the_new_segment_fails_as_well_nothing_is_recorded(path, monkeypatch)
     assert [segment.read_bytes() for segment in target.segments()] == [b"one\n", b"\n\none\n"]
 
 
-def test_durability_is_one_of_two(path):
-    """Another durability is an error that names what there is."""
+def test_an_unknown_durability_is_refused(path):
+    """The error for an unknown durability names the possible ones."""
     with pytest.raises(AuditValueError, match="durability='disk': use one of 'os', 'fsync'"):
         AuditFileHandler(path, durability="disk")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_somebody_elses_file_is_refused(path):
-    """A file that another user owns is refused at the start, and lines do not go there when it is put there later."""
+def test_a_file_of_another_user_is_refused(path):
+    """A file of another user is refused at the start, and when it is opened again later."""
     target = AuditFileHandler(path)
     os.chown(path, 12_345, -1)
     with pytest.raises(AuditValueError, match="belongs to user 12345"):

@@ -12,9 +12,10 @@ import pytest
 import strategies as s
 from conftest import Interruption
 from hypothesis import given, settings
+from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
-from structlog_audit.events import event_id as stamp_module
+from structlog_audit.events import event_id
 from structlog_audit.events.codec import MARKS, decode_event
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -23,14 +24,8 @@ from structlog_audit.recording import formatter as formatter_module
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES, LINE
 
 
-def record_of(msg="STORE", *, level=logging.INFO, exc_info=None, **attributes):
-    record = logging.LogRecord("app", level, "app.py", 1, msg, (), exc_info)
-    record.__dict__.update(attributes)
-    return record
-
-
-def test_any_handler_writes_lines(tmp_path):
-    """With this formatter any handler of the standard library writes the lines of a trail."""
+def test_any_standard_handler_writes_lines_of_a_trail(tmp_path):
+    """With this formatter a handler of the standard library writes the lines of a trail, with increasing ids."""
     path = tmp_path / "audit.jsonl"
     handler = logging.handlers.RotatingFileHandler(path)
     handler.setFormatter(AuditJsonFormatter())
@@ -45,8 +40,8 @@ def test_any_handler_writes_lines(tmp_path):
     assert ids == sorted(set(ids))
 
 
-def test_dict_config():
-    """``dictConfig`` makes the formatter with its usual keys, and the options of python-json-logger under ``()``."""
+def test_dict_config_passes_usual_keys_and_options():
+    """``dictConfig`` creates the formatter with its usual keys, or with the options of python-json-logger under ``()``."""
     stream = io.StringIO()
     logging.config.dictConfig(
         {
@@ -69,17 +64,25 @@ def test_dict_config():
     assert second.keys() == first.keys()
 
 
-def test_a_line_that_the_record_carries_is_written_as_it_is():
-    """Behind an `AuditHandler` the line of the event is written, with its id and time."""
-    line = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.000000Z","operation":"X","status":"SUCCESS"}\n'
-    record = record_of("other", **{LINE: line})
-    assert AuditJsonFormatter().format(record) == line.decode().removesuffix("\n")
+CARRIED = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.000000Z","operation":"X","status":"SUCCESS"}\n'
+"""The line of an event that an `AuditHandler` recorded."""
+
+
+def test_a_line_that_the_record_carries_is_written_unchanged():
+    """The line from an `AuditHandler` is written, with its id and timestamp."""
+    record = record_of("other", **{LINE: CARRIED})
+    assert AuditJsonFormatter().format(record) == CARRIED.decode().removesuffix("\n")
+
+
+def test_a_line_that_the_record_carries_gets_static_fields():
+    """Static fields are added to the members of the line from an `AuditHandler`."""
+    record = record_of("other", **{LINE: CARRIED})
     changed = json.loads(AuditJsonFormatter(static_fields={"service": "api"}).format(record))
-    assert changed == {**json.loads(line), "service": "api"}
+    assert changed == {**json.loads(CARRIED), "service": "api"}
 
 
-def test_behind_an_audit_handler():
-    """A target of an `AuditHandler` with this formatter writes the very events that the handler holds."""
+def test_a_target_of_an_audit_handler_writes_its_events():
+    """The target of an `AuditHandler` writes exactly the events that the handler holds."""
     stream = io.StringIO()
     target = logging.StreamHandler(stream)
     target.setFormatter(AuditJsonFormatter())
@@ -90,7 +93,7 @@ def test_behind_an_audit_handler():
 
 
 def test_an_event_in_parts_is_several_lines():
-    """An event whose ids need parts is several lines, each of them within the cap and changed alike."""
+    """An event in parts has several lines, each within the size limit and with the static fields."""
     ids = [f"entry_{number}" for number in range(10_000)]
     plain = AuditJsonFormatter().format(record_of(entry_ids=ids))
     changed = AuditJsonFormatter(static_fields={"service": "api"}).format(record_of(entry_ids=ids))
@@ -105,8 +108,8 @@ def test_an_event_in_parts_is_several_lines():
 
 @pytest.mark.parametrize("options", [{}, {"static_fields": {"service": "api"}}])
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_no_record_raises(make, options):
-    """Whatever a record holds, its line is valid JSON and one line: an error in a formatter loses the record."""
+def test_any_record_gives_one_line_of_valid_json(make, options):
+    """Whatever a record holds, its line is valid JSON: an error in a formatter would lose the record."""
     text = AuditJsonFormatter(**options).format(record_of(value=make()))
     json.loads(text, parse_constant=pytest.fail)
     assert not set(text) & set(s.DANGEROUS)
@@ -114,8 +117,8 @@ def test_no_record_raises(make, options):
 
 @given(s.metadata)
 @settings(max_examples=100, deadline=None)
-def test_changed_lines_hold_the_same(metadata):
-    """For all metadata, a line with static and renamed members holds the same values."""
+def test_changed_lines_have_the_same_values(metadata):
+    """For all metadata, a line with static and renamed members has the same values."""
     formatter = AuditJsonFormatter(static_fields={"service": "api"}, rename_fields={"metadata": "details"})
     assert json.loads(formatter.format(record_of(metadata=metadata))).get("details", {}) == metadata
 
@@ -125,15 +128,15 @@ def test_changed_lines_hold_the_same(metadata):
     [{"a": [[0] * 100] * 100, "b": [1] * 100}, {"deep": s.deep(31)}],
     ids=["many values", "deep"],
 )
-def test_changed_lines_leave_nothing_out(metadata):
-    """What a line could hold, the same line with a static member holds too."""
+def test_a_static_field_leaves_the_metadata_complete(metadata):
+    """Metadata that fits into a line is complete in a line with a static field, too."""
     plain = json.loads(AuditJsonFormatter().format(record_of(metadata=metadata)))
     changed = json.loads(AuditJsonFormatter(static_fields={"x": 1}).format(record_of(metadata=metadata)))
     assert MARKS not in plain["metadata"]
     assert changed["metadata"] == plain["metadata"] == metadata
 
 
-# --- nothing is forged -----------------------------------------------------------------------------------------------
+# --- names of members -----------------------------------------------------------------------------------------------
 
 EVERY_MEMBER = [
     "event_id",
@@ -151,76 +154,100 @@ EVERY_MEMBER = [
 ]
 
 
-def test_fields_forge_no_static_or_renamed_member():
-    """A field of the name of a static or renamed member lies in the metadata and takes nobody's place."""
-    formatter = AuditJsonFormatter(
+FORGED = {"service": "forged", "@timestamp": "forged", "level": "forged", "timestamp": "forged", "kind": "gap"}
+"""Fields with the names of static, renamed and other members."""
+
+
+@pytest.fixture
+def renaming():
+    """A formatter with a static member and renamed ones."""
+    return AuditJsonFormatter(
         static_fields={"service": "api"}, rename_fields={"timestamp": "@timestamp", "status": "level"}
     )
-    forged = {"service": "forged", "@timestamp": "forged", "level": "forged", "timestamp": "forged", "kind": "gap"}
-    line = json.loads(formatter.format(record_of(metadata=forged)))
+
+
+def test_a_field_does_not_replace_a_static_or_renamed_member(renaming):
+    """A field with the name of a static or renamed member stays in the metadata, and the member keeps its value."""
+    line = json.loads(renaming.format(record_of(metadata=FORGED)))
     assert line["service"] == "api"
     assert line["level"] == "SUCCESS"
     assert line["@timestamp"].endswith("Z")
-    assert line["metadata"] == forged
+    assert line["metadata"] == FORGED
     assert line.keys() == {"event_id", "@timestamp", "operation", "metadata", "level", "service"}
+
+
+def test_an_attribute_of_the_record_does_not_replace_a_member(renaming):
+    """An attribute of the record with the name of a member goes to the metadata."""
     record = record_of()
-    record.__dict__.update(forged)
-    assert json.loads(formatter.format(record))["metadata"] == forged
+    record.__dict__.update(FORGED)
+    assert json.loads(renaming.format(record))["metadata"] == FORGED
 
 
 @pytest.mark.parametrize("name", EVERY_MEMBER)
-def test_static_fields_take_no_members_place(name):
-    """A static field of the name of a member is a configuration error, and so is a member renamed to one."""
-    with pytest.raises(AuditValueError, match=f"two members would be called '{name}'"):
+def test_a_static_field_with_the_name_of_a_member_is_refused(name):
+    """A static field with the name of a member is a configuration error."""
+    with pytest.raises(AuditValueError, match=f"two members would have the name '{name}'"):
         AuditJsonFormatter(static_fields={name: 1})
+
+
+@pytest.mark.parametrize("name", EVERY_MEMBER)
+def test_a_member_renamed_to_another_member_is_refused(name):
+    """A member with the new name of another member is a configuration error."""
     other = "user_id" if name != "user_id" else "session_id"
-    with pytest.raises(AuditValueError, match=f"two members would be called '{name}'"):
+    with pytest.raises(AuditValueError, match=f"two members would have the name '{name}'"):
         AuditJsonFormatter(rename_fields={other: name})
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"rename_fields": {"user_id": "who", "session_id": "who"}}, "two members would be called 'who'"),
-        ({"rename_fields": {"user_id": "who"}, "static_fields": {"who": 1}}, "two members would be called 'who'"),
-        ({"rename_fields": {"levelname": "level"}}, "'levelname' is no member of an event"),
+        ({"rename_fields": {"user_id": "who", "session_id": "who"}}, "two members would have the name 'who'"),
+        ({"rename_fields": {"user_id": "who"}, "static_fields": {"who": 1}}, "two members would have the name 'who'"),
+        ({"rename_fields": {"levelname": "level"}}, "expected names of members of an event, got 'levelname'"),
     ],
 )
-def test_names_that_clash_are_refused(options, says):
-    """Two members of one name, or a name that is no member, are configuration errors that say which."""
-    with pytest.raises(AuditValueError, match=says):
+def test_duplicate_and_unknown_names_are_refused(options, message):
+    """The error for two members of one name, or for an unknown member, has that name."""
+    with pytest.raises(AuditValueError, match=message):
         AuditJsonFormatter(**options)
 
 
-def test_names_can_be_swapped():
-    """Members may be renamed to names that become free thereby."""
+def test_the_names_of_two_members_can_be_swapped():
+    """A member may get a name that another renamed member no longer has."""
     formatter = AuditJsonFormatter(rename_fields={"user_id": "session_id", "session_id": "user_id"})
     line = json.loads(formatter.format(record_of(user_id="u", session_id="s")))
     assert (line["user_id"], line["session_id"]) == ("s", "u")
 
 
 @pytest.mark.parametrize("options", [{"fmt": "%(message)s"}, {"datefmt": "%Y"}])
-def test_formats_are_refused(options):
-    """A format other than that of a trail is a type error that names the parameter."""
+def test_a_format_argument_is_refused(options):
+    """A format or date format is a type error that names the parameter."""
     with pytest.raises(AuditTypeError, match=f"^{next(iter(options))}="):
         AuditJsonFormatter(**options)
 
 
-def test_static_fields_are_plain_and_a_copy():
-    """Static fields may hold what JSON does not, and changing the dictionary later changes nothing."""
-    static = {"nan": float("nan"), "tags": ["a"], "secret": b"\x00"}
+def test_static_fields_are_converted_to_json():
+    """Static fields may have values that JSON does not have."""
+    formatter = AuditJsonFormatter(static_fields={"nan": float("nan"), "tags": ["a"], "secret": b"\x00"})
+    line = json.loads(formatter.format(record_of()), parse_constant=pytest.fail)
+    assert (line["nan"], line["tags"], line["secret"]) == ("NaN", ["a"], "AA==")
+
+
+def test_static_fields_are_copied():
+    """A later change of the dictionary does not affect the formatter."""
+    static = {"tags": ["a"]}
     formatter = AuditJsonFormatter(static_fields=static)
     static["tags"].append("b")
     static["user_id"] = "forged"
-    line = json.loads(formatter.format(record_of()), parse_constant=pytest.fail)
-    assert (line["nan"], line["tags"], line["secret"]) == ("NaN", ["a"], "AA==")
+    line = json.loads(formatter.format(record_of()))
+    assert line["tags"] == ["a"]
     assert "user_id" not in line
 
 
 # --- errors, prefix --------------------------------------------------------------------------------------------------
 
 
-def test_exceptions():
+def test_an_exception_becomes_the_error_message():
     """The exception of a record is the error message, and no traceback follows the line."""
     try:
         raise ValueError("no")
@@ -230,8 +257,8 @@ def test_exceptions():
     assert (json.loads(text)["status"], json.loads(text)["error_message"]) == ("FAILURE", "ValueError: no")
 
 
-def test_prefix():
-    """A prefix stands before every line."""
+def test_a_prefix_precedes_every_line():
+    """The prefix precedes each line of an event in parts."""
     text = AuditJsonFormatter(prefix="audit: ").format(record_of(entry_ids=[f"e{number}" for number in range(20_000)]))
     lines = text.splitlines()
     assert len(lines) > 1
@@ -249,13 +276,13 @@ def test_prefix():
         ({"rename_fields": {"user_id": "who"}}, True),
     ],
 )
-def test_changes_lines(options, changes):
-    """The formatter knows whether its lines are other than those of a trail."""
+def test_changes_lines_if_an_option_is_set(options, changes):
+    """``changes_lines`` is true if the options make the lines differ from those of a trail."""
     assert AuditJsonFormatter(**options).changes_lines is changes
 
 
-def test_subclasses_may_add_what_is_not_plain():
-    """What a subclass adds, as python-json-logger allows, is made plain, and nothing raises."""
+def test_a_subclass_may_add_values_that_are_not_json():
+    """A value that a subclass adds is converted to JSON, and nothing raises."""
 
     class Adding(AuditJsonFormatter):
         def process_log_record(self, log_data):
@@ -269,8 +296,8 @@ def test_subclasses_may_add_what_is_not_plain():
 
 
 @pytest.mark.parametrize("schema", FORMATS)
-def test_schemas(schema):
-    """With a schema a record is one line of that format: what the event of its line is there, parts and all."""
+def test_a_schema_gives_one_line_of_its_format(schema):
+    """With a schema, an event is one line of that format, including all its parts."""
     ids = [f"entry_{number}" for number in range(10_000)]
     stream = io.StringIO()
     target = logging.StreamHandler(stream)
@@ -283,8 +310,8 @@ def test_schemas(schema):
 
 
 @pytest.mark.parametrize("schema", FORMATS)
-def test_schemas_without_an_audit_handler(schema):
-    """A record that no `AuditHandler` has seen is converted, and gets an id and a time, in the format of the schema too."""
+def test_a_schema_formats_records_without_an_audit_handler(schema):
+    """A record that does not come from an `AuditHandler` gets an id and a timestamp, and is formatted too."""
     text = AuditJsonFormatter(schema=schema, prefix="@cee: ").format(record_of(user_id="u"))
     assert text.startswith("@cee: ")
     assert "evt_" in text or schema == "cadf"
@@ -292,16 +319,16 @@ def test_schemas_without_an_audit_handler(schema):
 
 @pytest.mark.parametrize("schema", FORMATS)
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_no_record_raises_with_a_schema(schema, make):
-    """Whatever a record holds, its line in another format is one line too."""
+def test_any_record_gives_one_line_with_a_schema(schema, make):
+    """Whatever a record holds, its line in another format is one line."""
     text = AuditJsonFormatter(schema=schema).format(record_of(value=make()))
     assert not set(text) & set(s.DANGEROUS)
     if schema != "cef":
         json.loads(text, parse_constant=pytest.fail)
 
 
-def test_static_fields_of_ecs():
-    """ECS bears other members: those of the service, as the formatters of Elastic take them."""
+def test_ecs_accepts_static_fields():
+    """ECS lines can have further members, such as those of the service."""
     static = {"service": {"name": "api", "environment": "prod"}, "labels": {"team": "a"}}
     record = json.loads(AuditJsonFormatter(schema="ecs", static_fields=static).format(record_of()))
     assert (record["service"], record["labels"]) == (static["service"], static["labels"])
@@ -309,25 +336,34 @@ def test_static_fields_of_ecs():
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        ({"schema": "xml"}, "schema='xml': use one of ecs, ocsf, cadf, cef, otlp"),
-        ({"schema": ""}, "schema='': use one of"),
-        ({"schema": "ecs", "rename_fields": {"user_id": "who"}}, "^rename_fields: the schema 'ecs' names its members"),
-        ({"schema": "ecs", "static_fields": {"event": 1}}, "^static_fields: the schema 'ecs' has a member 'event'"),
-        ({"schema": "ecs", "static_fields": {"audit": 1}}, "^static_fields: the schema 'ecs' has a member 'audit'"),
-        ({"schema": "ocsf", "static_fields": {"x": 1}}, "^static_fields: the schema 'ocsf' has no room"),
-        ({"schema": "cef", "static_fields": {"x": 1}}, "^static_fields: the schema 'cef' has no room"),
+        ({"schema": "xml"}, "schema='xml': expected one of ecs, ocsf, cadf, cef, otlp"),
+        ({"schema": ""}, "schema='': expected one of"),
+        (
+            {"schema": "ecs", "rename_fields": {"user_id": "who"}},
+            "^rename_fields: the schema 'ecs' does not support it",
+        ),
+        (
+            {"schema": "ecs", "static_fields": {"event": 1}},
+            "^static_fields: the schema 'ecs' has its own member 'event'",
+        ),
+        (
+            {"schema": "ecs", "static_fields": {"audit": 1}},
+            "^static_fields: the schema 'ecs' has its own member 'audit'",
+        ),
+        ({"schema": "ocsf", "static_fields": {"x": 1}}, "^static_fields: the schema 'ocsf' does not support it"),
+        ({"schema": "cef", "static_fields": {"x": 1}}, "^static_fields: the schema 'cef' does not support it"),
     ],
 )
-def test_schemas_that_do_not_fit_are_refused(options, says):
-    """A schema that there is not, or that does not go with the other options, is a configuration error that says why."""
-    with pytest.raises(AuditValueError, match=says):
+def test_an_unsupported_schema_or_option_is_refused(options, message):
+    """An unknown schema, or an option that it does not support, is a configuration error with the reason."""
+    with pytest.raises(AuditValueError, match=message):
         AuditJsonFormatter(**options)
 
 
-def test_a_trail_takes_no_schema(tmp_path):
-    """A trail stays in its own format: its handler refuses a formatter with a schema."""
+def test_a_file_handler_refuses_a_formatter_with_a_schema(tmp_path):
+    """A trail has one format, so its handler refuses a formatter with a schema."""
     handler = AuditFileHandler(tmp_path / "audit.jsonl")
     with pytest.raises(AuditTypeError, match="a trail has one format"):
         handler.setFormatter(AuditJsonFormatter(schema="ecs"))
@@ -335,17 +371,17 @@ def test_a_trail_takes_no_schema(tmp_path):
 
 
 def lines_interrupted_at(step):
-    """The lines that come of one, before whose *step* a signal handler formats another. One id is left of the block."""
+    """Return the lines of a record and of a signal handler that formats it before this *step*. One id of the block is left."""
     formatter, lines = AuditJsonFormatter(), []
     formatter._stamp = Stamp(randbits=lambda bits: 254)
-    record = logging.makeLogRecord({"msg": "STORE", "levelno": logging.INFO})
-    with Interruption(step, lambda: lines.append(formatter.format(record)), stamp_module, formatter_module):
+    record = record_of()
+    with Interruption(step, lambda: lines.append(formatter.format(record)), event_id, formatter_module):
         lines.append(formatter.format(record))
     return lines
 
 
-def test_lines_made_in_the_middle_of_another():
-    """Wherever a signal handler formats in the middle of a line, the two have different ids, and neither fails."""
+def test_a_signal_handler_may_format_at_any_step():
+    """Wherever a signal handler interrupts the formatter, both lines are valid and have different ids."""
     step = 1
     while len(lines := lines_interrupted_at(step)) == 2:
         step += 1
@@ -354,10 +390,10 @@ def test_lines_made_in_the_middle_of_another():
     assert step > 10
 
 
-def test_ids_after_a_fork():
-    """A forked child gives ids of its own, even within the millisecond of the fork."""
+def test_a_forked_child_makes_its_own_ids():
+    """A forked child makes other ids than its parent, even within the millisecond of the fork."""
     formatter = AuditJsonFormatter()
-    record = logging.makeLogRecord({"msg": "STORE", "levelno": logging.INFO})
+    record = record_of()
     formatter.format(record)
     stamp = formatter._stamp
     pid = os.fork()

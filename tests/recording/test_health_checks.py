@@ -1,4 +1,4 @@
-"""The ordinary settings that drop an event without a word: each ends in a record or is reported."""
+"""Settings of logging that drop events: an entry point reports each such event, and check() each setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
-from structlog_audit.recording import health_checks as check_module
+from structlog_audit.recording import health_checks
 
 
 def audit():
@@ -88,8 +88,8 @@ TABLE = pytest.mark.parametrize(("mute", "code", "name"), MUTINGS, ids=[mute.__n
 
 
 @TABLE
-def test_a_door_warns_once_and_counts(handler, mute, code, name):
-    """An event that no handler took on is told by one warning per logger and cause, and counted."""
+def test_an_unrecorded_event_is_counted_and_warned_of_once(handler, mute, code, name):
+    """An event that no handler accepted is counted, with one warning per logger and cause."""
     mute(handler)
     log = get_audit_logger(name)
     with pytest.warns(RuntimeWarning, match=f"logger '{name}' was not recorded") as caught:
@@ -103,8 +103,8 @@ def test_a_door_warns_once_and_counts(handler, mute, code, name):
 
 
 @TABLE
-def test_a_door_raises_if_the_handler_says_so(handler, mute, code, name):
-    """With on_error="raise" the caller of a muted event gets an AuditWriteError."""
+def test_an_unrecorded_event_raises_with_on_error_raise(handler, mute, code, name):
+    """With on_error="raise" the caller of an unrecorded event gets an AuditWriteError."""
     handler.on_error = "raise"
     mute(handler)
     with pytest.raises(AuditWriteError, match="not recorded"):
@@ -112,8 +112,8 @@ def test_a_door_raises_if_the_handler_says_so(handler, mute, code, name):
 
 
 @TABLE
-def test_check_finds_it(handler, mute, code, name):
-    """handler.check() names each of them, in words and with the fix."""
+def test_check_reports_each_muting_setting(handler, mute, code, name):
+    """handler.check() reports each setting, with a message and a fix."""
     assert {finding.code for finding in handler.check()} <= {"re-entrancy", "unbounded"}
     mute(handler)
     finding, *_ = [finding for finding in handler.check() if finding.code == code]
@@ -121,15 +121,15 @@ def test_check_finds_it(handler, mute, code, name):
     assert finding.fix
 
 
-def test_a_muted_child_is_found(handler):
-    """A child logger with a higher level, or disabled, is found too."""
+def test_check_reports_muted_child_loggers(handler):
+    """A child logger with a higher level, or a disabled one, is a finding."""
     logging.getLogger("audit.quiet").setLevel(logging.ERROR)
     logging.getLogger("audit.off").disabled = True
     assert {"level", "disabled"} <= {finding.code for finding in handler.check()}
 
 
-def test_a_root_handler_minds_only_what_does_not_propagate(handler):
-    """For a handler on the root, levels of the loggers below are their own business."""
+def test_check_of_a_root_handler_reports_only_propagation(handler):
+    """For a handler on the root logger, the levels of other loggers are not findings."""
     audit().removeHandler(handler)
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
@@ -140,11 +140,11 @@ def test_a_root_handler_minds_only_what_does_not_propagate(handler):
 
 
 @pytest.mark.parametrize("on", ["filter", "str"])
-def test_a_call_from_within_a_record_being_handled_is_recorded(handler, log, monkeypatch, on):
-    """Where a logger discards calls made while it handles a record (3.13.4 and newer), the door goes round that."""
+def test_an_event_logged_while_a_record_is_handled_is_recorded(handler, log, monkeypatch, on):
+    """An entry point bypasses the guard of a logger that discards such calls (Python 3.13.4 and newer)."""
 
     class Guarded(logging.Logger):
-        """Does what CPython does since gh-91555."""
+        """Discards calls like CPython since gh-91555."""
 
         def isEnabledFor(self, level):
             return not getattr(self._tls, "in_progress", False) and super().isEnabledFor(level)
@@ -176,14 +176,14 @@ def test_a_call_from_within_a_record_being_handled_is_recorded(handler, log, mon
     assert [event.operation for event in handler.iter_events()] == ["INNER", "OUTER"]
 
 
-def test_check_warns_of_the_guard(handler, monkeypatch):
-    """On a Python with the guard, check() says so."""
-    monkeypatch.setattr(check_module, "RE_ENTRANCY_GUARD", (3, 0, 0))
+def test_check_reports_the_re_entrancy_guard(handler, monkeypatch):
+    """On a Python version with the guard, check() reports it."""
+    monkeypatch.setattr(health_checks, "RE_ENTRANCY_GUARD", (3, 0, 0))
     assert "re-entrancy" in [finding.code for finding in handler.check()]
 
 
-def test_behind_a_queue_the_door_does_not_warn():
-    """An event that was handed over to a queue is no event that was lost."""
+def test_an_event_passed_to_a_queue_is_not_unrecorded():
+    """An event that was passed to a queue causes no warning."""
     audit().addHandler(logging.handlers.QueueHandler(queue.SimpleQueue()))
     audit().setLevel(logging.INFO)
     with warnings.catch_warnings():
@@ -192,16 +192,16 @@ def test_behind_a_queue_the_door_does_not_warn():
     assert unheard_events() == {}
 
 
-def test_plain_logging_is_not_watched(handler):
-    """Who logs without a door is not told; check() is there for that."""
+def test_a_muted_call_of_plain_logging_is_not_reported(handler):
+    """A muted call of plain logging causes no warning, but check() reports the setting."""
     audit().setLevel(logging.ERROR)
     audit().info("STORE")
     assert handler.count_events() == 0
     assert get_audit_handler().check()
 
 
-def test_a_lesser_target_is_said(tmp_path):
-    """check() says which promises a foreign target does not keep."""
+def test_check_reports_a_lesser_target(tmp_path):
+    """check() reports a target that does not give every promise."""
     made = AuditHandler(target=logging.FileHandler(tmp_path / "plain.log"))
     audit().addHandler(made)
     audit().setLevel(logging.INFO)

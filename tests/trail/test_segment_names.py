@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.trail.segment_names import next_name, rolled, rollover_time
+from structlog_audit.trail.segment_names import next_name, rolled_segments, rollover_time
 
 BASE = "audit.jsonl"
-MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
+TIME = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 
-moments = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1)).map(lambda time: time.replace(tzinfo=dt.UTC))
+times = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1)).map(lambda time: time.replace(tzinfo=dt.UTC))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
-def test_rollover_time(suffix):
-    """The name of a segment tells the time of its rollover, compressed or not."""
-    assert rollover_time(BASE, f"audit.jsonl.20250115T103045.123456Z{suffix}") == MOMENT
+def test_rollover_time_is_part_of_the_name_of_a_segment(suffix):
+    """The name of a rolled segment contains its rollover time, compressed or not."""
+    assert rollover_time(BASE, f"audit.jsonl.20250115T103045.123456Z{suffix}") == TIME
 
 
 @pytest.mark.parametrize(
@@ -35,35 +35,39 @@ def test_rollover_time(suffix):
         "",
     ],
 )
-def test_other_names_are_no_segments(name):
-    """A name that is not exactly that of a segment of this trail is none."""
+def test_names_of_other_files_are_not_segments(name):
+    """A name that differs from that of a rolled segment of this trail has no rollover time and is left out."""
     assert rollover_time(BASE, name) is None
-    assert rolled(BASE, [name]) == []
+    assert rolled_segments(BASE, [name]) == []
 
 
-@given(st.lists(moments, max_size=10))
+@given(st.lists(times, max_size=10))
 @settings(max_examples=100, deadline=None)
-def test_rolled_sorts_by_time(times):
-    """For all segments, the oldest comes first, among whatever else lies in the folder."""
+def test_rolled_segments_are_sorted_by_time(times):
+    """For all segments, the oldest comes first, and other files in the folder are left out."""
     names = [f"{BASE}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}" for time in times]
-    assert rolled(BASE, [*names, BASE, "x"]) == sorted(names)
+    assert rolled_segments(BASE, [*names, BASE, "x"]) == sorted(names)
 
 
-@given(st.lists(moments, min_size=1, max_size=30))
+@given(st.lists(times, min_size=1, max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_names_increase_whatever_the_clock_does(times):
-    """For all clocks, every next name is new and sorts behind all before it."""
+def test_next_names_increase_for_any_clock(times):
+    """For all sequences of clock times, each next name is new and sorts after all earlier ones."""
     names = []
     for now in times:
         names.append(next_name(BASE, names, now))
     assert names == sorted(set(names))
-    assert rolled(BASE, reversed(names)) == names
+    assert rolled_segments(BASE, reversed(names)) == names
 
 
-def test_name_is_the_time_of_the_rollover():
-    """Without a newer segment the name is the time; with one, a microsecond more than that."""
-    name = next_name(BASE, [BASE, "x"], MOMENT)
-    assert name == "audit.jsonl.20250115T103045.123456Z"
-    for taken in (name, f"{name}.gz"):
-        for now in (MOMENT, MOMENT - dt.timedelta(days=1)):
-            assert next_name(BASE, [taken], now) == "audit.jsonl.20250115T103045.123457Z"
+def test_next_name_is_the_time_of_the_rollover():
+    """Without a newer segment, the name is the time of the rollover."""
+    assert next_name(BASE, [BASE, "x"], TIME) == "audit.jsonl.20250115T103045.123456Z"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("now", [TIME, TIME - dt.timedelta(days=1)])
+def test_next_name_adds_a_microsecond_to_a_newer_segment(now, suffix):
+    """If a segment is as new as the rollover or newer, the name is its time plus one microsecond."""
+    taken = f"audit.jsonl.20250115T103045.123456Z{suffix}"
+    assert next_name(BASE, [taken], now) == "audit.jsonl.20250115T103045.123457Z"

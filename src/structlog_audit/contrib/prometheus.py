@@ -36,7 +36,7 @@ from structlog_audit.loggers.unheard import unheard_events
 from structlog_audit.query.filters import conditions
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.recording.handler_lookup import audit_handlers
+from structlog_audit.recording.handler_lookup import find_audit_handlers
 from structlog_audit.recording.logger_tree import all_loggers
 
 OTHER = "other"
@@ -135,7 +135,7 @@ class AuditCollector(Collector):
     def _named(self) -> Iterator[tuple[str, AuditHandler]]:
         """The handlers by name; one without a name, or with one that is taken, is called by its number as well."""
         taken: set[str] = set()
-        for number, handler in enumerate(self._handlers or audit_handlers(all_loggers())):
+        for number, handler in enumerate(self._handlers or find_audit_handlers(all_loggers())):
             name = handler.name or "audit"
             if name in taken:
                 name = f"{name}#{number}"

@@ -22,10 +22,10 @@ import structlog
 
 from structlog_audit.events.log_record import HANDOFF
 from structlog_audit.exceptions import AuditWriteError
-from structlog_audit.recording.fork_safety import living
+from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.recording.handler_lookup import audit_handlers
-from structlog_audit.recording.logger_tree import is_handling_record, is_queued, propagation_path
+from structlog_audit.recording.handler_lookup import find_audit_handlers
+from structlog_audit.recording.logger_tree import is_handling_record, propagation_path, uses_queue
 
 _OURS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
 
@@ -49,13 +49,13 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None
         AuditWriteError: A handler says that the caller must know.
     """
     if is_handling_record(logger) and not logger.disabled:
-        for handler in audit_handlers(propagation_path(logger)):
+        for handler in find_audit_handlers(propagation_path(logger)):
             if record.levelno >= handler.level:
                 handler.handle(record)
         if record.__dict__[HANDOFF].entry is not None:
             return
     why = obstacle(logger, record.levelno)
-    if why is None and is_queued(logger, record.levelno):
+    if why is None and uses_queue(logger, record.levelno):
         return
     code, message = why or _FILTER
     _counts[logger.name, code] += 1
@@ -77,7 +77,9 @@ def calling_frame() -> tuple[FrameType, int]:
 
 def must_raise(logger: logging.Logger) -> bool:
     """Whether a handler that *logger* leads to, or if there is none, any handler of this process, says "raise"."""
-    known = audit_handlers(propagation_path(logger)) or [owner for owner in living() if isinstance(owner, AuditHandler)]
+    known = find_audit_handlers(propagation_path(logger)) or [
+        owner for owner in live_owners() if isinstance(owner, AuditHandler)
+    ]
     return any(handler.on_error == "raise" for handler in known)
 
 
@@ -86,8 +88,8 @@ def obstacle(logger: logging.Logger, level: int) -> Cause | None:
 
     Filters are not asked: they may look at the event, count, or print.
     """
-    handlers = audit_handlers(propagation_path(logger))
-    if not handlers and not is_queued(logger, level):
+    handlers = find_audit_handlers(propagation_path(logger))
+    if not handlers and not uses_queue(logger, level):
         return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
     if logging.root.manager.disable >= level:
         return "logging-disable", "logging.disable() is in force"

@@ -1,18 +1,15 @@
-"""The files of a trail: one `AuditFileHandler` appends to the active segment and rolls it over.
+"""`AuditFileHandler`: a `logging.Handler` that appends events to the segments of a trail.
 
-Rules:
+It is the target that keeps every promise of this library. `active_segment` writes and rolls over, `pruning` deletes old
+segments; this module connects both to `logging` and to the group commit.
 
-* How lines get to the file and the disk is told in `active`, how segments go in `pruning`. This module is what `logging` and
-  the commit see of that, and the lock.
-* ``maxBytes`` counts bytes. 0 means that a segment never ends, as in the standard library. ``backupCount=0`` keeps every
-  segment (there it means "never roll over").
-* ``durability="os"``: the kernel has the line before the call returns; it survives the death of the process.
-  ``durability="fsync"``: the disk has it, and the folders its name; it survives a loss of power. One fsync serves all
-  lines of a write, so callers that wait together share it.
-* Whoever writes, rolls over or closes holds `write_lock`. What comes in the middle of a write of the same thread, so from a
-  signal handler, never touches the descriptor: it waits for its turn or is refused.
-* Files are created 0600 and folders 0700 (PCI DSS 10.3.2), rolled segments are 0400; a path that is no regular file, or that is
-  somebody else's (neither ours nor root's), is refused.
+**Guarantees.** With ``durability="os"`` the kernel has the line before the call returns: it survives the death of the
+process. With ``durability="fsync"`` the disk has the line and the name of its file: it survives a loss of power. One fsync
+serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
+(PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user or root is written to.
+
+**Concurrency.** Every write, rollover and close holds `write_lock`. A signal handler that interrupts a write of its own
+thread never touches the descriptor: its event is written when that write ends, or is refused.
 """
 
 from __future__ import annotations
@@ -30,36 +27,36 @@ from typing import Any, Literal
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.exceptions import AuditTypeError
-from structlog_audit.recording.fork_safety import generation, register_fork_reset
+from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.trail.writing.active_segment import ActiveSegment
-from structlog_audit.trail.writing.filesystem import checked_path, open_to_others, segments_at
+from structlog_audit.trail.writing.filesystem import require_trail_path, segments_at, writable_by_others
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
-from structlog_audit.trail.writing.retention import Retention, retention_of
+from structlog_audit.trail.writing.retention import Retention, make_retention
 
 Durability = Literal["os", "fsync"]
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
-    """Appends events as JSON lines and keeps every segment.
+    """Appends events as JSON lines, and keeps every segment unless a retention is configured.
 
-    The target that gives every promise of this library. It is meant to be chained to an `AuditHandler`; attached to a
-    logger by itself it writes the same lines, but has no buffer, no pending events and no failure policy: an event that
-    can't be written is then reported on stderr and counted.
+    Chain it to an `AuditHandler`. Attached to a logger directly it writes the same lines, but has no buffer, no pending events
+    and no failure policy: an event that can't be written is counted, and the first one is reported on stderr.
 
     Args:
-        filename: The active segment. Missing folders are created.
-        maxBytes: Bytes after which a segment is rolled over; at least 0, which means never.
-        backupCount: Rolled segments that are kept; 0 keeps every one (in the standard library it means "never roll over").
-        retention: What else is kept: a `Retention`, or a mapping of its attributes, such as ``{"max_age_days": 365}``.
-        durability: ``"os"`` or ``"fsync"``: what "recorded" means.
-        clock: The time in UTC, for the names of segments.
+        filename: The path of the active segment. Missing folders are created.
+        maxBytes: Size in bytes at which a segment is rolled over; 0 means never, as in the standard library.
+        backupCount: Number of rolled segments to keep; 0 keeps all (in the standard library it means "never roll over").
+        retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
+        durability: ``"os"`` or ``"fsync"``: when an event counts as recorded.
+        clock: Returns the current time in UTC, for the names of segments.
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter can't be meant, or the path is a folder or no regular file.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. A path
+            of a folder or special file is invalid, too.
     """
 
     def __init__(
@@ -73,142 +70,167 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         self.syncs = require_choice("durability", durability, ("os", "fsync")) == "fsync"
-        """Whether writing waits for the disk."""
+        """Whether a write waits for the disk."""
+
         require_integer("maxBytes", maxBytes, least=0)
-        self.retention = retention_of(retention, require_integer("backupCount", backupCount, least=0))
-        path = checked_path("filename", filename)
+        max_segments = require_integer("backupCount", backupCount, least=0)
+        self.retention = make_retention(retention, max_segments)
+        """The bounds of the trail."""
+
+        path = require_trail_path("filename", filename)
         self.write_lock = threading.RLock()
-        """Held by whoever writes; the commit in front of this handler makes it its own, so that a write takes one lock."""
+        """Held during each write. The group commit in front of this handler uses the same lock, so a write takes only one."""
         self.unwritten = 0
-        self._generation = generation()
-        self._in_between: deque[bytes] = deque()
+        """The number of events that could not be written without an `AuditHandler`."""
         self.notices = Notices()
-        """What happened to the files: acts for the `AuditHandler` to record."""
+        """Event notices about the files, for the `AuditHandler` to record."""
+
+        self._fork_generation = fork_generation()
+        # Lines of records that came from a logger directly and are not written yet.
+        self._waiting_lines: deque[bytes] = deque()
+
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
-        told: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
-        self._pruning = Pruning(self.baseFilename, self.retention, **told)
-        self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **told)
-        if self.retention.bounds:
-            self._pruning.look(self._active.size)
+        shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
+        self._pruning = Pruning(self.baseFilename, self.retention, **shared)
+        self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **shared)
+
+        if self.retention.is_bounded:
+            self._pruning.announce_due(self._active.size)
         register_fork_reset(self)
 
     @property
     def path(self) -> Path:
-        """The active segment."""
+        """The path of the active segment."""
         return Path(self.baseFilename)
 
     @property
     def failed_rollovers(self) -> int:
-        """How often the segment had to go on."""
+        """The number of rollovers that failed. The segment stayed in use each time."""
         return self._active.failed_rollovers
 
     def segments(self) -> list[Path]:
-        """The segments that exist, in order: those rolled over, the oldest first, and the active one."""
+        """Return the paths of the existing segments: rolled ones oldest first, then the active one."""
         return [path for path, _ in segments_at(self.baseFilename)]
 
     def has_lines(self) -> bool:
-        """Whether there is anything in the files."""
+        """Return whether any segment contains data."""
         return any(status.st_size for _, status in segments_at(self.baseFilename))
 
     @property
     def deliver(self) -> Callable[[Sequence[QueueEntry]], None]:
-        """Writes the lines of entries, or raises `DeliveryError`. For the commit, which holds `write_lock`."""
+        """The function that writes entries or raises a `DeliveryError`. For the group commit, which holds `write_lock`."""
         return self._active.deliver
 
     def write(self, data: bytes) -> None:
-        """Append *data*, the line or lines of one event, and have the kernel hold it before this returns.
+        """Append *data*, the line or lines of one event, with the configured durability.
 
         Raises:
-            DeliveryError: It is not recorded. Its cause is the OSError.
+            DeliveryError: The event is not recorded. Its cause is the OSError.
         """
         with self.write_lock:
             self._write(data)
 
     def _write(self, data: bytes) -> None:
-        self.deliver((QueueEntry(b"", logging.INFO, "", line=data),))
+        entry = QueueEntry(b"", logging.INFO, "", line=data)
+        self.deliver((entry,))
 
     def doRollover(self) -> None:  # noqa: N802
-        """Rename the active segment and begin a new one, unless another process has a lock on it.
+        """Roll over the active segment, unless another process holds a lock on it.
 
-        In the middle of a write of this thread, so from a signal handler, it does nothing.
+        Does nothing in a signal handler that interrupts a write of its own thread.
 
         Raises:
-            OSError: That can't be done. The segment goes on.
+            OSError: The rollover failed. The segment stays in use.
         """
         with self.write_lock:
-            if not self._active.writing:
-                self._active.writing = True
-                try:
-                    self._active.roll_over()
-                finally:
-                    self._active.writing = False
-                    self._emit_waiting()
+            if self._active.writing:
+                return
+
+            self._active.writing = True
+            try:
+                self._active.roll_over()
+            finally:
+                self._active.writing = False
+                self._write_waiting_lines()
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child, once: what is open, noticed or waiting is the parent's.
+        """Reset the handler in a forked child: the open file, the notices and the waiting lines belong to the parent.
 
-        The handler in front may call this first, and has taken the new lock then.
+        The second of two calls after one fork does nothing: the `AuditHandler` in front may make the first, and uses the new
+        lock from then on.
         """
-        if self._generation == generation():
+        if self._fork_generation == fork_generation():
             return
-        self._generation = generation()
+        self._fork_generation = fork_generation()
+
         self.write_lock = threading.RLock()
-        self._in_between.clear()
+        self._waiting_lines.clear()
         self.notices.clear()
         self._pruning.after_fork()
         self._active.after_fork()
 
     def check(self) -> list[Finding]:
-        """What would lose events here, fill the disk, or let others change the trail."""
-        return [*self._counted(), *self._of_retention(), *self._of_the_disk()]
+        """Return findings about events lost here, a disk that may fill up, and files that other users can change."""
+        return [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
 
-    def _counted(self) -> Iterator[Finding]:
-        active, chain = self._active, "chain the handler to an AuditHandler"
-        failed = f"rollovers failed ({active.rollover_failure}); the segment goes on"
-        counts = (
-            ("rollover", active.failed_rollovers, failed, "let the folder be written to, on a file system with locks"),
-            ("fsync", active.failed_syncs, "fsyncs failed; events were written again", "look at the disk"),
-            ("unwritten", self.unwritten, "events could not be written", chain),
-            ("unnoticed", self.notices.dropped, "acts of the trail were not recorded", chain),
-        )
-        for code, count, what, fix in counts:
-            if count:
-                yield Finding(code, f"{count} {what}", fix)
-        if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
+    def _counter_findings(self) -> Iterator[Finding]:
+        active = self._active
+        chain = "chain the handler to an AuditHandler"
+
+        if active.failed_rollovers:
             message = (
-                f"rollover was postponed {active.postponed_rollovers} times: another process has a lock on the file"
+                f"{active.failed_rollovers} rollovers failed ({active.rollover_failure}); the segment stays in use"
             )
-            yield Finding("postponed", message, "let nobody lock the file; copy it without a lock")
+            yield Finding("rollover", message, "make the folder writable, on a file system with locks")
+        if active.failed_syncs:
+            message = f"{active.failed_syncs} fsyncs failed; events were written again"
+            yield Finding("fsync", message, "check the disk")
+        if self.unwritten:
+            yield Finding("unwritten", f"{self.unwritten} events could not be written", chain)
+        if self.notices.dropped:
+            yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", chain)
 
-    def _of_retention(self) -> Iterator[Finding]:
-        if not self.retention.bounds:
-            fix = 'give retention={"max_age_days": …} or backupCount, or delete old segments some other way'
+        # A lock that is released in time is not a problem: report one only once the segment is too large.
+        if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
+            count = active.postponed_rollovers
+            message = f"rollover was postponed {count} times: another process holds a lock on the file"
+            yield Finding("postponed", message, "copy the file without locking it")
+
+    def _retention_findings(self) -> Iterator[Finding]:
+        if not self.retention.is_bounded:
+            fix = 'set retention={"max_age_days": …} or backupCount, or delete old segments by other means'
             yield Finding("unbounded", "the trail grows without bound", fix)
 
-    def _of_the_disk(self) -> Iterator[Finding]:
-        for place, mode in open_to_others(self.baseFilename):
-            message = f"{place} can be changed by others than its owner (mode {mode:04o})"
+    def _disk_findings(self) -> Iterator[Finding]:
+        for place, mode in writable_by_others(self.baseFilename):
+            message = f"{place} can be changed by users other than its owner (mode {mode:04o})"
             yield Finding("permissions", message, f"chmod go-w {place}")
+
+        folder = self.path.parent
         try:
-            disk = os.statvfs(self.path.parent)
+            disk = os.statvfs(folder)
         except FileNotFoundError:
-            yield Finding("folder", f"{self.path.parent} is gone", "leave it there; the next event makes it again")
+            yield Finding("folder", f"{folder} does not exist", "do not delete it; the next event creates it again")
             return
-        free = disk.f_bavail * disk.f_frsize
-        if free < max(disk.f_blocks * disk.f_frsize // 20, 2 * self.maxBytes):
-            fix = "make room, or give the trail a bound"
-            yield Finding("disk", f"only {free // 1_000_000} MB are free on the disk of the trail", fix)
+
+        free_bytes = disk.f_bavail * disk.f_frsize
+        twentieth = disk.f_blocks * disk.f_frsize // 20
+        if free_bytes < max(twentieth, 2 * self.maxBytes):
+            message = f"only {free_bytes // 1_000_000} MB are free on the disk of the trail"
+            yield Finding("disk", message, "free disk space, or set a bound for the trail")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write *record*, which comes from a logger and not from an `AuditHandler`."""
-        self._in_between.append(self.format(record).encode() + b"\n")
+        """Write *record*, which comes from a logger directly and not from an `AuditHandler`."""
+        line = self.format(record).encode() + b"\n"
+        self._waiting_lines.append(line)
         with self.write_lock:
-            self._emit_waiting()
+            self._write_waiting_lines()
 
-    def _emit_waiting(self) -> None:
-        while self._in_between and not self._active.writing:  # else whoever writes goes on with it
-            line = self._in_between.popleft()
+    def _write_waiting_lines(self) -> None:
+        """Write the waiting lines, unless a write is in progress on this thread: then the call for it goes on with them."""
+        while self._waiting_lines and not self._active.writing:
+            line = self._waiting_lines.popleft()
             try:
                 self._write(line)
             except DeliveryError as error:
@@ -218,15 +240,22 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                     report_on_stderr(f"{self.baseFilename} can't be written ({cause}); events are lost")
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
-        """Raise an `AuditTypeError`, unless *fmt* is a plain `AuditJsonFormatter`: a trail has one format."""
+        """Accept only an `AuditJsonFormatter` without options: a trail has one format.
+
+        Raises:
+            AuditTypeError: *fmt* is another formatter, or changes the lines.
+        """
         if type(fmt) is not AuditJsonFormatter or fmt.changes_lines:
-            raise AuditTypeError(f"formatter={fmt!r}: a trail has one format; give a formatter to another handler")
+            raise AuditTypeError(
+                f"formatter={fmt!r}: expected an AuditJsonFormatter without options, because a trail has one format; "
+                f"set the formatter on another handler"
+            )
         self.formatter = fmt
 
     def close(self) -> None:
-        """Release the file. The next event opens it again: a later ``dictConfig`` closes handlers that stay attached.
+        """Close the file. The next event opens it again: ``dictConfig`` closes handlers that stay attached.
 
-        In the middle of a write of this thread, so from a signal handler, the file stays open.
+        In a signal handler that interrupts a write of its own thread, the file stays open.
         """
         with self.write_lock:
             if not self._active.writing:
@@ -234,8 +263,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         logging.Handler.close(self)
 
     def flush(self) -> None:
-        """Do nothing: nothing is ever held back."""
+        """Do nothing: lines are never held back."""
 
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
-        """Whether the active segment has reached its size. Writing sees to it; nobody needs to ask."""
+        """Return 1 if the active segment has reached its size, otherwise 0. A write rolls over by itself."""
         return int(0 < self.maxBytes <= self._active.size)

@@ -1,6 +1,9 @@
-"""What must begin anew in a forked child: locks that another thread may have held, descriptors, queues, ids.
+"""Reset of inherited state in a forked child: locks, descriptors, queues and ids.
 
-One that can't begin anew keeps no other from it: a lock that stays taken would stop the child for good.
+**Guarantees.** In the child, every registered object is reset before any other code runs.
+
+**Failure handling.** An object that can't be reset is reported on stderr and does not stop the others from being reset: a
+lock that another thread of the parent held would block the child forever.
 """
 
 from __future__ import annotations
@@ -12,42 +15,42 @@ from typing import Protocol
 from structlog_audit._failures import describe_failure, report_on_stderr
 
 
-class Forked(Protocol):
-    """Has state that a forked child must not inherit."""
+class ResetsAfterFork(Protocol):
+    """An object with state that a forked child must not inherit."""
 
     def after_fork(self) -> None:
-        """Begin anew. Called in the child, before anything else runs there; perhaps by another owner as well."""
+        """Reset the object. Called first in the child, and possibly once more by another object that owns this one."""
 
 
-_generation = 0
-_live: weakref.WeakSet[Forked] = weakref.WeakSet()
+_fork_generation = 0
+_owners: weakref.WeakSet[ResetsAfterFork] = weakref.WeakSet()
 
 
-def register_fork_reset(owner: Forked) -> None:
-    """Have ``owner.after_fork()`` called in every child that is forked while *owner* is alive."""
-    _live.add(owner)
+def register_fork_reset(owner: ResetsAfterFork) -> None:
+    """Register *owner*, so that ``owner.after_fork()`` is called in every forked child while *owner* is alive."""
+    _owners.add(owner)
 
 
-def living() -> list[Forked]:
-    """The owners that are alive."""
-    return list(_live)
+def live_owners() -> list[ResetsAfterFork]:
+    """Return the registered objects that are alive."""
+    return list(_owners)
 
 
-def generation() -> int:
-    """How many forks lie between the process that imported this and this one."""
-    return _generation
+def fork_generation() -> int:
+    """Return the number of forks between the process that imported this module and this process."""
+    return _fork_generation
 
 
-def _renew() -> None:
-    global _generation
-    _generation += 1
-    for owner in living():
+def _reset_owners() -> None:
+    global _fork_generation
+    _fork_generation += 1
+
+    for owner in live_owners():
         try:
             owner.after_fork()
         except Exception as error:
-            report_on_stderr(
-                f"{type(owner).__name__} could not begin anew in a forked process ({describe_failure(error)})"
-            )
+            name = type(owner).__name__
+            report_on_stderr(f"{name} could not be reset in a forked process ({describe_failure(error)})")
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_reset_owners)

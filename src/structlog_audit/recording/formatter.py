@@ -1,13 +1,13 @@
-"""`AuditJsonFormatter`: the lines of a trail, or of another system's format, from any `logging.Handler`.
+"""`AuditJsonFormatter`: formats events as lines of a trail, or in the format of another system, for any `logging.Handler`.
 
-Rules:
+**Guarantees.** A record from an `AuditHandler` carries its line under `LINE`; that line is written. Any other record is
+converted here, with an id and a timestamp of this formatter. Fields that an application logs are always below ``metadata``,
+and never take the place of another member. A static or renamed member can't take the place of one either, although
+python-json-logger allows that.
 
-* A record that comes from an `AuditHandler` carries its line under `LINE`, and that is what is written. Any other record
-  is converted, and gets an id and a time of this formatter.
-* ``static_fields`` and ``rename_fields`` are those of python-json-logger, with what they allow there forbidden here: what an
-  application logs lies below ``metadata`` and can take no other member's place, and neither can a static or renamed one.
-* With ``schema`` a line is an event in the format of another system (`structlog_audit.formats`), however long. No reader of
-  trails takes such lines, so `AuditFileHandler` refuses the formatter. The formats are imported only then.
+**Other formats.** With ``schema``, an event is formatted for another system (`structlog_audit.formats`), without a limit on
+its length. Readers of trails don't accept such lines, so `AuditFileHandler` refuses the formatter. The formats are imported
+only when a schema is used.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import register_fork_reset
 
 LINE = "_audit_line"
-"""The attribute of a record that holds the line of its event, as bytes."""
+"""The attribute of a log record that holds the line of its event, as bytes."""
 
 DEFAULT_MAX_EVENT_BYTES = 32_000
-"""Fluent Bit drops a whole file for the sake of one line over 32 KiB, unless told otherwise."""
+"""The default limit of a line. With its default settings, Fluent Bit drops a file that has a line over 32 KiB."""
 
 _MEMBERS = frozenset(StoredEvent.__struct_fields__)
 
 
 class AuditJsonFormatter(BaseJsonFormatter):
-    """Formats records as the lines of a trail, for handlers of the standard library and of others.
+    """Formats log records as lines of a trail.
 
     Args:
-        fmt, datefmt, style, validate: What ``dictConfig`` gives every formatter. Lines have one format and times one form,
-            so only None is accepted for the first two.
+        fmt, datefmt, style, validate: The arguments that ``dictConfig`` passes to every formatter. Lines and timestamps have
+            a fixed form, so the first two must be None and the others are ignored.
         prefix: Text before each line.
-        rename_fields: Other names for members of the event, by the name of the member.
-        static_fields: Members that every line has besides.
-        schema: The name of a format of another system: ``ecs``, ``ocsf``, ``cadf``, ``cef`` or ``otlp``. It names its members,
-            so it goes with no ``rename_fields``; ``static_fields`` go with ``ecs``, the others have no room for them.
+        rename_fields: New names for members of the event, by the name of the member.
+        static_fields: Additional members of every line.
+        schema: The name of another system's format: ``ecs``, ``ocsf``, ``cadf``, ``cef`` or ``otlp``. It determines the names
+            of the members, so it excludes ``rename_fields``; only ``ecs`` allows ``static_fields``.
 
     Raises:
         AuditTypeError: A format was given.
-        AuditValueError: A name is no member, or two members would have one name; no such schema, or not with these options.
+        AuditValueError: A name is not a member, two members would have the same name, the schema is unknown, or the schema
+            does not support another option.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class AuditJsonFormatter(BaseJsonFormatter):
     ) -> None:
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
-                raise AuditTypeError(f"{name}={value!r}: the lines of a trail have one format; leave it out")
+                raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
+
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
         self.static_fields = JsonSanitizer().members(self.static_fields)
         self.schema = schema
@@ -75,75 +77,95 @@ class AuditJsonFormatter(BaseJsonFormatter):
             self._check_members()
         else:
             self._check_schema(schema)
+
         self.after_fork()
         register_fork_reset(self)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child: its ids are none of the parent's."""
+        """Reset the formatter in a forked child, so that its ids differ from those of the parent."""
         self._stamp: Stamp | None = None
         self._lock = threading.RLock()
 
     def _check_members(self) -> None:
+        """Raise an `AuditValueError` if ``rename_fields`` or ``static_fields`` has an invalid name."""
         unknown = self.rename_fields.keys() - _MEMBERS
         if unknown:
-            raise AuditValueError(f"rename_fields: {sorted(unknown)[0]!r} is no member of an event")
-        names = [self.rename_fields.get(name, name) for name in sorted(_MEMBERS)] + list(self.static_fields)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise AuditValueError(f"rename_fields, static_fields: two members would be called {twice[0]!r}")
+            raise AuditValueError(f"rename_fields: expected names of members of an event, got {sorted(unknown)[0]!r}")
+
+        names = [self.rename_fields.get(name, name) for name in sorted(_MEMBERS)]
+        names += self.static_fields
+        duplicates = sorted(name for name in names if names.count(name) > 1)
+        if duplicates:
+            raise AuditValueError(f"rename_fields, static_fields: two members would have the name {duplicates[0]!r}")
 
     def _check_schema(self, schema: str) -> None:
+        """Raise an `AuditValueError` if *schema* is unknown or does not support another option."""
         from structlog_audit.formats import FORMATS, OPEN
 
         if schema not in FORMATS:
-            raise AuditValueError(f"schema={schema!r}: use one of {', '.join(FORMATS)}")
+            raise AuditValueError(f"schema={schema!r}: expected one of {', '.join(FORMATS)}")
         if self.rename_fields:
-            raise AuditValueError(f"rename_fields: the schema {schema!r} names its members; leave it out")
+            raise AuditValueError(f"rename_fields: the schema {schema!r} does not support it; leave it out")
         if self.static_fields and schema not in OPEN:
-            raise AuditValueError(f"static_fields: the schema {schema!r} has no room for other members; leave it out")
-        taken = sorted(self.static_fields.keys() & OPEN.get(schema, frozenset()))
+            raise AuditValueError(f"static_fields: the schema {schema!r} does not support it; leave it out")
+
+        reserved = OPEN.get(schema, frozenset())
+        taken = sorted(self.static_fields.keys() & reserved)
         if taken:
-            raise AuditValueError(
-                f"static_fields: the schema {schema!r} has a member {taken[0]!r}; give it another name"
-            )
+            message = f"static_fields: the schema {schema!r} has its own member {taken[0]!r}; use another name"
+            raise AuditValueError(message)
 
     @property
     def changes_lines(self) -> bool:
-        """Whether the lines are other than those of a trail."""
+        """Whether the options make the lines differ from those of a trail."""
         return bool(self.prefix or self.rename_fields or self.static_fields or self.schema)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of *record*, without the LF; of an event that goes on in parts, its lines."""
+        """Return the line of *record* without the LF, or all lines of an event in parts."""
         line: bytes | None = record.__dict__.get(LINE)
         if line is None:
-            body = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
-            with self._lock:
-                stamp = self._stamp or Stamp()
-                self._stamp = None  # a signal handler that comes in the middle finds none, and makes one
-                line = stamp.line(body)
-                self._stamp = stamp
+            line = self._make_line(record)
+
         if not self.changes_lines:
             return line.decode().rstrip("\n")
         if self.schema is not None:
-            return self._foreign(line, self.schema)
-        return "\n".join(self.serialize_log_record(self._members(one)) for one in line.splitlines())
+            return self._format_for_schema(line, self.schema)
 
-    def _foreign(self, line: bytes, schema: str) -> str:
+        changed = [self.serialize_log_record(self._change_members(part)) for part in line.splitlines()]
+        return "\n".join(changed)
+
+    def _make_line(self, record: logging.LogRecord) -> bytes:
+        """Return the line of a record that does not come from an `AuditHandler`."""
+        body = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
+        with self._lock:
+            # Take the stamp while it is in use: a signal handler that formats a record meanwhile makes another one.
+            stamp = self._stamp or Stamp()
+            self._stamp = None
+            line = stamp.line(body)
+            self._stamp = stamp
+        return line
+
+    def _format_for_schema(self, line: bytes, schema: str) -> str:
+        """Return the event of *line* in the format of another system."""
         from structlog_audit.formats import FORMATS
 
-        record = FORMATS[schema](decode_event(line))
-        if isinstance(record, str):
-            return f"{self.prefix}{record}"
-        return self.serialize_log_record(self.process_log_record({**record, **self.static_fields}))
+        formatted = FORMATS[schema](decode_event(line))
+        if isinstance(formatted, str):
+            return f"{self.prefix}{formatted}"
 
-    def _members(self, line: bytes) -> dict[str, Any]:
+        members = {**formatted, **self.static_fields}
+        return self.serialize_log_record(self.process_log_record(members))
+
+    def _change_members(self, line: bytes) -> dict[str, Any]:
+        """Return the members of *line* with their new names, and the static members."""
         members = msgspec.json.decode(line)
         renamed = {self.rename_fields.get(name, name): value for name, value in members.items()}
         return self.process_log_record({**renamed, **self.static_fields})
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """*log_data* as JSON text."""
+        """Return *log_data* as JSON text."""
         try:
             return escape(encode(log_data)).decode()
-        except (TypeError, ValueError, OverflowError, RecursionError):  # a subclass added what is not plain
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            # A subclass added a value that is not plain JSON.
             return to_json(log_data)

@@ -1,7 +1,7 @@
-"""Which `AuditHandler` a logger leads to.
+"""Lookup of the `AuditHandler` that a logger leads to.
 
-Handlers are found by walking the loggers, because that is what a record does; `logging`'s own table of names is emptied by
-every later ``dictConfig``.
+The lookup walks the logger tree, as a record does. The table of handler names in `logging` is not reliable: every later
+``dictConfig`` empties it.
 """
 
 from __future__ import annotations
@@ -11,28 +11,34 @@ from collections.abc import Iterable
 
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.recording.logger_tree import all_loggers, handlers_of
+from structlog_audit.recording.logger_tree import all_loggers, reachable_handlers
 
 
-def audit_handlers(loggers: Iterable[logging.Logger]) -> list[AuditHandler]:
-    """The audit handlers of *loggers*, each once."""
-    found = (handler for handler in handlers_of(loggers) if isinstance(handler, AuditHandler))
+def find_audit_handlers(loggers: Iterable[logging.Logger]) -> list[AuditHandler]:
+    """Return the audit handlers of *loggers*, without duplicates."""
+    found = [handler for handler in reachable_handlers(loggers) if isinstance(handler, AuditHandler)]
+
+    # A dictionary removes duplicates and keeps the order.
     return list(dict.fromkeys(found))
 
 
 def get_audit_handler(name: str | None = None) -> AuditHandler:
-    """The configured `AuditHandler`: the one with this *name* in the configuration, or the only one there is.
+    """Return the configured `AuditHandler`, which must be attached to a logger.
 
-    It is found through the loggers, so also after a later ``dictConfig``.
+    A later ``dictConfig`` does not hide it.
+
+    Args:
+        name: The name of the handler in the configuration. Optional if only one audit handler is attached.
 
     Raises:
-        AuditValueError: There is none, or, without a name, more than one.
+        AuditValueError: No such handler is attached, or several are.
     """
-    attached = audit_handlers(all_loggers())
+    attached = find_audit_handlers(all_loggers())
     found = [handler for handler in attached if name is None or handler.name == name]
     if len(found) == 1:
         return found[0]
+
     names = ", ".join(repr(handler.name) for handler in attached) or "none"
     if found:
-        raise AuditValueError(f"name={name!r}: several audit handlers are attached ({names}); give the name of one")
-    raise AuditValueError(f"name={name!r}: no such audit handler is attached to a logger (there are: {names})")
+        raise AuditValueError(f"name={name!r}: several audit handlers are attached; expected the name of one: {names}")
+    raise AuditValueError(f"name={name!r}: no such audit handler is attached to a logger; attached: {names}")

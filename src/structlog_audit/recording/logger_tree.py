@@ -1,4 +1,4 @@
-"""The loggers of this process and the ways that a record takes between them."""
+"""The loggers of this process and the path of a record through them."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ from collections.abc import Iterable, Iterator
 
 
 def all_loggers() -> list[logging.Logger]:
-    """Every logger there is, the root first."""
-    manager = logging.Logger.manager
-    named = [logger for logger in list(manager.loggerDict.values()) if isinstance(logger, logging.Logger)]
+    """Return all loggers of this process, the root logger first."""
+    entries = list(logging.Logger.manager.loggerDict.values())
+
+    # The manager also keeps placeholders for names that have only child loggers.
+    named = [entry for entry in entries if isinstance(entry, logging.Logger)]
     return [logging.getLogger(), *named]
 
 
 def propagation_path(logger: logging.Logger) -> Iterator[logging.Logger]:
-    """The loggers whose handlers get a record of *logger*: itself, and its parents as far as it propagates."""
-    at: logging.Logger | None = logger
-    while at is not None:
-        yield at
-        at = at.parent if at.propagate else None
+    """Yield the loggers whose handlers get a record of *logger*: itself, and its ancestors as far as it propagates."""
+    current: logging.Logger | None = logger
+    while current is not None:
+        yield current
+        current = current.parent if current.propagate else None
 
 
-def handlers_of(loggers: Iterable[logging.Logger]) -> Iterator[logging.Handler]:
-    """The handlers of *loggers*, and behind those that queue, the handlers of their listeners (Python 3.12)."""
+def reachable_handlers(loggers: Iterable[logging.Logger]) -> Iterator[logging.Handler]:
+    """Yield the handlers of *loggers*, and for a queue handler those of its listener (Python 3.12 and newer)."""
     for logger in loggers:
         for handler in list(logger.handlers):
             yield handler
-            yield from getattr(getattr(handler, "listener", None), "handlers", ())
+
+            listener = getattr(handler, "listener", None)
+            yield from getattr(listener, "handlers", ())
 
 
-def is_queued(logger: logging.Logger, level: int) -> bool:
-    """Whether a record of *logger* at *level* is handed over to another thread or process."""
-    handlers = [handler for at in propagation_path(logger) for handler in at.handlers]
-    return any(isinstance(handler, logging.handlers.QueueHandler) and level >= handler.level for handler in handlers)
+def uses_queue(logger: logging.Logger, level: int) -> bool:
+    """Return whether a record of *logger* at *level* passes through a queue to another thread or process."""
+    for ancestor in propagation_path(logger):
+        for handler in ancestor.handlers:
+            if isinstance(handler, logging.handlers.QueueHandler) and level >= handler.level:
+                return True
+    return False
 
 
 def is_handling_record(logger: logging.Logger) -> bool:
-    """Whether *logger* is handling a record in this thread; Python 3.13.4 and newer discard what it is given then.
+    """Return whether *logger* is handling a record on this thread.
 
-    See CPython issue 91555.
+    Python 3.13.4 and newer discard the records that a logger gets meanwhile (CPython issue 91555).
     """
-    return bool(getattr(getattr(logger, "_tls", None), "in_progress", False))
+    thread_state = getattr(logger, "_tls", None)
+    return bool(getattr(thread_state, "in_progress", False))

@@ -1,14 +1,14 @@
-"""The library's own acts on a trail, as events of kind ``trail``.
+"""Trail events: the library's records about a trail itself, of kind ``trail``.
 
-Rules:
+**Guarantees.** The first event of a writer is preceded by ``opened``, in the same write, and closing the handler records
+``closed`` (PCI DSS 10.2.1.6). A writer that records no event leaves no trail events. The operation names the kind of trail
+event and the metadata its details, never the content of an application's event.
 
-* A writer's first event is preceded by ``opened``, in the same write; closing it leaves ``closed`` (PCI DSS 10.2.1.6). A writer
-  that records nothing leaves nothing.
-* What a file handler notices (a torn line, a file that was truncated, removed or replaced) and what it is about to do
-  (retention) it puts into its ``noticed``; they are recorded after the event that brought them up.
-* An outage leaves ``fault``, pending like the events behind it, and ``recovery``; with ``on_error="raise"``, where nothing is
-  ever pending, only the latter.
-* The operation says which act; the metadata says of whom and of what. No act contains anything of an event.
+**Failure handling.** An outage of the target is recorded as ``fault``, pending like the events behind it, and its end as
+``recovery``. With ``on_error="raise"`` no event is ever pending, so only ``recovery`` is recorded.
+
+**Notices.** The file handler adds event notices, such as a torn line, a truncated file or segments due for deletion. They are
+recorded after the event whose write caused them.
 """
 
 from __future__ import annotations
@@ -28,66 +28,73 @@ from structlog_audit.recording.queue_entry import InternalEntry
 from structlog_audit.trail.writing.notices import Notice
 
 LOGGER = "structlog_audit"
+"""The name of the logger in the records of trail events."""
 
 
 class TrailEvents:
-    """Records the acts of one writer through its commit.
+    """Records the trail events of one writer through its group commit.
 
     Args:
-        commit: The commit of the writer.
-        notices: What its target notices.
+        commit: The group commit of the writer.
+        notices: The event notices of its target.
     """
 
     def __init__(self, commit: GroupCommit, notices: deque[Notice]) -> None:
-        self._commit = commit
         self.notices = notices
         self.is_open = False
+        """Whether ``opened`` is recorded, or will be with the next event."""
+
+        self._commit = commit
         self._opened: InternalEntry | None = None
 
     def open(self) -> None:
-        """Have ``opened`` written with the next event."""
+        """Queue ``opened``, which is written together with the next event."""
         self.is_open = True
         self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
         self._commit.arrive(self._opened)
 
     def close(self) -> None:
-        """Record ``closed``, if the trail was opened, with the counters."""
+        """Record ``closed`` with the counters, if the trail was opened."""
         if self.is_open:
             self.is_open = False
             self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
 
-    def report(self) -> None:
-        """Record what was noticed."""
+    def record_notices(self) -> None:
+        """Record all event notices, and start the steps that follow them on a background thread."""
         while self.notices:
             try:
-                act, said, then = self.notices.popleft()
-            except IndexError:  # another thread was faster
+                operation, metadata, on_recorded = self.notices.popleft()
+            except IndexError:
+                # Another thread took the last notice.
                 return
-            recorded = self.record(act, said)
-            if then is not None:
-                self._commit.have_done(partial(then, recorded))
 
-    def report_later(self) -> None:
-        """Record what was noticed, in another thread: for callers that must not wait for the disk."""
-        self._commit.have_done(self.report)
+            is_recorded = self.record(operation, metadata)
+            if on_recorded is not None:
+                self._commit.have_done(partial(on_recorded, is_recorded))
 
-    def told(self, error: BaseException | None) -> None:
-        """Record that the target fails, or by None that it does so no longer."""
+    def record_notices_later(self) -> None:
+        """Record all event notices on a background thread, for callers that must not wait for the disk."""
+        self._commit.have_done(self.record_notices)
+
+    def report_outage(self, error: BaseException | None) -> None:
+        """Record that the target fails with *error*, or with None that it has recovered."""
+        # If ``opened`` was not recorded together with the first event, the next event must queue it again.
         if self._opened is not None and self._opened.is_raised:
-            self.is_open = False  # it went with the event that it came with
+            self.is_open = False
+
         if error is None:
             counters = self._commit.counters()
-            self.record("recovery", {name: counters[name] for name in ("raised", "lost")})
+            self.record("recovery", {"raised": counters["raised"], "lost": counters["lost"]})
         else:
             self.record("fault", {"error": describe_failure(error)}, "FAILURE")
 
-    def record(self, act: str, said: dict[str, Any], status: Status = "SUCCESS") -> bool:
-        """Record an *act* now; whether it is recorded."""
-        entry = _entry(act, said, status)
+    def record(self, operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> bool:
+        """Record a trail event now, and return whether it is recorded."""
+        entry = _entry(operation, metadata, status)
         self._commit.submit(entry)
         return entry.is_recorded
 
 
-def _entry(act: str, said: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
-    body = TrailPayload(act, metadata=said, status=status, kind=Kind.TRAIL.value)
+def _entry(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
+    body = TrailPayload(operation, metadata=metadata, status=status, kind=Kind.TRAIL.value)
     return InternalEntry(encode_body(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.trail.segment_names import PACKED, base_of
+from structlog_audit.trail.segment_names import COMPRESSED_SUFFIXES, base_of
 
 DEFAULT_TO = "/var/log/shipped/audit.jsonl"
 """Where the lines go, of those that write files, until the destination is replaced."""
@@ -106,8 +106,8 @@ def configuration(name: str, trail: str | os.PathLike[str], *, to: str | None = 
     texts = {
         "trail": path,
         "rolled": f"{path}.*Z",
-        "gzip": f"{path}.*{PACKED[0]}",
-        "zstd": f"{path}.*{PACKED[1]}",
+        "gzip": f"{path}.*{COMPRESSED_SUFFIXES[0]}",
+        "zstd": f"{path}.*{COMPRESSED_SUFFIXES[1]}",
         "names": rf"(^|/){re.escape(base)}(\.\d.*)?$",
         "to": target,
         "to_template": target.replace("$", "$$"),  # where $NAME is a value of the event

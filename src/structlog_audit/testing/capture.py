@@ -35,8 +35,8 @@ from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES, AuditJsonFormatter
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.recording.handler_lookup import audit_handlers
-from structlog_audit.recording.logger_tree import all_loggers, handlers_of, propagation_path
+from structlog_audit.recording.handler_lookup import find_audit_handlers
+from structlog_audit.recording.logger_tree import all_loggers, propagation_path, reachable_handlers
 from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 from structlog_audit.testing.failure_message import mismatch, told
 
@@ -82,7 +82,7 @@ class AuditTrail(EventSource):
         self._audit_loggers: dict[AuditLogger, tuple[AuditHandler, Any]] = {}
         self._disable = logging.root.manager.disable
         self._unheard = Counter(unheard_events())
-        known = audit_handlers(propagation_path(self._logger)) or audit_handlers(all_loggers())
+        known = find_audit_handlers(propagation_path(self._logger)) or find_audit_handlers(all_loggers())
         model = known[0] if known else None
         self.handler: AuditHandler = StandIn(
             _MAX_EVENTS,
@@ -104,7 +104,7 @@ class AuditTrail(EventSource):
             self._audit_loggers.setdefault(audit_logger, (audit_logger.handler, audit_logger._auto_export))
             audit_logger.handler, audit_logger._auto_export = self.handler, None
             self._stand_in(audit_logger._log._logger)
-        if self.handler not in handlers_of(propagation_path(self._logger)):
+        if self.handler not in reachable_handlers(propagation_path(self._logger)):
             self._keep(self._logger)
             self._logger.handlers.insert(0, self.handler)
         prefix = f"{self._logger.name}."

@@ -1,1 +1,1 @@
-"""The files of one audit log."""
+"""The files of one audit log: their names, writing and reading."""

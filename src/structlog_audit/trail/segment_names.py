@@ -1,15 +1,15 @@
 """The names of the files of a trail.
 
-Rules:
+**Format.** The active segment has the name of the trail. Rollover renames it to ``NAME.20250115T103045.123456Z``, the
+UTC time of the rollover, so a log shipper that reads ``*.jsonl`` does not read it a second time. A compressed segment has
+``.gz`` or ``.zst`` after its name. The files of a `logging.handlers.RotatingFileHandler` are recognized too: ``NAME.1``
+is newer than ``NAME.2``.
 
-* The active segment has the name of the trail. Rollover renames it to ``NAME.20250115T103045.123456Z``: the UTC time of
-  the rollover. A log shipper that reads ``*.jsonl`` does not read it again under that name.
-* The names sort by time. A new one is the time of the rollover, or, if the clock went back or another writer was faster,
-  the newest existing one plus a microsecond; so no name is ever used twice. After the last moment of the year 9999 there is
-  none: a file of that name, which only somebody else can have made, ends rollover, not writing.
-* Names are read without ``strptime``: that takes a lock of its own, and a forked child can inherit it taken.
-* A segment may be compressed later; ``.gz`` and ``.zst`` may follow its name.
-* The files of a `logging.handlers.RotatingFileHandler` can be read too: ``NAME.1`` is newer than ``NAME.2``.
+**Guarantees.** Names sort by time and are never reused. A new name is the time of the rollover; if the clock went back, or
+another process was faster, it is the newest existing name plus one microsecond. The last possible name is that of the end
+of the year 9999. If a file with that name exists, rollover fails and the active segment stays in use.
+
+**Concurrency.** Names are parsed without ``strptime``, which takes a lock that a forked child can inherit locked.
 """
 
 from __future__ import annotations
@@ -19,66 +19,93 @@ import errno
 import re
 from collections.abc import Iterable
 
-_STAMP = "%Y%m%dT%H%M%S.%fZ"
-_SUFFIX = re.compile(r"\.(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z(?:\.gz|\.zst)?", re.ASCII)
-_NUMBER = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
-_BASE = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL)
+_TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+_TIME_SUFFIX = re.compile(r"\.(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z(?:\.gz|\.zst)?", re.ASCII)
+_NUMBER_SUFFIX = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
+_SEGMENT_NAME = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL)
 
-PACKED = (".gz", ".zst")
-"""What may follow the name of a segment that was compressed."""
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+"""The suffixes of compressed segments."""
 
 Place = tuple[int, dt.datetime | int]
-"""Where a segment stands in its trail; places sort as their segments do."""
+"""The place of a segment in its trail. Places sort in the order of the segments, oldest first."""
 
 ACTIVE: Place = (2, 0)
 """The place of the active segment."""
 
 
 def base_of(name: str) -> str:
-    """The name of the trail that the file called *name* is a segment of."""
-    found = _BASE.fullmatch(name)
-    return found[1] if found else name
+    """Return the name of the trail that has a segment called *name*."""
+    match = _SEGMENT_NAME.fullmatch(name)
+    return match[1] if match else name
 
 
 def place_of(base: str, name: str) -> Place | None:
-    """Where the file called *name* stands in the trail called *base*; None if it is no segment of it."""
+    """Return the place of the file *name* in the trail *base*, or None if it is not a segment of that trail."""
     if name == base:
         return ACTIVE
+    if not name.startswith(base):
+        return None
+
     time = rollover_time(base, name)
     if time is not None:
         return 1, time
-    number = _NUMBER.fullmatch(name, len(base)) if name.startswith(base) else None
-    return None if number is None else (0, -int(number[1]))
+
+    # Numbered files come before timed ones, and a higher number is older.
+    match = _NUMBER_SUFFIX.fullmatch(name, len(base))
+    return None if match is None else (0, -int(match[1]))
 
 
 def rollover_time(base: str, name: str) -> dt.datetime | None:
-    """When the file called *name* was rolled over, if it is a segment of the trail called *base*, otherwise None."""
-    found = _SUFFIX.fullmatch(name, len(base)) if name.startswith(base) else None
-    if found is None:
+    """Return the UTC time at which the segment *name* of the trail *base* was rolled over.
+
+    Returns:
+        None if *name* is not the name of a rolled segment of that trail.
+    """
+    if not name.startswith(base):
         return None
+    match = _TIME_SUFFIX.fullmatch(name, len(base))
+    if match is None:
+        return None
+
+    parts = map(int, match.groups())
     try:
-        return dt.datetime(*map(int, found.groups()), tzinfo=dt.UTC)  # type: ignore[misc, arg-type]
-    except ValueError:  # such as a month 13: not a name of ours
+        return dt.datetime(*parts, tzinfo=dt.UTC)  # type: ignore[misc, arg-type]
+    except ValueError:
+        # Digits that are not a date, such as month 13.
         return None
 
 
-def rolled(base: str, names: Iterable[str]) -> list[str]:
-    """Those of *names* that are rolled segments of *base*, the oldest first."""
-    times = ((rollover_time(base, name), name) for name in names)
-    return [name for _, name in sorted((time, name) for time, name in times if time is not None)]
+def rolled_segments(base: str, names: Iterable[str]) -> list[str]:
+    """Return those of *names* that are rolled segments of the trail *base*, oldest first."""
+    found = []
+    for name in names:
+        time = rollover_time(base, name)
+        if time is not None:
+            found.append((time, name))
+
+    return [name for _, name in sorted(found)]
 
 
 def next_name(base: str, names: Iterable[str], now: dt.datetime) -> str:
-    """The name that the active segment of *base* gets in a rollover at *now*, given the *names* that are in its folder.
+    """Return the name that the active segment of the trail *base* gets in a rollover.
+
+    Args:
+        base: The name of the trail.
+        names: The names of all files in its folder.
+        now: The current time in UTC.
 
     Raises:
-        OSError: There is a segment that has the last name there can be.
+        OSError: A segment has the last possible name.
     """
-    existing = [time for name in names if (time := rollover_time(base, name)) is not None]
-    newest = max(existing, default=None)
+    times = (rollover_time(base, name) for name in names)
+    newest = max((time for time in times if time is not None), default=None)
+
     if newest is not None and now <= newest:
         try:
             now = newest + dt.timedelta(microseconds=1)
         except OverflowError:
-            raise OSError(errno.EOVERFLOW, "there is a segment of the year 9999: move it away") from None
-    return f"{base}.{now.strftime(_STAMP)}"
+            message = "a segment is named after the end of the year 9999, so no later name exists: move it away"
+            raise OSError(errno.EOVERFLOW, message) from None
+
+    return f"{base}.{now.strftime(_TIME_FORMAT)}"

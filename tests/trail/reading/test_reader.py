@@ -533,7 +533,7 @@ def test_completeness_after_real_retention(tmp_path):
     handler = AuditHandler(target=target, call_later=lambda seconds, function: later.append(function))
     for number in range(60):
         if number == 50:  # as a second after a rollover
-            target._active.check_at = target._pruning.look_at = 0.0
+            target._active.check_at = target._pruning.check_at = 0.0
         handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, f"op{number}", (), None))
     kept = target.segments()[-3:]
     while later:

@@ -1,4 +1,4 @@
-"""The active segment under faults: descriptors, fsync, other writers, rollovers that can't be done."""
+"""The active segment under faults: descriptors, fsync, other writers, rollovers that fail."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import datetime as dt
 import errno
 import fcntl
 import json
-import logging
 import os
 import stat
 import threading
 
 import pytest
 from conftest import lines_in
+from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
 from structlog_audit.trail.writing.filesystem import segments_at
@@ -24,7 +24,7 @@ EVENT = b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp":"%s","o
 
 def record(handler, count=1):
     for number in range(count):
-        handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "number": number}))
+        handler.handle(record_of(number=number))
 
 
 def handler_on(path, *, on_error="retry", **options):
@@ -33,11 +33,12 @@ def handler_on(path, *, on_error="retry", **options):
     )
 
 
-def look_again(handler):
+def check_path_next(handler):
+    """Let the next write check the path, as if `CHECK_SECONDS` had passed."""
     handler.target._active.check_at = 0.0
 
 
-def acts_of(handler):
+def trail_events_of(handler):
     return [(event.operation.value, event.metadata) for event in handler.iter_events(kind="trail")]
 
 
@@ -45,11 +46,11 @@ def codes_of(target):
     return [finding.code for finding in target.check()]
 
 
-# who uses the descriptor
+# the descriptor
 
 
-def test_rolling_over_by_hand_never_writes_into_another_file(path):
-    """While a thread rolls over, one records and one opens files: no file but the trail's has a line, no event is missing."""
+def test_manual_rollover_never_writes_into_another_file(path):
+    """While one thread rolls over, one records and one opens files, no event goes to another file and none is missing."""
     handler = handler_on(path)
     others = path.parent / "others"
     others.mkdir()
@@ -63,7 +64,8 @@ def test_rolling_over_by_hand_never_writes_into_another_file(path):
                 file.write("x")
 
     def roll_over():
-        for _ in range(200):  # more would be spent on looking at the folder of so many segments
+        # With more segments, most of the time would go into listing the folder.
+        for _ in range(200):
             handler.target.doRollover()
         done.set()
 
@@ -81,22 +83,29 @@ def test_rolling_over_by_hand_never_writes_into_another_file(path):
     assert handler.get_statistics()["recorded"] == events
 
 
-def test_rolling_over_by_hand_waits_for_its_turn(path, monkeypatch):
-    """In the middle of a write of the same thread it does nothing; when the file was closed it is opened first."""
+def test_rollover_within_a_write_of_the_same_thread_does_nothing(path, monkeypatch):
+    """A signal handler that rolls over in the middle of a write of its thread changes nothing."""
     target = AuditFileHandler(path)
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: (target.doRollover(), real(fd, data))[1])
     target.write(b"1\n")
     monkeypatch.undo()
     assert target.segments() == [path]
+    assert path.read_bytes() == b"1\n"
+
+
+def test_rollover_of_a_closed_file_opens_it_first(path):
+    """A closed segment is opened and rolled over, and the next line goes to a new one."""
+    target = AuditFileHandler(path)
+    target.write(b"1\n")
     target.close()
     target.doRollover()
     target.write(b"2\n")
     assert [segment.read_bytes() for segment in target.segments()] == [b"1\n", b"2\n"]
 
 
-def test_in_a_forked_child_commit_and_file_share_one_lock(path):
-    """However often a child's file handler is told of the fork, its lock is the one that the commit took."""
+def test_commit_and_file_share_one_lock_in_a_forked_child(path):
+    """Although a child's file handler is reset twice, its lock is the one that the group commit uses."""
     handler = handler_on(path)
     pid = os.fork()
     if not pid:
@@ -108,7 +117,7 @@ def test_in_a_forked_child_commit_and_file_share_one_lock(path):
 
 
 class Disk:
-    """Fails fsyncs on demand, those of files or those of folders."""
+    """Lets fsyncs of files or folders fail on demand."""
 
     def __init__(self, monkeypatch):
         self.failing = lambda fd: False
@@ -133,50 +142,50 @@ def disk(monkeypatch):
     return Disk(monkeypatch)
 
 
-def wholes(handler):
-    """How often each event is in the trail."""
+def counts_of(handler):
+    """Return how often each event is in the trail, in the order of their numbers."""
     numbers = [line["metadata"]["number"] for segment in handler.target.segments() for line in lines_in(segment)]
     return [numbers.count(number) for number in sorted(set(numbers))]
 
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
-def test_a_disk_that_goes_on_failing_gets_neither_segments_nor_the_backlog_again(path, disk, on_error):
-    """While every fsync fails there is one more segment, an LF for each attempt, and of no event more than one line."""
+def test_a_failing_disk_gets_one_more_segment_and_one_lf_per_attempt(path, disk, on_error):
+    """While every fsync fails, there is one new segment, one LF for each attempt, and at most one line of each event."""
     handler = handler_on(path, durability="fsync", on_error=on_error)
     record(handler)
     disk.failing = lambda fd: not disk.is_folder(fd)
     for number in range(1, 50):
         with contextlib.suppress(Exception):
-            handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "number": number}))
+            handler.handle(record_of(number=number))
     assert len(handler.target.segments()) == 2
-    assert wholes(handler) == [1, 1]
+    assert counts_of(handler) == [1, 1]
     assert set(path.read_bytes()) == {ord("\n")}
     assert path.stat().st_size <= 51
     disk.failing = lambda fd: False
     handler.flush()
     counters = handler.get_statistics()
     assert (counters["recorded"], counters["raised"]) == ((50, 0) if on_error == "retry" else (1, 49))
-    assert sum(wholes(handler)) == (51 if on_error == "retry" else 2)
+    assert sum(counts_of(handler)) == (51 if on_error == "retry" else 2)
     assert len(handler.target.segments()) == 2
 
 
-def test_a_disk_that_takes_an_lf_and_no_event_gets_one_event_again(path, disk):
-    """If only more than an LF fails, each attempt writes the first event again, and none of the others."""
+def test_a_disk_that_fails_after_an_lf_gets_one_event_per_attempt(path, disk):
+    """If only writes longer than an LF fail, each attempt repeats the first event and none of the others."""
     handler = handler_on(path, durability="fsync")
     record(handler)
     disk.failing = lambda fd: not disk.is_folder(fd) and os.pread(fd, 1, os.fstat(fd).st_size - 2) != b"\n"
     for number in range(1, 20):
-        handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "number": number}))
-    assert [count > 1 for count in wholes(handler)] == [False, True]
+        handler.handle(record_of(number=number))
+    assert [count > 1 for count in counts_of(handler)] == [False, True]
     disk.failing = lambda fd: False
     handler.flush()
     assert handler.get_statistics()["recorded"] == 20
-    assert wholes(handler)[2:] == [1] * 18
+    assert counts_of(handler)[2:] == [1] * 18
     assert len(handler.target.segments()) == 2
 
 
-def test_where_no_rollover_is_possible_a_failed_fsync_is_made_good_in_place(path, disk, monkeypatch):
-    """If the segment can't be left, what was not synced is written again in it, behind an LF, by a new descriptor."""
+def test_a_failed_fsync_without_a_rollover_is_repeated_in_place(path, disk, monkeypatch):
+    """If the segment can't be rolled over, its unsynced lines are written to it again, after an LF, by a new descriptor."""
     handler = handler_on(path, durability="fsync")
     record(handler)
     before, left = path.read_bytes(), [1]
@@ -187,8 +196,8 @@ def test_where_no_rollover_is_possible_a_failed_fsync_is_made_good_in_place(path
     assert {"rollover", "fsync"} <= set(codes_of(handler.target))
 
 
-def test_every_folder_that_got_a_name_is_synced_before_anything_is_recorded(path, disk):
-    """With fsync durability the folders that were made are in the disk's hands, each in the one above it."""
+def test_every_created_folder_is_synced_before_an_event_is_recorded(path, disk):
+    """With fsync durability, each created folder is synced in its parent."""
     path = path.parent / "a" / "b" / "audit.jsonl"
     handler = handler_on(path, durability="fsync")
     record(handler)
@@ -197,8 +206,8 @@ def test_every_folder_that_got_a_name_is_synced_before_anything_is_recorded(path
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in [*path.parents][:3]] == [0o700] * 3
 
 
-def test_a_failed_sync_of_the_folder_is_not_forgotten(path, disk):
-    """A name that the disk does not hold keeps events from being recorded, until it does."""
+def test_events_are_pending_until_the_folder_is_synced(path, disk):
+    """While the disk does not hold the name of a segment, its events are not recorded."""
     handler = handler_on(path, durability="fsync")
     record(handler)
     handler.target.doRollover()
@@ -209,31 +218,31 @@ def test_a_failed_sync_of_the_folder_is_not_forgotten(path, disk):
     disk.failing = lambda fd: False
     record(handler)
     assert (handler.get_statistics()["pending"], handler.get_statistics()["recorded"]) == (0, 4)
-    assert acts_of(handler)[-1][0] == "recovery"
+    assert trail_events_of(handler)[-1][0] == "recovery"
     disk.failing = disk.is_folder
     handler.target._pruning.delete([], True)
     assert handler.target.notices.pop()[0] == "retention failed"
-    assert not {"truncated", "replaced"} & {act for act, _ in acts_of(handler)}
+    assert not {"truncated", "replaced"} & {operation for operation, _ in trail_events_of(handler)}
 
 
-# other hands on the file
+# other processes
 
 
-def test_a_truncation_beside_a_busy_writer_is_noticed(path):
-    """A file that was truncated between two writes is noticed by the next one, whenever the next look is due."""
+def test_a_truncation_between_two_writes_is_noticed_by_the_second(path):
+    """A file truncated between two writes is noticed by the second one, without waiting for the next check of the path."""
     handler = handler_on(path)
     record(handler, 2)
     size = path.stat().st_size
     os.truncate(path, 0)
     record(handler)
-    assert ("truncated", {"segment": "audit.jsonl", "bytes_before": size, "bytes_now": 0}) in acts_of(handler)
+    assert ("truncated", {"segment": "audit.jsonl", "bytes_before": size, "bytes_now": 0}) in trail_events_of(handler)
     record(handler, 2)
-    assert [act for act, _ in acts_of(handler)].count("truncated") == 1
+    assert [operation for operation, _ in trail_events_of(handler)].count("truncated") == 1
 
 
 @pytest.mark.parametrize("change", ["retention", "compressed", "moved away"])
-def test_a_segment_that_another_writer_rolled_over_was_not_replaced(path, change):
-    """An idle writer whose segment was rolled over, and is gone by now, has nothing to notice."""
+def test_a_segment_rolled_over_by_another_writer_is_not_replaced(path, change):
+    """An idle writer adds no notice if another writer rolled its segment over, even if the segment is gone by now."""
     idle, busy = handler_on(path), handler_on(path)
     record(idle)
     record(busy)
@@ -247,13 +256,13 @@ def test_a_segment_that_another_writer_rolled_over_was_not_replaced(path, change
         rolled.unlink()
     else:
         rolled.rename(path.parent.parent / "archive")
-    look_again(idle)
+    check_path_next(idle)
     record(idle)
-    assert [act for act, _ in acts_of(idle)] == ["opened"]
+    assert [operation for operation, _ in trail_events_of(idle)] == ["opened"]
 
 
-def test_of_many_forked_workers_one_records_a_torn_line(path):
-    """A torn line that was there before the fork is recorded once, by whoever ends it; other notices by who had them."""
+def test_only_one_of_many_forked_workers_records_a_torn_line(path):
+    """The worker that ends an inherited torn line records it; other notices are recorded by the process that added them."""
     path.parent.mkdir()
     path.write_bytes(b'{"event_id":"torn')
     handler = handler_on(path)
@@ -267,12 +276,12 @@ def test_of_many_forked_workers_one_records_a_torn_line(path):
     record(handler)
     lines = path.read_bytes().splitlines()
     assert lines[0] == b'{"event_id":"torn'
-    acts = [json.loads(line)["operation"] for line in lines[1:] if line]
-    assert [acts.count(act) for act in ("opened", "quarantine", "truncated")] == [5, 1, 1]
+    operations = [json.loads(line)["operation"] for line in lines[1:] if line]
+    assert [operations.count(operation) for operation in ("opened", "quarantine", "truncated")] == [5, 1, 1]
 
 
-def test_a_segment_that_vanishes_while_it_is_looked_at_is_left_out(path, monkeypatch):
-    """Another process deletes segments: neither opening, nor rolling over, nor a warm start minds."""
+def test_a_segment_that_vanishes_after_the_listing_is_left_out(path, monkeypatch):
+    """A segment that another process deletes after the folder was listed disturbs neither opening nor rolling over."""
     real = os.listdir
     gone = "audit.jsonl.20200101T000000.000000Z"
     monkeypatch.setattr(os, "listdir", lambda folder: [*real(folder), gone])
@@ -283,16 +292,16 @@ def test_a_segment_that_vanishes_while_it_is_looked_at_is_left_out(path, monkeyp
     assert len(handler.target.segments()) > 2
 
 
-def test_no_folder_means_no_segments(tmp_path):
-    """A trail whose folder is gone has no segments."""
+def test_a_missing_folder_has_no_segments(tmp_path):
+    """A trail whose folder does not exist has no segments."""
     assert list(segments_at(str(tmp_path / "gone" / "audit.jsonl"))) == []
 
 
-# rollovers that can't be done
+# rollovers that fail
 
 
-def test_a_file_system_without_locks_costs_no_event(path, monkeypatch):
-    """If no lock is to be had, not even to be given up, the segment goes on; check() says why."""
+def test_a_file_system_without_locks_keeps_the_segment_in_use(path, monkeypatch):
+    """If the file can't be locked or unlocked, the segment stays in use, no event is lost, and check() reports the error."""
 
     def flock(fd, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -305,8 +314,8 @@ def test_a_file_system_without_locks_costs_no_event(path, monkeypatch):
     assert "No locks available" in finding.message
 
 
-def test_a_lock_that_is_never_given_up_is_a_finding(path):
-    """While somebody keeps a lock on the file, a shared one too, it grows, and check() says so."""
+def test_a_lock_held_by_another_process_is_a_finding(path):
+    """While another process holds a lock on the file, even a shared one, the segment grows and check() reports it."""
     handler = handler_on(path, maxBytes=500)
     record(handler)
     with open(path) as reader:
@@ -319,8 +328,8 @@ def test_a_lock_that_is_never_given_up_is_a_finding(path):
     assert "postponed" not in codes_of(handler.target)
 
 
-def test_a_planted_name_of_the_last_moment_ends_rollover_and_not_recording(path):
-    """A segment of the year 9999 leaves no name for the next: the segment goes on, and check() says what to do."""
+def test_a_segment_of_the_year_9999_stops_rollover_but_not_recording(path):
+    """If a segment has the last possible name, the active one stays in use, and check() reports the fix."""
     path.parent.mkdir()
     path.with_name("audit.jsonl.99991231T235959.999999Z").write_bytes(b"")
     handler = handler_on(path, maxBytes=500)
@@ -330,8 +339,8 @@ def test_a_planted_name_of_the_last_moment_ends_rollover_and_not_recording(path)
     assert "move it away" in finding.message
 
 
-def test_if_the_next_segment_cannot_be_opened_lines_go_into_the_one_that_was_renamed(path, monkeypatch):
-    """A rollover that is cut short after the rename loses nothing, and the next write tries again."""
+def test_a_rollover_cut_short_after_the_rename_loses_no_line(path, monkeypatch):
+    """If the next segment can't be opened, the next write tries again, and no line is lost."""
     target = AuditFileHandler(path)
     target.write(b"1\n")
     real, left = os.open, [1]
@@ -350,39 +359,51 @@ def test_if_the_next_segment_cannot_be_opened_lines_go_into_the_one_that_was_ren
     assert list(target.notices) == []
 
 
-def test_a_segment_that_was_begun_long_ago_ends_with_the_next_write(path):
-    """With a bound on age no segment holds events of more than a tenth of it, so that the oldest go in time."""
+def test_a_segment_older_than_a_tenth_of_the_maximum_age_is_rolled_over(path):
+    """With a maximum age, the next write rolls over a segment whose first event is older than a tenth of it."""
     path.parent.mkdir()
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    for begun, segments in (("2024-11-27T00:00:00.000000Z", 2), ("2025-12-31T23:30:00.000000Z", 2), ("2036", 3)):
-        path.write_bytes(EVENT % begun.ljust(27, "-").encode())
-        os.utime(path, (now.timestamp() + 10**8,) * 2)  # what counts if there is no time in the first line
+    for first_event, segments in (("2024-11-27T00:00:00.000000Z", 2), ("2025-12-31T23:30:00.000000Z", 2), ("2036", 3)):
+        path.write_bytes(EVENT % first_event.ljust(27, "-").encode())
+        # The time of the file counts if its first line has no timestamp.
+        os.utime(path, (now.timestamp() + 10**8,) * 2)
         target = AuditFileHandler(path, retention={"max_age_days": 1, "max_bytes": 10**9}, clock=lambda: now)
         target.write(b"{}\n")
-        assert len(target.segments()) == segments, begun
+        assert len(target.segments()) == segments, first_event
         assert target.path.read_bytes().endswith(b"{}\n")
 
 
-# what is found, and said
+# notices and findings
 
 
-def test_a_notice_that_found_no_room_is_counted_and_its_segments_are_due_again(path):
-    """Without an AuditHandler notices are kept up to a bound; what is not kept is counted, and no segment is forgotten."""
+def target_with_full_notices(path):
+    """Return a handler with two segments due for deletion and no room for another notice."""
     target = AuditFileHandler(path, backupCount=1, clock=lambda: dt.datetime(2030, 1, 1, tzinfo=dt.UTC))
     for number in range(3):
         path.with_name(f"audit.jsonl.2025011{number}T000000.000000Z").write_bytes(b"{}\n")
     for _ in range(MAX_NOTICES):
         target.notices.add("truncated")
-    target._pruning.look(0)
+    target._pruning.announce_due(0)
+    return target
+
+
+def test_a_notice_without_room_is_counted(path):
+    """Without an AuditHandler, notices are kept up to a limit; check() reports the others."""
+    target = target_with_full_notices(path)
     assert "unnoticed" in codes_of(target)
+
+
+def test_segments_whose_notice_had_no_room_are_due_again(path):
+    """Segments that could not be announced are announced at the next check."""
+    target = target_with_full_notices(path)
     target.notices.clear()
-    target._pruning.look(0)
-    ((act, said, _),) = target.notices
-    assert (act, len(said["segments"])) == ("retention", 2)
+    target._pruning.announce_due(0)
+    ((operation, metadata, _),) = target.notices
+    assert (operation, len(metadata["segments"])) == ("retention", 2)
 
 
-def test_a_folder_that_can_not_be_listed_keeps_no_event_from_being_written(path, monkeypatch):
-    """A look for what may go that fails is noticed, and nothing else."""
+def test_a_failed_retention_check_is_noticed_and_the_event_recorded(path, monkeypatch):
+    """A folder that can't be listed adds a notice, and the event is recorded nevertheless."""
     handler = handler_on(path, backupCount=1)
     real = os.listdir
 
@@ -390,28 +411,30 @@ def test_a_folder_that_can_not_be_listed_keeps_no_event_from_being_written(path,
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "listdir", denied)
-    handler.target._active.check_at = handler.target._pruning.look_at = 0.0
+    handler.target._active.check_at = handler.target._pruning.check_at = 0.0
     record(handler)
     monkeypatch.setattr(os, "listdir", real)
     assert handler.get_statistics()["recorded"] == 1
-    assert acts_of(handler)[-1][0] == "retention failed"
+    assert trail_events_of(handler)[-1][0] == "retention failed"
 
 
-@pytest.mark.parametrize(("path", "match"), [("", "is empty"), ("a\0b", "is no path"), (b"", "is empty")])
-def test_what_is_no_path_is_an_error_that_names_it(path, match):
-    """An empty path and one with a NUL are errors of ours."""
+@pytest.mark.parametrize(
+    ("path", "match"), [("", "got an empty path"), ("a\0b", "expected the path of a file"), (b"", "got an empty path")]
+)
+def test_an_invalid_path_is_refused_with_its_value(path, match):
+    """An empty path and one with a NUL are configuration errors that name the parameter and the value."""
     with pytest.raises(AuditValueError, match=f"filename=.*{match}"):
         AuditFileHandler(path)
 
 
-def test_check_bears_a_folder_that_is_gone(path):
-    """check() says that the folder is gone; the next event makes it again."""
+def test_check_reports_a_missing_folder(path):
+    """check() reports a folder that was deleted, and the next event creates it again."""
     handler = handler_on(path)
     path.unlink()
     path.parent.rmdir()
     assert codes_of(handler.target) == ["unbounded", "folder"]
     record(handler)
-    look_again(handler)
+    check_path_next(handler)
     record(handler)
     assert path.exists()
 
@@ -419,7 +442,7 @@ def test_check_bears_a_folder_that_is_gone(path):
 @pytest.mark.parametrize(("file", "folder", "found"), [
     (0o600, 0o700, 0), (0o644, 0o755, 0), (0o666, 0o700, 1), (0o620, 0o777, 2), (0o600, 0o1777, 0),
 ])  # fmt: skip
-def test_check_tells_what_others_could_change(path, file, folder, found):
+def test_check_reports_files_that_other_users_can_change(path, file, folder, found):
     """A file, or a folder without the sticky bit, that group or others may write to is a finding."""
     target = AuditFileHandler(path)
     path.chmod(file)

@@ -1,4 +1,4 @@
-"""fsync durability and those who wait for it."""
+"""fsync durability, and the threads and tasks that wait for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, AuditWr
 
 
 class Disk:
-    """Counts the fsyncs of files, and holds them up or fails them on demand."""
+    """Counts the fsyncs of files, and delays them or lets them fail on demand."""
 
     def __init__(self, monkeypatch):
         self.syncs = 0
@@ -52,7 +52,7 @@ def logger_on(path, **options):
     return handler, get_audit_logger()
 
 
-def test_a_synchronous_call_returns_when_the_disk_has_the_event(path, disk):
+def test_a_synchronous_call_returns_after_the_fsync(path, disk):
     """Every call is synced before it returns."""
     handler, log = logger_on(path)
     for number in range(3):
@@ -61,8 +61,8 @@ def test_a_synchronous_call_returns_when_the_disk_has_the_event(path, disk):
     assert handler.get_statistics()["recorded"] == 3
 
 
-def test_threads_that_wait_together_share_an_fsync(path, disk):
-    """While one thread waits for the disk, what the others bring is written and synced in one go after it."""
+def test_waiting_threads_share_an_fsync(path, disk):
+    """The events that arrive while a thread waits for the disk are written and synced together afterwards."""
     handler, log = logger_on(path)
     disk.free.clear()
     first = threading.Thread(target=log.info, args=("FIRST",))
@@ -80,9 +80,9 @@ def test_threads_that_wait_together_share_an_fsync(path, disk):
     assert handler.get_statistics()["recorded"] == 21
 
 
-@pytest.mark.parametrize("door", ["ainfo", "operation", "audited", "log_event"])
-def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
-    """While the disk is busy, other tasks go on; the caller goes on when its event is recorded."""
+@pytest.mark.parametrize("entry_point", ["ainfo", "operation", "audited", "log_event"])
+def test_the_event_loop_does_not_wait_for_the_disk(path, disk, entry_point):
+    """While the disk is busy, other tasks continue; the caller continues when its event is recorded."""
     handler, log = logger_on(path)
 
     async def scope():
@@ -102,7 +102,7 @@ def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
 
     async def run():
         disk.free.clear()
-        tasks = [asyncio.create_task(calls[door]()) for _ in range(64)]
+        tasks = [asyncio.create_task(calls[entry_point]()) for _ in range(64)]
         ticks = 0
         while not disk.reached.is_set():
             await asyncio.sleep(0)
@@ -118,8 +118,8 @@ def test_the_event_loop_does_not_wait_for_the_disk(path, disk, door):
     assert len(lines_in(path)) == 64
 
 
-def test_what_the_target_noticed_does_not_hold_the_event_loop(path, disk):
-    """An act that an awaited event brings up is recorded by another thread as well."""
+def test_notices_do_not_block_the_event_loop(path, disk):
+    """The event notices that follow an awaited event are recorded by another thread."""
     handler, log = logger_on(path)
 
     async def run():
@@ -138,8 +138,8 @@ def test_what_the_target_noticed_does_not_hold_the_event_loop(path, disk):
     assert disk.syncs >= 1
 
 
-def test_a_cancelled_caller_stores_its_event_once(path, disk):
-    """Cancelling a task that waits for the disk neither loses its event nor stores it twice."""
+def test_the_event_of_a_cancelled_task_is_recorded_once(path, disk):
+    """Cancelling a task that waits for the disk neither loses its event nor records it twice."""
     handler, log = logger_on(path)
 
     async def run():
@@ -157,9 +157,9 @@ def test_a_cancelled_caller_stores_its_event_once(path, disk):
     assert len(lines_in(path)) == 2
 
 
-@pytest.mark.parametrize("settled_first", [False, True])
-def test_a_block_whose_task_was_cancelled_at_its_intent_was_not_begun(path, disk, settled_first):
-    """Nobody runs the block, and an event of the same user says so under the intent's id: no intent stays open."""
+@pytest.mark.parametrize("recorded_first", [False, True])
+def test_a_block_cancelled_at_its_intent_is_recorded_as_not_begun(path, disk, recorded_first):
+    """The block does not run, and a failed outcome of the same user closes the intent."""
     handler, log = logger_on(path)
 
     async def block():
@@ -172,7 +172,7 @@ def test_a_block_whose_task_was_cancelled_at_its_intent_was_not_begun(path, disk
         task = asyncio.create_task(block())
         while not disk.reached.is_set():
             await asyncio.sleep(0)
-        if settled_first:
+        if recorded_first:
             disk.free.set()
             while not handler.query_events(kind="intent"):
                 pass
@@ -192,8 +192,8 @@ def test_a_block_whose_task_was_cancelled_at_its_intent_was_not_begun(path, disk
     assert "was not begun: its task was cancelled" in outcome.error_message
 
 
-def test_a_cancelled_intent_stays_closed_when_the_loop_ends_before_the_disk(path, disk):
-    """That a block was not begun is recorded even if its event loop is gone by then."""
+def test_a_cancelled_intent_is_closed_after_the_end_of_the_loop(path, disk):
+    """The outcome of a block that did not begin is recorded even if its event loop has ended."""
     handler, log = logger_on(path)
 
     async def block():
@@ -213,33 +213,42 @@ def test_a_cancelled_intent_stays_closed_when_the_loop_ends_before_the_disk(path
     assert handler.open_intents() == []
 
 
-@pytest.mark.parametrize("on_error", ["raise", "retry"])
-def test_a_disk_that_fails_is_told_to_those_who_await(path, disk, on_error):
-    """With "raise" the awaiting caller gets the error; with "retry" its event is pending, and goes on when the disk does."""
-    retries = []
+class Timer:
+    """Calls a function in a thread at once, or keeps it if it is to be called later."""
 
-    def call_later(seconds, function):
+    def __init__(self):
+        self.delayed = []
+
+    def __call__(self, seconds, function):
         if seconds:
-            retries.append(function)
+            self.delayed.append(function)
         else:
             threading.Thread(target=function).start()
 
-    handler, log = logger_on(path, on_error=on_error, call_later=call_later)
+
+def test_an_awaiting_caller_gets_the_error_of_a_failing_disk(path, disk):
+    """With ``on_error="raise"`` the awaiting caller gets the error, and the event counts as raised."""
+    handler, log = logger_on(path, on_error="raise", call_later=Timer())
     disk.failing = True
-    if on_error == "raise":
-        with pytest.raises(AuditWriteError):
-            asyncio.run(log.ainfo("STORE"))
-        assert handler.get_statistics()["raised"] == 1
-        return
+    with pytest.raises(AuditWriteError):
+        asyncio.run(log.ainfo("STORE"))
+    assert handler.get_statistics()["raised"] == 1
+
+
+def test_an_awaited_event_is_pending_while_the_disk_fails(path, disk):
+    """With ``on_error="retry"`` the event is pending, and recorded by the first retry after the outage."""
+    timer = Timer()
+    handler, log = logger_on(path, on_error="retry", call_later=timer)
+    disk.failing = True
     asyncio.run(log.ainfo("STORE"))
     assert handler.get_statistics()["pending"] == 1
     disk.failing = False
-    retries[0]()
+    timer.delayed[0]()
     assert handler.get_statistics()["recorded"] == 1
 
 
-def test_who_waits_in_a_closed_loop_holds_nothing_up(path, disk):
-    """An event whose loop is gone by the time it is recorded is recorded all the same."""
+def test_an_event_of_a_closed_loop_is_recorded(path, disk):
+    """An event whose event loop has ended before it is recorded blocks no other event."""
     handler, log = logger_on(path)
 
     async def leave():

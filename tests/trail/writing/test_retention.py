@@ -1,10 +1,9 @@
-"""Retention: which segments go, and that it is recorded before."""
+"""Retention: which segments are due, and that they are deleted only after that is recorded."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import logging
 import os
 import types
 from itertools import accumulate, count
@@ -13,18 +12,26 @@ import pytest
 from conftest import Later
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler
 from structlog_audit._failures import DeliveryError
-from structlog_audit.trail.writing.retention import LATE_SECONDS, Retention, Rolled, believed, retention_of, rollovers
+from structlog_audit.trail.writing.retention import (
+    GRACE_SECONDS,
+    Retention,
+    RolledSegment,
+    make_retention,
+    rollover_times,
+    trusted_now,
+)
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 
 
 def aged(*days):
-    """Rolled segments of 100 bytes each, so many days old."""
-    return [Rolled(NOW - age * DAY, NOW, 100) for age in days]
+    """Return rolled segments of 100 bytes each, with these ages in days."""
+    return [RolledSegment(NOW - age * DAY, NOW, 100) for age in days]
 
 
 @pytest.mark.parametrize(("retention", "due"), [
@@ -41,9 +48,9 @@ def aged(*days):
     (Retention(max_segments=0, min_age_days=31), 0),
     (Retention(max_age_days=25, max_segments=1), 2),
 ])  # fmt: skip
-def test_what_is_due(retention, due):
-    """The oldest segments go by age, bytes or number, none before its minimum age."""
-    assert retention.due(aged(30, 20, 10), 50, NOW) == due
+def test_the_oldest_segments_beyond_a_bound_are_due(retention, due):
+    """Segments are due by age, bytes or number, but not before their minimum age."""
+    assert retention.count_due(aged(30, 20, 10), 50, NOW) == due
 
 
 retentions = st.builds(
@@ -54,14 +61,14 @@ retentions = st.builds(
     st.integers(0, 300),
 )
 trails = st.lists(st.integers(1, 30), max_size=20).map(lambda gaps: sorted(accumulate(gaps), reverse=True))
-"""Ages in days, with no gap that a clock could have made."""
+"""Lists of ages in days, without a gap that counts as a leap of the clock."""
 
 
 @given(trails, retentions)
 @settings(max_examples=200, deadline=None)
-def test_never_too_young_and_never_more_than_needed(days, retention):
-    """For all trails: what goes is old enough and the oldest, and with one segment less gone some bound would be broken."""
-    gone = retention.due(aged(*days), 0, NOW)
+def test_due_segments_are_old_enough_and_no_more_than_necessary(days, retention):
+    """For all trails, each due segment has its minimum age, and with one less a bound would be exceeded."""
+    gone = retention.count_due(aged(*days), 0, NOW)
     assert all(age >= retention.min_age_days for age in days[:gone])
     if gone:
         left = days[gone - 1 :]
@@ -75,66 +82,80 @@ def test_never_too_young_and_never_more_than_needed(days, retention):
 
 @given(trails, retentions, st.integers(31, 100_000), st.lists(st.integers(0, 7 * 86_399), max_size=5))
 @settings(max_examples=200, deadline=None)
-def test_a_clock_that_leaps_forward_lets_nothing_go_early(days, retention, leap, since):
-    """For all leaps of more than 30 days: within a week, and rollovers since, nothing goes that would not go without it."""
+def test_no_segment_is_due_early_after_a_leap_of_the_clock(days, retention, leap, since):
+    """For all leaps of more than 30 days, no segment is due for a week that would not be due without the leap."""
     before = aged(*days)
     ages = Retention(retention.max_age_days, min_age_days=retention.min_age_days)
-    last = before[-1].named if before else NOW
+    last = before[-1].named_at if before else NOW
     leapt = [last + leap * DAY + dt.timedelta(seconds=second) for second in sorted(since)]
-    after = [Rolled(time, time, 100) for time in leapt]
+    after = [RolledSegment(time, time, 100) for time in leapt]
     now = (leapt[0] if leapt else last + leap * DAY) + 6.99 * DAY
-    gone = min(len(before), ages.due([*before, *after], 0, now))  # those rolled since are as old as the new clock says
-    assert gone <= ages.due(before, 0, max(last, NOW))
+    # The segments rolled over since the leap have the age that the new clock gives them.
+    gone = min(len(before), ages.count_due([*before, *after], 0, now))
+    assert gone <= ages.count_due(before, 0, max(last, NOW))
 
 
-def test_a_leap_that_stays_for_a_week_is_believed():
-    """A process that was idle for long lets go of what is too old a week after it went on."""
-    rolled = [*aged(400), Rolled(NOW, NOW, 100)]
-    retention = Retention(max_age_days=30)
-    assert [retention.due(rolled, 0, NOW + days * DAY) for days in (0, 6.9, 7, 30)] == [0, 0, 1, 1]
-    assert Retention(max_bytes=0).due(rolled, 0, NOW + DAY) == 2  # what does not count by age goes on counting
+@pytest.mark.parametrize(("days", "due"), [(0, 0), (6.9, 0), (7, 1), (30, 1)])
+def test_a_leap_of_the_clock_is_trusted_after_a_week(days, due):
+    """After a long gap, ages count by the new time once the trail has continued for a week."""
+    rolled = [*aged(400), RolledSegment(NOW, NOW, 100)]
+    assert Retention(max_age_days=30).count_due(rolled, 0, NOW + days * DAY) == due
 
 
-def test_one_rollover_while_the_clock_was_ahead_keeps_nothing_for_ever():
-    """Names of the future get the time of the file, or of the segment that follows: bounds and minimum ages still count."""
+def test_a_leap_of_the_clock_does_not_affect_other_bounds():
+    """Bounds on bytes apply directly after a leap of the clock."""
+    rolled = [*aged(400), RolledSegment(NOW, NOW, 100)]
+    assert Retention(max_bytes=0).count_due(rolled, 0, NOW + DAY) == 2
+
+
+def test_names_of_the_future_get_the_time_of_the_file_or_the_successor():
+    """After a clock that was ahead, bounds and minimum ages still apply."""
     ahead = NOW + 3650 * DAY
     times = [NOW - 3 * DAY, NOW - 2 * DAY, NOW - 1 * DAY]
-    future = [Rolled(ahead + dt.timedelta(microseconds=n), time, 100) for n, time in enumerate([ahead, *times])]
+    future = [RolledSegment(ahead + dt.timedelta(microseconds=n), time, 100) for n, time in enumerate([ahead, *times])]
     rolled = [*aged(5), *future]
-    assert rollovers(rolled, NOW) == [NOW - 5 * DAY, times[0], *times]
-    assert Retention(max_bytes=0).due(rolled, 0, NOW) == 5
-    assert Retention(max_bytes=0, min_age_days=2).due(rolled, 0, NOW) == 4
-    assert Retention(max_age_days=2.5).due(rolled, 0, NOW) == 3
+    assert rollover_times(rolled, NOW) == [NOW - 5 * DAY, times[0], *times]
+    assert Retention(max_bytes=0).count_due(rolled, 0, NOW) == 5
+    assert Retention(max_bytes=0, min_age_days=2).count_due(rolled, 0, NOW) == 4
+    assert Retention(max_age_days=2.5).count_due(rolled, 0, NOW) == 3
 
 
 @given(st.lists(st.tuples(st.integers(-5_000, 5_000), st.integers(-5_000, 5_000)), max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_rollovers_are_in_order_and_past_whatever_the_clock_did(days):
-    """For all names and file times: the times taken for true ascend, none is after now, nor is what ages are measured by."""
-    rolled = sorted(Rolled(NOW + named * DAY, NOW + changed * DAY, 1) for named, changed in days)
-    times = rollovers(rolled, NOW)
+def test_rollover_times_ascend_and_are_not_in_the_future(days):
+    """For all names and file times, the rollover times ascend, and neither they nor the trusted time are after now."""
+    rolled = sorted(RolledSegment(NOW + named * DAY, NOW + changed * DAY, 1) for named, changed in days)
+    times = rollover_times(rolled, NOW)
     assert times == sorted(times)
     assert len(times) == len(rolled)
     assert all(time <= NOW for time in times)
-    assert believed(times, NOW) in [*times, NOW]
+    assert trusted_now(times, NOW) in [*times, NOW]
 
 
-def test_nothing_goes_while_it_may_still_be_written_to():
-    """In the second after its rollover a segment stays, whatever the bounds say; so it does if the clock went back a bit."""
-    for seconds, due in ((-0.5, 0), (0, 0), (LATE_SECONDS - 0.01, 0), (LATE_SECONDS, 1)):
+def test_no_segment_is_due_within_the_grace_period():
+    """A segment is never due in the second after its rollover, nor if the clock went back slightly."""
+    for seconds, due in ((-0.5, 0), (0, 0), (GRACE_SECONDS - 0.01, 0), (GRACE_SECONDS, 1)):
         time = NOW - dt.timedelta(seconds=seconds)
-        assert Retention(max_bytes=0).due([Rolled(time, time, 100)], 0, NOW) == due
+        assert Retention(max_bytes=0).count_due([RolledSegment(time, time, 100)], 0, NOW) == due
 
 
-def test_a_retention_may_be_given_as_itself():
-    """A Retention is as good as a mapping, and backupCount joins it."""
-    assert retention_of(Retention(max_age_days=3), 0) == retention_of({"max_age_days": 3}, 0)
-    assert retention_of(None, 5) == Retention(max_segments=5)
-    assert not retention_of({"max_age_days": None}, 0).bounds
+def test_a_retention_object_equals_its_mapping():
+    """A Retention object and a mapping of its attributes give the same retention."""
+    assert make_retention(Retention(max_age_days=3), 0) == make_retention({"max_age_days": 3}, 0)
+
+
+def test_backup_count_sets_the_maximum_number_of_segments():
+    """Without a retention, ``backupCount`` bounds the number of rolled segments."""
+    assert make_retention(None, 5) == Retention(max_segments=5)
+
+
+def test_a_retention_of_none_is_not_bounded():
+    """An attribute with the value None sets no bound."""
+    assert not make_retention({"max_age_days": None}, 0).is_bounded
 
 
 def fill(path, events, later, **options):
-    """Record so many events, a minute between two looks at the clock."""
+    """Record this number of *events* with a clock that advances by a minute at each call, and return the handler."""
     minutes = count()
     options = {"maxBytes": 1_000, "clock": lambda: NOW + dt.timedelta(minutes=next(minutes)), **options}
     handler = AuditHandler(target=AuditFileHandler(path, **options), call_later=later)
@@ -144,22 +165,22 @@ def fill(path, events, later, **options):
 
 def record(handler, events):
     for number in range(events):
-        handler.handle(logging.makeLogRecord({"msg": f"OP{number}", "levelno": 20}))
+        handler.handle(record_of(f"OP{number}"))
 
 
-def look(handler):
-    """Have the next event look what may go, as it does a second after a rollover."""
-    handler.target._active.check_at = handler.target._pruning.look_at = 0.0
+def check_retention(handler):
+    """Let the next event check the retention, as it does one second after a rollover."""
+    handler.target._active.check_at = handler.target._pruning.check_at = 0.0
 
 
 @pytest.mark.parametrize("options", [{"backupCount": 2}, {"retention": {"max_segments": 2}}])
-def test_segments_go_after_that_is_recorded(path, options):
-    """The act that names the segments is in the trail while they are still there; then they go, whole and oldest first."""
+def test_segments_are_deleted_after_their_announcement_is_recorded(path, options):
+    """A trail event names the segments while they exist; then they are deleted, oldest first."""
     later = Later()
     handler = fill(path, 40, later, **options)
     assert not later.calls
     there = [segment.name for segment in handler.target.segments()]
-    look(handler)
+    check_retention(handler)
     record(handler, 1)
     named = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
     assert len(there) > 4
@@ -169,8 +190,8 @@ def test_segments_go_after_that_is_recorded(path, options):
     assert [segment.name for segment in handler.target.segments()][:2] == there[-3:-1]
 
 
-def test_an_act_that_is_not_recorded_deletes_nothing(path):
-    """If the retention can't be recorded, no segment goes."""
+def test_segments_whose_announcement_is_not_recorded_are_kept(path):
+    """If the announcement can't be recorded, its segments are kept and announced again."""
 
     def failing(entries):
         raise DeliveryError(0) from OSError("disk")
@@ -179,40 +200,40 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     handler = fill(path, 40, later)
     before = handler.target.segments()
     handler.target._pruning.retention = Retention(max_segments=0)
-    handler.target._pruning.look(0)
-    handler._acts._commit._deliver = failing
-    handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
-    handler._acts._commit._deliver = lambda entries: None
+    handler.target._pruning.announce_due(0)
+    handler._trail_events._commit._deliver = failing
+    handler.handle(record_of("X"))
+    handler._trail_events._commit._deliver = lambda entries: None
     later.run()
     assert handler.target.segments() == before
-    handler.target._pruning.look(0)
-    handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
+    handler.target._pruning.announce_due(0)
+    handler.handle(record_of("X"))
     later.run()
     assert handler.target.segments() == before[-1:]
 
 
 def test_a_late_write_is_not_deleted_with_its_segment(path):
-    """What a writer that has not looked yet puts into a segment just rolled over stays for a second, bounds or not."""
+    """Lines of a writer that has not noticed a rollover are kept for a second, whatever the bounds."""
     later, now = Later(), [NOW]
     options = {"retention": {"max_bytes": 3_000}, "clock": lambda: now[0]}
     late, busy = fill(path, 1, later, **options), fill(path, 1, later, **options)
     for _ in range(40):
         now[0] += dt.timedelta(milliseconds=1)
-        look(busy)
+        check_retention(busy)
         record(busy, 1)
         later.run()
     late.target._active.check_at = float("inf")
-    late.handle(logging.makeLogRecord({"msg": "LATE", "levelno": 20}))
+    late.handle(record_of("LATE"))
     assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
     now[0] += dt.timedelta(seconds=1)
-    look(busy)
+    check_retention(busy)
     record(busy, 1)
     later.run()
     assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000
 
 
-def test_what_is_due_at_the_start_goes(path):
-    """A process that seldom rolls over lets go of old segments when it begins to record."""
+def test_segments_due_at_the_start_are_deleted(path):
+    """A process that seldom rolls over deletes old segments when it records its first event."""
     later = Later()
     fill(path, 40, later)
     handler = fill(path, 1, later, maxBytes=10_000, retention={"max_segments": 1}, clock=lambda: NOW + DAY)
@@ -220,23 +241,27 @@ def test_what_is_due_at_the_start_goes(path):
     assert len(handler.target.segments()) == 2
 
 
-def test_a_segment_that_cannot_be_deleted_is_noticed(path):
-    """A failure to delete is an act of its own."""
+def test_a_failed_deletion_is_recorded(path):
+    """A segment that can't be deleted is recorded as "retention failed"."""
     later = Later()
     handler = fill(path, 1, later, retention={"max_segments": 0})
     folder = path.with_name("audit.jsonl.20250115T103045.123456Z")
     folder.mkdir()
     handler.target._pruning.delete([folder], True)
     handler.close()
-    acts = [json.loads(line)["operation"] for line in path.read_bytes().splitlines() if b'"trail"' in line]
-    assert "retention failed" in acts
+    operations = [json.loads(line)["operation"] for line in path.read_bytes().splitlines() if b'"trail"' in line]
+    assert "retention failed" in operations
 
 
-def test_check_tells_of_a_trail_without_bound_and_of_a_full_disk(path, monkeypatch):
-    """check() warns of what will fill the disk, and of a disk that is nearly full."""
+def test_check_reports_a_trail_without_bound(path):
+    """check() warns of a trail that grows without bound, and only of that."""
     assert [finding.code for finding in AuditFileHandler(path).check()] == ["unbounded"]
+    assert AuditFileHandler(path, backupCount=3).check() == []
+
+
+def test_check_reports_a_nearly_full_disk(path, monkeypatch):
+    """check() warns of a disk with little free space."""
     bounded = AuditFileHandler(path, backupCount=3)
-    assert bounded.check() == []
     full = types.SimpleNamespace(f_blocks=10**9, f_bavail=10**6, f_frsize=1_000)
     monkeypatch.setattr(os, "statvfs", lambda folder: full)
     assert [finding.code for finding in bounded.check()] == ["disk"]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from structlog_audit.exceptions import AuditReadError, AuditTypeError
-from structlog_audit.trail.segment_names import ACTIVE, PACKED, Place, base_of, place_of, rollover_time
+from structlog_audit.trail.segment_names import ACTIVE, COMPRESSED_SUFFIXES, Place, base_of, place_of, rollover_time
 
 TRIES = 100
 """Rollovers that may come in between before taking the set of files is given up."""
@@ -78,7 +78,7 @@ class Segment:
 def _opened_by_any(path: str) -> BinaryIO:
     """The file at *path*, open, or the one that it became by being compressed or unpacked."""
     plain = _unpacked_name(path)
-    for name in (path, plain, *(plain + suffix for suffix in PACKED), path):
+    for name in (path, plain, *(plain + suffix for suffix in COMPRESSED_SUFFIXES), path):
         file = open_file(name)
         if file is not None:
             return file
@@ -329,7 +329,7 @@ def _in_folder(folder: str) -> list[AnyTrail]:
 
 
 def _unpacked_name(name: str) -> str:
-    for suffix in PACKED:
+    for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
 

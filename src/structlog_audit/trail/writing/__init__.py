@@ -1,1 +1,1 @@
-"""Writing a trail."""
+"""Writing the files of a trail."""

@@ -1,29 +1,17 @@
-"""The active segment of a trail, as an open file: written to, synced, looked after, rolled over.
+"""The active segment of a trail: an open file that is appended to, synced, checked and rolled over.
 
-Rules:
+**Guarantees.** Whole lines reach the kernel in one ``write(2)`` on a descriptor opened with O_APPEND, so the lines of several
+processes never mix. No event is lost to a torn line of another process. Torn lines stay in the file, because truncating it
+could remove lines that other processes append.
 
-* Lines go to the kernel as bytes, by ``write(2)`` on a descriptor opened with O_APPEND: whole lines in one call, so the
-  lines of several processes never mix.
-* A short write (a full disk) leaves a torn line. The next write begins with an LF, so nothing is ever glued to it. It is
-  not cut off: that could cut off another process's line.
-* A line torn by another process, which died or met a full disk, would swallow the line that we append to it. So the byte
-  before what we wrote is looked at if another process wrote since (with fsync always), and if it is no LF, our first event is
-  written again.
-* A torn line that is found is left where it is. Whoever ends it notices it, with its SHA-256 ("quarantine"); readers take it
-  for what it is.
-* No write begins in a segment that has reached its size, unless it can't be rolled over: a long segment is better than no
-  event.
-* Rollover renames the active segment (`segments`) under an advisory lock on its own inode, held for the rollover only, and
-  makes it read-only. Whoever gets the lock and finds that the path is another file already was too late,
-  and only reopens. A line that another process writes into a segment just renamed is in the trail all the same.
-* An fsync of a file does not make its name durable: the folders that got a new name are synced with the first write.
-* An fsync that failed is never tried again on the same descriptor: the kernel may have dropped the pages and say "done" the
-  second time (PostgreSQL's fsyncgate, 2018). The segment is rolled over, once in an outage and if that is possible, and what
-  was not synced is written again, with the same ids. Before that an LF must have gone to the disk by a new descriptor: so
-  nothing is glued to what the disk may have of the old, and a disk that goes on failing gets a byte for each attempt.
-* That the path still is our file is checked every 50 ms while writing and at rollover, not for each event: asking the file
-  system costs as much as the write.
-* There is no lock here. Whoever calls holds the one of the owner, so that nobody else uses or closes the descriptor meanwhile.
+**Failure handling.** After a short write, for example on a full disk, the next write begins with an LF. If the lines just
+written turn out to continue a torn line of another process, the first event is written again. After a failed fsync the
+descriptor is closed, because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). Its lines are
+written again to a new segment, with the same ids. If a rollover fails, the segment stays in use.
+
+**Concurrency.** The caller holds the lock of the owner during each call. A lock on the file coordinates rollovers of processes.
+
+**Performance.** A write is two system calls, and an fsync if the segment syncs. The path is checked every `CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -37,40 +25,46 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from structlog_audit._failures import DeliveryError, describe_failure
 from structlog_audit.trail.segment_names import next_name
 from structlog_audit.trail.writing.filesystem import (
-    HasLine,
-    begun_at,
-    is_at,
-    is_glued,
-    make_folders,
-    opened,
+    create_folders,
+    first_event_time,
+    is_mid_line,
+    open_for_append,
+    path_refers_to,
+    read_torn_line,
     segments_at,
     sync_folder,
-    torn_tail,
-    whole_lines,
 )
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import DAY
 
 CHECK_SECONDS = 0.05
-"""Between two looks at whether the path still is the file that we write to."""
+"""Interval in seconds between two checks that the path still refers to the open file. A check costs as much as a write."""
+
+
+class HasLine(Protocol):
+    """An entry to write: one event."""
+
+    @property
+    def line(self) -> bytes:
+        """The line of the event, or all lines of an event in parts, each with its LF."""
 
 
 class ActiveSegment:
-    """The active segment of one trail. Its owner has a lock, and holds it for each call.
+    """Appends to the active segment of one trail. Its owner, the file handler, holds a lock during each call.
 
     Args:
-        path: Where it lies; missing folders are made.
-        max_bytes: Bytes after which it is rolled over; 0 means never.
-        syncs: Whether a write waits for the disk.
-        clock: The time in UTC.
-        notices: Where to say what happened to the file.
-        pruning: Told of rollovers, and asked to look.
+        path: The path of the segment. Missing folders are created.
+        max_bytes: Size in bytes at which the segment is rolled over; 0 means never.
+        syncs: Whether each write waits for the disk.
+        clock: Returns the current time in UTC.
+        notices: Receives a notice when the file was torn, truncated or replaced.
+        pruning: Deletes old segments; its checks run as part of the writes.
     """
 
     def __init__(
@@ -85,121 +79,183 @@ class ActiveSegment:
     ) -> None:
         self.path = path
         self.fd = -1
+        """The descriptor of the file; -1 if it is closed."""
         self.size = 0
+        """The size of the file in bytes when this process last wrote to it or checked it."""
         self.writing = False
-        """Whether a write is going on, so that a signal handler that comes in between finds out."""
+        """Whether a write or rollover is in progress. A signal handler on the same thread must not interfere with it."""
         self.check_at = 0.0
-        """When the next look at the path is due, of ``time.monotonic()``."""
-        self.failed_rollovers = self.postponed_rollovers = self.failed_syncs = 0
+        """The value of ``time.monotonic()`` from which the next write checks the path."""
+
+        self.failed_rollovers = 0
+        self.postponed_rollovers = 0
+        self.failed_syncs = 0
         self.rollover_failure = ""
-        """What the latest failed rollover failed with."""
+        """The description of the latest failed rollover."""
+
         self._max_bytes = max_bytes
-        self._roll_over_at = sys.maxsize  # bytes that no write may go beyond
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
         self._pruning = pruning
-        self._begun: dt.datetime | None = None  # when its first event was recorded, if that is asked for
-        self._torn = False
-        self._torn_end = b"\n"  # what ends a torn line before the next write
-        self._found: dict[str, Any] | None = None  # a torn line that was there when the file was opened
-        self._looks_behind = True  # after the next write: others may have written before it, or the disk is waited for
-        self._failed: os.stat_result | None = None  # the first segment whose fsync failed, in this outage
+
+        # A write that would make the file larger than this rolls over first.
+        self._rollover_bytes = sys.maxsize
+        # The time of the first event in the file; determined only if the retention has a maximum age.
+        self._first_event_at: dt.datetime | None = None
+        # Whether the file ends with a torn line, and the bytes that end it before the next write.
+        self._is_torn = False
+        self._torn_line_end = b"\n"
+        # Position, size and digest of a torn line that was in the file when it was opened.
+        self._found_torn_line: dict[str, Any] | None = None
+        # Whether the next write must be verified: another process may have written before it, or it must be synced.
+        self._must_verify = True
+        # The segment with the first failed fsync of the current outage.
+        self._failed_segment: os.stat_result | None = None
+        # Folders with new entries that are not synced yet.
         self._unsynced_folders: list[str] = []
+
         self.open()
 
-    def deliver(self, entries: Sequence[HasLine], again: bool = False) -> None:
-        """Have the kernel or the disk hold the lines of *entries*.
+    def deliver(self, entries: Sequence[HasLine], is_repeated: bool = False) -> None:
+        """Write the lines of *entries*. They are recorded when this returns.
 
         Args:
-            entries: What to write; at least one.
-            again: Whether this is the second attempt, after an fsync failed or a line was glued to a torn one.
+            entries: The entries to write; at least one.
+            is_repeated: Whether these entries were written before, but are not recorded: the fsync failed, or another
+                process had left a torn line before them.
 
         Raises:
-            DeliveryError: Not all of them are recorded; says how many are. Its cause is the OSError.
+            DeliveryError: Only the first ``done`` entries are recorded. Its cause is the OSError.
         """
         if self.writing:
-            raise DeliveryError(0) from OSError(errno.EBUSY, "in the middle of another write of the same thread")
+            raise DeliveryError(0) from OSError(errno.EBUSY, "this thread is in the middle of another write")
+
         if len(entries) == 1:
             data = entries[0].line
-        elif self._failed is None or again:
+        elif self._failed_segment is None or is_repeated:
             data = b"".join([entry.line for entry in entries])
         else:
-            return self._deliver_one_first(entries)
-        self.writing, size, written = True, len(data), 0
+            return self._deliver_first_alone(entries)
+
+        size = len(data)
+        written = 0
+        self.writing = True
         try:
+            # Prepare the file: the right one, with room for the data, and without a torn line at its end.
             if time.monotonic() >= self.check_at:
-                self._look()
-            if self.size + size > self._roll_over_at:
-                self._make_room()
-            if self._torn:
+                self._check_path()
+            if self.size + size > self._rollover_bytes:
+                self._try_roll_over()
+            if self._is_torn:
                 self._end_torn_line()
+
+            # Write all lines at once. The loop continues after a short write, and usually meets the error.
             written = os.write(self.fd, data)
             while written < size:
                 written += os.write(self.fd, data[written:])
-            before, self.size = self.size, os.lseek(self.fd, 0, os.SEEK_CUR)
-            if self.size != before + size or self._looks_behind:
-                self._look_behind(before, size, entries, again)
+
+            # The offset is now at the end of the file. If it is not the expected one, another process has written too.
+            before = self.size
+            self.size = os.lseek(self.fd, 0, os.SEEK_CUR)
+            if self.size != before + size or self._must_verify:
+                self._verify_write(before, size, entries, is_repeated)
         except OSError as error:
-            kept = self._kept(data, written)  # first: a size that is wrong makes the next write look behind
+            # Update the size last: if a signal handler raises an exception before that, the size is wrong, and the next
+            # write verifies itself.
+            recorded = self._count_recorded_bytes(data, written)
             self.size += written
-            raise DeliveryError(whole_lines(entries, kept)) from error
+            raise DeliveryError(count_whole_entries(entries, recorded)) from error
         finally:
             self.writing = False
 
-    def _deliver_one_first(self, entries: Sequence[HasLine]) -> None:
-        """Write the first entry, and the others only if the disk holds that: no backlog is written in vain again and again."""
+    def _deliver_first_alone(self, entries: Sequence[HasLine]) -> None:
+        """Write the first entry, and the others only if the disk holds it.
+
+        So a disk that still fails gets one event per attempt, and not the whole backlog.
+        """
         self.deliver(entries[:1])
         try:
             self.deliver(entries[1:])
         except DeliveryError as error:
             raise DeliveryError(error.done + 1) from error.__cause__
 
-    def _look_behind(self, before: int, size: int, entries: Sequence[HasLine], again: bool) -> None:
-        """Have the disk hold what was written, *size* bytes, and write it *again* if it does not, or is glued to a torn line.
+    def _verify_write(self, before: int, size: int, entries: Sequence[HasLine], is_repeated: bool) -> None:
+        """Make sure that the entries just written are recorded, and write them again if necessary.
 
         Args:
-            before: The size of the file before that, as far as we knew.
+            before: The expected size of the file before the write, in bytes.
+            size: The number of bytes written.
+            entries: The entries that were written.
+            is_repeated: As for `deliver`.
+
+        Raises:
+            DeliveryError: The entries were written again, and are still not recorded.
         """
         if self.size < before + size:
-            self._notice("truncated", bytes_before=before, bytes_now=self.size - size)
-        self._looks_behind = self._syncs
-        glued = is_glued(self.fd, self.size - size)
-        if self._syncs and not self._synced():
-            if again:
+            self._add_notice("truncated", bytes_before=before, bytes_now=self.size - size)
+
+        # Without fsync, the next write needs no verification unless another process writes again.
+        self._must_verify = self._syncs
+
+        # Check this before the sync: if the sync fails, it closes the descriptor.
+        continues_torn_line = is_mid_line(self.fd, self.size - size)
+
+        if self._syncs and not self._sync():
+            if is_repeated:
                 raise DeliveryError(0) from OSError(errno.EIO, "fsync failed twice")
-            self._deliver_again(entries)  # in a new segment
-        else:
-            self._failed = None
-            if glued:
-                self._deliver_again(entries[:1])
+            self._repeat(entries)
+            return
 
-    def _deliver_again(self, entries: Sequence[HasLine]) -> None:
-        self.writing = False  # this is a write of its own
-        self.deliver(entries, again=True)
+        self._failed_segment = None
+        if continues_torn_line:
+            self._repeat(entries[:1])
 
-    def _kept(self, data: bytes, written: int) -> int:
-        """How many bytes are recorded of *data*, of which so many were *written* when the write was cut short."""
+    def _repeat(self, entries: Sequence[HasLine]) -> None:
+        """Write *entries* again, as part of the write in progress."""
+        self.writing = False
+        self.deliver(entries, is_repeated=True)
+
+    def _count_recorded_bytes(self, data: bytes, written: int) -> int:
+        """Return how many bytes of *data* are recorded after a write failed with *written* bytes in the file.
+
+        Also note whether the file now ends with a torn line.
+        """
         if not written:
             return 0
+
         if data[written - 1 : written] != b"\n":
-            self._torn = True
-            if data[written : written + 1] == b"\n":  # the LF by itself would make an event of it after all
-                self._torn_end = b'"\n'
-        return 0 if self._syncs and not self._synced() else written
+            self._is_torn = True
+            # If only the LF is missing, a plain LF would complete an event that is reported as not recorded. A quotation
+            # mark before the LF keeps the line invalid.
+            if data[written : written + 1] == b"\n":
+                self._torn_line_end = b'"\n'
+
+        if self._syncs and not self._sync():
+            return 0
+        return written
 
     def _end_torn_line(self) -> None:
-        """Write what ends a torn line, unless it was found and somebody else has ended it since."""
-        found = self._found
-        if found is None or os.fstat(self.fd).st_size == found["offset"] + found["bytes"]:
-            self.size += os.write(self.fd, self._torn_end)
-            if found is not None:
-                self._notice("quarantine", **found)
-        self._torn, self._torn_end, self._found = False, b"\n", None
+        """End the torn line at the end of the file, unless another process has ended it already.
 
-    def _synced(self) -> bool:
-        """Whether the disk holds what was written, and the names. If not, this descriptor is done with."""
+        If the line was found when the file was opened, add a ``quarantine`` notice with its position, size and SHA-256.
+        """
+        found = self._found_torn_line
+
+        if found is None:
+            self.size += os.write(self.fd, self._torn_line_end)
+        elif os.fstat(self.fd).st_size == found["offset"] + found["bytes"]:
+            self.size += os.write(self.fd, self._torn_line_end)
+            self._add_notice("quarantine", **found)
+
+        self._is_torn = False
+        self._torn_line_end = b"\n"
+        self._found_torn_line = None
+
+    def _sync(self) -> bool:
+        """Sync the file and its name to the disk. If that fails, release the descriptor and return False."""
         try:
+            # An fsync of a file does not cover its name, which is an entry of its folder.
             while self._unsynced_folders:
                 sync_folder(self._unsynced_folders[-1])
                 self._unsynced_folders.pop()
@@ -207,131 +263,195 @@ class ActiveSegment:
         except OSError:
             self.failed_syncs += 1
             with contextlib.suppress(OSError):
-                self._failed = self._failed or os.fstat(self.fd)
+                self._failed_segment = self._failed_segment or os.fstat(self.fd)
             self.release()
             return False
         return True
 
-    def _look(self) -> None:
-        """Have a descriptor of the file that is at our path now, and know its size, other writers' lines included."""
-        if self.fd < 0:
-            self.open()
-        elif not is_at(self.path, self.fd):
-            ours = os.fstat(self.fd)
-            self.open()  # if that fails there will be another look: it is noticed once
-            self._notice_loss(ours)
-        status = os.fstat(self.fd)
-        if status.st_size < self.size:
-            self._notice("truncated", bytes_before=self.size, bytes_now=status.st_size)
-        self._looks_behind = self._looks_behind or status.st_size != self.size
-        self.size = status.st_size
-        if self._failed is not None:
-            self._prove(status)
-        elif self._is_old():
-            self._make_room()
-        if time.monotonic() >= self._pruning.look_at:
-            self._pruning.look(self.size)
-        self.check_at = time.monotonic() + CHECK_SECONDS
-
-    def _prove(self, status: os.stat_result) -> None:
-        """After an fsync that failed, leave that segment, and have the disk hold an LF before anything else is written."""
-        if self._failed is not None and os.path.samestat(status, self._failed):
-            self._make_room()
-        if self._torn:
-            self._end_torn_line()
-        self.size += os.write(self.fd, b"\n")
-        if not self._synced():
-            raise OSError(errno.EIO, "fsync still fails")
-
-    def _is_old(self) -> bool:
-        """Whether the segment was begun so long ago that its events would outlive retention."""
-        days = self._pruning.retention.begin_anew_days
-        if days is None:
-            return False
-        if self._begun is None or not self.size:
-            self._begun = begun_at(self.fd) if self.size else self._clock()
-        return abs(self._clock() - self._begun) / DAY > days  # begun in the future: the clock was wrong then, or is now
-
-    def _notice(self, act: str, **said: Any) -> None:
-        self._notices.add(act, segment=os.path.basename(self.path), **said)
-
-    def _notice_loss(self, ours: os.stat_result) -> None:
-        """Notice that the file that was *ours* is gone from the path, unless another writer rolled it over.
-
-        Then it is read-only, even if retention has deleted it since, or will be in a moment and has another name.
-        """
-        if not ours.st_mode & 0o222 or any(os.path.samestat(ours, other) for _, other in segments_at(self.path)):
-            return
-        self._notice("replaced", bytes_before=ours.st_size, unlinked=ours.st_nlink == 0)
-
-    def _make_room(self) -> None:
-        """Roll over, unless the segment is empty: then what comes is longer than a segment should be."""
-        if self.size == 0:
-            return
-        try:
-            self.roll_over()
-        except OSError as error:  # such as a folder that may no longer be written
-            self.failed_rollovers += 1
-            self.rollover_failure = describe_failure(error)
-            self._roll_over_at = self.size + self._max_bytes // 10
-
-    def roll_over(self) -> None:
-        """Rename the active segment and begin a new one, unless another process has a lock on it.
+    def _check_path(self) -> None:
+        """Reopen the file if the path no longer refers to it, refresh the size, and do the periodic work.
 
         Raises:
-            OSError: That can't be done. The segment goes on.
+            OSError: The file can't be opened, or the disk still fails after a failed fsync.
         """
         if self.fd < 0:
             self.open()
+        elif not path_refers_to(self.path, self.fd):
+            lost = os.fstat(self.fd)
+            # Open first: if that fails, the next write checks again, and the notice is added only once.
+            self.open()
+            self._report_lost_file(lost)
+
+        # Refresh the size: other processes may have appended to the file or truncated it.
+        status = os.fstat(self.fd)
+        if status.st_size < self.size:
+            self._add_notice("truncated", bytes_before=self.size, bytes_now=status.st_size)
+        if status.st_size != self.size:
+            self._must_verify = True
+        self.size = status.st_size
+
+        if self._failed_segment is not None:
+            self._prove_disk_recovered(self._failed_segment, status)
+        elif self._is_overdue():
+            self._try_roll_over()
+
+        if time.monotonic() >= self._pruning.check_at:
+            self._pruning.announce_due(self.size)
+        self.check_at = time.monotonic() + CHECK_SECONDS
+
+    def _prove_disk_recovered(self, failed: os.stat_result, current: os.stat_result) -> None:
+        """Leave the segment whose fsync *failed*, and sync a single LF before any event is written.
+
+        The LF separates the next line from data that the disk may hold of the failed write. While the disk fails, each
+        attempt adds one byte instead of an event.
+
+        Raises:
+            OSError: The disk still fails.
+        """
+        if os.path.samestat(current, failed):
+            self._try_roll_over()
+        if self._is_torn:
+            self._end_torn_line()
+
+        self.size += os.write(self.fd, b"\n")
+        if not self._sync():
+            raise OSError(errno.EIO, "fsync still fails")
+
+    def _is_overdue(self) -> bool:
+        """Return whether the segment is so old that the retention requires a rollover."""
+        max_days = self._pruning.retention.rollover_age_days
+        if max_days is None:
+            return False
+
+        if not self.size:
+            self._first_event_at = self._clock()
+        elif self._first_event_at is None:
+            self._first_event_at = first_event_time(self.fd)
+
+        # A first event in the future counts too: the clock was wrong when it was recorded, or is wrong now.
+        age = abs(self._clock() - self._first_event_at)
+        return age / DAY > max_days
+
+    def _add_notice(self, operation: str, **metadata: Any) -> None:
+        self._notices.add(operation, segment=os.path.basename(self.path), **metadata)
+
+    def _report_lost_file(self, lost: os.stat_result) -> None:
+        """Add a notice that the file with the status *lost* is no longer at the path, unless it was rolled over."""
+        # Another process that rolls over renames the segment, and then makes it read-only. So a rolled segment is read-only,
+        # even if it was deleted since, or it still has a name in the folder.
+        if not lost.st_mode & 0o222:
+            return
+        if any(os.path.samestat(lost, status) for _, status in segments_at(self.path)):
+            return
+        self._add_notice("replaced", bytes_before=lost.st_size, unlinked=lost.st_nlink == 0)
+
+    def _try_roll_over(self) -> None:
+        """Roll over. If that fails, keep the segment in use and try again when it has grown by a tenth of its limit."""
+        # A write that is larger than the limit goes to an empty segment.
+        if self.size == 0:
+            return
+
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up when the descriptor is closed
-        except BlockingIOError:  # another process is at it; until it is done, this segment is as good
+            self.roll_over()
+        except OSError as error:
+            self.failed_rollovers += 1
+            self.rollover_failure = describe_failure(error)
+            self._rollover_bytes = self.size + self._max_bytes // 10
+
+    def roll_over(self) -> None:
+        """Rename the active segment, make it read-only, and open the next one.
+
+        Does nothing while another process holds a lock on the segment. If another process has rolled over already, only
+        opens the file that is at the path now. Lines that other processes append to a renamed segment stay in the trail.
+
+        Raises:
+            OSError: The rollover failed. The segment stays in use.
+        """
+        if self.fd < 0:
+            self.open()
+
+        # The lock belongs to the descriptor, and ends when `open` closes it.
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             self.postponed_rollovers += 1
             return
+
         try:
-            if is_at(self.path, self.fd):
-                folder, base = os.path.split(self.path)
-                os.rename(self.path, os.path.join(folder, next_name(base, os.listdir(folder), self._clock())))
-                self._pruning.rolled()
-                self.check_at = 0.0  # if the next one can't be opened, the next write tries again, and this one goes on
-                with contextlib.suppress(PermissionError):  # it is root's, and we are not
-                    os.fchmod(self.fd, 0o400)
+            if path_refers_to(self.path, self.fd):
+                self._rename()
             self.open()
         except OSError:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
             raise
 
-    def open(self) -> None:
-        """Open the active segment, and only then let go of the descriptor that was open.
+    def _rename(self) -> None:
+        """Give the open segment the name of a rolled one, and make it read-only.
 
         Raises:
-            OSError: That can't be done. What was open stays open.
+            OSError: The segment can't be renamed.
+        """
+        folder, base = os.path.split(self.path)
+        name = next_name(base, os.listdir(folder), self._clock())
+        os.rename(self.path, os.path.join(folder, name))
+
+        self._pruning.on_rollover()
+
+        # If the next segment can't be opened, this one stays in use, and the next write tries again.
+        self.check_at = 0.0
+
+        # This fails if the file belongs to root and the process runs as another user.
+        with contextlib.suppress(PermissionError):
+            os.fchmod(self.fd, 0o400)
+
+    def open(self) -> None:
+        """Open the file at the path, and close the descriptor that was open before.
+
+        Raises:
+            OSError: The file can't be opened. The descriptor that was open before stays open.
         """
         folder = os.path.dirname(self.path)
-        renamed_in = [*make_folders(folder), folder]
-        fd, status = opened(self.path)
+        changed_folders = [*create_folders(folder), folder]
+        fd, status = open_for_append(self.path)
+
         self.release()
         self.fd = fd
         self.size = status.st_size
         if self._syncs:
-            self._unsynced_folders = list(dict.fromkeys([*self._unsynced_folders, *renamed_in]))
-        self._begun = None
-        self._looks_behind = True
-        self._roll_over_at = self._max_bytes or sys.maxsize
-        torn = torn_tail(fd) if status.st_size else b""
-        self._torn, self._found = bool(torn), None
+            # A dictionary removes duplicates and keeps the order.
+            self._unsynced_folders = list(dict.fromkeys([*self._unsynced_folders, *changed_folders]))
+        self._first_event_at = None
+        self._must_verify = True
+        self._rollover_bytes = self._max_bytes or sys.maxsize
+
+        torn = read_torn_line(fd) if status.st_size else b""
+        self._is_torn = bool(torn)
+        self._found_torn_line = None
         if torn:
-            digest = hashlib.sha256(torn).hexdigest()
-            self._found = {"offset": os.fstat(fd).st_size - len(torn), "bytes": len(torn), "sha256": digest}
+            self._found_torn_line = {
+                "offset": os.fstat(fd).st_size - len(torn),
+                "bytes": len(torn),
+                "sha256": hashlib.sha256(torn).hexdigest(),
+            }
 
     def release(self) -> None:
-        """Let go of the descriptor. The next write opens the file again."""
-        fd, self.fd = self.fd, -1
+        """Close the descriptor. The next write opens the file again."""
+        fd = self.fd
+        self.fd = -1
         self.check_at = 0.0
         if fd >= 0:
             os.close(fd)
 
     def after_fork(self) -> None:
-        """Let go of the parent's descriptor in a forked child: a lock on it would be the parent's as well."""
+        """Close the inherited descriptor in a forked child: it shares file locks with that of the parent."""
         self.writing = False
         self.release()
+
+
+def count_whole_entries(entries: Sequence[HasLine], written: int) -> int:
+    """Return how many of *entries* are whole in the first *written* bytes of their joined lines."""
+    for number, entry in enumerate(entries):
+        written -= len(entry.line)
+        if written < 0:
+            return number
+    return len(entries)

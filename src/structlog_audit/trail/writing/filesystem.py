@@ -1,4 +1,11 @@
-"""What lies at a path, before and while a trail lies there."""
+"""The file system beneath a trail: checks of its path, opening, listing, creating and syncing files and folders.
+
+**Guarantees.** A trail is only ever written to a regular file of this user or of root. Symbolic links, folders and FIFOs are
+refused. New folders are accessible to their owner only.
+
+**Concurrency.** Other processes append to the same files, rename them and delete them at any time. A file that vanishes is
+not an error.
+"""
 
 from __future__ import annotations
 
@@ -9,183 +16,213 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.trail.segment_names import rolled
+from structlog_audit.trail.segment_names import rolled_segments
 
-FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-"""How an active segment is opened: through no link, and without waiting for the other end of a FIFO."""
+_APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Flags that open an active segment: never through a link, and without waiting for the other end of a FIFO."""
 
-_LOOKS = 3
-_LONGEST_TAIL = 1_048_576
+_TORN_LINE_ATTEMPTS = 3
+_TORN_LINE_WAIT_SECONDS = 0.002
+_MAX_TORN_BYTES = 1_048_576
+
+_FIRST_TIMESTAMP = re.compile(rb'"timestamp":"([-0-9]{10}T[:0-9]{8})\.')
+_FIRST_EVENT_BYTES = 4_096
 
 
-def checked_path(parameter: str, path: str | os.PathLike[str]) -> str:
-    """*path* as text, if a trail may lie there: there is nothing yet, or a regular file.
+def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
+    """Return *path* as text if a trail can be written there: a regular file, or nothing yet.
+
+    Args:
+        parameter: The name of the parameter, for the message of an error.
+        path: Its value.
 
     Raises:
-        AuditTypeError: Not a path.
-        AuditValueError: A folder, a symbolic link, another thing that is no regular file, or somebody else's file; or no
-            path at all.
+        AuditTypeError: *path* is not a path.
+        AuditValueError: *path* is empty or contains a NUL, is not a regular file, or belongs to another user.
     """
     try:
         text = os.fsdecode(path)
         if not text:
-            raise AuditValueError(f"{parameter}={path!r} is empty: give the path of a file")
+            raise AuditValueError(f"{parameter}={path!r}: expected the path of a file, got an empty path")
         status = os.lstat(text)
     except TypeError:
-        raise AuditTypeError(f"{parameter}={path!r}: give the path of a file") from None
+        raise AuditTypeError(f"{parameter}={path!r}: expected the path of a file") from None
     except OSError:
+        # The path does not exist, or opening it reports the error.
         return text
-    except ValueError as error:  # a NUL in it
-        raise AuditValueError(f"{parameter}={path!r} is no path ({error}): give the path of a file") from None
-    mode = status.st_mode
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
-        raise AuditValueError(f"{parameter}={text!r} is {what}: give the path of a file of its own")
-    if is_anothers(status):
+    except ValueError as error:
+        # The path contains a NUL.
+        raise AuditValueError(f"{parameter}={path!r}: expected the path of a file ({error})") from None
+
+    if not stat.S_ISREG(status.st_mode):
+        kind = _describe_kind(status.st_mode)
+        raise AuditValueError(f"{parameter}={text!r}: expected the path of a regular file, got {kind}")
+    if is_owned_by_another(status):
         raise AuditValueError(
-            f"{parameter}={text!r} belongs to user {status.st_uid}, who could change it: give another path"
+            f"{parameter}={text!r}: expected a file of this user or root, "
+            f"got one that belongs to user {status.st_uid}, who could change it"
         )
     return text
 
 
-def opened(path: str) -> tuple[int, os.stat_result]:
-    """A descriptor of the file at *path*, which is made if there is none, and its status.
+def _describe_kind(mode: int) -> str:
+    """Return the kind of a file that is not a regular one, as text."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a special file"
+
+
+def open_for_append(path: str) -> tuple[int, os.stat_result]:
+    """Open the file at *path* for appending, and create it if necessary.
+
+    Returns:
+        The descriptor and the status of the file.
 
     Raises:
-        OSError: It can't be opened, or is no regular file, or somebody else's.
+        OSError: The file can't be opened, is not a regular file, or belongs to another user.
     """
-    fd = os.open(path, FLAGS, 0o600)
+    fd = os.open(path, _APPEND_FLAGS, 0o600)
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or is_anothers(status):
-            advice = "not a regular file of ours: move it away, or give the trail another path"
-            raise PermissionError(errno.EPERM, advice, path)
+        if not stat.S_ISREG(status.st_mode) or is_owned_by_another(status):
+            message = "not a regular file of this user or root: move it away, or configure another path"
+            raise PermissionError(errno.EPERM, message, path)
     except OSError:
         os.close(fd)
         raise
     return fd, status
 
 
-def is_at(path: str, fd: int) -> bool:
-    """Whether *path* leads to the open file *fd*."""
+def path_refers_to(path: str, fd: int) -> bool:
+    """Return whether *path* refers to the open file *fd*, and not to another file or to none."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
     except FileNotFoundError:
         return False
-    except PermissionError:  # the folder was closed to us; the descriptor is as good as before
+    except PermissionError:
+        # The folder is no longer accessible. The descriptor still works, so keep it.
         return True
 
 
 def segments_at(path: str) -> Iterator[tuple[Path, os.stat_result]]:
-    """The segments of the trail at *path* that exist, in order, each with its status: rolled ones first, the active one last.
+    """Yield the existing segments of the trail at *path* with their status: rolled ones oldest first, then the active one.
 
-    Other processes delete segments: one that vanishes in this moment is left out.
+    Raises:
+        OSError: The folder can't be listed, or a segment can't be accessed. Missing files and folders are left out.
     """
     folder, base = os.path.split(path)
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return
-    for name in [*rolled(base, names), base]:
-        place = Path(folder, name)
+
+    for name in [*rolled_segments(base, names), base]:
+        segment = Path(folder, name)
         try:
-            status = place.stat()
+            status = segment.stat()
         except OSError as error:
+            # Another process may have deleted the segment since the folder was listed.
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
         else:
-            yield place, status
+            yield segment, status
 
 
-def make_folders(folder: str) -> list[str]:
-    """Make *folder* and what is missing above it, for their owner only; those folders that got a new name in them."""
+def create_folders(folder: str) -> list[str]:
+    """Create *folder* and its missing parents, accessible to their owner only.
+
+    Returns:
+        The folders that got a new entry, for `sync_folder`.
+    """
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
         folder = os.path.dirname(folder)
-    for made in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process was faster
-            os.mkdir(made, 0o700)
-    return [os.path.dirname(made) for made in missing]
+
+    for path in reversed(missing):
+        # Another process may create the same folder at the same time.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+
+    return [os.path.dirname(path) for path in missing]
 
 
-def open_to_others(path: str) -> Iterator[tuple[str, int]]:
-    """The file at *path* and its folder, as far as somebody else could change or replace them, each with its mode."""
+def writable_by_others(path: str) -> Iterator[tuple[str, int]]:
+    """Yield the file at *path* and its folder, each with its mode, if other users can change or replace it."""
     for place in (path, os.path.dirname(path)):
         with contextlib.suppress(OSError):
             mode = os.stat(place).st_mode
-            if mode & 0o022 and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+            is_sticky_folder = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+            if mode & 0o022 and not is_sticky_folder:
                 yield place, stat.S_IMODE(mode)
 
 
-def torn_tail(fd: int) -> bytes:
-    """What stands behind the last LF of the open file *fd*, at most the last MiB: a torn line, if there is anything.
+def read_torn_line(fd: int) -> bytes:
+    """Return the bytes after the last LF of the open file *fd*, at most the last MiB; empty if the file ends with an LF.
 
-    Another writer's line can be seen half written; then a second look finds it whole. Not by its path:
-    there another process may have begun the next segment already.
+    Works on the descriptor and not on the path, where another process may have started the next segment already.
     """
-    tail = b""
-    for attempt in range(_LOOKS):
+    torn = b""
+    for attempt in range(_TORN_LINE_ATTEMPTS):
+        # Another process may be in the middle of a write: give it time to complete its line.
         if attempt:
-            time.sleep(0.002)
+            time.sleep(_TORN_LINE_WAIT_SECONDS)
+
         size = os.fstat(fd).st_size
         if not size or os.pread(fd, 1, size - 1) == b"\n":
             return b""
-        tail = os.pread(fd, _LONGEST_TAIL, max(0, size - _LONGEST_TAIL)).rpartition(b"\n")[2]
-        if not tail:
+
+        tail = os.pread(fd, _MAX_TORN_BYTES, max(0, size - _MAX_TORN_BYTES))
+        torn = tail.rpartition(b"\n")[2]
+        if not torn:
             break
-    return tail
+
+    return torn
 
 
-def begun_at(fd: int) -> dt.datetime:
-    """When the first event in the open file *fd* was recorded; if there is none in its first 4 kB, when it last changed."""
-    found = re.search(rb'"timestamp":"([-0-9]{10}T[:0-9]{8})\.', os.pread(fd, 4_096, 0))
-    if found is not None:
+def first_event_time(fd: int) -> dt.datetime:
+    """Return the UTC time of the first event in the open file *fd*, in whole seconds.
+
+    If its first 4 kB contain no timestamp, return the time at which the file was last modified.
+    """
+    match = _FIRST_TIMESTAMP.search(os.pread(fd, _FIRST_EVENT_BYTES, 0))
+    if match is not None:
         with contextlib.suppress(ValueError):
-            return dt.datetime.fromisoformat(found[1].decode()).replace(tzinfo=dt.UTC)
+            return dt.datetime.fromisoformat(match[1].decode()).replace(tzinfo=dt.UTC)
+
     return dt.datetime.fromtimestamp(os.fstat(fd).st_mtime, dt.UTC)
 
 
-def is_anothers(status: os.stat_result) -> bool:
-    """Whether the file with this *status* belongs to somebody who is neither us nor root, and could change it under us."""
+def is_owned_by_another(status: os.stat_result) -> bool:
+    """Return whether a file with this *status* belongs to a user other than this one and root."""
     return status.st_uid not in (os.geteuid(), 0)
 
 
-class HasLine(Protocol):
-    """What is written: a line, or the lines of one event."""
-
-    @property
-    def line(self) -> bytes: ...
-
-
-def whole_lines(entries: Sequence[HasLine], written: int) -> int:
-    """Of how many of *entries* the lines are whole in the first *written* bytes of all of them."""
-    for number, entry in enumerate(entries):
-        written -= len(entry.line)
-        if written < 0:
-            return number
-    return len(entries)
-
-
-def is_glued(fd: int, start: int) -> bool:
-    """Whether what was written to *fd* at *start* went on in a line that somebody else left torn."""
+def is_mid_line(fd: int, offset: int) -> bool:
+    """Return whether *offset* in the open file *fd* lies within a line: the byte before it is not an LF."""
     try:
-        return start > 0 and os.pread(fd, 1, start - 1) != b"\n"
+        return offset > 0 and os.pread(fd, 1, offset - 1) != b"\n"
     except OSError:
         return False
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Have the disk hold the names in *folder*, if it is still there: an fsync of a file does not."""
+    """Sync the entries of *folder* to the disk, which an fsync of a file does not do. A missing folder is ignored.
+
+    Raises:
+        OSError: The folder can't be opened or synced.
+    """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+
     try:
         os.fsync(fd)
     finally:

@@ -1,28 +1,40 @@
-"""Notices of a file handler that wait to be recorded as trail events."""
+"""Event notices: facts about the files of a trail that wait to be recorded as trail events."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-Notice = tuple[str, dict[str, Any], Callable[[bool], None] | None]
-"""An act, what there is to say of it, and what to do then, given whether it is recorded."""
-
+from typing import Any, NamedTuple
 
 MAX_NOTICES = 100
+"""The number of notices that are kept. Without an `AuditHandler` they are never recorded."""
+
+
+class Notice(NamedTuple):
+    """A trail event to record, and the step that follows.
+
+    Attributes:
+        operation: The operation of the trail event.
+        metadata: Its metadata.
+        on_recorded: Called afterwards with whether the trail event was recorded; None if no step follows.
+    """
+
+    operation: str
+    metadata: dict[str, Any]
+    on_recorded: Callable[[bool], None] | None = None
 
 
 class Notices(deque[Notice]):
-    """What a file handler noticed and nobody has recorded yet; bounded, since there may be nobody who does."""
+    """The notices of one file handler that are not recorded yet, oldest first, bounded by `MAX_NOTICES`."""
 
     dropped = 0
-    """Notices for which there was no room."""
+    """The number of notices that were not kept because the queue was full."""
 
-    def add(self, act: str, then: Callable[[bool], None] | None = None, **said: Any) -> bool:
-        """Keep a notice; whether there was room for it."""
+    def add(self, operation: str, on_recorded: Callable[[bool], None] | None = None, /, **metadata: Any) -> bool:
+        """Append a notice and return True, or count it as dropped and return False if the queue is full."""
         if len(self) >= MAX_NOTICES:
             self.dropped += 1
             return False
-        self.append((act, said, then))
+
+        self.append(Notice(operation, metadata, on_recorded))
         return True

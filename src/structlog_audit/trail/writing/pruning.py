@@ -1,20 +1,24 @@
-"""Lets go of the segments that retention no longer keeps.
+"""Pruning: deletes the segments that the retention of a trail no longer keeps.
 
-Rules:
+**Guarantees.** Segments due for deletion are first announced, with their names, in a ``retention`` notice. They are deleted
+only after an `AuditHandler` has recorded it, and on a background thread. Without an `AuditHandler` nothing is deleted.
 
-* What may go is noticed, with the names; it goes when that is recorded, in another thread. Recording takes an `AuditHandler`.
-* There is a look when the trail is opened, by whoever rolls over a second after that (`retention.LATE_SECONDS`), and every
-  hour, always with a write.
-* Other processes delete segments too. One that is gone already is nothing to speak of.
-* A look or a deletion that fails is noticed, and tried again with the next look. It holds up no event.
+**Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
+It never delays an event.
+
+**Concurrency.** Several processes may prune one trail: a segment that is already gone is not an error.
+
+**Performance.** A check lists the folder. It runs when the trail is opened, one second after each rollover
+(`retention.GRACE_SECONDS`) and every `CHECK_SECONDS`, always as part of a write.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,73 +26,102 @@ from structlog_audit._failures import describe_failure
 from structlog_audit.trail.segment_names import rollover_time
 from structlog_audit.trail.writing.filesystem import segments_at, sync_folder
 from structlog_audit.trail.writing.notices import Notices
-from structlog_audit.trail.writing.retention import LATE_SECONDS, Retention, Rolled
+from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, RolledSegment
 
-LOOK_SECONDS = 3600.0
-"""Between two looks, if there is no rollover."""
+CHECK_SECONDS = 3600.0
+"""Interval in seconds between two checks if no rollover occurs."""
 
 
 class Pruning:
     """Applies a retention to one trail.
 
     Args:
-        path: The active segment.
-        retention: What is kept.
-        syncs: Whether the disk must have it when segments have gone.
-        clock: The time in UTC.
-        notices: Where to say what may go.
+        path: The path of the active segment.
+        retention: The bounds of the trail.
+        syncs: Whether deletions are synced to the disk.
+        clock: Returns the current time in UTC.
+        notices: Receives the announcements and failures.
     """
 
     def __init__(
         self, path: str, retention: Retention, *, syncs: bool, clock: Callable[[], dt.datetime], notices: Notices
     ) -> None:
         self.retention = retention
+        self.check_at = 0.0 if retention.is_bounded else math.inf
+        """The value of ``time.monotonic()`` from which the next check is due."""
+
         self._path = path
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
-        self._going: set[Path] = set()  # noticed, and perhaps still there
-        self.look_at = 0.0 if retention.bounds else math.inf
-        """When the next look is due, of ``time.monotonic()``."""
+        # Segments that are announced and perhaps not deleted yet.
+        self._announced: set[Path] = set()
 
-    def rolled(self) -> None:
-        """The segment was rolled over: look when nobody writes into it any more."""
-        self.look_at = min(self.look_at, time.monotonic() + LATE_SECONDS)
+    def on_rollover(self) -> None:
+        """Schedule a check for the time when no process appends to the rolled segment any more."""
+        self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
 
-    def look(self, active_bytes: int) -> None:
-        """Notice the segments that may go, given the size of the active one."""
-        self.look_at = time.monotonic() + LOOK_SECONDS
+    def announce_due(self, active_bytes: int) -> None:
+        """Add a notice that names the segments due for deletion.
+
+        Args:
+            active_bytes: Size of the active segment in bytes.
+        """
+        self.check_at = time.monotonic() + CHECK_SECONDS
         try:
-            found = [(path, status) for path, status in segments_at(self._path) if path not in self._going]
+            segments = list(segments_at(self._path))
         except OSError as error:
-            self._notices.add("retention failed", error=describe_failure(error))
+            self._add_failure(error)
             return
-        rolled = {
-            path: Rolled(named, dt.datetime.fromtimestamp(status.st_ctime, dt.UTC), status.st_size)
-            for path, status in found
-            if (named := rollover_time(Path(self._path).name, path.name)) is not None
-        }
-        due = list(rolled)[: self.retention.due(list(rolled.values()), active_bytes, self._clock())]
-        if due:
-            self._going.update(due)
-            said = {"segments": [path.name for path in due], "bytes": sum(rolled[path].size for path in due)}
-            if not self._notices.add("retention", partial(self.delete, due), **said):
-                self._going.difference_update(due)
 
-    def delete(self, segments: Sequence[Path], recorded: bool) -> None:
-        """Delete *segments*, if that is *recorded*. Those that stay are due again at the next look."""
-        for path in segments if recorded else ():
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                self._notices.add("retention failed", error=describe_failure(error), of=path.name)
-        self._going.difference_update(segments)
+        rolled = self._unannounced(segments)
+        count = self.retention.count_due(list(rolled.values()), active_bytes, self._clock())
+        if not count:
+            return
+
+        due = list(rolled)[:count]
+        names = [path.name for path in due]
+        total_bytes = sum(rolled[path].size for path in due)
+
+        self._announced.update(due)
+        if not self._notices.add("retention", partial(self.delete, due), segments=names, bytes=total_bytes):
+            # The queue of notices is full: the segments are due again at the next check.
+            self._announced.difference_update(due)
+
+    def _unannounced(self, segments: Iterable[tuple[Path, os.stat_result]]) -> dict[Path, RolledSegment]:
+        """Return the rolled segments that are not announced yet, in the order of *segments*."""
+        base = Path(self._path).name
+        found = {}
+
+        for path, status in segments:
+            named_at = rollover_time(base, path.name)
+            if named_at is None or path in self._announced:
+                continue
+            changed_at = dt.datetime.fromtimestamp(status.st_ctime, dt.UTC)
+            found[path] = RolledSegment(named_at, changed_at, status.st_size)
+
+        return found
+
+    def delete(self, segments: Sequence[Path], is_recorded: bool) -> None:
+        """Delete *segments* if their announcement is recorded. Those that remain are due again at the next check."""
+        if is_recorded:
+            for path in segments:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    self._notices.add("retention failed", error=describe_failure(error), of=path.name)
+
+        self._announced.difference_update(segments)
+
         if self._syncs:
             try:
                 sync_folder(Path(self._path).parent)
             except OSError as error:
-                self._notices.add("retention failed", error=describe_failure(error))
+                self._add_failure(error)
+
+    def _add_failure(self, error: OSError) -> None:
+        self._notices.add("retention failed", error=describe_failure(error))
 
     def after_fork(self) -> None:
-        """What was noticed is the parent's to record, and to delete."""
-        self._going.clear()
+        """Forget the announcements in a forked child: the parent records them and deletes the segments."""
+        self._announced.clear()

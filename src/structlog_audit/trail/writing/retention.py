@@ -1,20 +1,16 @@
-"""Which segments of a trail may go.
+"""Retention: decides which segments of a trail are due for deletion.
 
-Rules:
+**Guarantees.** Only whole rolled segments are deleted, oldest first, so the rest of the trail has no holes. A segment is due
+if it is older than ``max_age_days``, if the trail would exceed ``max_bytes`` with it, or if there are more than
+``max_segments`` rolled segments. It is never due before ``min_age_days`` (PCI DSS 10.5.1 requires one year), nor within
+`GRACE_SECONDS` of its rollover. Age counts from the rollover, so every event in the segment is at least that old. An active
+segment is rolled over after a tenth of ``max_age_days``, but at least an hour, so that its events do not stay much longer.
 
-* Whole segments only, and only rolled ones, the oldest first: what is left is a stretch of the trail without holes.
-* A segment's age is the time since its rollover: every event in it is at least that old. An active segment that was begun
-  more than a tenth of ``max_age_days`` ago, and more than an hour, is rolled over at the next write, so that no event
-  outlives that bound by more than a tenth or an hour, as long as there are writes.
-* A segment goes if it is older than ``max_age_days``, if the trail would be larger than ``max_bytes`` with it, or if there are
-  more than ``max_segments`` rolled ones. It never goes before it is ``min_age_days`` old (PCI DSS 10.5.1: keep a year).
-* None goes in the second after its rollover: another writer may be about to write into it (`active.CHECK_SECONDS`).
-* No segment was rolled over after the one that follows it, nor after now. A name that says so comes from a clock that was
-  ahead; then the file's own time counts, or else that of the one that follows.
-* A clock that leaps forward makes everything look old. So after a gap of more than 30 days between rollovers, or since the
-  newest, ages are measured by the time before the gap, until the trail has gone on for a week behind it. A clock that is
-  put right within a week has let nothing go by its age, nor before ``min_age_days``; one that leaps by less than 30 days
-  makes ages wrong by so much. A process that really was idle for so long keeps what is too old for a week more.
+**Failure handling.** The order of the segments corrects clocks that were ahead: a segment was not rolled over after its
+successor, nor in the future. If its name contradicts that, its ``st_ctime`` counts, or the time of its successor. After a gap
+of more than `CLOCK_LEAP` between rollovers the clock may have leapt forward. Ages are then measured by the time before the
+gap until the trail has continued for `CLOCK_TRUSTED_AFTER`. A process that was really idle keeps old segments that much
+longer. Leaps shorter than `CLOCK_LEAP` are not detected.
 """
 
 from __future__ import annotations
@@ -30,32 +26,38 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 DAY = dt.timedelta(days=1)
 
-LATE_SECONDS = 1.0
-"""After a rollover, in which a writer that has not noticed may still write into the segment: it looks every 0.05 s."""
+GRACE_SECONDS = 1.0
+"""Seconds after a rollover in which another process may still append to the segment: it checks the path every 0.05 s."""
 
-LEAP = 30 * DAY
-"""Between two rollovers, or since the newest: beyond this the clock may have been wrong."""
+CLOCK_LEAP = 30 * DAY
+"""The gap between two rollovers, or since the newest, beyond which the clock may have leapt forward."""
 
-SETTLED = 7 * DAY
-"""After a leap: if the trail went on for so long, the clock was right."""
+CLOCK_TRUSTED_AFTER = 7 * DAY
+"""The time after a leap for which the trail must have continued before the clock is trusted."""
 
 
-class Rolled(NamedTuple):
-    """A rolled segment: the time in its name, when its file last changed (``st_ctime``), and its size in bytes."""
+class RolledSegment(NamedTuple):
+    """A rolled segment.
 
-    named: dt.datetime
-    changed: dt.datetime
+    Attributes:
+        named_at: The time in its name, in UTC.
+        changed_at: The time at which its file last changed (``st_ctime``), in UTC.
+        size: Its size in bytes.
+    """
+
+    named_at: dt.datetime
+    changed_at: dt.datetime
     size: int
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long segments are kept. None means without bound.
+    """The bounds of a trail. None stands for no bound.
 
     Attributes:
-        max_age_days: Days after its rollover when a segment goes.
-        max_bytes: Bytes of all segments, the active one included.
-        max_segments: Rolled segments.
-        min_age_days: Days before which no segment goes, whatever the others say.
+        max_age_days: Days after its rollover when a segment is due.
+        max_bytes: Bytes of all segments, including the active one.
+        max_segments: Number of rolled segments.
+        min_age_days: Days after its rollover before which a segment is never due, whatever the other bounds.
     """
 
     max_age_days: float | None = None
@@ -64,76 +66,127 @@ class Retention(msgspec.Struct, frozen=True):
     min_age_days: float = 0
 
     @property
-    def bounds(self) -> bool:
-        """Whether there is any bound."""
+    def is_bounded(self) -> bool:
+        """Whether any bound is set."""
         return (self.max_age_days, self.max_bytes, self.max_segments) != (None, None, None)
 
     @property
-    def begin_anew_days(self) -> float | None:
-        """Days after which an active segment is rolled over, lest its events outlive ``max_age_days``; None: never."""
-        return None if self.max_age_days is None else max(self.max_age_days / 10, 1 / 24)
+    def rollover_age_days(self) -> float | None:
+        """The age in days at which an active segment is rolled over, or None if it has no maximum age."""
+        if self.max_age_days is None:
+            return None
+        return max(self.max_age_days / 10, 1 / 24)
 
-    def due(self, rolled: Sequence[Rolled], active_bytes: int, now: dt.datetime) -> int:
-        """How many of the *rolled* segments, the oldest first, may go. O(n)."""
-        times = rollovers(rolled, now)
-        today = believed(times, now)
-        total = active_bytes + sum(segment.size for segment in rolled)
-        for gone, (time, segment) in enumerate(zip(times, rolled, strict=True)):
-            age = max(0.0, (today - time) / DAY)
-            too_old = self.max_age_days is not None and age > self.max_age_days
-            too_large = self.max_bytes is not None and total > self.max_bytes
-            too_many = self.max_segments is not None and len(rolled) - gone > self.max_segments
-            too_fresh = (now - time).total_seconds() < LATE_SECONDS or age < self.min_age_days
-            if too_fresh or not (too_old or too_large or too_many):
-                return gone
-            total -= segment.size
+    def count_due(self, rolled: Sequence[RolledSegment], active_bytes: int, now: dt.datetime) -> int:
+        """Return how many of the *rolled* segments are due, counted from the first.
+
+        Args:
+            rolled: All rolled segments, oldest first.
+            active_bytes: Size of the active segment in bytes.
+            now: The current time in UTC.
+        """
+        times = rollover_times(rolled, now)
+        reference = trusted_now(times, now)
+        total_bytes = active_bytes + sum(segment.size for segment in rolled)
+
+        for count, (rolled_at, segment) in enumerate(zip(times, rolled, strict=True)):
+            # Another process may still append to a segment that was rolled over just now.
+            if (now - rolled_at).total_seconds() < GRACE_SECONDS:
+                return count
+
+            age_days = max(0.0, (reference - rolled_at) / DAY)
+            if age_days < self.min_age_days:
+                return count
+            if not self._is_exceeded(age_days, total_bytes, len(rolled) - count):
+                return count
+
+            total_bytes -= segment.size
+
         return len(rolled)
 
+    def _is_exceeded(self, age_days: float, total_bytes: int, segments: int) -> bool:
+        """Return whether any bound is exceeded by the oldest of this number of rolled *segments*."""
+        if self.max_age_days is not None and age_days > self.max_age_days:
+            return True
+        if self.max_bytes is not None and total_bytes > self.max_bytes:
+            return True
+        return self.max_segments is not None and segments > self.max_segments
 
-def rollovers(rolled: Sequence[Rolled], now: dt.datetime) -> list[dt.datetime]:
-    """When each of the *rolled* segments was rolled over, as far as can be told: ascending, none after *now*."""
-    times = [now]
+
+def rollover_times(rolled: Sequence[RolledSegment], now: dt.datetime) -> list[dt.datetime]:
+    """Return the most plausible rollover time of each of the *rolled* segments: ascending, and none after *now*."""
+    times = []
+    latest = now
+
     for segment in reversed(rolled):
-        times.append(next((time for time in (segment.named, segment.changed) if time <= times[-1]), times[-1]))
-    return times[:0:-1]
+        if segment.named_at <= latest:
+            latest = segment.named_at
+        elif segment.changed_at <= latest:
+            latest = segment.changed_at
+        times.append(latest)
+
+    times.reverse()
+    return times
 
 
-def believed(times: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime:
-    """The time that ages are measured by, given the *times* of the rollovers: *now*, or the one before a recent leap."""
-    after = now
+def trusted_now(times: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime:
+    """Return the time by which ages are measured: *now*, or the last rollover before a recent leap of the clock.
+
+    Args:
+        times: The rollover times, ascending.
+        now: The current time in UTC.
+    """
+    later = now
     for time in reversed(times):
-        if now - after >= SETTLED:
+        if now - later >= CLOCK_TRUSTED_AFTER:
             break
-        if after - time > LEAP:
+        if later - time > CLOCK_LEAP:
             return time
-        after = time
+        later = time
+
     return now
 
 
-def retention_of(value: Any, max_segments: int) -> Retention:
-    """The retention that the parameters ``retention`` and ``backupCount`` of a file handler mean together.
+def make_retention(value: Any, max_segments: int) -> Retention:
+    """Return the retention that the parameters ``retention`` and ``backupCount`` of a file handler describe.
+
+    Args:
+        value: A `Retention`, a mapping of its attributes, or None.
+        max_segments: The default for the attribute of that name; 0 for no bound.
 
     Raises:
-        AuditTypeError: *value* is neither None nor a mapping, or has an unknown name or a wrong type in it.
-        AuditValueError: A negative number, or a minimum age above the maximum.
+        AuditTypeError: *value* has the wrong type, an unknown key, or a member of the wrong type.
+        AuditValueError: A number is negative, or the minimum age exceeds the maximum age.
     """
     if value is None:
         value = {}
     if isinstance(value, Retention):
         value = msgspec.structs.asdict(value)
+
     names = Retention.__struct_fields__
     if not isinstance(value, Mapping) or not set(value) <= set(names):
-        raise AuditTypeError(f"retention={value!r}: give a mapping with {', '.join(names)}")
+        raise AuditTypeError(f"retention={value!r}: expected a mapping with keys from {', '.join(names)}")
     for name, number in value.items():
-        if number is None and name != "min_age_days":
-            continue
-        if name in ("max_bytes", "max_segments"):
-            require_integer(f"retention: {name}", number, least=0)
-        elif isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise AuditTypeError(f"retention: {name}={number!r}: give a number of days")
-        elif not number >= 0:
-            raise AuditValueError(f"retention: {name}={number!r}: give at least 0")
-    made = Retention(**{"max_segments": max_segments or None, **value})
-    if made.max_age_days is not None and made.min_age_days > made.max_age_days:
-        raise AuditValueError(f"retention: min_age_days={made.min_age_days} is above max_age_days={made.max_age_days}")
-    return made
+        _check_bound(name, number)
+
+    members = {"max_segments": max_segments or None, **value}
+    retention = Retention(**members)
+
+    maximum, minimum = retention.max_age_days, retention.min_age_days
+    if maximum is not None and minimum > maximum:
+        raise AuditValueError(f"retention: min_age_days={minimum}: expected at most max_age_days={maximum}")
+    return retention
+
+
+def _check_bound(name: str, number: Any) -> None:
+    """Raise an error that names the attribute if *number* is invalid for the attribute *name* of a `Retention`."""
+    if number is None and name != "min_age_days":
+        return
+
+    if name in ("max_bytes", "max_segments"):
+        require_integer(f"retention: {name}", number, least=0)
+    elif isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise AuditTypeError(f"retention: {name}={number!r}: expected a number of days")
+    elif not number >= 0:
+        # Written this way round, NaN is refused too.
+        raise AuditValueError(f"retention: {name}={number!r}: expected at least 0")
