@@ -212,12 +212,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
-            handoff.entry = self.take(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
+            handoff.entry = self.record_fields(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
         elif recorder_of(record) is not self:
             fields, error = fields_of(record)
-            self.take(fields, record.levelno, record.name, error)
+            self.record_fields(fields, record.levelno, record.name, error)
 
-    def take(
+    def record_fields(
         self,
         fields: Mapping[str, Any],
         level: int,
