@@ -172,9 +172,9 @@ class GroupCommit:
             if self._working:
                 return
             self._working = True
-        self.have_done(self._work)
+        self.run_in_background(self._work)
 
-    def have_done(self, work: Callable[[], None]) -> None:
+    def run_in_background(self, work: Callable[[], None]) -> None:
         """Have *work* done in another thread, or here and now if none can be started."""
         if not self._later(0.0, work):
             work()

@@ -65,11 +65,11 @@ class TrailEvents:
                 return
             recorded = self.record(act, said)
             if then is not None:
-                self._commit.have_done(partial(then, recorded))
+                self._commit.run_in_background(partial(then, recorded))
 
     def report_later(self) -> None:
         """Record what was noticed, in another thread: for callers that must not wait for the disk."""
-        self._commit.have_done(self.report)
+        self._commit.run_in_background(self.report)
 
     def told(self, error: BaseException | None) -> None:
         """Record that the target fails, or by None that it does so no longer."""
