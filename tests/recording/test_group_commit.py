@@ -319,7 +319,7 @@ def test_who_waits_elsewhere_is_woken_though_holding_was_interrupted():
     commit = retrying(deliver, accept)
     first = new_entry("ONE")
     first.wake = lambda: woken.append(first.state)
-    commit.arrive(first)
+    commit.enqueue(first)
     with pytest.raises(KeyboardInterrupt):
         commit.submit(new_entry("TWO"))
     fails[0] = False
@@ -517,7 +517,7 @@ def test_an_interrupt_between_door_and_queue_writes_the_event_once():
     rig = Rig()
     rig.commit._arrived = InterruptedOnce()
     entry = QueueEntry(encode_body(Payload("first"), 32_000), 20, "audit")
-    rig.commit.arrive(entry)
+    rig.commit.enqueue(entry)
     with pytest.raises(KeyboardInterrupt):
         rig.commit.drain()
     line = entry.line

@@ -154,7 +154,7 @@ class GroupCommit:
         self._followers.wait(entry, lambda: entry.state == WAITING and self._leading, **pace)
         return entry.state != WAITING
 
-    def arrive(self, entry: QueueEntry) -> None:
+    def enqueue(self, entry: QueueEntry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
         self._arrived.append(entry)
 

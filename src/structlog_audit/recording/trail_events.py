@@ -48,7 +48,7 @@ class TrailEvents:
         """Have ``opened`` written with the next event."""
         self.is_open = True
         self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
-        self._commit.arrive(self._opened)
+        self._commit.enqueue(self._opened)
 
     def close(self) -> None:
         """Record ``closed``, if the trail was opened, with the counters."""
