@@ -50,7 +50,7 @@ while inner < int(sys.argv[2]):
         log.info("STORE", entry_ids=[str(outer)])
     stopped = True
     signal.setitimer(signal.ITIMER_REAL, 0)
-    late += bool(handler._commit._arrived)  # all calls have returned
+    late += bool(handler._commit._inbox)  # all calls have returned
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 handler.flush()
 print(json.dumps({"outer": outer, "inner": inner, "late": late, **handler._counters()}))
@@ -268,7 +268,7 @@ def delivering(entries):  # in the middle of the commit
 handler._commit._deliver = delivering
 for number in range(200):
     log.info("OUTER", value=Text(), entry_ids=["4"])
-print(json.dumps({**handler._counters(), "arrived": len(handler._commit._arrived)}))
+print(json.dumps({**handler._counters(), "arrived": len(handler._commit._inbox)}))
 """
 )
 

@@ -245,7 +245,7 @@ def test_one_write_for_all_that_wait():
     def let_them_come():
         for thread in threads:
             thread.start()
-        while len(rig.commit._arrived) < waiting:
+        while len(rig.commit._inbox) < waiting:
             os.sched_yield()
 
     rig.target.during = let_them_come
@@ -413,7 +413,7 @@ def test_raise_reaches_exactly_the_callers_whose_events_were_not_written():
     def let_them_come():
         for number, thread in enumerate(threads):
             thread.start()
-            while len(rig.commit._arrived) <= number:
+            while len(rig.commit._inbox) <= number:
                 os.sched_yield()
         rig.target.room = 1 + 2  # this write, and two of the next
 
@@ -515,7 +515,7 @@ class InterruptedOnce(deque):
 def test_an_interrupt_between_door_and_queue_writes_the_event_once():
     """An entry that has its line but was not taken from the door yet keeps its id and is queued once."""
     rig = Rig()
-    rig.commit._arrived = InterruptedOnce()
+    rig.commit._inbox = InterruptedOnce()
     entry = QueueEntry(encode_body(Payload("first"), 32_000), 20, "audit")
     rig.commit.enqueue(entry)
     with pytest.raises(KeyboardInterrupt):

@@ -86,7 +86,7 @@ class GroupCommit:
         self._call_later = call_later
         self._lock = lock or threading.RLock()
         self._followers = Followers(can_be_busy=not waits_for_disk)
-        self._arrived: deque[QueueEntry] = deque()  # anybody appends; only a leader takes
+        self._inbox: deque[QueueEntry] = deque()  # anybody appends; only a leader takes
         self._queue: deque[QueueEntry] = deque()  # the leader's: in order, with id and time
         self._leading = self._failing = self._timed = False
         self._working = False  # whether a thread of our own is leading, or about to
@@ -104,7 +104,7 @@ class GroupCommit:
         Raises:
             AuditWriteError: The target failed, and the policy is to raise.
         """
-        arrived = self._arrived
+        arrived = self._inbox
         arrived.append(entry)
         if not (self._leading and self._follows(entry)):
             lock = self._lock
@@ -156,14 +156,14 @@ class GroupCommit:
 
     def enqueue(self, entry: QueueEntry) -> None:
         """Leave *entry* at the door: whoever leads next writes it first."""
-        self._arrived.append(entry)
+        self._inbox.append(entry)
 
     def submit_later(self, entry: QueueEntry) -> None:
         """Commit *entry* in a thread of the commit's own, together with all that comes meanwhile. Returns at once.
 
         For callers that must not wait here, such as an event loop when writing waits for the disk. They set ``entry.wake``.
         """
-        self._arrived.append(entry)
+        self._inbox.append(entry)
         self._have_led()
 
     def _have_led(self) -> None:
@@ -185,12 +185,12 @@ class GroupCommit:
             while True:
                 self.drain()
                 with self._work_lock:
-                    if not self._arrived:
+                    if not self._inbox:
                         self._working = False
                         return
         except BaseException:  # somebody who was told of a failure ends this thread: another goes on
             self._working = False
-            if self._arrived:
+            if self._inbox:
                 self._have_led()
             raise
 
@@ -224,7 +224,7 @@ class GroupCommit:
 
         A follower goes on with it. What nobody follows with is written here: a signal handler can't wait for a leader to go.
         """
-        while self._arrived and not self._leading and (not self._failing or self._on_error == "raise"):
+        while self._inbox and not self._leading and (not self._failing or self._on_error == "raise"):
             heir = self._heir()
             if heir is not None:
                 heir.wake()
@@ -234,7 +234,7 @@ class GroupCommit:
     def _heir(self) -> Waiter | None:
         """Where the follower waits whose entry is the first at the door, if it is one's."""
         try:
-            wake = self._arrived[0].wake
+            wake = self._inbox[0].wake
         except IndexError:
             return None
         return wake if isinstance(wake, Waiter) else None
@@ -251,7 +251,7 @@ class GroupCommit:
 
     def _write_all(self) -> None:
         """Write batch after batch, until a follower can go on: no caller writes for others without end. For who leads."""
-        while self._arrived or self._queue:
+        while self._inbox or self._queue:
             batch = self._batch()
             if not batch:
                 return
@@ -277,17 +277,17 @@ class GroupCommit:
 
     def _queue_up(self) -> None:
         """Have the entry that arrived first stand last in the queue."""
-        entry, queue = self._arrived[0], self._queue
+        entry, queue = self._inbox[0], self._queue
         if not entry.line:
             self._take_on(entry)
         if not queue or queue[-1] is not entry:  # it does if this was interrupted
             queue.append(entry)
-        self._arrived.popleft()
+        self._inbox.popleft()
 
     def _batch(self) -> Sequence[QueueEntry]:
         """The head of the queue, after what has arrived was taken on, and a line given to every gap."""
         queue = self._queue
-        while self._arrived:
+        while self._inbox:
             self._queue_up()
         while queue and queue[0].state in (RECORDED, RAISED):  # a leader was interrupted while it acknowledged
             queue.popleft().settled()
