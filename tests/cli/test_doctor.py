@@ -477,8 +477,8 @@ class TestTrails:
             log.info("STORE")
         target.fails = False
         handler.flush()
-        handler._acts.record("truncated", {"segment": "audit.jsonl"})
-        handler._acts.record("replaced", {"segment": "audit.jsonl"})
+        handler._trail_events.record("truncated", {"segment": "audit.jsonl"})
+        handler._trail_events.record("replaced", {"segment": "audit.jsonl"})
         handler.close()
         findings = found(path)
         assert findings["gaps"]["severity"] == "error"

@@ -145,6 +145,6 @@ def test_opened_is_not_lost_with_the_first_event(path):
         handler.handle(record)
     handler.target._active.release()
     handler.handle(record)
-    assert "opened" in [act for act, _ in acts_in(path)] or not handler._acts.is_open
+    assert "opened" in [act for act, _ in acts_in(path)] or not handler._trail_events.is_open
     handler.handle(record)
     assert "opened" in [act for act, _ in acts_in(path)]

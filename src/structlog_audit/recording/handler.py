@@ -164,7 +164,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
             waits_for_disk=self._waits_for_disk,
         )
-        self._acts = TrailEvents(self._commit, self._notices)
+        self._trail_events = TrailEvents(self._commit, self._notices)
 
     def _look_back(self, warm_start: bool) -> None:
         """Take over what the files already hold, or know that answers begin now."""
@@ -239,9 +239,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
         """
-        acts = self._acts
-        if not acts.is_open and self._has_trail:
-            acts.open()
+        trail_events = self._trail_events
+        if not trail_events.is_open and self._has_trail:
+            trail_events.open()
         body = convert(fields, error, level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
@@ -249,12 +249,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)
-            if acts.notices:
-                acts.report_later()
+            if trail_events.notices:
+                trail_events.report_later()
             return entry
         self._commit.submit(entry)
-        if acts.notices:
-            acts.report()
+        if trail_events.notices:
+            trail_events.report()
         return entry
 
     def flush(self) -> None:
@@ -270,8 +270,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         Events that are still pending then are in memory only; how many is said on stderr.
         """
-        self._acts.report()
-        self._acts.close()
+        self._trail_events.report()
+        self._trail_events.close()
         left = self._commit.drain()
         if self.monitor is not None:
             self.monitor.tell()
@@ -338,7 +338,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _tell(self, error: BaseException | None) -> None:
         """Be loud about the first failure of an outage, without anything of an event; record it, and its end."""
         if self._has_trail:
-            self._acts.told(error)
+            self._trail_events.told(error)
         if error is None:
             return
         consequence = "their callers get an error" if self.on_error == "raise" else "they wait in memory"

@@ -180,9 +180,9 @@ def test_an_act_that_is_not_recorded_deletes_nothing(path):
     before = handler.target.segments()
     handler.target._pruning.retention = Retention(max_segments=0)
     handler.target._pruning.look(0)
-    handler._acts._commit._deliver = failing
+    handler._trail_events._commit._deliver = failing
     handler.handle(logging.makeLogRecord({"msg": "X", "levelno": 20}))
-    handler._acts._commit._deliver = lambda entries: None
+    handler._trail_events._commit._deliver = lambda entries: None
     later.run()
     assert handler.target.segments() == before
     handler.target._pruning.look(0)
