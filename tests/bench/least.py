@@ -168,7 +168,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if entry.state != WAITING or queue or len(arrived) > 1:
                     raise Unusual
                 entry.line = line = stamp.line(data)
-                entry.moment = stamp.moment
+                entry.timestamp_us = stamp.moment
                 queue.append(entry)
                 arrived.popleft()
                 # the file
@@ -188,7 +188,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if end != state.size or state.others_wrote or state.failing:
                     raise Unusual
                 # acknowledge
-                buffer.append(line, entry.moment)
+                buffer.append(line, entry.timestamp_us)
                 entry.state = RECORDED
                 state.recorded += 1
                 queue.popleft()

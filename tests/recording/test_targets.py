@@ -235,7 +235,7 @@ def entry_of(operation, **members):
     entry = QueueEntry(b"", logging.WARNING, "audit.memory")
     head = {"event_id": f"evt_{1:032x}", "timestamp": "2025-01-15T10:30:45.123456Z"}
     entry.line = json.dumps({**head, "operation": operation, **members}).encode() + b"\n"
-    entry.moment = NOW // 1_000
+    entry.timestamp_us = NOW // 1_000
     return entry
 
 

@@ -118,7 +118,7 @@ class GroupCommit:
                         else:
                             stamp, deliver, accept = self._stamp, self._deliver, self._accept
                             line = entry.line = stamp.line(entry.body)  # what `_take_on` does
-                            moment = entry.moment = stamp.moment
+                            moment = entry.timestamp_us = stamp.moment
                             deliver((entry,))
                             if self._failing:
                                 self._recover()
@@ -273,7 +273,7 @@ class GroupCommit:
     def _take_on(self, entry: QueueEntry) -> None:
         """Give *entry* its id and its time, and so its line."""
         entry.line = self._stamp.line(entry.body)
-        entry.moment = self._stamp.moment
+        entry.timestamp_us = self._stamp.moment
 
     def _queue_up(self) -> None:
         """Have the entry that arrived first stand last in the queue."""
@@ -303,7 +303,7 @@ class GroupCommit:
             if entry.state == PENDING:
                 self.pending -= entry.counts
             else:
-                self._accept(entry.line, entry.moment)
+                self._accept(entry.line, entry.timestamp_us)
             entry.state = RECORDED
             self.recorded += entry.counts
             entry.settled()
@@ -345,7 +345,7 @@ class GroupCommit:
             newcomers.append(entry)
         too_many = max(0, len(newcomers) - max(0, self._max_pending - self.pending))
         for entry in reversed(newcomers[too_many:]):
-            self._accept(entry.line, entry.moment)
+            self._accept(entry.line, entry.timestamp_us)
             entry.state = PENDING
             self.pending += entry.counts
         lost = newcomers[:too_many]
@@ -368,7 +368,7 @@ class GroupCommit:
         gap = self._queue[place - 1] if place else None
         if not isinstance(gap, Gap):
             head, newest = self._stamp.line(b"")[:-1], lost[0]
-            gap = Gap(b"", newest.level, newest.logger, moment=self._stamp.moment, head=head)
+            gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.moment, head=head)
             self._queue.insert(place, gap)
         return gap
 

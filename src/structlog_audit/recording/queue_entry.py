@@ -36,7 +36,7 @@ class QueueEntry(msgspec.Struct, eq=False):
     logger: str
     handler: logging.Handler | None = None  # who took the event on
     line: bytes = b""  # all lines, if it has parts; as long as there is none, the commit has not seen the entry
-    moment: int = 0  # when it got its line
+    timestamp_us: int = 0  # when it got its line
     state: str = WAITING
     error: BaseException | None = None  # if it was raised
     wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled

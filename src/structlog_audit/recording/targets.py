@@ -68,8 +68,8 @@ def record_of(entry: QueueEntry) -> logging.LogRecord:
     """The record of a recorded event, for a handler that is not ours."""
     event = decode_event(entry.line)
     record = logging.LogRecord(entry.logger, entry.level, "", 0, str(event.operation), (), None)
-    record.created = entry.moment / 1_000_000
-    record.msecs = float(entry.moment // 1_000 % 1_000)
+    record.created = entry.timestamp_us / 1_000_000
+    record.msecs = float(entry.timestamp_us // 1_000 % 1_000)
     for name, value in event.to_dict().items():
         if value not in (None, [], {}):
             record.__dict__[name] = value
