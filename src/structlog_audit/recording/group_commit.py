@@ -290,7 +290,7 @@ class GroupCommit:
         while self._inbox:
             self._queue_up()
         while queue and queue[0].state in (RECORDED, RAISED):  # a leader was interrupted while it acknowledged
-            queue.popleft().settled()
+            queue.popleft().wake_waiter()
         batch = list(queue) if len(queue) <= MAX_AT_ONCE else list(islice(queue, MAX_AT_ONCE))
         for entry in batch:
             if isinstance(entry, Gap):
@@ -306,7 +306,7 @@ class GroupCommit:
                 self._accept(entry.line, entry.timestamp_us)
             entry.state = RECORDED
             self.recorded += entry.counts
-            entry.settled()
+            entry.wake_waiter()
             self._queue.popleft()
         self._followers.wake_one()
 
@@ -332,7 +332,7 @@ class GroupCommit:
             entry.error = error
             entry.state = RAISED
             self.raised += entry.counts
-            entry.settled()
+            entry.wake_waiter()
             self._queue.popleft()
         self._followers.wake_one()
 
@@ -357,7 +357,7 @@ class GroupCommit:
                 self.lost += entry.counts
             self._queue.pop()
         for entry in newcomers:
-            entry.settled()
+            entry.wake_waiter()
         self._followers.wake_one()
         if not self._timed:
             self._timed = self._later(RETRY_SECONDS, self._on_timer)

@@ -52,7 +52,7 @@ class QueueEntry(msgspec.Struct, eq=False):
         """Whether the event was given back to its caller as an error."""
         return self.state == RAISED
 
-    def settled(self) -> None:
+    def wake_waiter(self) -> None:
         """Wake whoever waits for this entry elsewhere, if anybody does."""
         wake = self.wake  # whoever waits may go, and take it away, between two looks
         if wake is not None:
