@@ -360,7 +360,7 @@ def test_if_the_new_segment_fails_as_well_nothing_is_recorded(path, monkeypatch)
 
 def test_durability_is_one_of_two(path):
     """Another durability is an error that names what there is."""
-    with pytest.raises(AuditValueError, match="durability='disk': use one of 'os', 'fsync'"):
+    with pytest.raises(AuditValueError, match="durability='disk': expected one of 'os', 'fsync'"):
         AuditFileHandler(path, durability="disk")
 
 

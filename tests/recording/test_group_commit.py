@@ -100,7 +100,7 @@ def new_entry(name="STORE"):
 
 def retrying(deliver, accept):
     """A commit whose target and buffer are these functions."""
-    told = {"tell": lambda error: None, "call_later": lambda seconds, function: None}
+    told = {"report_outage": lambda error: None, "call_later": lambda seconds, function: None}
     return GroupCommit(deliver, accept, stamp=Stamp(), on_error="retry", max_pending=10, **told)
 
 
@@ -131,7 +131,7 @@ class Account(RuleBasedStateMachine):
         at_once=st.sampled_from([1, 2, 2_000]),
     )
     def begin(self, on_error, max_pending, at_once):
-        commit_module.MAX_AT_ONCE = at_once
+        commit_module.MAX_BATCH_SIZE = at_once
         self.rig = Rig(on_error, max_pending)
         self.max_pending = max_pending
         self.entries = []
@@ -167,7 +167,7 @@ class Account(RuleBasedStateMachine):
     @rule()
     def drain(self):
         left = self.rig.commit.drain()
-        assert left == self.rig.commit.pending
+        assert left == self.rig.commit.counters()["pending"]
         assert left == 0 or self.rig.target.room is not None
 
     @rule()
@@ -187,7 +187,7 @@ class Account(RuleBasedStateMachine):
             "raised": states.count(RAISED),
             "lost": states.count(LOST),
         }
-        assert commit.pending <= self.max_pending
+        assert commit.counters()["pending"] <= self.max_pending
 
     @invariant()
     def recorded_and_pending_are_in_the_buffer(self):
@@ -198,14 +198,14 @@ class Account(RuleBasedStateMachine):
     @invariant()
     def a_timer_runs_while_something_is_pending(self):
         assert len(self.rig.timers) <= 1
-        assert self.rig.timers or not self.rig.commit.pending
+        assert self.rig.timers or not self.rig.commit.counters()["pending"]
 
     def teardown(self):
         if not hasattr(self, "rig"):
             return
         self.rig.target.room = None
         left = self.rig.commit.drain()
-        commit_module.MAX_AT_ONCE = 2_000
+        commit_module.MAX_BATCH_SIZE = 2_000
         assert left == 0
         self.every_event_is_counted_once()
         written = ids(self.rig.target.lines)
@@ -260,7 +260,7 @@ def test_one_write_for_all_that_wait():
 
 def test_each_follower_wakes_the_next(monkeypatch):
     """A leader wakes one follower and each follower another, so all go on, though none ever looks for itself."""
-    monkeypatch.setattr(followers_module, "FOLLOW_SECONDS", 3_600)
+    monkeypatch.setattr(followers_module, "RECHECK_SECONDS", 3_600)
     rig = Rig()
     entries = [new_entry(f"op{number}") for number in range(8)]
     threads = [threading.Thread(target=rig.commit.submit, args=(entry,), daemon=True) for entry in entries]
@@ -277,7 +277,7 @@ def test_each_follower_wakes_the_next(monkeypatch):
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert {entry.state for entry in entries} == {RECORDED}
-    assert not rig.commit._followers._asleep
+    assert not rig.commit._followers._to_wake
 
 
 def test_a_follower_goes_on_where_a_leader_is_done():
@@ -331,7 +331,7 @@ def test_who_waits_elsewhere_is_woken_though_holding_was_interrupted():
 @pytest.mark.parametrize("max_pending", [0, 1, 10])
 def test_a_working_target_loses_nothing_however_many_wait(monkeypatch, max_pending):
     """More waiting entries than one write takes, and than may be pending, are all recorded while the target works."""
-    monkeypatch.setattr(commit_module, "MAX_AT_ONCE", 4)
+    monkeypatch.setattr(commit_module, "MAX_BATCH_SIZE", 4)
     rig = Rig(max_pending=max_pending)
     inner = [new_entry(f"op{number}") for number in range(30)]
     rig.target.during = lambda: [rig.commit.submit(entry) for entry in inner]
@@ -547,7 +547,7 @@ def test_a_failure_is_told_while_the_lock_is_free():
     rig = Rig()
     found = []
     rig.told = None
-    rig.commit._tell = lambda error: found.append(_of_another_thread(rig.commit.counters))
+    rig.commit._outage._report = lambda error: found.append(_of_another_thread(rig.commit.counters))
     rig.target.room = 0
     rig.submit()
     assert found == [{"accepted": 1, "recorded": 0, "pending": 1, "raised": 0, "lost": 0}]
@@ -562,8 +562,8 @@ def _of_another_thread(function):
 
 
 def test_a_long_backlog_is_written_in_several_writes(monkeypatch):
-    """A caller writes MAX_AT_ONCE entries at most; the rest of a backlog, its own event behind it, is the timer's."""
-    monkeypatch.setattr(commit_module, "MAX_AT_ONCE", 10)
+    """A caller writes MAX_BATCH_SIZE entries at most; the rest of a backlog, its own event behind it, is the timer's."""
+    monkeypatch.setattr(commit_module, "MAX_BATCH_SIZE", 10)
     rig = Rig(max_pending=100)
     rig.target.room = 0
     for number in range(34):
@@ -735,7 +735,7 @@ def test_a_flapping_target_ends_no_call_in_recursion(on_error):
         deliver(entries)
 
     rig.commit._deliver = every_other
-    rig.commit._tell = lambda error: rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
+    rig.commit._outage._report = lambda error: rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
     for number in range(5):
         before = len(turns)
         try:

@@ -178,7 +178,7 @@ def test_handle_error_of_other_use_goes_where_it_went():
     assert target.complaints == ["of another"]
 
     foreign = ForeignTarget(Stubborn())
-    foreign._handled_before = target.handleError
+    foreign._original_handle_error = target.handleError
 
     def fail_elsewhere(record):
         thread = threading.Thread(target=foreign._intercept, args=(other,))
@@ -318,7 +318,7 @@ def test_a_target_by_name():
         (5, AuditTypeError, ["target=5", "logging.Handler"]),
         (["a"], AuditTypeError, ["target=['a']"]),
         (logging.StreamHandler, AuditTypeError, ["target=", "logging.Handler"]),
-        ("nobody", AuditValueError, ["target='nobody'", "no handler of that name", "structlog_audit.AuditHandler"]),
+        ("nobody", AuditValueError, ["target='nobody'", "expected the name of a configured handler", "structlog_audit.AuditHandler"]),
         ({}, AuditValueError, ["target={}", "class"]),
         ({"filename": "x"}, AuditValueError, ["target=", "class"]),
         ({"class": "nodots"}, AuditValueError, ["nodots"]),
@@ -327,7 +327,7 @@ def test_a_target_by_name():
         ({"class": "logging.NullHandler", "colour": "red"}, AuditValueError, ["colour"]),
         ({"class": "logging.NullHandler", "level": "LOUD"}, AuditValueError, ["LOUD"]),
         ({"class": "logging.NullHandler", "level": 1.5}, AuditValueError, ["1.5"]),
-        ({"class": "logging.Formatter"}, AuditTypeError, ["no logging.Handler"]),
+        ({"class": "logging.Formatter"}, AuditTypeError, ["expected the class of a logging.Handler"]),
     ],
 )
 def test_bad_targets(target, error, words):
