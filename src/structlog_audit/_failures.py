@@ -37,5 +37,5 @@ def report_on_stderr(message: str) -> None:
         if sys.stderr is not None:
             sys.stderr.write(f"structlog-audit: {message}\n")
     except Exception:
-        # There is no other place to report to.
+        # Nothing else is left to report to.
         pass

@@ -1,4 +1,4 @@
-"""The errors of this library. Each message names the problem, where it is, and what to do.
+"""The errors of this library. Each message names the problem, its place and its remedy.
 
 AuditError
 ├── AuditReadError          a trail could not be read
@@ -27,7 +27,7 @@ class AuditReadError(AuditError):
     """A trail could not be read at all.
 
     It does not exist, the system denies access, or a package that decompresses it is missing. The message names the path
-    and what to do. The cause, if there is one, is ``__cause__``.
+    and the remedy. The cause, if there is one, is ``__cause__``.
     """
 
 
@@ -36,7 +36,7 @@ class AuditTypeError(AuditError, TypeError):
 
 
 class AuditValueError(AuditError, ValueError):
-    """A parameter has an invalid value. The message names the parameter, its value and what to do."""
+    """A parameter has an invalid value. The message names the parameter, its value and the accepted values."""
 
 
 class AuditDecodeError(AuditValueError):

@@ -318,7 +318,11 @@ def test_a_target_by_name():
         (5, AuditTypeError, ["target=5", "logging.Handler"]),
         (["a"], AuditTypeError, ["target=['a']"]),
         (logging.StreamHandler, AuditTypeError, ["target=", "logging.Handler"]),
-        ("nobody", AuditValueError, ["target='nobody'", "expected the name of a configured handler", "structlog_audit.AuditHandler"]),
+        (
+            "nobody",
+            AuditValueError,
+            ["target='nobody'", "expected the name of a configured handler", "structlog_audit.AuditHandler"],
+        ),
         ({}, AuditValueError, ["target={}", "class"]),
         ({"filename": "x"}, AuditValueError, ["target=", "class"]),
         ({"class": "nodots"}, AuditValueError, ["nodots"]),

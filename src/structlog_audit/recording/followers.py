@@ -86,7 +86,7 @@ class Followers:
     """
 
     def __init__(self, *, can_be_busy: bool = True) -> None:
-        # Waiters whose entries are completed and which were not woken yet.
+        # The waiters of completed entries that were not woken yet.
         self._to_wake: deque[Waiter] = deque()
         self._can_be_busy = can_be_busy
         self._busy = False
@@ -120,7 +120,7 @@ class Followers:
             self.wake_one(awake=waiter)
 
     def wake_one(self, awake: Waiter | None = None) -> None:
-        """Wake one follower whose entry is completed, other than *awake*."""
+        """Wake one follower with a completed entry, other than *awake*."""
         try:
             waiter = self._to_wake.popleft()
             if waiter is awake:

@@ -5,8 +5,8 @@ the queue, writes the queue in one write of whole lines and completes the entrie
 their entry is completed, or until the leader is done and the first of them leads in its place.
 
 **Guarantees**: The queue is the order of the trail. Each event of an application is counted once: as recorded, pending,
-raised or lost. An entry leaves the queue only when it is completed, so an exception of a signal handler, at any line, loses
-nothing: the next leader continues with the queue, and at worst writes a line twice, with the same id.
+raised or lost. An entry leaves the queue only when it is completed. So if a signal handler raises, nothing is lost: the next
+leader continues with the queue, and at worst writes a line twice, with the same id.
 
 **Failure handling**: See `outage_policy`. A target reports with `DeliveryError` how many entries it wrote. Nothing here logs.
 

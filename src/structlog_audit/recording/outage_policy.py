@@ -5,7 +5,7 @@
 * ``on_error="retry"``: entries stay in the queue as pending, in memory and bounded. The next event, a flush, a close or
   a timer tries again, from the head of the queue. If ``max_pending`` events are pending, the newest are lost and counted.
   A gap event takes their place in the queue, and so their place in the trail.
-* ``on_error="raise"``: the callers whose events were not written get an `AuditWriteError`. Nothing is pending.
+* ``on_error="raise"``: the callers of the events that were not written get an `AuditWriteError`. Nothing is pending.
 * The start of an outage and its end are reported once each, after the lock of the commit is released.
 
 **Concurrency**: Only the leader of the commit calls `fail`, `recover` and `defer_backlog`, under the lock. A signal handler's
