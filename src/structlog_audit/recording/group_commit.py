@@ -113,7 +113,7 @@ class GroupCommit:
             try:
                 lock.acquire()
 
-                # If this thread leads already, a signal handler interrupted it: the entry stays in the inbox.
+                # If this thread leads already (a signal handler or the target submits), the entry stays in the inbox.
                 if not self._leading:
                     self._leading = True
                     try:

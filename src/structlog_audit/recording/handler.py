@@ -131,7 +131,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         register_fork_reset(self)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
-        """Chain the handler to another *target*, before the first event. `fileConfig` sets targets this way.
+        """Chain the handler to another *target*, before the first event. ``fileConfig`` sets targets this way.
 
         Raises:
             AuditTypeError: *target* is not a handler, or it is another `AuditHandler`.

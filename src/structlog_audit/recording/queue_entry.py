@@ -69,8 +69,11 @@ class QueueEntry(msgspec.Struct, eq=False):
 
     def raise_error(self) -> None:
         """Raise the `AuditWriteError` of this entry, if its state is `RAISED`."""
-        if self.state == RAISED:
-            raise AuditWriteError(f"the event was not recorded: {describe_failure(self.error)}") from self.error
+        if self.state != RAISED:
+            return
+
+        failure = describe_failure(self.error)
+        raise AuditWriteError(f"the event was not recorded: {failure}") from self.error
 
 
 class InternalEntry(QueueEntry, eq=False):
