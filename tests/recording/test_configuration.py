@@ -82,7 +82,7 @@ def test_fileconfig_creates_a_handler(path, tmp_path):
 
 
 def test_fileconfig_sets_the_target_by_name(path, tmp_path):
-    """The option `target` of fileConfig chains the handler; with events, the target cannot change."""
+    """The option `target` of fileConfig chains the handler to the handler of that name."""
     ini = tmp_path / "logging.ini"
     ini.write_text(
         "[loggers]\nkeys=root,audit\n[handlers]\nkeys=audit,file\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
@@ -93,8 +93,13 @@ def test_fileconfig_sets_the_target_by_name(path, tmp_path):
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     get_audit_logger().info("STORE")
     assert len(lines_in(path)) == 1
+
+
+def test_target_cannot_change_after_the_first_event(handler, log):
+    """setTarget raises an error once events are recorded in the previous target."""
+    log.info("STORE")
     with pytest.raises(AuditValueError, match="already"):
-        get_audit_handler().setTarget(logging.NullHandler())
+        handler.setTarget(logging.NullHandler())
 
 
 def test_yaml_creates_a_handler(path):

@@ -1,4 +1,4 @@
-"""What happens to events while the target of a group commit fails.
+"""The policy for events while the target of a group commit fails: they are pending, raised or lost.
 
 **Failure handling**
 
@@ -176,7 +176,7 @@ class OutagePolicy:
             self._queue.pop()
 
     def _gap_before(self, lost: Sequence[QueueEntry]) -> Gap:
-        """Return the gap directly before *lost* in the queue; insert one if there is none."""
+        """Return the gap directly before *lost* in the queue; insert one if necessary."""
         queue = self._queue
         place = len(queue) - len(lost)
         before = queue[place - 1] if place else None
