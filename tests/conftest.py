@@ -1,4 +1,4 @@
-"""What most tests need: a clean logging, and an audit logger on a trail of its own."""
+"""Fixtures for most tests: a clean state of logging, and an audit logger with a trail."""
 
 from __future__ import annotations
 
@@ -22,13 +22,21 @@ from structlog_audit.recording import fork_safety
 
 
 def lines_in(path: Path) -> list[dict[str, Any]]:
-    """The lines of ordinary events in the file at *path*."""
+    """Return the application events in the file at *path*, as dictionaries."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
 
 
 class Interruption:
-    """In a ``with``: calls *act*, as a signal handler, before line number *due* of those that run in *modules*."""
+    """Calls *act* in a ``with`` block, like a signal handler, before one line that runs in *modules*.
+
+    Args:
+        due: The number of that line, counted from 1 over all lines that run in *modules*.
+        act: The signal handler.
+        modules: The traced modules.
+
+    Afterwards `lines` is the number of lines that ran there.
+    """
 
     def __init__(self, due: int, act: Callable[[], object], *modules: ModuleType) -> None:
         self.due, self.act, self.names = due, act, {module.__name__ for module in modules}
@@ -52,7 +60,7 @@ class Interruption:
 
 
 class Later:
-    """Keeps what is to be called later until it is told to run."""
+    """Keeps the functions that are to be called later, until `run` is called."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
@@ -65,18 +73,20 @@ class Later:
             self.calls.pop(0)()
 
 
-settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing on a busy machine
+# The time that an example takes is meaningless on a busy machine.
+settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background job has it, and its children then
+# A background job of a shell ignores SIGINT, and so do its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-NOT_OURS = set(logging.Logger.manager.loggerDict)
+EXISTING_LOGGERS = set(logging.Logger.manager.loggerDict)
 
 
 @pytest.fixture(autouse=True)
 def clean_logging() -> Iterator[None]:
-    """Give every test logging and contextvars as they were."""
+    """Restore logging and the context variables after each test."""
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
     yield
@@ -84,15 +94,14 @@ def clean_logging() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
     unheard._counts.clear()
-    for (
-        owner
-    ) in fork_safety.live_owners():  # a door asks every handler of the process, also one that is not collected yet
+    # An entry point checks every handler of the process, including those that are not collected yet.
+    for owner in fork_safety.live_owners():
         if isinstance(owner, AuditHandler):
             owner.on_error = "retry"
     root.setLevel(before[0])
     root.handlers[:] = before[1]
     for logger in list(logging.Logger.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger) and logger.name not in NOT_OURS:
+        if isinstance(logger, logging.Logger) and logger.name not in EXISTING_LOGGERS:
             for handler in logger.handlers[:]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -105,7 +114,7 @@ def clean_logging() -> Iterator[None]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the trail lies."""
+    """The path of the trail."""
     return tmp_path / "logs" / "audit.jsonl"
 
 
@@ -122,5 +131,5 @@ def handler(path: Path) -> AuditHandler:
 
 @pytest.fixture
 def log(handler: AuditHandler):
-    """A bound logger that records to `handler`."""
+    """A bound logger that records in `handler`."""
     return get_audit_logger()

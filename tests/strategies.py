@@ -248,12 +248,12 @@ class Colour(enum.Enum):
     NESTED = ("a", 1)
 
 
-class LowerStatus(str, enum.Enum):  # noqa: UP042 (as older code has it)
+class LowerStatus(str, enum.Enum):
     SUCCESS = "success"
     FAILURE = "failure"
 
 
-class LowerOperation(str, enum.Enum):  # noqa: UP042
+class LowerOperation(str, enum.Enum):
     STORE = "store"
     CUSTOM = "custom_thing"
 
@@ -278,7 +278,7 @@ class LikeAttrs:
 
 
 class LikePydantic:
-    __pydantic_fields__ = {"x": None}  # noqa: RUF012
+    __pydantic_fields__ = {"x": None}
     x = 1
 
 

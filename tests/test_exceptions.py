@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.exceptions`: one base, and the classes that Python's own handlers expect."""
+"""`structlog_audit.exceptions`: one base class, and the built-in classes that callers already catch."""
 
 import pytest
 
@@ -22,8 +22,8 @@ from structlog_audit import (
         (AuditDecodeError, (AuditError, AuditValueError, ValueError)),
     ],
 )
-def test_bases(error, bases):
-    """Every error is an `AuditError`, and also what Python itself raises for such a mistake."""
+def test_errors_derive_from_audit_error_and_the_built_in_class(error, bases):
+    """Every error is an `AuditError` and an instance of the built-in class for the same mistake."""
     assert issubclass(error, bases[0])
     assert all(issubclass(error, base) for base in bases)
     assert not issubclass(AuditWriteError, (TypeError, ValueError))

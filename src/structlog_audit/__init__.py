@@ -1,7 +1,7 @@
-"""structlog-audit: an audit trail that goes through the logging an application already has.
+"""structlog-audit: an audit trail that uses the logging an application already has.
 
-The names below are the public ones; the modules they come from say what they mean. `structlog_audit.query.filters` explains the
-filters, `structlog_audit.exceptions` the errors.
+The names below are the public ones; their modules document them. `structlog_audit.query.filters` documents the filters,
+`structlog_audit.exceptions` the errors.
 """
 
 from structlog_audit._version import __version__ as __version__

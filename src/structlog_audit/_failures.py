@@ -1,4 +1,4 @@
-"""Failures: how a target reports one, and how it is described without event content."""
+"""Failures of targets: how they are reported, without event content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import sys
 
 
 class DeliveryError(Exception):
-    """Raised by a target: it failed, with ``__cause__``, after *done* entries were whole in the trail."""
+    """A target failed; ``__cause__`` is its error.
+
+    Args:
+        done: The number of entries that are complete in the trail.
+    """
 
     def __init__(self, done: int) -> None:
         super().__init__(f"the target failed after {done} entries")
@@ -14,16 +18,24 @@ class DeliveryError(Exception):
 
 
 def describe_failure(error: BaseException | None) -> str:
-    """*error* without anything of an event: of an OSError what the system says, of any other its type."""
+    """Return a description of *error* that contains no event content.
+
+    Of an OSError it gives the error number and the message of the system, of any other error only the type.
+    """
+    name = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: [Errno {error.errno}] {error.strerror}"
-    return type(error).__name__
+        return f"{name}: [Errno {error.errno}] {error.strerror}"
+    return name
 
 
-def report_on_stderr(what: str) -> None:
-    """Say *what* is wrong on stderr, if that can be done: it may be closed, on the full disk too, or busy with just this."""
+def report_on_stderr(message: str) -> None:
+    """Write *message* to stderr if possible.
+
+    It may be closed, on the same full disk as the trail, or in the middle of another write of this thread.
+    """
     try:
         if sys.stderr is not None:
-            sys.stderr.write(f"structlog-audit: {what}\n")
+            sys.stderr.write(f"structlog-audit: {message}\n")
     except Exception:
+        # Nothing else is left to report to.
         pass

@@ -1,4 +1,4 @@
-"""Timers that keep no process alive."""
+"""Timers that do not keep the process alive."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ import threading
 from collections.abc import Callable
 
 CallLater = Callable[[float, Callable[[], None]], None]
-"""Calls a function after so many seconds, in another thread."""
+"""Calls a function after a delay in seconds, on another thread; raises a RuntimeError if no thread can be started."""
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
-    """Call *function* after *seconds*, in a thread that keeps no process alive.
+    """Call *function* after *seconds*, on a daemon thread.
 
     Raises:
-        RuntimeError: No thread can be started, as when the interpreter goes down.
+        RuntimeError: No thread can be started, for example while the interpreter shuts down.
     """
-    if sys.is_finalizing():  # to start a thread now may wait for it for ever
-        raise RuntimeError("the interpreter goes down")
+    # Starting a thread during finalization may block forever.
+    if sys.is_finalizing():
+        raise RuntimeError("the interpreter is shutting down")
+
     timer = threading.Timer(seconds, function)
     timer.daemon = True
     timer.start()
+
+
+def try_call_later(call_later: CallLater, seconds: float, function: Callable[[], None]) -> bool:
+    """Schedule *function* with *call_later*; return False if no thread can be started."""
+    try:
+        call_later(seconds, function)
+    except RuntimeError:
+        return False
+    return True

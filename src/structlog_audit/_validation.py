@@ -1,4 +1,4 @@
-"""Checks of parameters, with errors that name the parameter, the value and what was expected."""
+"""Checks of parameters; the errors name the parameter, its value and the accepted values."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 
 def require_integer(name: str, value: Any, *, least: int) -> int:
-    """*value* as a whole number of at least *least*, or an error that names the parameter.
+    """Return *value*, an integer of at least *least*.
 
     Raises:
-        AuditTypeError: Not a whole number.
-        AuditValueError: Less than *least*.
+        AuditTypeError: The value is not an integer.
+        AuditValueError: The value is less than *least*.
     """
+    expected = f"{name}={value!r}: expected an integer of at least {least}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise AuditTypeError(f"{name}={value!r}: give a whole number of at least {least}")
+        raise AuditTypeError(f"{expected}, got {type(value).__name__}")
     if value < least:
-        raise AuditValueError(f"{name}={value!r}: give at least {least}")
+        raise AuditValueError(expected)
     return value
 
 
 def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
-    """*value*, which is one of *choices*, or an `AuditValueError` that names the parameter."""
+    """Return *value*, which is one of *choices*.
+
+    Raises:
+        AuditValueError: The value is not one of them.
+    """
     if value not in choices:
-        raise AuditValueError(f"{name}={value!r}: use one of {', '.join(map(repr, choices))}")
+        known = ", ".join(repr(choice) for choice in choices)
+        raise AuditValueError(f"{name}={value!r}: expected one of {known}")
     return value

@@ -1,10 +1,10 @@
-"""The errors of this library. Each says what was wrong, where, and what to do.
+"""The errors of this library. Each message names the problem, its place and its remedy.
 
 AuditError
 ├── AuditReadError          a trail could not be read
 ├── AuditWriteError         an event could not be recorded
 ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
-└── AuditValueError         a parameter with a value that cannot be meant      (also a ValueError)
+└── AuditValueError         a parameter with an invalid value                  (also a ValueError)
     └── AuditDecodeError    a line that is not an event
 """
 
@@ -12,30 +12,31 @@ from __future__ import annotations
 
 
 class AuditError(Exception):
-    """Base class of every error that this library raises of its own accord."""
+    """The base class of all errors that this library defines."""
 
 
 class AuditWriteError(AuditError):
-    """An event could not be recorded, and the failure policy says that the caller must know.
+    """An event could not be recorded, and the failure policy requires that the caller knows.
 
-    Raised with ``on_error="raise"`` when the target fails, and by a front door when an event reached no
+    Raised with ``on_error="raise"`` when the target fails, and by an entry point when an event reached no
     `AuditHandler`. The event is then neither in the buffer nor pending. The cause, if there is one, is ``__cause__``.
     """
 
 
 class AuditReadError(AuditError):
-    """A trail could not be read at all: it isn't there, the system refuses, or something that unpacks it is missing.
+    """A trail could not be read at all.
 
-    The message names the path and says what to do. The cause, if there is one, is ``__cause__``.
+    It does not exist, the system denies access, or a package that decompresses it is missing. The message names the path
+    and the remedy. The cause, if there is one, is ``__cause__``.
     """
 
 
 class AuditTypeError(AuditError, TypeError):
-    """A parameter has the wrong type. The message names the parameter, the value and what is accepted."""
+    """A parameter has the wrong type. The message names the parameter, its value and the accepted types."""
 
 
 class AuditValueError(AuditError, ValueError):
-    """A parameter has a value that cannot be meant. The message names the parameter, the value and what to do."""
+    """A parameter has an invalid value. The message names the parameter, its value and the accepted values."""
 
 
 class AuditDecodeError(AuditValueError):

@@ -51,7 +51,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     def door() -> Callable[[], object]:
         handler = structlog_audit.AuditHandler()
 
-        handler.take = nothing
+        handler.record_fields = nothing
         log = structlog_audit.get_audit_logger(example.logger_with("door", handler).name).bind(**example.CONTEXT)
         return lambda: log.info("STORE", **example.FIELDS)
 

@@ -108,7 +108,7 @@ def path_two_more() -> Call:
     return in_one_function("path2", {**CONTEXT, "request_id": "r-1", "region": "eu"})
 
 
-def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (that is what it is for)
+def in_one_function(name: str, context: dict[str, Any]) -> Call:
     """The path from the call of a bound logger with this *context* to the file and the buffer, and back."""
     import msgspec
     from structlog.contextvars import get_contextvars
@@ -132,7 +132,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     queue: deque[QueueEntry] = deque()
     state = State()
 
-    def info(operation: str | None = None, /, **fields: Any) -> None:  # noqa: C901
+    def info(operation: str | None = None, /, **fields: Any) -> None:
         event = {**context, **fields}
         if copy_context():
             event = get_contextvars() | event
@@ -168,7 +168,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if entry.state != WAITING or queue or len(arrived) > 1:
                     raise Unusual
                 entry.line = line = stamp.line(data)
-                entry.moment = stamp.moment
+                entry.timestamp_us = stamp.moment
                 queue.append(entry)
                 arrived.popleft()
                 # the file
@@ -188,7 +188,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if end != state.size or state.others_wrote or state.failing:
                     raise Unusual
                 # acknowledge
-                buffer.append(line, entry.moment)
+                buffer.append(line, entry.timestamp_us)
                 entry.state = RECORDED
                 state.recorded += 1
                 queue.popleft()

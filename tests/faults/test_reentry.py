@@ -53,7 +53,7 @@ while inner < int(sys.argv[2]):
     stopped = True
     signal.setitimer(signal.ITIMER_REAL, 0)
     # All calls have returned, so no entry may be left.
-    late += bool(handler._commit._arrived)
+    late += bool(handler._commit._inbox)
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
 handler.flush()
 print(json.dumps({"outer": outer, "inner": inner, "late": late, **handler._counters()}))
@@ -273,7 +273,7 @@ def delivering(entries):
 handler._commit._deliver = delivering
 for number in range(200):
     log.info("OUTER", value=Text(), entry_ids=["4"])
-print(json.dumps({**handler._counters(), "arrived": len(handler._commit._arrived)}))
+print(json.dumps({**handler._counters(), "arrived": len(handler._commit._inbox)}))
 """
 )
 

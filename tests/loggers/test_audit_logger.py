@@ -91,7 +91,7 @@ def record_some(audit_logger: AuditLogger, count: int) -> list[str]:
 )
 def test_bad_max_events(value, error, extra):
     """``max_events`` is a whole number of at least 1, with a handler given as well; the message names it and the value."""
-    with pytest.raises(error, match=rf"max_events={value!r}: give .*at least 1"):
+    with pytest.raises(error, match=rf"max_events={value!r}: expected .*at least 1"):
         AuditLogger(value, **extra)
 
 

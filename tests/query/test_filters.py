@@ -349,7 +349,7 @@ def test_whole_numbers(value, kind):
 def test_choices():
     """A parameter with a few values takes no other; the message lists them."""
     assert require_choice("on_error", "retry", ("retry", "raise")) == "retry"
-    with pytest.raises(AuditValueError, match=r"on_error='ignore': use one of 'retry', 'raise'"):
+    with pytest.raises(AuditValueError, match=r"on_error='ignore': expected one of 'retry', 'raise'"):
         require_choice("on_error", "ignore", ("retry", "raise"))
 
 

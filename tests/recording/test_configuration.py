@@ -1,4 +1,4 @@
-"""Every way in which logging is configured."""
+"""Every way to configure logging: dictConfig, fileConfig, YAML and code."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def configuration(path, target="audit_file", **more):
 
 
 @pytest.mark.parametrize("target", ["aa_file", "zz_file"])
-def test_a_target_is_found_by_name_whatever_the_order(path, target):
-    """dictConfig builds handlers in alphabetical order; the target is found before and after, and lives on."""
+def test_target_is_found_by_name_in_any_order(path, target):
+    """dictConfig creates handlers in alphabetical order; a target before or after the handler is found and kept alive."""
     logging.config.dictConfig(configuration(path, target))
     gc.collect()
     get_audit_logger().info("STORE", user_id="u1")
@@ -40,8 +40,8 @@ def test_a_target_is_found_by_name_whatever_the_order(path, target):
     assert get_audit_handler("audit").count_events() == 1
 
 
-def test_a_second_dictconfig_goes_on_in_the_same_trail(path):
-    """After the same configuration again, events are recorded by the new handler, behind the others."""
+def test_second_dictconfig_continues_the_same_trail(path):
+    """After the same configuration is applied again, the new handler appends to the trail."""
     for _ in range(2):
         logging.config.dictConfig(configuration(path))
         get_audit_logger().info("STORE")
@@ -50,8 +50,8 @@ def test_a_second_dictconfig_goes_on_in_the_same_trail(path):
     assert get_audit_handler().complete_since is not None
 
 
-def test_a_dictconfig_that_does_not_mention_it_closes_a_handler_that_goes_on(handler, log, path):
-    """A later dictConfig closes every handler; one that is still attached keeps its buffer and opens its file again."""
+def test_handler_records_after_a_later_dictconfig_closed_it(handler, log, path):
+    """A later dictConfig closes every handler; one that stays attached keeps its buffer and opens its file again."""
     log.info("STORE")
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     log.info("RECALL")
@@ -59,8 +59,8 @@ def test_a_dictconfig_that_does_not_mention_it_closes_a_handler_that_goes_on(han
     assert len(lines_in(path)) == 2
 
 
-def test_fileconfig_goes_on_too(handler, log, path, tmp_path):
-    """So does one that fileConfig closed."""
+def test_handler_records_after_a_later_fileconfig_closed_it(handler, log, path, tmp_path):
+    """A handler that fileConfig closed, and that stays attached, opens its file again."""
     ini = tmp_path / "logging.ini"
     ini.write_text("[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n")
     logging.config.fileConfig(ini, disable_existing_loggers=False)
@@ -68,8 +68,8 @@ def test_fileconfig_goes_on_too(handler, log, path, tmp_path):
     assert len(lines_in(path)) == 1
 
 
-def test_fileconfig_makes_a_handler(path, tmp_path):
-    """A handler can be described in an INI file."""
+def test_fileconfig_creates_a_handler(path, tmp_path):
+    """An INI file can describe a handler."""
     ini = tmp_path / "logging.ini"
     ini.write_text(
         "[loggers]\nkeys=root,audit\n[handlers]\nkeys=audit\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
@@ -81,8 +81,8 @@ def test_fileconfig_makes_a_handler(path, tmp_path):
     assert len(lines_in(path)) == 1
 
 
-def test_fileconfig_gives_a_target_by_name(path, tmp_path):
-    """fileConfig's own option `target` chains the handler, and events are in that target."""
+def test_fileconfig_sets_the_target_by_name(path, tmp_path):
+    """The option `target` of fileConfig chains the handler to the handler of that name."""
     ini = tmp_path / "logging.ini"
     ini.write_text(
         "[loggers]\nkeys=root,audit\n[handlers]\nkeys=audit,file\n[formatters]\nkeys=\n[logger_root]\nhandlers=\n"
@@ -93,12 +93,17 @@ def test_fileconfig_gives_a_target_by_name(path, tmp_path):
     logging.config.fileConfig(ini, disable_existing_loggers=False)
     get_audit_logger().info("STORE")
     assert len(lines_in(path)) == 1
+
+
+def test_target_cannot_change_after_the_first_event(handler, log):
+    """setTarget raises an error once events are recorded in the previous target."""
+    log.info("STORE")
     with pytest.raises(AuditValueError, match="already"):
-        get_audit_handler().setTarget(logging.NullHandler())
+        handler.setTarget(logging.NullHandler())
 
 
-def test_yaml_makes_a_handler(path):
-    """A configuration may come from YAML, with the class or a factory, a filename or a mapping as target."""
+def test_yaml_creates_a_handler(path):
+    """A configuration may come from YAML, with a mapping as the target."""
     text = f"""
         version: 1
         disable_existing_loggers: false
@@ -115,8 +120,8 @@ def test_yaml_makes_a_handler(path):
     assert len(lines_in(path)) == 1
 
 
-def test_the_formatter_of_a_trail_may_be_named(path):
-    """An AuditJsonFormatter may be given to the file; another one is refused by name of the handler."""
+def test_trail_accepts_only_an_audit_formatter(path):
+    """A configuration may set an AuditJsonFormatter for the file; another one is an error that names the handler."""
     config = configuration(path, formatters={"json": {"class": "structlog_audit.AuditJsonFormatter"}, "plain": {}})
     config["handlers"]["audit_file"]["formatter"] = "json"
     logging.config.dictConfig(config)
@@ -126,9 +131,9 @@ def test_the_formatter_of_a_trail_may_be_named(path):
         logging.config.dictConfig(config)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="dictConfig knows QueueHandler's listener since 3.12")
-def test_behind_a_queue_events_are_recorded_by_the_listener(path):
-    """3.12's configuration of a QueueHandler works; the door does not warn, and check() says that it is a queue."""
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="dictConfig creates the listener of a QueueHandler since 3.12")
+def test_listener_of_a_queue_records_events(path):
+    """A QueueHandler configured as since 3.12 works without a warning, and check() reports the queue."""
     config = configuration(path)
     config["handlers"]["queue"] = {"class": "logging.handlers.QueueHandler", "handlers": ["audit"]}
     config["loggers"]["audit"]["handlers"] = ["queue"]
@@ -143,7 +148,7 @@ def test_behind_a_queue_events_are_recorded_by_the_listener(path):
 
 
 def test_logging_shutdown_loses_nothing(path):
-    """At the end of the interpreter the trail is whole, and what is logged during shutdown is in it."""
+    """At the end of the interpreter the trail is complete, with the events that were logged during shutdown."""
     code = f"""
 import atexit, logging, logging.config
 import structlog_audit
@@ -163,26 +168,26 @@ atexit.register(log.info, "FORGET")
     ({"max_events": "10"}, AuditTypeError, "max_events='10'"),
     ({"max_pending": -1}, AuditValueError, "max_pending=-1"),
     ({"max_event_bytes": 100}, AuditValueError, "max_event_bytes=100"),
-    ({"on_error": "ignore"}, AuditValueError, "on_error='ignore': use one of 'retry', 'raise'"),
+    ({"on_error": "ignore"}, AuditValueError, "on_error='ignore': expected one of 'retry', 'raise'"),
     ({"on_failure": 3}, AuditTypeError, "on_failure=3"),
-    ({"target": "nobody"}, AuditValueError, "target='nobody': no handler of that name"),
+    ({"target": "nobody"}, AuditValueError, "target='nobody': expected the name of a configured handler"),
     ({"target": 7}, AuditTypeError, "target=7"),
-    ({"target": AuditHandler()}, AuditTypeError, "can't be chained to another"),
+    ({"target": AuditHandler()}, AuditTypeError, "expected a handler of another class, got an AuditHandler"),
     ({"target": {"class": "logging.NoSuch"}}, AuditValueError, "NoSuch"),
-    ({"target": {"class": "logging.Formatter"}}, AuditTypeError, "no logging.Handler"),
-    ({"target": logging.NullHandler(), "filename": "x"}, AuditValueError, "give one of them"),
+    ({"target": {"class": "logging.Formatter"}}, AuditTypeError, "expected the class of a logging.Handler"),
+    ({"target": logging.NullHandler(), "filename": "x"}, AuditValueError, "expected only one of them"),
     ({"warm_start": True}, AuditValueError, "warm_start=True"),
-    ({"filename": "/"}, AuditValueError, "filename='/': expected the path of a regular file, got a folder"),
+    ({"filename": "/"}, AuditValueError, "filename='/': expected the path of a regular file.*a folder"),
     ({"filname": "x"}, TypeError, "filname"),
 ])  # fmt: skip
-def test_bad_parameters_are_named(parameters, error, match):
-    """A parameter that can't be meant is named, with its value and what to do."""
+def test_invalid_parameter_is_named_in_the_error(parameters, error, match):
+    """An invalid parameter raises an error with its name, its value and the expectation."""
     with pytest.raises(error, match=match):
         AuditHandler(**parameters)
 
 
-def test_the_audit_handler_must_be_findable():
-    """Without a handler, or with several and no name, the error says which there are."""
+def test_get_audit_handler_lists_the_handlers_if_it_finds_none_or_several():
+    """Without a handler, or with several and no name, the error lists the attached handlers."""
     with pytest.raises(AuditValueError, match="attached: none"):
         get_audit_handler()
     for name in ("one", "two"):
@@ -195,7 +200,7 @@ def test_the_audit_handler_must_be_findable():
 
 
 def test_importing_configures_nothing():
-    """Importing the package changes no logger, no handler and nothing of structlog."""
+    """Importing the package changes neither loggers nor handlers nor the configuration of structlog."""
     code = """
 import logging, structlog
 before = (logging.root.handlers[:], dict(logging.Logger.manager.loggerDict), logging.getLoggerClass(),
@@ -207,6 +212,6 @@ assert before == (logging.root.handlers[:], dict(logging.Logger.manager.loggerDi
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_version_is_there():
-    """The package says its version."""
+def test_package_has_a_version():
+    """`__version__` has three parts."""
     assert structlog_audit.__version__.count(".") == 2

@@ -360,7 +360,7 @@ def test_a_write_fails_if_the_new_segment_cannot_be_synced_either(path, monkeypa
 
 def test_an_unknown_durability_is_refused(path):
     """The error for an unknown durability names the possible ones."""
-    with pytest.raises(AuditValueError, match="durability='disk': use one of 'os', 'fsync'"):
+    with pytest.raises(AuditValueError, match="durability='disk': expected one of 'os', 'fsync'"):
         AuditFileHandler(path, durability="disk")
 
 

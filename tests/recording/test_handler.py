@@ -1,4 +1,4 @@
-"""`AuditHandler`: what it takes on, what it keeps, what it says."""
+"""`AuditHandler`: the events it accepts, the buffer, outages, forks and warm start."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def failing_handler(**options):
     return handler, target, get_audit_logger()
 
 
-def test_an_event_is_in_the_buffer_and_in_the_file_with_the_same_id(handler, log, path):
-    """What was recorded can be asked for at once, and the file has the same line."""
+def test_recorded_event_has_the_same_id_in_buffer_and_file(handler, log, path):
+    """A recorded event is in the answer of a query at once, and in the file with the same id."""
     log.info("STORE", user_id="u1", entry_ids=["e1"])
     (event,) = handler.query_events(user_id="u1")
     assert lines_in(path)[0]["event_id"] == event.event_id
@@ -55,14 +55,14 @@ def test_an_event_is_in_the_buffer_and_in_the_file_with_the_same_id(handler, log
     assert handler.count_events() == 1
 
 
-def test_an_empty_handler_is_still_one(handler):
-    """A handler without events is not false."""
+def test_empty_handler_is_true(handler):
+    """A handler without events is true, though its length is 0."""
     assert handler
     assert "0 of 10000 events" in repr(handler)
 
 
-def test_without_a_target_being_in_memory_is_being_recorded():
-    """A handler without a target acknowledges, buffers and counts."""
+def test_handler_without_target_records_in_memory():
+    """Without a target, events in the buffer count as recorded."""
     handler = AuditHandler(max_events=2)
     for number in range(3):
         handler.handle(logging.makeLogRecord({"msg": f"OP{number}", "levelno": 20}))
@@ -75,10 +75,10 @@ def test_without_a_target_being_in_memory_is_being_recorded():
 
 
 def test_retry_keeps_events_pending_in_order_until_the_target_recovers(capsys):
-    """While the target fails events are pending and can be asked for; then they go before all later ones."""
+    """While the target fails, events are pending and in the answers of queries; then they precede all later ones."""
     TIMERS.clear()
-    told = []
-    handler, target, log = failing_handler(on_failure=told.append)
+    failures = []
+    handler, target, log = failing_handler(on_failure=failures.append)
     target.failing = True
     log.info("STORE")
     log.info("RECALL")
@@ -88,13 +88,13 @@ def test_retry_keeps_events_pending_in_order_until_the_target_recovers(capsys):
     log.info("FORGET")
     assert [record.operation for record in target.records] == ["STORE", "RECALL", "FORGET"]
     assert handler.get_statistics()["pending"] == 0
-    assert [type(error) for error in told] == [OSError]
+    assert [type(error) for error in failures] == [OSError]
     assert capsys.readouterr().err.count("fails (OSError: [Errno 28] No space left on device)") == 1
 
 
 @pytest.mark.parametrize("how", ["timer", "flush", "close"])
 def test_pending_events_are_retried(how):
-    """A timer, flush and close each try again."""
+    """The timer, a flush and a close each retry the pending events."""
     TIMERS.clear()
     handler, target, log = failing_handler()
     target.failing = True
@@ -104,8 +104,8 @@ def test_pending_events_are_retried(how):
     assert [record.operation for record in target.records] == ["STORE"]
 
 
-def test_closing_with_pending_events_says_how_many(capsys):
-    """What is still pending when the handler closes is said on stderr, without anything of the events."""
+def test_close_reports_the_number_of_pending_events(capsys):
+    """A close with events still pending reports their number on stderr, without their content."""
     handler, target, log = failing_handler()
     target.failing = True
     log.info("SECRET")
@@ -115,8 +115,8 @@ def test_closing_with_pending_events_says_how_many(capsys):
     assert "SECRET" not in error
 
 
-def test_beyond_max_pending_the_newest_is_lost_and_a_gap_says_how_many():
-    """Lost events are counted, and a gap stands in the trail where they would have stood."""
+def test_gap_takes_the_place_of_events_beyond_max_pending():
+    """Events beyond max_pending are counted as lost, and a gap takes their place in the trail."""
     handler, target, log = failing_handler(max_pending=1)
     target.failing = True
     for operation in ("STORE", "RECALL", "FORGET"):
@@ -130,8 +130,8 @@ def test_beyond_max_pending_the_newest_is_lost_and_a_gap_says_how_many():
     assert {"lost"} <= {finding.code for finding in handler.check()}
 
 
-def test_raise_tells_the_caller_and_keeps_nothing():
-    """With on_error="raise" the caller gets the error, and the event is neither buffered nor pending."""
+def test_raise_gives_the_caller_the_error_and_keeps_nothing():
+    """With on_error="raise" the caller gets the error, and the event is neither in the buffer nor pending."""
     handler, target, log = failing_handler(on_error="raise")
     target.failing = True
     with pytest.raises(AuditWriteError, match="No space left") as caught:
@@ -141,16 +141,16 @@ def test_raise_tells_the_caller_and_keeps_nothing():
     assert (statistics["total_events"], statistics["pending"], statistics["raised"]) == (0, 0, 1)
 
 
-def test_raise_reaches_the_caller_of_plain_logging_too():
-    """An AuditWriteError goes through `logging` to whoever logged."""
+def test_raise_reaches_the_caller_of_logging():
+    """An AuditWriteError passes through `logging` to the caller."""
     _, target, _ = failing_handler(on_error="raise")
     target.failing = True
     with pytest.raises(AuditWriteError):
         logging.getLogger("audit").info("STORE")
 
 
-def test_a_callback_that_fails_is_reported(capsys):
-    """If on_failure itself raises, the event is pending all the same, and stderr says so."""
+def test_failing_on_failure_callback_is_reported(capsys):
+    """If on_failure itself raises, that is reported on stderr, and the event is pending all the same."""
     handler, target, log = failing_handler(on_failure=lambda error: 1 / 0)
     target.failing = True
     log.info("STORE")
@@ -158,8 +158,8 @@ def test_a_callback_that_fails_is_reported(capsys):
     assert handler.get_statistics()["pending"] == 1
 
 
-def test_filters_and_levels_of_the_target_count_like_its_own():
-    """An event that the target would drop is not taken on."""
+def test_filters_and_level_of_the_target_apply():
+    """An event that the filters or the level of the target would drop is not accepted."""
     target = Failing()
     target.addFilter(lambda record: record.getMessage() != "NO")
     target.setLevel(logging.INFO)
@@ -171,9 +171,9 @@ def test_filters_and_levels_of_the_target_count_like_its_own():
     assert len(target.records) == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters may give another record since 3.12")
-def test_a_filter_may_give_a_copy_of_the_record(handler, log):
-    """The acknowledgement finds its way back from a copy; nothing is reported as lost."""
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="filters may replace the record since 3.12")
+def test_filter_may_return_a_copy_of_the_record(handler, log):
+    """The acknowledgement of a copied record reaches the entry point; nothing is reported as lost."""
 
     def copying(record):
         copy = logging.makeLogRecord(record.__dict__)
@@ -186,7 +186,7 @@ def test_a_filter_may_give_a_copy_of_the_record(handler, log):
 
 
 def test_warm_start_fills_the_buffer_from_the_files(path):
-    """With warm_start the newest events of the trail are there from the beginning, segments and parts included."""
+    """With warm_start the buffer has the newest events of the trail, from all segments, with their parts."""
     first = AuditHandler(target=AuditFileHandler(path, maxBytes=3_000))
     logger = logging.Logger("warm")
     logger.addHandler(first)
@@ -204,8 +204,8 @@ def test_warm_start_fills_the_buffer_from_the_files(path):
     assert AuditHandler(filename=path).complete_since is not None
 
 
-def test_lines_that_are_no_events_are_counted(path):
-    """A warm start leaves out what it can't read, and check() tells how much that was."""
+def test_warm_start_counts_unreadable_lines(path):
+    """A warm start skips lines that are not events, and check() reports them."""
     path.parent.mkdir()
     path.write_text(
         'not an event\n{"event_id":"evt_1","timestamp":"2025-01-01T00:00:00.000000Z","operation":"STORE"}\n'
@@ -215,8 +215,8 @@ def test_lines_that_are_no_events_are_counted(path):
     assert "unreadable" in [finding.code for finding in handler.check()]
 
 
-def test_what_a_caller_does_later_changes_nothing(handler, log):
-    """History is not rewritten through a list that the caller still has."""
+def test_recorded_event_does_not_change_with_the_callers_objects(handler, log):
+    """A change to a list that the caller passed, or got from a query, does not change the recorded event."""
     tags, ids = ["a"], ["e1"]
     log.info("STORE", entry_ids=ids, metadata={"tags": tags})
     tags.append("b")
@@ -227,8 +227,8 @@ def test_what_a_caller_does_later_changes_nothing(handler, log):
     assert (event.metadata, event.entry_ids) == ({"tags": ["a"]}, ["e1"])
 
 
-def test_clear_forgets_the_buffer_only(handler, log, path):
-    """clear() empties the buffer; the files keep everything, and answers are complete from then on."""
+def test_clear_empties_only_the_buffer(handler, log, path):
+    """clear() empties the buffer but not the files, and later events are in the answers."""
     log.info("STORE")
     handler.clear()
     assert handler.query_events() == []
@@ -238,8 +238,8 @@ def test_clear_forgets_the_buffer_only(handler, log, path):
     assert [event.operation for event in handler.query_events()] == ["RECALL"]
 
 
-def test_a_handler_that_is_let_go_goes(path):
-    """Nothing of the library keeps a handler alive."""
+def test_unreferenced_handler_is_collected(path):
+    """The library itself does not keep a handler alive."""
     made = AuditHandler(filename=path)
     gone = weakref.ref(made)
     made.close()
@@ -248,8 +248,8 @@ def test_a_handler_that_is_let_go_goes(path):
     assert gone() is None
 
 
-def test_a_forked_child_begins_anew(path):
-    """A child has an empty buffer, nothing pending, ids of its own, and appends to the same trail."""
+def test_forked_child_starts_empty(path):
+    """A forked child has an empty buffer, nothing pending and new ids, and appends to the same trail."""
     code = f"""
 import logging, os, sys, structlog_audit
 logger = logging.getLogger("audit"); logger.propagate = False; logger.setLevel(20)
@@ -272,8 +272,8 @@ assert handler.count_events() == 2
     assert len({line["event_id"] for line in lines}) == 3
 
 
-def test_forking_while_other_threads_write_never_hangs(path):
-    """Whatever locks threads held when the process forked, the child records."""
+def test_fork_while_other_threads_write_never_hangs(path):
+    """A forked child records, even if other threads held locks at the time of the fork."""
     if not hasattr(os, "fork"):
         pytest.skip("no fork here")
     code = f"""
@@ -302,8 +302,8 @@ for thread in threads: thread.join()
     assert len({line["event_id"] for line in lines}) == len(lines)
 
 
-def test_asking_while_threads_write_gives_whole_answers(handler, log):
-    """Queries, statistics and exports run beside writers; an answer has no event twice and none half."""
+def test_query_while_a_thread_writes_is_consistent(handler, log):
+    """A query that runs beside a writer returns each event once and in order."""
     done = threading.Event()
 
     def write():
@@ -331,7 +331,7 @@ def test_asking_while_threads_write_gives_whole_answers(handler, log):
 )
 @settings(max_examples=50, deadline=None)
 def test_every_record_becomes_one_event(events):
-    """For all sequences of records, there is one event for each, in order, with its operation, user and status."""
+    """Each record of any sequence becomes one event, in order, with its operation, user and status."""
     handler = AuditHandler()
     for event in events:
         extra = {name: value for name, value in event.items() if name != "level"}

@@ -1,4 +1,4 @@
-"""Any handler of logging as the target of an AuditHandler."""
+"""Any `logging.Handler` as the target of an `AuditHandler`."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ NOW = 1_736_937_045_123_456_789  # 2025-01-15T10:30:45.123456Z
 
 
 class Stream:
-    """A stream whose disk is full on command."""
+    """A stream whose disk is full on demand."""
 
     def __init__(self):
         self.lines = []
@@ -36,11 +36,11 @@ class Stream:
         self.lines.append(text)
 
     def flush(self):
-        """Nothing is held back."""
+        """Do nothing: every line is written at once."""
 
 
 class Stubborn(logging.Handler):
-    """A handler that raises from its emit, as those of others do."""
+    """A handler that raises from its emit, as those of other libraries do."""
 
     def __init__(self, error=None):
         super().__init__()
@@ -54,7 +54,7 @@ class Stubborn(logging.Handler):
 
 
 class Complaining(logging.StreamHandler):
-    """A stream handler that remembers what its handleError was called with."""
+    """A stream handler that keeps the messages of the records passed to its handleError."""
 
     def __init__(self, stream):
         super().__init__(stream)
@@ -82,15 +82,15 @@ def counters(handler):
 
 @pytest.fixture
 def rotating(tmp_path):
-    """What most applications have: a RotatingFileHandler with python-json-logger's formatter."""
+    """The common case: a RotatingFileHandler with the formatter of python-json-logger."""
     made = logging.handlers.RotatingFileHandler(tmp_path / "app.log", maxBytes=600, backupCount=50)
     made.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s"))
     yield made
     made.close()
 
 
-def test_a_rotating_file_with_json_lines(rotating, tmp_path):
-    """A RotatingFileHandler with a JsonFormatter gets each event once, every member of it in the JSON, and rolls over."""
+def test_rotating_file_handler_writes_all_members_of_each_event(rotating, tmp_path):
+    """A RotatingFileHandler with a JsonFormatter writes each event once, with all its members, and rolls over."""
     handler = audit_over(rotating)
     for number in range(20):
         log_to(handler, "STORE", user_id="ann", entry_ids=[f"e{number}"], source="api", duration_ms=1.5)
@@ -106,8 +106,8 @@ def test_a_rotating_file_with_json_lines(rotating, tmp_path):
     assert counters(handler) == {"recorded": 20, "pending": 0, "raised": 0, "lost": 0}
 
 
-def test_an_audit_formatter_gives_the_lines_of_a_trail():
-    """With an AuditJsonFormatter a handler that is not ours writes the very line that the buffer holds."""
+def test_audit_formatter_writes_the_line_of_the_trail():
+    """With an AuditJsonFormatter any handler writes the same line that the buffer holds."""
     stream = Stream()
     target = logging.StreamHandler(stream)
     target.setFormatter(AuditJsonFormatter())
@@ -121,7 +121,7 @@ def test_an_audit_formatter_gives_the_lines_of_a_trail():
 
 
 def test_failures_of_a_standard_handler_become_pending(capsys):
-    """A standard handler calls handleError and goes on; through us that is a failure, told once, and retried."""
+    """If a standard handler calls handleError, the event is pending and retried, and one failure is reported."""
     stream = Stream()
     handler = audit_over(logging.StreamHandler(stream))
     stream.full = True
@@ -133,15 +133,15 @@ def test_failures_of_a_standard_handler_become_pending(capsys):
     log_to(handler, "later")
     assert counters(handler) == {"recorded": 4, "pending": 0, "raised": 0, "lost": 0}
     assert stream.lines == ["op0\n", "op1\n", "op2\n", "later\n"]
-    told = capsys.readouterr().err
-    assert told.count("structlog-audit:") == 1
-    assert "OSError: [Errno 28] No space left on device" in told
-    assert "op0" not in told
-    assert "Logging error" not in told
+    error = capsys.readouterr().err
+    assert error.count("structlog-audit:") == 1
+    assert "OSError: [Errno 28] No space left on device" in error
+    assert "op0" not in error
+    assert "Logging error" not in error
 
 
-def test_a_part_of_a_backlog():
-    """What the handler took of several events is recorded and not given to it again."""
+def test_accepted_part_of_a_backlog_is_not_written_again():
+    """Events that the handler wrote before it failed are recorded, and not passed to it again."""
     stream = Stream()
     handler = audit_over(logging.StreamHandler(stream), on_failure=lambda error: None)
     stream.room = 0
@@ -156,8 +156,8 @@ def test_a_part_of_a_backlog():
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("user ann")])
-def test_handlers_that_raise(error, capsys):
-    """A handler that raises from its emit has failed as well; with "raise" the caller gets that as the cause."""
+def test_error_from_emit_is_the_cause_of_the_write_error(error, capsys):
+    """If a handler raises from its emit, with "raise" the caller gets that error as the cause."""
     handler = audit_over(Stubborn(error), on_error="raise")
     with pytest.raises(AuditWriteError) as caught:
         log_to(handler, "STORE", user_id="ann")
@@ -167,8 +167,8 @@ def test_handlers_that_raise(error, capsys):
     assert handler.count_events() == 0
 
 
-def test_handle_error_of_other_use_goes_where_it_went():
-    """What fails while another logger uses the handler, also at the same time in another thread, is none of ours."""
+def test_handle_error_of_another_logger_works_as_before():
+    """A failure while another logger uses the handler, even at the same time in another thread, is not intercepted."""
     stream = Stream()
     target = Complaining(stream)
     handler = audit_over(target)
@@ -178,7 +178,7 @@ def test_handle_error_of_other_use_goes_where_it_went():
     assert target.complaints == ["of another"]
 
     foreign = ForeignTarget(Stubborn())
-    foreign._handled_before = target.handleError
+    foreign._original_handle_error = target.handleError
 
     def fail_elsewhere(record):
         thread = threading.Thread(target=foreign._intercept, args=(other,))
@@ -191,8 +191,8 @@ def test_handle_error_of_other_use_goes_where_it_went():
     assert counters(handler) == {"recorded": 0, "pending": 0, "raised": 0, "lost": 0}
 
 
-def test_handle_error_without_an_exception():
-    """A handler that calls handleError outside of an except has failed all the same."""
+def test_handle_error_without_an_exception_is_a_failure():
+    """A handler that calls handleError outside of an except clause has failed as well."""
     target = Stubborn()
     foreign = ForeignTarget(target)
     target.emit = lambda record: target.handleError(record)
@@ -202,8 +202,8 @@ def test_handle_error_without_an_exception():
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_the_handlers_lock_is_held_and_given_back():
-    """A handler is used under its own lock, which is free afterwards whatever happened."""
+def test_lock_of_the_handler_is_held_and_released():
+    """A handler emits under its own lock, which is released after any exception."""
     target = Stubborn(OSError("full"))
     held = []
 
@@ -221,11 +221,12 @@ def test_the_handlers_lock_is_held_and_given_back():
     assert foreign._thread is None
     free = []
 
-    def ask():
+    def try_lock():
         free.append(target.lock.acquire(blocking=False))
-        target.lock.release()  # or who closes all handlers waits for it for ever, where the target is not collected by then
+        # Otherwise `logging.shutdown` waits for it forever, if the target is not collected by then.
+        target.lock.release()
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=try_lock)
     thread.start()
     thread.join()
     assert free == [True]
@@ -235,12 +236,12 @@ def entry_of(operation, **members):
     entry = QueueEntry(b"", logging.WARNING, "audit.memory")
     head = {"event_id": f"evt_{1:032x}", "timestamp": "2025-01-15T10:30:45.123456Z"}
     entry.line = json.dumps({**head, "operation": operation, **members}).encode() + b"\n"
-    entry.moment = NOW // 1_000
+    entry.timestamp_us = NOW // 1_000
     return entry
 
 
-def test_the_record_of_an_event():
-    """The record has the members of the event as attributes, absent ones left out, and the time and the line of it."""
+def test_record_of_an_event_has_its_members_time_and_line():
+    """The record has the present members of the event as attributes, its time, and its line."""
     entry = entry_of("delete", user_id="ann", metadata={"a": 1}, status="FAILURE", duration_ms=0.0, entry_ids=[])
     record = record_of(entry)
     assert (record.name, record.levelno, record.getMessage()) == ("audit.memory", logging.WARNING, "delete")
@@ -254,13 +255,13 @@ def test_the_record_of_an_event():
     assert (stamp, logging.Formatter().formatTime(record)[-4:]) == ("45", ",123")
 
 
-def test_percent_signs_in_an_operation_are_no_template():
+def test_percent_signs_in_an_operation_are_not_formatted():
     """The operation is the text of the message, not a template."""
     assert record_of(entry_of("100%s %d")).getMessage() == "100%s %d"
 
 
-def test_a_queue_as_target():
-    """A QueueHandler is a target like any other: it hands on the record of the event."""
+def test_queue_handler_as_target_passes_on_the_record():
+    """A QueueHandler is a target like any other: it passes on the record of the event."""
     records = queue.Queue()
     handler = audit_over(logging.handlers.QueueHandler(records))
     log_to(handler, "STORE", user_id="ann")
@@ -268,8 +269,8 @@ def test_a_queue_as_target():
 
 
 @pytest.mark.parametrize("refuse", ["level", "filter"])
-def test_what_the_target_would_drop_is_not_recorded(refuse):
-    """The target's level and filters are asked before an event is accepted."""
+def test_event_that_the_target_would_drop_is_not_recorded(refuse):
+    """The level and the filters of the target apply before an event is accepted."""
     target = Stubborn()
     if refuse == "level":
         target.setLevel(logging.WARNING)
@@ -291,8 +292,8 @@ def test_what_the_target_would_drop_is_not_recorded(refuse):
         ({"class": "structlog_audit.AuditFileHandler", "filename": "audit.jsonl", "maxBytes": 5_000}, AuditFileHandler),
     ],
 )
-def test_a_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
-    """A mapping names a class, by name or itself, and its arguments; the mapping is left as it was."""
+def test_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
+    """A mapping has a class, or the name of one, and its arguments; it is not modified."""
     monkeypatch.chdir(tmp_path)
     before = dict(described)
     made = make_target({**described, "level": "WARNING"})
@@ -302,8 +303,8 @@ def test_a_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
     assert make_target(described).level == logging.NOTSET
 
 
-def test_a_target_by_name():
-    """The name of a configured handler means that handler."""
+def test_name_of_a_configured_handler_is_resolved():
+    """The name of a configured handler specifies that handler."""
     named = Stubborn()
     named.name = "named"
     assert make_target("named") is named
@@ -318,7 +319,11 @@ def test_a_target_by_name():
         (5, AuditTypeError, ["target=5", "logging.Handler"]),
         (["a"], AuditTypeError, ["target=['a']"]),
         (logging.StreamHandler, AuditTypeError, ["target=", "logging.Handler"]),
-        ("nobody", AuditValueError, ["target='nobody'", "no handler of that name", "structlog_audit.AuditHandler"]),
+        (
+            "nobody",
+            AuditValueError,
+            ["target='nobody'", "expected the name of a configured handler", "structlog_audit.AuditHandler"],
+        ),
         ({}, AuditValueError, ["target={}", "class"]),
         ({"filename": "x"}, AuditValueError, ["target=", "class"]),
         ({"class": "nodots"}, AuditValueError, ["nodots"]),
@@ -327,11 +332,11 @@ def test_a_target_by_name():
         ({"class": "logging.NullHandler", "colour": "red"}, AuditValueError, ["colour"]),
         ({"class": "logging.NullHandler", "level": "LOUD"}, AuditValueError, ["LOUD"]),
         ({"class": "logging.NullHandler", "level": 1.5}, AuditValueError, ["1.5"]),
-        ({"class": "logging.Formatter"}, AuditTypeError, ["no logging.Handler"]),
+        ({"class": "logging.Formatter"}, AuditTypeError, ["expected the class of a logging.Handler"]),
     ],
 )
-def test_bad_targets(target, error, words):
-    """A target that can't be meant is an error that names it and says what is wrong."""
+def test_invalid_target_is_named_in_the_error(target, error, words):
+    """An invalid target raises an error that contains the value and the expectation."""
     with pytest.raises(error) as caught:
         make_target(target)
     for word in words:

@@ -183,7 +183,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         exc_info = _exc_info(event.pop("exc_info")) if "exc_info" in event else None
         sole = _sole_handler(logger, level)
         if sole is not None:
-            return sole.take(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
+            return sole.record_fields(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind

@@ -1,18 +1,16 @@
-"""How threads wait for the one that leads a commit.
+"""How the followers of a group commit wait for the leader, and for each other.
 
-Rules:
+**Guarantees**: A follower waits until its entry is completed or no thread leads. It never waits for longer than
+`RECHECK_SECONDS` without a check of its own, so an exception in the thread that should have woken it does not strand it.
 
-* A follower waits until its entry is settled, or nobody leads any more. Not for the commit's lock: if it had to have that in
-  order to go on, it would find it taken by the next leader. Nor with ``sleep(0)``, which hands the GIL around among those who
-  can't go on yet, while the leader waits for it.
-* The leader wakes one follower, and each follower the next. Were all awake at once, each would get the GIL in the middle of
-  somebody's write, only to follow again.
-* Threads that hardly do anything but record are *busy*: events come faster than one in `BUSY_MICROSECONDS`. Then to wake one
-  costs the leader the GIL at its next write, which takes longer than an event. So nobody is woken. Followers look for
-  themselves, after `BUSY_SECONDS` first, and whoever leads meanwhile records nearly as fast as one thread alone. Where writing
-  waits for the disk, and not for the interpreter, nobody is busy.
-* None is forgotten: a follower looks for itself in any case, since an exception may have ended the one that was to wake it. It
-  waits for a lock, since in CPython 3.11 a ``SimpleQueue`` forgets its timeout when a signal handler takes longer than that.
+**Concurrency**: The leader wakes one follower, and each follower wakes the next. If all woke at once, each would take the
+GIL in the middle of another thread's write, only to wait again. Followers do not wait for the lock of the commit, since
+the next leader holds it. They do not spin with ``sleep(0)`` either, which keeps the GIL from the leader.
+
+**Performance**: Threads that do little besides recording are *busy*: on average events follow each other within
+`BUSY_INTERVAL_US`. Waking a thread then costs the leader the GIL at its next write, which takes longer than an event. So
+busy followers are not woken; they poll, for the first time after `BUSY_RECHECK_SECONDS`. If writes wait for the disk,
+threads are never busy.
 """
 
 from __future__ import annotations
@@ -22,100 +20,126 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-FOLLOW_SECONDS = 0.005
-"""Between two looks of a follower at whether it need wait no longer, if nobody wakes it."""
+RECHECK_SECONDS = 0.005
+"""The longest time between two checks of a follower that is not woken."""
 
-BUSY_SECONDS = 0.0005
-"""The same where threads are busy, for the first time, and twice as long each time after: as long as some hundred events take,
-and a tenth of what the GIL lets a thread wait."""
+BUSY_RECHECK_SECONDS = 0.0005
+"""The time before the first check of a busy follower; it doubles with each check, up to `RECHECK_SECONDS`.
 
-BUSY_MICROSECONDS = 25
-"""Between two events, on average. Eight threads that only record need 7 to 20, by the machine."""
+About the time of a few hundred events, and a tenth of the interval after which CPython forces a thread to release the GIL.
+"""
 
-_PACE_MICROSECONDS = 1_000
-"""The least time over which the average is taken."""
+BUSY_INTERVAL_US = 25
+"""The average interval between two events, in microseconds, below which threads are busy.
+
+Eight threads that only record reach 7 to 20, depending on the machine.
+"""
+
+_MIN_SAMPLE_US = 1_000
+"""The shortest period over which the average interval is measured, in microseconds."""
 
 
-class Settled(Protocol):
-    """What a follower waits with."""
+class WakeableEntry(Protocol):
+    """The part of a queue entry that a follower needs."""
 
     wake: Callable[[], None] | None
-    """Called by the leader when it is settled, if anybody is to be woken then."""
+    """Called when the entry is completed; None if no caller is to be woken."""
 
 
 class Waiter:
-    """Where one follower waits. To call it says that its entry is settled."""
+    """One waiting follower.
 
-    __slots__ = ("_asleep", "_lock")
+    Calling it reports that its entry is completed; `Followers.wake_one` wakes it in its turn.
+    """
 
-    def __init__(self, asleep: deque[Waiter]) -> None:
-        self._asleep = asleep
+    __slots__ = ("_lock", "_to_wake")
+
+    def __init__(self, to_wake: deque[Waiter]) -> None:
+        self._to_wake = to_wake
+
+        # A lock and not a SimpleQueue: in CPython 3.11 the timeout of `SimpleQueue.get` is lost if a signal handler runs
+        # for longer than the timeout.
         self._lock = threading.Lock()
         self._lock.acquire()
 
     def __call__(self) -> None:
-        self._asleep.append(self)
+        self._to_wake.append(self)
 
     def wait(self, seconds: float) -> bool:
-        """Whether somebody called `wake` before so many *seconds* were over."""
+        """Return whether `wake` was called before *seconds* had passed."""
         return self._lock.acquire(timeout=seconds)
 
     def wake(self) -> None:
-        """Let the follower go on, if it was not woken before."""
+        """Wake the follower, unless that was done before."""
         try:
             self._lock.release()
         except RuntimeError:
+            # The lock is free already: two threads woke the same follower.
             pass
 
 
 class Followers:
-    """The threads that wait for one leader after the other.
+    """The threads that wait for the leader of one group commit.
 
     Args:
-        can_be_busy: Whether the interpreter is what threads wait for.
+        can_be_busy: Whether threads wait for the interpreter rather than for the disk.
     """
 
     def __init__(self, *, can_be_busy: bool = True) -> None:
-        self._asleep: deque[Waiter] = deque()  # of those whose entries are settled
+        # The waiters of completed entries that were not woken yet.
+        self._to_wake: deque[Waiter] = deque()
         self._can_be_busy = can_be_busy
         self._busy = False
-        self._paced = (0, 0)  # when the pace was taken last, and after how many events
 
-    def wait(self, entry: Settled, is_to_wait: Callable[[], bool], *, moment: int, count: int) -> None:
-        """Wait with *entry* while *is_to_wait*.
+        # The time in microseconds and the number of events at the start of the current measurement.
+        self._sample_start = (0, 0)
+
+    def wait(self, entry: WakeableEntry, must_wait: Callable[[], bool], *, timestamp_us: int, count: int) -> None:
+        """Wait with *entry* while *must_wait* returns true, then wake the next follower.
 
         Args:
-            entry: What the leader settles.
-            is_to_wait: Whether it is not settled yet, and somebody leads.
-            moment: That of the newest event, in microseconds.
-            count: How many events there were until then.
+            entry: The entry that the leader completes.
+            must_wait: Returns whether the entry is not completed and a thread leads.
+            timestamp_us: The time of the newest event, in microseconds since 1970.
+            count: The number of events recorded so far.
         """
-        turn, seconds = Waiter(self._asleep), FOLLOW_SECONDS
-        if self._are_busy(moment, count):
-            seconds = BUSY_SECONDS
+        waiter = Waiter(self._to_wake)
+        seconds = RECHECK_SECONDS
+        if self._is_busy(timestamp_us, count):
+            seconds = BUSY_RECHECK_SECONDS
         else:
-            entry.wake = turn
-        try:
-            while is_to_wait():
-                if not turn.wait(seconds):
-                    seconds = min(2 * seconds, FOLLOW_SECONDS)
-        finally:
-            entry.wake = None
-            self.wake_one(turn)
+            entry.wake = waiter
 
-    def wake_one(self, but: Waiter | None = None) -> None:
-        """Wake one of those whose entries are settled, who wakes the next as it goes; *but* is awake already."""
         try:
-            turn = self._asleep.popleft()
-            if turn is but:
-                turn = self._asleep.popleft()
-            turn.wake()
-        except IndexError:  # there is none
+            while must_wait():
+                if not waiter.wait(seconds):
+                    seconds = min(2 * seconds, RECHECK_SECONDS)
+        finally:
+            # Also if a signal handler raised: the followers behind this one must go on.
+            entry.wake = None
+            self.wake_one(awake=waiter)
+
+    def wake_one(self, awake: Waiter | None = None) -> None:
+        """Wake one follower with a completed entry, other than *awake*."""
+        try:
+            waiter = self._to_wake.popleft()
+            if waiter is awake:
+                waiter = self._to_wake.popleft()
+            waiter.wake()
+        except IndexError:
+            # No follower is left to wake.
             pass
 
-    def _are_busy(self, moment: int, count: int) -> bool:
-        before, counted = self._paced
-        if self._can_be_busy and not 0 <= moment - before < _PACE_MICROSECONDS:
-            self._busy = (count - counted) * BUSY_MICROSECONDS > moment - before
-            self._paced = moment, count
+    def _is_busy(self, timestamp_us: int, count: int) -> bool:
+        if not self._can_be_busy:
+            return False
+
+        start_us, start_count = self._sample_start
+        elapsed_us = timestamp_us - start_us
+
+        # A negative period, after a step of the clock, starts a new measurement as well.
+        if not 0 <= elapsed_us < _MIN_SAMPLE_US:
+            self._busy = (count - start_count) * BUSY_INTERVAL_US > elapsed_us
+            self._sample_start = (timestamp_us, count)
+
         return self._busy

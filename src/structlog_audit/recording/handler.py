@@ -1,17 +1,17 @@
-"""`AuditHandler`: where logging becomes an audit trail.
+"""`AuditHandler`: the logging handler that records audit events.
 
-Rules:
+**Guarantees**: Each record takes one path: conversion, redaction, group commit, buffer. Nothing on this path logs. An event
+is accepted only if the target would accept it: the level and the filters of the target apply like those of the handler.
+An event that is not accepted is not acknowledged, and the entry points report that.
 
-* One record, one pass: convert, redact, commit, buffer (modules of these names, but `redaction`). Nothing on that path logs.
-* The standard library calls a handler's ``emit`` under the handler's lock. ``handle`` is overridden so that callers meet in
-  the commit instead, where one writes for all.
-* An event is accepted only if the target would take it: the target's level and filters count like the handler's own. What
-  is not accepted is not acknowledged, and a door that waits for the acknowledgement says so.
-* ``close`` releases the file and keeps the buffer; the next event opens the file again. A later ``dictConfig`` closes every
-  handler there is, and ``logging.shutdown`` may close the target first.
-* A forked child begins anew: empty buffer, nothing pending, locks and ids of its own.
-* It is a `logging.handlers.MemoryHandler` in the one respect that ``dictConfig`` knows of: ``"target": "name"`` finds that
-  handler whatever the order of names (CPython 3.11 to 3.14). Nothing else of it is used.
+**Concurrency**: The standard library calls ``emit`` under the lock of the handler. ``handle`` is overridden, so that
+concurrent callers meet in the group commit instead, where one of them writes for all. A forked child starts with an empty
+buffer, nothing pending, and new locks and ids.
+
+**Configuration**: A later ``dictConfig`` closes every handler, and ``logging.shutdown`` may close the target first. So
+``close`` releases the file and keeps the buffer, and the next event opens the file again. The class is a
+`logging.handlers.MemoryHandler` for one reason: ``dictConfig`` then resolves ``"target": "name"`` in any order of the
+handlers (CPython 3.11 to 3.14). Nothing else of that class is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit._timers import CallLater
+from structlog_audit._timers import CallLater, call_later
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
@@ -41,8 +41,9 @@ from structlog_audit.query.filters import ORDINARY, Conditions
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
-from structlog_audit.recording.group_commit import GroupCommit, OnError
+from structlog_audit.recording.group_commit import GroupCommit
 from structlog_audit.recording.health_checks import Finding, muting_findings
+from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.targets import ForeignTarget, make_target
 from structlog_audit.recording.trail_events import TrailEvents
@@ -50,36 +51,37 @@ from structlog_audit.redaction.redactor import DEFAULT_REDACTOR, Redactor, make_
 
 if TYPE_CHECKING:
     from structlog_audit.monitoring.monitor import Monitor
-from structlog_audit._timers import call_later
 
 
 class AuditHandler(EventSource, logging.handlers.MemoryHandler):
-    """Records the events that reach it: in a bounded buffer that can be asked, and in the target it is chained to.
+    """Records events in a bounded buffer that answers queries, and in the target that it is chained to.
 
-    Without a target events are kept in memory only, and being there is what being recorded means.
+    Without a target, events are kept in memory only, and an event in memory counts as recorded.
 
     Args:
-        max_events: Events that the buffer holds; at least 1. The oldest makes room for the newest.
-        level: As of any handler.
-        target: A handler, the name of one in the same ``dictConfig``, or a mapping that describes one. In a ``dictConfig`` a
-            name needs ``"class": "structlog_audit.AuditHandler"`` and a mapping ``"()": "structlog_audit.AuditHandler"``.
-        filename: A path; shorthand for an `AuditFileHandler` as the target.
-        on_error: What happens when the target fails. ``"retry"``: the event is pending, in memory, until the target
+        max_events: The capacity of the buffer, at least 1. The oldest event is evicted for the newest.
+        level: The level of the handler, as of any `logging.Handler`.
+        target: A handler, the name of a handler in the same ``dictConfig``, or a mapping that describes one. In a
+            ``dictConfig`` a name requires ``"class": "structlog_audit.AuditHandler"``, and a mapping
+            ``"()": "structlog_audit.AuditHandler"``.
+        filename: A path: shorthand for an `AuditFileHandler` as the target.
+        on_error: The reaction to a failure of the target. ``"retry"``: the event is pending, in memory, until the target
             recovers. ``"raise"``: the caller gets an `AuditWriteError`.
-        max_pending: Events that may be pending; at least 0. Beyond, the newest is lost, and counted.
-        redactor: Takes out of events what must not be written: a `Redactor`, a mapping of its arguments, or None for nothing.
-            The default takes out what is surely secret.
-        max_event_bytes: Bytes of a line, at least 4,096. Longer events are cut and marked; entry ids never are.
-        warm_start: Fill the buffer from the target's files first. Only with an `AuditFileHandler`.
+        max_pending: The largest number of pending events, at least 0. Above it, the newest event is lost and counted.
+        redactor: Removes sensitive values from events: a `Redactor`, a mapping of its arguments, or None for no redaction.
+            The default removes only values that are certainly secret.
+        max_event_bytes: The largest size of a line in bytes, at least 4,096. Longer events are truncated and marked;
+            entry ids are always kept.
+        warm_start: Whether to fill the buffer from the files of the target first. Requires an `AuditFileHandler`.
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
-        monitor: Rules to watch the events by: a list of `structlog_audit.monitoring.Rule` or of mappings of their arguments, or
-            the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
-        clock: Nanoseconds since 1970.
-        randbits: As many random bits as it is asked for.
-        call_later: Calls a function after so many seconds, in another thread; raises a RuntimeError if there can be none.
+        monitor: The rules to monitor events with: a list of `structlog_audit.monitoring.Rule` or of mappings of their
+            arguments, or the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
+        clock: Returns the time in nanoseconds since 1970.
+        randbits: Returns the given number of random bits as an integer.
+        call_later: Calls a function after a delay in seconds on another thread; raises a RuntimeError if it cannot.
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
     """
 
     def __init__(
@@ -106,57 +108,67 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self.redactor = make_redactor(redactor)
         self.on_error: OnError = require_choice("on_error", on_error, ("retry", "raise"))
         if on_failure is not None and not callable(on_failure):
-            raise AuditTypeError(f"on_failure={on_failure!r}: give a function that takes an exception")
+            got = type(on_failure).__name__
+            raise AuditTypeError(f"on_failure={on_failure!r}: expected a function that takes an exception, got {got}")
         if target is not None and filename is not None:
-            raise AuditValueError(f"target={target!r} and filename={filename!r}: give one of them")
+            raise AuditValueError(f"target={target!r} and filename={filename!r}: expected only one of them, got both")
+
         self._on_failure = on_failure
-        self._new_monitor = _monitors(monitor)
+        self._new_monitor = _monitor_factory(monitor)
         self._clock = clock
         self._randbits = randbits
         self._call_later = call_later
-        self._aim(make_target(target) if filename is None else AuditFileHandler(filename))
+
+        self._set_target(make_target(target) if filename is None else AuditFileHandler(filename))
         if warm_start and not isinstance(self.target, AuditFileHandler):
-            raise AuditValueError(f"warm_start=True with target={self.target!r}: only an AuditFileHandler can be read")
+            raise AuditValueError(f"warm_start=True: expected an AuditFileHandler as the target, got {self.target!r}")
+
         logging.Handler.__init__(self, level)
         self.unreadable = 0
-        """Lines that a warm start found and that are no events."""
-        self._begin()
-        self._look_back(warm_start)
+        """The number of lines that a warm start could not read as events."""
+        self._reset()
+        self._warm_start(warm_start)
         register_fork_reset(self)
 
-    def _aim(self, target: logging.Handler | None) -> None:
+    def setTarget(self, target: logging.Handler | None) -> None:
+        """Chain the handler to another *target*, before the first event. ``fileConfig`` sets targets this way.
+
+        Raises:
+            AuditTypeError: *target* is not a handler, or it is another `AuditHandler`.
+            AuditValueError: Events were already recorded in the previous target.
+        """
+        if self._commit.counters()["accepted"]:
+            raise AuditValueError(
+                f"target={target!r}: expected no events so far, but some were already recorded in {self.target!r}; "
+                f"create a new handler"
+            )
+        self._set_target(make_target(target))
+        self._reset()
+        self._warm_start(False)
+
+    def _set_target(self, target: logging.Handler | None) -> None:
         if isinstance(target, AuditHandler):
-            raise AuditTypeError(f"target={target!r}: an AuditHandler can't be chained to another")
+            raise AuditTypeError(f"target={target!r}: expected a handler of another class, got an AuditHandler")
         self.target = target
+
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
         self._notices = deque() if trail is None else trail.notices
-        self._deliver = _delivery(target)
+        self._deliver = _delivery_to(target)
 
-    def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
-        """Chain to another *target*, before the first event: ``fileConfig`` gives a handler its target this way.
-
-        Raises:
-            AuditTypeError: *target* is no handler, or another `AuditHandler`.
-            AuditValueError: There are events already, which went to the target before.
-        """
-        if self._commit.counters()["accepted"]:
-            raise AuditValueError(f"target={target!r}: events have gone to {self.target!r} already; make a new handler")
-        self._aim(make_target(target))
-        self._begin()
-        self._look_back(False)
-
-    def _begin(self) -> None:
-        """An empty buffer, and a commit with nothing pending."""
+    def _reset(self) -> None:
+        """Start with an empty buffer and a commit with nothing pending."""
         self._buffer = EventBuffer(self._max_events)
+        accept: Callable[[bytes, int], None] = self._buffer.append
         self.monitor = self._new_monitor()
-        append = self._buffer.append
-        accept = append if self.monitor is None else self.monitor.watching(append, self._call_later)
+        if self.monitor is not None:
+            accept = self.monitor.watching(accept, self._call_later)
+
         self._commit = GroupCommit(
             self._deliver,
             accept,
-            self._tell,
+            self._report_outage,
             stamp=Stamp(self._clock, self._randbits),
             on_error=self.on_error,
             max_pending=self._max_pending,
@@ -166,31 +178,35 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         )
         self._trail_events = TrailEvents(self._commit, self._notices)
 
-    def _look_back(self, warm_start: bool) -> None:
-        """Take over what the files already hold, or know that answers begin now."""
+    def _warm_start(self, fill_buffer: bool) -> None:
+        """Load recent events from the trail, or record that the buffer is complete only from now on."""
         if not isinstance(self.target, AuditFileHandler) or not self.target.has_lines():
             return
-        if warm_start:
-            from structlog_audit.trail.reading.warm_start import newest_events  # who does not read has no need of it
+
+        if fill_buffer:
+            # Imported lazily: only needed with `warm_start=True`.
+            from structlog_audit.trail.reading.warm_start import newest_events
 
             events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
-            for line, moment in events:
-                self._buffer.append(line, moment)
+            for line, timestamp_us in events:
+                self._buffer.append(line, timestamp_us)
         else:
             missing_until = self._clock() // 1_000
+
         if missing_until is not None:
             self._buffer.forget_until(missing_until)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child, where everything recorded so far is the parent's. Without a look at the disk."""
+        """Reset the handler in a forked child: all events so far belong to the parent. Does not access the disk."""
         if isinstance(self.target, AuditFileHandler):
-            self.target.after_fork()  # it may be told only after us, and its lock is ours
-        self._begin()
+            # Its own call may come later than this one, and the new commit uses its new lock.
+            self.target.after_fork()
+        self._reset()
         if self._has_trail:
             self._buffer.forget_until(self._clock() // 1_000)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Record the event in *record*, unless a filter or the target's level says no; whether it was taken on.
+        """Record the event in *record*; return False if a filter or the target's level rejects it.
 
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
@@ -199,25 +215,29 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             passed = self.filter(record)
             if not passed:
                 return False
-            if isinstance(passed, logging.LogRecord):  # since 3.12 a filter may give another record
+            # Since Python 3.12 a filter may replace the record.
+            if isinstance(passed, logging.LogRecord):
                 record = passed
+
+        # An event that the target would drop is not accepted.
         target = self.target
         if target is not None and (record.levelno < target.level or (target.filters and not target.filter(record))):
             return False
+
         self.emit(record)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record the event in *record*; the acknowledgement goes back with it."""
+        """Record the event in *record*, and leave the acknowledgement in the record for the entry point."""
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
-            handoff.entry = self.take(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
+            handoff.entry = self.record_fields(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
         elif recorder_of(record) is not self:
             fields, error = fields_of(record)
-            self.take(fields, record.levelno, record.name, error)
+            self.record_fields(fields, record.levelno, record.name, error)
 
-    def take(
+    def record_fields(
         self,
         fields: Mapping[str, Any],
         level: int,
@@ -226,15 +246,18 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         kind: str | None = None,
         later: Callable[[], Callable[[], None]] | None = None,
     ) -> QueueEntry:
-        """Record the event with *fields*: for doors that have seen that nobody else would look at a record of it.
+        """Record an event from its *fields*, without a log record, and return its acknowledgement.
+
+        For `emit`, and for entry points on a logger where no other handler or filter would see the record.
 
         Args:
-            fields: All fields of the event, ``operation`` among them.
-            level: That of a record.
+            fields: All fields of the event, including ``operation``.
+            level: The level of the event, as of a log record.
             logger: The name of the logger.
-            error: The text of an exception.
-            kind: If it is no ordinary event.
-            later: If the caller must not wait for the disk: makes the function that is called when it need wait no longer.
+            error: The text of the exception, if there is one.
+            kind: The kind of the event; None for an application event.
+            later: Given if the caller must not wait for the disk. Makes the function that is called when the event is
+                completed.
 
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
@@ -242,23 +265,28 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail_events = self._trail_events
         if not trail_events.is_open and self._has_trail:
             trail_events.open()
+
+        # Convert, redact and encode.
         body = convert(fields, error, level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
         entry = QueueEntry(encode_body(body, self._max_event_bytes, self.redactor), level, logger, self)
+
+        # Commit, in the background if the caller must not wait. The target's notices follow the event that caused them.
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)
             if trail_events.notices:
                 trail_events.record_notices_later()
             return entry
+
         self._commit.submit(entry)
         if trail_events.notices:
             trail_events.record_notices()
         return entry
 
     def flush(self) -> None:
-        """Try to write what is pending, and log alerts that were not logged yet."""
+        """Try to write the pending events, and log the alerts that are not logged yet."""
         self._commit.drain()
         if self.monitor is not None:
             self.monitor.log_waiting()
@@ -266,59 +294,64 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self.target.flush()
 
     def close(self) -> None:
-        """Write what is pending, release the file, keep the buffer. The next event opens the file again.
+        """Write the pending events, release the file and keep the buffer. The next event opens the file again.
 
-        Events that are still pending then are in memory only; how many is said on stderr.
+        Events that remain pending are in memory only; their number is written to stderr.
         """
         self._trail_events.record_notices()
         self._trail_events.close()
-        left = self._commit.drain()
+        pending = self._commit.drain()
         if self.monitor is not None:
             self.monitor.log_waiting()
-        if left:
-            report_on_stderr(f"{left} events are pending: the target {self.target!r} still fails")
+
+        if pending:
+            report_on_stderr(f"{pending} events are pending: the target {self.target!r} still fails")
         if self.target is not None:
             self.target.close()
         logging.Handler.close(self)
 
     def check(self) -> list[Finding]:
-        """Everything in this process that would mute or lose events of this handler, now; an empty list if nothing.
+        """Return the conditions in this process that mute or lose events of this handler now.
 
-        Since Python 3.13.4 there is one that can't be mended, ``re-entrancy``; and ``lesser-target`` tells of any target that
-        is no `AuditFileHandler`. See `structlog_audit.recording.health_checks` for the codes.
+        Since Python 3.13.4 one of them cannot be fixed, ``re-entrancy``. ``lesser-target`` describes each target that is
+        not an `AuditFileHandler`. `structlog_audit.recording.health_checks` documents the codes.
         """
         findings = list(muting_findings(self, self.target))
+
         if isinstance(self.target, AuditFileHandler):
             findings += self.target.check()
         elif self.target is not None:
-            fix = "use an AuditFileHandler, or know that events may be written twice and by one process only"
-            findings.append(Finding("lesser-target", f"{self.target!r} is no AuditFileHandler", fix))
+            message = f"{self.target!r} is not an AuditFileHandler"
+            fix = "use an AuditFileHandler; other targets may write an event twice, and support one process only"
+            findings.append(Finding("lesser-target", message, fix))
+
         counts = self._commit.counters()
         for code in ("pending", "raised", "lost"):
             if counts[code]:
-                fix = "see to the target; get_statistics() has the counters"
-                findings.append(Finding(code, f"{counts[code]} events are {code}: the target failed", fix))
+                message = f"{counts[code]} events are {code}: the target failed"
+                findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
+
         if self.unreadable:
-            fix = "look at the files"
-            findings.append(Finding("unreadable", f"{self.unreadable} lines of the trail are no events", fix))
+            message = f"{self.unreadable} lines of the trail are not events"
+            findings.append(Finding("unreadable", message, "check the files"))
         return findings
 
     def clear(self) -> None:
-        """Forget the events in the buffer. What is recorded stays recorded, what is pending stays pending."""
+        """Remove all events from the buffer. Recorded events stay recorded, pending ones stay pending."""
         self._buffer.clear()
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """From when on the answers of the buffer are complete, in UTC; None means since the beginning of the trail.
+        """The time from which the answers of the buffer are complete, in UTC; None for the beginning of the trail.
 
-        Later than that if the buffer was full, was cleared, or found files that it was not filled from. Events of other
-        processes are in their buffers and in the files.
+        It is later than the beginning if the buffer was full, was cleared, or was not filled from existing files. Events
+        of other processes are in the buffers of those and in the files.
         """
         return self._buffer.complete_since
 
     @property
     def problems(self) -> dict[str, int]:
-        """``unreadable``: lines that a warm start found and that are no events."""
+        """The number of lines that a warm start could not read as events, under ``unreadable``, if there are any."""
         return {"unreadable": self.unreadable} if self.unreadable else {}
 
     def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
@@ -327,6 +360,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return self._buffer.select(asked, newest_first=newest_first)
 
     def _statistics(self, asked: Conditions) -> dict[str, Any]:
+        # The buffer maintains the statistics of all ordinary events.
         return self._buffer.statistics() if asked == ORDINARY else super()._statistics(asked)
 
     def _counters(self) -> dict[str, int]:
@@ -335,42 +369,51 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
 
-    def _tell(self, error: BaseException | None) -> None:
-        """Be loud about the first failure of an outage, without anything of an event; record it, and its end."""
+    def _report_outage(self, error: BaseException | None) -> None:
+        """Report the start of an outage, without event content, or by None its end; record both in the trail."""
         if self._has_trail:
             self._trail_events.report_outage(error)
         if error is None:
             return
+
         consequence = "their callers get an error" if self.on_error == "raise" else "they wait in memory"
         report_on_stderr(f"{self.target!r} fails ({describe_failure(error)}); events are not recorded, {consequence}")
+
         if self._on_failure is not None:
             try:
                 self._on_failure(error)
-            except Exception as another:
-                report_on_stderr(f"on_failure={self._on_failure!r} failed ({describe_failure(another)})")
+            except Exception as callback_error:
+                # The event was handled, and the caller did not cause this error.
+                report_on_stderr(f"on_failure={self._on_failure!r} failed ({describe_failure(callback_error)})")
 
     def __len__(self) -> int:
         return len(self._buffer)
 
     def __bool__(self) -> bool:
-        return True  # an empty buffer makes no handler false
+        # A handler with an empty buffer is true.
+        return True
 
     def __repr__(self) -> str:
         return f"<AuditHandler {self.name or ''}({len(self)} of {self._max_events} events, target={self.target!r})>"
 
 
-def _monitors(rules: Any) -> Callable[[], Monitor | None]:
-    """A function that begins to watch by *rules*, as the parameter ``monitor`` means them."""
+def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
+    """Return a function that makes a new monitor with *rules*, the parameter ``monitor``."""
     if rules is None:
         return lambda: None
-    from structlog_audit.monitoring.monitor import Monitor  # who has no rules has no need of it
+
+    # Imported lazily: only needed with `monitor=`.
+    from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import rules_of
 
-    made = rules_of(rules)
-    return lambda: Monitor(made) if made else None
+    parsed = rules_of(rules)
+    return lambda: Monitor(parsed) if parsed else None
 
 
-def _delivery(target: logging.Handler | None) -> Callable[[Any], None]:
+def _delivery_to(target: logging.Handler | None) -> Callable[[Any], None]:
+    """Return the function that delivers entries to *target*."""
     if target is None:
         return lambda entries: None
-    return target.deliver if isinstance(target, AuditFileHandler) else ForeignTarget(target).deliver
+    if isinstance(target, AuditFileHandler):
+        return target.deliver
+    return ForeignTarget(target).deliver

@@ -1,11 +1,7 @@
-"""An entry: one event on its way through the commit, and afterwards its acknowledgement.
+"""One event on its way through the group commit, and afterwards its acknowledgement.
 
-Rules:
-
-* An entry is settled once: recorded, pending (and later recorded), lost or raised. As long as it has no line, the commit has
-  not seen it.
-* A target takes entries in order, whole; `DeliveryError` says how far it came.
-* What is said of a failure has nothing of an event in it.
+**Guarantees**: An entry is completed once: as recorded, pending (and later recorded), lost or raised. An entry without a
+line has not been processed by the commit. Error messages never contain event content.
 """
 
 from __future__ import annotations
@@ -22,25 +18,37 @@ from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditWriteError
 
 WAITING, RECORDED, PENDING, LOST, RAISED = "waiting", "recorded", "pending", "lost", "raised"
-"""What became of an entry. Plain strings: an Enum's members cost a lookup each, and this is asked for every event."""
+"""The states of an entry. Plain strings, since each access to an Enum member costs a lookup, and every event needs several."""
 
 
 class QueueEntry(msgspec.Struct, eq=False):
     """One event on its way through the commit, and afterwards its acknowledgement.
 
-    A struct, since one is made for every event: that takes half the time of a class with slots.
+    A struct is created in half the time of a class with slots, and every event needs one.
+
+    Attributes:
+        body: The encoded event without id and time, from `encode_body`.
+        level: The level of the log record.
+        logger: The name of the logger.
+        handler: The `AuditHandler` that accepted the event.
+        line: The line in the trail, or all lines if the event has parts; empty until the commit processes the entry.
+        timestamp_us: The time in the line, in microseconds since 1970.
+        state: One of `WAITING`, `RECORDED`, `PENDING`, `LOST` and `RAISED`.
+        error: The failure of the target, if the state is `RAISED`.
+        wake: Called when the entry is completed, if another thread or a task waits for it.
+        counts: The number of application events that this entry stands for: 1, or 0 for an `InternalEntry`.
     """
 
-    body: bytes  # as `encode_body` makes it
+    body: bytes
     level: int
     logger: str
-    handler: logging.Handler | None = None  # who took the event on
-    line: bytes = b""  # all lines, if it has parts; as long as there is none, the commit has not seen the entry
-    moment: int = 0  # when it got its line
+    handler: logging.Handler | None = None
+    line: bytes = b""
+    timestamp_us: int = 0
     state: str = WAITING
-    error: BaseException | None = None  # if it was raised
-    wake: Callable[[], None] | None = None  # if somebody waits elsewhere: called when it is settled
-    counts: int = 1  # how many events of an application this is: one, or none
+    error: BaseException | None = None
+    wake: Callable[[], None] | None = None
+    counts: int = 1
 
     @property
     def is_recorded(self) -> bool:
@@ -49,35 +57,45 @@ class QueueEntry(msgspec.Struct, eq=False):
 
     @property
     def is_raised(self) -> bool:
-        """Whether the event was given back to its caller as an error."""
+        """Whether the caller gets an error instead of a recorded event."""
         return self.state == RAISED
 
-    def settled(self) -> None:
-        """Wake whoever waits for this entry elsewhere, if anybody does."""
-        wake = self.wake  # whoever waits may go, and take it away, between two looks
+    def wake_waiter(self) -> None:
+        """Wake the thread or task that waits for this entry, if there is one."""
+        # Read once: the waiter may remove the function at any time.
+        wake = self.wake
         if wake is not None:
             wake()
 
     def raise_error(self) -> None:
-        """Raise the `AuditWriteError` that the caller of this entry is due, if it is due one."""
-        if self.state == RAISED:
-            raise AuditWriteError(f"the event was not recorded: {describe_failure(self.error)}") from self.error
+        """Raise the `AuditWriteError` of this entry, if its state is `RAISED`."""
+        if self.state != RAISED:
+            return
+
+        failure = describe_failure(self.error)
+        raise AuditWriteError(f"the event was not recorded: {failure}") from self.error
 
 
 class InternalEntry(QueueEntry, eq=False):
-    """An event of the library's own: nobody's call waits for it, and it is not counted."""
+    """An event of the library itself: no caller waits for it, and no counter includes it."""
 
     counts: int = 0
 
 
 class Gap(InternalEntry, eq=False, kw_only=True):
-    """Stands in the queue for events that were lost; it counts on until its line is made, for each attempt anew."""
+    """An event in the queue that stands for lost events, and counts them until it is written.
+
+    Attributes:
+        head: The line up to the body, with id and time.
+        count: The number of lost events.
+    """
 
     head: bytes
     count: int = 0
 
-    def close(self) -> None:
-        """Make the line, with the count as it is now."""
+    def make_line(self) -> None:
+        """Make the line with the current count; each attempt to write does so again."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
-        body = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES))
+        payload = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
+        body = encode_body(payload, MIN_EVENT_BYTES)
+        self.line = b"%b%b\n" % (self.head, body)

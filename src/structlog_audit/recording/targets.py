@@ -1,14 +1,14 @@
-"""Any `logging.Handler` as the target of an `AuditHandler`.
+"""Targets: any `logging.Handler` in the place of an `AuditFileHandler`.
 
-Rules:
+**Guarantees**: `AuditFileHandler` gives every promise of this library. Any other handler gives a lesser one: each event at
+least once, from one process. It receives a log record of the event as it was recorded. The members of the event are
+attributes of the record; the attribute `structlog_audit.recording.formatter.LINE` holds its line, for an `AuditJsonFormatter`.
 
-* `AuditFileHandler` gives every promise. Any other handler gives a lesser one: each event at least once, from one process.
-* Such a handler gets a record of the event as it was recorded: the members of the event are
-  attributes of the record, and its line lies under `structlog_audit.recording.formatter.LINE` for an `AuditJsonFormatter`.
-* Handlers of the standard library do not raise, they call ``handleError``. That is intercepted, so that a failure is one;
-  what fails while some other logger uses the same handler still goes where it went before.
-* The target's level and filters are asked by the `AuditHandler`, before the event is accepted: an event that the target
-  would drop is not recorded, and whoever sent it is told.
+**Failure handling**: Handlers of the standard library do not raise; they call ``handleError``. That call is intercepted, so
+a failure of the target is seen. If the same handler fails for another logger, ``handleError`` works as before.
+
+The `AuditHandler` applies the level and the filters of the target before it accepts an event. So an event that the target
+would drop is not recorded, and its caller gets no acknowledgement.
 """
 
 from __future__ import annotations
@@ -28,20 +28,23 @@ from structlog_audit.recording.queue_entry import QueueEntry
 
 
 class ForeignTarget:
-    """Delivers to a handler that is not ours."""
+    """Delivers entries to a handler that is not an `AuditFileHandler`."""
 
     def __init__(self, handler: logging.Handler) -> None:
         self._handler = handler
-        self._handled_before = handler.handleError
+
+        # The thread that delivers now, and the error that the handler reported to it.
         self._thread: int | None = None
         self._error: BaseException | None = None
+
+        self._original_handle_error = handler.handleError
         handler.handleError = self._intercept  # type: ignore[method-assign]
 
     def deliver(self, entries: Sequence[QueueEntry]) -> None:
-        """Hand *entries* over, one by one.
+        """Pass *entries* to the handler, one by one.
 
         Raises:
-            DeliveryError: The handler failed; says how many it had taken.
+            DeliveryError: The handler failed; it has the number of entries that the handler accepted.
         """
         for done, entry in enumerate(entries):
             self._error = None
@@ -54,22 +57,25 @@ class ForeignTarget:
             finally:
                 self._handler.release()
                 self._thread = None
+
             if self._error is not None:
                 raise DeliveryError(done) from self._error
 
     def _intercept(self, record: logging.LogRecord) -> None:
+        """Keep the error if the handler fails in `deliver`; otherwise call its original ``handleError``."""
         if self._thread == threading.get_ident():
             self._error = sys.exc_info()[1] or RuntimeError("handleError was called")
         else:
-            self._handled_before(record)
+            self._original_handle_error(record)
 
 
 def record_of(entry: QueueEntry) -> logging.LogRecord:
-    """The record of a recorded event, for a handler that is not ours."""
+    """Return the log record of a recorded event, for a handler that is not an `AuditFileHandler`."""
     event = decode_event(entry.line)
     record = logging.LogRecord(entry.logger, entry.level, "", 0, str(event.operation), (), None)
-    record.created = entry.moment / 1_000_000
-    record.msecs = float(entry.moment // 1_000 % 1_000)
+    record.created = entry.timestamp_us / 1_000_000
+    record.msecs = float(entry.timestamp_us // 1_000 % 1_000)
+
     for name, value in event.to_dict().items():
         if value not in (None, [], {}):
             record.__dict__[name] = value
@@ -78,37 +84,47 @@ def record_of(entry: QueueEntry) -> logging.LogRecord:
 
 
 def make_target(target: Any) -> logging.Handler | None:
-    """The handler that the parameter ``target`` means.
+    """Return the handler that the parameter ``target`` specifies.
 
     Args:
-        target: A handler; the name of one that is configured; a mapping that describes one, its class under ``class``
+        target: A handler; the name of a configured handler; a mapping that describes one, with its class under ``class``
             or ``()`` and its arguments beside that; or None.
 
     Raises:
-        AuditTypeError: It means none of these.
-        AuditValueError: There is no handler of that name, or the mapping does not lead to one.
+        AuditTypeError: *target* has another type.
+        AuditValueError: No handler has that name, or the mapping does not describe a handler.
     """
     if target is None or isinstance(target, logging.Handler):
         return target
     if isinstance(target, str):
-        named = logging._handlers.get(target)  # type: ignore[attr-defined]  # getHandlerByName came with 3.12
-        if named is None:
-            raise AuditValueError(
-                f"target={target!r}: no handler of that name is configured; in a dictConfig say "
-                f'"class": "structlog_audit.AuditHandler", which finds it whatever the order of names'
-            )
-        return named  # type: ignore[no-any-return]
+        return _named(target)
     if isinstance(target, Mapping):
         return _described(target)
-    raise AuditTypeError(f"target={target!r}: give a logging.Handler, the name of one, or a mapping that describes one")
+
+    expected = "expected a logging.Handler, the name of one, or a mapping that describes one"
+    raise AuditTypeError(f"target={target!r}: {expected}, got {type(target).__name__}")
+
+
+def _named(name: str) -> logging.Handler:
+    """Return the configured handler with this *name*."""
+    # The public `logging.getHandlerByName` exists since Python 3.12.
+    found: logging.Handler | None = logging._handlers.get(name)  # type: ignore[attr-defined]
+    if found is None:
+        raise AuditValueError(
+            f"target={name!r}: expected the name of a configured handler, got an unknown one; in a dictConfig use "
+            f'"class": "structlog_audit.AuditHandler", which finds the target in any order of the handlers'
+        )
+    return found
 
 
 def _described(target: Mapping[str, Any]) -> logging.Handler:
+    """Return a new handler made from the class and the arguments in *target*."""
     arguments = dict(target)
     factory = arguments.pop("()", None) or arguments.pop("class", None)
     level = arguments.pop("level", logging.NOTSET)
     if factory is None:
-        raise AuditValueError(f"target={dict(target)!r}: name the class of a handler under 'class' or '()'")
+        raise AuditValueError(f"target={dict(target)!r}: expected the class of a handler under 'class' or '()'")
+
     try:
         if isinstance(factory, str):
             module, _, name = factory.rpartition(".")
@@ -118,6 +134,7 @@ def _described(target: Mapping[str, Any]) -> logging.Handler:
             made.setLevel(level)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise AuditValueError(f"target={dict(target)!r}: {error}") from error
+
     if not isinstance(made, logging.Handler):
-        raise AuditTypeError(f"target={dict(target)!r} makes {made!r}, which is no logging.Handler")
+        raise AuditTypeError(f"target={dict(target)!r}: expected the class of a logging.Handler, got {made!r}")
     return made

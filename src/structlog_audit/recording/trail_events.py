@@ -51,7 +51,7 @@ class TrailEvents:
         """Queue ``opened``, which is written together with the next event."""
         self.is_open = True
         self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
-        self._commit.arrive(self._opened)
+        self._commit.enqueue(self._opened)
 
     def close(self) -> None:
         """Record ``closed`` with the counters, if the trail was opened."""
@@ -70,11 +70,11 @@ class TrailEvents:
 
             is_recorded = self.record(operation, metadata)
             if on_recorded is not None:
-                self._commit.have_done(partial(on_recorded, is_recorded))
+                self._commit.run_in_background(partial(on_recorded, is_recorded))
 
     def record_notices_later(self) -> None:
         """Record all event notices on a background thread, for callers that must not wait for the disk."""
-        self._commit.have_done(self.record_notices)
+        self._commit.run_in_background(self.record_notices)
 
     def report_outage(self, error: BaseException | None) -> None:
         """Record that the target fails with *error*, or with None that it has recovered."""

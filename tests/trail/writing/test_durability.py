@@ -71,7 +71,7 @@ def test_waiting_threads_share_an_fsync(path, disk):
     others = [threading.Thread(target=log.info, args=("OTHER",)) for _ in range(20)]
     for thread in others:
         thread.start()
-    while len(handler._commit._arrived) < 20:
+    while len(handler._commit._inbox) < 20:
         pass
     disk.free.set()
     for thread in [first, *others]:
