@@ -46,11 +46,13 @@ def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
     """
     try:
         text = os.fsdecode(path)
-        if not text:
-            raise AuditValueError(f"{parameter}={path!r}: expected the path of a file, got an empty path")
-        status = os.lstat(text)
     except TypeError:
         raise AuditTypeError(f"{parameter}={path!r}: expected the path of a file") from None
+    if not text:
+        raise AuditValueError(f"{parameter}={path!r}: expected the path of a file, got an empty path")
+
+    try:
+        status = os.lstat(text)
     except OSError:
         # The path does not exist, or opening it reports the error.
         return text
