@@ -418,7 +418,7 @@ def test_users_with_most_failures_include_inactive_users():
         ),
         (
             {"events": [stored(kind="gap", metadata={"lost": 7})]},
-            "Lost according to 1 gap in the trail: 7 events.",
+            "1 gap in the trail: 7 events lost.",
         ),
         (
             {"events": [stored(kind="trail", operation="truncated")]},

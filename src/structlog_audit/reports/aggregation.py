@@ -56,7 +56,7 @@ class OperationAggregate:
             self.total_ms.add(event.duration_ms)
 
     def to_dict(self, operation: str) -> dict[str, Any]:
-        """Return the row of *operation*, with the names of `structlog_audit.query.statistics`."""
+        """Return the row of *operation*, with the names of `query.statistics`."""
         total = self.statuses.total()
         timed = self.durations.buckets.total()
         succeeded = self.statuses[EventStatus.SUCCESS]
@@ -121,7 +121,7 @@ class RecentEvents:
         return [(event_row(event), event) for event in reversed(self.events)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the number of events, the number of their entry ids, and the rows of the newest events."""
+        """Return the totals of events and entry ids, and the rows of the newest events."""
         newest = [row for row, _ in self.rows()]
         return {"total": self.total, "entries": self.entries, "newest": newest}
 
@@ -188,7 +188,7 @@ class ReportAggregates:
         self.close_intent(event)
 
     def close_intent(self, event: AuditEvent) -> None:
-        """Remove the intent whose outcome is *event* from the open intents, if there is one."""
+        """Remove the intent that *event* completes, if any, from the open intents."""
         if not self.open_intents:
             return
 
@@ -199,7 +199,7 @@ class ReportAggregates:
 
 
 def lost_count(gap: AuditEvent) -> int:
-    """Return the number of lost events that *gap* records, or 0 if it has no valid number."""
+    """Return the number of lost events in *gap*, or 0 if it has no valid number."""
     lost = gap.metadata.get("lost")
     return max(0, lost) if isinstance(lost, int) else 0
 
@@ -220,7 +220,10 @@ def activity_counts(operations: Counter[str]) -> dict[str, int]:
 
 
 def event_row(event: AuditEvent) -> dict[str, Any]:
-    """Return *event* as a row of a list, with long texts cut. ``entries`` is the number of all its entry ids."""
+    """Return *event* as a row of a list, with long texts cut.
+
+    ``entries`` is the number of all its entry ids.
+    """
     return {
         "event_id": event.event_id,
         "timestamp": rfc3339(event.timestamp),

@@ -191,7 +191,7 @@ _LONG_DECIMAL = re.compile(r"\d+\.\d{2,}")
 
 
 def _svg(chart: Any, titles: Titles, size: str, label: str) -> Markup:
-    """Return the shapes and labels of *chart* as an image with a *label*, its shapes with *titles*."""
+    """Return the shapes and labels of *chart* as an image, with titles and a label."""
     root = chart.render_tree()
 
     # pygal's own titles are removed first, then the shapes get ours.
@@ -249,7 +249,7 @@ def _remove(node: Any, unwanted: Callable[[Any], bool]) -> None:
 
 
 def _is_invisible(node: Any) -> bool:
-    """Return whether *node* is an empty label, group or bar, the background of a plot, or a guide without its label."""
+    """Return whether *node* is an empty element, a background, or a bare guide."""
     css_class = node.attrib.get("class", "")
 
     match _tag(node):
@@ -265,7 +265,10 @@ def _is_invisible(node: Any) -> bool:
 
 
 def whole_ticks(highest: int) -> list[int]:
-    """Return ticks from zero to *highest* or above, in at most five steps of 1, 2 or 5 times a power of ten."""
+    """Return ticks from zero to *highest* or above.
+
+    There are at most five steps of 1, 2 or 5 times a power of ten.
+    """
     digits = len(str(highest))
     power = 10 ** max(0, digits - 2)
 
@@ -279,7 +282,7 @@ def whole_ticks(highest: int) -> list[int]:
 
 
 def powers_of_ten(shortest: float, longest: float) -> list[float]:
-    """Return at least two powers of ten, from *shortest* or below to *longest* or above."""
+    """Return two or more powers of ten that enclose *shortest* and *longest*."""
     shortest = max(shortest, _LEAST_MS)
     longest = max(longest, _LEAST_MS)
 

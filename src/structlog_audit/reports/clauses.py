@@ -27,7 +27,10 @@ SECTIONS = {
 
 
 class Clause(NamedTuple):
-    """A clause: its requirement, the sections with evidence for it, and the part that a report does not cover."""
+    """A clause and the evidence for it.
+
+    ``asks`` is the requirement, ``sections`` has the evidence, and ``beyond`` is the part that a report does not cover.
+    """
 
     framework: str
     clause: str
@@ -40,11 +43,11 @@ CLAUSES = (
     Clause("GDPR", "Art. 5(1)(c)", "No more personal data than the purpose requires", ("users",),
            "Whether the recorded data is necessary. The report itself omits metadata."),
     Clause("GDPR", "Art. 5(1)(e)", "Personal data is kept no longer than necessary", ("deletions", "own_acts"),
-           "The retention periods that apply. The report lists deletions and the removal of trail segments."),
+           "The retention periods that apply. The report lists deletions and removed trail segments."),
     Clause("GDPR", "Art. 5(1)(f), 32", "Integrity and confidentiality of processing", ("failures", "completeness", "own_acts"),
            "The protective measures themselves."),
     Clause("GDPR", "Art. 15", "Access of a person to the data processed about them", ("activity",),
-           "The report for that user alone, and an export of all their events. Trails do not record recipients or purposes."),
+           "The full list of events, which an export contains. Recipients and purposes, which trails do not record."),
     Clause("GDPR", "Art. 17", "Erasure on request, with evidence", ("deletions",),
            "The request itself, and copies outside the application."),
     Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems that contain health information",
@@ -54,7 +57,7 @@ CLAUSES = (
     Clause("SOC 2", "CC7.2", "Monitor for anomalies that may indicate incidents", ("failures", "over_time", "exports", "users"),
            "Real-time alerts, and the response to them."),
     Clause("ISO 27001", "A.8.15", "Logs are produced, stored, protected and analysed",
-           ("months", "operations", "completeness", "own_acts"), "Read access to the files: the operating system's task."),
+           ("months", "operations", "completeness", "own_acts"), "Read access to the files. The operating system controls it."),
     Clause("PCI DSS", "10.2.1.3, 10.2.1.6", "Access to the trail, and its start and stop, are logged", ("own_acts",),
            "Access to the files other than through the command line."),
     Clause("PCI DSS", "10.2.2", "User, type, time, outcome, origin and object of each event",

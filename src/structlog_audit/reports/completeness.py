@@ -63,7 +63,7 @@ def _losses(aggregates: ReportAggregates, counters: dict[str, int]) -> list[str]
     if aggregates.gaps.total:
         gaps = count(aggregates.gaps.total, "gap")
         lost = count(aggregates.lost, "event")
-        reasons.append(f"Lost according to {gaps} in the trail: {lost}.")
+        reasons.append(f"{gaps} in the trail: {lost} lost.")
 
     for name, description in _LOSSES.items():
         if counters.get(name):

@@ -18,7 +18,7 @@ from structlog_audit.reports import formatting
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, the member of a row that it shows, and the kind of its values."""
+    """A column: its title, the name of the member in rows, and the kind of values."""
 
     title: str
     name: str
@@ -27,7 +27,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. ``note`` describes omitted rows; ``is_list`` marks rows to be read singly rather than compared."""
+    """A table of values.
+
+    ``note`` describes omitted rows. ``is_list`` marks rows to be read one by one rather than compared.
+    """
 
     caption: str
     columns: tuple[Column, ...]
@@ -84,7 +87,7 @@ NOTHING = "–"
 
 
 def cell_text(kind: str, value: Any) -> str:
-    """Return *value* of a column of this *kind* as text. None and empty text become a dash."""
+    """Return a value of a column of this *kind* as text, or a dash for no value."""
     if value is None:
         return NOTHING
     return _CELL_TEXTS[kind](value) or NOTHING

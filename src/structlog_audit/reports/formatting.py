@@ -35,7 +35,7 @@ _MAX_COMBINING_MARKS = 4
 
 
 def visible(text: str) -> str:
-    r"""Return *text* with invisible and reordering characters as escapes such as ``\u202e``."""
+    r"""Return *text* with hidden and reordering characters escaped: ``\u202e``."""
     if text.isascii() and text.isprintable():
         return text
     return _HIDDEN.sub(_escape, _limit_combining_marks(text))
@@ -47,7 +47,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _limit_combining_marks(text: str) -> str:
-    """Return *text* without stacked marks beyond the limit; a note at the end counts the omitted ones."""
+    """Return *text* without excessive combining marks, and a note of their number."""
     kept = []
     stacked = 0
     omitted = 0
@@ -69,7 +69,10 @@ def number(value: int) -> str:
 
 
 def count(value: int, singular: str, plural: str = "") -> str:
-    """Return *value* with its noun: ``1 event``, ``12,345 events``. The default plural adds an s."""
+    """Return *value* with its noun: ``1 event``, ``12,345 events``.
+
+    The default plural adds an s.
+    """
     noun = singular if value == 1 else plural or f"{singular}s"
     return f"{value:,} {noun}"
 
@@ -83,7 +86,7 @@ def percent(rate: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return *value* with about three digits and without its unit: ``0.021``, ``45.2``, ``12,345``."""
+    """Return *value* with about three digits: ``0.021``, ``45.2``, ``12,345``."""
     if not value:
         return "0"
     if 0 < value < 0.0005:
@@ -178,8 +181,9 @@ def enumeration(parts: Sequence[str]) -> str:
 
 
 def display_name(value: str, limit: int = LONGEST_NAME) -> str:
-    """Return a name with hidden characters escaped, cut in the middle to at most *limit* characters.
+    """Return a name as people read it: visible, and of limited length.
 
+    Beyond *limit* characters, an ellipsis replaces the middle.
     The empty name shows as ``""`` to distinguish it from an absent name.
     """
     shown = visible(value) or '""'

@@ -33,7 +33,7 @@ _BLOCK_TYPES = {"text": str, "table": Table, "figure": Figure, "bullet_list": Bu
 
 
 def render_html(report: Document, members: dict[str, Any]) -> str:
-    """Return *report* as HTML. The charts are drawn from *members*, the data of the report."""
+    """Return *report* as HTML, with charts of *members*, the data of the report."""
     environment = _environment()
     template = environment.get_template("report.html.jinja")
     source = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ TitledCharts = list[tuple[str, Markup]]
 
 
 def _status_charts(members: dict[str, Any]) -> TitledCharts:
-    """Return the chart of all events, and one of unsuccessful events, which would be too small to see in the first."""
+    """Return the charts of all events and, enlarged, of unsuccessful events."""
     steps = members["over_time"]["steps"]
     most = max((step["total"] for step in steps), default=0)
     highest_tick = charts.whole_ticks(most)[-1]

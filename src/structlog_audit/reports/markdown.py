@@ -28,7 +28,7 @@ _NUMERIC = {"number", "rate", "ms"}
 
 
 def escape(text: str) -> str:
-    """Return *text*, which has no line ends, escaped so that Markdown shows it literally."""
+    """Return *text*, a single line, escaped so that Markdown shows it literally."""
     return _SPECIAL.sub(_escape_character, text)
 
 

@@ -28,7 +28,10 @@ _MONTHS_PER_UNIT = {"month": 1, "year": 12, "decade": 120, "century": 1_200}
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A half-open range in UTC. A bound of None is open; *month* is set if the range is exactly that month."""
+    """A half-open range in UTC.
+
+    A bound of None is open. ``month`` is set if the range is exactly that month.
+    """
 
     start: dt.datetime | None = None
     end: dt.datetime | None = None
@@ -118,7 +121,11 @@ def _month_index(month: str) -> int:
 
 
 def steps(first: dt.datetime, last: dt.datetime) -> tuple[str, list[dt.datetime]]:
-    """Return the unit for the time from *first* to *last*, in UTC and both included, and the starts of its steps."""
+    """Return the unit of a time axis, and the starts of its steps.
+
+    Args:
+        first, last: The ends of the axis in UTC, both included.
+    """
     for unit in (*_HOURS_PER_UNIT, *_MONTHS_PER_UNIT):
         starts = [floor(first, unit)]
         while len(starts) <= MOST_STEPS:
@@ -131,7 +138,10 @@ def steps(first: dt.datetime, last: dt.datetime) -> tuple[str, list[dt.datetime]
 
 
 def floor(time: dt.datetime, unit: str) -> dt.datetime:
-    """Return the start of the *unit* that contains *time*, in UTC. Weeks begin on Monday (ISO 8601)."""
+    """Return the start of the *unit* that contains *time*, in UTC.
+
+    Weeks begin on Monday (ISO 8601).
+    """
     hour = time.replace(minute=0, second=0, microsecond=0)
     if unit == "hour":
         return hour
@@ -150,7 +160,7 @@ def floor(time: dt.datetime, unit: str) -> dt.datetime:
 
 
 def _next_step(start: dt.datetime, unit: str) -> dt.datetime | None:
-    """Return the start of the *unit* after the one at *start*, or None at the end of the calendar."""
+    """Return the start of the next *unit*, or None at the end of the calendar."""
     try:
         if unit in _HOURS_PER_UNIT:
             following = start + dt.timedelta(hours=_HOURS_PER_UNIT[unit])

@@ -48,7 +48,9 @@ class Report:
     _members: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; times are RFC 3339 in UTC, durations milliseconds.
+        """Return the report as plain JSON values.
+
+        Times are RFC 3339 in UTC, durations milliseconds.
 
         ================  =============================================================================================
         member            content
@@ -75,7 +77,7 @@ class Report:
         return copy.deepcopy(self._members)
 
     def to_json(self) -> str:
-        """Return the report as JSON text, with characters escaped that are unsafe in lines or terminals."""
+        """Return the report as JSON text, without characters unsafe in terminals."""
         encoded = escape(msgspec.json.encode(self._members))
         return msgspec.json.format(encoded, indent=2).decode()
 
@@ -84,7 +86,7 @@ class Report:
         return render_markdown(build_document(self._members))
 
     def to_html(self) -> str:
-        """Return the report as one HTML document with its styles and charts, without scripts or external resources.
+        """Return the report as one self-contained HTML document without scripts.
 
         Raises:
             AuditError: The extra ``reports`` is not installed.
@@ -153,7 +155,10 @@ def _user(user_id: Any) -> str | None:
 
 
 def _events(source: EventSource, period: Period, user_id: str | None) -> Iterator[AuditEvent]:
-    """Return the events of the period. *user_id* limits application events and intents, but not gaps and trail events."""
+    """Return the events of the period.
+
+    *user_id* limits application events and intents, but not gaps and trail events.
+    """
     bounds: Any = {"start_time": period.start, "end_time": period.end}
     if user_id is None:
         return source.iter_events(kind=[None, Kind.INTENT, *_LIBRARY_KINDS], **bounds)

@@ -88,7 +88,7 @@ def _encodable(text: str) -> str:
 
 
 def _summary(statistics: dict[str, Any]) -> dict[str, Any]:
-    """Return the statistics with the number of users in place of the counts of each user."""
+    """Return the statistics, with the number of users in place of their counts."""
     by_user = statistics["by_user"]
     first = statistics["first_event"]
     last = statistics["last_event"]
@@ -105,7 +105,7 @@ Span = tuple[dt.datetime, dt.datetime]
 
 
 def _span(aggregates: ReportAggregates, period: Period, now: dt.datetime) -> Span | None:
-    """Return the elapsed part of a bounded period, otherwise the range of the events, if there are any."""
+    """Return the elapsed part of a bounded period, or else the range of the events."""
     hours = aggregates.hours
 
     if period.start is not None and period.end is not None and period.start < period.end:
@@ -120,7 +120,7 @@ def _span(aggregates: ReportAggregates, period: Period, now: dt.datetime) -> Spa
 
 
 def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, Any]]:
-    """Return the figures of the memory SDK's monthly report for every month of the span."""
+    """Return the memory SDK's monthly report of every month of the span."""
     rows = []
     for month in _months_of_report(aggregates, span):
         users: Mapping[str, Counter[str]] = aggregates.months.get(month, {})
@@ -130,7 +130,7 @@ def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, A
 
 
 def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[str]:
-    """Return all months of the span, or only those with events if there would be too many."""
+    """Return all months of the span, or only those with events if it has too many."""
     if span is not None:
         first, last = span
         months = months_between(month_of(first), month_of(last))

@@ -51,7 +51,7 @@ def section_blocks(id: str, members: dict[str, Any], numbers: dict[str, int]) ->
 
 
 def _event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, Any], *, order: str = "newest") -> Table:
-    """Return the table of the events in *listed*, which holds the *order* (newest or oldest) ones and the total."""
+    """Return the table of a list of events; *order* names its member with the rows."""
     rows = [_with_details(row) for row in listed[order]]
     total = listed["total"]
 
@@ -62,7 +62,7 @@ def _event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, An
 
 
 def _with_details(row: dict[str, Any]) -> dict[str, Any]:
-    """Return *row* with the values of detail columns, each a text and the id of the event below it."""
+    """Return *row* with the detail columns: each a text and the event's id."""
     event_id = row["event_id"]
     return {
         **row,
@@ -147,7 +147,7 @@ def _months(members: dict[str, Any]) -> list[Block]:
         others = month["total_events"] - sum(counts.values())
         rows.append({**month, **counts, "others": others})
 
-    note = "Events without a user count as events of one user, anonymous."
+    note = "Events without a user are counted under the name anonymous."
     return [Table("Events by month and operation", columns, rows, note)]
 
 
@@ -163,7 +163,7 @@ def _over_time(members: dict[str, Any]) -> list[Block]:
 
 
 def _over_time_description(members: dict[str, Any]) -> str:
-    """Return the sentences below the chart: the total, the extremes, and the most failed or partial events."""
+    """Return the sentences below the chart: the total, the extremes, the failures."""
     unit = members["over_time"]["unit"]
     steps = members["over_time"]["steps"]
     total = formatting.count(members["summary"]["total_events"], "event")
@@ -254,7 +254,7 @@ def _durations_description(timed: Sequence[dict[str, Any]]) -> str:
     duration = formatting.milliseconds(slowest["p95_duration_ms"])
     return (
         "Of the events of an operation, 50 % took at most p50, 95 % at most p95 and 99 % at most p99. "
-        f"The slowest operation by p95 is {name}, {duration} ms."
+        f"The slowest operation by p95 is {name} with {duration} ms."
     )
 
 
@@ -322,7 +322,7 @@ def _open_intents(members: dict[str, Any]) -> list[Block]:
 def _event_blocks(
     listed: dict[str, Any], caption: str, columns: tuple[Column, ...], empty: str, *, order: str = "newest"
 ) -> list[Block]:
-    """Return the totals and the table of a list of events, or the sentence *empty* if there are none."""
+    """Return the totals and table of a list of events, or *empty* without events."""
     if not listed["total"]:
         return [empty]
 
