@@ -69,7 +69,7 @@ class Page(HTMLParser):
         return [data for path, data in self.texts if tag in path]
 
 
-def of_text(value, number=3):
+def source_with(value, number=3):
     """Return a source of events of each kind that have *value* in every text."""
     members = {"user_id": value, "session_id": value, "entry_ids": [value], "error_message": value}
     kinds = [{}, {"operation": "FORGET"}, {"operation": "EXPORT"}, {"operation": f"o{value}"}]
@@ -102,8 +102,8 @@ def page(hostile):
 def test_texts_of_events_do_not_change_the_structure_of_the_page(value):
     """The tags and attributes of the page and its charts are the same for all texts of events."""
     assume(value.strip())
-    plain = Page(compliance_report(of_text("text"), user_id="text").to_html())
-    found = Page(compliance_report(of_text(value), user_id=value).to_html())
+    plain = Page(compliance_report(source_with("text"), user_id="text").to_html())
+    found = Page(compliance_report(source_with(value), user_id=value).to_html())
     assert found.structure == plain.structure
 
 
@@ -341,8 +341,8 @@ def rendered(report):
 def test_texts_of_events_do_not_change_the_structure_of_markdown(value):
     """The rendered Markdown has the same tags for all texts of events."""
     assume(value.strip())
-    plain = rendered(compliance_report(of_text("text"), user_id="text"))
-    assert rendered(compliance_report(of_text(value), user_id=value)).tags == plain.tags
+    plain = rendered(compliance_report(source_with("text"), user_id="text"))
+    assert rendered(compliance_report(source_with(value), user_id=value)).tags == plain.tags
 
 
 def test_hostile_texts_add_no_markup_to_markdown(hostile):
