@@ -248,12 +248,12 @@ class Colour(enum.Enum):
     NESTED = ("a", 1)
 
 
-class LowerStatus(str, enum.Enum):
+class LowerStatus(str, enum.Enum):  # noqa: UP042 (as older code has it)
     SUCCESS = "success"
     FAILURE = "failure"
 
 
-class LowerOperation(str, enum.Enum):
+class LowerOperation(str, enum.Enum):  # noqa: UP042
     STORE = "store"
     CUSTOM = "custom_thing"
 
@@ -278,7 +278,7 @@ class LikeAttrs:
 
 
 class LikePydantic:
-    __pydantic_fields__ = {"x": None}
+    __pydantic_fields__ = {"x": None}  # noqa: RUF012
     x = 1
 
 

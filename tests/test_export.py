@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.export`: events as files for others."""
+"""Tests of `structlog_audit.export`: exports as JSON, JSON Lines and CSV files."""
 
 import csv
 import datetime as dt
@@ -23,6 +23,7 @@ NOW = dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
 
 
 def event(number=1, **members):
+    """Return an event with defaults for all *members* that are not given."""
     return AuditEvent(
         **{"event_id": f"evt_{number}", "timestamp": NOW, "operation": OperationType.STORE, "user_id": "u", **members}
     )
@@ -36,12 +37,12 @@ EVENTS = [
 
 
 def rows(text):
-    """The rows of a CSV text, by its header."""
+    """Return the rows of a CSV text as dictionaries."""
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_json(tmp_path):
-    """``.json`` is one document with the events, their number and the time of the export."""
+def test_json_is_one_document_with_total_and_time(tmp_path):
+    """A ``.json`` export is one document with the events, their number and the time of the export."""
     path = tmp_path / "out.json"
     assert export(EVENTS, path, now=NOW) == 3
     document = json.loads(path.read_bytes())
@@ -51,35 +52,54 @@ def test_json(tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_text_is_as_good_as_a_member(tmp_path, format):
-    """An event that somebody made, with the names of its operation and status as text, is exported as one with members."""
+def test_operation_and_status_as_text_export_like_enum_members(tmp_path, format):
+    """An event with operation and status as plain text is exported like one with enum members."""
     members, texts = (tmp_path / name for name in ("members", "texts"))
     export([event(status=EventStatus.FAILURE)], members, format=format, now=NOW)
     export([event(status="FAILURE", operation="STORE")], texts, format=format, now=NOW)
     assert texts.read_bytes() == members.read_bytes()
 
 
-def test_jsonl(tmp_path):
-    """``.jsonl`` is one line for every event."""
+def test_jsonl_is_one_line_per_event(tmp_path):
+    """A ``.jsonl`` export has one line for every event."""
     path = tmp_path / "out.jsonl"
     assert export(EVENTS, path, now=NOW) == 3
     assert [decode_event(line) for line in path.read_bytes().splitlines()] == EVENTS
     assert path.read_bytes().endswith(b"\n")
 
 
-def test_csv(tmp_path):
-    """``.csv`` is a table with a header; entry ids and metadata are JSON, absent members empty."""
+@pytest.fixture
+def table(tmp_path):
+    """Return the rows of a CSV export of `EVENTS`."""
     path = tmp_path / "out.csv"
     assert export(EVENTS, path, now=NOW) == 3
-    table = rows(path.read_bytes().decode())
+    return rows(path.read_bytes().decode())
+
+
+def test_csv_is_a_table_with_a_header(table):
+    """A ``.csv`` export has a header and one row for every event."""
     assert list(table[0]) == list(COLUMNS)
+    assert [row["event_id"] for row in table] == ["evt_1", "evt_2", "evt_3"]
+
+
+def test_entry_ids_and_metadata_are_json_in_csv(table):
+    """Entry ids and metadata are JSON in their cells."""
     assert json.loads(table[0]["entry_ids"]) == ["a", "b"]
     assert json.loads(table[0]["metadata"]) == {"k": ["é", 1]}
-    assert [row["event_id"] for row in table] == ["evt_1", "evt_2", "evt_3"]
-    assert (table[0]["duration_ms"], table[1]["duration_ms"]) == ("1.5", "")
+
+
+def test_simple_members_are_text_in_csv(table):
+    """Names, numbers and quoted text can be read back from their cells."""
+    assert table[0]["duration_ms"] == "1.5"
     assert table[1]["error_message"] == 'say "no", twice'
-    assert (table[1]["operation"], table[1]["user_id"], table[1]["status"]) == ("other", "", "FAILURE")
-    assert (table[1]["entry_ids"], table[1]["metadata"], table[1]["kind"], table[2]["kind"]) == ("", "", "", "gap")
+    assert (table[1]["operation"], table[1]["status"]) == ("other", "FAILURE")
+    assert table[2]["kind"] == "gap"
+
+
+@pytest.mark.parametrize("name", ["user_id", "duration_ms", "entry_ids", "metadata", "kind"])
+def test_absent_member_is_an_empty_cell_in_csv(table, name):
+    """A member that an event does not have is an empty cell."""
+    assert table[1][name] == ""
 
 
 @pytest.mark.parametrize(
@@ -90,8 +110,8 @@ def test_csv(tmp_path):
         ("a.csv", ",".join(COLUMNS) + "\r\n"),
     ],
 )
-def test_no_events(tmp_path, name, content):
-    """Without events the file is there all the same, and valid."""
+def test_export_without_events_is_a_valid_file(tmp_path, name, content):
+    """Without events, a valid file is written."""
     path = tmp_path / name
     assert export([], path, now=NOW) == 0
     text = path.read_bytes().decode()
@@ -100,18 +120,18 @@ def test_no_events(tmp_path, name, content):
 
 @pytest.mark.parametrize("count", [1, 20_000])
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_entry_id_is_exported(tmp_path, name, count):
-    """In no format an entry id is left out, however many there are."""
+def test_all_entry_ids_are_exported_in_every_format(tmp_path, name, count):
+    """Every format contains all entry ids of an event, in any number."""
     ids = [f"e{number}" for number in range(count)]
     path = tmp_path / f"out.{name}"
     export([event(entry_ids=ids)], path, now=NOW)
     text = path.read_bytes().decode()
     if name == "csv":
-        with_large_fields = csv.field_size_limit(10_000_000)
+        previous_limit = csv.field_size_limit(10_000_000)
         try:
             found = json.loads(rows(text)[0]["entry_ids"])
         finally:
-            csv.field_size_limit(with_large_fields)
+            csv.field_size_limit(previous_limit)
     elif name in ("json", "jsonl"):
         found = (json.loads(text)["events"][0] if name == "json" else json.loads(text))["entry_ids"]
     else:
@@ -124,8 +144,8 @@ def test_every_entry_id_is_exported(tmp_path, name, count):
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
 @pytest.mark.parametrize("member", ["user_id", "session_id", "error_message", "operation", "event_id", "kind"])
-def test_cells_are_no_formulas(tmp_path, start, member):
-    """A text that a spreadsheet would run as a formula has an apostrophe before it, and is otherwise whole."""
+def test_text_that_starts_a_formula_gets_an_apostrophe(tmp_path, start, member):
+    """A text that a spreadsheet would run as a formula is prefixed with an apostrophe and otherwise unchanged."""
     text = f"{start}cmd|' /C calc'!A0"
     path = tmp_path / "out.csv"
     export([event(**{member: Operation(text) if member == "operation" else text})], path, now=NOW)
@@ -134,8 +154,8 @@ def test_cells_are_no_formulas(tmp_path, start, member):
 
 @given(st.lists(st.tuples(s.texts, s.texts, s.metadata), max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_no_cell_starts_a_formula(tmp_path_factory, texts):
-    """For all events, no cell of the table starts a formula, no row breaks, and every value can be read back."""
+def test_csv_cells_are_safe_and_can_be_read_back(tmp_path_factory, texts):
+    """For all texts, no cell starts a formula, no row breaks, and every value can be read back."""
     path = tmp_path_factory.getbasetemp() / "property.csv"
     events = [event(user_id=user, error_message=error, metadata=data) for user, error, data in texts]
     assert export(events, path, now=NOW) == len(events)
@@ -148,8 +168,8 @@ def test_no_cell_starts_a_formula(tmp_path_factory, texts):
         assert json.loads(row["metadata"] or "{}") == metadata
 
 
-def test_negative_durations_are_numbers(tmp_path):
-    """A number is no formula, and stays a number."""
+def test_negative_duration_stays_a_number(tmp_path):
+    """A negative number gets no apostrophe."""
     path = tmp_path / "out.csv"
     export([event(duration_ms=-1.5)], path, now=NOW)
     assert rows(path.read_text())[0]["duration_ms"] == "-1.5"
@@ -159,15 +179,15 @@ def test_negative_durations_are_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("make", [str, Path, os.fsencode], ids=["str", "Path", "bytes"])
-def test_paths(tmp_path, make):
-    """A path may be text, a `Path` or bytes; folders that are missing are created, and the suffix is of any case."""
+def test_path_may_be_text_path_or_bytes(tmp_path, make):
+    """A path of any type is accepted, missing folders are created, and the case of the suffix is ignored."""
     path = tmp_path / "new" / "folder" / "out.JSONL"
     assert export(EVENTS, make(path), now=NOW) == 3
     assert len(path.read_bytes().splitlines()) == 3
 
 
-def test_format_wins_over_the_suffix(tmp_path):
-    """``format=`` says what is written, whatever the suffix."""
+def test_format_overrides_the_suffix(tmp_path):
+    """``format=`` takes precedence over the suffix of the path."""
     path = tmp_path / "out.json"
     export(EVENTS, path, format="jsonl", now=NOW)
     assert len(path.read_bytes().splitlines()) == 3
@@ -176,22 +196,22 @@ def test_format_wins_over_the_suffix(tmp_path):
 @pytest.mark.parametrize(
     ("name", "format"), [("out.xml", None), ("out", None), ("out.json", "xml"), ("out.json", ""), (".json", None)]
 )
-def test_unknown_formats_are_refused(tmp_path, name, format):
-    """A format that there is not is an error that names those there are, and nothing is written."""
+def test_unknown_format_raises_an_error_that_lists_the_formats(tmp_path, name, format):
+    """An unknown format raises an error that lists the known ones, and nothing is written."""
     with pytest.raises(AuditValueError, match="expected one of json, jsonl, csv"):
         export(EVENTS, tmp_path / name, format=format, now=NOW)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", [5, None, object(), ["out.json"]], ids=lambda path: type(path).__name__)
-def test_what_is_no_path_is_refused(path):
-    """What is no path is a type error that says so."""
+def test_path_of_another_type_raises_a_type_error(path):
+    """A value that is not a path raises a TypeError that states the expected type."""
     with pytest.raises(AuditTypeError, match="expected the path of a file"):
         export(EVENTS, path, now=NOW)
 
 
-def test_a_folder_is_refused(tmp_path):
-    """An export onto a folder is refused, and the folder is as it was."""
+def test_export_to_a_folder_is_refused(tmp_path):
+    """An export to the path of a folder is refused, and the folder is unchanged."""
     folder = tmp_path / "out.json"
     folder.mkdir()
     (folder / "kept").touch()
@@ -200,8 +220,8 @@ def test_a_folder_is_refused(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["out.json", "kept"]
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path):
-    """An export onto a named pipe is refused: it would be replaced, or would block."""
+def test_export_to_a_named_pipe_is_refused(tmp_path):
+    """An export to a special file is refused: it would replace the file or block."""
     pipe = tmp_path / "out.json"
     os.mkfifo(pipe)
     with pytest.raises(AuditValueError, match="expected a regular file"):
@@ -213,10 +233,11 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
 
 
 class Broken(BaseException):
-    """What no ``except Exception`` catches."""
+    """An exception that ``except Exception`` does not catch."""
 
 
 def failing(error):
+    """Yield one event, then raise *error*."""
     yield event(1)
     raise error
 
@@ -224,8 +245,8 @@ def failing(error):
 @pytest.mark.parametrize("error", [ValueError("broken"), Broken()])
 @pytest.mark.parametrize("before", [None, b"old"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_failure_leaves_what_was_there(tmp_path, name, before, error):
-    """When the events fail on the way, the old file is as it was, there is no other, and the error is the caller's."""
+def test_failure_during_an_export_leaves_the_old_file(tmp_path, name, before, error):
+    """If the iterable of events raises, the old file is unchanged, no other remains, and the error propagates."""
     path = tmp_path / f"out.{name}"
     if before is not None:
         path.write_bytes(before)
@@ -234,31 +255,31 @@ def test_a_failure_leaves_what_was_there(tmp_path, name, before, error):
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == ({path.name: before} if before else {})
 
 
-def test_nobody_sees_half_of_it(tmp_path):
-    """While an export is written, the old file is whole, and then the new one is."""
+def test_export_replaces_the_old_file_atomically(tmp_path):
+    """The old file is complete while an export is being written; the new file then replaces it."""
     path = tmp_path / "out.jsonl"
     path.write_bytes(b"old")
 
-    def looking():
+    def checking():
         for number in range(3):
             assert path.read_bytes() == b"old"
             yield event(number)
 
-    assert export(looking(), path, now=NOW) == 3
+    assert export(checking(), path, now=NOW) == 3
     assert len(path.read_bytes().splitlines()) == 3
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_exports_are_private(tmp_path):
-    """An export can be read by its owner alone, whatever the mode of the file it replaces and the umask."""
+def test_export_is_readable_only_by_its_owner(tmp_path):
+    """The mode of an export does not depend on the replaced file or the umask."""
     path = tmp_path / "out.json"
     path.touch(0o666)
     export(EVENTS, path, now=NOW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_link_is_replaced_not_followed(tmp_path):
-    """An export onto a symbolic link replaces the link; the file it pointed to is as it was."""
+def test_symbolic_link_is_replaced_not_followed(tmp_path):
+    """An export to a symbolic link replaces the link; its target is unchanged."""
     target = tmp_path / "target"
     target.write_bytes(b"old")
     link = tmp_path / "out.json"
@@ -268,16 +289,16 @@ def test_a_link_is_replaced_not_followed(tmp_path):
     assert not link.is_symlink()
 
 
-def test_a_folder_that_is_a_file(tmp_path):
-    """When a folder of the path is a file, the system's error is the caller's, and the file is as it was."""
+def test_parent_that_is_a_file_raises_the_error_of_the_system(tmp_path):
+    """If a parent of the path is a file, the OSError propagates and the file is unchanged."""
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(OSError, match=r"exists|directory"):
         export(EVENTS, tmp_path / "file" / "out.json", now=NOW)
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_write_beside_does_not_replace(tmp_path):
-    """With ``replace=False`` an existing file is left as it was, and a new one is written whole."""
+def test_atomic_write_without_replace_keeps_an_existing_file(tmp_path):
+    """With ``replace=False``, a new file is written, and an existing one raises an error and is unchanged."""
     path = tmp_path / "out"
     write_atomically(path, [b"a", b"b"], replace=False)
     with pytest.raises(FileExistsError):

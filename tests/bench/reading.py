@@ -65,7 +65,7 @@ def write(folder: Path, events: int) -> Path:
         rolled_at = BEGIN + (segment + 1) * HOUR
         name = path.name if is_last else f"{path.name}.{rolled_at.strftime('%Y%m%dT%H%M%S.%fZ')}"
         with open(folder / name, "wb") as file:
-            for number in range(number, events * (segment + 1) // SEGMENTS):
+            for number in range(number, events * (segment + 1) // SEGMENTS):  # noqa: B020 (goes on where it was)
                 body = Payload(
                     OPERATIONS[number % 4],
                     f"user_{number % 997}",

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.formats`: events in the formats of other systems, judged by what those systems offer for it."""
+"""Tests of `structlog_audit.formats`, by the validators of the other systems where those exist."""
 
 import base64
 import datetime as dt
@@ -42,6 +42,7 @@ TRACE = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba
 
 
 def event(**members):
+    """Return an event with defaults for all *members* that are not given."""
     return AuditEvent(**{"event_id": "evt_1", "timestamp": NOW, "operation": OperationType.STORE, **members})
 
 
@@ -71,42 +72,44 @@ events = st.builds(
     duration_ms=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     kind=st.none() | st.sampled_from([kind.value for kind in Kind]),
 )
-"""Whatever a trail can hold."""
+"""All events that a trail can contain."""
 
 
 def restored(**members):
-    """The event with these members; a time is RFC 3339."""
-    moment = dt.datetime.fromisoformat(members.pop("timestamp"))
+    """Return the event with these members, its time given as RFC 3339."""
+    timestamp = dt.datetime.fromisoformat(members.pop("timestamp"))
     return AuditEvent(
-        timestamp=moment,
+        timestamp=timestamp,
         operation=operation_of(members.pop("operation")),
         status=EventStatus(members.pop("status")),
         **members,
     )
 
 
-# --- nothing is lost: every event can be read back from each format ----------------------------------------------------
+# --- every event can be read back from each format ---------------------------------------------------------------------
 
 
 def from_ecs(record):
-    own = record["audit"]
+    """Return the event of an ECS document."""
+    extra = record["audit"]
     return restored(
         event_id=record["event"]["id"],
         timestamp=record["@timestamp"],
         operation=record["event"]["action"],
         user_id=record.get("user", {}).get("id"),
-        session_id=own.get("session_id"),
-        entry_ids=own.get("entry_ids", []),
-        metadata=own.get("metadata", {}),
-        status=own["status"],
+        session_id=extra.get("session_id"),
+        entry_ids=extra.get("entry_ids", []),
+        metadata=extra.get("metadata", {}),
+        status=extra["status"],
         error_message=record.get("error", {}).get("message"),
-        duration_ms=own.get("duration_ms"),
-        kind=own.get("kind"),
+        duration_ms=extra.get("duration_ms"),
+        kind=extra.get("kind"),
     )
 
 
 def from_ocsf(record):
-    actor, own = record["actor"], record["unmapped"]
+    """Return the event of an OCSF record."""
+    actor, extra = record["actor"], record["unmapped"]
     return restored(
         event_id=record["metadata"]["uid"],
         timestamp=record["metadata"]["original_time"],
@@ -114,19 +117,20 @@ def from_ocsf(record):
         user_id=actor.get("user", {}).get("uid"),
         session_id=actor.get("session", {}).get("uid"),
         entry_ids=[resource["uid"] for resource in record.get("resources", [])],
-        metadata=own.get("metadata", {}),
-        status=own["status"],
+        metadata=extra.get("metadata", {}),
+        status=extra["status"],
         error_message=record.get("status_detail"),
-        duration_ms=own.get("duration_ms"),
-        kind=own.get("kind"),
+        duration_ms=extra.get("duration_ms"),
+        kind=extra.get("kind"),
     )
 
 
 def from_cadf(record):
-    own = {attachment["name"]: attachment["content"] for attachment in record["attachments"]}
+    """Return the event of a CADF record."""
+    extra = {attachment["name"]: attachment["content"] for attachment in record["attachments"]}
     measurements = record.get("measurements", [])
     return restored(
-        **{"entry_ids": [], "metadata": {}, **own},
+        **{"entry_ids": [], "metadata": {}, **extra},
         timestamp=record["eventTime"],
         operation=record["name"],
         user_id=record["initiator"].get("name"),
@@ -136,7 +140,7 @@ def from_cadf(record):
 
 
 def value_of(value):
-    """What an ``AnyValue`` says."""
+    """Return the Python value of an ``AnyValue``."""
     if not value:
         return None
     ((kind, inner),) = value.items()
@@ -148,25 +152,33 @@ def value_of(value):
 
 
 def attributes_of(pairs):
+    """Return a list of OTLP attributes as a dictionary."""
     return {pair["key"]: value_of(pair["value"]) for pair in pairs}
 
 
-def from_otlp(record):
-    (found,) = record["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
-    own = attributes_of(found["attributes"])
-    since = dt.timedelta(microseconds=int(found["timeUnixNano"]) // 1_000)
+def log_record(document):
+    """Return the only log record of an OTLP document."""
+    (record,) = document["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    return record
+
+
+def from_otlp(document):
+    """Return the event of an OTLP document."""
+    record = log_record(document)
+    attributes = attributes_of(record["attributes"])
+    since_epoch = dt.timedelta(microseconds=int(record["timeUnixNano"]) // 1_000)
     return restored(
-        event_id=own["log.record.uid"],
-        timestamp=(dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + since).isoformat(),
-        operation=found["eventName"],
-        user_id=own.get("user.id"),
-        session_id=own.get("session.id"),
-        entry_ids=own.get("audit.entry_ids", []),
-        metadata=own.get("audit.metadata", {}),
-        status=own["audit.status"],
-        error_message=own.get("exception.message"),
-        duration_ms=own.get("audit.duration_ms"),
-        kind=own.get("audit.kind"),
+        event_id=attributes["log.record.uid"],
+        timestamp=(dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + since_epoch).isoformat(),
+        operation=record["eventName"],
+        user_id=attributes.get("user.id"),
+        session_id=attributes.get("session.id"),
+        entry_ids=attributes.get("audit.entry_ids", []),
+        metadata=attributes.get("audit.metadata", {}),
+        status=attributes["audit.status"],
+        error_message=attributes.get("exception.message"),
+        duration_ms=attributes.get("audit.duration_ms"),
+        kind=attributes.get("audit.kind"),
     )
 
 
@@ -177,7 +189,7 @@ FROM = {"ecs": from_ecs, "ocsf": from_ocsf, "cadf": from_cadf, "otlp": from_otlp
 @given(given=events)
 @settings(max_examples=150)
 def test_every_event_can_be_read_back(format, given):
-    """For all events, the line of a format is one line of valid JSON that still says every member of the event."""
+    """For all events, a line is valid JSON on one line from which every member can be read back."""
     line = to_line(given, format)
     assert not set(line) & (set(s.DANGEROUS) | {"\n"})
     assert FROM[format](json.loads(line, parse_constant=pytest.fail)) == given
@@ -185,14 +197,14 @@ def test_every_event_can_be_read_back(format, given):
 
 @pytest.mark.parametrize("format", FROM)
 def test_the_golden_trail_can_be_read_back(format):
-    """Every event of the golden trail, with parts and of every kind, is the same when it comes back."""
+    """Every event of the golden trail, of every kind and with parts, can be read back unchanged."""
     assert [FROM[format](json.loads(to_line(one, format))) for one in GOLDEN] == GOLDEN
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_events_of_any_values_are_exported(tmp_path, format, make):
-    """Whatever somebody put into an event of their own making, an export of it is one line of valid text."""
+def test_event_with_hostile_values_is_exported_as_one_line(tmp_path, format, make):
+    """An event that an application made with hostile values is exported as one line of valid text."""
     path = tmp_path / "out"
     export.export([event(metadata={"value": make()})], path, format=format, now=NOW)
     text = path.read_bytes().decode()
@@ -201,13 +213,13 @@ def test_events_of_any_values_are_exported(tmp_path, format, make):
         json.loads(text, parse_constant=pytest.fail)
 
 
-def test_every_export_format_is_there():
-    """The formats of exports are those of a trail, a document and a table, and all of other systems."""
+def test_exports_offer_every_format():
+    """The formats of exports are JSON, JSON Lines, CSV and those of all other systems."""
     assert list(export.FORMATS) == ["json", "jsonl", "csv", *FORMATS]
 
 
 def test_an_event_source_exports_in_every_format(tmp_path):
-    """``export_to_file`` takes a format by the suffix or by ``format=``, one line for every event."""
+    """`export_to_file` selects a format by the suffix or by ``format=``, and writes one line for every event."""
     log = AuditLogger()
     for user in ("u1", "u2"):
         log.record("STORE", user_id=user)
@@ -219,29 +231,29 @@ def test_an_event_source_exports_in_every_format(tmp_path):
         assert (tmp_path / "out.log").read_text() == f"{lines[1]}\n"
 
 
-# --- what an operation and a status are elsewhere ----------------------------------------------------------------------
+# --- mapping of operations, statuses and metadata ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, names in VERBS.items() for name in names])
-def test_verbs(verb, name):
-    """A name of the table says what is done, in any case, alone or as the last word of a dotted name."""
+def test_known_name_has_its_verb(verb, name):
+    """A name of the table has its verb in any case, alone or as the last part of a dotted name."""
     for written in (name, name.upper(), f"user.{name}", f"a:b/{name.title()}"):
         assert verb_of(event(operation=operation_of(written))) == verb
 
 
 @pytest.mark.parametrize("name", ["login", "delete_user", "deleted", "undelete", "delete.failed", "store ", "", "."])
-def test_other_names_say_nothing(name):
-    """A name that is not exactly one of the table is another activity: nothing is guessed."""
+def test_unknown_name_has_the_verb_other(name):
+    """A name that is not exactly one of the table has the verb ``other``."""
     assert verb_of(event(operation=operation_of(name))) == "other"
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_events_of_the_library_are_no_deeds(kind):
-    """An event of the library's own, an intent before all, is no second creation or deletion."""
-    own = event(operation=OperationType.FORGET, kind=kind.value)
-    assert to_ecs(own)["event"]["type"] == ["info"]
-    assert to_ocsf(own)["activity_id"] == 99
-    assert to_cadf(own)["action"] == "unknown"
+def test_library_events_have_no_activity(kind):
+    """An event of the library, such as an intent, is not exported as a second creation or deletion."""
+    one = event(operation=OperationType.FORGET, kind=kind.value)
+    assert to_ecs(one)["event"]["type"] == ["info"]
+    assert to_ocsf(one)["activity_id"] == 99
+    assert to_cadf(one)["action"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -253,10 +265,10 @@ def test_events_of_the_library_are_no_deeds(kind):
         ({"kind": "intent"}, ("unknown", 0, "pending", "3", 9)),
     ],
 )
-def test_outcomes(members, expected):
-    """A status is an outcome in the words of the other system; an intent has none yet."""
+def test_status_maps_to_the_outcome_of_each_format(members, expected):
+    """Each status has an outcome and severity in every format; an intent has no outcome yet."""
     one = event(**members)
-    (record,) = to_otlp(one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    record = log_record(to_otlp(one))
     severity = header_of(to_cef(one))[6]
     found = (to_ecs(one)["event"]["outcome"], to_ocsf(one)["status_id"], to_cadf(one)["outcome"], severity)
     assert (*found, record["severityNumber"]) == expected
@@ -264,8 +276,8 @@ def test_outcomes(members, expected):
 
 @pytest.mark.parametrize("name", ["client_address", "ip", "client_ip", "remote_addr"])
 @pytest.mark.parametrize("value", ["203.0.113.7", "2001:db8::1"])
-def test_addresses(name, value):
-    """The address of a client in the metadata is where the other system looks for it."""
+def test_client_address_maps_to_the_field_of_each_format(name, value):
+    """A client address in the metadata also appears in the address field of each format."""
     one = event(metadata={name: value})
     cef = extension_of(to_cef(one))
     assert to_ecs(one)["source"] == {"ip": value}
@@ -278,36 +290,36 @@ def test_addresses(name, value):
 
 
 @pytest.mark.parametrize("value", ["somewhere", "", 7, None, ["203.0.113.7"], "203.0.113.7:80", "999.1.1.1"])
-def test_what_is_no_address_is_only_metadata(value):
-    """A value that is no IP address takes no place of one: Elasticsearch would refuse the document."""
+def test_invalid_address_stays_in_the_metadata(value):
+    """A value that is not an IP address is not in an address field: Elasticsearch would reject the document."""
     one = event(metadata={"ip": value})
     assert "source" not in to_ecs(one)
     assert to_ocsf(one)["src_endpoint"] == {"name": "unknown"}
     assert not {"src", "c6a2"} & extension_of(to_cef(one)).keys()
 
 
-def test_traces():
-    """A trace and a span in the metadata are those of the record."""
+def test_trace_and_span_map_to_the_fields_of_each_format():
+    """A trace id and span id in the metadata also appear in the trace fields of each format."""
     ecs = to_ecs(FULL)
-    (record,) = to_otlp(FULL)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    record = log_record(to_otlp(FULL))
     assert (ecs["trace"]["id"], ecs["span"]["id"]) == (record["traceId"], record["spanId"]) == tuple(TRACE.values())
     assert to_ocsf(FULL)["metadata"]["correlation_uid"] == TRACE["trace_id"]
 
 
 @pytest.mark.parametrize("trace", ["0" * 32, "4BF92F3577B34DA6A3CE929D0E0E4736", "4bf9", 5, None, "x" * 32])
-def test_what_is_no_trace_is_only_metadata(trace):
-    """An id that W3C Trace Context does not allow takes no place of one."""
+def test_invalid_trace_id_stays_in_the_metadata(trace):
+    """An id that W3C Trace Context does not allow is not in a trace field."""
     one = event(metadata={"trace_id": trace})
     assert "trace" not in to_ecs(one)
-    assert "traceId" not in to_otlp(one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
+    assert "traceId" not in log_record(to_otlp(one))
 
 
-def test_what_64_bits_do_not_hold_is_left_out():
-    """A duration or time that the other system's numbers can't say is left out there; ours is kept."""
+def test_time_or_duration_beyond_64_bits_is_omitted():
+    """A duration or time that exceeds the numbers of a format is omitted from its field, but can be read back."""
     one = event(duration_ms=1e300, timestamp=dt.datetime(9999, 1, 1, tzinfo=dt.UTC))
     assert "duration" not in to_ecs(one)["event"]
     assert "duration" not in to_ocsf(one)
-    assert "timeUnixNano" not in to_otlp(one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
+    assert "timeUnixNano" not in log_record(to_otlp(one))
     assert from_ecs(to_ecs(one)) == from_ocsf(to_ocsf(one)) == one
 
 
@@ -334,7 +346,7 @@ ECS_FIELDS = {
     "trace.id": KEYWORD,
     "user.id": KEYWORD,
 }
-"""The fields that are used, with their types (elastic/ecs, generated/csv/fields.csv)."""
+"""The ECS fields in use, with their types (elastic/ecs, generated/csv/fields.csv)."""
 ECS_ARRAYS = {"event.category", "event.type", "related.user"}
 ECS_TYPES_OF_API = {
     "access",
@@ -352,6 +364,7 @@ ECS_TYPES_OF_API = {
 
 
 def flat(record, path=""):
+    """Yield the dotted names and values of all leaves of a nested dictionary."""
     for name, value in record.items():
         if isinstance(value, dict):
             yield from flat(value, f"{path}{name}.")
@@ -360,29 +373,41 @@ def flat(record, path=""):
 
 
 @pytest.mark.parametrize("one", [FULL, event(), *GOLDEN], ids=lambda one: one.event_id)
-def test_ecs(one):
-    """Every field is one of ECS and of its type, or below ``audit``; those are there that ecs-logging requires."""
+def test_ecs_fields_have_their_types(one):
+    """Every field is a required or known field of ECS with a value of its type, or is below ``audit``."""
     record = to_ecs(one)
-    own = record.pop("audit")
-    assert own.keys() <= {"session_id", "entry_ids", "metadata", "status", "duration_ms", "kind"}
+    extra = record.pop("audit")
+    assert extra.keys() <= {"session_id", "entry_ids", "metadata", "status", "duration_ms", "kind"}
     found = dict(flat(record))
     assert {"@timestamp", "log.level", "ecs.version"} <= found.keys() <= ECS_FIELDS.keys()
     for name, value in found.items():
         values = value if name in ECS_ARRAYS else [value]
         assert isinstance(value, list) is (name in ECS_ARRAYS)
         assert all(isinstance(item, int if ECS_FIELDS[name] == LONG else str) for item in values)
+
+
+@pytest.mark.parametrize("one", [FULL, event(), *GOLDEN], ids=lambda one: one.event_id)
+def test_ecs_categorization_has_allowed_values(one):
+    """Kind, category, type and outcome have values that ECS allows together."""
+    found = dict(flat(to_ecs(one)))
     assert set(found["event.type"]) <= ECS_TYPES_OF_API
     assert found["event.outcome"] in {"success", "failure", "unknown"}
     assert (found["event.kind"], found["event.category"]) == ("event", ["api"])
-    if one.duration_ms is not None:
-        assert found["event.duration"] == pytest.approx(one.duration_ms * 1e6)
+
+
+@pytest.mark.parametrize(
+    "one", [one for one in [FULL, *GOLDEN] if one.duration_ms is not None], ids=lambda one: one.event_id
+)
+def test_ecs_duration_is_in_nanoseconds(one):
+    """The duration of an event is in nanoseconds."""
+    assert to_ecs(one)["event"]["duration"] == pytest.approx(one.duration_ms * 1e6)
 
 
 @pytest.mark.system
-@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: the ECS types of Elastic can't be installed")
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not available to install the ECS types of Elastic")
 @pytest.mark.parametrize("version", ["8.11.0", "9.4.0"])
-def test_ecs_by_its_types(tmp_path, version):
-    """The golden trail is, but for ``audit`` and a later version's number, of the TypeScript types that Elastic publishes."""
+def test_ecs_matches_the_typescript_types_of_elastic(tmp_path, version):
+    """Apart from ``audit`` and the version number, the golden trail matches the TypeScript types of Elastic."""
     types = f"@elastic/ecs@{version.rpartition('.')[0]}"
     subprocess.run(["npm", "install", "--silent", types, "typescript@5"], cwd=tmp_path, check=True)
     records = [{**to_ecs(one), "ecs": {"version": version}} for one in [FULL, *GOLDEN]]
@@ -408,29 +433,29 @@ OCSF_VERSIONS = ["1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0", "1.6.0", "1.7.0", 
 
 @functools.cache
 def ocsf_validator(version):
-    """OCSF's own schema of the class, as JSON Schema."""
+    """Return the validator of OCSF's schema of the class."""
     schema = OcsfJsonSchemaEmbedded(get_ocsf_schema(version=version))
     name = schema.lookup_class_name_from_uid(class_uid=6003)
     return jsonschema.Draft202012Validator(schema.get_class_schema(class_name=name, profiles=[]))
 
 
 @pytest.mark.parametrize("version", OCSF_VERSIONS)
-def test_ocsf(version):
-    """The golden trail, and an event with nothing and with everything, are valid by the schema of each version."""
+def test_ocsf_is_valid_by_the_schema_of_each_version(version):
+    """The golden trail, a minimal event and a full event are valid by the schema of each OCSF version."""
     for one in (FULL, event(), *GOLDEN):
         ocsf_validator(version).validate(to_ocsf(one))
 
 
-def test_the_schema_of_ocsf_finds_errors():
-    """The judge judges: an activity that there is not, and a member that there is not, are found."""
-    assert not ocsf_validator("1.8.0").is_valid({**to_ocsf(FULL), "activity_id": 7})
-    assert not ocsf_validator("1.8.0").is_valid({**to_ocsf(FULL), "nothing_of_ocsf": 1})
+@pytest.mark.parametrize("change", [{"activity_id": 7}, {"unknown_member": 1}], ids=lambda change: next(iter(change)))
+def test_schema_of_ocsf_refuses_invalid_records(change):
+    """The schema refuses an unknown activity and an unknown member."""
+    assert not ocsf_validator("1.8.0").is_valid({**to_ocsf(FULL), **change})
 
 
 @given(events)
 @settings(max_examples=50)
 def test_every_event_is_valid_ocsf(given):
-    """For all events, the record is valid, and its type is that of its class and activity."""
+    """For all events, the record is valid, and its type is composed of its class and activity."""
     record = json.loads(to_line(given, "ocsf"))
     ocsf_validator("1.8.0").validate(record)
     assert record["type_uid"] == 6003 * 100 + record["activity_id"]
@@ -440,12 +465,13 @@ def test_every_event_is_valid_ocsf(given):
 
 
 def cadf_resource(record):
+    """Return the resource of pycadf with the members of *record*."""
     host = record.pop("host", None)
     return pycadf.resource.Resource(**record, **({"host": pycadf.host.Host(**host)} if host else {}))
 
 
 def built(record):
-    """The event of pycadf with what *record* says. pycadf raises for, or warns of, whatever it takes for wrong."""
+    """Return the event of pycadf with the members of *record*. pycadf raises or warns for invalid members."""
     record = json.loads(json.dumps(record))
     assert record.pop("typeURI") == pycadf.event.TYPE_URI_EVENT
     attachments, measurements = record.pop("attachments"), record.pop("measurements", [])
@@ -463,25 +489,33 @@ def built(record):
 
 
 @pytest.mark.parametrize("one", [FULL, event(), *GOLDEN], ids=lambda one: one.event_id)
-def test_cadf(one):
-    """pycadf takes every member, without a warning, holds the event for valid, and writes the same."""
+def test_cadf_is_valid_for_pycadf(one):
+    """pycadf accepts every member without a warning, considers the event valid, and writes the same record."""
     record = to_cadf(one)
     made = built(record)
     assert made.is_valid()
     assert made.as_dict() == record
 
 
-def test_cadf_identifiers():
-    """Identifiers are UUIDs: that of an id of ours, of a text that is one, and else one that each text always gets."""
+def test_cadf_id_is_the_uuid_of_the_event_id():
+    """The id of a CADF event is the UUID in the event id."""
     assert to_cadf(FULL)["id"] == "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c"
+
+
+def test_cadf_identifier_of_a_uuid_is_that_uuid():
+    """A text that is a UUID is its own identifier."""
     assert identifier("user", "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c") == "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c"
+
+
+def test_cadf_identifier_of_other_texts_is_constant_and_unique():
+    """Equal texts of equal type have equal identifiers, and all others differ."""
     assert identifier("user", "ann") == identifier("user", "ann")
-    assert len({identifier(what, text) for what in ("user", "entry") for text in ("ann", "bob", "", None)}) == 8
+    assert len({identifier(kind, text) for kind in ("user", "entry") for text in ("ann", "bob", "", None)}) == 8
 
 
 @pytest.mark.parametrize("entries", [[], ["e1"], ["e1", "e2"]])
-def test_cadf_targets(entries):
-    """One entry is the target by its name; several are one target without a name."""
+def test_cadf_target_has_a_name_only_for_a_single_entry(entries):
+    """A single entry is the target by its name; several entries are one target without a name."""
     target = to_cadf(event(entry_ids=entries))["target"]
     assert target.get("name") == (entries[0] if len(entries) == 1 else None)
 
@@ -490,12 +524,12 @@ def test_cadf_targets(entries):
 
 
 def header_of(line):
-    """The seven parts of the header and the extension: a pipe ends a part, unless a backslash is before it."""
+    """Return the seven parts of the header, and the extension. An unescaped pipe ends a part."""
     parts, part, escaped, left = [], "", False, line
     while len(parts) < 7:
         character, left = left[0], left[1:]
         if escaped:
-            assert character in "\\|", f"an escape that a header does not have: {character!r}"
+            assert character in "\\|", f"invalid escape in the header: {character!r}"
             part, escaped = part + character, False
         elif character == "\\":
             escaped = True
@@ -507,7 +541,7 @@ def header_of(line):
 
 
 def extension_of(line):
-    """The members of the extension: a key begins after a space and ends at an equals sign that no backslash is before."""
+    """Return the members of the extension. A key begins after a space and ends at an equals sign."""
     text = header_of(line)[7]
     starts = list(re.finditer(r"(?:^| )([A-Za-z0-9]+)=", text))
     ends = [found.start() for found in starts[1:]] + [len(text)]
@@ -515,34 +549,36 @@ def extension_of(line):
 
 
 def unescaped(text):
+    """Return the text of an extension value; an invalid escape is an error."""
     assert not re.search(r"(?<!\\)(?:\\\\)*(?:=|\\[^\\=nr]|\\$)", text), f"badly escaped: {text!r}"
     return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), text)
 
 
 def from_cef(line):
+    """Return the event of a CEF line."""
     found = extension_of(line)
     for key in found:
         assert not key.endswith("Label") or key.removesuffix("Label") in found
-    own = {found[f"{key}Label"]: value for key, value in found.items() if f"{key}Label" in found}
+    labelled = {found[f"{key}Label"]: value for key, value in found.items() if f"{key}Label" in found}
     return restored(
         event_id=found["externalId"],
-        timestamp=own["timestamp"],
+        timestamp=labelled["timestamp"],
         operation=found["act"],
         user_id=found.get("suid"),
-        session_id=own.get("session_id"),
-        entry_ids=json.loads(own.get("entry_ids", "[]")),
-        metadata=json.loads(own.get("metadata", "{}")),
-        status=own["status"],
+        session_id=labelled.get("session_id"),
+        entry_ids=json.loads(labelled.get("entry_ids", "[]")),
+        metadata=json.loads(labelled.get("metadata", "{}")),
+        status=labelled["status"],
         error_message=found.get("reason"),
-        duration_ms=float(own["duration_ms"]) if "duration_ms" in own else None,
+        duration_ms=float(labelled["duration_ms"]) if "duration_ms" in labelled else None,
         kind=None if found["cat"] == "audit" else found["cat"],
     )
 
 
 CONTROLS = [chr(code) for code in range(32)] + list(s.DANGEROUS)
-said = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=s.DANGEROUS), max_size=12)
-awkward = said | st.text(st.sampled_from('ab =|\\\n\r"é😀nr'), max_size=12)
-"""Texts that CEF can say: all but control characters, with what it escapes more often than elsewhere."""
+printable = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=s.DANGEROUS), max_size=12)
+awkward = printable | st.text(st.sampled_from('ab =|\\\n\r"é😀nr'), max_size=12)
+"""Texts that CEF can represent, all without control characters, with many characters that need escapes."""
 
 
 @given(
@@ -563,10 +599,12 @@ awkward = said | st.text(st.sampled_from('ab =|\\\n\r"é😀nr'), max_size=12)
 )
 @settings(max_examples=300)
 def test_cef_can_be_read_back(given):
-    """For all events of such texts, a parser of CEF gets the event back, and the header says the operation and the severity."""
+    """For all events of such texts, a parser of CEF reads the event back from one line."""
     line = to_line(given, "cef")
     assert "\n" not in line
     assert from_cef(line) == given
+
+    # The header contains the operation and the severity.
     version, vendor, product, _, class_id, name, severity, _ = header_of(line)
     assert (version, vendor, product) == ("CEF:0", "structlog-audit", "structlog-audit")
     assert class_id == name == re.sub(r"[\r\n]+", " ", given.operation.value)
@@ -576,19 +614,19 @@ def test_cef_can_be_read_back(given):
 @given(events)
 @settings(max_examples=150)
 def test_cef_is_one_printable_line(given):
-    """For all events, a line of CEF has no character that breaks it or that a terminal obeys, and its escapes are whole."""
+    """For all events, a line of CEF has no line break or control character, and its escapes are complete."""
     line = to_line(given, "cef")
     assert not set(line) & set(CONTROLS)
     assert extension_of(line)["outcome"] in {"success", "failure", "partial", "pending"}
 
 
-def test_the_golden_trail_in_cef():
-    """Every event of the golden trail comes back from its line of CEF."""
+def test_the_golden_trail_can_be_read_back_from_cef():
+    """Every event of the golden trail can be read back from its line of CEF."""
     assert [from_cef(to_cef(one)) for one in GOLDEN] == GOLDEN
 
 
-def test_cef_escapes():
-    """A pipe is escaped in the header alone, an equals sign in the extension alone, a backslash in both."""
+def test_cef_escapes_depend_on_the_part_of_the_line():
+    """A pipe is escaped only in the header, an equals sign only in the extension, a backslash in both."""
     line = to_cef(event(operation=operation_of("a|b=c\\d"), user_id="u|v=w\\x\ny\x1b"))
     assert line.startswith("CEF:0|structlog-audit|structlog-audit|")
     assert r"|a\|b=c\\d|a\|b=c\\d|3|" in line
@@ -599,17 +637,19 @@ def test_cef_escapes():
 
 
 def parsed(line):
-    """The message that *line* says; an unknown member is an error. Ids are hexadecimal in OTLP, and base64 in protobuf."""
+    """Return the protobuf message of *line*; an unknown member is an error."""
     document = json.loads(line)
-    (record,) = document["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    record = log_record(document)
+
+    # Ids are hexadecimal in OTLP/JSON, but base64 in the JSON form of protobuf.
     for name in {"traceId", "spanId"} & record.keys():
         record[name] = base64.b64encode(bytes.fromhex(record[name])).decode()
     return json_format.ParseDict(document, LogsData())
 
 
 @pytest.mark.parametrize("one", [FULL, event(), *GOLDEN], ids=lambda one: one.event_id)
-def test_otlp(one):
-    """The protobuf message of OpenTelemetry takes every member, and says the time, the name, the severity and the span."""
+def test_otlp_message_has_the_members_of_the_event(one):
+    """The protobuf message of OpenTelemetry has the name, time, severity, span and attributes of the event."""
     (record,) = parsed(to_line(one, "otlp")).resource_logs[0].scope_logs[0].log_records
     assert record.event_name == record.body.string_value == one.operation
     assert record.time_unix_nano == record.observed_time_unix_nano
@@ -624,12 +664,12 @@ def test_otlp(one):
 @given(events)
 @settings(max_examples=50)
 def test_every_event_is_valid_otlp(given):
-    """For all events, the protobuf message takes the record."""
+    """For all events, the record is a valid protobuf message."""
     assert parsed(to_line(given, "otlp")).resource_logs
 
 
-def test_otlp_numbers_beyond_64_bits():
-    """An integer that OTLP can't say as one is a text."""
+def test_otlp_integer_beyond_64_bits_is_text():
+    """An integer that exceeds the range of OTLP becomes text."""
     one = event(metadata={"large": 2**64 - 1, "small": -(2**63)})
     assert from_otlp(to_otlp(one)).metadata == {"large": str(2**64 - 1), "small": -(2**63)}
 
@@ -640,31 +680,31 @@ def test_otlp_numbers_beyond_64_bits():
 @pytest.mark.parametrize(
     "table", [ECS, OCSF, CADF, CEF, RECORD, ATTRIBUTES], ids=["ecs", "ocsf", "cadf", "cef", "otlp", "attributes"]
 )
-def test_the_guide_has_every_member(table):
-    """The guide names every member of every table."""
+def test_guide_lists_every_member(table):
+    """The guide lists every member of every table."""
     page = (TOP / "examples" / "guide" / "formats.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([^`\n]+)`", page))
     assert set(table) <= named
 
 
-def test_times_are_those_of_the_event():
-    """A time is the event's own, in UTC, whatever zone it was given in."""
+def test_times_are_in_utc():
+    """The time of an event is in UTC in every format, whatever its zone was."""
     here = dt.datetime(2025, 1, 15, 11, 30, 45, 123456, tzinfo=dt.timezone(dt.timedelta(hours=1)))
     one = event(timestamp=here)
     assert to_ecs(one)["@timestamp"] == rfc3339(NOW)
     assert to_ocsf(one)["time"] == 1736937045123
     assert to_cadf(one)["eventTime"] == "2025-01-15T10:30:45.123456+00:00"
-    assert to_otlp(one)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["timeUnixNano"] == "1736937045123456000"
+    assert log_record(to_otlp(one))["timeUnixNano"] == "1736937045123456000"
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
-def test_what_is_no_number_for_json_is_a_text_in_otlp(value):
-    """A value that is not finite, in an event made by hand, makes no invalid JSON."""
+def test_number_that_is_not_finite_is_text_in_otlp(value):
+    """A number that is not finite becomes text, so the JSON stays valid."""
     line = to_line(event(metadata={"x": value}), "otlp")
     assert json.loads(line, parse_constant=pytest.fail)
     assert f'"stringValue":"{value}"' in line
 
 
-def test_a_line_of_cef_hides_nothing():
-    """What has no width is written as an escape."""
+def test_cef_escapes_characters_without_width():
+    """Characters without width are escaped."""
     assert to_cef(event(user_id="u\ufeff\u200b\u2060")).isprintable()

@@ -378,7 +378,7 @@ def test_whoever_looks_at_a_lean_record_finds_it_complete(handler, log, monkeypa
     def patched(self, record):
         seen.append((record.created > 0, record.levelname, record.thread, record.plan, record.getMessage()))
         with pytest.raises(AttributeError):
-            record.no_such_field
+            record.no_such_field  # noqa: B018
         return original(self, record)
 
     monkeypatch.setattr(logging.Logger, "callHandlers", patched)

@@ -1,4 +1,4 @@
-"""The questions that everything with events answers: order, limits, lookup, statistics, export."""
+"""Tests of `EventSource`: order, limits, lookup, statistics and export of any source."""
 
 import datetime as dt
 import json
@@ -18,13 +18,14 @@ NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 
 
 class ListSource(EventSource):
-    """The least that a source is: a list."""
+    """A minimal source: a list of events in the order of commit."""
 
     def __init__(self, events):
         self.events = events
 
-    def select(self, asked, *, newest_first, at_most=None):
-        return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
+    def select(self, conditions, *, newest_first, at_most=None):
+        events = self.events[::-1] if newest_first else self.events
+        return (event for event in events if conditions.matches(event))
 
     @property
     def complete_since(self):
@@ -32,11 +33,13 @@ class ListSource(EventSource):
 
 
 def stored(number, **members):
+    """Return an event, *number* seconds after noon."""
     return StoredEvent(f"evt_{number}", NOON + dt.timedelta(seconds=number), "STORE", **members)
 
 
 @pytest.fixture
 def source():
+    """Return a source of nine application events of two users and no user, and a gap."""
     users = ["ann", "bob", None]
     events = [stored(n, user_id=users[n % 3], duration_ms=float(n)) for n in range(9)]
     return ListSource([*events, stored(9, kind="gap", status=EventStatus.FAILURE)])
@@ -53,31 +56,43 @@ def ids(events):
     limit=st.one_of(st.none(), st.integers(0, 12)),
     offset=st.integers(0, 12),
 )
-def test_order_limit_and_offset(count, newest_first, limit, offset):
-    """An answer is a slice of the matching events in the order asked for, for all orders, limits and offsets."""
+def test_query_returns_a_slice_in_the_requested_order(count, newest_first, limit, offset):
+    """A query returns a slice of the matching events, for all orders, limits and offsets."""
     source = ListSource([stored(number) for number in range(count)])
     expected = [f"evt_{number}" for number in range(count)][:: -1 if newest_first else 1][offset:]
     found = source.query_events(newest_first=newest_first, limit=limit, offset=offset)
     assert ids(found) == expected[:limit]
 
 
-def test_queries_are_newest_first_and_iteration_oldest_first(source):
-    """Queries give the newest first unless told otherwise, iteration the oldest; both give `AuditEvent`s."""
+def test_queries_are_newest_first(source):
+    """Queries return the newest events first by default."""
     assert ids(source.query_events()) == [f"evt_{n}" for n in range(8, -1, -1)]
-    assert ids(source.iter_events()) == [f"evt_{n}" for n in range(9)]
     assert ids(source.query_events(user_id="bob", limit=2)) == ["evt_7", "evt_4"]
+
+
+def test_iteration_is_oldest_first(source):
+    """Iteration yields the oldest events first."""
+    assert ids(source.iter_events()) == [f"evt_{n}" for n in range(9)]
+
+
+def test_queries_and_iteration_give_audit_events(source):
+    """Queries and iteration give values of the public type `AuditEvent`."""
     assert {type(event) for event in [*source.query_events(), *source.iter_events()]} == {AuditEvent}
 
 
-def test_counting(source):
-    """Counting counts what a query would find."""
+def test_count_equals_the_number_of_matching_events(source):
+    """`count_events` returns the number of events that a query would return."""
     assert (source.count_events(), source.count_events(user_id=None), source.count_events(kind="gap")) == (9, 3, 1)
 
 
-def test_an_event_is_got_by_its_id_whatever_its_kind(source):
-    """An event is found by its id, also one of the library's own; an unknown id gives None."""
+def test_get_event_finds_events_of_every_kind(source):
+    """`get_event` finds application events and events of the library by their id."""
     assert source.get_event("evt_4").user_id == "bob"
     assert source.get_event("evt_9").kind == "gap"
+
+
+def test_get_event_of_an_unknown_id_returns_none(source):
+    """`get_event` returns None for an unknown id."""
     assert source.get_event("evt_10") is None
 
 
@@ -94,14 +109,14 @@ METHODS = ["query_events", "iter_events", "count_events", "get_statistics"]
         ({"start_time": NOON, "end_time": NOON - dt.timedelta(1)}, AuditValueError),
     ],
 )
-def test_every_method_refuses_what_cannot_be_meant(source, method, filters, error):
-    """No method takes a filter that it doesn't know or can't use, and each says so when it is called."""
+def test_invalid_filter_raises_an_error_at_the_call(source, method, filters, error):
+    """Every method refuses unknown filters and invalid values when it is called, not when its result is read."""
     with pytest.raises(error):
         getattr(source, method)(**filters)
 
 
 @pytest.mark.parametrize(
-    ("how", "error"),
+    ("parameters", "error"),
     [
         ({"limit": -1}, AuditValueError),
         ({"offset": -1}, AuditValueError),
@@ -110,41 +125,59 @@ def test_every_method_refuses_what_cannot_be_meant(source, method, filters, erro
         ({"limit": True}, AuditTypeError),
     ],
 )
-def test_limit_and_offset_are_whole_numbers(source, how, error):
-    """A limit or an offset that is negative or no whole number is an error that names it."""
-    with pytest.raises(error, match=next(iter(how))):
-        source.query_events(**how)
+def test_invalid_limit_or_offset_raises_an_error_that_names_it(source, parameters, error):
+    """A limit or offset that is negative or not an integer raises an error that names it."""
+    with pytest.raises(error, match=next(iter(parameters))):
+        source.query_events(**parameters)
 
 
-def test_an_id_is_needed(source):
-    """Asking for the event None is an error, not any event."""
+def test_get_event_of_none_raises_an_error(source):
+    """The id None raises an error rather than matching any event."""
     with pytest.raises(AuditTypeError):
         source.get_event(None)
 
 
-def test_statistics_carry_completeness(source):
-    """Statistics say from when on they are complete; a source without counters adds none."""
+def test_statistics_cover_the_matching_events(source):
+    """Statistics cover the application events that match the filters."""
     found = source.get_statistics(user_id="bob")
-    assert (found["total_events"], found["avg_duration_ms"], found["complete_since"]) == (3, 4.0, NOON)
-    assert "recorded" not in found
+    assert (found["total_events"], found["avg_duration_ms"]) == (3, 4.0)
     assert source.get_statistics()["total_events"] == 9
 
 
-def test_user_statistics(source):
-    """A user's statistics are over that user's ordinary events; None means those without a user."""
+def test_statistics_state_the_time_from_which_they_are_complete(source):
+    """Statistics contain ``complete_since`` of the source."""
+    assert source.get_statistics(user_id="bob")["complete_since"] == NOON
+
+
+def test_statistics_of_a_source_without_counters_have_none(source):
+    """Lifetime counters appear only in the statistics of sources that have them."""
+    assert "recorded" not in source.get_statistics(user_id="bob")
+
+
+def test_user_statistics_cover_the_events_of_that_user(source):
+    """Statistics of a user cover the user's application events; None is for events without a user."""
     assert source.get_user_statistics("bob")["last_activity"] == NOON + dt.timedelta(seconds=7)
     assert source.get_user_statistics(None)["total_operations"] == 3
     assert source.get_user_statistics("nobody")["total_operations"] == 0
-    for several in (["ann"], ("ann",), {"ann"}, frozenset({"ann"})):
-        with pytest.raises(AuditTypeError, match="give one user"):
-            source.get_user_statistics(several)
 
 
-def test_exports_are_the_oldest_first(source, tmp_path):
-    """An export has the matching events, the oldest first, and says how many there are."""
+@pytest.mark.parametrize("several", [["ann"], ("ann",), {"ann"}, frozenset({"ann"})])
+def test_user_statistics_of_several_users_raise_an_error(source, several):
+    """Statistics of a user refuse a collection, even of one user."""
+    with pytest.raises(AuditTypeError, match="give one user"):
+        source.get_user_statistics(several)
+
+
+def test_export_to_file_writes_the_oldest_first(source, tmp_path):
+    """An export has the matching events, oldest first, and returns their number."""
     path = tmp_path / "out.jsonl"
     assert source.export_to_file(path, user_id="ann") == 3
     assert [json.loads(line)["event_id"] for line in path.read_text().splitlines()] == ["evt_0", "evt_3", "evt_6"]
+
+
+def test_export_events_keeps_the_order_of_the_events(source, tmp_path):
+    """An export of given events has them in their order, and the time of the export."""
+    path = tmp_path / "out.jsonl"
     assert source.export_events(source.query_events(limit=2), path, format="json") == 2
     document = json.loads(path.read_text())
     assert [event["event_id"] for event in document["events"]] == ["evt_8", "evt_7"]
@@ -152,15 +185,15 @@ def test_exports_are_the_oldest_first(source, tmp_path):
     assert abs(exported_at - dt.datetime.now(dt.UTC)) < dt.timedelta(hours=1)
 
 
-def test_an_export_with_a_wrong_filter_writes_nothing(source, tmp_path):
-    """A filter that can't be meant is an error before anything is written."""
+def test_export_with_an_unknown_filter_writes_nothing(source, tmp_path):
+    """An unknown filter raises an error before anything is written."""
     with pytest.raises(AuditTypeError):
         source.export_to_file(tmp_path / "out.jsonl", user="ann")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_intent_id_that_is_no_text_closes_no_intent():
-    """Any value an application gives as ``intent_id`` leaves the intents as they are."""
+def test_intent_id_that_is_not_a_string_is_ignored():
+    """An application event with a list as ``intent_id`` leaves the open intents unchanged."""
     handler = AuditHandler()
     handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "intent_id": ["a"]}))
     assert handler.open_intents() == []

@@ -1,4 +1,4 @@
-"""The filters: what they mean, and that none of them ever silently means everything."""
+"""Tests of the filters: their meaning, and that an invalid filter never silently matches everything."""
 
 import datetime as dt
 import enum
@@ -76,7 +76,7 @@ FILTERS = st.fixed_dictionaries(
 
 
 def naive_contains(value, wanted):
-    """Containment of what is below the top, spelled as the manual says it: the same kind, and every part found."""
+    """Return whether *value* contains *wanted*, as the PostgreSQL manual defines it: same type, and every part found."""
     kinds = {dict: "object", list: "array", bool: "boolean", int: "number", float: "number"}
     if kinds.get(type(value), type(value)) != kinds.get(type(wanted), type(wanted)):
         return False
@@ -90,7 +90,7 @@ def naive_contains(value, wanted):
 
 
 def naive_match(event, filters):
-    """The filters one by one, from the design's words."""
+    """Return whether *event* matches *filters*, checked one by one."""
     for name in ("event_id", "user_id", "session_id", "operation", "status", "kind"):
         wanted = filters.get(name) if name in filters or name == "kind" else ...
         if wanted is ...:
@@ -116,18 +116,23 @@ def naive_match(event, filters):
 
 @settings(max_examples=100, deadline=None)
 @given(events=st.lists(EVENTS, min_size=1, max_size=20), filters=FILTERS)
-def test_matching(events, filters):
-    """Filters combine with AND, and each means what the design says, for all events and filters."""
-    asked = conditions(**filters)
+def test_filters_combine_with_and(events, filters):
+    """Conditions match as a plain check of each filter does, for all events and filters."""
+    found = conditions(**filters)
     for event in events:
-        assert asked.matches(event) == naive_match(event, filters)
+        assert found.matches(event) == naive_match(event, filters)
 
 
 @settings(max_examples=100, deadline=None)
 @given(value=OBJECTS, wanted=OBJECTS)
-def test_containment(value, wanted):
-    """Containment of objects is that of an independent telling of it, and everything contains itself and nothing."""
+def test_containment_equals_its_definition(value, wanted):
+    """Containment equals a plain implementation of its definition, for all objects."""
     assert contains(value, wanted) == naive_contains(value, wanted)
+
+
+@given(value=OBJECTS)
+def test_object_contains_itself_and_the_empty_object(value):
+    """Every object contains itself and the empty object."""
     assert contains(value, value)
     assert contains(value, {})
 
@@ -135,7 +140,7 @@ def test_containment(value, wanted):
 @pytest.mark.parametrize(
     ("value", "wanted", "expected"),
     [
-        # the examples of the PostgreSQL manual, §8.14.3
+        # Examples of the PostgreSQL manual, §8.14.3.
         ("foo", "foo", True),
         ([1, 2, 3], [1, 3], True),
         ([1, 2, 3], [3, 1], True),
@@ -147,7 +152,7 @@ def test_containment(value, wanted):
         ({"foo": {"bar": "baz"}}, {"foo": {}}, True),
         (["foo", "bar"], "bar", True),
         ("bar", ["bar"], False),
-        # and what follows from them
+        # Consequences of the definition.
         ({"tags": ["a", "b"]}, {"tags": "a"}, False),
         ({"tags": ["a", "b"]}, {"tags": ["a"]}, True),
         ({"tags": ["a", "b"]}, {"tags": []}, True),
@@ -172,7 +177,7 @@ def test_containment(value, wanted):
         ([], [], True),
     ],
 )
-def test_containment_as_postgresql_has_it(value, wanted, expected):
+def test_containment_is_that_of_postgresql(value, wanted, expected):
     """Metadata is compared as PostgreSQL's ``@>`` compares jsonb."""
     assert contains(value, wanted) is expected
 
@@ -216,25 +221,24 @@ ID = uuid.UUID("0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c")
         ({"event_id": "evt_1"}, "event_id", {"evt_1"}),
     ],
 )
-def test_the_form_of_names(filters, name, values):
-    """Names take the form that lines have, one value means that one, and without a kind the ordinary events are meant."""
+def test_names_are_normalized_to_the_form_in_lines(filters, name, values):
+    """Names become sets of texts as in lines; without ``kind`` only application events match."""
     assert dict(conditions(**filters).names)[name] == values
 
 
 @pytest.mark.parametrize("name", ["start_time", "end_time", "min_duration_ms", "max_duration_ms"])
-def test_none_means_no_bound(name):
-    """For times and durations None is the same as leaving the filter out."""
+def test_bound_of_none_equals_no_filter(name):
+    """For times and durations, None is the same as omitting the filter."""
     assert conditions(**{name: None}) == conditions() == ORDINARY
-    assert conditions(**{name: None}) == ORDINARY
 
 
 @pytest.mark.parametrize("name", Filters.__annotations__)
-def test_any_is_the_same_as_no_filter(name):
-    """`ANY` as the value of a filter matches every event, as leaving the filter out does."""
+def test_any_equals_no_filter(name):
+    """`ANY` as the value of a filter is the same as omitting the filter."""
     assert conditions(**{name: ANY}) == conditions()
 
 
-def test_a_signature_fits_a_screen():
+def test_signature_of_a_query_fits_a_screen():
     """The signature in help() names the types of filters by short aliases, without quotes, in at most 700 characters."""
     signature = str(inspect.signature(AuditHandler.query_events))
     assert "user_id: OptionalIdFilter = ANY" in signature
@@ -242,8 +246,8 @@ def test_a_signature_fits_a_screen():
     assert len(signature) < 700
 
 
-def test_what_every_ordinary_event_matches():
-    """Only conditions that every ordinary event meets are bare."""
+def test_only_conditions_that_match_every_application_event_are_ordinary():
+    """Conditions equal `ORDINARY` only if every application event matches them."""
     assert conditions() == ORDINARY
     assert conditions(kind=None) == ORDINARY
     assert conditions(kind="gap") != ORDINARY
@@ -285,8 +289,8 @@ def test_what_every_ordinary_event_matches():
         ({"min_duration_ms": 2, "max_duration_ms": 1}, AuditValueError, ["min_duration_ms=2", "max_duration_ms=1"]),
     ],
 )
-def test_what_cannot_be_meant_is_an_error(filters, kind, words):
-    """A filter that can't be meant is an error that names it and says what to do; it never means everything."""
+def test_invalid_filter_raises_an_error_that_names_it(filters, kind, words):
+    """An invalid filter raises an error with its name, its value and the expected values."""
     with pytest.raises(kind) as caught:
         conditions(**filters)
     assert isinstance(caught.value, AuditError)
@@ -295,67 +299,80 @@ def test_what_cannot_be_meant_is_an_error(filters, kind, words):
         assert word in str(caught.value)
 
 
-def test_an_empty_range_is_no_error():
-    """A range from a time to itself is not reversed; it is half-open, so nothing lies in it."""
-    asked = conditions(start_time=NOON, end_time=NOON)
-    assert not asked.matches(StoredEvent("evt_1", NOON, "STORE"))
+def test_empty_range_matches_nothing():
+    """A range from a time to itself is valid, and, being half-open, contains no event."""
+    found = conditions(start_time=NOON, end_time=NOON)
+    assert not found.matches(StoredEvent("evt_1", NOON, "STORE"))
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1e-6, False), (0, True), (59.999999, True), (60, False)])
-def test_times_are_half_open(seconds, expected):
-    """The start belongs to a range, the end does not."""
-    asked = conditions(start_time=NOON, end_time=NOON + dt.timedelta(minutes=1))
-    assert asked.matches(StoredEvent("evt_1", NOON + dt.timedelta(seconds=seconds), "STORE")) is expected
+def test_range_of_times_is_half_open(seconds, expected):
+    """A range of times includes its start and excludes its end."""
+    found = conditions(start_time=NOON, end_time=NOON + dt.timedelta(minutes=1))
+    assert found.matches(StoredEvent("evt_1", NOON + dt.timedelta(seconds=seconds), "STORE")) is expected
 
 
 @pytest.mark.parametrize(("duration", "expected"), [(0.9, False), (1, True), (2, True), (2.1, False), (None, False)])
-def test_durations_include_both_ends(duration, expected):
-    """Both ends belong to a range of durations; an event without a duration is in none."""
-    asked = conditions(min_duration_ms=1, max_duration_ms=2)
-    assert asked.matches(StoredEvent("evt_1", NOON, "STORE", duration_ms=duration)) is expected
+def test_range_of_durations_includes_both_ends(duration, expected):
+    """A range of durations includes both ends, and excludes events without a duration."""
+    found = conditions(min_duration_ms=1, max_duration_ms=2)
+    assert found.matches(StoredEvent("evt_1", NOON, "STORE", duration_ms=duration)) is expected
 
 
-def test_a_naive_time_is_local_time():
-    """A naive datetime means local time, as in Python itself, and another zone the same moment."""
+def test_naive_time_is_local_time():
+    """A naive datetime is local time, as in Python itself."""
     naive = dt.datetime(2025, 1, 15, 12)
     assert conditions(start_time=naive).start_time == naive.astimezone(dt.UTC)
+
+
+def test_time_of_another_zone_is_converted_to_utc():
+    """A datetime of another zone is the same time in UTC."""
     elsewhere = NOON.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30)))
     assert conditions(end_time=elsewhere).end_time == NOON
-    assert conditions(start_time=dt.datetime.min, end_time=dt.datetime.max).matches(StoredEvent("e", NOON, "STORE"))
 
 
-def test_metadata_takes_the_form_of_lines():
-    """Values of metadata are compared in the form in which lines have them."""
-    asked = conditions(metadata={"id": ID, "at": NOON, "colours": (Colour.RED,)})
+def test_naive_ends_of_the_calendar_are_valid_bounds():
+    """The first and last datetime are valid bounds, although no zone could convert them."""
+    found = conditions(start_time=dt.datetime.min, end_time=dt.datetime.max)
+    assert found.matches(StoredEvent("e", NOON, "STORE"))
+
+
+def test_metadata_is_compared_in_the_form_of_lines():
+    """Values of ``metadata=`` are converted as values of events are before they are compared."""
+    found = conditions(metadata={"id": ID, "at": NOON, "colours": (Colour.RED,)})
     stored = {"id": str(ID), "at": "2025-01-15T12:00:00+00:00", "colours": ["red", "blue"]}
-    assert asked.matches(StoredEvent("evt_1", NOON, "STORE", metadata=stored))
+    assert found.matches(StoredEvent("evt_1", NOON, "STORE", metadata=stored))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.datetimes(timezones=st.just(dt.UTC)))
-def test_microseconds(moment):
-    """Whole microseconds since 1970 lead back to the moment, for all of the calendar."""
-    assert dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds(moment)) == moment
+def test_microseconds_identify_every_time_of_the_calendar(time):
+    """The microseconds since 1970 convert back to the time, for all times."""
+    assert dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds(time)) == time
 
 
 @pytest.mark.parametrize(("value", "kind"), [(1.0, TypeError), ("1", TypeError), (True, TypeError), (-1, ValueError)])
-def test_whole_numbers(value, kind):
-    """A parameter that is no whole number is a type error, one that is too small a value error; both name it."""
-    assert require_integer("limit", 0, least=0) == 0
+def test_invalid_integer_raises_an_error_that_names_the_parameter(value, kind):
+    """A parameter that is not an integer raises a TypeError, one that is too small a ValueError."""
     with pytest.raises(kind, match="limit="):
         require_integer("limit", value, least=0)
 
 
-def test_choices():
-    """A parameter with a few values takes no other; the message lists them."""
+def test_valid_integer_and_choice_are_returned():
+    """Valid values are returned unchanged."""
+    assert require_integer("limit", 0, least=0) == 0
     assert require_choice("on_error", "retry", ("retry", "raise")) == "retry"
+
+
+def test_unknown_choice_raises_an_error_that_lists_the_choices():
+    """A value that is not among the choices raises an error that lists them."""
     with pytest.raises(AuditValueError, match=r"on_error='ignore': expected one of 'retry', 'raise'"):
         require_choice("on_error", "ignore", ("retry", "raise"))
 
 
 @pytest.mark.parametrize("method", ["query_events", "iter_events", "count_events", "get_statistics", "export_to_file"])
-def test_signatures_spell_the_filters_out(method):
-    """help() and editors see every filter, by keyword only, before the method's own keywords."""
+def test_signatures_list_every_filter_by_keyword(method):
+    """help() and editors show every filter, by keyword only and without a catch-all for others."""
     parameters = inspect.signature(getattr(AuditHandler, method)).parameters
     filters = [name for name in parameters if name in Filters.__annotations__]
     assert filters == list(Filters.__annotations__)
@@ -364,8 +381,8 @@ def test_signatures_spell_the_filters_out(method):
     assert not [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
 
-def test_spelled_out_keeps_the_order_of_kinds():
-    """Positional parameters stay first, the method's own keywords come behind the filters."""
+def test_signature_keeps_positional_parameters_before_the_filters():
+    """Positional parameters come first, and other keywords after the filters."""
 
     @with_filter_signature
     def method(self, path, *, format=None, **filters):

@@ -63,7 +63,7 @@ def test_a_rotating_file_handler_promises_at_least_once(path):
 def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
     """What was rolled over is read as well, the oldest first."""
     path.parent.mkdir()
-    make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))
+    make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))  # noqa: E731
     report = check_target(make)
     # whether processes lose events here is a matter of luck, and so is which of the numbers they leave out
     assert codes(report) <= {"once", "fork", "processes"}
@@ -220,7 +220,7 @@ class Database(logging.Handler):
 
 def test_a_target_that_is_no_file(tmp_path, monkeypatch):
     """With a function that reads ids and one that makes an outage any target can be checked; without, it is not known."""
-    make = lambda: Database(tmp_path / "audit.db")
+    make = lambda: Database(tmp_path / "audit.db")  # noqa: E731
 
     def read():
         with make().connected() as database:

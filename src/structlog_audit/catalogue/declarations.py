@@ -163,7 +163,7 @@ class _DeclarationVisitor(ast.NodeVisitor):
         self._function, self._scope = outer_function, outer_scope
         self._qualified_name.pop()
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases, *node.keywords]:

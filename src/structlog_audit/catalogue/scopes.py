@@ -188,7 +188,7 @@ class _Binder(ast.NodeVisitor):
 
         self._visit_inner_scope(node, *node.body)
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.args)
@@ -205,7 +205,7 @@ class _Binder(ast.NodeVisitor):
     def _visit_comprehension(self, node: Comprehension) -> None:
         self._visit_inner_scope(node, *ast.iter_child_nodes(node))
 
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -308,7 +308,7 @@ class _Binder(ast.NodeVisitor):
             self._scope.bind(node.name, None)
         self.generic_visit(node)
 
-    visit_ExceptHandler = visit_MatchAs = visit_MatchStar = _visit_capture
+    visit_ExceptHandler = visit_MatchAs = visit_MatchStar = _visit_capture  # noqa: N815
 
     def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
         if node.rest:

@@ -54,5 +54,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-class ClosedPipe(Exception):
+class ClosedPipe(Exception):  # noqa: N818 (nothing is wrong)
     """Whoever reads our output is gone."""

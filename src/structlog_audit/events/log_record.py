@@ -56,7 +56,7 @@ class Handoff(dict[str, Any]):
         return self
 
 
-class Recorded(str):
+class Recorded(str):  # noqa: SLOT000 (it carries its handler)
     """The message of a record whose event was recorded on its way here, by *handler*: it does not record it again.
 
     A type, and not a field, since a field could be forged.

@@ -50,7 +50,7 @@ class PrivateLogger(logging.Logger):
     `logging` clears the caches only of loggers that it knows, so this one has none: ``logging.disable`` counts as it is now.
     """
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         """Whether nobody called ``logging.disable`` for *level*."""
         return self.manager.disable < level
 

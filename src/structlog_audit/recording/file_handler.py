@@ -62,8 +62,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def __init__(
         self,
         filename: str | os.PathLike[str],
-        maxBytes: int = 50_000_000,
-        backupCount: int = 0,
+        maxBytes: int = 50_000_000,  # noqa: N803 (the name it has in the standard library)
+        backupCount: int = 0,  # noqa: N803
         *,
         durability: Durability = "os",
         retention: Retention | Mapping[str, Any] | None = None,
@@ -135,7 +135,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         entry = QueueEntry(b"", logging.INFO, "", line=data)
         self.deliver((entry,))
 
-    def doRollover(self) -> None:
+    def doRollover(self) -> None:  # noqa: N802
         """Roll over the active segment, unless another process holds a lock on it.
 
         Does nothing in a signal handler that interrupts a write of its own thread.
@@ -239,7 +239,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                     cause = describe_failure(error.__cause__)
                     report_on_stderr(f"{self.baseFilename} can't be written ({cause}); events are lost")
 
-    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
         """Accept only an `AuditJsonFormatter` without options: a trail has one format.
 
         Raises:
@@ -265,6 +265,6 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def flush(self) -> None:
         """Do nothing: lines are never held back."""
 
-    def shouldRollover(self, record: logging.LogRecord) -> int:
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
         """Return 1 if the active segment has reached its size, otherwise 0. A write rolls over by itself."""
         return int(0 < self.maxBytes <= self._active.size)

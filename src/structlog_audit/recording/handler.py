@@ -130,7 +130,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._warm_start(warm_start)
         register_fork_reset(self)
 
-    def setTarget(self, target: logging.Handler | None) -> None:
+    def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
         """Chain the handler to another *target*, before the first event. ``fileConfig`` sets targets this way.
 
         Raises:

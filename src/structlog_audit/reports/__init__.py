@@ -1,7 +1,7 @@
-"""Compliance reports: what the events of a time amount to, as data, JSON, Markdown and HTML.
+"""Compliance reports: a summary of the events of a period, as data, JSON, Markdown and HTML.
 
-`compliance_report` makes a `Report` of anything that answers questions about events. HTML needs the extra ``reports``; the
-other forms need nothing.
+`compliance_report` makes a `Report` from any source of events. HTML needs the extra ``reports``; the other forms need no
+extra.
 """
 
 from structlog_audit.reports.report import Report, compliance_report

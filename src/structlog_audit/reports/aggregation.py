@@ -1,11 +1,11 @@
-"""The counting behind a report: one pass over events, the oldest first.
+"""Aggregates for a report, computed in one pass over the events in the order of commit.
 
-Rules:
+**Performance**
 
-* Memory grows with the number of distinct users, operations, months and hours, and with the intents that are open at once; not
-  with the number of events. Of failures, deletions, exports and own acts the newest are kept, `NEWEST` of each.
-* Texts of events that are kept are cut to `LONGEST` characters, and the entries of one to `MOST_ENTRIES`. The id of the event
-  leads to the whole.
+* Memory grows with the number of distinct users, operations, months and hours, and of open intents, not with the number
+  of events. Lists keep the newest `NEWEST` events.
+* Texts in lists are cut to `LONGEST` characters, and the entry ids of an event to `MOST_ENTRIES`. The full event can be
+  found by its id.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from structlog_audit.events.event import INTENT_ID, AuditEvent, EventStatus, Kind, OperationType, rfc3339
-from structlog_audit.query.statistics import Histogram, Sum
-from structlog_audit.reports.formatting import shortened
-from structlog_audit.reports.period import month_of
+from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts
+from structlog_audit.reports.formatting import truncate
+from structlog_audit.reports.period import month_of, rfc3339_or_none
 
 NEWEST = 50
-"""Events of one list of a report, at most: what a person reads."""
+"""Maximum events in a list of a report."""
 
 NEWEST_OF_USER = 200
-"""Events of the user whom a report is about, at most. The whole is an export's."""
+"""Maximum events in the list of one user's activity. An export has all of them."""
 
 LONGEST = 500
-"""Characters of a text of an event in a list."""
+"""Maximum characters of a text in a list of events."""
 
 MOST_ENTRIES = 10
-"""Entry ids of an event in a list."""
+"""Maximum entry ids of an event in a list."""
 
 ANONYMOUS = "anonymous"
-"""Whom the monthly figures count events without a user to, as the memory SDK's page does."""
+"""User of the events without a user in the monthly figures, as on the memory SDK's page."""
+
+PERCENTILES = (50, 95, 99)
 
 
-class OperationTally:
-    """Counts of one operation."""
+class OperationAggregate:
+    """The outcomes and durations of one operation."""
 
     __slots__ = ("durations", "statuses", "total_ms")
 
@@ -46,7 +48,7 @@ class OperationTally:
         self.durations = Histogram()
         self.total_ms = Sum()
 
-    def add(self, event: AuditEvent) -> None:
+    def add(self, event: Countable) -> None:
         """Count *event*."""
         self.statuses[event.status] += 1
         if event.duration_ms is not None:
@@ -54,139 +56,161 @@ class OperationTally:
             self.total_ms.add(event.duration_ms)
 
     def to_dict(self, operation: str) -> dict[str, Any]:
-        """The row of *operation*: its name, and members as in `structlog_audit.query.statistics`."""
-        total, timed = self.statuses.total(), self.durations.buckets.total()
+        """Return the row of *operation*, with the names of `query.statistics`."""
+        total = self.statuses.total()
+        timed = self.durations.buckets.total()
+        succeeded = self.statuses[EventStatus.SUCCESS]
+        percentiles = {f"p{percent}_duration_ms": self.durations.percentile(percent) for percent in PERCENTILES}
         return {
             "operation": operation,
             "total_events": total,
-            "by_status": by_status(self.statuses),
-            "success_rate": self.statuses[EventStatus.SUCCESS] / total if total else 1.0,
+            "by_status": counts_by_status(self.statuses),
+            "success_rate": succeeded / total if total else 1.0,
             "timed_events": timed,
             "avg_duration_ms": self.total_ms.average(timed),
-            **{f"p{percent}_duration_ms": self.durations.percentile(percent) for percent in (50, 95, 99)},
+            **percentiles,
         }
 
 
-class UserTally:
-    """Counts of one user."""
+class UserAggregate(UserCounts):
+    """The counts of one user's events, with the failures and the first activity."""
 
-    __slots__ = ("failures", "first", "last", "operations")
+    __slots__ = ("failures", "first")
 
     def __init__(self) -> None:
-        self.operations: Counter[str] = Counter()
+        super().__init__()
         self.failures = 0
         self.first: dt.datetime | None = None
-        self.last: dt.datetime | None = None
 
-    def add(self, event: AuditEvent) -> None:
-        """Count *event*."""
-        self.operations[event.operation.value] += 1
+    def add(self, event: Countable) -> None:
+        """Count *event*, the newest of the user so far."""
+        super().add(event)
         self.failures += event.status is EventStatus.FAILURE
-        self.first = self.first or event.timestamp
-        self.last = event.timestamp
+        if self.first is None:
+            self.first = event.timestamp
 
     def to_dict(self, user_id: str | None) -> dict[str, Any]:
-        """The row of the user *user_id*."""
+        """Return the row of the user *user_id*."""
         return {
             "user_id": user_id,
-            **activity(self.operations),
+            **activity_counts(self.operations),
             "failures": self.failures,
-            "first_activity": None if self.first is None else rfc3339(self.first),
-            "last_activity": None if self.last is None else rfc3339(self.last),
+            "first_activity": rfc3339_or_none(self.first),
+            "last_activity": rfc3339_or_none(self.last),
         }
 
 
-class Newest:
-    """How many events there were, and the newest of them."""
+class RecentEvents:
+    """The number of events of a list, and the newest of them."""
 
     __slots__ = ("entries", "events", "total")
 
-    def __init__(self, most: int = NEWEST) -> None:
+    def __init__(self, limit: int = NEWEST) -> None:
         self.total = 0
         self.entries = 0
-        self.events: deque[AuditEvent] = deque(maxlen=most)
+        self.events: deque[AuditEvent] = deque(maxlen=limit)
 
     def add(self, event: AuditEvent) -> None:
-        """Count *event*, and keep it for as long as it is among the newest."""
+        """Count *event*, and keep it while it is among the newest."""
         self.total += 1
         self.entries += len(event.entry_ids)
         self.events.append(event)
 
     def rows(self) -> list[tuple[dict[str, Any], AuditEvent]]:
-        """The newest events, the newest first, each as a row too."""
-        return [(brief(event), event) for event in reversed(self.events)]
+        """Return the kept events, newest first, each with its row."""
+        return [(event_row(event), event) for event in reversed(self.events)]
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers of events and of the entries they name, and the newest events."""
-        return {"total": self.total, "entries": self.entries, "newest": [row for row, _ in self.rows()]}
+        """Return the totals of events and entry ids, and the rows of the newest events."""
+        newest = [row for row, _ in self.rows()]
+        return {"total": self.total, "entries": self.entries, "newest": newest}
 
 
-class Figures:
-    """Everything that is counted in the pass."""
+class ReportAggregates:
+    """All aggregates of a report."""
 
     def __init__(self) -> None:
         self.hours: defaultdict[dt.datetime, Counter[EventStatus]] = defaultdict(Counter)
+
+        # month → user → operation
         self.months: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        self.operations: defaultdict[str, OperationTally] = defaultdict(OperationTally)
-        self.users: defaultdict[str | None, UserTally] = defaultdict(UserTally)
-        self.failures, self.deletions, self.exports = Newest(), Newest(), Newest()
-        self.everything = Newest(NEWEST_OF_USER)
-        self.intents: dict[str, AuditEvent] = {}
-        self.gaps, self.own_acts = Newest(), Newest()
-        self.acts: Counter[str] = Counter()
+
+        self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
+        self.users: defaultdict[str | None, UserAggregate] = defaultdict(UserAggregate)
+
+        self.failures = RecentEvents()
+        self.deletions = RecentEvents()
+        self.exports = RecentEvents()
+        self.activity = RecentEvents(NEWEST_OF_USER)
+
+        self.open_intents: dict[str, AuditEvent] = {}
+
+        self.gaps = RecentEvents()
         self.lost = 0
 
-    def counted(self, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
-        """Count *events*, of whatever kind, and hand on the ordinary ones."""
+        self.trail_events = RecentEvents()
+        self.trail_operations: Counter[str] = Counter()
+
+    def aggregate(self, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+        """Count *events* of any kind, and yield the application events among them."""
         for event in events:
             if event.kind is None:
                 self._add(event)
                 yield event
             elif event.kind == Kind.INTENT:
-                self.intents[event.event_id] = event
+                self.open_intents[event.event_id] = event
             elif event.kind == Kind.GAP:
                 self.gaps.add(event)
-                self.lost += lost_in(event)
+                self.lost += lost_count(event)
             elif event.kind == Kind.TRAIL:
-                self.own_acts.add(event)
-                self.acts[event.operation.value] += 1
+                self.trail_events.add(event)
+                self.trail_operations[event.operation.value] += 1
 
     def _add(self, event: AuditEvent) -> None:
-        moment, operation, user_id = event.timestamp, event.operation.value, event.user_id
-        self.hours[moment.replace(minute=0, second=0, microsecond=0)][event.status] += 1
-        self.months[month_of(moment)][user_id or ANONYMOUS][operation] += 1
+        operation = event.operation.value
+        user_id = event.user_id
+        hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
+        month = month_of(event.timestamp)
+
+        self.hours[hour][event.status] += 1
+        self.months[month][user_id or ANONYMOUS][operation] += 1
         self.operations[operation].add(event)
         self.users[user_id].add(event)
-        self.everything.add(event)
+
+        self.activity.add(event)
         if event.status is EventStatus.FAILURE:
             self.failures.add(event)
         if operation == OperationType.FORGET:
             self.deletions.add(event)
         elif operation == OperationType.EXPORT:
             self.exports.add(event)
-        if self.intents:
-            self.outcome(event)
 
-    def outcome(self, event: AuditEvent) -> None:
-        """Close the intent whose outcome *event* is, if it is one."""
+        self.close_intent(event)
+
+    def close_intent(self, event: AuditEvent) -> None:
+        """Remove the intent that *event* completes, if any, from the open intents."""
+        if not self.open_intents:
+            return
+
+        # An application may use this name for a value of another type.
         intent_id = event.metadata.get(INTENT_ID)
-        if isinstance(intent_id, str):  # an application may mean something else by that name
-            self.intents.pop(intent_id, None)
+        if isinstance(intent_id, str):
+            self.open_intents.pop(intent_id, None)
 
 
-def lost_in(gap: AuditEvent) -> int:
-    """How many events *gap* stands for; 0 if it does not say."""
+def lost_count(gap: AuditEvent) -> int:
+    """Return the number of lost events in *gap*, or 0 if it has no valid number."""
     lost = gap.metadata.get("lost")
     return max(0, lost) if isinstance(lost, int) else 0
 
 
-def by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
-    """The count of every status, by its name."""
-    return {member.value: statuses[member] for member in EventStatus}
+def counts_by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
+    """Return the count of every status by its name."""
+    return {status.value: statuses[status] for status in EventStatus}
 
 
-def activity(operations: Counter[str]) -> dict[str, int]:
-    """What somebody did, by the names of the memory SDK's page."""
+def activity_counts(operations: Counter[str]) -> dict[str, int]:
+    """Return the activity of a user, with the names of the memory SDK's page."""
     return {
         "total": operations.total(),
         "stores": operations[OperationType.STORE],
@@ -195,22 +219,25 @@ def activity(operations: Counter[str]) -> dict[str, int]:
     }
 
 
-def brief(event: AuditEvent) -> dict[str, Any]:
-    """*event* as a row of a list: cut, as the rules of this module say. ``entries`` says how many entries it names."""
+def event_row(event: AuditEvent) -> dict[str, Any]:
+    """Return *event* as a row of a list, with long texts cut.
+
+    ``entries`` is the number of all its entry ids.
+    """
     return {
         "event_id": event.event_id,
         "timestamp": rfc3339(event.timestamp),
-        "operation": cut(event.operation.value),
-        "user_id": cut(event.user_id),
-        "session_id": cut(event.session_id),
+        "operation": truncated(event.operation.value),
+        "user_id": truncated(event.user_id),
+        "session_id": truncated(event.session_id),
         "status": event.status.value,
         "duration_ms": event.duration_ms,
-        "error_message": cut(event.error_message),
-        "entry_ids": [cut(entry_id) for entry_id in event.entry_ids[:MOST_ENTRIES]],
+        "error_message": truncated(event.error_message),
+        "entry_ids": [truncated(entry_id) for entry_id in event.entry_ids[:MOST_ENTRIES]],
         "entries": len(event.entry_ids),
     }
 
 
-def cut(text: str | None) -> str | None:
-    """*text*, of at most `LONGEST` characters."""
-    return None if text is None else shortened(text, LONGEST)
+def truncated(text: str | None) -> str | None:
+    """Return at most `LONGEST` characters of *text*, or None for None."""
+    return None if text is None else truncate(text, LONGEST)

@@ -1,7 +1,7 @@
-"""What a report serves, clause by clause, and what it does not show.
+"""The sections of a report, the compliance clauses that they support, and the limits of the report.
 
-The clauses are named after GDPR (Regulation (EU) 2016/679), HIPAA (45 CFR part 164), the AICPA Trust Services Criteria (SOC 2),
-ISO/IEC 27001:2022 annex A, and PCI DSS v4.0. What each asks for is said in words of our own.
+The clauses refer to GDPR (Regulation (EU) 2016/679), HIPAA (45 CFR part 164), the AICPA Trust Services Criteria (SOC 2),
+ISO/IEC 27001:2022 annex A, and PCI DSS v4.0. Their requirements are paraphrased.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ SECTIONS = {
     "exports": "Exports",
     "activity": "Activity of the user",
     "open_intents": "Intents without an outcome",
-    "own_acts": "Acts on the trail itself",
-    "clauses": "What serves which clause",
+    "own_acts": "Trail events",
+    "clauses": "Compliance clauses",
     "not_shown": "What this report does not show",
 }
-"""The sections of a report by the names of its members, in their order."""
+"""The titles of the sections by the names of the report's members, in order."""
 
 
 class Clause(NamedTuple):
-    """A clause: what it asks for, the sections that serve it, and what it asks for beyond."""
+    """A clause and the evidence for it.
+
+    ``asks`` is the requirement, ``sections`` has the evidence, and ``beyond`` is the part that a report does not cover.
+    """
 
     framework: str
     clause: str
@@ -37,50 +40,50 @@ class Clause(NamedTuple):
 
 
 CLAUSES = (
-    Clause("GDPR", "Art. 5(1)(c)", "No more personal data than the purpose needs", ("users",),
-           "Whether what is recorded is needed. The report itself leaves metadata out."),
-    Clause("GDPR", "Art. 5(1)(e)", "Kept no longer than necessary", ("deletions", "own_acts"),
-           "The periods you have set; here is what was deleted, and when segments of the trail went."),
+    Clause("GDPR", "Art. 5(1)(c)", "No more personal data than the purpose requires", ("users",),
+           "Whether the recorded data is necessary. The report itself omits metadata."),
+    Clause("GDPR", "Art. 5(1)(e)", "Personal data is kept no longer than necessary", ("deletions", "own_acts"),
+           "The retention periods that apply. The report lists deletions and removed trail segments."),
     Clause("GDPR", "Art. 5(1)(f), 32", "Integrity and confidentiality of processing", ("failures", "completeness", "own_acts"),
-           "The measures themselves."),
-    Clause("GDPR", "Art. 15", "A person's access to what is processed about them", ("activity",),
-           "The report of that user alone, and an export of all their events. Recipients and purposes are in no trail."),
-    Clause("GDPR", "Art. 17", "Erasure on request, and evidence of it", ("deletions",),
-           "The request itself, and copies outside of the application."),
-    Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems with health information",
+           "The protective measures themselves."),
+    Clause("GDPR", "Art. 15", "Access of a person to the data processed about them", ("activity",),
+           "The full list of events, which an export contains. Recipients and purposes, which trails do not record."),
+    Clause("GDPR", "Art. 17", "Erasure on request, with evidence", ("deletions",),
+           "The request itself, and copies outside the application."),
+    Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems that contain health information",
            ("operations", "users", "over_time"), "Systems that do not record to this trail."),
     Clause("HIPAA", "§ 164.312(c)(1)", "Protection from improper alteration and destruction",
            ("deletions", "completeness", "own_acts"), "The health records themselves."),
-    Clause("SOC 2", "CC7.2", "Watch for anomalies that may be incidents", ("failures", "over_time", "exports", "users"),
-           "Alerts at the moment, and what came of them."),
-    Clause("ISO 27001", "A.8.15", "Logs are made, kept, protected and analysed",
-           ("months", "operations", "completeness", "own_acts"), "Who may read the files; that is the system's to say."),
-    Clause("PCI DSS", "10.2.1.3, 10.2.1.6", "Access to the trail, its start and its stop are logged", ("own_acts",),
-           "Reading the files by other means than the command line."),
+    Clause("SOC 2", "CC7.2", "Monitor for anomalies that may indicate incidents", ("failures", "over_time", "exports", "users"),
+           "Real-time alerts, and the response to them."),
+    Clause("ISO 27001", "A.8.15", "Logs are produced, stored, protected and analysed",
+           ("months", "operations", "completeness", "own_acts"), "Read access to the files. The operating system controls it."),
+    Clause("PCI DSS", "10.2.1.3, 10.2.1.6", "Access to the trail, and its start and stop, are logged", ("own_acts",),
+           "Access to the files other than through the command line."),
     Clause("PCI DSS", "10.2.2", "User, type, time, outcome, origin and object of each event",
-           ("failures", "deletions", "exports"), "The origin: it is in the metadata, which exports have."),
-    Clause("PCI DSS", "10.3.2, 10.3.4", "The trail is protected, and a change to it is noticed", ("own_acts", "completeness"),
+           ("failures", "deletions", "exports"), "The origin. It is part of the metadata, which exports contain."),
+    Clause("PCI DSS", "10.3.2, 10.3.4", "The trail is protected, and changes to it are detected", ("own_acts", "completeness"),
            "This report does not verify the trail."),
-    Clause("PCI DSS", "10.5.1", "Twelve months kept, three at hand", ("completeness", "months"),
-           "How long the segments will be kept; see the retention of the file handler."),
-    Clause("PCI DSS", "10.7.2", "Failures of logging are noticed and answered", ("own_acts", "completeness", "open_intents"),
-           "The answer."),
+    Clause("PCI DSS", "10.5.1", "Twelve months are kept, the last three immediately available", ("completeness", "months"),
+           "How long segments will be kept: see the retention settings of the file handler."),
+    Clause("PCI DSS", "10.7.2", "Failures of logging are detected and addressed", ("own_acts", "completeness", "open_intents"),
+           "The response."),
 )  # fmt: skip
 
 NOT_SHOWN = (
-    "What nobody recorded. An action without an event leaves no trace here.",
-    "Whether an event is true. The trail says what an application said.",
-    "Whether the trail was changed. The figures are those of the events as they were read; nothing was verified.",
-    "Where copies of the trail are. PCI DSS 10.3.3 asks for one off the host, which the host's own events can't show.",
-    "Other processes, if it was made from a handler or a logger: those know the events of their own process that their buffer "
-    "still holds. Made from the files, it knows every process that writes to them.",
-    "Deletions and exports under other names. Sections 'Deletions' and 'Exports' are about the operations FORGET and EXPORT; "
-    "any other is in 'Operations' only.",
-    "Metadata of events. It may be personal, and where it matters it is in the exports.",
-    "Long lists. Of each, the newest or the most frequent are shown, and long texts are cut; the totals count all. The id of "
-    "an event leads to the whole of it.",
-    "Exact percentiles. They come from a histogram and are right to 1 %.",
-    "Whether an intent without an outcome is one of a crash: its operation may still have been under way.",
-    "Compliance. It is evidence for those who judge.",
+    "Unrecorded actions. An action without an event leaves no trace here.",
+    "Whether an event is true. The trail contains the statements of the application.",
+    "Whether the trail was altered. The figures describe the events as they were read; nothing was verified.",
+    "Where copies of the trail are. PCI DSS 10.3.3 requires one on another host, which events of this host cannot prove.",
+    "Other processes, if the report was made from a handler or a logger: these have only the events of their own process "
+    "that are still in the buffer. A report made from the files covers every process that writes to them.",
+    "Deletions and exports under other names. The sections 'Deletions' and 'Exports' cover the operations FORGET and EXPORT; "
+    "all others appear in 'Operations' only.",
+    "Metadata of events, because it may be personal. Exports contain it.",
+    "Complete lists. A list shows the newest or the most frequent items, and long texts are cut; totals count everything. "
+    "Each full event can be found by its id.",
+    "Exact percentiles. They come from a histogram, with an error of at most 1 %.",
+    "Whether an intent without an outcome is due to a crash: the operation may still have been running.",
+    "Compliance. This report is evidence for an assessment.",
 )
-"""What no report of this kind shows."""
+"""The limits of every report."""

@@ -1,10 +1,10 @@
-"""A report as a document: sections of paragraphs, tables and figures, before anybody decides how they look.
+"""A report as a document: sections of paragraphs, tables and figures, independent of the output format.
 
-Rules:
+**Guarantees**
 
-* Every form of a report is made of this, so all say the same.
-* A cell is a value as it is in the report; the ``kind`` of its column says how it is written (`plain`). Escaping is a matter of
-  the form.
+* Every output format renders this document, so all formats have the same content.
+* A cell holds the value as in the report's data; the ``kind`` of its column selects the text form (`cell_text`). Escaping
+  is left to the output format.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.reports import formatting as text
+from structlog_audit.reports import formatting
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its title, the kind of its values, and the member of a row that it shows."""
+    """A column: its title, the name of the member in rows, and the kind of values."""
 
     title: str
     name: str
@@ -27,7 +27,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of values. ``note`` says what was left out; ``is_list`` that rows are read one by one, not compared."""
+    """A table of values.
+
+    ``note`` describes omitted rows. ``is_list`` marks rows to be read one by one rather than compared.
+    """
 
     caption: str
     columns: tuple[Column, ...]
@@ -38,7 +41,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart by its name, what it shows in words, and its numbers."""
+    """A chart by its name, with a description in words and a table of its numbers."""
 
     name: str
     caption: str
@@ -47,13 +50,13 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Short texts, one below the other."""
+class BulletList:
+    """A list of short texts."""
 
     items: Sequence[str]
 
 
-Block = str | Table | Figure | Listing
+Block = str | Table | Figure | BulletList
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +82,36 @@ class Document:
     sections: Sequence[Section]
 
 
-def plain(kind: str, value: Any) -> str:
-    """*value* of this *kind* as text. None, and a detail without anything, is a dash."""
-    return NOTHING if value is None else _PLAIN[kind](value) or NOTHING
-
-
 NOTHING = "–"
+"""The text of a cell without a value."""
 
-_PLAIN: dict[str, Callable[[Any], str]] = {
-    "text": text.visible,
-    "code": text.name,
-    "user": text.name,
+
+def cell_text(kind: str, value: Any) -> str:
+    """Return a value of a column of this *kind* as text, or a dash for no value."""
+    if value is None:
+        return NOTHING
+    return _CELL_TEXTS[kind](value) or NOTHING
+
+
+def _detail_text(parts: Sequence[str | None]) -> str:
+    return formatting.visible(" · ".join(filter(None, parts)))
+
+
+def _section_references(sections: Sequence[tuple[str, int, str]]) -> str:
+    references = [f"{number} {title}" for _, number, title in sections]
+    return ", ".join(references)
+
+
+_CELL_TEXTS: dict[str, Callable[[Any], str]] = {
+    "text": formatting.visible,
+    "code": formatting.display_name,
+    "user": formatting.display_name,
     "status": str,
-    "number": text.number,
-    "rate": text.percent,
-    "ms": text.milliseconds,
-    "time": text.second,
-    "month": text.month_name,
-    "detail": lambda value: text.visible(" · ".join(filter(None, value))),
-    "sections": lambda value: ", ".join(f"{number} {title}" for _, number, title in value),
+    "number": formatting.number,
+    "rate": formatting.percent,
+    "ms": formatting.milliseconds,
+    "time": formatting.timestamp,
+    "month": formatting.month_name,
+    "detail": _detail_text,
+    "sections": _section_references,
 }

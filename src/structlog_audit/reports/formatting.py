@@ -1,11 +1,11 @@
-"""What people read: numbers, times and texts of events, the same in every document.
+r"""Numbers, times and texts of events as people read them, alike in every form of a report.
 
-Rules:
+**Guarantees**
 
-* Nothing here depends on a locale. Times are UTC.
-* A rate below 100 % is never shown as 100.0 %, and one above 0 % never as 0.0 %.
-* Of texts of events, characters that are not to be seen, or that change the order of others, are shown as escapes: controls,
-  bidirectional controls (CVE-2021-42574), invisible ones, lone surrogates, and marks stacked higher than any script does.
+* Nothing depends on a locale. Times are UTC.
+* A rate below 100 % never shows as 100.0 %, and a rate above 0 % never shows as 0.0 %.
+* In texts of events, characters that are invisible or reorder others become escapes such as ``\u202e``: controls,
+  bidirectional controls (CVE-2021-42574), lone surrogates, and combining marks stacked higher than in any script.
 """
 
 from __future__ import annotations
@@ -25,133 +25,173 @@ _HIDDEN = re.compile(
 )
 
 LONGEST_NAME = 80
-"""Characters of a name in a document, at most: a UUID or an address is not cut."""
+"""Maximum characters of a name in a document. A UUID or an email address fits."""
 
-LONGEST_ENTRY = 48
-"""Characters of the id of an entry in a document, at most: a UUID with a prefix is not cut."""
+LONGEST_ENTRY_ID = 48
+"""Maximum characters of an entry id in a document. A UUID with a prefix fits."""
 
-_HIGHEST = 4
-"""Combining marks on one character, at most: Vietnamese has two, Hebrew with cantillation three."""
+_MAX_COMBINING_MARKS = 4
+"""Combining marks kept on one character. Vietnamese needs two, Hebrew with cantillation three."""
 
 
 def visible(text: str) -> str:
-    r"""*text* with what is not to be seen as escapes, such as ``\u202e``."""
+    r"""Return *text* with hidden and reordering characters escaped: ``\u202e``."""
     if text.isascii() and text.isprintable():
         return text
-    return _HIDDEN.sub(_escape, _unstacked(text))
+    return _HIDDEN.sub(_escape, _limit_combining_marks(text))
 
 
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+def _escape(match: re.Match[str]) -> str:
+    code_point = ord(match[0])
+    return f"\\u{code_point:04x}" if code_point <= 0xFFFF else f"\\U{code_point:08x}"
 
 
-def _unstacked(text: str) -> str:
-    """*text* without the combining marks that stand above or below `_HIGHEST` others; how many there were is said."""
-    kept, marks, left_out = [], 0, 0
+def _limit_combining_marks(text: str) -> str:
+    """Return *text* without excessive combining marks, and a note of their number."""
+    kept = []
+    stacked = 0
+    omitted = 0
+
     for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks <= _HIGHEST:
+        stacked = stacked + 1 if unicodedata.combining(character) else 0
+        if stacked <= _MAX_COMBINING_MARKS:
             kept.append(character)
         else:
-            left_out += 1
-    return "".join(kept) + (f" [{left_out} combining marks left out]" if left_out else "")
+            omitted += 1
+
+    note = f" [{count(omitted, 'combining mark')} omitted]" if omitted else ""
+    return "".join(kept) + note
 
 
 def number(value: int) -> str:
-    """*value* with separators: ``12,345``."""
+    """Return *value* with thousands separators: ``12,345``."""
     return f"{value:,}"
 
 
-def count(value: int, one: str, many: str = "") -> str:
-    """*value* and what it counts: ``1 event``, ``12,345 events``."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+def count(value: int, singular: str, plural: str = "") -> str:
+    """Return *value* with its noun: ``1 event``, ``12,345 events``.
+
+    The default plural adds an s.
+    """
+    noun = singular if value == 1 else plural or f"{singular}s"
+    return f"{value:,} {noun}"
 
 
 def percent(rate: float) -> str:
-    """*rate*, 0 to 1, in per cent with one digit."""
-    shown = round(rate * 100, 1)
+    """Return *rate*, between 0 and 1, as a percentage with one decimal."""
+    rounded = round(rate * 100, 1)
     if 0 < rate < 1:
-        shown = min(max(shown, 0.1), 99.9)
-    return f"{shown:.1f} %"
+        rounded = min(max(rounded, 0.1), 99.9)
+    return f"{rounded:.1f} %"
 
 
 def milliseconds(value: float) -> str:
-    """*value* with about three digits, without the unit: ``0.021``, ``45.2``, ``12,345``."""
+    """Return *value* with about three digits: ``0.021``, ``45.2``, ``12,345``."""
+    if not value:
+        return "0"
     if 0 < value < 0.0005:
         return "< 0.001"
-    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:,.{digits}f}" if value else "0"
+
+    if value < 1:
+        decimals = 3
+    elif value < 10:
+        decimals = 2
+    elif value < 100:
+        decimals = 1
+    else:
+        decimals = 0
+    return f"{value:,.{decimals}f}"
 
 
-def duration(milliseconds: float) -> str:
-    """A round duration with its unit, for an axis: ``10 µs``, ``1 s``."""
+def duration_label(milliseconds: float) -> str:
+    """Return a round duration with its unit, for an axis: ``10 µs``, ``1 s``."""
     for unit, size in (("s", 1e3), ("ms", 1.0), ("µs", 1e-3)):
         if milliseconds >= size * 0.999:
             return f"{milliseconds / size:,.0f} {unit}"
+
     return f"{milliseconds * 1e6:,.0f} ns"
 
 
-def second(time: str) -> str:
-    """*time* (RFC 3339, UTC) to the second: ``2025-01-15 10:30:45``."""
+def timestamp(time: str) -> str:
+    """Return *time* (RFC 3339, UTC) to the second: ``2025-01-15 10:30:45``."""
     return f"{time[:10]} {time[11:19]}"
 
 
 def month_name(month: str) -> str:
-    """*month*, such as ``2025-01``, in words: ``January 2025``."""
-    return f"{MONTHS[int(month[5:]) - 1]} {month[:4]}"
+    """Return *month*, such as ``2025-01``, in words: ``January 2025``."""
+    year = month[:4]
+    month_number = int(month[5:])
+    return f"{MONTHS[month_number - 1]} {year}"
 
 
-def _day(moment: dt.datetime) -> str:
-    return f"{moment.day} {MONTHS[moment.month - 1]} {moment.year}"
+def _day(time: dt.datetime) -> str:
+    return f"{time.day} {MONTHS[time.month - 1]} {time.year}"
 
 
-_STEPS: dict[str, tuple[Callable[[dt.datetime], str], Callable[[dt.datetime], str]]] = {
-    "hour": (lambda t: f"{_day(t)}, {t.hour:02}:00", lambda t: f"{t.hour:02}:00" if t.hour else _short_day(t)),
-    "day": (_day, lambda t: _short_day(t)),
-    "week": (lambda t: f"week of {_day(t)}", lambda t: _short_day(t)),
-    "month": (lambda t: f"{MONTHS[t.month - 1]} {t.year}", lambda t: f"{MONTHS[t.month - 1][:3]} {t.year}"),
-    "year": (lambda t: str(t.year), lambda t: str(t.year)),
-    "decade": (lambda t: f"decade from {t.year}", lambda t: str(t.year)),
-    "century": (lambda t: f"century from {t.year}", lambda t: str(t.year)),
+def _short_day(time: dt.datetime) -> str:
+    return f"{time.day} {MONTHS[time.month - 1][:3]}"
+
+
+_STEP_LABELS: dict[str, Callable[[dt.datetime], str]] = {
+    "hour": lambda time: f"{_day(time)}, {time.hour:02}:00",
+    "day": _day,
+    "week": lambda time: f"week of {_day(time)}",
+    "month": lambda time: f"{MONTHS[time.month - 1]} {time.year}",
+    "year": lambda time: str(time.year),
+    "decade": lambda time: f"decade from {time.year}",
+    "century": lambda time: f"century from {time.year}",
+}
+
+_TICK_LABELS: dict[str, Callable[[dt.datetime], str]] = {
+    "hour": lambda time: f"{time.hour:02}:00" if time.hour else _short_day(time),
+    "day": _short_day,
+    "week": _short_day,
+    "month": lambda time: f"{MONTHS[time.month - 1][:3]} {time.year}",
+    "year": lambda time: str(time.year),
+    "decade": lambda time: str(time.year),
+    "century": lambda time: str(time.year),
 }
 
 
-def _short_day(moment: dt.datetime) -> str:
-    return f"{moment.day} {MONTHS[moment.month - 1][:3]}"
+def step_label(unit: str, start: str) -> str:
+    """Return the step of a time axis that begins at *start* (RFC 3339), in words."""
+    return _STEP_LABELS[unit](dt.datetime.fromisoformat(start))
 
 
-def step(unit: str, start: str) -> str:
-    """The step of a time axis that begins at *start* (RFC 3339), in words."""
-    return _STEPS[unit][0](dt.datetime.fromisoformat(start))
+def tick_label(unit: str, start: str) -> str:
+    """Return the short label of the same step, for an axis."""
+    return _TICK_LABELS[unit](dt.datetime.fromisoformat(start))
 
 
-def tick(unit: str, start: str) -> str:
-    """The same as a label of an axis."""
-    return _STEPS[unit][1](dt.datetime.fromisoformat(start))
+def entry_list(row: dict[str, Any]) -> str:
+    """Return the entry ids in *row*, with the number of those that the row omits."""
+    entry_ids = row["entry_ids"]
+    omitted = row["entries"] - len(entry_ids)
+
+    names = [display_name(entry_id, LONGEST_ENTRY_ID) for entry_id in entry_ids]
+    joined = ", ".join(names)
+    return f"{joined} and {number(omitted)} more" if omitted else joined
 
 
-def entries(row: dict[str, Any]) -> str:
-    """The entries that the event of *row* names, as far as the row has them."""
-    more = row["entries"] - len(row["entry_ids"])
-    named = ", ".join(name(entry_id, LONGEST_ENTRY) for entry_id in row["entry_ids"])
-    return f"{named} and {number(more)} more" if more else named
+def enumeration(parts: Sequence[str]) -> str:
+    """Return *parts* as in a sentence: ``a, b and c``."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """*parts* as in a sentence: ``a, b and c``."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+def display_name(value: str, limit: int = LONGEST_NAME) -> str:
+    """Return a name as people read it: visible, and of limited length.
 
-
-def name(value: str, most: int = LONGEST_NAME) -> str:
-    """*value*, which names somebody or something, visibly, and cut in the middle to at most *most* characters.
-
-    The empty name is shown as quotes: it is another than none.
+    Beyond *limit* characters, an ellipsis replaces the middle.
+    The empty name shows as ``""`` to distinguish it from an absent name.
     """
     shown = visible(value) or '""'
-    return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[1 - most // 2 :]}"
+    if len(shown) <= limit:
+        return shown
+    return f"{shown[: limit // 2]}…{shown[1 - limit // 2 :]}"
 
 
-def shortened(text: str, most: int) -> str:
-    """*text*, of at most *most* characters; what was left out is an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def truncate(text: str, limit: int) -> str:
+    """Return at most *limit* characters of *text*; an ellipsis replaces the rest."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,12 +1,12 @@
 """A report as one HTML document.
 
-Rules:
+**Guarantees**
 
-* It asks nothing of anybody: no script, no font, no picture from elsewhere. A content security policy in it says so, and allows
-  the one style sheet by its hash. No element has a style of its own.
-* Every text is escaped by the template engine or by the serializer of the charts. Texts of events stand in ``<bdi>``, so that
-  their direction stays theirs.
-* What is on the page is also on paper, but the numbers behind a chart.
+* The document is self-contained: no scripts, no external fonts or images. Its content security policy enforces that, and
+  allows the one style sheet by its hash. No element has a style attribute.
+* Every text is escaped, by the template engine or by the serializer of the charts. Texts of events stand in ``<bdi>``, so
+  their direction does not affect the text around them.
+* Print contains everything on the page, except the numbers behind charts.
 """
 
 from __future__ import annotations
@@ -20,20 +20,38 @@ import jinja2
 from markupsafe import Markup
 
 from structlog_audit.reports import charts
-from structlog_audit.reports.document import Document, Figure, Listing, Table, plain
+from structlog_audit.reports.document import BulletList, Document, Figure, Table, cell_text
+from structlog_audit.reports.formatting import number
+
+MOST_DRAWN = 12
+"""Maximum operations in the chart of durations."""
 
 _STATUSES = ("FAILURE", "PARTIAL", "SUCCESS")
-"""From the axis outwards: what went wrong is where bars are easy to compare."""
+"""The order of the bars from the axis outwards: failures are next to the axis, where bars compare best."""
+
+_BLOCK_TYPES = {"text": str, "table": Table, "figure": Figure, "bullet_list": BulletList}
 
 
-def html(report: Document, members: dict[str, Any]) -> str:
-    """*report*, made of the *members* of a `Report`, as HTML."""
+def render_html(report: Document, members: dict[str, Any]) -> str:
+    """Return *report* as HTML, with charts of *members*, the data of the report."""
     environment = _environment()
-    style = Markup(environment.loader.get_source(environment, "report.css")[0])  # type: ignore[union-attr]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    drawn = {name: draw(members) for name, draw in _CHARTS.items()}
-    return environment.get_template("report.html.jinja").render(report=report, style=style, policy=policy, charts=drawn)
+    template = environment.get_template("report.html.jinja")
+    source = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
+    style = Markup(source)  # noqa: S704 (a file of this package)
+
+    return template.render(
+        report=report,
+        style=style,
+        policy=_policy(style),
+        charts={"over_time": _status_charts(members), "durations": _duration_charts(members)},
+    )
+
+
+def _policy(style: str) -> str:
+    """Return the content security policy that allows *style* and nothing else."""
+    digest = hashlib.sha256(style.encode()).digest()
+    encoded = base64.b64encode(digest).decode()
+    return f"default-src 'none'; style-src 'sha256-{encoded}'; base-uri 'none'; form-action 'none'"
 
 
 @cache
@@ -46,38 +64,50 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["plain"] = plain
-    kinds = {"text": str, "table": Table, "figure": Figure, "listing": Listing}
-    environment.tests.update(
-        {f"{name}_block": (lambda block, of=of: isinstance(block, of)) for name, of in kinds.items()}
-    )
+
+    environment.globals["cell_text"] = cell_text
+    for name, block_type in _BLOCK_TYPES.items():
+        environment.tests[f"{name}_block"] = lambda block, block_type=block_type: isinstance(block, block_type)
     return environment
 
 
-def _over_time(members: dict[str, Any]) -> list[tuple[str, Markup]]:
-    """All events, and those that did not succeed on a scale of their own: beside the others they would not be seen."""
-    unit, steps = members["over_time"]["unit"], members["over_time"]["steps"]
-    drawn: list[tuple[str, Markup]] = []
-    width = len(plain("number", charts.whole_ticks(max((step["total"] for step in steps), default=0))[-1]))
+TitledCharts = list[tuple[str, Markup]]
+
+
+def _status_charts(members: dict[str, Any]) -> TitledCharts:
+    """Return the charts of all events and, enlarged, of unsuccessful events."""
+    steps = members["over_time"]["steps"]
+    most = max((step["total"] for step in steps), default=0)
+    highest_tick = charts.whole_ticks(most)[-1]
+
+    # One width of the axis labels for both charts lines up their bars.
+    label_width = len(number(highest_tick))
+
+    drawn: TitledCharts = []
     for title, statuses, height in (
         ("All events", _STATUSES, 220),
-        ("Failed or in part, enlarged", _STATUSES[:2], 130),
+        ("Failed or partial events, enlarged", _STATUSES[:2], 130),
     ):
         if any(step[status] for step in steps for status in statuses):
-            label = f"Chart: {title} by {unit}. The text below says what it shows."
-            drawn.append((title, charts.over_time(unit, steps, statuses, height=height, width=width, label=label)))
+            chart = _status_chart(title, members, statuses, height, label_width)
+            drawn.append((title, chart))
     return drawn
 
 
-def _durations(members: dict[str, Any]) -> list[tuple[str, Markup]]:
-    timed = [row for row in members["operations"] if row["timed_events"]][:MOST_DRAWN]
+def _status_chart(
+    title: str, members: dict[str, Any], statuses: tuple[str, ...], height: int, label_width: int
+) -> Markup:
+    unit = members["over_time"]["unit"]
+    steps = members["over_time"]["steps"]
+    label = f"Chart: {title} by {unit}. The text below describes it."
+    return charts.over_time(unit, steps, statuses, height=height, label_width=label_width, label=label)
+
+
+def _duration_charts(members: dict[str, Any]) -> TitledCharts:
+    timed = [row for row in members["operations"] if row["timed_events"]]
     if not timed:
         return []
-    label = "Chart: p50, p95 and p99 of the durations of operations. The table has the numbers."
-    return [("Duration, logarithmic", charts.durations(timed, label=label))]
 
-
-MOST_DRAWN = 12
-"""Operations in the chart of durations, at most."""
-
-_CHARTS = {"over_time": _over_time, "durations": _durations}
+    label = "Chart: p50, p95 and p99 of the durations of operations. The table contains the numbers."
+    chart = charts.durations(timed[:MOST_DRAWN], label=label)
+    return [("Duration, logarithmic scale", chart)]

@@ -1,9 +1,9 @@
 """A report as Markdown, with GitHub's tables.
 
-Rules:
+**Guarantees**
 
-* A text of an event is shown as it is, and does nothing: what could begin markup, a link, HTML or another cell is escaped, by
-  backslashes where every renderer knows them, otherwise by character references.
+* Texts of events appear literally. Characters that could begin markup, a link, HTML or another cell are escaped: by
+  backslashes where every renderer supports them, otherwise by character references.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from structlog_audit.reports.document import Column, Document, Figure, Listing, Section, Table, plain
+from structlog_audit.reports.document import BulletList, Column, Document, Figure, Section, Table, cell_text
 
 _REFERENCES = {
     "&": "&amp;",
@@ -28,31 +28,36 @@ _NUMERIC = {"number", "rate", "ms"}
 
 
 def escape(text: str) -> str:
-    """*text*, which has no line ends, so that Markdown shows it as it is."""
-    return _SPECIAL.sub(_escaped, text)
+    """Return *text*, a single line, escaped so that Markdown shows it literally."""
+    return _SPECIAL.sub(_escape_character, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
-    return _REFERENCES.get(character) or ("&#58;" if character == ":" else f"\\{character}")
+def _escape_character(match: re.Match[str]) -> str:
+    character = match[0]
+    if character == ":":
+        return "&#58;"
+    return _REFERENCES.get(character, f"\\{character}")
 
 
-def markdown(report: Document) -> str:
-    """*report* as Markdown."""
+def render_markdown(report: Document) -> str:
+    """Return *report* as Markdown."""
     return "\n".join(_lines(report)) + "\n"
 
 
 def _lines(report: Document) -> Iterator[str]:
     yield f"# {escape(report.title)}: {escape(report.subtitle)}"
+
     yield ""
     for name, value in report.facts:
         yield f"- **{escape(name)}:** {escape(value)}"
     yield f"- **Completeness:** {escape(report.verdict)}"
+
     yield ""
     names, values = zip(*report.keys, strict=True)
-    yield from _row(names)
-    yield from _row(["---:"] * len(names))
-    yield from _row(values)
+    yield _row(names)
+    yield _row(["---:"] * len(names))
+    yield _row(values)
+
     for section in report.sections:
         yield from _section(section)
 
@@ -60,33 +65,47 @@ def _lines(report: Document) -> Iterator[str]:
 def _section(section: Section) -> Iterator[str]:
     yield ""
     yield f"## {section.number}. {escape(section.title)}"
+
     for block in section.blocks:
         yield ""
         if isinstance(block, str):
             yield escape(block)
-        elif isinstance(block, Listing):
-            yield from (f"- {escape(item)}" for item in block.items)
+        elif isinstance(block, BulletList):
+            for item in block.items:
+                yield f"- {escape(item)}"
         elif isinstance(block, Figure):
-            yield escape(block.text)
-            if block.table is not None:
-                yield ""
-                yield from _table(block.table)
+            yield from _figure(block)
         else:
             yield from _table(block)
+
+
+def _figure(figure: Figure) -> Iterator[str]:
+    """Yield the description of *figure* and its numbers in place of the chart."""
+    yield escape(figure.text)
+    if figure.table is not None:
+        yield ""
+        yield from _table(figure.table)
 
 
 def _table(table: Table) -> Iterator[str]:
     yield f"**{escape(table.caption)}.** {escape(table.note)}".rstrip()
     yield ""
-    yield from _row([escape(column.title) for column in table.columns])
-    yield from _row(["---:" if column.kind in _NUMERIC else "---" for column in table.columns])
+
+    yield _row([escape(column.title) for column in table.columns])
+    yield _row([_delimiter(column) for column in table.columns])
     for row in table.rows:
-        yield from _row([_cell(column, row) for column in table.columns])
+        yield _row([_cell(column, row) for column in table.columns])
+
+
+def _delimiter(column: Column) -> str:
+    return "---:" if column.kind in _NUMERIC else "---"
 
 
 def _cell(column: Column, row: dict[str, object]) -> str:
-    return escape(plain(column.kind, row[column.name]))
+    value = row[column.name]
+    text = cell_text(column.kind, value)
+    return escape(text)
 
 
-def _row(cells: Iterable[str]) -> Iterator[str]:
-    yield "| " + " | ".join(cells) + " |"
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

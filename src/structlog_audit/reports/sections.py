@@ -1,75 +1,24 @@
-"""The sections of a report: what it says of each of its members, in words, tables and figures."""
+"""The content of each section of a report: paragraphs, tables and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from structlog_audit.reports import formatting as text
+from structlog_audit.reports import formatting
+from structlog_audit.reports.aggregation import PERCENTILES
 from structlog_audit.reports.clauses import SECTIONS
-from structlog_audit.reports.document import Block, Column, Document, Figure, Listing, Section, Table
+from structlog_audit.reports.document import Block, BulletList, Column, Figure, Table
 
 MOST_SHOWN = 20
-"""Rows of a table of users or operations in a document, at most; the data have more."""
+"""Maximum rows of a table of users or operations in a document. The data has more."""
 
+_MOST_OPERATIONS_OF_MONTHS = 6
+"""Maximum operations with a column of their own in the monthly figures."""
 
-def document(members: dict[str, Any]) -> Document:
-    """The document of the report with these *members*."""
-    ids = [name for name in SECTIONS if name != "activity" or members["user_id"] is not None]
-    numbers = {name: number for number, name in enumerate(ids, 1)}
-    summary, completeness = members["summary"], members["completeness"]
-    user_id = members["user_id"]
-    return Document(
-        title="Audit report" if user_id is None else "Audit report of one user",
-        subtitle=_period_name(members["period"], summary),
-        facts=[
-            *([] if user_id is None else [("User", text.name(user_id))]),
-            ("Period", _bounds(members["period"])),
-            ("Made", f"{text.second(members['generated_at'])} UTC by {members['software']}"),
-            ("Source", members["source"]),
-        ],
-        complete=completeness["complete"],
-        verdict=_verdict(completeness, numbers["completeness"]),
-        keys=_keys(members),
-        sections=[Section(name, numbers[name], SECTIONS[name], _BLOCKS[name](members, numbers)) for name in ids],
-    )
+_MOST_USERS_OF_MONTH = 5
 
-
-def _period_name(period: dict[str, Any], summary: dict[str, Any]) -> str:
-    if period["month"] is not None:
-        return text.month_name(period["month"])
-    first = period["start"] or summary["first_event"]
-    last = period["end"] or summary["last_event"]
-    if first is None or last is None:
-        return "No events"
-    begin, end = text.step("day", first), text.step("day", last)
-    return begin if begin == end else f"{begin} to {end}"
-
-
-def _bounds(period: dict[str, Any]) -> str:
-    begin = "the beginning" if period["start"] is None else text.second(period["start"])
-    if period["end"] is None:
-        return f"from {begin} up to now (UTC)"
-    return f"from {begin} up to {text.second(period['end'])} (UTC, the end excluded)"
-
-
-def _verdict(completeness: dict[str, Any], number: int) -> str:
-    if completeness["complete"]:
-        return "Complete for the period, as far as its source knows"
-    return f"Not complete: {text.count(len(completeness['reasons']), 'reason')} in section {number}"
-
-
-def _keys(members: dict[str, Any]) -> list[tuple[str, str]]:
-    summary = members["summary"]
-    return [
-        ("events", text.number(summary["total_events"])),
-        ("succeeded", text.percent(summary["success_rate"]) if summary["total_events"] else "–"),
-        ("users", text.number(summary["users"])),
-        ("failures", text.number(members["failures"]["total"])),
-        ("deletions", text.number(members["deletions"]["total"])),
-        ("exports", text.number(members["exports"]["total"])),
-    ]
-
+_NO_EVENTS = "There were no events."
 
 _TIME = Column("Time (UTC)", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
@@ -77,133 +26,8 @@ _USER = Column("User", "user_id", "user")
 _STATUS = Column("Status", "status", "status")
 _ENTRIES = Column("Entries", "named", "detail")
 _MESSAGE = Column("Message", "message", "detail")
-
-
-def _events(caption: str, columns: tuple[Column, ...], found: dict[str, Any], *, which: str = "newest") -> Table:
-    """The table of events in *found*."""
-    rows = [{**row, **{name: (say(row), row["event_id"]) for name, say in _DETAILS.items()}} for row in found[which]]
-    note = f"The {which} {len(rows)} of {text.number(found['total'])}." if found["total"] > len(rows) else ""
-    return Table(caption, columns, rows, note, is_list=True)
-
-
-_DETAILS: dict[str, Callable[[dict[str, Any]], str | None]] = {
-    "message": lambda row: row["error_message"],
-    "named": text.entries,
-    "said": lambda row: row.get("said"),
-}
-"""What the last column of a list of events may show, above the event's id."""
-
-
-def _completeness(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    found = members["completeness"]
-    blocks: list[Block] = []
-    if found["complete"]:
-        blocks.append("The source answers for the whole period, and knows of no event that it lost.")
-    else:
-        blocks += ["The figures of this report may be too low:", Listing(found["reasons"])]
-    if found["gaps"]["total"]:
-        columns = (_TIME, Column("Events lost", "lost", "number"), Column("Event", "event_id", "code"))
-        blocks.append(_events("Gaps in the trail", columns, found["gaps"]))
-    if found["problems"]:
-        rows = [{"code": code, "count": count} for code, count in found["problems"].items()]
-        found_columns = (Column("Found", "code", "code"), Column("Times", "count", "number"))
-        blocks.append(Table("Findings in the files that were read", found_columns, rows))
-    if found["counters"]:
-        rows = [
-            {"name": name, "count": count, "meaning": _COUNTERS.get(name)} for name, count in found["counters"].items()
-        ]
-        columns = (Column("Counter", "name"), Column("Events", "count", "number"), Column("Meaning", "meaning"))
-        blocks.append(Table("Counters of the handler, over its life", columns, rows))
-    return blocks
-
-
-_COUNTERS = {
-    "accepted": "came to the handler",
-    "recorded": "written by its target",
-    "pending": "wait in memory for the target to work again",
-    "raised": "not recorded; their callers got an error",
-    "lost": "not recorded, because too many were pending",
-    "evicted": "left the buffer to make room; they are in the trail, if there is one",
-}
-
-
-def _months(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    operations = list(members["summary"]["by_operation"])[:6]
-    rows = []
-    for month in members["months"]:
-        counts = {name: month["operations"].get(name, 0) for name in operations}
-        rows.append({**month, **counts, "others": month["total_events"] - sum(counts.values())})
-    columns = (
-        Column("Month", "period", "month"),
-        Column("Events", "total_events", "number"),
-        Column("Users", "users", "number"),
-        *(Column(name, name, "number") for name in operations),
-        Column("Others", "others", "number"),
-    )
-    anonymous = "Events without a user count as those of one, called anonymous."
-    return [Table("Events by month and operation", columns, rows, anonymous)] if rows else ["There were no events."]
-
-
-def _over_time(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    found = members["over_time"]
-    unit, steps = found["unit"], found["steps"]
-    total = members["summary"]["total_events"]
-    if not total:
-        return ["There were no events."]
-    most, least = (choose(steps, key=lambda step: step["total"]) for choose in (max, min))
-    said = f"{text.count(total, 'event')} by {unit}. "
-    if len(steps) > 1:
-        said += f"The most are {text.number(most['total'])} ({text.step(unit, most['start'])}), "
-        said += f"the least {text.number(least['total'])} ({text.step(unit, least['start'])}). "
-    worst = max(steps, key=_not_succeeded)
-    if _not_succeeded(worst):
-        count = text.number(_not_succeeded(worst))
-        said += f"The most that failed or succeeded in part are {count} ({text.step(unit, worst['start'])})."
-    else:
-        said += "All succeeded."
-    statuses = members["summary"]["by_status"]
-    columns = (Column(unit.capitalize(), "name"), Column("Events", "total", "number"),
-               *(Column(name, name, "number") for name in statuses))  # fmt: skip
-    rows = [{**step, "name": text.step(unit, step["start"])} for step in steps if step["total"]]
-    note = f"{len(steps) - len(rows)} without events are left out." if len(steps) > len(rows) else ""
-    table = Table(f"Events by {unit} and status", columns, rows, note)
-    return [Figure("over_time", f"Events by {unit} and status", said, table)]
-
-
-def _not_succeeded(step: dict[str, Any]) -> int:
-    return int(step["FAILURE"] + step["PARTIAL"])
-
-
-def _operations(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    found = members["operations"]
-    if not found:
-        return ["There were no events."]
-    rows = [{**row, **row["by_status"], **({} if row["timed_events"] else _UNTIMED)} for row in found[:MOST_SHOWN]]
-    columns = (
-        _OPERATION,
-        Column("Events", "total_events", "number"),
-        Column("Succeeded", "success_rate", "rate"),
-        Column("Failed", "FAILURE", "number"),
-        Column("In part", "PARTIAL", "number"),
-        *(Column(f"p{p} (ms)", f"p{p}_duration_ms", "ms") for p in (50, 95, 99)),
-    )
-    blocks: list[Block] = [Table("Operations, with outcome and duration", columns, rows, _left_out(rows, len(found)))]
-    timed = [row for row in found[:MOST_SHOWN] if row["timed_events"]]
-    if timed:
-        slowest = max(timed, key=lambda row: row["p95_duration_ms"])
-        said = "Half of the events of an operation took no longer than p50, 95 % no longer than p95, 99 % no longer than p99. "
-        longest = text.milliseconds(slowest["p95_duration_ms"])
-        said += f"By p95 the slowest is {text.name(slowest['operation'])}, {longest} ms."
-        blocks.append(Figure("durations", "Durations by operation", said))
-    return blocks
-
-
-_UNTIMED: dict[str, Any] = {f"p{percent}_duration_ms": None for percent in (50, 95, 99)}
-
-
-def _left_out(rows: Sequence[Any], total: int) -> str:
-    return f"The first {len(rows)} of {text.number(total)}." if total > len(rows) else ""
-
+_EVENTS = Column("Events", "total_events", "number")
+_MONTH = Column("Month", "period", "month")
 
 _ACTIVITY = (
     Column("Total", "total", "number"),
@@ -213,8 +37,230 @@ _ACTIVITY = (
 )
 
 
-def _users(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    found = members["users"]
+def section_blocks(id: str, members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
+    """Return the blocks of the section *id*.
+
+    Args:
+        id: One of `SECTIONS`.
+        members: The data of the report (`Report.to_dict`).
+        numbers: The numbers of the sections in the document, by their ids.
+    """
+    if id == "clauses":
+        return _clauses(members, numbers)
+    return _BLOCKS[id](members)
+
+
+def _event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, Any], *, order: str = "newest") -> Table:
+    """Return the table of a list of events; *order* names its member with the rows."""
+    rows = [_with_details(row) for row in listed[order]]
+    total = listed["total"]
+
+    note = ""
+    if total > len(rows):
+        note = f"The {order} {len(rows)} of {formatting.number(total)}."
+    return Table(caption, columns, rows, note, is_list=True)
+
+
+def _with_details(row: dict[str, Any]) -> dict[str, Any]:
+    """Return *row* with the detail columns: each a text and the event's id."""
+    event_id = row["event_id"]
+    return {
+        **row,
+        "message": (row["error_message"], event_id),
+        "named": (formatting.entry_list(row), event_id),
+        "said": (row.get("said"), event_id),
+    }
+
+
+def _first_rows_note(shown: int, total: int) -> str:
+    return f"The first {shown} of {formatting.number(total)}." if total > shown else ""
+
+
+def _completeness(members: dict[str, Any]) -> list[Block]:
+    completeness = members["completeness"]
+    blocks: list[Block] = []
+
+    if completeness["complete"]:
+        blocks.append("The source covers the whole period and has no record of a lost event.")
+    else:
+        blocks.append("The figures in this report may be too low:")
+        blocks.append(BulletList(completeness["reasons"]))
+
+    if completeness["gaps"]["total"]:
+        columns = (_TIME, Column("Events lost", "lost", "number"), Column("Event", "event_id", "code"))
+        blocks.append(_event_table("Gaps in the trail", columns, completeness["gaps"]))
+    if completeness["problems"]:
+        blocks.append(_problem_table(completeness["problems"]))
+    if completeness["counters"]:
+        blocks.append(_counter_table(completeness["counters"]))
+    return blocks
+
+
+def _problem_table(problems: dict[str, int]) -> Table:
+    columns = (
+        Column("Problem", "code", "code"),
+        Column("Times", "count", "number"),
+    )
+    rows = [{"code": code, "count": count} for code, count in problems.items()]
+    return Table("Problems in the files", columns, rows)
+
+
+def _counter_table(counters: dict[str, int]) -> Table:
+    columns = (
+        Column("Counter", "name"),
+        Column("Events", "count", "number"),
+        Column("Meaning", "meaning"),
+    )
+    rows = []
+    for name, count in counters.items():
+        meaning = _COUNTER_MEANINGS.get(name)
+        rows.append({"name": name, "count": count, "meaning": meaning})
+    return Table("Counters of the handler over its lifetime", columns, rows)
+
+
+_COUNTER_MEANINGS = {
+    "accepted": "accepted by the handler",
+    "recorded": "written by the target",
+    "pending": "waiting in memory for the target to recover",
+    "raised": "not recorded; the callers received an error",
+    "lost": "not recorded because too many events were pending",
+    "evicted": "removed from the buffer to make room; the trail, if there is one, still has them",
+}
+
+
+def _months(members: dict[str, Any]) -> list[Block]:
+    if not members["months"]:
+        return [_NO_EVENTS]
+
+    operations = list(members["summary"]["by_operation"])[:_MOST_OPERATIONS_OF_MONTHS]
+    columns = (
+        _MONTH,
+        _EVENTS,
+        Column("Users", "users", "number"),
+        *(Column(name, name, "number") for name in operations),
+        Column("Others", "others", "number"),
+    )
+
+    rows = []
+    for month in members["months"]:
+        counts = {name: month["operations"].get(name, 0) for name in operations}
+        others = month["total_events"] - sum(counts.values())
+        rows.append({**month, **counts, "others": others})
+
+    note = "Events without a user are counted under the name anonymous."
+    return [Table("Events by month and operation", columns, rows, note)]
+
+
+def _over_time(members: dict[str, Any]) -> list[Block]:
+    if not members["summary"]["total_events"]:
+        return [_NO_EVENTS]
+
+    unit = members["over_time"]["unit"]
+    caption = f"Events by {unit} and status"
+    description = _over_time_description(members)
+    table = _over_time_table(caption, members)
+    return [Figure("over_time", caption, description, table)]
+
+
+def _over_time_description(members: dict[str, Any]) -> str:
+    """Return the sentences below the chart: the total, the extremes, the failures."""
+    unit = members["over_time"]["unit"]
+    steps = members["over_time"]["steps"]
+    total = formatting.count(members["summary"]["total_events"], "event")
+    sentences = [f"{total} by {unit}."]
+
+    if len(steps) > 1:
+        busiest = max(steps, key=lambda step: step["total"])
+        quietest = min(steps, key=lambda step: step["total"])
+        highest = _count_in_step(busiest["total"], unit, busiest)
+        lowest = _count_in_step(quietest["total"], unit, quietest)
+        sentences.append(f"The highest number is {highest}, the lowest is {lowest}.")
+
+    worst = max(steps, key=_unsuccessful)
+    if _unsuccessful(worst):
+        most = _count_in_step(_unsuccessful(worst), unit, worst)
+        sentences.append(f"The highest number of failed or partial events is {most}.")
+    else:
+        sentences.append("All succeeded.")
+    return " ".join(sentences)
+
+
+def _count_in_step(count: int, unit: str, step: dict[str, Any]) -> str:
+    number = formatting.number(count)
+    name = formatting.step_label(unit, step["start"])
+    return f"{number} ({name})"
+
+
+def _unsuccessful(step: dict[str, Any]) -> int:
+    return int(step["FAILURE"] + step["PARTIAL"])
+
+
+def _over_time_table(caption: str, members: dict[str, Any]) -> Table:
+    unit = members["over_time"]["unit"]
+    steps = members["over_time"]["steps"]
+    columns = (
+        Column(unit.capitalize(), "name"),
+        Column("Events", "total", "number"),
+        *(Column(status, status, "number") for status in members["summary"]["by_status"]),
+    )
+
+    shown = [step for step in steps if step["total"]]
+    rows = [{**step, "name": formatting.step_label(unit, step["start"])} for step in shown]
+
+    omitted = len(steps) - len(rows)
+    note = f"Rows without events are omitted ({formatting.number(omitted)})." if omitted else ""
+    return Table(caption, columns, rows, note)
+
+
+def _operations(members: dict[str, Any]) -> list[Block]:
+    operations = members["operations"]
+    if not operations:
+        return [_NO_EVENTS]
+
+    shown = operations[:MOST_SHOWN]
+    blocks: list[Block] = [_operation_table(shown, len(operations))]
+
+    timed = [row for row in shown if row["timed_events"]]
+    if timed:
+        blocks.append(Figure("durations", "Durations by operation", _durations_description(timed)))
+    return blocks
+
+
+def _operation_table(shown: Sequence[dict[str, Any]], total: int) -> Table:
+    columns = (
+        _OPERATION,
+        _EVENTS,
+        Column("Succeeded", "success_rate", "rate"),
+        Column("Failed", "FAILURE", "number"),
+        Column("Partial", "PARTIAL", "number"),
+        *(Column(f"p{percent} (ms)", f"p{percent}_duration_ms", "ms") for percent in PERCENTILES),
+    )
+
+    rows = []
+    for row in shown:
+        durations = {} if row["timed_events"] else _NO_DURATIONS
+        rows.append({**row, **row["by_status"], **durations})
+
+    return Table("Operations by outcome and duration", columns, rows, _first_rows_note(len(rows), total))
+
+
+_NO_DURATIONS: dict[str, Any] = {f"p{percent}_duration_ms": None for percent in PERCENTILES}
+"""Empty cells in place of the zeros of an operation without durations."""
+
+
+def _durations_description(timed: Sequence[dict[str, Any]]) -> str:
+    slowest = max(timed, key=lambda row: row["p95_duration_ms"])
+    name = formatting.display_name(slowest["operation"])
+    duration = formatting.milliseconds(slowest["p95_duration_ms"])
+    return (
+        "Of the events of an operation, 50 % took at most p50, 95 % at most p95 and 99 % at most p99. "
+        f"The slowest operation by p95 is {name} with {duration} ms."
+    )
+
+
+def _users(members: dict[str, Any]) -> list[Block]:
+    users = members["users"]
+    without_user = members["summary"]["without_user"]
     columns = (
         _USER,
         *_ACTIVITY,
@@ -222,89 +268,122 @@ def _users(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
         Column("Last (UTC)", "last_activity", "time"),
     )
     blocks: list[Block] = []
-    without = members["summary"]["without_user"]
-    if without:
-        blocks.append(f"{text.count(without, 'event')} had no user.")
-    rows = found["most_active"][:MOST_SHOWN]
-    if rows:
-        blocks.append(Table("Most active users", columns, rows, _left_out(rows, found["total"])))
-    if found["most_failures"]:
-        blocks.append(Table("Users with the most failures", columns, found["most_failures"]))
+
+    if without_user:
+        blocks.append(f"{formatting.count(without_user, 'event')} had no user.")
+    if users["most_active"]:
+        rows = users["most_active"][:MOST_SHOWN]
+        note = _first_rows_note(len(rows), users["total"])
+        blocks.append(Table("Most active users", columns, rows, note))
+    if users["most_failures"]:
+        blocks.append(Table("Users with the most failures", columns, users["most_failures"]))
     if len(members["months"]) > 1:
-        rows = [
-            {"period": month["period"], "user_id": user_id, **done}
-            for month in members["months"]
-            for user_id, done in list(month["user_activity"].items())[:_MOST_OF_MONTH]
+        blocks.append(_monthly_activity_table(members["months"]))
+    return blocks or [_NO_EVENTS]
+
+
+def _monthly_activity_table(months: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for month in months:
+        most_active = list(month["user_activity"].items())[:_MOST_USERS_OF_MONTH]
+        for user_id, activity in most_active:
+            rows.append({"period": month["period"], "user_id": user_id, **activity})
+
+    note = f"The {_MOST_USERS_OF_MONTH} most active users of each month."
+    return Table("User activity by month", (_MONTH, _USER, *_ACTIVITY), rows, note)
+
+
+def _failures(members: dict[str, Any]) -> list[Block]:
+    columns = (_TIME, _OPERATION, _USER, _MESSAGE)
+    return _event_blocks(members["failures"], "Failed events", columns, "There were no failures.")
+
+
+def _deletions(members: dict[str, Any]) -> list[Block]:
+    columns = (_TIME, _USER, _STATUS, _ENTRIES)
+    return _event_blocks(members["deletions"], "Deletions (FORGET)", columns, "There were no FORGET events.")
+
+
+def _exports(members: dict[str, Any]) -> list[Block]:
+    columns = (_TIME, _USER, _STATUS, _ENTRIES)
+    return _event_blocks(members["exports"], "Exports (EXPORT)", columns, "There were no EXPORT events.")
+
+
+def _activity(members: dict[str, Any]) -> list[Block]:
+    columns = (_TIME, _OPERATION, _STATUS, _ENTRIES)
+    return _event_blocks(members["activity"], "Events of the user", columns, "The user has no events.")
+
+
+def _open_intents(members: dict[str, Any]) -> list[Block]:
+    columns = (_TIME, _OPERATION, _USER, _ENTRIES)
+    intents = members["open_intents"]
+    return _event_blocks(intents, "Intents without an outcome", columns, "Every intent has an outcome.", order="oldest")
+
+
+def _event_blocks(
+    listed: dict[str, Any], caption: str, columns: tuple[Column, ...], empty: str, *, order: str = "newest"
+) -> list[Block]:
+    """Return the totals and table of a list of events, or *empty* without events."""
+    if not listed["total"]:
+        return [empty]
+
+    events = formatting.count(listed["total"], "event")
+    entry_ids = formatting.count(listed["entries"], "entry id")
+    return [f"{events} with {entry_ids}.", _event_table(caption, columns, listed, order=order)]
+
+
+def _trail_events(members: dict[str, Any]) -> list[Block]:
+    trail_events = members["own_acts"]
+    if not trail_events["total"]:
+        return [
+            "The source has no trail events. A trail in a file records its opening and closing, faults and recoveries, "
+            "retention, and access to its files."
         ]
-        note = f"The {_MOST_OF_MONTH} most active of each month."
-        blocks.append(
-            Table("User activity by month", (Column("Month", "period", "month"), _USER, *_ACTIVITY), rows, note)
-        )
-    return blocks or ["There were no events."]
 
+    total = formatting.count(trail_events["total"], "trail event")
+    counts = []
+    for operation, count in trail_events["by_act"].items():
+        counts.append(f"{formatting.display_name(operation)} {formatting.number(count)}")
 
-_MOST_OF_MONTH = 5
-
-
-def _list_of(name: str, caption: str, columns: tuple[Column, ...], none: str) -> Callable[..., list[Block]]:
-    def blocks(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-        found = members[name]
-        if not found["total"]:
-            return [none]
-        said = f"{text.count(found['total'], 'event')}, naming {text.count(found['entries'], 'entry', 'entries')}."
-        return [said, _events(caption, columns, found, which="oldest" if "oldest" in found else "newest")]
-
-    return blocks
-
-
-def _own_acts(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    found = members["own_acts"]
-    if not found["total"]:
-        return ["None is known to the source. A trail in a file records its opening and closing, faults and recoveries, "
-                "retention, and what was done to its files."]  # fmt: skip
-    counts = [f"{text.name(act)} {text.number(count)}" for act, count in found["by_act"].items()]
-    columns = (_TIME, Column("Act", "operation", "code"), _STATUS, Column("What it says", "said", "detail"))
-    table = _events("Acts of the library on the trail", columns, found)
-    return [f"{text.count(found['total'], 'act')}: {text.listed(counts)}.", table]
+    columns = (_TIME, Column("Event", "operation", "code"), _STATUS, Column("Details", "said", "detail"))
+    table = _event_table("Trail events, recorded by the library", columns, trail_events)
+    return [f"{total}: {formatting.enumeration(counts)}.", table]
 
 
 def _clauses(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
-    rows = [
-        {**row, "sections": [(name, numbers[name], SECTIONS[name]) for name in row["sections"] if name in numbers]}
-        for row in members["clauses"]
-    ]
+    rows = []
+    for clause in members["clauses"]:
+        ids = [id for id in clause["sections"] if id in numbers]
+        references = [(id, numbers[id], SECTIONS[id]) for id in ids]
+        rows.append({**clause, "sections": references})
+
     columns = (
         Column("Framework", "framework"),
         Column("Clause", "clause"),
-        Column("Asks for", "asks"),
-        Column("Served by", "sections", "sections"),
-        Column("What it asks for beyond", "beyond"),
+        Column("Requirement", "asks"),
+        Column("Evidence", "sections", "sections"),
+        Column("Not covered", "beyond"),
     )
-    said = "Evidence for these clauses is in the sections named. No report makes anybody compliant."
-    return [said, Table("Clauses and sections", columns, rows, is_list=True)]
+    introduction = (
+        "The sections named contain evidence for these clauses. A report alone does not establish compliance."
+    )
+    return [introduction, Table("Clauses and sections", columns, rows, is_list=True)]
 
 
-_BLOCKS: dict[str, Callable[[dict[str, Any], dict[str, int]], list[Block]]] = {
+def _not_shown(members: dict[str, Any]) -> list[Block]:
+    return [BulletList(members["not_shown"])]
+
+
+_BLOCKS: dict[str, Callable[[dict[str, Any]], list[Block]]] = {
     "completeness": _completeness,
     "months": _months,
     "over_time": _over_time,
     "operations": _operations,
     "users": _users,
-    "failures": _list_of("failures", "Failed events", (_TIME, _OPERATION, _USER, _MESSAGE), "Nothing failed."),
-    "deletions": _list_of(
-        "deletions", "Deletions (FORGET)", (_TIME, _USER, _STATUS, _ENTRIES), "Nothing was deleted under this name."
-    ),
-    "exports": _list_of("exports", "Exports (EXPORT)", (_TIME, _USER, _STATUS, _ENTRIES), "Nothing was exported."),
-    "activity": _list_of(
-        "activity", "Events of the user", (_TIME, _OPERATION, _STATUS, _ENTRIES), "There are no events of this user."
-    ),
-    "open_intents": _list_of(
-        "open_intents",
-        "Intents without an outcome",
-        (_TIME, _OPERATION, _USER, _ENTRIES),
-        "Every intent has an outcome.",
-    ),
-    "own_acts": _own_acts,
-    "clauses": _clauses,
-    "not_shown": lambda members, numbers: [Listing(members["not_shown"])],
+    "failures": _failures,
+    "deletions": _deletions,
+    "exports": _exports,
+    "activity": _activity,
+    "open_intents": _open_intents,
+    "own_acts": _trail_events,
+    "not_shown": _not_shown,
 }

@@ -18,7 +18,7 @@ Say = Callable[[Any], None]
 """Tells the parent a JSON value, once."""
 
 
-class ChildFailed(Exception):
+class ChildFailed(Exception):  # noqa: N818 (an answer more than an error)
     """The child hung, died before it said anything, or failed; the text says which."""
 
 

@@ -36,11 +36,11 @@ Outcome = tuple[list[AuditEvent], int, int, int]
 """Of an outage: the events before, in and after it, how many it was told were recorded in it, how many were, how many wait."""
 
 
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 (an answer more than an error)
     """The target failed a check; the text says what happened."""
 
 
-class NotChecked(Exception):
+class NotChecked(Exception):  # noqa: N818
     """A check can't be made; the text says why."""
 
 

@@ -11,7 +11,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Listing
 from structlog_audit.cli.reading import Reading, Request, read
 from structlog_audit.cli.terminal import put, say
-from structlog_audit.reports.formatting import count, name, visible
+from structlog_audit.reports.formatting import count, display_name, visible
 from structlog_audit.reports.markdown import escape
 
 _NOTHING = "–"
@@ -63,7 +63,11 @@ def _catalogue(declared: Catalogue) -> Iterator[str]:
         else "."
     )
     if declared.operations:
-        rows = [(escape(name(operation)), each) for operation, those in declared.operations.items() for each in those]
+        rows = [
+            (escape(display_name(operation)), each)
+            for operation, those in declared.operations.items()
+            for each in those
+        ]
         yield ""
         yield from _table(
             ("Operation", "Location", "Function", "Entry point", "Status", "Fields"),
@@ -138,7 +142,7 @@ def _section(title: str, note: str, found: Iterable[str | tuple[str, int]]) -> I
     if items:
         yield ""
     for operation, events in items:
-        yield f"- {escape(name(operation))}" + ("" if events is None else f": {count(events, 'event')}")
+        yield f"- {escape(display_name(operation))}" + ("" if events is None else f": {count(events, 'event')}")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

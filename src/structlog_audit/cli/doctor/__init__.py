@@ -109,7 +109,7 @@ def of_configuration(given: str) -> tuple[list[Finding], list[str]]:
     with tempfile.TemporaryDirectory(prefix="structlog-audit-doctor-") as folder:
         command = [sys.executable, "-B", "-m", "structlog_audit.cli.doctor.dry_run", given, os.path.realpath(folder)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603
             answer = json.loads(done.stdout)
         except subprocess.TimeoutExpired:
             raise UnreadableError(f"{given} was not loaded within {_PATIENCE} seconds") from None

@@ -37,7 +37,7 @@ _NEVER = {
 }  # fmt: skip
 
 
-class Refused(PermissionError):
+class Refused(PermissionError):  # noqa: N818 (nothing is wrong)
     """Something that the doctor does not let happen."""
 
 

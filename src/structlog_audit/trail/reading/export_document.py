@@ -28,7 +28,7 @@ _GOING_ON = ("", ".", "e", "E")  # behind what may be the beginning of a number
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
 
 
-class _Damaged(Exception):
+class _Damaged(Exception):  # noqa: N818 (an answer more than an error)
     """The document can't be read on."""
 
 

@@ -1,0 +1,93 @@
+"""Builds the document of a report from its data: the header and the numbered sections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from structlog_audit.reports import formatting
+from structlog_audit.reports.clauses import SECTIONS
+from structlog_audit.reports.document import NOTHING, Document, Section
+from structlog_audit.reports.sections import section_blocks
+
+
+def build_document(members: dict[str, Any]) -> Document:
+    """Return the document of the report with these *members* (`Report.to_dict`)."""
+    user_id = members["user_id"]
+    completeness = members["completeness"]
+    ids = [id for id in SECTIONS if id != "activity" or user_id is not None]
+    numbers = {id: number for number, id in enumerate(ids, 1)}
+
+    sections = []
+    for id in ids:
+        blocks = section_blocks(id, members, numbers)
+        sections.append(Section(id, numbers[id], SECTIONS[id], blocks))
+
+    return Document(
+        title="Audit report" if user_id is None else "Audit report for one user",
+        subtitle=_period_name(members["period"], members["summary"]),
+        facts=_facts(members),
+        complete=completeness["complete"],
+        verdict=_verdict(completeness, numbers["completeness"]),
+        keys=_key_figures(members),
+        sections=sections,
+    )
+
+
+def _period_name(period: dict[str, Any], summary: dict[str, Any]) -> str:
+    if period["month"] is not None:
+        return formatting.month_name(period["month"])
+
+    first = period["start"] or summary["first_event"]
+    last = period["end"] or summary["last_event"]
+    if first is None or last is None:
+        return "No events"
+
+    first_day = formatting.step_label("day", first)
+    last_day = formatting.step_label("day", last)
+    return first_day if first_day == last_day else f"{first_day} to {last_day}"
+
+
+def _facts(members: dict[str, Any]) -> list[tuple[str, str]]:
+    user_id = members["user_id"]
+    created = formatting.timestamp(members["generated_at"])
+    facts = [
+        ("Period", _bounds(members["period"])),
+        ("Created", f"{created} UTC by {members['software']}"),
+        ("Source", members["source"]),
+    ]
+    if user_id is not None:
+        facts.insert(0, ("User", formatting.display_name(user_id)))
+    return facts
+
+
+def _bounds(period: dict[str, Any]) -> str:
+    start = "the beginning" if period["start"] is None else formatting.timestamp(period["start"])
+    if period["end"] is None:
+        return f"from {start} to now (UTC)"
+
+    end = formatting.timestamp(period["end"])
+    return f"from {start} to {end} (UTC, end excluded)"
+
+
+def _verdict(completeness: dict[str, Any], section_number: int) -> str:
+    if completeness["complete"]:
+        return "Complete for the period, according to its source"
+
+    reasons = formatting.count(len(completeness["reasons"]), "reason")
+    return f"Incomplete: {reasons} in section {section_number}"
+
+
+def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:
+    summary = members["summary"]
+    total = summary["total_events"]
+    succeeded = formatting.percent(summary["success_rate"]) if total else NOTHING
+
+    figures = [
+        ("events", formatting.number(total)),
+        ("succeeded", succeeded),
+        ("users", formatting.number(summary["users"])),
+    ]
+    for name in ("failures", "deletions", "exports"):
+        count = members[name]["total"]
+        figures.append((name, formatting.number(count)))
+    return figures

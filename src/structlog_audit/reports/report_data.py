@@ -1,0 +1,241 @@
+"""The data of a report, made of the aggregates and statistics of its events.
+
+**Guarantees**
+
+* Totals, rates and percentiles equal those of `structlog_audit.query.statistics`. The monthly figures have the names of the
+  memory SDK's page.
+* Months without events are included, unless the report would have more than `MOST_MONTHS`: a single event with a wrong time
+  can stretch the range to centuries.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from structlog_audit._version import __version__
+from structlog_audit.events.codec import to_json
+from structlog_audit.events.event import EventStatus, rfc3339
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.reports.aggregation import (
+    NEWEST,
+    ReportAggregates,
+    UserAggregate,
+    activity_counts,
+    counts_by_status,
+    event_row,
+    truncated,
+)
+from structlog_audit.reports.clauses import CLAUSES, NOT_SHOWN
+from structlog_audit.reports.completeness import assess_completeness
+from structlog_audit.reports.period import Period, floor, month_of, months_between, rfc3339_or_none, steps
+
+MOST_MONTHS = 240
+"""Maximum months of a report that includes months without events."""
+
+MOST_FAILING = 10
+"""Maximum users in the list of those with the most failures."""
+
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def build_data(
+    source: EventSource,
+    period: Period,
+    user_id: str | None,
+    aggregates: ReportAggregates,
+    statistics: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the members of a report (`Report.to_dict`).
+
+    Args:
+        source: The source of the events.
+        period: The period of the report.
+        user_id: The user that the report is limited to, or None.
+        aggregates: The aggregates of all events of the period.
+        statistics: The statistics of its application events (`structlog_audit.query.statistics.statistics`).
+    """
+    now = source._now()
+    span = _span(aggregates, period, now)
+    return {
+        "period": period.to_dict(),
+        "user_id": None if user_id is None else _encodable(user_id),
+        "generated_at": rfc3339(now),
+        "software": f"structlog-audit {__version__}",
+        "source": type(source).__name__,
+        "summary": _summary(statistics),
+        "completeness": assess_completeness(source, period, aggregates),
+        "months": _months(aggregates, span),
+        "over_time": _over_time(aggregates, span),
+        "operations": _operations(aggregates),
+        "users": _users(aggregates),
+        "failures": aggregates.failures.to_dict(),
+        "deletions": aggregates.deletions.to_dict(),
+        "exports": aggregates.exports.to_dict(),
+        "activity": None if user_id is None else aggregates.activity.to_dict(),
+        "open_intents": _open_intents(aggregates),
+        "own_acts": _trail_events(aggregates),
+        "clauses": [{**clause._asdict(), "sections": list(clause.sections)} for clause in CLAUSES],
+        "not_shown": list(NOT_SHOWN),
+    }
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _summary(statistics: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics, with the number of users in place of their counts."""
+    by_user = statistics["by_user"]
+    first = statistics["first_event"]
+    last = statistics["last_event"]
+
+    summary = {name: value for name, value in statistics.items() if name != "by_user"}
+    summary["first_event"] = rfc3339_or_none(first)
+    summary["last_event"] = rfc3339_or_none(last)
+    summary["users"] = len(by_user)
+    return summary
+
+
+Span = tuple[dt.datetime, dt.datetime]
+"""The first and the last instant of a range, both included."""
+
+
+def _span(aggregates: ReportAggregates, period: Period, now: dt.datetime) -> Span | None:
+    """Return the elapsed part of a bounded period, or else the range of the events."""
+    hours = aggregates.hours
+
+    if period.start is not None and period.end is not None and period.start < period.end:
+        # Events may lie in the future if a clock was wrong.
+        elapsed = max([now, *hours])
+        last = min(period.end - _MICROSECOND, elapsed)
+        return period.start, max(period.start, last)
+
+    if not hours:
+        return None
+    return min(hours), max(hours)
+
+
+def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, Any]]:
+    """Return the memory SDK's monthly report of every month of the span."""
+    rows = []
+    for month in _months_of_report(aggregates, span):
+        users: Mapping[str, Counter[str]] = aggregates.months.get(month, {})
+        row = _month(month, users)
+        rows.append(row)
+    return rows
+
+
+def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[str]:
+    """Return all months of the span, or only those with events if it has too many."""
+    if span is not None:
+        first, last = span
+        months = months_between(month_of(first), month_of(last))
+        bounded = list(islice(months, MOST_MONTHS + 1))
+        if len(bounded) <= MOST_MONTHS:
+            return bounded
+
+    return sorted(aggregates.months)
+
+
+def _month(month: str, users: Mapping[str, Counter[str]]) -> dict[str, Any]:
+    operations: Counter[str] = Counter()
+    for operations_of_user in users.values():
+        operations.update(operations_of_user)
+
+    def rank(user_id: str) -> tuple[int, str]:
+        return -users[user_id].total(), user_id
+
+    most_active = sorted(users, key=rank)
+    return {
+        "period": month,
+        "total_events": operations.total(),
+        "users": len(users),
+        "operations": dict(operations.most_common()),
+        "user_activity": {user_id: activity_counts(users[user_id]) for user_id in most_active},
+    }
+
+
+def _over_time(aggregates: ReportAggregates, span: Span | None) -> dict[str, Any]:
+    """Return the counts by status in each step of the span."""
+    if span is None:
+        return {"unit": "day", "steps": []}
+
+    unit, starts = steps(*span)
+    counts: dict[dt.datetime, Counter[EventStatus]] = {start: Counter() for start in starts}
+    for hour, statuses in aggregates.hours.items():
+        counts[floor(hour, unit)].update(statuses)
+
+    rows = []
+    for start, statuses in counts.items():
+        row = {
+            "start": rfc3339(start),
+            "total": statuses.total(),
+            **counts_by_status(statuses),
+        }
+        rows.append(row)
+    return {"unit": unit, "steps": rows}
+
+
+def _operations(aggregates: ReportAggregates) -> list[dict[str, Any]]:
+    rows = [aggregate.to_dict(operation) for operation, aggregate in aggregates.operations.items()]
+
+    # The most frequent first; equally frequent ones by name.
+    rows.sort(key=lambda row: row["operation"])
+    rows.sort(key=lambda row: row["total_events"], reverse=True)
+    return rows
+
+
+def _users(aggregates: ReportAggregates) -> dict[str, Any]:
+    users = {user_id: aggregate for user_id, aggregate in aggregates.users.items() if user_id is not None}
+
+    return {
+        "total": len(users),
+        "most_active": _most_active(users),
+        "most_failures": _most_failures(users),
+    }
+
+
+def _most_active(users: Mapping[str, UserAggregate]) -> list[dict[str, Any]]:
+    def rank(user_id: str) -> tuple[int, str]:
+        return -users[user_id].operations.total(), user_id
+
+    most_active = sorted(users, key=rank)[:NEWEST]
+    return [users[user_id].to_dict(user_id) for user_id in most_active]
+
+
+def _most_failures(users: Mapping[str, UserAggregate]) -> list[dict[str, Any]]:
+    def rank(user_id: str) -> tuple[int, str]:
+        return -users[user_id].failures, user_id
+
+    failing = [user_id for user_id, aggregate in users.items() if aggregate.failures]
+    most_failures = sorted(failing, key=rank)[:MOST_FAILING]
+    return [users[user_id].to_dict(user_id) for user_id in most_failures]
+
+
+def _open_intents(aggregates: ReportAggregates) -> dict[str, Any]:
+    intents = list(aggregates.open_intents.values())
+    entries = sum(len(intent.entry_ids) for intent in intents)
+    oldest = [event_row(intent) for intent in intents[:NEWEST]]
+    return {
+        "total": len(intents),
+        "entries": entries,
+        "oldest": oldest,
+    }
+
+
+def _trail_events(aggregates: ReportAggregates) -> dict[str, Any]:
+    newest = []
+    for row, event in aggregates.trail_events.rows():
+        metadata = truncated(to_json(event.metadata))
+        newest.append({**row, "said": metadata})
+
+    by_operation = dict(aggregates.trail_operations.most_common())
+    return {
+        "by_act": by_operation,
+        "total": aggregates.trail_events.total,
+        "newest": newest,
+    }
