@@ -164,7 +164,7 @@ def test_user_statistics_cover_the_events_of_that_user(source):
 @pytest.mark.parametrize("several", [["ann"], ("ann",), {"ann"}, frozenset({"ann"})])
 def test_user_statistics_of_several_users_raise_an_error(source, several):
     """Statistics of a user refuse a collection, even of one user."""
-    with pytest.raises(AuditTypeError, match="give one user"):
+    with pytest.raises(AuditTypeError, match="expected one user"):
         source.get_user_statistics(several)
 
 

@@ -354,14 +354,14 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """The number of lines that a warm start could not read as events, under ``unreadable``, if there are any."""
         return {"unreadable": self.unreadable} if self.unreadable else {}
 
-    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+    def select(self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
-            asked = self.redactor.asked(asked)
-        return self._buffer.select(asked, newest_first=newest_first)
+            conditions = self.redactor.asked(conditions)
+        return self._buffer.select(conditions, newest_first=newest_first)
 
-    def _statistics(self, asked: Conditions) -> dict[str, Any]:
+    def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         # The buffer maintains the statistics of all ordinary events.
-        return self._buffer.statistics() if asked == ORDINARY else super()._statistics(asked)
+        return self._buffer.statistics() if conditions == ORDINARY else super()._statistics(conditions)
 
     def _counters(self) -> dict[str, int]:
         return {**self._commit.counters(), "evicted": self._buffer.evicted}
