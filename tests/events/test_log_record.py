@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.events.conversion import body_of
+from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
 
 
@@ -102,7 +102,7 @@ def test_every_end_of_a_structlog_chain(logger, keep, end):
     """Whatever a structlog chain ends with, the event has its operation, its members, its context, and nothing else."""
     with structlog.contextvars.bound_contextvars(session_id="s"):
         structured(logger, *ENDS[end]).bind(user_id="u").info("STORE", entry_ids=["e"], plan={"name": "pro"})
-    body = body_of(keep[0])
+    body = payload_of(keep[0])
     assert (body.operation, body.user_id, body.session_id, body.entry_ids) == ("STORE", "u", "s", ["e"])
     assert body.metadata == {"plan": {"name": "pro"}}
     assert body.status == "SUCCESS"
@@ -112,7 +112,7 @@ def test_every_end_of_a_structlog_chain(logger, keep, end):
 def test_operation_as_a_field(logger, keep, end):
     """With a field ``operation`` the text of the message is kept as ``message``."""
     structured(logger, *ENDS[end]).info("user stored a thing", operation="store")
-    body = body_of(keep[0])
+    body = payload_of(keep[0])
     assert (body.operation, body.metadata) == ("STORE", {"message": "user stored a thing"})
 
 
@@ -125,7 +125,7 @@ def test_exceptions_of_structlog(logger, keep, end):
         raise ValueError("no")
     except ValueError:
         structured(logger, *ENDS[end]).exception("STORE")
-    body = body_of(keep[0])
+    body = payload_of(keep[0])
     assert (body.error_message, body.status, body.metadata) == ("ValueError: no", "FAILURE", {})
 
 
@@ -136,7 +136,7 @@ def test_exception_rendered_before(logger, keep):
         raise ValueError("no")
     except ValueError:
         structured(logger, *chain).exception("STORE")
-    body = body_of(keep[0])
+    body = payload_of(keep[0])
     assert (body.error_message, body.status) == ("ValueError: no", "FAILURE")
     assert body.metadata["exception"].startswith("Traceback")
     assert body.metadata.keys() <= {"exception", "level"}
@@ -146,7 +146,7 @@ def test_the_apps_own_timestamp_forges_nothing(logger, keep):
     """The timestamp that an application's chain adds is metadata."""
     chain = [structlog.processors.TimeStamper(fmt="iso"), std.ProcessorFormatter.wrap_for_formatter]
     structured(logger, *chain).info("STORE")
-    assert list(body_of(keep[0]).metadata) == ["timestamp"]
+    assert list(payload_of(keep[0]).metadata) == ["timestamp"]
 
 
 def test_foreign_record_through_processor_formatter(logger, keep):
@@ -158,7 +158,7 @@ def test_foreign_record_through_processor_formatter(logger, keep):
     logger.handlers.reverse()
     structured(logger, *ENDS["wrap_for_formatter"]).info("STORE", user_id="u")
     assert "STORE" in stream.getvalue()
-    assert body_of(keep[0]).user_id == "u"
+    assert payload_of(keep[0]).user_id == "u"
 
 
 # --- plain logging ---------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_extra(logger, keep):
 def test_attributes_whose_names_are_no_text(logger, keep, name, text):
     """A name in ``extra=`` that is no text, which `logging` lets pass, becomes text; private ones are left out all the same."""
     logger.info("STORE", extra={name: 1, "x": 2, "_private": 3})
-    assert body_of(keep[0]).metadata == {text: 1, "x": 2}
+    assert payload_of(keep[0]).metadata == {text: 1, "x": 2}
 
 
 def test_a_record_without_extra_has_no_fields(logger, keep):
@@ -358,9 +358,9 @@ def test_exception_fields_of_any_type(value):
 def test_no_record_raises(make, extra):
     """For all messages and attributes, the record gives a body."""
     attributes = {f"x{name}": value() for name, value in extra.items()}
-    assert body_of(record_of(make(), **attributes)).operation
-    assert body_of(record_of("%s", **attributes, args=(make(),))).operation
-    assert body_of(record_of({"event": make(), **attributes})).operation
+    assert payload_of(record_of(make(), **attributes)).operation
+    assert payload_of(record_of("%s", **attributes, args=(make(),))).operation
+    assert payload_of(record_of({"event": make(), **attributes})).operation
 
 
 # --- handing over ----------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ Aside = dict[str, tuple[Any, str]]
 """Values that go into the metadata because they can't be members, or lost their place: the value, and what is wrong with it."""
 
 
-def body_of(record: logging.LogRecord) -> Payload:
+def payload_of(record: logging.LogRecord) -> Payload:
     """The body of the event that *record* records."""
     fields, error = fields_of(record)
     return convert(fields, error, record.levelno)
