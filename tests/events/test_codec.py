@@ -17,7 +17,7 @@ from structlog_audit.events.codec import (
     MIN_EVENT_BYTES,
     decode,
     decode_event,
-    encode_body,
+    encode_payload,
     encode_event,
     encode_text,
     to_json,
@@ -35,7 +35,7 @@ MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 
 def lines_of(fields, cap=CAP):
     """The lines of the event with *fields*, decoded as any reader would, after checking what is true of all lines."""
-    data = Stamp().line(encode_body(convert(fields), cap))
+    data = Stamp().line(encode_payload(convert(fields), cap))
     raw = data.splitlines(keepends=True)
     assert [line.decode() for line in raw] == data.decode().splitlines(keepends=True)
     assert not set(data.decode()) & set(s.DANGEROUS) - {"\n"}
@@ -63,7 +63,7 @@ def event(**members):
 def test_encoding_is_total(fields, cap):
     """For all fields an application could pass, the lines are valid JSON, bounded, and decode as one event."""
     lines_of(s.made(fields), cap)
-    decoded = decode(Stamp().line(encode_body(convert(s.made(fields)), cap)))
+    decoded = decode(Stamp().line(encode_payload(convert(s.made(fields)), cap)))
     assert decoded.kind is None
     assert decoded.operation
 
@@ -109,7 +109,7 @@ def test_long_events_fit_and_keep_their_ids(fields, cap):
 def test_bodies_leave_room_for_what_the_commit_adds(size, count):
     """For all bodies around the cap, the room that the commit needs for its own members is left free."""
     body = Payload("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
-    for data in encode_body(body, MIN_EVENT_BYTES).split(b"\n"):
+    for data in encode_payload(body, MIN_EVENT_BYTES).split(b"\n"):
         assert len(b"{" + data) <= MIN_EVENT_BYTES - 400
 
 
@@ -187,7 +187,7 @@ def test_whose_outcome_an_event_is_is_never_cut():
 def test_entry_ids_go_on_in_parts(cap, count):
     """All entry ids are kept, in order, in as many parts as they need, and decode as one event."""
     ids = [f"entry_{number}" for number in range(count)]
-    data = Stamp().line(encode_body(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
+    data = Stamp().line(encode_payload(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
     lines = data.splitlines(keepends=True)
     assert max(map(len, lines)) <= cap
     whole = decode(data)
@@ -234,7 +234,7 @@ def test_dangerous_characters_are_escaped(character, where):
         "value": {"operation": "X", "metadata": {"k": [text]}},
         "long": {"operation": "X", "metadata": {"k": text * 20_000}},
     }[where]
-    data = b"{" + encode_body(convert(fields), CAP)
+    data = b"{" + encode_payload(convert(fields), CAP)
     assert character not in data.decode()
     decoded = json.loads(data)
     if where == "long":
@@ -256,7 +256,7 @@ def test_absent_members_are_left_out():
 @settings(max_examples=200, deadline=None)
 def test_what_is_written_is_read(fields):
     """For all well-typed events, decoding the line gives every member back."""
-    read = decode_event(Stamp().line(encode_body(convert(fields), 1_000_000)))
+    read = decode_event(Stamp().line(encode_payload(convert(fields), 1_000_000)))
     assert read.operation in (fields["operation"], fields["operation"].upper())
     assert read.user_id == fields.get("user_id")
     assert read.session_id == fields.get("session_id")

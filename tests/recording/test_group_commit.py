@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from structlog_audit._failures import DeliveryError, describe_failure
-from structlog_audit.events.codec import decode, encode_body
+from structlog_audit.events.codec import decode, encode_payload
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditWriteError
@@ -95,7 +95,7 @@ class Rig:
 
 
 def new_entry(name="STORE"):
-    return QueueEntry(encode_body(Payload(name), 32_000), 20, "audit")
+    return QueueEntry(encode_payload(Payload(name), 32_000), 20, "audit")
 
 
 def retrying(deliver, accept):
@@ -516,7 +516,7 @@ def test_an_interrupt_between_door_and_queue_writes_the_event_once():
     """An entry that has its line but was not taken from the door yet keeps its id and is queued once."""
     rig = Rig()
     rig.commit._arrived = InterruptedOnce()
-    entry = QueueEntry(encode_body(Payload("first"), 32_000), 20, "audit")
+    entry = QueueEntry(encode_payload(Payload("first"), 32_000), 20, "audit")
     rig.commit.arrive(entry)
     with pytest.raises(KeyboardInterrupt):
         rig.commit.drain()
@@ -735,7 +735,7 @@ def test_a_flapping_target_ends_no_call_in_recursion(on_error):
         deliver(entries)
 
     rig.commit._deliver = every_other
-    rig.commit._tell = lambda error: rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
+    rig.commit._tell = lambda error: rig.commit.submit(InternalEntry(encode_payload(Payload("act"), 32_000), 50, "acts"))
     for number in range(5):
         before = len(turns)
         try:
@@ -750,7 +750,7 @@ def test_an_own_event_without_room_leaves_no_gap():
     rig = Rig(max_pending=1)
     rig.target.room = 0
     rig.submit("first")
-    rig.commit.submit(InternalEntry(encode_body(Payload("act"), 32_000), 50, "acts"))
+    rig.commit.submit(InternalEntry(encode_payload(Payload("act"), 32_000), 50, "acts"))
     rig.target.room = None
     rig.commit.drain()
     assert rig.trail() == ["first"]

@@ -25,7 +25,7 @@ from structlog_audit import (
     get_audit_handler,
     get_audit_logger,
 )
-from structlog_audit.events.codec import MARKS, decode, encode_body
+from structlog_audit.events.codec import MARKS, decode, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.redaction.redactor import make_redactor
@@ -40,7 +40,7 @@ PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\nMIIE\n-----END RSA PRIVATE KE
 
 def written(redactor, **fields):
     """The event with *fields* as it is written, without id and time."""
-    return "{" + encode_body(convert({"operation": "STORE", **fields}), 32_000, redactor).decode()
+    return "{" + encode_payload(convert({"operation": "STORE", **fields}), 32_000, redactor).decode()
 
 
 def metadata(redactor, **fields):
@@ -194,7 +194,7 @@ def test_what_is_cut_was_redacted_before():
     """The marks of a cut stand beside those of the redaction."""
     redactor = Redactor(keys=["entry_ids"], patterns={r"C4nary\S*": "mask"})
     body = convert({"operation": "STORE", "error_message": f"{CANARY} {'x' * 9_000}"})
-    event = decode(Stamp().line(encode_body(body, 4_096, redactor)))
+    event = decode(Stamp().line(encode_payload(body, 4_096, redactor)))
     assert event.metadata[MARKS]["error_message"].startswith("redacted: mask; cut: ")
 
 
@@ -271,7 +271,7 @@ def test_what_stands_beside_a_secret_stays(key, value):
 @given(strategies.any_fields)
 def test_no_hostile_value_makes_it_raise(fields):
     """Whatever an application passes, redaction gives a line, and further ones for entry ids that need parts."""
-    bodies = encode_body(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor).split(b"\n")
+    bodies = encode_payload(convert({**strategies.made(fields), "operation": "STORE"}), 32_000, redactor).split(b"\n")
     first, *parts = [json.loads(b"{" + body) for body in bodies]
     assert first["operation"] == "STORE"
     assert [part["kind"] for part in parts] == ["part"] * len(parts)

@@ -58,7 +58,7 @@ class Redacts(Protocol):
         """The body that may be written; *body* itself if that is it."""
 
 
-def encode_body(body: Payload, max_event_bytes: int, redactor: Redacts | None = None) -> bytes:
+def encode_payload(body: Payload, max_event_bytes: int, redactor: Redacts | None = None) -> bytes:
     """*body* as JSON, but for the opening brace, in whose place the head goes. Never raises on account of a value.
 
     If its entry ids need parts, these follow, each behind an LF and without its brace.

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from structlog_audit.events.codec import StoredEvent, decode_event, encode_body, escape, to_json
+from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.json_safe import JsonSanitizer
@@ -116,7 +116,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         """The line of *record*, without the LF; of an event that goes on in parts, its lines."""
         line: bytes | None = record.__dict__.get(LINE)
         if line is None:
-            body = encode_body(payload_of(record), DEFAULT_MAX_EVENT_BYTES)
+            body = encode_payload(payload_of(record), DEFAULT_MAX_EVENT_BYTES)
             with self._lock:
                 stamp = self._stamp or Stamp()
                 self._stamp = None  # a signal handler that comes in the middle finds none, and makes one

@@ -30,7 +30,7 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorder_of
@@ -245,7 +245,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         body = convert(fields, error, level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
-        entry = QueueEntry(encode_body(body, self._max_event_bytes, self.redactor), level, logger, self)
+        entry = QueueEntry(encode_payload(body, self._max_event_bytes, self.redactor), level, logger, self)
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from structlog_audit._failures import describe_failure
-from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditWriteError
@@ -31,7 +31,7 @@ class QueueEntry(msgspec.Struct, eq=False):
     A struct, since one is made for every event: that takes half the time of a class with slots.
     """
 
-    body: bytes  # as `encode_body` makes it
+    body: bytes  # as `encode_payload` makes it
     level: int
     logger: str
     handler: logging.Handler | None = None  # who took the event on
@@ -80,4 +80,4 @@ class Gap(InternalEntry, eq=False, kw_only=True):
         """Make the line, with the count as it is now."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
         body = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
-        self.line = b"%b%b\n" % (self.head, encode_body(body, MIN_EVENT_BYTES))
+        self.line = b"%b%b\n" % (self.head, encode_payload(body, MIN_EVENT_BYTES))

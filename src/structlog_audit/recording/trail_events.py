@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from structlog_audit._failures import describe_failure
-from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.payload import Status, TrailPayload
 from structlog_audit.recording.group_commit import GroupCommit
@@ -90,4 +90,4 @@ class TrailEvents:
 
 def _entry(act: str, said: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
     body = TrailPayload(act, metadata=said, status=status, kind=Kind.TRAIL.value)
-    return InternalEntry(encode_body(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)
+    return InternalEntry(encode_payload(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)
