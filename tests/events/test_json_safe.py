@@ -20,7 +20,7 @@ from structlog_audit.events.json_safe import (
     MAX_VALUES,
     JsonSanitizer,
     exception_text,
-    identity_text,
+    identifier_text,
     type_name,
 )
 
@@ -309,7 +309,7 @@ def test_signals_go_through(signal):
 )
 def test_identity_text(value, text):
     """What identifies is a string, a 64-bit integer, a UUID or an Enum of these; its text is exactly a string."""
-    found = identity_text(value)
+    found = identifier_text(value)
     assert found == text
     assert type(found) in (str, type(None))
 

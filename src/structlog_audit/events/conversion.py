@@ -26,7 +26,7 @@ import msgspec
 
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.event import OperationType, status_of
-from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identity_text
+from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
 from structlog_audit.events.log_record import fields_of
 from structlog_audit.events.payload import Payload, Status
 
@@ -103,7 +103,7 @@ def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(name: str) -> str:
     """*name*, which may be an Enum's member, as plain text; one of the six as it is written by us."""
-    text = identity_text(name) or UNNAMED
+    text = identifier_text(name) or UNNAMED
     return text.upper() if text.upper() in _SIX else text
 
 
@@ -141,7 +141,7 @@ def _text(name: str, fields: Mapping[str, Any], aside: Aside, why: str) -> str |
     value = fields.get(name)
     if value is None:
         return None
-    text: str | None = _attempt(identity_text, value)
+    text: str | None = _attempt(identifier_text, value)
     if text is None:
         aside[name] = (value, why)
     return text
@@ -150,11 +150,11 @@ def _text(name: str, fields: Mapping[str, Any], aside: Aside, why: str) -> str |
 def _entry_ids(value: Any, aside: Aside) -> list[str]:
     if value is None:
         return []
-    one = _attempt(identity_text, value)
+    one = _attempt(identifier_text, value)
     if one is not None:
         return [one]
     if type(value) in _COLLECTIONS:
-        ids = [_attempt(identity_text, item) for item in list(value)]
+        ids = [_attempt(identifier_text, item) for item in list(value)]
         if None not in ids:
             return ids
     aside["entry_ids"] = (value, "no ids")
@@ -187,7 +187,7 @@ def _number(value: Any) -> float | None:
 def _status(value: Any, aside: Aside) -> Status | None:
     if value is None:
         return None
-    status = status_of(_attempt(identity_text, value) or "")
+    status = status_of(_attempt(identifier_text, value) or "")
     if status is not None:
         return status.value
     aside["status"] = (value, "no status")

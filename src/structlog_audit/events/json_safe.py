@@ -50,7 +50,7 @@ _INT_MIN, _INT_END = -(2**63), 2**64
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
-def identity_text(value: Any) -> str | None:
+def identifier_text(value: Any) -> str | None:
     """The text of a value that names somebody or something: a string, an integer, a UUID or an Enum of these.
 
     None for anything else. Integers are how most frameworks number their users; in a trail an identity is text.

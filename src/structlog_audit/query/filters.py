@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, TypedDict, TypeVar, get_type_hints
 import msgspec
 
 from structlog_audit.events.event import EventStatus, Kind, operation_of, status_of, utc
-from structlog_audit.events.json_safe import JsonSanitizer, identity_text
+from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -149,7 +149,7 @@ def _wanted_one(name: str, value: Any) -> str | None:
         if name in ("user_id", "session_id", "kind"):
             return None
         raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to mean any")
-    text = identity_text(value)
+    text = identifier_text(value)
     if text is None:
         raise AuditTypeError(
             f"{name}={value!r}: a {type(value).__name__} is no {name}; give a string or a list of them"
@@ -183,7 +183,7 @@ _NAMES: dict[str, Callable[[str], str]] = {
 
 
 def _entry_ids(value: Any) -> frozenset[str]:
-    ids = [identity_text(item) for item in (value if isinstance(value, _ANY_OF) else [value])]
+    ids = [identifier_text(item) for item in (value if isinstance(value, _ANY_OF) else [value])]
     if None in ids:
         raise AuditTypeError(f"entry_ids={value!r}: give an entry id, or a list of them; leave it out to mean any")
     return frozenset(item for item in ids if item is not None)

@@ -27,7 +27,7 @@ import msgspec
 from structlog_audit._version import __version__
 from structlog_audit.events.codec import escape, to_json
 from structlog_audit.events.event import AuditEvent, EventStatus, Kind, rfc3339
-from structlog_audit.events.json_safe import identity_text
+from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import statistics
@@ -132,7 +132,7 @@ def compliance_report(
     if not isinstance(source, EventSource):
         raise AuditTypeError(f"source={source!r}: give an AuditHandler, an AuditLogger or the reader of a trail")
     period = period_of(month, start_time, end_time)
-    user = None if user_id is None else identity_text(user_id)
+    user = None if user_id is None else identifier_text(user_id)
     if user_id is not None and user is None:
         raise AuditTypeError(f"user_id={user_id!r}: give one user, or leave it out for everybody")
     figures = Figures()
