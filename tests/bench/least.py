@@ -66,7 +66,7 @@ def steps() -> Call:
 
     fd = os.open(file("steps"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
     logger = logger_with("steps", logging.NullHandler())
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
+    lock, stamp, buffer, may_contain_secrets = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -74,7 +74,7 @@ def steps() -> Call:
             event = {**bound, **CONTEXT, **FIELDS, "operation": "STORE"}
             body = msgspec.convert(event, Payload)
             data = encode(body)[1:]
-            if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+            if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
                 raise ValueError(data)
             lock.acquire()
             line = stamp.line(data)
@@ -125,7 +125,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     logger, fd = logger_with(name, AuditHandler()), os.open(file(name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
+    lock, stamp, buffer, may_contain_secrets = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
     own, six = frozenset(Payload.__struct_fields__), frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
     arrived: deque[QueueEntry] = deque()
@@ -154,7 +154,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         if body.status is None:
             body.status = "SUCCESS"
         data = encode(body)[1:]
-        if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+        if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
             raise Unusual
         # order, id and time; from here on nothing is lost
         entry = QueueEntry(data, logging.INFO, logger.name, handler)

@@ -48,7 +48,7 @@ class Redacts(Protocol):
     """What takes out of a body, which is plain, what must not be written."""
 
     @property
-    def suspects(self) -> Callable[[Mapping[str, Any], bytes], bool]:
+    def may_contain_secrets(self) -> Callable[[Mapping[str, Any], bytes], bool]:
         """Tells, by a first look that costs little, whether the body with this metadata needs a closer one.
 
         The second argument is the body's JSON without its opening brace.
@@ -69,9 +69,9 @@ def encode_payload(body: Payload, max_event_bytes: int, redactor: Redacts | None
         body = _plain_body(body)
         data = encode(body)[1:]
     if redactor is not None:
-        suspects = redactor.suspects
+        may_contain_secrets = redactor.may_contain_secrets
         try:
-            suspected = suspects(body.metadata, data)
+            suspected = may_contain_secrets(body.metadata, data)
         except Exception:  # a key that can't be compared
             suspected = True
         if suspected:

@@ -35,7 +35,7 @@ class Prefilter:
         self._within_ascii = sorted(name for name in names if name.isascii())
         self._patterns: tuple[re.Pattern[bytes], re.Pattern[bytes]] | None = None
 
-    def suspects(self, metadata: Mapping[str, Any], data: bytes) -> bool:
+    def may_contain_secrets(self, metadata: Mapping[str, Any], data: bytes) -> bool:
         """Whether the body with *metadata* needs a closer look. *data* is its JSON without the opening brace."""
         if metadata and self._harmless.issuperset(metadata) and _OPENS not in data.partition(b"{")[2]:
             if _SPACE not in data and _BACKSLASH not in data:

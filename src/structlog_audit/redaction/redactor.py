@@ -69,7 +69,7 @@ class Redactor:
         AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
     """
 
-    __slots__ = ("_asking", "_has_key", "_rules", "_told", "suspects")
+    __slots__ = ("_asking", "_has_key", "_rules", "_told", "may_contain_secrets")
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Redactor:
         self._rules = Rules.made(every, by_path, texts, surely, make)
         self._has_key = key is not None
         self._asking = self._rules.only("pseudonym")
-        self.suspects = Prefilter(by_key, by_path, always=bool(texts), defaults=defaults).suspects
+        self.may_contain_secrets = Prefilter(by_key, by_path, always=bool(texts), defaults=defaults).may_contain_secrets
         self._told = (tuple(by_key.items()), tuple(by_path.items()), texts, mode, key, version, defaults)
 
     def redact(self, body: Payload) -> Payload:
