@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events.conversion import payload_of
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
+from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorded_by
 
 
 class Keep(logging.Handler):
@@ -407,10 +407,10 @@ def test_recorder_of():
     """Who has recorded an event is known by the type of its message, which nobody can forge by a field."""
     handler = logging.NullHandler()
     message = Recorded("X")
-    assert recorder_of(record_of(message)) is None
+    assert recorded_by(record_of(message)) is None
     message.handler = handler
-    assert recorder_of(record_of(message)) is handler
-    assert recorder_of(record_of({"event": message})) is handler
+    assert recorded_by(record_of(message)) is handler
+    assert recorded_by(record_of({"event": message})) is handler
     for other in ("X", {"event": "X"}, {}, b"X", None, 5):
-        assert recorder_of(record_of(other)) is None
+        assert recorded_by(record_of(other)) is None
     assert fields_of(record_of(message)) == ({"operation": "X"}, None)

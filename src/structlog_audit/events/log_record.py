@@ -65,7 +65,7 @@ class Recorded(str):  # noqa: SLOT000 (it carries its handler)
     handler: logging.Handler | None = None
 
 
-def recorder_of(record: logging.LogRecord) -> logging.Handler | None:
+def recorded_by(record: logging.LogRecord) -> logging.Handler | None:
     """The handler that has recorded the event of *record* already."""
     message = record.msg.get("event") if type(record.msg) is dict else record.msg
     return message.handler if type(message) is Recorded else None

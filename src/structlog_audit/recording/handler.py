@@ -33,7 +33,7 @@ from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorder_of
+from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -213,7 +213,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
             handoff.entry = self.take(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
-        elif recorder_of(record) is not self:
+        elif recorded_by(record) is not self:
             fields, error = fields_of(record)
             self.take(fields, record.levelno, record.name, error)
 
