@@ -72,7 +72,7 @@ def recorded_by(record: logging.LogRecord) -> logging.Handler | None:
 
 
 RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-MACHINERY = ("_record", "_from_structlog", "_logger", "_name")
+STRUCTLOG_INTERNAL_KEYS = ("_record", "_from_structlog", "_logger", "_name")
 
 _STRUCTLOGS_OWN = frozenset(("level", "logger", "level_number", "stack_info", "exc_info", "exception"))
 """What `_structlog_keys` looks for: most records have none of it."""
@@ -120,7 +120,7 @@ def _event_dict(msg: Any) -> dict[str, Any] | None:
     kind = type(msg)  # unlike isinstance, issubclass asks nothing of the value
     if issubclass(kind, dict):
         event = {name if type(name) is str else JsonSanitizer().key(name, ""): value for name, value in dict.items(msg)}
-        return {name: value for name, value in event.items() if name not in MACHINERY}
+        return {name: value for name, value in event.items() if name not in STRUCTLOG_INTERNAL_KEYS}
     text = str.__str__(msg) if issubclass(kind, str) else msg
     if issubclass(kind, (str, bytes)) and text[:1] in ("{", b"{"):
         try:

@@ -29,7 +29,7 @@ import msgspec
 from structlog_audit._validation import require_choice
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.json_safe import JsonSanitizer
-from structlog_audit.events.log_record import MACHINERY, Recorded
+from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
@@ -40,7 +40,7 @@ from structlog_audit.redaction.scrubber import MASK, Scrubber, pseudonym_of
 Chosen = Collection[str] | Mapping[str, Mode]
 """What to redact; or that, each with a mode of its own."""
 
-_LEFT_ALONE = frozenset((*MACHINERY, "exc_info"))
+_LEFT_ALONE = frozenset((*STRUCTLOG_INTERNAL_KEYS, "exc_info"))
 """Keys of an event dict that are structlog's machinery."""
 
 _LEAST_SECRET = 16
