@@ -21,7 +21,7 @@ import msgspec
 INTENT_ID = "intent_id"
 """The member of the metadata that says whose outcome an event is."""
 
-EVENT_ID = re.compile(r"evt_[0-9a-f]{32}")
+EVENT_ID_PATTERN = re.compile(r"evt_[0-9a-f]{32}")
 """The ids that events get from us."""
 
 

@@ -14,7 +14,7 @@ import uuid
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.events.event import EVENT_ID, AuditEvent, rfc3339
+from structlog_audit.events.event import EVENT_ID_PATTERN, AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
@@ -34,7 +34,7 @@ def identifier(what: str, text: str | None) -> str:
 
 
 def _event_id(event: AuditEvent) -> str:
-    return identifier("event", event.event_id[4:] if EVENT_ID.fullmatch(event.event_id) else event.event_id)
+    return identifier("event", event.event_id[4:] if EVENT_ID_PATTERN.fullmatch(event.event_id) else event.event_id)
 
 
 def _entry(event: AuditEvent) -> str | None:

@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 
-from structlog_audit.events.event import EVENT_ID, INTENT_ID
+from structlog_audit.events.event import EVENT_ID_PATTERN, INTENT_ID
 
 Mode = Literal["mask", "drop", "pseudonym"]
 
@@ -120,6 +120,6 @@ class Rules(msgspec.Struct, frozen=True):
 
     def texts_at(self, place: str, text: str) -> Texts:
         """What is taken out of *text* at *place*. The identity of an event is touched only if told, its intent's id never."""
-        if place == _INTENT and EVENT_ID.fullmatch(text):
+        if place == _INTENT and EVENT_ID_PATTERN.fullmatch(text):
             return ()
         return self.given_texts if place in _IDENTITY else self.texts
