@@ -422,8 +422,8 @@ def test_complete_since_with_clock_steps(moments):
 def test_forget_until():
     """What is known to be missing counts as forgotten; the latest such moment counts."""
     buffer = EventBuffer(2)
-    buffer.forget_until(100)
-    buffer.forget_until(50)
+    buffer.mark_incomplete_until(100)
+    buffer.mark_incomplete_until(50)
     assert buffer.complete_since == time_of(101)
     for moment in (10, 200, 300, 400):
         buffer.append(line_of(moment, moment), moment)

@@ -194,7 +194,7 @@ class EventBuffer:
             if not self._indexing:
                 self._index.forget(held.stop)
 
-    def forget_until(self, moment: int) -> None:
+    def mark_incomplete_until(self, moment: int) -> None:
         """Say that events up to *moment* (microseconds since 1970) are not here, though they may have happened."""
         self._dropped_until = max(self._dropped_until, moment)
 

@@ -179,7 +179,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         else:
             missing_until = self._clock() // 1_000
         if missing_until is not None:
-            self._buffer.forget_until(missing_until)
+            self._buffer.mark_incomplete_until(missing_until)
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, where everything recorded so far is the parent's. Without a look at the disk."""
@@ -187,7 +187,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self.target.after_fork()  # it may be told only after us, and its lock is ours
         self._begin()
         if self._has_trail:
-            self._buffer.forget_until(self._clock() // 1_000)
+            self._buffer.mark_incomplete_until(self._clock() // 1_000)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Record the event in *record*, unless a filter or the target's level says no; whether it was taken on.
