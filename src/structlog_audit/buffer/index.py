@@ -24,7 +24,7 @@ from itertools import chain, count
 from operator import add, attrgetter
 from typing import Any, Protocol
 
-from structlog_audit.events.codec import decode, decode_only
+from structlog_audit.events.codec import decode, decode_members
 from structlog_audit.query.filters import Conditions, microseconds
 
 _POSITION_BITS = 24
@@ -93,7 +93,7 @@ def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[
         return {}
     for begin in range(start, stop, _AT_ONCE):
         end = min(begin + _AT_ONCE, stop)
-        events: Sequence[Any] = decode_only(found, held.lines(begin, end))
+        events: Sequence[Any] = decode_members(found, held.lines(begin, end))
         if len(events) != end - begin:  # one goes on in parts
             events = [decode(held.line(position)) for position in range(begin, end)]
         first = begin & _POSITION

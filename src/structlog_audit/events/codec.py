@@ -163,7 +163,7 @@ def _decoder(members: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
     return msgspec.json.Decoder(only).decode_lines
 
 
-def decode_only(members: Iterable[str], lines: bytes) -> list[Any]:
+def decode_members(members: Iterable[str], lines: bytes) -> list[Any]:
     """Objects with *members* of what is in *lines*: an event, or the part of one, for each."""
     return _decoder(tuple(sorted(members)))(lines)
 
