@@ -80,7 +80,7 @@ def steps() -> Call:
             line = stamp.line(data)
             os.write(fd, line)
             os.lseek(fd, 0, os.SEEK_CUR)
-            buffer.append(line, stamp.moment)
+            buffer.append(line, stamp.timestamp_us)
             lock.release()
 
     return call
@@ -168,7 +168,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if entry.state != WAITING or queue or len(arrived) > 1:
                     raise Unusual
                 entry.line = line = stamp.line(data)
-                entry.moment = stamp.moment
+                entry.moment = stamp.timestamp_us
                 queue.append(entry)
                 arrived.popleft()
                 # the file

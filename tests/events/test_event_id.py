@@ -65,7 +65,7 @@ def test_ids_increase_whatever_the_clock_does(ticks, random):
         assert len(member["timestamp"]) == 27
         expected = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=tick // 1_000)
         assert dt.datetime.fromisoformat(member["timestamp"]) == expected
-    assert stamp.moment == ticks[-1] // 1_000
+    assert stamp.timestamp_us == ticks[-1] // 1_000
 
 
 def test_ids_hold_the_time():

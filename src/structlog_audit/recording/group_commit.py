@@ -118,7 +118,7 @@ class GroupCommit:
                         else:
                             stamp, deliver, accept = self._stamp, self._deliver, self._accept
                             line = entry.line = stamp.line(entry.body)  # what `_take_on` does
-                            moment = entry.moment = stamp.moment
+                            moment = entry.moment = stamp.timestamp_us
                             deliver((entry,))
                             if self._failing:
                                 self._recover()
@@ -150,7 +150,7 @@ class GroupCommit:
         """Whether another thread, which leads, has settled *entry*. Waits until it has, or leads no more."""
         if self._lock._is_owned():  # type: ignore[attr-defined]
             return False  # this thread leads
-        pace = {"moment": self._stamp.moment, "count": self.recorded}
+        pace = {"moment": self._stamp.timestamp_us, "count": self.recorded}
         self._followers.wait(entry, lambda: entry.state == WAITING and self._leading, **pace)
         return entry.state != WAITING
 
@@ -273,7 +273,7 @@ class GroupCommit:
     def _take_on(self, entry: QueueEntry) -> None:
         """Give *entry* its id and its time, and so its line."""
         entry.line = self._stamp.line(entry.body)
-        entry.moment = self._stamp.moment
+        entry.moment = self._stamp.timestamp_us
 
     def _queue_up(self) -> None:
         """Have the entry that arrived first stand last in the queue."""
@@ -368,7 +368,7 @@ class GroupCommit:
         gap = self._queue[place - 1] if place else None
         if not isinstance(gap, Gap):
             head, newest = self._stamp.line(b"")[:-1], lost[0]
-            gap = Gap(b"", newest.level, newest.logger, moment=self._stamp.moment, head=head)
+            gap = Gap(b"", newest.level, newest.logger, moment=self._stamp.timestamp_us, head=head)
             self._queue.insert(place, gap)
         return gap
 

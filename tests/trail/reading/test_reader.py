@@ -106,7 +106,7 @@ def trails(draw):
         clock[0] = max(clock[0] + dt.timedelta(seconds=draw(steps)), latest - SLACK)
         latest = max(latest, clock[0])
         line = stamp.line(encode_payload(body, 4_096))
-        segments.append((line, stamp.moment))
+        segments.append((line, stamp.timestamp_us))
     return segments
 
 
