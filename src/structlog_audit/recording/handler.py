@@ -323,7 +323,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
-            asked = self.redactor.asked(asked)
+            asked = self.redactor.redact_conditions(asked)
         return self._buffer.select(asked, newest_first=newest_first)
 
     def _statistics(self, asked: Conditions) -> dict[str, Any]:

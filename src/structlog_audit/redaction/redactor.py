@@ -119,7 +119,7 @@ class Redactor:
         metadata[MARKS] = look.all_marks(existing)
         return msgspec.structs.replace(body, **members, entry_ids=ids, metadata=metadata)
 
-    def asked(self, asked: Conditions) -> Conditions:
+    def redact_conditions(self, asked: Conditions) -> Conditions:
         """*asked*, so that a clear value finds its pseudonym. It still finds itself, where it was written before."""
         if not self._asking:
             return asked
