@@ -66,7 +66,8 @@ def steps() -> Call:
 
     fd = os.open(file("steps"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
     logger = logger_with("steps", logging.NullHandler())
-    lock, stamp, buffer, may_contain_secrets = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
+    lock, stamp, buffer = threading.RLock(), Stamp(), EventBuffer(10_000)
+    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -125,7 +126,8 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     logger, fd = logger_with(name, AuditHandler()), os.open(file(name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    lock, stamp, buffer, may_contain_secrets = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
+    lock, stamp, buffer = threading.RLock(), Stamp(), EventBuffer(10_000)
+    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
     own, six = frozenset(Payload.__struct_fields__), frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
     arrived: deque[QueueEntry] = deque()

@@ -17,8 +17,8 @@ from structlog_audit.events.codec import (
     MIN_EVENT_BYTES,
     decode,
     decode_event,
-    encode_payload,
     encode_event,
+    encode_payload,
     encode_text,
     to_json,
 )

@@ -27,8 +27,8 @@ from structlog_audit.events.json_safe import (
 
 def plain(value):
     """What *value* becomes, and the marks."""
-    plainer = JsonSanitizer()
-    return plainer.plain(value, "x"), plainer.marks
+    sanitizer = JsonSanitizer()
+    return sanitizer.sanitize(value, "x"), sanitizer.marks
 
 
 def assert_plain(value):
@@ -75,9 +75,9 @@ def test_hostile_values_inside_containers_become_plain(tree):
     def build(node):
         return [build(inner) for inner in node] if isinstance(node, list) else {"k": node(), 1: (node(),)}
 
-    plainer = JsonSanitizer()
-    assert_plain(plainer.plain(build(tree), "x"))
-    assert len(plainer.marks) <= MAX_MARKS + 1
+    sanitizer = JsonSanitizer()
+    assert_plain(sanitizer.sanitize(build(tree), "x"))
+    assert len(sanitizer.marks) <= MAX_MARKS + 1
 
 
 @pytest.mark.parametrize(
@@ -209,18 +209,18 @@ def test_values_are_bounded(make):
 
 def test_members_are_a_dictionary_even_when_no_value_is_left():
     """When an earlier value took all the room, later members are left out and marked, and the result is a dictionary."""
-    plainer = JsonSanitizer()
-    plainer.plain(list(range(MAX_VALUES + 5)), "first")
-    assert plainer.members({"a": 1, "b": 2}) == {"a": ""}
-    assert plainer.marks["a"] == f"left out: more than {MAX_VALUES} values"
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize(list(range(MAX_VALUES + 5)), "first")
+    assert sanitizer.sanitize_members({"a": 1, "b": 2}) == {"a": ""}
+    assert sanitizer.marks["a"] == f"left out: more than {MAX_VALUES} values"
 
 
 def test_a_value_called_as_the_rest_of_the_marks_is_counted_among_them():
     """A member called … takes no mark away from others, before or after there are too many."""
-    plainer = JsonSanitizer()
-    plainer.members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
-    assert len(plainer.marks) == MAX_MARKS
-    assert plainer.marks["…"] == "3 more"
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize_members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
+    assert len(sanitizer.marks) == MAX_MARKS
+    assert sanitizer.marks["…"] == "3 more"
 
 
 def test_marks_are_bounded_and_counted():

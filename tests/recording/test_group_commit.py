@@ -735,7 +735,9 @@ def test_a_flapping_target_ends_no_call_in_recursion(on_error):
         deliver(entries)
 
     rig.commit._deliver = every_other
-    rig.commit._tell = lambda error: rig.commit.submit(InternalEntry(encode_payload(Payload("act"), 32_000), 50, "acts"))
+    rig.commit._tell = lambda error: rig.commit.submit(
+        InternalEntry(encode_payload(Payload("act"), 32_000), 50, "acts")
+    )
     for number in range(5):
         before = len(turns)
         try:

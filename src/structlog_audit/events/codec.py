@@ -97,17 +97,17 @@ def escape(data: bytes) -> bytes:
 
 def _plain_body(body: Payload) -> Payload:
     """*body* with everything plain, and marked where that changed it."""
-    plainer = JsonSanitizer()
+    sanitizer = JsonSanitizer()
     texts = {
-        name: plainer.text(getattr(body, name), name)
+        name: sanitizer.sanitize_text(getattr(body, name), name)
         for name in ("operation", "user_id", "session_id", "error_message")
         if getattr(body, name) is not None
     }
-    ids = [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)]
-    metadata = plainer.members(body.metadata)
-    if plainer.marks:
+    ids = [sanitizer.sanitize_text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)]
+    metadata = sanitizer.sanitize_members(body.metadata)
+    if sanitizer.marks:
         marks = metadata.get(MARKS)
-        metadata[MARKS] = {**marks, **plainer.marks} if isinstance(marks, dict) else plainer.marks
+        metadata[MARKS] = {**marks, **sanitizer.marks} if isinstance(marks, dict) else sanitizer.marks
     return msgspec.structs.replace(body, **texts, entry_ids=ids, metadata=metadata)
 
 
@@ -240,5 +240,5 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     try:
         data = encode(msgspec.convert(value, _USUAL))
     except Exception:  # a hostile value may raise anything
-        data = encode(JsonSanitizer().plain(value, ""))
+        data = encode(JsonSanitizer().sanitize(value, ""))
     return escape(data).decode()

@@ -122,18 +122,18 @@ def _by_hand(fields: Mapping[str, Any]) -> Payload:
         error_message=_error_message(fields, aside),
         duration_ms=_duration(fields.get("duration_ms"), aside),
     )
-    plainer = JsonSanitizer()
-    metadata = plainer.plain({} if fields.get("metadata") is None else fields["metadata"], "")
+    sanitizer = JsonSanitizer()
+    metadata = sanitizer.sanitize({} if fields.get("metadata") is None else fields["metadata"], "")
     if not isinstance(metadata, dict):
         aside["metadata"] = (metadata, "no dictionary")
         metadata = {}
     misfits = {name: value for name, (value, _) in aside.items() if value is not None}
     others = {name: value for name, value in fields.items() if name not in _OWN}
-    body.metadata = _merged(metadata, plainer.members(misfits), plainer.members(others))
+    body.metadata = _merged(metadata, sanitizer.sanitize_members(misfits), sanitizer.sanitize_members(others))
     for name, (_, why) in aside.items():
-        plainer.mark(name, why)
-    if plainer.marks:
-        body.metadata[MARKS] = plainer.marks
+        sanitizer.mark(name, why)
+    if sanitizer.marks:
+        body.metadata[MARKS] = sanitizer.marks
     return body
 
 

@@ -58,7 +58,7 @@ class Stamp:
         self._last = 0  # the lower 8, of the id last given
         self._second: tuple[int | None, str] = (None, "")  # and its text
         self._format = b""
-        self.moment = 0
+        self.timestamp_us = 0
         """The time last given, in microseconds since 1970."""
 
     def line(self, body: bytes) -> bytes:
@@ -66,7 +66,7 @@ class Stamp:
         if _LF in body:
             return self._lines(*body.split(b"\n"))
         clock = self._clock
-        self.moment = moment = clock() // 1_000
+        self.timestamp_us = moment = clock() // 1_000
         self._last = last = self._last + 1
         try:
             return self._format % (_HEX[last], _DECIMAL[moment - self._begun], body)

@@ -97,7 +97,7 @@ class JsonSanitizer:
         else:
             self.marks[_MORE] = f"{int(self.marks.get(_MORE, '0').split()[0]) + 1} more"
 
-    def plain(self, value: Any, path: str, depth: int = 0) -> Any:
+    def sanitize(self, value: Any, path: str, depth: int = 0) -> Any:
         """*value* as plain JSON values. *path* names it in the marks."""
         self._left -= 1
         if self._left < 0:
@@ -114,7 +114,7 @@ class JsonSanitizer:
         finally:
             self._within.discard(id(value))
 
-    def text(self, value: str, path: str) -> str:
+    def sanitize_text(self, value: str, path: str) -> str:
         """A string of exactly type str that UTF-8 can encode."""
         value = str.__str__(value)
         if not value.isascii():
@@ -136,7 +136,7 @@ class JsonSanitizer:
             if isinstance(value, kinds):
                 return convert(self, value, path)
         if isinstance(value, Enum):
-            return self.plain(value.value, path, depth + 1)
+            return self.sanitize(value.value, path, depth + 1)
         for kind, iterate in _CONTAINERS:
             if isinstance(value, kind):
                 return self._items(iterate(value), path, depth)
@@ -147,15 +147,15 @@ class JsonSanitizer:
 
     def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
         taken = enumerate(self._taken(items))
-        return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in taken]
+        return [self.sanitize(item, f"{path}[{number}]"[:200], depth + 1) for number, item in taken]
 
     def _mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         for number, (key, value) in enumerate(self._taken(members)):
-            name = self.key(key, path)
+            name = self.sanitize_key(key, path)
             while name in plain:  # two keys of one text; the number makes it quick to find a free name
                 name += f"_{number}"
-            plain[name] = self.plain(value, f"{path}.{name}"[:200] if path else name[:200], depth + 1)
+            plain[name] = self.sanitize(value, f"{path}.{name}"[:200] if path else name[:200], depth + 1)
         return plain
 
     def _taken(self, items: Iterable[_Item]) -> Iterator[_Item]:
@@ -165,17 +165,17 @@ class JsonSanitizer:
             if self._left < 0:
                 return
 
-    def members(self, members: dict[str, Any]) -> dict[str, Any]:
+    def sanitize_members(self, members: dict[str, Any]) -> dict[str, Any]:
         """*members* with plain values, even when no value is left."""
         return self._mapping(members.items(), "", 0)
 
-    def key(self, key: Any, path: str) -> str:
+    def sanitize_key(self, key: Any, path: str) -> str:
         """*key* of a mapping as a string of exactly type str."""
         if isinstance(key, str) and not isinstance(key, Enum):
-            return self.text(key, path)
+            return self.sanitize_text(key, path)
         if isinstance(key, bytes) and bytes.isascii(key):  # a header's, in WSGI and ASGI
             return bytes.decode(key)
-        name = self.plain(key, f"{path} key" if path else "key")
+        name = self.sanitize(key, f"{path} key" if path else "key")
         return name if isinstance(name, str) else _json_key(name)
 
     def _text_of(self, value: Any, path: str) -> str:
@@ -185,7 +185,7 @@ class JsonSanitizer:
         self.mark(path, f"replaced: text of {name}")
         if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
             return f"<{name}>"
-        text = self.text(_ADDRESS.sub("", str.__str__(str(value))), path)
+        text = self.sanitize_text(_ADDRESS.sub("", str.__str__(str(value))), path)
         if len(text) > MAX_TEXT:
             self.mark(path, f"replaced: first {MAX_TEXT} of {len(text)} characters of the text of {name}")
         return text[:MAX_TEXT]
@@ -236,15 +236,15 @@ def _members(value: Any) -> Iterable[tuple[Any, Any]] | None:
 
 
 _SCALARS: tuple[tuple[Any, Callable[[JsonSanitizer, Any, str], Any]], ...] = (
-    (str, JsonSanitizer.text),
+    (str, JsonSanitizer.sanitize_text),
     (int, JsonSanitizer._int),
     (float, JsonSanitizer._float),
     ((bytes, bytearray, memoryview), JsonSanitizer._bytes),
-    ((dt.datetime, dt.date, dt.time), lambda plainer, value, path: plainer.text(value.isoformat(), path)),
-    (dt.timedelta, lambda plainer, value, path: plainer._float(value.total_seconds(), path)),
-    ((uuid.UUID, decimal.Decimal), lambda plainer, value, path: plainer.text(str(value), path)),
-    (os.PathLike, lambda plainer, value, path: plainer.text(os.fsdecode(value), path)),
-    (BaseException, lambda plainer, value, path: plainer.text(exception_text(value), path)),
+    ((dt.datetime, dt.date, dt.time), lambda sanitizer, value, path: sanitizer.sanitize_text(value.isoformat(), path)),
+    (dt.timedelta, lambda sanitizer, value, path: sanitizer._float(value.total_seconds(), path)),
+    ((uuid.UUID, decimal.Decimal), lambda sanitizer, value, path: sanitizer.sanitize_text(str(value), path)),
+    (os.PathLike, lambda sanitizer, value, path: sanitizer.sanitize_text(os.fsdecode(value), path)),
+    (BaseException, lambda sanitizer, value, path: sanitizer.sanitize_text(exception_text(value), path)),
 )
 
 _CONTAINERS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (

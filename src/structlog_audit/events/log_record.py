@@ -119,7 +119,10 @@ def _event_dict(msg: Any) -> dict[str, Any] | None:
     """The event that *msg* is, as a dictionary or as the text of one."""
     kind = type(msg)  # unlike isinstance, issubclass asks nothing of the value
     if issubclass(kind, dict):
-        event = {name if type(name) is str else JsonSanitizer().key(name, ""): value for name, value in dict.items(msg)}
+        event = {
+            name if type(name) is str else JsonSanitizer().sanitize_key(name, ""): value
+            for name, value in dict.items(msg)
+        }
         return {name: value for name, value in event.items() if name not in STRUCTLOG_INTERNAL_KEYS}
     text = str.__str__(msg) if issubclass(kind, str) else msg
     if issubclass(kind, (str, bytes)) and text[:1] in ("{", b"{"):

@@ -192,7 +192,7 @@ def _entry_ids(value: Any) -> frozenset[str]:
 def _metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise AuditTypeError(f"metadata={value!r}: give a dictionary of the members that the metadata must contain")
-    plain: dict[str, Any] = JsonSanitizer().plain(value, "")
+    plain: dict[str, Any] = JsonSanitizer().sanitize(value, "")
     return plain
 
 

@@ -69,7 +69,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: the lines of a trail have one format; leave it out")
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
-        self.static_fields = JsonSanitizer().members(self.static_fields)
+        self.static_fields = JsonSanitizer().sanitize_members(self.static_fields)
         self.schema = schema
         if schema is None:
             self._check_members()

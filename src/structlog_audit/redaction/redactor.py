@@ -141,7 +141,7 @@ class Redactor:
         for name, value in list(event_dict.items()):
             if name in _LEFT_ALONE:
                 continue
-            before = {name: JsonSanitizer().plain(value, "")}
+            before = {name: JsonSanitizer().sanitize(value, "")}
             after = look.fields(before)
             if after != before:
                 del event_dict[name]
@@ -159,7 +159,7 @@ class Redactor:
         """
         if not self._has_key:
             raise AuditValueError("secret=None: pseudonyms need a key; give a secret")
-        return pseudonym_of(JsonSanitizer().plain(value, ""), self._rules.pseudonym)
+        return pseudonym_of(JsonSanitizer().sanitize(value, ""), self._rules.pseudonym)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Redactor) and self._told == other._told

@@ -85,13 +85,13 @@ class Scrubber:
     def all_marks(self, existing: dict[str, str]) -> dict[str, str]:
         """The marks of the conversion, as far as they name nothing secret, and those of this look."""
         below = tuple(f"{path}{sign}" for path in self._gone for sign in ".[ ")
-        plainer = JsonSanitizer()
+        sanitizer = JsonSanitizer()
         for path, what in existing.items():
             if path in self.marks or not (path in self._gone or path.startswith(below)):
-                plainer.marks[self._without_secrets(path, self._rules.texts)[0]] = what
+                sanitizer.marks[self._without_secrets(path, self._rules.texts)[0]] = what
         for path, what in self.marks.items():
-            plainer.mark(path, f"{plainer.marks[path]}; {what}" if path in plainer.marks else what)
-        return plainer.marks
+            sanitizer.mark(path, f"{sanitizer.marks[path]}; {what}" if path in sanitizer.marks else what)
+        return sanitizer.marks
 
     def _value(self, value: Any, place: str, was: str, path: str) -> Any:
         if isinstance(value, str):
