@@ -117,7 +117,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit import AuditHandler
     from structlog_audit.buffer.event_buffer import EventBuffer
     from structlog_audit.events.codec import MARKS
-    from structlog_audit.events.conversion import _gathered
+    from structlog_audit.events.conversion import _gather_metadata
     from structlog_audit.events.event import OperationType
     from structlog_audit.events.event_id import Stamp
     from structlog_audit.events.payload import Payload
@@ -150,7 +150,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         if handler.filters or handler.level > logging.INFO or not logger.isEnabledFor(logging.INFO):
             raise Unusual
         # is everything as it should be?
-        body = msgspec.convert(event if own.issuperset(event) else _gathered(event), Payload)
+        body = msgspec.convert(event if own.issuperset(event) else _gather_metadata(event), Payload)
         if MARKS in body.metadata or body.operation not in six or type(body.operation) is not str:
             raise Unusual
         if body.status is None:
