@@ -78,18 +78,7 @@ def _truncate_values(
     payload: Payload, limit: int, marks: dict[str, str], marks_key: str, size: Callable[[Any], int]
 ) -> None:
     """Truncate values of *payload*, the largest first, until it has at most *limit* bytes."""
-    # Each candidate is a size, a name, and whether the name is that of a metadata member.
-    candidates: list[tuple[int, str, bool]] = []
-    for name in _TEXTS:
-        text = getattr(payload, name)
-        if text is not None:
-            candidates.append((size(text), name, False))
-    for name, value in payload.metadata.items():
-        if name != marks_key:
-            candidates.append((size(value), name, True))
-
-    candidates.sort(key=lambda candidate: (-candidate[0], candidate[1]))
-    for _, name, in_metadata in candidates[:MAX_MARKS]:
+    for name, in_metadata in _names_by_size(payload, marks_key, size)[:MAX_MARKS]:
         if size(payload) <= limit:
             return
         if in_metadata:
@@ -103,6 +92,21 @@ def _truncate_values(
         for name in _TEXTS:
             if getattr(payload, name) is not None:
                 _truncate_text_member(payload, name, marks)
+
+
+def _names_by_size(payload: Payload, marks_key: str, size: Callable[[Any], int]) -> list[tuple[str, bool]]:
+    """Return the names of texts and of metadata members, the largest first, and whether each is in the metadata."""
+    sizes: list[tuple[int, str, bool]] = []
+    for name in _TEXTS:
+        text = getattr(payload, name)
+        if text is not None:
+            sizes.append((-size(text), name, False))
+
+    for name, value in payload.metadata.items():
+        if name != marks_key:
+            sizes.append((-size(value), name, True))
+
+    return [(name, in_metadata) for _, name, in_metadata in sorted(sizes)]
 
 
 def _truncate_text_member(payload: Payload, name: str, marks: dict[str, str]) -> None:
