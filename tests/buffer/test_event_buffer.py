@@ -290,13 +290,13 @@ def test_members_nobody_asks_for_are_not_indexed():
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=[f"e{number}"]), BEGIN)
         if number == 9:
             assert numbers(buffer) == list(range(10))
-            assert [run.places for run in buffer._index._runs] == [{}]
+            assert [run.postings for run in buffer._index._runs] == [{}]
         if number == 19:
             assert numbers(buffer, user_id="u1") == list(range(1, 20, 3))
-            assert [list(run.places) for run in buffer._index._runs] == [["user_id"], ["user_id"]]
+            assert [list(run.postings) for run in buffer._index._runs] == [["user_id"], ["user_id"]]
     assert numbers(buffer, entry_ids=["e3", "e13", "e23"]) == [3, 13, 23]
     assert numbers(buffer, user_id="u2", entry_ids=["e3", "e5", "e29"]) == [5, 29]
-    assert {tuple(run.places) for run in buffer._index._runs} == {("user_id", "entry_ids")}
+    assert {tuple(run.postings) for run in buffer._index._runs} == {("user_id", "entry_ids")}
 
 
 class Stop(Exception):
@@ -309,7 +309,7 @@ def stop():
 
 def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
     """Wherever an exception ends a question, the next ones are answered whole."""
-    monkeypatch.setattr(index_module, "_LIKE", 2)
+    monkeypatch.setattr(index_module, "_MERGE_FACTOR", 2)
     due = 0
     stopped = True
     while stopped:
@@ -404,8 +404,8 @@ def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
                 stopped = True
                 buffer.append(line, BEGIN + number)
         assert numbers(buffer) == list(range(6)), due
-        held = buffer._held()
-        assert held.moments(held.first, held.stop) == [BEGIN + number for number in range(6)], due
+        held = buffer._snapshot()
+        assert held.timestamps_us(held.first, held.stop) == [BEGIN + number for number in range(6)], due
     assert due > 40
 
 
