@@ -65,7 +65,10 @@ class Chunk:
         return self.data[start : self.ends[number]]
 
     def position_of(self, line_start: bytes) -> int | None:
-        """Return the position of the event whose line begins with *line_start*, which includes the whole id."""
+        """Return the position of the event whose line begins with *line_start*.
+
+        That includes the whole id. None if there is no such event.
+        """
         if self._ids is None:
             self._ids = self._id_range()
 
@@ -87,7 +90,7 @@ class Chunk:
 
 
 class BufferSnapshot:
-    """A consistent view of a buffer: the events at the positions ``first <= position < stop``."""
+    """A consistent view of a buffer: events at ``first <= position < stop``."""
 
     __slots__ = ("chunks", "first", "stop", "tail", "tail_start")
 
@@ -158,7 +161,10 @@ class BufferSnapshot:
         return b"".join(found)
 
     def timestamps_us(self, start: int, stop: int) -> list[int]:
-        """Return the timestamps of the events at ``start <= position < stop``, in microseconds since 1970."""
+        """Return the timestamps of the events at ``start <= position < stop``.
+
+        In microseconds since 1970.
+        """
         found: list[int] = []
         for chunk in self._chunks_between(start, stop):
             first = max(0, start - chunk.start)
@@ -264,7 +270,7 @@ class EventBuffer:
         tail.extend((line, timestamp_us))
 
     def _begin_chunk(self) -> Tail:
-        """Make a chunk of the tail, drop chunks without events to hold, and return a new tail."""
+        """Make a chunk of the tail, drop evicted chunks, and return a new tail."""
         chunks, full_tail, start = self._parts
         stop = start + len(full_tail) // 2
         first = max(self._cleared, stop - self._max_events)
@@ -283,7 +289,10 @@ class EventBuffer:
         return tail
 
     def clear(self) -> None:
-        """Remove the events that the buffer holds now. An event that arrives meanwhile is kept."""
+        """Remove the events that the buffer holds now.
+
+        An event that arrives meanwhile is kept.
+        """
         with self._index_lock:
             snapshot = self._snapshot()
             self._cleared = snapshot.stop
@@ -292,12 +301,18 @@ class EventBuffer:
                 self._index.drop_before(snapshot.stop)
 
     def mark_incomplete_until(self, timestamp_us: int) -> None:
-        """Record that events up to *timestamp_us* (microseconds since 1970) may be missing."""
+        """Record that events up to *timestamp_us* may be missing.
+
+        In microseconds since 1970.
+        """
         self._incomplete_until_us = max(self._incomplete_until_us, timestamp_us)
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """The time from which on answers are complete: a microsecond after the latest missing event, or None."""
+        """The time from which on answers are complete, or None.
+
+        It is a microsecond after the latest missing event.
+        """
         snapshot = self._snapshot()
         oldest = snapshot.chunks[0].start if snapshot.chunks else snapshot.tail_start
 
@@ -310,7 +325,10 @@ class EventBuffer:
         return _datetime_of(until_us + 1)
 
     def select(self, conditions: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        """Yield the events that match *conditions*. O(log n), and O(1) for each candidate of the rarest filter."""
+        """Yield the events that match *conditions*.
+
+        O(log n), and O(1) for each candidate of the rarest filter.
+        """
         snapshot, candidates = self._snapshot_and_candidates(conditions, newest_first)
         for line in snapshot.lines_at(chain.from_iterable(candidates)):
             event = decode(line)
@@ -320,7 +338,10 @@ class EventBuffer:
     def _snapshot_and_candidates(
         self, conditions: Conditions, newest_first: bool
     ) -> tuple[BufferSnapshot, Iterable[Iterable[int]]]:
-        """Return a snapshot, and positions, in the requested order, that include all of its matching events."""
+        """Return a snapshot, and positions that include all of its matching events.
+
+        The positions have the requested order.
+        """
         event_ids = dict(conditions.names).get("event_id")
         if event_ids is not None:
             snapshot = self._snapshot()
@@ -360,7 +381,10 @@ class EventBuffer:
             start = stop
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of all application events. O(1), and O(1) per event since the last call."""
+        """Return the statistics of all application events.
+
+        O(1), and O(1) per event since the last call.
+        """
         with self._index_lock:
             # A signal handler that queries or ends this call meanwhile counts from the start.
             statistics, self._statistics = self._statistics, RunningStatistics()

@@ -79,7 +79,10 @@ class _KeyCache(dict[str | None, int]):
 
 
 def _kinds_of(event: Any) -> Sequence[str]:
-    """Return the kind of *event* in a tuple. Application events are not indexed by the lack of one."""
+    """Return the kind of *event* in a tuple, which is empty without one.
+
+    So application events are not indexed by the lack of a kind.
+    """
     return () if event.kind is None else (event.kind,)
 
 
@@ -98,7 +101,10 @@ def _decode_range(members: Iterable[str], start: int, stop: int, source: LineSou
 
 
 def _postings_of(members: Sequence[str], start: int, stop: int, source: LineSource) -> dict[str, array[int]]:
-    """Return the postings of each of *members* for the events at ``start <= position < stop``. O(n log n)."""
+    """Return the postings of *members* for ``start <= position < stop``.
+
+    O(n log n).
+    """
     if not members:
         return {}
 
@@ -125,7 +131,10 @@ def _postings_of(members: Sequence[str], start: int, stop: int, source: LineSour
 
 
 def _multiple_postings(values_of: Callable[[Any], Sequence[str]], events: Sequence[Any], first: int) -> Iterable[int]:
-    """Return the postings of a member with several values per event, from position *first* on."""
+    """Return the postings of a member with several values per event.
+
+    The events begin at position *first*.
+    """
     # These values seldom repeat, so their keys are not cached. `_key` is inlined for speed.
     mask = _HASH
     return [
@@ -155,7 +164,10 @@ class Run:
         return self.start & ~_POSITION
 
     def add_members(self, members: Iterable[str], first: int, source: LineSource) -> None:
-        """Index those of *members* that are not indexed yet, for events from position *first* on."""
+        """Index those of *members* that are not indexed yet.
+
+        Events before position *first* are left out.
+        """
         missing = [member for member in members if member not in self.postings]
         if not missing:
             return
@@ -165,7 +177,10 @@ class Run:
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
-        """Return neighbouring *runs* as one. O(n log m) for m runs: sorting merges their sorted postings."""
+        """Return neighbouring *runs* as one.
+
+        O(n log m) for m runs: sorting merges their sorted postings.
+        """
         postings = {}
         for member in runs[0].postings:
             parts = [run.postings[member] for run in runs]
@@ -223,7 +238,10 @@ class Run:
         return list(dict.fromkeys(found))
 
     def positions_among(self, member: str, slices: list[Slice], positions: Sequence[int]) -> list[int]:
-        """Return those of *positions* that are in *slices* of *member*. O(log n) each, and a copy of the slices."""
+        """Return those of *positions* that are in *slices* of *member*.
+
+        O(log n) each, and a copy of the slices.
+        """
         postings, base = self.postings[member], self._base
         numbers = [position & _POSITION for position in positions]
 
@@ -242,7 +260,10 @@ class Run:
         return [base + number for number in numbers if number in found]
 
     def iter_positions(self, member: str, bounds: Slice, *, newest_first: bool) -> Iterator[int]:
-        """Yield the distinct positions in one slice. O(1) each, so few of many cost little."""
+        """Yield the distinct positions in one slice.
+
+        O(1) each, so few of many cost little.
+        """
         postings, base = self.postings[member], self._base
         order = range(*bounds)
         if newest_first:
@@ -258,7 +279,10 @@ class Run:
             previous = position
 
     def narrow(self, matches: Matches) -> Sequence[int]:
-        """Return candidate positions, ascending: those of the rarest filter, reduced by others where that saves time."""
+        """Return candidate positions, ascending.
+
+        They are those of the rarest filter, reduced by others where that saves time.
+        """
         if not matches:
             return range(self.start, self.stop)
 
@@ -304,7 +328,10 @@ class Index:
         return min(self.max_run, MAX_RUN - (start & _POSITION))
 
     def ensure_members(self, conditions: Conditions, first: int, source: LineSource) -> None:
-        """Index the members that *conditions* filter by, from now on and for events from position *first* on."""
+        """Index the members that *conditions* filter by, from now on.
+
+        Events from position *first* on are indexed, too.
+        """
         members = dict(_indexed_filters(conditions))
         self._members = tuple(dict.fromkeys((*self._members, *members)))
 
@@ -333,7 +360,10 @@ class Index:
         self._runs, self.stop = merged, stop
 
     def _similar_runs(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """Return the last of *runs* that are similar to the very last one or smaller, and that fit into one run."""
+        """Return the last of *runs* that can be merged.
+
+        They are similar to the very last one or smaller, and fit into one run.
+        """
         last = runs[-1]
         size_limit = _MERGE_FACTOR * (last.stop - last.start)
 

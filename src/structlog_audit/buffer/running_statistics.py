@@ -27,7 +27,10 @@ _UNUSED_LIMIT = 1_000
 
 
 class DictionaryColumn(Generic[T]):
-    """A dictionary-encoded column: the number of a value for each event, and the count of each number."""
+    """A dictionary-encoded column: the number of a value for each event.
+
+    It counts the events with each number.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[T, int] = {}
@@ -80,7 +83,10 @@ class DictionaryColumn(Generic[T]):
 
 
 class RunningStatistics:
-    """The statistics of the events at the positions ``start <= position < stop``. Not thread-safe."""
+    """The statistics of the events at ``start <= position < stop``.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
         self.start = self.stop = 0
@@ -163,7 +169,10 @@ class RunningStatistics:
         return summary(operations, statuses, users, histogram, average_ms, first, last)
 
     def _outermost_position(self, step: int) -> int | None:
-        """Return the position of the first application event, or with a *step* of -1 of the last one."""
+        """Return the position of the first or last application event.
+
+        The last with a *step* of -1, otherwise the first.
+        """
         encoded = self._outcomes.encoded
         for offset in range(len(encoded))[::step]:
             if self._outcomes.value(encoded[offset]) is not None:

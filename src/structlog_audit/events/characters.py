@@ -44,6 +44,9 @@ def matching(*classes: str) -> re.Pattern[str]:
 
 
 def unicode_escape(found: re.Match[str]) -> str:
-    r"""Return the escape of the matched character: ``\u202e``, or ``\U000e0041`` beyond U+FFFF."""
+    r"""Return the escape of the matched character.
+
+    ``\u202e``, or ``\U000e0041`` beyond U+FFFF.
+    """
     code = ord(found[0])
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

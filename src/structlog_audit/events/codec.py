@@ -100,7 +100,10 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
 
 
 def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
-    """Replace the metadata by that of the encoded *data*: msgspec accepts keys of subclasses of str."""
+    """Replace the metadata of *payload* by that of its JSON, *data*.
+
+    msgspec encodes keys of subclasses of str; those in the result have exactly type str.
+    """
     members = msgspec.json.decode(b"{" + data)
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
 
@@ -276,7 +279,10 @@ _PlainValue: Any = list[str] | Metadata
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
-    """Encode *value*, sanitized if necessary, as JSON text on one line. A list of strings may have any length."""
+    """Encode *value*, sanitized if necessary, as JSON text on one line.
+
+    A list of strings may have any length.
+    """
     # Values of an application's classes may raise anything.
     try:
         data = encode(msgspec.convert(value, _PlainValue))

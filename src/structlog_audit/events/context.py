@@ -25,7 +25,7 @@ _loaded_modules = sys.modules
 
 
 def bound_context(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a new dictionary of the fields that the running task or thread adds to each event.
+    """Return the fields that the running task or thread adds to each event.
 
     Args:
         given: The other fields of the event. If these name a trace or a span, the active span adds nothing.

@@ -99,7 +99,10 @@ def _gather_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_metadata(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge *sources* and append underscores to names that an earlier source or the marks have taken."""
+    """Merge *sources*, and append underscores to names that are taken.
+
+    An earlier source takes a name, and so do the marks.
+    """
     merged: dict[str, Any] = {}
     for source in sources:
         for name, value in list(source.items()):
@@ -110,13 +113,19 @@ def _merge_metadata(*sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _operation_name(operation: str) -> str:
-    """Return *operation*, which may be a member of an Enum, as plain text; one of the six in upper case."""
+    """Return *operation* as plain text; one of the six in upper case.
+
+    It may be a member of an Enum.
+    """
     name = identifier_text(operation) or UNNAMED
     return name.upper() if name.upper() in _SIX else name
 
 
 def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
-    """Convert *fields* of any types, member by member. A value of the wrong type goes into the metadata."""
+    """Convert *fields* of any types, member by member.
+
+    A value of the wrong type goes into the metadata.
+    """
     misfits: Misfits = {}
     operation = _text_member("operation", fields, misfits, "not an operation name")
     if not operation:
@@ -205,7 +214,7 @@ def _duration_member(value: Any, misfits: Misfits) -> float | None:
 
 
 def _finite_float(value: Any) -> float | None:
-    """Return *value* as a finite float; None for a boolean or any value that is not a real number."""
+    """Return a real number as a finite float; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     if not math.isfinite(value):
@@ -227,7 +236,10 @@ def _status_member(value: Any, misfits: Misfits) -> Status | None:
 
 
 def _attempt(function: Callable[[Any], Any], value: Any) -> Any:
-    """Return *function* of *value*, or None if it raises: values of an application's classes may raise anything."""
+    """Return *function* of *value*, or None if it raises.
+
+    Values of an application's classes may raise anything.
+    """
     try:
         return function(value)
     except Exception:

@@ -44,7 +44,10 @@ class EventStatus(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kinds of the library's own events. Queries omit these unless ``kind=`` selects them."""
+    """The kinds of the library's own events.
+
+    Queries omit these unless ``kind=`` selects them.
+    """
 
     INTENT = "intent"
     """An operation that is about to start, recorded before it does."""
@@ -63,7 +66,7 @@ class Kind(StrEnum):
 
 
 class Operation(str):
-    """The name of an operation outside the six: a string with ``.value`` and ``.name``."""
+    """The name of an operation outside the six, with ``.value`` and ``.name``."""
 
     __slots__ = ()
 
@@ -83,7 +86,10 @@ _STATUSES = {member.value: member for member in EventStatus}
 
 
 def operation_of(name: str) -> OperationType | Operation:
-    """Return the operation called *name*: one of the six in any case, otherwise the name as written."""
+    """Return the operation called *name*: one of the six in any case, or a new one.
+
+    A name outside the six stays as written.
+    """
     return _OPERATIONS.get(name) or _OPERATIONS.get(name.upper()) or Operation(name)
 
 
@@ -105,7 +111,10 @@ def utc(timestamp: dt.datetime) -> dt.datetime:
 
 
 def rfc3339(timestamp: dt.datetime) -> str:
-    """Format *timestamp* in UTC as ``2025-01-15T10:30:45.123456Z``, always 27 characters (RFC 3339 §5.6)."""
+    """Format *timestamp* in UTC as ``2025-01-15T10:30:45.123456Z``.
+
+    The text always has 27 characters (RFC 3339 §5.6).
+    """
     text = utc(timestamp).isoformat(timespec="microseconds")
     return text[:26] + "Z"
 

@@ -39,7 +39,10 @@ _NEVER = -(1 << 62)
 
 
 def millisecond_of(event_id: str) -> int | None:
-    """Return the milliseconds since 1970 in an id of this form, or None for any other id."""
+    """Return the milliseconds since 1970 in *event_id*.
+
+    None if it has another form.
+    """
     found = _EVENT_ID.fullmatch(event_id) if isinstance(event_id, str) else None
     return None if found is None else int(found[1], 16)
 
@@ -75,7 +78,10 @@ class Stamp:
         """The timestamp of the last line, in microseconds since 1970."""
 
     def line(self, payload: bytes) -> bytes:
-        """Return *payload* as a line with its id, timestamp and LF. If it has parts, their lines follow."""
+        """Return *payload* as a line with its id, timestamp and LF.
+
+        If it has parts, their lines follow.
+        """
         if _LF in payload:
             return self._lines(*payload.split(b"\n"))
 
@@ -97,7 +103,7 @@ class Stamp:
         return first + b"".join(part_lines)
 
     def _begin_format(self, timestamp_us: int) -> None:
-        """Format the constant parts of lines for the millisecond of *timestamp_us* and the next 256 ids."""
+        """Format the parts of lines that are constant for 256 ids of a millisecond."""
         # An exception raised by a signal handler may end this method anywhere: no format is valid until the end.
         self._format_begin = _NEVER
 

@@ -53,7 +53,7 @@ _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 def identifier_text(value: Any) -> str | None:
-    """Return the text of an identifier: a string, an integer, a UUID or an Enum of these.
+    """Return the text of an identifier: a string, integer, UUID or Enum of these.
 
     Most frameworks number their users; in a trail an identifier is text. None for any other value.
     """
@@ -71,7 +71,7 @@ def identifier_text(value: Any) -> str | None:
 
 
 def type_name(value: object) -> str:
-    """Return the qualified name of the type of *value*, whatever its metaclass overrides."""
+    """Return the qualified name of a type, whatever its metaclass overrides."""
     kind = type(value)
 
     # The descriptors of `type` itself bypass the __getattribute__ of a metaclass.
@@ -85,7 +85,10 @@ def type_name(value: object) -> str:
 
 
 def exception_text(error: BaseException) -> str:
-    """Format *error* like the last line of its traceback, ``ValueError: …``, without memory addresses."""
+    """Format *error* like the last line of its traceback: ``ValueError: …``.
+
+    Memory addresses are removed.
+    """
     try:
         text = _ADDRESS.sub("", str(error))
     except Exception:
@@ -96,7 +99,10 @@ def exception_text(error: BaseException) -> str:
 
 
 class JsonSanitizer:
-    """Converts the values of one event to plain ones and lists the changes in `marks`, by path."""
+    """Converts the values of one event to plain ones.
+
+    `marks` lists the changes by path.
+    """
 
     def __init__(self) -> None:
         self.marks: dict[str, str] = {}
@@ -104,7 +110,10 @@ class JsonSanitizer:
         self._enclosing_ids: set[int] = set()
 
     def mark(self, path: str, change: str) -> None:
-        """Record *change* for the value at *path*, once per path. Beyond the limit, marks are only counted."""
+        """Record *change* for the value at *path*, once per path.
+
+        Beyond the limit, marks are only counted.
+        """
         has_room = len(self.marks) < MAX_MARKS or path in self.marks
         if has_room and path != _MORE:
             self.marks[path] = change
@@ -212,14 +221,20 @@ class JsonSanitizer:
         return plain
 
     def _within_limit(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Yield items while values are left, and one more, which `sanitize` marks as left out."""
+        """Yield items while values are left, and one more.
+
+        `sanitize` marks the last one as left out.
+        """
         for item in items:
             yield item
             if self._values_left < 0:
                 return
 
     def _object_text(self, value: Any, path: str) -> str:
-        """Return the text of an object without a JSON form; if it inherits that of object, its type."""
+        """Return the text of an object without a JSON form.
+
+        The text of an object that inherits the methods of `object` is its type.
+        """
         name = type_name(value)
         self.mark(path, f"replaced: text of {name}")
 
@@ -268,7 +283,10 @@ def item_path(path: str, number: int) -> str:
 
 
 def _members_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
-    """Return the members of a mapping or of an object with declared fields; None for any other object."""
+    """Return the members of a mapping or of an object with declared fields.
+
+    None for any other object.
+    """
     if isinstance(value, dict):
         return list(dict.items(value))
     if isinstance(value, Mapping):
@@ -281,7 +299,7 @@ def _members_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
 
 
 def _field_names(value: Any) -> Iterable[str] | None:
-    """Return the names of the fields of a dataclass, or of a msgspec, attrs or pydantic object."""
+    """Return the field names of a dataclass, msgspec, attrs or pydantic object."""
     if isinstance(value, type):
         return None
 

@@ -12,8 +12,7 @@ structlog, ``wrap_for_formatter``                         the dictionary that is
 structlog, ``JSONRenderer`` (a string or bytes)           the object in the text, if it has an ``event`` or ``operation``
 ========================================================  =============================================================
 
-Private attributes, structlog's internal keys and keys that repeat the record (level, logger) are omitted. structlog's
-contextvars are added, except to a handoff. **Failure handling**: a message whose arguments do not fit is kept with these.
+Private attributes and structlog's own keys are omitted; structlog's contextvars are added, except to a handoff.
 """
 
 from __future__ import annotations
@@ -33,7 +32,9 @@ HANDOFF = "_audit"
 
 
 class Handoff(dict[str, Any]):
-    """All fields of an event on the way from an entry point to a handler, and the acknowledgement on the way back.
+    """All fields of an event on the way from an entry point to a handler.
+
+    The acknowledgement takes the way back.
 
     Copies of a record share it. Pickling makes it a plain dictionary, because the receiver of a socket handler does not need
     this library.
@@ -58,7 +59,9 @@ class Handoff(dict[str, Any]):
 
 
 class Recorded(str):  # noqa: SLOT000 (it carries its handler)
-    """The message of a record whose event *handler* has recorded already, in a processor: it does not record it again.
+    """The message of a record whose event *handler* has recorded already.
+
+    A processor did so; the handler does not record the event again.
 
     A type instead of a field, because an application could forge a field.
     """
@@ -86,7 +89,7 @@ _STRUCTLOG_KEYS = frozenset(("level", "logger", "level_number", "stack_info", "e
 
 
 def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
-    """Return the fields of *record*, the operation among them, and the text of its exception."""
+    """Return the fields of *record*, with the operation, and its exception as text."""
     handoff = record.__dict__.get(HANDOFF)
     if isinstance(handoff, dict):
         if record.exc_info or record.exc_text:
@@ -109,7 +112,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
 
 
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
-    """Return the *attributes* of a record that `logging` does not set and that are not private."""
+    """Return the public *attributes* of a record that `logging` does not set."""
     try:
         return {name: attributes[name] for name in attributes if name not in RESERVED and name[:1] != "_"}
     except TypeError:
@@ -125,7 +128,10 @@ def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def name_operation(fields: dict[str, Any], message: Any) -> None:
-    """Make *message* the operation of *fields*; if they have another, make it their field ``message``."""
+    """Make *message* the operation of *fields* if they have none.
+
+    If they have another, it becomes their field ``message``.
+    """
     operation = fields.setdefault("operation", message)
     if operation is message or message is None:
         return
@@ -159,7 +165,7 @@ def _event_dict(msg: Any) -> dict[str, Any] | None:
 
 
 def _public_members(event_dict: dict[Any, Any]) -> dict[str, Any]:
-    """Return the members of *event_dict* with keys of type str, without structlog's internal ones."""
+    """Return *event_dict* with keys of type str, without structlog's internal ones."""
     members = {}
     for key, value in dict.items(event_dict):
         name = key if type(key) is str else JsonSanitizer().sanitize_key(key, "")
@@ -169,7 +175,10 @@ def _public_members(event_dict: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _message_text(record: logging.LogRecord, fields: dict[str, Any]) -> str:
-    """Return the message of *record*. If its arguments do not fit the template, add these to *fields*."""
+    """Return the message of *record*.
+
+    If its arguments do not fit the template, they are added to *fields*.
+    """
     try:
         if isinstance(record.msg, bytes) and not record.args:
             return record.msg.decode("utf-8", "backslashreplace")
@@ -183,7 +192,7 @@ def _message_text(record: logging.LogRecord, fields: dict[str, Any]) -> str:
 
 
 def _pop_structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> str | None:
-    """Remove structlog's keys from *fields*, and return the text of the exception, if there is one."""
+    """Remove structlog's keys from *fields* and return the text of the exception."""
     if record.exc_info is None and record.exc_text is None and _STRUCTLOG_KEYS.isdisjoint(fields):
         return None
 
@@ -215,7 +224,10 @@ def _last_line(traceback: Any) -> str | None:
 
 
 def error_of(exc_info: Any) -> str | None:
-    """Return the text of the exception in *exc_info*, in any form that logging and structlog accept."""
+    """Return the text of the exception in *exc_info*.
+
+    Every form that logging and structlog accept is valid.
+    """
     if exc_info is True:
         exc_info = sys.exc_info()
 

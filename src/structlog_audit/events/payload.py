@@ -59,7 +59,7 @@ msgspec.convert({"operation": "STORE"}, Payload)
 
 
 class TrailPayload(Payload, omit_defaults=True, gc=False):
-    """The members of an event of the library itself, or of a decoded event of any kind."""
+    """The members of an event of any kind: of the library itself, or decoded."""
 
     kind: str | None = None
 

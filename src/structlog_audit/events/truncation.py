@@ -42,7 +42,7 @@ _TEXTS = ("operation", "user_id", "session_id", "error_message")
 
 
 def truncate(payload: Payload, limit: int, marks_key: str, escape: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    """Encode *payload* in pieces of at most *limit* bytes after *escape*: the event, then its parts.
+    """Encode *payload* in pieces of at most *limit* bytes: the event, then its parts.
 
     Args:
         payload: The members of the event.
@@ -77,7 +77,7 @@ def truncate(payload: Payload, limit: int, marks_key: str, escape: Callable[[byt
 def _truncate_values(
     payload: Payload, limit: int, marks: dict[str, str], marks_key: str, size: Callable[[Any], int]
 ) -> None:
-    """Truncate values of *payload*, the largest first, until it has at most *limit* bytes."""
+    """Truncate values of *payload*, the largest first, to at most *limit* bytes."""
     for name, in_metadata in _names_by_size(payload, marks_key, size)[:MAX_MARKS]:
         if size(payload) <= limit:
             return
@@ -95,7 +95,10 @@ def _truncate_values(
 
 
 def _names_by_size(payload: Payload, marks_key: str, size: Callable[[Any], int]) -> list[tuple[str, bool]]:
-    """Return the names of texts and of metadata members, the largest first, and whether each is in the metadata."""
+    """Return the names of texts and metadata members, the largest first.
+
+    Each has a flag that is True for metadata.
+    """
     sizes: list[tuple[int, str, bool]] = []
     for name in _TEXTS:
         text = getattr(payload, name)
@@ -124,7 +127,7 @@ def _truncate_metadata_member(metadata: dict[str, Any], name: str, marks: dict[s
 
 
 def _drop_metadata(payload: Payload, marks: dict[str, str], marks_key: str) -> None:
-    """Remove the metadata of *payload* but for the id of its intent, and mark the removal."""
+    """Remove the metadata of *payload* except its intent id, and mark that."""
     metadata = {name: value for name, value in payload.metadata.items() if name != marks_key}
     description = _digest(encode(metadata))
 
@@ -182,7 +185,10 @@ def _digest(data: bytes) -> str:
 
 
 def _group_ids(ids: list[str], first_limit: int, part_limit: int, size: Callable[[Any], int]) -> list[list[str]]:
-    """Divide *ids* into a group of at most *first_limit* bytes of JSON and others of at most *part_limit*."""
+    """Divide *ids* into groups of limited size in bytes of JSON.
+
+    The first has at most *first_limit*, others at most *part_limit*.
+    """
     groups: list[list[str]] = [[]]
     left = first_limit
 

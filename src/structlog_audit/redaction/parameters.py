@@ -30,7 +30,10 @@ _MIN_SECRET_BYTES = 16
 
 
 class RedactionParameters(msgspec.Struct, frozen=True):
-    """Valid parameters of a redactor, with normalized keys and paths. Equal parameters make equal redactors."""
+    """Valid parameters of a redactor, with normalized keys and paths.
+
+    Equal parameters make equal redactors.
+    """
 
     keys: tuple[tuple[str, Mode], ...]
     paths: tuple[tuple[str, Mode], ...]
@@ -185,7 +188,10 @@ def _require_key_version(version: Any) -> str:
 
 
 def _pseudonym_function(key: bytes | None, version: str) -> Callable[[str], str]:
-    """Return a function that makes the pseudonym of a text. A pseudonym stays as it is."""
+    """Return a function that makes the pseudonym of a text.
+
+    A pseudonym stays as it is.
+    """
     prefix = f"hmac:{version}:"
     form = re.compile(re.escape(prefix) + "[A-Za-z0-9_-]{22}")
 

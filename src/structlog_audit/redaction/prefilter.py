@@ -110,7 +110,7 @@ def _last_names(path: str) -> list[str]:
 
 
 def _prefix_pattern(names: list[str]) -> re.Pattern[bytes]:
-    """Return a pattern for the beginning of a key or text in JSON that begins like one of *names*.
+    """Return a pattern for the beginning of a key or text that begins like a name.
 
     Character classes for all names come first, because they fail fast; then, as lookbehinds, those by first letter.
     """
@@ -131,7 +131,10 @@ def _prefix_pattern(names: list[str]) -> re.Pattern[bytes]:
 
 
 def _key_pattern(names: list[str]) -> re.Pattern[bytes]:
-    """Return a pattern for a key in JSON that is one of *names*, in data with ASCII letters in lower case."""
+    """Return a pattern for a key that is one of *names*.
+
+    It matches JSON with ASCII letters in lower case.
+    """
     alternatives = []
     for name in names:
         # Lower case for the hexadecimal digits of an escape, too.
@@ -149,7 +152,7 @@ def _json_text(name: str) -> str:
 
 
 def _character_classes(words: list[bytes]) -> bytes:
-    """Return a pattern that matches *words* of equal length letter by letter, in either case."""
+    """Return a pattern for *words* of equal length, letter by letter, in any case."""
     classes = b""
     for place in range(len(words[0])):
         letters = b"".join({word[place : place + 1] for word in words})

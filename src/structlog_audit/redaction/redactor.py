@@ -37,7 +37,9 @@ _UNTOUCHED_KEYS = frozenset((*STRUCTLOG_INTERNAL_KEYS, "exc_info"))
 
 
 class Redactor:
-    """Masks, drops or pseudonymises parts of events. Immutable, and safe for use by any number of threads.
+    """Masks, drops or pseudonymises parts of events.
+
+    Immutable, and safe for use by any number of threads.
 
     With ``AuditHandler(redactor=…)`` it acts on the trail. As a processor of a structlog chain it acts on all later
     processors and leaves no marks. Place it after ``format_exc_info``: it cannot change an exception that is not text yet.
@@ -139,7 +141,10 @@ class Redactor:
         return msgspec.structs.replace(conditions, names=tuple(names), entry_ids=entry_ids, metadata=metadata)
 
     def __call__(self, logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Redact *event_dict* as a structlog processor. Redacted values become plain, all others stay as they are."""
+        """Redact *event_dict* as a structlog processor.
+
+        Redacted values become plain, all others stay as they are.
+        """
         scrubber = Scrubber(self._rules)
         for name, value in list(event_dict.items()):
             if name in _UNTOUCHED_KEYS:
@@ -162,7 +167,9 @@ class Redactor:
         return event_dict
 
     def pseudonym(self, value: Any) -> Any:
-        """Return the pseudonym of *value*, to search for it by other means; of a list, those of its items.
+        """Return the pseudonym of *value*; of a list, those of its items.
+
+        With it, other programs can search for the value.
 
         Raises:
             AuditValueError: There is no ``secret``.
@@ -184,7 +191,9 @@ class Redactor:
 
 
 def make_redactor(redactor: Any) -> Redactor | None:
-    """Return the redactor for the parameter ``redactor``: a `Redactor`, a mapping of its arguments, or None.
+    """Return the redactor for the parameter ``redactor``.
+
+    Valid values are a `Redactor`, a mapping of its arguments, and None.
 
     Raises:
         AuditTypeError: Any other type, or an unknown argument.

@@ -56,12 +56,12 @@ KELVIN = "\u212a"
 
 
 def normalize_key(name: str) -> str:
-    """Return the form in which keys are compared: lower case, with underscores for hyphens."""
+    """Return the form in which keys are compared: lower case, with underscores."""
     return name.lower().replace("-", "_")
 
 
 def _path_pattern(path: str) -> re.Pattern[str]:
-    """Return a pattern for a normalized *path* that also matches names that conversion renamed."""
+    """Return a pattern for a normalized *path*, names renamed by conversion included."""
     names = [re.escape(name) for name in path.split(".")]
 
     suffix = r"(?:_[0-9]*)*"
@@ -128,7 +128,10 @@ class RedactionRules(msgspec.Struct, frozen=True):
         )
 
     def mode_of(self, key: str, path: str) -> Mode | None:
-        """Return the mode for the member *key* at *path*, both normalized, or None. A path wins over a key."""
+        """Return the mode for the member *key* at *path*, both normalized, or None.
+
+        A path wins over a key.
+        """
         for pattern, mode in self.paths:
             if pattern.fullmatch(path):
                 return mode

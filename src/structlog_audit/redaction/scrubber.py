@@ -18,7 +18,10 @@ MASK: Final = "[redacted]"
 
 
 def pseudonym_of(value: Any, pseudonym: Callable[[str], str]) -> Any:
-    """Return the pseudonym of a plain *value*: of a list, those of its items; of other values, that of their JSON."""
+    """Return the pseudonym of a plain *value*.
+
+    Of a list, those of its items; of another value without text, that of its JSON.
+    """
     if value is None:
         return None
     if isinstance(value, str):
@@ -89,7 +92,10 @@ class Scrubber:
         return scrubbed
 
     def scrub_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the *fields* of an event dict, redacted: members, the message, and future metadata."""
+        """Return the *fields* of an event dict, redacted.
+
+        These are members of the event, its message, and future metadata.
+        """
         scrubbed: dict[str, Any] = {}
         for name, value in fields.items():
             if name == "metadata" and isinstance(value, dict):
@@ -112,7 +118,7 @@ class Scrubber:
         return scrubbed
 
     def merge_marks(self, existing: dict[str, str]) -> dict[str, str]:
-        """Return the *existing* marks that do not name a secret, and the marks of this pass."""
+        """Return *existing* marks that do not name a secret, and those of this pass."""
         # A path continues with a member, an item, or the word "key".
         secret_prefixes = tuple(f"{path}{sign}" for path in self._redacted_paths for sign in ".[ ")
 
@@ -132,7 +138,10 @@ class Scrubber:
         return merged.marks
 
     def _scrub_value(self, value: Any, place: str, original_path: str, path: str) -> Any:
-        """Return *value*, for which no key or path applies, with its texts and members redacted."""
+        """Return *value* with its texts and members redacted.
+
+        No key or path selects the value as a whole.
+        """
         if isinstance(value, str):
             patterns = self._rules.patterns_for(place, value)
             clean, modes = self._without_secrets(value, patterns)
@@ -153,7 +162,7 @@ class Scrubber:
         return value
 
     def _without_secrets(self, text: str, patterns: Patterns) -> tuple[str, str]:
-        """Return *text* without the matches of *patterns*, and the modes of those that matched."""
+        """Return *text* without the matches of *patterns*, and the modes of these."""
         modes: dict[str, None] = {}
         for pattern, mode in patterns:
             if pattern.search(text) is None:
