@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what applications put into events: JSON values, fields, and hostile Python objects."""
+"""Hypothesis strategies for the fields of events: JSON values, members, and hostile Python objects."""
 
 import collections
 import collections.abc
@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 
 DANGEROUS = "\x00\x1b\r\n\x7f\x80\x85\x9f\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
-"""Characters that break a line for some reader, or make a terminal show what is not there."""
+"""Characters that break a line for some reader or deceive a terminal."""
 
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
@@ -23,7 +23,7 @@ texts = st.one_of(
 """Strings that UTF-8 can encode."""
 
 unruly_texts = st.text(st.characters(), max_size=20)
-"""Strings with lone surrogates among them."""
+"""Strings that may contain lone surrogates."""
 
 scalars = st.one_of(
     st.none(),
@@ -40,10 +40,10 @@ json_values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=4)),
     max_leaves=12,
 )
-"""Whatever JSON can say in 64 bits."""
+"""JSON values with numbers of 64 bits."""
 
 metadata = st.dictionaries(keys, json_values, max_size=6)
-"""The metadata of an event, all of it plain."""
+"""Plain metadata of an event."""
 
 
 def _containers(inner):
@@ -51,7 +51,7 @@ def _containers(inner):
 
 
 usual_metadata = st.dictionaries(keys, _containers(_containers(scalars)), max_size=4)
-"""Metadata that is not nested deeper than that of nearly every event."""
+"""Metadata of the usual depth, which the fast path of the conversion accepts."""
 
 operations = st.one_of(st.sampled_from(["STORE", "RECALL", "FORGET", "COMPACT", "EXPORT", "IMPORT"]), texts.filter(len))
 statuses = st.sampled_from(["SUCCESS", "FAILURE", "PARTIAL"])
@@ -69,17 +69,17 @@ well_typed = st.fixed_dictionaries(
         "duration_ms": st.none() | durations,
     },
 )
-"""The own members of an event, each of its type."""
+"""The members of an event, each of its type."""
 
 others = st.dictionaries(keys, json_values, max_size=4)
-"""Fields that are no members, and some that only look so."""
+"""Fields that are not members of an event."""
 
 
 # --- hostile objects -------------------------------------------------------------------------------------------------
 
 
 class Fatal(Exception):
-    """What no ``except Exception`` catches."""
+    """An error from a method that nothing should call."""
 
 
 class _Raising:
@@ -140,7 +140,7 @@ def _raise(*args):
 
 
 class HostileStr(str):
-    """A string whose every method raises; that by which a dictionary compares its keys is the one that may be called."""
+    """A string whose methods raise. Only ``__eq__``, which dictionaries call, raises an error of an ordinary kind."""
 
     __slots__ = ()
     __eq__ = _raise
@@ -248,7 +248,7 @@ class Colour(enum.Enum):
     NESTED = ("a", 1)
 
 
-class LowerStatus(str, enum.Enum):  # noqa: UP042 (as older code has it)
+class LowerStatus(str, enum.Enum):  # noqa: UP042 (the form of older code)
     SUCCESS = "success"
     FAILURE = "failure"
 
@@ -393,7 +393,7 @@ HOSTILE = _named(
     namespace=lambda: logging.makeLogRecord({}),
     marks=lambda: {"_audit": {"forged": "mark"}},
 )
-"""Functions that each make something hostile, anew on every call."""
+"""Factories of hostile values."""
 
 hostile = st.sampled_from(HOSTILE)
 
@@ -421,9 +421,9 @@ any_fields = st.dictionaries(
     st.one_of(hostile, json_values.map(lambda value: lambda: value), unruly_texts.map(lambda value: lambda: value)),
     max_size=6,
 )
-"""Fields of an event whose values are functions that make them: whatever an application could pass."""
+"""Any fields that an application could pass, with factories for values."""
 
 
 def made(fields):
-    """*fields* with the values that their functions make."""
+    """Return *fields* with the values of their factories."""
     return {name: make() for name, make in fields.items()}

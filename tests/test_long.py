@@ -10,7 +10,7 @@ import strategies
 from hypothesis import given, settings
 
 from structlog_audit import AuditHandler
-from structlog_audit.events.codec import encode_body
+from structlog_audit.events.codec import encode_payload
 from structlog_audit.events.conversion import convert
 
 pytestmark = pytest.mark.long
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 @settings(max_examples=100_000, deadline=None)
 def test_a_hundred_thousand_hostile_events_are_valid_lines(fields):
     """For all fields, hostile ones too: no exception, valid JSON, bounded size."""
-    for body in encode_body(convert(strategies.made(fields)), 32_000).split(b"\n"):
+    for body in encode_payload(convert(strategies.made(fields)), 32_000).split(b"\n"):
         line = b"{" + body
         assert len(line) <= 32_000
         json.loads(line)

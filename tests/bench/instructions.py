@@ -33,7 +33,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
     import structlog_audit
     from structlog_audit.buffer.event_buffer import EventBuffer
-    from structlog_audit.events.codec import encode_body
+    from structlog_audit.events.codec import encode_payload
     from structlog_audit.events.conversion import convert
     from structlog_audit.events.event_id import Stamp
     from structlog_audit.events.payload import Payload
@@ -42,7 +42,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
     fields: dict[str, Any] = {**example.CONTEXT, **example.FIELDS, "operation": "STORE"}
     body: Payload = convert(fields)
-    data = encode_body(body, 32_000)
+    data = encode_payload(body, 32_000)
     line = Stamp().line(data)
 
     def nothing(*_: object) -> None:
@@ -85,8 +85,8 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         "ours-log-event": cases.ours_log_event,
         "door": door,
         "convert": lambda: lambda: convert(fields),
-        "encode": lambda: lambda: encode_body(body, 32_000),
-        "encode-redact": lambda: lambda: encode_body(body, 32_000, DEFAULT_REDACTOR),
+        "encode": lambda: lambda: encode_payload(body, 32_000),
+        "encode-redact": lambda: lambda: encode_payload(body, 32_000, DEFAULT_REDACTOR),
         "commit": commit,
         "files": files,
         "buffer": buffer,

@@ -66,7 +66,7 @@ def steps() -> Call:
 
     fd = os.open(file("steps"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
     logger = logger_with("steps", logging.NullHandler())
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
+    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -80,7 +80,7 @@ def steps() -> Call:
             line = stamp.line(data)
             os.write(fd, line)
             os.lseek(fd, 0, os.SEEK_CUR)
-            buffer.append(line, stamp.moment)
+            buffer.append(line, stamp.timestamp_us)
             lock.release()
 
     return call
@@ -116,7 +116,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit import AuditHandler
     from structlog_audit.buffer.event_buffer import EventBuffer
     from structlog_audit.events.codec import MARKS
-    from structlog_audit.events.conversion import _gathered
+    from structlog_audit.events.conversion import _gather_metadata
     from structlog_audit.events.event import OperationType
     from structlog_audit.events.event_id import Stamp
     from structlog_audit.events.payload import Payload
@@ -125,7 +125,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     logger, fd = logger_with(name, AuditHandler()), os.open(file(name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.suspects
+    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
     own, six = frozenset(Payload.__struct_fields__), frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
     arrived: deque[QueueEntry] = deque()
@@ -148,7 +148,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
         if handler.filters or handler.level > logging.INFO or not logger.isEnabledFor(logging.INFO):
             raise Unusual
         # is everything as it should be?
-        body = msgspec.convert(event if own.issuperset(event) else _gathered(event), Payload)
+        body = msgspec.convert(event if own.issuperset(event) else _gather_metadata(event), Payload)
         if MARKS in body.metadata or body.operation not in six or type(body.operation) is not str:
             raise Unusual
         if body.status is None:
@@ -168,7 +168,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
                 if entry.state != WAITING or queue or len(arrived) > 1:
                     raise Unusual
                 entry.line = line = stamp.line(data)
-                entry.timestamp_us = stamp.moment
+                entry.timestamp_us = stamp.timestamp_us
                 queue.append(entry)
                 arrived.popleft()
                 # the file

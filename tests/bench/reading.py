@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 
 from structlog_audit import open_trail
-from structlog_audit.events.codec import StoredEvent, encode_body
+from structlog_audit.events.codec import StoredEvent, encode_payload
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 
@@ -76,7 +76,7 @@ def write(folder: Path, events: int) -> Path:
                     None,
                     number % 100 + 0.5,
                 )
-                file.write(stamp.line(encode_body(body, 32_000)))
+                file.write(stamp.line(encode_payload(body, 32_000)))
                 now[0] += step
             number += 1
     return path

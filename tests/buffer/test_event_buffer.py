@@ -1,4 +1,4 @@
-"""The buffer and its index, against a plain list."""
+"""Tests of `structlog_audit.buffer`: buffer, index and statistics, compared with a plain list."""
 
 import datetime as dt
 import json
@@ -22,18 +22,20 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BEGIN = 1_700_000_000_000_000
 
 
-def time_of(moment):
-    return EPOCH + dt.timedelta(microseconds=moment)
+def time_of(timestamp_us):
+    return EPOCH + dt.timedelta(microseconds=timestamp_us)
 
 
-def text_of(moment):
-    return time_of(moment).isoformat(timespec="microseconds")[:26] + "Z"
+def text_of(timestamp_us):
+    return time_of(timestamp_us).isoformat(timespec="microseconds")[:26] + "Z"
 
 
-def line_of(number, moment=BEGIN, **members):
-    head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(moment)}
+def line_of(number, timestamp_us=BEGIN, **members):
+    head = {"event_id": f"evt_{number:032x}", "timestamp": text_of(timestamp_us)}
     members = {**head, "operation": "STORE", "status": "SUCCESS", **members}
-    return json.dumps(members, separators=(",", ":")).encode() + b"\n"  # without blanks, as the codec writes it
+
+    # Without blanks, like the codec.
+    return json.dumps(members, separators=(",", ":")).encode() + b"\n"
 
 
 def number_of(event):
@@ -74,7 +76,8 @@ def any_of(values):
     return st.one_of(st.sampled_from(values), st.lists(st.sampled_from(values), max_size=3))
 
 
-STEPS = st.integers(-3_000_000, 9_000_000)  # microseconds between an event and the next: the clock may go back
+# Microseconds between an event and the next: the clock may step back.
+STEPS = st.integers(-3_000_000, 9_000_000)
 
 RANGES = st.one_of(
     st.fixed_dictionaries({}),
@@ -101,7 +104,7 @@ FILTERS = st.builds(lambda names, times: {**names, **times}, NAMES, RANGES)
 
 
 class AgainstAList(RuleBasedStateMachine):
-    """The buffer answers as a plain list of the newest events would, whatever came, went and was asked before."""
+    """The buffer answers like a plain list of the newest events, after any appends, evictions and queries."""
 
     @initialize(
         max_events=st.sampled_from([1, 2, 7, 8, 20, 64]),
@@ -113,7 +116,9 @@ class AgainstAList(RuleBasedStateMachine):
         index_module._HASH, index_module._MIN_RUN = (1 << hash_bits) - 1, smallest_run
         self.buffer = EventBuffer(max_events)
         self.max_events = max_events
-        self.all = []  # (line, moment), in the order of commit
+
+        # Pairs of line and timestamp in the order of commit.
+        self.all = []
         self.first = self.cleared = 0
         self.now = BEGIN
 
@@ -133,20 +138,20 @@ class AgainstAList(RuleBasedStateMachine):
         self.first = len(self.all)
 
     @rule(filters=FILTERS, newest_first=st.booleans())
-    def ask(self, filters, newest_first):
-        asked = conditions(**filters)
-        expected = [event for line, _ in self.all[self.first :] if asked.matches(event := decode(line))]
-        found = list(self.buffer.select(asked, newest_first=newest_first))
+    def query(self, filters, newest_first):
+        wanted = conditions(**filters)
+        expected = [event for line, _ in self.all[self.first :] if wanted.matches(event := decode(line))]
+        found = list(self.buffer.select(wanted, newest_first=newest_first))
         assert found == (expected[::-1] if newest_first else expected)
 
     @invariant()
-    def it_knows_what_it_holds(self):
+    def length_and_evicted_are_right(self):
         assert len(self.buffer) == len(self.all) - self.first <= self.max_events
         assert self.buffer.evicted == self.first - self.cleared
 
     @invariant()
-    def it_knows_since_when_it_is_complete(self):
-        gone = [moment for _, moment in self.all[: self.first]]
+    def complete_since_is_right(self):
+        gone = [timestamp_us for _, timestamp_us in self.all[: self.first]]
         assert self.buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
 
     def teardown(self):
@@ -160,7 +165,7 @@ TestAgainstAList.settings = settings(max_examples=100, stateful_step_count=25, d
 
 @settings(max_examples=50, deadline=None)
 @given(events=st.lists(MEMBERS, min_size=1, max_size=40), filters=FILTERS)
-def test_the_newest_first_are_the_oldest_first_reversed(events, filters):
+def test_newest_first_is_oldest_first_reversed(events, filters):
     """Both orders give the same events."""
     buffer = EventBuffer(30)
     for number, members in enumerate(events):
@@ -177,16 +182,16 @@ def test_the_newest_first_are_the_oldest_first_reversed(events, filters):
         ({"user_id": "a"}, {"user_id": ["a", "a", "b"]}),
     ],
 )
-def test_an_event_is_found_once(members, filters):
-    """An event that has a value twice, or two of those asked for, is in the answer once."""
+def test_event_with_several_matching_values_is_found_once(members, filters):
+    """An event that has a value twice, or two of the values in a filter, is in the answer once."""
     buffer = EventBuffer(10)
     for number in range(3):
         buffer.append(line_of(number, **members), BEGIN)
     assert numbers(buffer, **filters) == [0, 1, 2]
 
 
-def test_values_that_share_a_hash_are_told_apart(monkeypatch):
-    """Events are matched themselves: two values with one hash do not stand for each other, nor double an event."""
+def test_values_with_equal_hashes_are_distinguished(monkeypatch):
+    """Queries match the events themselves: two values with one hash neither match each other nor double an event."""
     monkeypatch.setattr(index_module, "_HASH", 0)
     buffer = EventBuffer(100)
     for number in range(100):
@@ -197,8 +202,8 @@ def test_values_that_share_a_hash_are_told_apart(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["gap", ["gap"], [None, "gap"], None])
-def test_kinds_are_asked_for(kind):
-    """The library's own events are left out unless their kind is asked for; None means the ordinary ones."""
+def test_kind_filter_selects_library_events(kind):
+    """Events of the library are omitted unless a filter selects their kind; None selects application events."""
     buffer = EventBuffer(10)
     for number in range(6):
         buffer.append(line_of(number, **({"kind": "gap"} if number % 3 == 0 else {})), BEGIN)
@@ -207,8 +212,8 @@ def test_kinds_are_asked_for(kind):
     assert numbers(buffer) == [1, 2, 4, 5]
 
 
-def test_an_event_in_parts_is_one():
-    """The lines of an event that goes on in parts are one event, which any of its entry ids finds."""
+def test_event_in_parts_is_one_event():
+    """The lines of an event in parts are one event, which any of its entry ids finds."""
     buffer = EventBuffer(10)
     first = line_of(1, entry_ids=["a"])
     part = {"event_id": f"evt_{2:032x}", "timestamp": text_of(BEGIN), "part_of": f"evt_{1:032x}"}
@@ -219,16 +224,16 @@ def test_an_event_in_parts_is_one():
     assert len(buffer) == 2
 
 
-def test_what_a_caller_does_to_an_event_changes_nothing():
-    """An event is decoded for whoever asks."""
+def test_change_of_a_returned_event_has_no_effect():
+    """Each query decodes its events anew."""
     buffer = EventBuffer(10)
     buffer.append(line_of(0, metadata={"a": [1]}), BEGIN)
     next(buffer.select(conditions(), newest_first=True)).metadata["a"].append(2)
     assert next(buffer.select(conditions(), newest_first=True)).metadata == {"a": [1]}
 
 
-def test_a_query_sees_what_was_there_when_it_began():
-    """Events that come, and evict others, while an answer is read do not change it."""
+def test_query_returns_the_events_at_its_start():
+    """Events that arrive, and evict others, while an answer is consumed do not change it."""
     buffer = EventBuffer(4)
     for number in range(4):
         buffer.append(line_of(number), BEGIN)
@@ -242,7 +247,7 @@ def test_a_query_sees_what_was_there_when_it_began():
 
 
 def test_runs_stay_few_and_bounded(monkeypatch):
-    """Eight runs of like size become one: there are O(log n) of them, none larger than an eighth of the buffer."""
+    """Eight similar runs are merged: there are O(log n) of them, none larger than an eighth of the buffer."""
     monkeypatch.setattr(index_module, "_MIN_RUN", 16)
     buffer = EventBuffer(2_048)
     for number in range(6_000):
@@ -251,15 +256,19 @@ def test_runs_stay_few_and_bounded(monkeypatch):
             numbers(buffer, session_id="none")
     runs = buffer._index._runs
     assert max(run.stop - run.start for run in runs) <= buffer._index.max_run == 256
-    assert len(runs) <= 8 * 8 + 2 * 7  # short of an eighth by less than eightfold; and of 5 and 40 events
+
+    # Runs of an eighth of the buffer or slightly less, and those of 5 and 40 events.
+    assert len(runs) <= 8 * 8 + 2 * 7
     assert numbers(buffer, user_id="u3") == [n for n in range(6_000 - 2_048, 6_000) if n % 7 == 3]
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
-    """Answers are in order, and complete, where the lower bits of the positions begin anew."""
+def test_runs_end_where_the_position_bits_restart(newest_first):
+    """Answers are in order, and complete, where the lower bits of the positions restart."""
     buffer = EventBuffer(100)
-    buffer._parts = ((), [], 3 * index_module.MAX_RUN - 20)  # as after many events
+
+    # The state after many events.
+    buffer._parts = ((), [], 3 * index_module.MAX_RUN - 20)
     for number in range(60):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=["e", f"e{number}"]), BEGIN)
         if number % 4 == 0:
@@ -273,8 +282,8 @@ def test_runs_where_the_bits_of_the_position_begin_anew(newest_first):
     assert numbers(buffer, newest_first, user_id="u2", entry_ids=["e23", "e"]) == in_order(range(2, 60, 3))
 
 
-def test_events_evicted_before_anybody_asked_are_not_indexed():
-    """The index begins at what is held when somebody asks."""
+def test_events_evicted_before_a_query_are_not_indexed():
+    """The index begins at the events that the buffer holds at the first query."""
     buffer = EventBuffer(8)
     numbers(buffer)
     for number in range(1_000):
@@ -283,20 +292,20 @@ def test_events_evicted_before_anybody_asked_are_not_indexed():
     assert [run.start for run in buffer._index._runs] == [992]
 
 
-def test_members_nobody_asks_for_are_not_indexed():
-    """A member is indexed from the first question on that has a filter for it; events that were there before are found."""
+def test_member_is_indexed_from_its_first_filter_on():
+    """The first query that filters by a member indexes it, for earlier events too."""
     buffer = EventBuffer(100)
     for number in range(30):
         buffer.append(line_of(number, user_id=f"u{number % 3}", entry_ids=[f"e{number}"]), BEGIN)
         if number == 9:
             assert numbers(buffer) == list(range(10))
-            assert [run.places for run in buffer._index._runs] == [{}]
+            assert [run.postings for run in buffer._index._runs] == [{}]
         if number == 19:
             assert numbers(buffer, user_id="u1") == list(range(1, 20, 3))
-            assert [list(run.places) for run in buffer._index._runs] == [["user_id"], ["user_id"]]
+            assert [list(run.postings) for run in buffer._index._runs] == [["user_id"], ["user_id"]]
     assert numbers(buffer, entry_ids=["e3", "e13", "e23"]) == [3, 13, 23]
     assert numbers(buffer, user_id="u2", entry_ids=["e3", "e5", "e29"]) == [5, 29]
-    assert {tuple(run.places) for run in buffer._index._runs} == {("user_id", "entry_ids")}
+    assert {tuple(run.postings) for run in buffer._index._runs} == {("user_id", "entry_ids")}
 
 
 class Stop(Exception):
@@ -307,9 +316,9 @@ def stop():
     raise Stop
 
 
-def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
-    """Wherever an exception ends a question, the next ones are answered whole."""
-    monkeypatch.setattr(index_module, "_LIKE", 2)
+def test_query_ended_by_a_signal_handler_does_not_affect_later_ones(monkeypatch):
+    """Wherever an exception ends a query, later ones are answered completely."""
+    monkeypatch.setattr(index_module, "_MERGE_FACTOR", 2)
     due = 0
     stopped = True
     while stopped:
@@ -330,12 +339,12 @@ def test_a_question_that_a_signal_handler_ends_spoils_no_other(monkeypatch):
     assert due > 50
 
 
-def test_another_question_while_one_waits_for_the_index():
-    """What another thread asks, of newer events, while a question waits for its turn, does not upset it."""
+def test_query_that_waits_for_the_index_is_complete():
+    """A query of another thread, for newer events, does not affect one that waits for the lock."""
     buffer = EventBuffer(100)
 
-    class Turn:
-        """The lock of the index, which another thread has first."""
+    class LockOfAnotherThread:
+        """The lock of the index, which another thread acquires first."""
 
         came = False
 
@@ -350,7 +359,7 @@ def test_another_question_while_one_waits_for_the_index():
 
     append(buffer, range(5))
     assert numbers(buffer) == list(range(5))
-    buffer._index_lock = Turn()
+    buffer._index_lock = LockOfAnotherThread()
     assert numbers(buffer, operation="STORE") == list(range(10))
 
 
@@ -359,24 +368,27 @@ def append(buffer, those):
         buffer.append(line_of(number, user_id=f"u{number % 3}"), BEGIN)
 
 
-@pytest.mark.parametrize("ask", [lambda buffer: numbers(buffer, operation="STORE"), lambda buffer: buffer.statistics()])
-def test_a_signal_handler_that_records_and_asks_in_the_middle_of_a_question(ask):
-    """Wherever a signal handler records events and asks in the middle of a question, both are answered."""
+@pytest.mark.parametrize(
+    "query", [lambda buffer: numbers(buffer, operation="STORE"), lambda buffer: buffer.statistics()]
+)
+def test_signal_handler_can_append_and_query_during_a_query(query):
+    """Wherever a signal handler appends events and queries during a query, both are answered."""
     due, interrupted = 0, True
     while interrupted:
         due += 1
-        buffer = EventBuffer(64)  # chunks of 8
+        # Chunks of 8 events.
+        buffer = EventBuffer(64)
         append(buffer, range(12))
         numbers(buffer, user_id="u1")
         came = []
 
-        def record_and_ask(buffer=buffer, came=came):
+        def append_and_query(buffer=buffer, came=came):
             append(buffer, range(12, 30))
             came.append(numbers(buffer, user_id="u1"))
             buffer.statistics()
 
-        with Interruption(due, record_and_ask, buffer_module, index_module):
-            found = ask(buffer)
+        with Interruption(due, append_and_query, buffer_module, index_module):
+            found = query(buffer)
         interrupted = bool(came)
         if interrupted:
             assert came == [list(range(1, 30, 3))], due
@@ -388,8 +400,8 @@ def test_a_signal_handler_that_records_and_asks_in_the_middle_of_a_question(ask)
     assert due > 20
 
 
-def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
-    """Wherever an exception ends `append`, the same line again makes one event of it, with its own time."""
+def test_append_repeated_after_an_interruption_counts_once():
+    """Wherever an exception ends `append`, the same line again makes one event of it, with its timestamp."""
     due, stopped = 0, True
     while stopped:
         due += 1
@@ -404,35 +416,35 @@ def test_an_append_that_a_signal_handler_ends_is_done_once_when_repeated():
                 stopped = True
                 buffer.append(line, BEGIN + number)
         assert numbers(buffer) == list(range(6)), due
-        held = buffer._held()
-        assert held.moments(held.first, held.stop) == [BEGIN + number for number in range(6)], due
+        snapshot = buffer._snapshot()
+        assert snapshot.timestamps_us(snapshot.first, snapshot.stop) == [BEGIN + number for number in range(6)], due
     assert due > 40
 
 
-@pytest.mark.parametrize("moments", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])
-def test_complete_since_with_clock_steps(moments):
-    """Answers are complete from a microsecond after the latest event that is gone, whatever the clock did."""
+@pytest.mark.parametrize("timestamps_us", [[0, 10, 20, 30], [30, 20, 10, 0], [0, 50, 10, 60], [5, 5, 5, 5]])
+def test_complete_since_follows_the_latest_evicted_event(timestamps_us):
+    """Answers are complete from a microsecond after the latest evicted event, whatever the clock did."""
     buffer = EventBuffer(2)
-    for number, moment in enumerate(moments):
-        buffer.append(line_of(number, moment), moment)
-        gone = moments[: max(0, number - 1)]
+    for number, timestamp_us in enumerate(timestamps_us):
+        buffer.append(line_of(number, timestamp_us), timestamp_us)
+        gone = timestamps_us[: max(0, number - 1)]
         assert buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
 
 
-def test_forget_until():
-    """What is known to be missing counts as forgotten; the latest such moment counts."""
+def test_mark_incomplete_until_keeps_the_latest_timestamp():
+    """Events that are known to be missing count as evicted; the latest such timestamp counts."""
     buffer = EventBuffer(2)
-    buffer.forget_until(100)
-    buffer.forget_until(50)
+    buffer.mark_incomplete_until(100)
+    buffer.mark_incomplete_until(50)
     assert buffer.complete_since == time_of(101)
-    for moment in (10, 200, 300, 400):
-        buffer.append(line_of(moment, moment), moment)
+    for timestamp_us in (10, 200, 300, 400):
+        buffer.append(line_of(timestamp_us, timestamp_us), timestamp_us)
     assert buffer.complete_since == time_of(201)
 
 
 @pytest.fixture
 def frequent_switches():
-    """Threads take turns as often as can be."""
+    """Make threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -441,8 +453,8 @@ def frequent_switches():
 
 @pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize("max_events", [3, 40, 1_000])
-def test_readers_while_a_writer_appends(max_events):
-    """Readers see only whole, matching, ordered events, without a gap between them, while a thread appends."""
+def test_readers_get_consistent_events_while_a_writer_appends(max_events):
+    """Readers get only whole, matching, ordered events, without a gap between them, while a thread appends."""
     buffer = EventBuffer(max_events)
     count = 6_000
     done = threading.Event()
@@ -477,8 +489,8 @@ def test_readers_while_a_writer_appends(max_events):
     for thread in readers:
         thread.start()
     for number in range(count):
-        moment = BEGIN + number
-        buffer.append(line_of(number, moment, user_id=f"u{number % 3}"), moment)
+        timestamp_us = BEGIN + number
+        buffer.append(line_of(number, timestamp_us, user_id=f"u{number % 3}"), timestamp_us)
     done.set()
     for thread in readers:
         thread.join()
@@ -486,8 +498,8 @@ def test_readers_while_a_writer_appends(max_events):
     assert numbers(buffer) == list(range(count - max_events, count))
 
 
-def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
-    """A signal handler that asks for the statistics while they are counted changes neither answer, nor later ones."""
+def test_statistics_during_statistics_are_both_right(monkeypatch):
+    """A signal handler that requests the statistics while they are counted affects neither result, nor later ones."""
     buffer = EventBuffer(100)
     for number in range(20):
         buffer.append(line_of(number), BEGIN)
@@ -504,8 +516,8 @@ def test_statistics_asked_for_in_the_middle_of_statistics(monkeypatch):
     assert (inner, totals) == ([None, 20], [20, 20])
 
 
-def test_cleared_events_are_not_found_by_their_ids():
-    """What was cleared is gone for every filter, its id too, also where it lies in the middle of the newest lines."""
+def test_cleared_event_is_not_found_by_its_id():
+    """A cleared event matches no filter, its id included, even among the newest lines."""
     buffer = EventBuffer(100)
     for number in range(5):
         buffer.append(line_of(number), BEGIN + number)

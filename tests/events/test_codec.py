@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.codec`, `fit` and `body`: between events and lines."""
+"""Tests of `structlog_audit.events.codec`, `truncation` and `payload`."""
 
 import datetime as dt
 import hashlib
@@ -17,8 +17,8 @@ from structlog_audit.events.codec import (
     MIN_EVENT_BYTES,
     decode,
     decode_event,
-    encode_body,
     encode_event,
+    encode_payload,
     encode_text,
     to_json,
 )
@@ -30,12 +30,12 @@ from structlog_audit.events.truncation import KEPT_CHARACTERS, LONGEST_ID
 from structlog_audit.exceptions import AuditDecodeError
 
 CAP = 32_000
-MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
+TIMESTAMP = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 
 
 def lines_of(fields, cap=CAP):
-    """The lines of the event with *fields*, decoded as any reader would, after checking what is true of all lines."""
-    data = Stamp().line(encode_body(convert(fields), cap))
+    """Return the decoded lines of the event with *fields*, after checking the properties of all lines."""
+    data = Stamp().line(encode_payload(convert(fields), cap))
     raw = data.splitlines(keepends=True)
     assert [line.decode() for line in raw] == data.decode().splitlines(keepends=True)
     assert not set(data.decode()) & set(s.DANGEROUS) - {"\n"}
@@ -52,18 +52,18 @@ def lines_of(fields, cap=CAP):
 
 
 def event(**members):
-    return AuditEvent(**{"event_id": "evt_1", "timestamp": MOMENT, "operation": Operation("x"), **members})
+    return AuditEvent(**{"event_id": "evt_1", "timestamp": TIMESTAMP, "operation": Operation("x"), **members})
 
 
-# --- encoding is total and bounded -----------------------------------------------------------------------------------
+# --- encoding -------------------------------------------------------------------------------------------------------
 
 
 @given(s.any_fields, st.sampled_from([MIN_EVENT_BYTES, CAP]))
 @settings(max_examples=120, deadline=None)
-def test_encoding_is_total(fields, cap):
+def test_encoding_accepts_any_fields(fields, cap):
     """For all fields an application could pass, the lines are valid JSON, bounded, and decode as one event."""
     lines_of(s.made(fields), cap)
-    decoded = decode(Stamp().line(encode_body(convert(s.made(fields)), cap)))
+    decoded = decode(Stamp().line(encode_payload(convert(s.made(fields)), cap)))
     assert decoded.kind is None
     assert decoded.operation
 
@@ -71,7 +71,7 @@ def test_encoding_is_total(fields, cap):
 @pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP])
 @pytest.mark.parametrize("name", [*Payload.__struct_fields__, "other"])
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_every_hostile_value_in_every_member(make, name, cap):
+def test_encoding_accepts_any_value_in_any_member(make, name, cap):
     """Each hostile value in each member of an event gives valid, bounded lines."""
     lines_of({"operation": "STORE", name: make()}, cap)
 
@@ -97,8 +97,8 @@ sized = st.integers(0, 3_000).flatmap(lambda size: st.sampled_from("a\x1bé\u202
     st.integers(MIN_EVENT_BYTES, 6_000),
 )
 @settings(max_examples=150, deadline=None)
-def test_long_events_fit_and_keep_their_ids(fields, cap):
-    """For all sizes of members and caps, every line fits, and every entry id is there, in order."""
+def test_long_event_fits_the_limit_and_keeps_its_entry_ids(fields, cap):
+    """For all sizes of members and limits, each line fits, and all entry ids are present, in order."""
     lines = lines_of(fields, cap)
     assert [entry_id for line in lines for entry_id in line.get("entry_ids", [])] == fields.get("entry_ids", [])
 
@@ -106,21 +106,26 @@ def test_long_events_fit_and_keep_their_ids(fields, cap):
 @given(st.integers(3_300, 3_720), st.integers(1, 60))
 @example(3_600, 1)
 @settings(max_examples=200, deadline=None)
-def test_bodies_leave_room_for_what_the_commit_adds(size, count):
-    """For all bodies around the cap, the room that the commit needs for its own members is left free."""
-    body = Payload("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
-    for data in encode_body(body, MIN_EVENT_BYTES).split(b"\n"):
+def test_payload_leaves_room_for_members_of_the_commit(size, count):
+    """For all payloads around the limit, the bytes that the commit needs for its members are left free."""
+    payload = Payload("STORE", entry_ids=[f"entry_{number}" for number in range(count)], metadata={"a": "x" * size})
+    for data in encode_payload(payload, MIN_EVENT_BYTES).split(b"\n"):
         assert len(b"{" + data) <= MIN_EVENT_BYTES - 400
 
 
-def test_a_cut_value_is_marked_with_size_and_digest():
-    """Of a value that was cut its beginning is left, and the mark has the bytes and the SHA-256 of the whole."""
+def test_truncated_text_is_marked_with_size_and_digest():
+    """The beginning of a truncated text remains, and its mark has the bytes and the SHA-256 of the whole."""
     text, document = "é" * 40_000, {"a": ["x" * 40_000]}
     (line,) = lines_of({"operation": "STORE", "text": text, "document": document, "small": 5})
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert line["metadata"]["text"] == "é" * KEPT_CHARACTERS
     assert line["metadata"]["small"] == 5
     assert line["metadata"][MARKS]["text"] == f"cut: 80000 bytes, sha256 {digest}"
+
+
+def test_truncated_document_becomes_the_beginning_of_its_json():
+    """The beginning of the JSON of a truncated container remains, and its mark has the digest of the whole."""
+    document = {"a": ["x" * 40_000]}
     (line,) = lines_of({"operation": "STORE", "document": document})
     original = msgspec.json.encode(document)
     assert line["metadata"]["document"] == original.decode()[:KEPT_CHARACTERS]
@@ -130,23 +135,23 @@ def test_a_cut_value_is_marked_with_size_and_digest():
 
 
 @pytest.mark.parametrize("name", ["operation", "user_id", "session_id", "error_message"])
-def test_a_long_member_is_cut_and_marked(name):
-    """A member that is too long is cut like any other value, and marked under its name."""
+def test_long_member_is_truncated_and_marked(name):
+    """A member that is too long is truncated like any other value, and marked under its name."""
     text = "x" * 50_000
     (line,) = lines_of({"operation": "STORE", name: text})
     assert line[name] == "x" * KEPT_CHARACTERS
     assert line["metadata"][MARKS] == {name: f"cut: 50000 bytes, sha256 {hashlib.sha256(text.encode()).hexdigest()}"}
 
 
-def test_the_largest_value_is_cut_first():
-    """What need not be cut is left whole."""
+def test_largest_value_is_truncated_first():
+    """A value that need not be truncated stays whole."""
     (line,) = lines_of({"operation": "STORE", "small": "s" * 1_000, "large": "l" * 40_000})
     assert line["metadata"]["small"] == "s" * 1_000
     assert list(line["metadata"][MARKS]) == ["large"]
 
 
-def test_a_value_too_short_to_be_cut_keeps_its_type():
-    """A value that is large only because it must be escaped is not made a text without a mark."""
+def test_short_value_keeps_its_type():
+    """A value that is large only because of its escapes does not become text."""
     small = ["\u202e" * 90]
     metadata = {"small": small, "long": "x" * 500} | {f"k{number}": "y" * 499 for number in range(7)}
     (line,) = lines_of({"operation": "STORE", "metadata": metadata}, MIN_EVENT_BYTES)
@@ -155,7 +160,7 @@ def test_a_value_too_short_to_be_cut_keeps_its_type():
 
 
 def test_metadata_of_too_many_members_is_left_out_as_a_whole():
-    """Metadata that cutting one by one does not make fit is left out, and marked with members, bytes and SHA-256."""
+    """Metadata with too many members to truncate is left out, and marked with members, bytes and SHA-256."""
     metadata = {f"key_{number}": "v" * 50 for number in range(2_000)}
     (line,) = lines_of({"operation": "STORE", "user_id": "u" * 200, "metadata": metadata})
     data = msgspec.json.encode(metadata)
@@ -166,15 +171,15 @@ def test_metadata_of_too_many_members_is_left_out_as_a_whole():
     assert line["user_id"] == "u" * KEPT_CHARACTERS
 
 
-def test_keys_of_hostile_classes_are_cut_as_any():
-    """Of keys whose class is derived from str nothing is asked when an event is too long."""
+def test_truncation_calls_no_method_of_a_key():
+    """Truncation calls no method of keys whose class is derived from str."""
     metadata = {s.HostileStr(f"key_{number}"): "v" * 9_000 for number in range(9)}
     (line,) = lines_of({"operation": "STORE", "metadata": metadata})
     assert any(name.startswith("key_") for name in line["metadata"][MARKS])
 
 
-def test_whose_outcome_an_event_is_is_never_cut():
-    """However much metadata there is, the id of the intent stays."""
+def test_intent_id_is_never_truncated():
+    """However large the metadata, the id of the intent stays."""
     intent_id = f"evt_{0:032x}"
     metadata = {**{f"key_{number}": "v" * 50 for number in range(2_000)}, "intent_id": intent_id}
     (line,) = lines_of({"operation": "STORE", "metadata": metadata}, MIN_EVENT_BYTES)
@@ -184,10 +189,10 @@ def test_whose_outcome_an_event_is_is_never_cut():
 
 @pytest.mark.parametrize("cap", [MIN_EVENT_BYTES, CAP, 1_000_000])
 @pytest.mark.parametrize("count", [0, 1, 20_000])
-def test_entry_ids_go_on_in_parts(cap, count):
+def test_entry_ids_continue_in_parts(cap, count):
     """All entry ids are kept, in order, in as many parts as they need, and decode as one event."""
     ids = [f"entry_{number}" for number in range(count)]
-    data = Stamp().line(encode_body(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
+    data = Stamp().line(encode_payload(convert({"operation": "STORE", "entry_ids": ids, "user_id": "u"}), cap))
     lines = data.splitlines(keepends=True)
     assert max(map(len, lines)) <= cap
     whole = decode(data)
@@ -198,8 +203,8 @@ def test_entry_ids_go_on_in_parts(cap, count):
     assert marks == ({"entry_ids": f"continued in {len(parts)} parts"} if parts else {})
 
 
-def test_an_id_longer_than_any_is_told_by_its_digest():
-    """An entry id that is too long is replaced by its beginning and its digest, and counted in a mark."""
+def test_overlong_entry_id_is_replaced_by_beginning_and_digest():
+    """An entry id that is too long becomes its beginning and its digest, and a mark counts it."""
     long, short = "i" * (LONGEST_ID + 1), "i" * LONGEST_ID
     (line,) = lines_of({"operation": "STORE", "entry_ids": [long, short], "big": "x" * 40_000})
     digest = hashlib.sha256(long.encode()).hexdigest()
@@ -207,8 +212,8 @@ def test_an_id_longer_than_any_is_told_by_its_digest():
     assert line["metadata"][MARKS]["entry_ids"] == "cut: 1 ids"
 
 
-def test_lone_surrogates_anywhere_are_marked():
-    """Text that UTF-8 can't encode is written with escapes, in every member, and marked there."""
+def test_lone_surrogates_are_escaped_and_marked():
+    """Text that UTF-8 cannot encode is written with escapes, in every member, and marked there."""
     bad, good = "a\ud800", "a\\ud800"
     (line,) = lines_of(
         dict.fromkeys(["operation", "user_id", "session_id", "error_message"], bad)
@@ -223,8 +228,8 @@ def test_lone_surrogates_anywhere_are_marked():
 
 @pytest.mark.parametrize("character", s.DANGEROUS)
 @pytest.mark.parametrize("where", ["operation", "user_id", "entry_ids", "key", "value", "long"])
-def test_dangerous_characters_are_escaped(character, where):
-    """No character that breaks lines or deceives terminals is written as such, and every one is read back as it was."""
+def test_dangerous_characters_are_escaped_and_decoded(character, where):
+    """Characters that break lines or deceive terminals are written as escapes, and decode to themselves."""
     text = f"a{character}b"
     fields = {
         "operation": {"operation": text},
@@ -234,7 +239,7 @@ def test_dangerous_characters_are_escaped(character, where):
         "value": {"operation": "X", "metadata": {"k": [text]}},
         "long": {"operation": "X", "metadata": {"k": text * 20_000}},
     }[where]
-    data = b"{" + encode_body(convert(fields), CAP)
+    data = b"{" + encode_payload(convert(fields), CAP)
     assert character not in data.decode()
     decoded = json.loads(data)
     if where == "long":
@@ -243,8 +248,8 @@ def test_dangerous_characters_are_escaped(character, where):
         assert {name: decoded[name] for name in fields} == fields
 
 
-def test_absent_members_are_left_out():
-    """The line of a small event has only what was said, in the order of the export format."""
+def test_absent_members_are_omitted():
+    """The line of a small event has only the given members, in the order of the export format."""
     (line,) = lines_of({"duration_ms": 1.5, "status": "FAILURE", "user_id": "u", "operation": "STORE", "x": 1})
     assert list(line) == ["event_id", "timestamp", "operation", "user_id", "metadata", "status", "duration_ms"]
 
@@ -254,9 +259,9 @@ def test_absent_members_are_left_out():
 
 @given(s.well_typed)
 @settings(max_examples=200, deadline=None)
-def test_what_is_written_is_read(fields):
-    """For all well-typed events, decoding the line gives every member back."""
-    read = decode_event(Stamp().line(encode_body(convert(fields), 1_000_000)))
+def test_decoding_returns_every_member(fields):
+    """For all well-typed events, decoding the line returns every member."""
+    read = decode_event(Stamp().line(encode_payload(convert(fields), 1_000_000)))
     assert read.operation in (fields["operation"], fields["operation"].upper())
     assert read.user_id == fields.get("user_id")
     assert read.session_id == fields.get("session_id")
@@ -283,8 +288,8 @@ def test_what_is_written_is_read(fields):
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_round_trip(original):
-    """For all events, decoding what encoding gave is that event, and encoding is stable."""
+def test_round_trip_of_an_event_is_stable(original):
+    """For all events, decoding the encoded event returns that event, and encoding it again the same bytes."""
     line = encode_event(original)
     assert decode_event(line) == original
     assert encode_event(decode_event(line)) == line
@@ -292,30 +297,30 @@ def test_round_trip(original):
 
 
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_events_made_by_hand_encode_whatever_they_hold(make):
-    """An event that an application made itself is encoded whatever its metadata holds."""
+def test_constructed_event_encodes_with_any_metadata(make):
+    """An event that an application constructed is encoded whatever its metadata contains."""
     line = encode_event(event(metadata={"k": make()}))
     assert json.loads(line, parse_constant=pytest.fail)["event_id"] == "evt_1"
     assert decode_event(line).metadata.keys() >= {"k"}
 
 
 @pytest.mark.parametrize("marks", [5, "text", [1], None, {"a": "b"}])
-def test_foreign_marks_raise_nothing(marks):
-    """What another program wrote under the name of our marks is kept when nothing has to be marked, and never raises."""
+def test_foreign_member_named_like_the_marks_is_accepted(marks):
+    """Another program's member under the name of the marks is kept if there is nothing to mark, and never raises."""
     kept = {MARKS: marks, "many": list(range(200))}
     assert decode_event(encode_event(event(metadata=kept))).metadata == kept
     cut = decode_event(encode_event(event(metadata={MARKS: marks, "b": b""}))).metadata
     assert cut[MARKS]["b"] == "replaced: bytes as base64"
 
 
-def test_marks_are_added_to_those_there_are():
+def test_marks_are_added_to_existing_ones():
     """Marks of an earlier encoding stay when others are added."""
     read = decode_event(encode_event(event(metadata={MARKS: {"a": "cut"}, "b": b""}, user_id="\ud800")))
     assert read.metadata[MARKS].keys() == {"a", "b", "user_id"}
 
 
-def test_an_event_encodes_however_long():
-    """`encode_event` cuts nothing: an event with twenty thousand ids is one object."""
+def test_encode_event_truncates_nothing():
+    """An event with twenty thousand entry ids is encoded as one object."""
     ids = [f"e{number}" for number in range(20_000)]
     assert decode_event(encode_event(event(entry_ids=ids))).entry_ids == ids
 
@@ -326,7 +331,7 @@ HEAD = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.123456Z"'
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "reasons"),
     [
         (b"", ["truncated"]),
         (b"\n", ["truncated"]),
@@ -352,24 +357,24 @@ HEAD = b'{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.123456Z"'
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_decoding_errors_say_where_and_why(line, says):
-    """What is not an event is refused; the message names the line, the member and the reason."""
+def test_decoding_error_names_line_member_and_reason(line, reasons):
+    """Invalid bytes are refused; the message names the line, the member and the reason."""
     with pytest.raises(AuditDecodeError) as caught:
         decode(line, where="audit.jsonl:7")
     message = str(caught.value)
     assert message.startswith("audit.jsonl:7 is not an event: ")
-    for word in says:
-        assert word.lower() in message.lower()
+    for reason in reasons:
+        assert reason.lower() in message.lower()
 
 
-def test_a_line_of_nowhere_is_called_line():
-    """Without a place, the message speaks of the line."""
+def test_decoding_error_without_position_calls_it_line():
+    """Without a position, the message speaks of the line."""
     with pytest.raises(AuditDecodeError, match=r"^line is not an event: "):
         decode(b"{")
 
 
-def test_a_part_of_another_event_is_refused():
-    """Lines that do not belong together are not taken for one event."""
+def test_part_of_another_event_is_refused():
+    """Lines of different events do not decode as one."""
     lines = HEAD + b',"operation":"X"}\n' + HEAD + b',"part_of":"evt_2","operation":"X","kind":"part"}\n'
     with pytest.raises(AuditDecodeError, match=r"^a: part evt_1 does not belong to evt_1$"):
         decode(lines, where="a")
@@ -379,8 +384,8 @@ def test_a_part_of_another_event_is_refused():
 
 @given(st.binary(max_size=60) | st.binary(max_size=30).map(lambda tail: HEAD + b',"operation":"X"' + tail))
 @settings(max_examples=200, deadline=None)
-def test_decoding_raises_nothing_else(data):
-    """For all bytes, decoding gives an event or raises `AuditDecodeError`."""
+def test_decoding_raises_only_decode_errors(data):
+    """For all bytes, decoding returns an event or raises `AuditDecodeError`."""
     try:
         decoded = decode(data)
     except AuditDecodeError:
@@ -397,24 +402,24 @@ def test_unknown_members_are_ignored():
 
 
 @given(s.texts)
-def test_encode_text(text):
-    """For all texts, the JSON string is one line and means the text."""
+def test_encode_text_returns_one_line_of_json(text):
+    """For all texts, the JSON string is one line and decodes to the text."""
     encoded = encode_text(text)
     assert json.loads(encoded) == text
     assert not set(encoded) & set(s.DANGEROUS)
 
 
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_to_json_is_total(make):
-    """Whatever the value holds, its JSON text is valid and on one line."""
+def test_to_json_accepts_any_value(make):
+    """Whatever the value contains, its JSON text is valid and on one line."""
     text = to_json({"k": make()})
     json.loads(text, parse_constant=pytest.fail)
     assert "\n" not in text
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
-def test_signals_go_through(signal):
-    """KeyboardInterrupt and SystemExit while a value is read are not swallowed."""
+def test_encoding_propagates_signals(signal):
+    """KeyboardInterrupt and SystemExit during the reading of a value propagate."""
     value = {"k": s.HostileMapping(signal())}
     with pytest.raises(signal):
         to_json(value)
@@ -422,14 +427,14 @@ def test_signals_go_through(signal):
         encode_event(event(metadata=value))
 
 
-def test_to_json_leaves_nothing_out():
+def test_to_json_keeps_long_lists_whole():
     """A plain list is written whole, however many items it has."""
     ids = [f"e{number}" for number in range(20_000)]
     assert json.loads(to_json(ids)) == ids
 
 
-def test_only_own_bodies_have_a_kind():
-    """Nothing from outside can claim a kind: the struct that applications' fields become has no such member."""
+def test_application_cannot_set_a_kind():
+    """The struct of an application's events has no kind, so the fields of an event cannot forge one."""
     assert "kind" not in Payload.__struct_fields__
     assert TrailPayload.__struct_fields__ == (*Payload.__struct_fields__, "kind")
     with pytest.raises(msgspec.ValidationError):
@@ -437,7 +442,7 @@ def test_only_own_bodies_have_a_kind():
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, 2**63, [0] * 101, [[[0]]], {"a": {"b": {"c": 1}}}, object()])
-def test_unusual_metadata_is_not_taken_unseen(value):
-    """What is not finite, too large or too deep for the fast way is refused by the struct, and so looked at by hand."""
+def test_struct_refuses_unusual_metadata(value):
+    """The struct refuses values that are not finite, too large or too deep, so `conversion` handles them by hand."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"operation": "X", "metadata": {"k": value}}, Payload)

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.conversion`: from fields to the body of an event."""
+"""Tests of `structlog_audit.events.conversion`: from fields to payloads."""
 
 import decimal
 import fractions
@@ -24,16 +24,18 @@ from structlog_audit.events.payload import Payload
 FAILURE, PARTIAL, SUCCESS = EventStatus.FAILURE, EventStatus.PARTIAL, EventStatus.SUCCESS
 
 
-def members(body):
-    """The members of *body* that are not absent."""
-    return {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) not in (None, [], {})}
+def members(payload):
+    """Return the members of *payload* that are not absent."""
+    return {
+        name: value for name in payload.__struct_fields__ if (value := getattr(payload, name)) not in (None, [], {})
+    }
 
 
-# --- own members and metadata ----------------------------------------------------------------------------------------
+# --- members and metadata --------------------------------------------------------------------------------------------
 
 
-def test_own_members_and_others():
-    """Own members are members; any other field goes into the metadata."""
+def test_field_that_is_not_a_member_goes_into_the_metadata():
+    """Members of an event are members; any other field goes into the metadata."""
     own = {
         "operation": "STORE",
         "user_id": "u",
@@ -47,17 +49,17 @@ def test_own_members_and_others():
 
 
 @pytest.mark.parametrize("name", ["event_id", "timestamp", "kind", "part_of", "writer", "seq", "prev"])
-def test_nobody_forges_what_the_recorder_gives(name):
-    """A field with the name of a member that the recorder gives is kept in the metadata and is no member."""
-    body = convert({"operation": "STORE", name: "forged"})
-    assert members(body) == {"operation": "STORE", "metadata": {name: "forged"}, "status": SUCCESS}
+def test_field_cannot_forge_a_member_of_the_recorder(name):
+    """A field with the name of a member that the recorder assigns is kept in the metadata only."""
+    payload = convert({"operation": "STORE", name: "forged"})
+    assert members(payload) == {"operation": "STORE", "metadata": {name: "forged"}, "status": SUCCESS}
 
 
 @given(s.well_typed, s.others)
 @settings(max_examples=200, deadline=None)
-def test_nothing_is_lost_in_the_metadata(fields, others):
+def test_metadata_contains_every_value(fields, others):
     """For all fields, every value is in the metadata, and the keys of ``metadata=`` win."""
-    others = {name: value for name, value in others.items() if name not in conversion._OWN}
+    others = {name: value for name, value in others.items() if name not in conversion._MEMBERS}
     given = fields.get("metadata", {})
     metadata = convert({**fields, **others}).metadata
     assert {name: metadata[name] for name in given} == given
@@ -79,8 +81,8 @@ def test_nothing_is_lost_in_the_metadata(fields, others):
         ({MARKS: 1}, {MARKS: 2, f"{MARKS}_": 3}, {f"{MARKS}_": 1, f"{MARKS}__": 2, f"{MARKS}___": 3}),
     ],
 )
-def test_collisions(given, others, merged, odd):
-    """A key of ``metadata=`` wins over a field of that name, which is kept as ``key_``; nobody takes the marks' place."""
+def test_colliding_names_get_underscores(given, others, merged, odd):
+    """A key of ``metadata=`` wins over a field of that name, which is kept as ``key_``; the place of the marks stays free."""
     metadata = convert({"operation": "X", "metadata": {**given, **odd}, **others}).metadata
     if odd:
         assert metadata.pop("odd") == ""
@@ -90,38 +92,40 @@ def test_collisions(given, others, merged, odd):
 
 @given(s.well_typed, s.usual_metadata)
 @settings(max_examples=200, deadline=None)
-def test_both_ways_agree(fields, metadata):
-    """For all well-typed events, the fast way and the one by hand give the same body."""
+def test_conversion_by_hand_equals_the_fast_path(fields, metadata):
+    """For all well-typed events, the fast path and the conversion by hand give the same payload."""
     fields = {**fields, "metadata": metadata}
-    assert conversion._by_hand(fields) == msgspec.convert(fields, conversion.Payload)
+    assert conversion._convert_by_hand(fields) == msgspec.convert(fields, conversion.Payload)
 
 
 @given(s.well_typed, s.usual_metadata, s.usual_metadata)
 @settings(max_examples=200, deadline=None)
-def test_both_ways_agree_on_metadata(fields, metadata, others):
-    """For all well-typed events with other fields whose names are free, merging them gives the same either way."""
-    taken = {*conversion._OWN, *metadata, MARKS}
+def test_gathered_metadata_equals_that_by_hand(fields, metadata, others):
+    """For all well-typed events with other fields whose names are free, both paths merge the metadata alike."""
+    taken = {*conversion._MEMBERS, *metadata, MARKS}
     others = {name: value for name, value in others.items() if name not in taken}
     fields = {**others, **fields, "metadata": metadata}
-    assert conversion._by_hand(fields) == msgspec.convert(conversion._gathered(fields), conversion.Payload)
+    assert conversion._convert_by_hand(fields) == msgspec.convert(
+        conversion._gather_metadata(fields), conversion.Payload
+    )
 
 
 @pytest.mark.parametrize("odd", [None, b""], ids=["fast", "by hand"])
-def test_the_body_is_a_copy(odd):
-    """What a caller does to its containers later changes nothing in the body."""
+def test_payload_is_a_copy(odd):
+    """Later changes of the caller's containers have no effect on the payload."""
     fields = {"operation": "X", "entry_ids": ["e"], "metadata": {"a": [1], "odd": odd}, "b": {"c": [2]}}
-    body = convert(fields)
+    payload = convert(fields)
     fields["entry_ids"].append("later")
     fields["metadata"]["a"].append("later")
     fields["b"]["c"].append("later")
     fields["metadata"]["d"] = "later"
-    assert body.entry_ids == ["e"]
-    assert (body.metadata["a"], body.metadata["b"]) == ([1], {"c": [2]})
-    assert "d" not in body.metadata
+    assert payload.entry_ids == ["e"]
+    assert (payload.metadata["a"], payload.metadata["b"]) == ([1], {"c": [2]})
+    assert "d" not in payload.metadata
 
 
 def test_fields_are_not_changed():
-    """Converting changes nothing in the fields themselves: other handlers see them too."""
+    """Conversion does not change the fields, because other handlers use them too."""
     fields = {"operation": "store", "metadata": {MARKS: 1, "x": 1}, "x": b"", "user_id": 5}
     before = {**fields, "metadata": dict(fields["metadata"])}
     convert(fields)
@@ -134,91 +138,91 @@ def test_fields_are_not_changed():
 @pytest.mark.parametrize(
     ("name", "value", "kept", "why"),
     [
-        ("operation", 1.5, 1.5, "no name of an operation"),
-        ("operation", ["STORE"], ["STORE"], "no name of an operation"),
-        ("user_id", 1.5, 1.5, "no text, number or UUID"),
-        ("user_id", True, True, "no text, number or UUID"),
-        ("user_id", {"id": 1}, {"id": 1}, "no text, number or UUID"),
-        ("session_id", ["s"], ["s"], "no text, number or UUID"),
-        ("entry_ids", {"e": 1}, {"e": 1}, "no ids"),
-        ("entry_ids", [1.5], [1.5], "no ids"),
-        ("entry_ids", ["e", None], ["e", None], "no ids"),
-        ("metadata", "text", "text", "no dictionary"),
-        ("metadata", ["a"], ["a"], "no dictionary"),
-        ("metadata", 0, 0, "no dictionary"),
-        ("status", "DONE", "DONE", "no status"),
-        ("status", 1, 1, "no status"),
-        ("status", True, True, "no status"),
-        ("error_message", ["e"], ["e"], "no text"),
-        ("duration_ms", "12", "12", "no finite number"),
-        ("duration_ms", True, True, "no finite number"),
-        ("duration_ms", float("inf"), "Infinity", "no finite number"),
-        ("duration_ms", 10**400, None, "no finite number"),
-        ("duration_ms", 1j, "1j", "no finite number"),
+        ("operation", 1.5, 1.5, "not an operation name"),
+        ("operation", ["STORE"], ["STORE"], "not an operation name"),
+        ("user_id", 1.5, 1.5, "not text, a number or a UUID"),
+        ("user_id", True, True, "not text, a number or a UUID"),
+        ("user_id", {"id": 1}, {"id": 1}, "not text, a number or a UUID"),
+        ("session_id", ["s"], ["s"], "not text, a number or a UUID"),
+        ("entry_ids", {"e": 1}, {"e": 1}, "not entry ids"),
+        ("entry_ids", [1.5], [1.5], "not entry ids"),
+        ("entry_ids", ["e", None], ["e", None], "not entry ids"),
+        ("metadata", "text", "text", "not a dictionary"),
+        ("metadata", ["a"], ["a"], "not a dictionary"),
+        ("metadata", 0, 0, "not a dictionary"),
+        ("status", "DONE", "DONE", "not a status"),
+        ("status", 1, 1, "not a status"),
+        ("status", True, True, "not a status"),
+        ("error_message", ["e"], ["e"], "not text"),
+        ("duration_ms", "12", "12", "not a finite number"),
+        ("duration_ms", True, True, "not a finite number"),
+        ("duration_ms", float("inf"), "Infinity", "not a finite number"),
+        ("duration_ms", 10**400, None, "not a finite number"),
+        ("duration_ms", 1j, "1j", "not a finite number"),
     ],
 )
-def test_wrong_types_are_kept_and_marked(name, value, kept, why):
+def test_value_of_wrong_type_is_kept_and_marked(name, value, kept, why):
     """A value of the wrong type for its member is kept in the metadata and marked, and the member is absent."""
-    body = convert({"operation": "X", name: value})
-    assert body.metadata[MARKS][name] == why
-    assert kept is None or body.metadata[name] == kept
+    payload = convert({"operation": "X", name: value})
+    assert payload.metadata[MARKS][name] == why
+    assert kept is None or payload.metadata[name] == kept
     absent = {"operation": UNNAMED, "entry_ids": [], "status": SUCCESS}
     if name != "metadata":
-        assert getattr(body, name) == absent.get(name)
+        assert getattr(payload, name) == absent.get(name)
 
 
-def test_a_misfit_takes_no_place_in_the_metadata():
-    """A misfit whose name the metadata has already is kept as ``key_``."""
-    body = convert({"operation": "X", "metadata": {"status": 5}, "status": "DONE"})
-    assert body.metadata == {"status": 5, "status_": "DONE", MARKS: {"status": "no status"}}
+def test_misfit_with_a_taken_name_gets_an_underscore():
+    """A value of the wrong type whose name the metadata already has is kept as ``key_``."""
+    payload = convert({"operation": "X", "metadata": {"status": 5}, "status": "DONE"})
+    assert payload.metadata == {"status": 5, "status_": "DONE", MARKS: {"status": "not a status"}}
 
 
 @pytest.mark.parametrize("fields", [{}, {"operation": None}, {"operation": ""}, {"operation": "", "x": b""}])
-def test_an_event_without_operation(fields):
+def test_event_without_operation_is_unnamed_and_marked(fields):
     """An event without an operation is called UNNAMED, and marked."""
-    body = convert(fields)
-    assert body.operation == UNNAMED
-    assert body.metadata[MARKS]["operation"] == "the event has no operation"
+    payload = convert(fields)
+    assert payload.operation == UNNAMED
+    assert payload.metadata[MARKS]["operation"] == "the event has no operation"
 
 
 @pytest.mark.parametrize("name", [*Payload.__struct_fields__, "other"])
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_nothing_raises(make, name):
-    """No value in any member makes converting raise, and the members have their types."""
-    body = convert({"operation": "X", name: make()})
-    msgspec.convert(msgspec.structs.replace(body, metadata={}), conversion.Payload, from_attributes=True)
-    assert type(body.metadata) is dict
-    assert type(body.operation) is str
-    assert type(body.status) is str
-    assert EventStatus(body.status)
+def test_conversion_accepts_any_value_in_any_member(make, name):
+    """No value in any member makes the conversion raise, and the members have their types."""
+    payload = convert({"operation": "X", name: make()})
+    msgspec.convert(msgspec.structs.replace(payload, metadata={}), conversion.Payload, from_attributes=True)
+    assert type(payload.metadata) is dict
+    assert type(payload.operation) is str
+    assert type(payload.status) is str
+    assert EventStatus(payload.status)
 
 
 @given(s.any_fields)
 @settings(max_examples=100, deadline=None)
-def test_nothing_raises_for_any_fields(fields):
-    """For all fields an application could pass, there is a body with a name and a status."""
-    body = convert(s.made(fields))
-    assert body.operation
-    assert EventStatus(body.status)
+def test_conversion_accepts_any_fields(fields):
+    """For all fields an application could pass, the payload has a name and a status."""
+    payload = convert(s.made(fields))
+    assert payload.operation
+    assert EventStatus(payload.status)
 
 
-def test_more_values_than_are_looked_at():
-    """A value that takes all the room leaves others out, marked, and raises nothing."""
-    body = convert({"operation": "X", "metadata": {"many": list(range(50_000))}, "other": 1, "status": "DONE"})
-    assert body.metadata["other"] == ""
-    assert body.metadata[MARKS]["other"].startswith("left out: more than")
+def test_value_that_exceeds_the_limit_leaves_others_out():
+    """A value that uses up the limit of values leaves others out, marked, and raises nothing."""
+    payload = convert({"operation": "X", "metadata": {"many": list(range(50_000))}, "other": 1, "status": "DONE"})
+    assert payload.metadata["other"] == ""
+    assert payload.metadata[MARKS]["other"].startswith("left out: more than")
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("name", ["metadata", "other"])
-def test_signals_go_through(signal, name):
-    """KeyboardInterrupt and SystemExit are not swallowed."""
+def test_conversion_propagates_signals(signal, name):
+    """KeyboardInterrupt and SystemExit propagate."""
     with pytest.raises(signal):
         convert({"operation": "X", name: s.HostileMapping(signal())})
 
 
-def test_signals_go_through_members():
-    """KeyboardInterrupt raised while a member is read is not swallowed."""
+def test_conversion_of_a_member_propagates_signals():
+    """KeyboardInterrupt during the reading of a member propagates."""
 
     class Interrupted(fractions.Fraction):
         def __float__(self):
@@ -228,17 +232,17 @@ def test_signals_go_through_members():
         convert({"operation": "X", "duration_ms": Interrupted(1, 2)})
 
 
-# --- members of other types that are meant ---------------------------------------------------------------------------
+# --- members of other accepted types ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("member", OperationType)
 @pytest.mark.parametrize("write", [str, str.lower, str.title])
 @pytest.mark.parametrize("other", [{}, {"x": b""}], ids=["fast", "by hand"])
-def test_six_operations_in_any_case(member, write, other):
+def test_six_operations_match_in_any_case(member, write, other):
     """The six operations match in any case and are written in upper case."""
-    body = convert({"operation": write(member.value), **other})
-    assert body.operation == member.value
-    assert type(body.operation) is str
+    payload = convert({"operation": write(member.value), **other})
+    assert payload.operation == member.value
+    assert type(payload.operation) is str
 
 
 @pytest.mark.parametrize(
@@ -254,7 +258,7 @@ def test_six_operations_in_any_case(member, write, other):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_operations_of_other_types(operation, name):
+def test_operation_of_other_type_becomes_text(operation, name):
     """An Enum member counts by its value, a number by its text; every other name stays as it is."""
     assert members(convert({"operation": operation})) == {"operation": name, "status": SUCCESS}
 
@@ -271,8 +275,8 @@ def test_operations_of_other_types(operation, name):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_statuses_of_other_types(value, status):
-    """A status matches in any case and from any Enum, and then nothing is marked."""
+def test_status_matches_in_any_case_and_from_any_enum(value, status):
+    """A status matches in any case and from any Enum, without a mark."""
     assert members(convert({"operation": "X", "status": value})) == {"operation": "X", "status": status}
 
 
@@ -283,11 +287,11 @@ ID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 @pytest.mark.parametrize(
     ("value", "text"), [(42, "42"), (0, "0"), (-1, "-1"), (ID, str(ID)), (s.Number.ONE, "1"), ("", ""), (None, None)]
 )
-def test_identities_become_text(name, value, text):
+def test_identifier_becomes_text(name, value, text):
     """Users and sessions that are numbers, UUIDs or Enum members become their text, without a mark."""
-    body = convert({"operation": "X", name: value})
-    assert getattr(body, name) == text
-    assert body.metadata == {}
+    payload = convert({"operation": "X", name: value})
+    assert getattr(payload, name) == text
+    assert payload.metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -306,11 +310,11 @@ def test_identities_become_text(name, value, text):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_entry_ids_of_other_types(value, ids):
-    """Entry ids may be any collection of what identifies, or one alone."""
-    body = convert({"operation": "X", "entry_ids": value})
-    assert body.entry_ids == ids
-    assert body.metadata == {}
+def test_entry_ids_accept_any_collection_or_one_id(value, ids):
+    """Entry ids may be any collection of identifiers, or a single one."""
+    payload = convert({"operation": "X", "entry_ids": value})
+    assert payload.entry_ids == ids
+    assert payload.metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -318,23 +322,23 @@ def test_entry_ids_of_other_types(value, ids):
     [(1, 1.0), (1.5, 1.5), (decimal.Decimal("1.5"), 1.5), (fractions.Fraction(3, 2), 1.5), (s.HostileFloat(2.5), None)],
     ids=lambda value: type(value).__name__,
 )
-def test_durations_of_other_types(value, duration):
-    """A real number is a duration; what can't be read as one is kept in the metadata."""
-    body = convert({"operation": "X", "duration_ms": value})
-    assert body.duration_ms == duration
-    assert ("duration_ms" in body.metadata) == (duration is None)
+def test_duration_accepts_any_real_number(value, duration):
+    """A real number is a duration; a value that cannot be read as one is kept in the metadata."""
+    payload = convert({"operation": "X", "duration_ms": value})
+    assert payload.duration_ms == duration
+    assert ("duration_ms" in payload.metadata) == (duration is None)
 
 
 @pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType, s.HostileDict])
-def test_metadata_of_other_types(kind):
-    """Any mapping is metadata, and what a subclass of dict overrides is not called."""
+def test_metadata_accepts_any_mapping(kind):
+    """Any mapping is metadata, and methods that a subclass of dict overrides are not called."""
     assert convert({"operation": "X", "metadata": kind({"a": 1}), "b": 2}).metadata == {"a": 1, "b": 2}
 
 
-def test_an_exception_is_an_error_message():
+def test_exception_as_error_message_becomes_text():
     """An exception given as ``error_message`` becomes its text, and the event a failure."""
-    body = convert({"operation": "X", "error_message": ValueError("no")})
-    assert (body.error_message, body.status, body.metadata) == ("ValueError: no", FAILURE, {})
+    payload = convert({"operation": "X", "error_message": ValueError("no")})
+    assert (payload.error_message, payload.status, payload.metadata) == ("ValueError: no", FAILURE, {})
 
 
 # --- status and error ------------------------------------------------------------------------------------------------
@@ -355,19 +359,19 @@ def test_an_exception_is_an_error_message():
         ({"status": "DONE"}, None, logging.ERROR, FAILURE),
     ],
 )
-def test_status_when_none_is_given(fields, error, level, status):
+def test_status_defaults_to_the_outcome(fields, error, level, status):
     """Without a status an event is a failure if it has an error or its level is ERROR or above, otherwise a success."""
     assert convert({"operation": "X", **fields}, error=error, level=level).status == status
 
 
 def test_error_message_wins_over_the_exception():
-    """The text of an exception is the ``error_message`` unless there is one."""
+    """The text of an exception is the ``error_message`` only if there is none."""
     assert convert({"operation": "X"}, error="ValueError: x").error_message == "ValueError: x"
     assert convert({"operation": "X", "error_message": "mine"}, error="ValueError: x").error_message == "mine"
 
 
-def test_signs_of_status_text():
-    """For a status that nobody knows, the status falls back to that of the level."""
+def test_unknown_status_falls_back_to_the_level():
+    """For an unknown status, the status is that of the level."""
     assert convert({"operation": "X", "status": "?"}, level=logging.INFO).status == SUCCESS
 
 
@@ -393,7 +397,7 @@ print(called)
 """
 
 
-def test_the_first_event_compiles_no_types():
-    """What msgspec makes of our structs is there before the first event: made in it, a second event meanwhile would crash."""
+def test_first_event_compiles_no_types():
+    """Import compiles the types of the structs: if the first event did, a second one meanwhile would crash."""
     done = subprocess.run([sys.executable, "-c", FIRST_EVENT], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

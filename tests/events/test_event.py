@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.event`: what an event is."""
+"""Tests of `structlog_audit.events.event`: events, operations, statuses and times."""
 
 import datetime as dt
 import os
@@ -20,22 +20,22 @@ from structlog_audit.events.event import (
     utc,
 )
 
-MOMENT = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
+TIMESTAMP = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
 
 
 def event(**members):
-    return AuditEvent(**{"event_id": "evt_1", "timestamp": MOMENT, "operation": OperationType.STORE, **members})
+    return AuditEvent(**{"event_id": "evt_1", "timestamp": TIMESTAMP, "operation": OperationType.STORE, **members})
 
 
 @pytest.mark.parametrize("member", OperationType)
 @pytest.mark.parametrize("write", [str, str.lower, str.title, str.swapcase])
-def test_six_match_in_any_case(member, write):
+def test_six_operations_match_in_any_case(member, write):
     """The name of one of the six is that member, in whatever case it is written."""
     assert operation_of(write(member.value)) is member
 
 
 @pytest.mark.parametrize("name", ["archive", "Archive", "STORED", "", "SUCCESS"])
-def test_other_names_stay_as_they_are(name):
+def test_other_operation_keeps_its_name(name):
     """An operation that is not one of the six keeps its name, and is a string with ``value`` and ``name``."""
     operation = operation_of(name)
     assert type(operation) is Operation
@@ -59,26 +59,30 @@ def test_operation_equals_its_name(name):
         ("", None),
     ],
 )
-def test_status_of(name, status):
-    """A status matches in any case, and a name that is none gives None."""
+def test_status_matches_in_any_case(name, status):
+    """A status matches in any case, and an unknown name gives None."""
     assert status_of(name) is status
 
 
-def test_members_compare_equal_to_their_strings():
-    """Operations, statuses and kinds equal their strings, so that nobody has to import them."""
+def test_enum_members_equal_their_strings():
+    """Operations, statuses and kinds equal their strings, so callers need not import them."""
     assert OperationType.STORE == "STORE"
     assert EventStatus.PARTIAL == "PARTIAL"
     assert [kind.value for kind in Kind] == ["intent", "gap", "checkpoint", "part", "trail"]
 
 
 def test_event_is_a_value():
-    """An event can't be changed, and equal events have one hash."""
+    """Events with equal members are equal and have one hash."""
     one, other = event(), event()
     assert one == other
     assert len({one, other}) == 1
     assert one != event(user_id="u")
+
+
+def test_event_is_immutable():
+    """Setting a member of an event raises."""
     with pytest.raises(AttributeError):
-        one.user_id = "mallory"
+        event().user_id = "mallory"
 
 
 def test_default_containers_are_not_shared():
@@ -89,8 +93,8 @@ def test_default_containers_are_not_shared():
     assert (other.metadata, other.entry_ids) == ({}, [])
 
 
-def test_to_dict_names_every_member():
-    """``to_dict`` has the members of the export format in its order, absent ones too, of plain types."""
+def test_to_dict_includes_every_member():
+    """``to_dict`` has the members of the export format in its order, absent ones included, of plain types."""
     assert list(event().to_dict().items()) == [
         ("event_id", "evt_1"),
         ("timestamp", "2025-01-15T10:30:45.123456Z"),
@@ -106,7 +110,7 @@ def test_to_dict_names_every_member():
     assert type(event().to_dict()["operation"]) is type(event().to_dict()["status"]) is str
 
 
-def test_to_dict_has_a_kind_only_for_own_events():
+def test_to_dict_has_a_kind_only_if_the_event_has():
     """``kind`` is a member of the dictionary only if the event has one."""
     assert event(kind="gap").to_dict()["kind"] == "gap"
     assert "kind" not in event().to_dict()
@@ -115,7 +119,7 @@ def test_to_dict_has_a_kind_only_for_own_events():
 @given(st.datetimes(timezones=st.timezones() | st.just(dt.UTC), allow_imaginary=False))
 @settings(max_examples=200, deadline=None)
 def test_rfc3339_is_fixed_width_and_exact(moment):
-    """For all aware times, the text has 27 characters and means the same microsecond."""
+    """For all aware times, the text has 27 characters and denotes the same microsecond."""
     text = rfc3339(moment)
     assert len(text) == 27
     assert dt.datetime.fromisoformat(text) == utc(moment)
@@ -135,8 +139,8 @@ def test_naive_time_is_local(monkeypatch):
 
 
 @pytest.mark.parametrize("end", [dt.datetime.min, dt.datetime.max])
-def test_ends_of_the_calendar(end):
-    """The first and last moment of the calendar are accepted wherever local time lies."""
+def test_ends_of_the_calendar_are_accepted(end):
+    """The first and last time of the calendar are accepted in any time zone."""
     east = dt.timezone(dt.timedelta(hours=14))
     west = dt.timezone(dt.timedelta(hours=-12))
     for zone in (None, east, west):

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.event_id`: ids and times."""
+"""Tests of `structlog_audit.events.event_id`: ids and timestamps."""
 
 import datetime as dt
 import json
@@ -13,11 +13,12 @@ from structlog_audit.events import event_id as stamp_module
 from structlog_audit.events.codec import HEAD_BYTES
 from structlog_audit.events.event_id import Stamp
 
-NOW = 1_736_937_045_123_456_000  # 2025-01-15T10:30:45.123456Z
+# 2025-01-15T10:30:45.123456Z
+NOW = 1_736_937_045_123_456_000
 
 
 def stamped(stamp, times=1):
-    """The members of the next lines."""
+    """Return the members of the next lines."""
     return [json.loads(stamp.line(b'"operation":"X"}')) for _ in range(times)]
 
 
@@ -26,8 +27,8 @@ def clock_of(ticks):
     return lambda: next(ticks)
 
 
-def test_line():
-    """A line is the head, the rest and an LF."""
+def test_line_is_head_payload_and_line_feed():
+    """A line is the head, the payload and an LF."""
     line = Stamp(lambda: NOW, lambda bits: 0).line(b'"operation":"X"}')
     assert line == (
         b'{"event_id":"evt_01946983fc8370008000000000000001","timestamp":"2025-01-15T10:30:45.123456Z","operation":"X"}\n'
@@ -35,15 +36,15 @@ def test_line():
     assert line.index(b'"operation"') == HEAD_BYTES
 
 
-def test_body_with_percent_signs():
-    """Percent signs in a body are nothing special."""
+def test_percent_signs_in_a_payload_stay():
+    """Percent signs in a payload have no special role."""
     assert json.loads(Stamp().line(b'"operation":"100% %s %%"}'))["operation"] == "100% %s %%"
 
 
-def test_parts_name_the_first():
+def test_parts_name_the_first_line():
     """The lines of an event in parts are in order, and each part names the first."""
-    body = b'"operation":"X"}\n"operation":"Y"}\n"operation":"Z"}'
-    first, *parts = map(json.loads, Stamp().line(body).splitlines())
+    payload = b'"operation":"X"}\n"operation":"Y"}\n"operation":"Z"}'
+    first, *parts = map(json.loads, Stamp().line(payload).splitlines())
     assert "part_of" not in first
     assert [part["part_of"] for part in parts] == [first["event_id"]] * 2
     assert first["event_id"] < parts[0]["event_id"] < parts[1]["event_id"]
@@ -55,7 +56,7 @@ def test_parts_name_the_first():
 )
 @settings(max_examples=200, deadline=None)
 def test_ids_increase_whatever_the_clock_does(ticks, random):
-    """For all clocks, back and forth, ids increase strictly, are UUIDv7, and times are those of the clock, 27 wide."""
+    """For all clocks, back and forth, ids are UUIDv7 and increase strictly, and timestamps are the clock's, 27 wide."""
     stamp = Stamp(clock_of(ticks), random.getrandbits)
     members = stamped(stamp, len(ticks))
     ids = [member["event_id"] for member in members]
@@ -65,17 +66,17 @@ def test_ids_increase_whatever_the_clock_does(ticks, random):
         assert len(member["timestamp"]) == 27
         expected = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=tick // 1_000)
         assert dt.datetime.fromisoformat(member["timestamp"]) == expected
-    assert stamp.moment == ticks[-1] // 1_000
+    assert stamp.timestamp_us == ticks[-1] // 1_000
 
 
-def test_ids_hold_the_time():
+def test_id_contains_the_millisecond():
     """The first 48 bits of an id are the milliseconds since 1970."""
     (member,) = stamped(Stamp(lambda: NOW))
     assert int(member["event_id"][4:16], 16) == NOW // 1_000_000
 
 
-def test_ids_of_one_moment():
-    """Within a moment ids count up by one, also from one block of 256 to the next, whatever number they begin with."""
+def test_ids_of_one_timestamp_count_up_by_one():
+    """Within a timestamp ids count up by one, across blocks of 256 too, whatever number they start with."""
     for begin in (0, 100, 254, 255):
         stamp = Stamp(lambda: NOW, lambda bits: begin)  # noqa: B023 (called within the loop)
         tails = [int(member["event_id"][-8:], 16) for member in stamped(stamp, 600)]
@@ -83,7 +84,7 @@ def test_ids_of_one_moment():
 
 
 def ids_interrupted_at(step, begin):
-    """The milliseconds and ids of lines, of which one is ended by an exception before its *step*, counted over all."""
+    """Return milliseconds and ids of lines, one of which an exception ends before its *step*, counted over all."""
     now, given = NOW, []
     stamp = Stamp(lambda: now, lambda bits: begin)
 
@@ -103,8 +104,8 @@ def ids_interrupted_at(step, begin):
 
 
 @pytest.mark.parametrize("begin", [0, 250, 255])
-def test_ids_after_an_interruption(begin):
-    """Wherever an exception that a signal handler raises ends a line, no id is given twice, and ids hold the time."""
+def test_ids_stay_unique_after_an_interruption(begin):
+    """Wherever an exception of a signal handler ends a line, no id repeats, and ids contain the time."""
     for step in range(1, 100):
         given = ids_interrupted_at(step, begin)
         ids = [event_id for _, event_id in given]
@@ -113,15 +114,15 @@ def test_ids_after_an_interruption(begin):
         assert all(int(event_id[4:16], 16) == millisecond for millisecond, event_id in given)
 
 
-def test_random_bits_are_as_many_as_asked_for():
-    """With all random bits set, version and variant are still right, and counting up has room."""
+def test_id_with_all_random_bits_set_is_valid():
+    """With all random bits set, version and variant are right, and the ids still count up."""
     stamp = Stamp(lambda: NOW, lambda bits: 2**bits - 1)
     one, other = (member["event_id"] for member in stamped(stamp, 2))
     assert one == "evt_01946983fc837fffbfffffff40000000"
     assert other == "evt_01946983fc837fffbfffffff40000001"
 
 
-def test_writers_differ():
-    """Two writers at the same moment give different ids."""
+def test_writers_have_different_ids():
+    """Two writers at the same timestamp have different ids."""
     ids = {stamped(Stamp(lambda: NOW))[0]["event_id"] for _ in range(50)}
     assert len(ids) == 50

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.json_safe`: any Python value as plain JSON values."""
+"""Tests of `structlog_audit.events.json_safe`: plain JSON values of any Python value."""
 
 import collections
 import datetime as dt
@@ -20,15 +20,15 @@ from structlog_audit.events.json_safe import (
     MAX_VALUES,
     JsonSanitizer,
     exception_text,
-    identity_text,
+    identifier_text,
     type_name,
 )
 
 
 def plain(value):
-    """What *value* becomes, and the marks."""
-    plainer = JsonSanitizer()
-    return plainer.plain(value, "x"), plainer.marks
+    """Return the sanitized *value*, and the marks."""
+    sanitizer = JsonSanitizer()
+    return sanitizer.sanitize(value, "x"), sanitizer.marks
 
 
 def assert_plain(value):
@@ -54,14 +54,14 @@ def assert_plain(value):
 
 @given(s.json_values)
 @settings(max_examples=200, deadline=None)
-def test_plain_values_stay_as_they_are(value):
-    """For all plain values, nothing is changed and nothing is marked."""
+def test_plain_value_stays_without_marks(value):
+    """For all plain values, the result equals the value and has no marks."""
     assert plain(value) == (value, {})
 
 
 @pytest.mark.parametrize("make", s.HOSTILE)
-def test_hostile_values_become_plain(make):
-    """Every hostile value becomes plain values that JSON can hold."""
+def test_hostile_value_becomes_plain(make):
+    """Every hostile value becomes plain values that JSON can represent."""
     value, _ = plain(make())
     assert_plain(value)
     assert json.loads(json.dumps(value, allow_nan=False)) == value
@@ -69,15 +69,15 @@ def test_hostile_values_become_plain(make):
 
 @given(st.recursive(s.hostile, lambda inner: st.lists(inner, max_size=3), max_leaves=5))
 @settings(max_examples=60, deadline=None)
-def test_hostile_values_inside_containers_become_plain(tree):
-    """For all trees of hostile values, the result is plain and within the bound on values."""
+def test_hostile_values_in_containers_become_plain(tree):
+    """For all trees of hostile values, the result is plain and within the limit of marks."""
 
     def build(node):
         return [build(inner) for inner in node] if isinstance(node, list) else {"k": node(), 1: (node(),)}
 
-    plainer = JsonSanitizer()
-    assert_plain(plainer.plain(build(tree), "x"))
-    assert len(plainer.marks) <= MAX_MARKS + 1
+    sanitizer = JsonSanitizer()
+    assert_plain(sanitizer.sanitize(build(tree), "x"))
+    assert len(sanitizer.marks) <= MAX_MARKS + 1
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_hostile_values_inside_containers_become_plain(tree):
     ],
     ids=lambda value: repr(value).partition(" at 0x")[0],
 )
-def test_natural_forms_are_not_marked(value, expected):
-    """What has a natural JSON form takes it, without a mark."""
+def test_natural_form_is_not_marked(value, expected):
+    """A value with a natural JSON form takes it, without a mark."""
     assert plain(value) == (expected, {})
 
 
@@ -142,8 +142,8 @@ def test_natural_forms_are_not_marked(value, expected):
     ],
     ids=lambda value: type_name(value),
 )
-def test_replacements_are_marked(value, expected, mark):
-    """What has no JSON form is replaced by a text, and the mark says why."""
+def test_replacement_is_marked(value, expected, mark):
+    """A value without a JSON form becomes text, and the mark has the reason."""
     assert plain(value) == (expected, {"x": mark})
 
 
@@ -165,28 +165,28 @@ def test_overridden_methods_are_not_called(value, expected):
     assert plain(value) == (expected, {})
 
 
-def test_marks_name_the_path():
-    """A mark stands under the path of the value it is about."""
+def test_mark_names_the_path():
+    """The key of a mark is the path of its value."""
     _, marks = plain({"a": [0, {"b": float("nan")}]})
     assert marks == {"x.a[1].b": "replaced: not a finite number"}
 
 
 @pytest.mark.parametrize("make", [s.cyclic_list, s.cyclic_dict, s.cyclic_object], ids=lambda make: make.__name__)
-def test_cycles_are_cut_where_they_close(make):
+def test_cycle_is_replaced_where_it_closes(make):
     """A value that contains itself is replaced at that place, and marked."""
     _, marks = plain(make())
     assert list(marks.values()) == ["replaced: contains itself"]
 
 
-def test_the_same_value_twice_is_no_cycle():
-    """A value that stands in two places is written twice."""
+def test_same_value_twice_is_not_a_cycle():
+    """A value in two places is written twice."""
     shared = [1]
     assert plain([shared, shared]) == ([[1], [1]], {})
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 100_000])
 def test_depth_is_bounded(levels):
-    """Containers deeper than the bound are replaced by the name of their type, and marked; others are not."""
+    """Containers deeper than the limit are replaced by the name of their type, and marked; others are not."""
     value, marks = plain(s.deep(levels))
     depth = 0
     while isinstance(value, list):
@@ -196,35 +196,37 @@ def test_depth_is_bounded(levels):
 
 
 @pytest.mark.parametrize("make", [lambda: list(range(50_000)), s.dag_bomb, s.EndlessMapping, s.EndlessSet])
-def test_values_are_bounded(make):
-    """However many values there are, only so many are looked at, and one mark says that others are left out."""
+def test_number_of_values_is_bounded(make):
+    """Values beyond the limit are not converted, and one mark states that they are left out."""
     value, marks = plain(make())
     count, todo = 0, [value]
     while todo:
         value, count = todo.pop(), count + 1
         todo += value if type(value) is list else value.values() if type(value) is dict else ()
-    assert MAX_VALUES // 2 <= count <= MAX_VALUES + 2  # keys that are no strings count as well
+
+    # Keys that are not strings count as well.
+    assert MAX_VALUES // 2 <= count <= MAX_VALUES + 2
     assert f"left out: more than {MAX_VALUES} values" in marks.values() or marks["…"].endswith(" more")
 
 
-def test_members_are_a_dictionary_even_when_no_value_is_left():
-    """When an earlier value took all the room, later members are left out and marked, and the result is a dictionary."""
-    plainer = JsonSanitizer()
-    plainer.plain(list(range(MAX_VALUES + 5)), "first")
-    assert plainer.members({"a": 1, "b": 2}) == {"a": ""}
-    assert plainer.marks["a"] == f"left out: more than {MAX_VALUES} values"
+def test_members_beyond_the_limit_are_still_a_dictionary():
+    """After a value that uses up the limit, later members are left out and marked, in a dictionary."""
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize(list(range(MAX_VALUES + 5)), "first")
+    assert sanitizer.sanitize_members({"a": 1, "b": 2}) == {"a": ""}
+    assert sanitizer.marks["a"] == f"left out: more than {MAX_VALUES} values"
 
 
-def test_a_value_called_as_the_rest_of_the_marks_is_counted_among_them():
-    """A member called … takes no mark away from others, before or after there are too many."""
-    plainer = JsonSanitizer()
-    plainer.members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
-    assert len(plainer.marks) == MAX_MARKS
-    assert plainer.marks["…"] == "3 more"
+def test_member_named_like_the_count_of_marks_is_counted():
+    """A member called … displaces no other mark, before or after the limit is reached."""
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize_members({"…": b"x", **{str(number): b"x" for number in range(MAX_MARKS)}, "more": {"…": b"x"}})
+    assert len(sanitizer.marks) == MAX_MARKS
+    assert sanitizer.marks["…"] == "3 more"
 
 
-def test_marks_are_bounded_and_counted():
-    """Marks beyond the bound are counted instead of listed."""
+def test_marks_beyond_the_limit_are_counted():
+    """Marks beyond the limit are counted instead of listed."""
     _, marks = plain([b""] * (MAX_MARKS + 7))
     assert len(marks) == MAX_MARKS + 1
     assert marks["…"] == "7 more"
@@ -238,26 +240,26 @@ def test_marks_are_bounded_and_counted():
         ({"1_1": "b", 1: "a", "1": "c"}, {"1_1": "b", "1": "a", "1_2": "c"}),
     ],
 )
-def test_keys_of_one_text_lose_nothing(value, expected):
-    """Keys that have the same text get different names, so that no value is lost."""
+def test_keys_with_equal_texts_keep_their_values(value, expected):
+    """Keys with the same text get different names."""
     assert plain(value)[0] == expected
 
 
-def test_thousands_of_keys_of_one_text():
-    """Thousands of keys of one text all keep their values."""
+def test_thousands_of_keys_with_equal_texts_keep_their_values():
+    """Thousands of keys with one text all keep their values."""
     value, _ = plain({s.SameText(): number for number in range(4_000)})
     assert sorted(value.values()) == list(range(4_000))
 
 
-def test_texts_hold_no_memory_address():
-    """The text of an object does not say where it lies in memory."""
+def test_text_contains_no_memory_address():
+    """The text of an object does not contain its memory address."""
     for value in (object(), s.deep, Exception(object()), {object(): 1}, {"a": object()}.values().__iter__()):
         text = json.dumps(plain(value)[0])
         assert "0x" not in text
 
 
-def test_long_texts_of_objects_are_cut():
-    """The text of an object without a JSON form is cut to the bound, and the mark gives its length."""
+def test_long_text_of_an_object_is_truncated():
+    """The text of an object without a JSON form is truncated to the limit, and the mark has its length."""
 
     class Long:
         def __str__(self):
@@ -269,8 +271,8 @@ def test_long_texts_of_objects_are_cut():
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
-def test_signals_go_through(signal):
-    """KeyboardInterrupt and SystemExit are not the value's, and are not swallowed."""
+def test_sanitizer_propagates_signals(signal):
+    """KeyboardInterrupt and SystemExit propagate."""
 
     class Interrupted(Exception):
         def __str__(self):
@@ -307,9 +309,9 @@ def test_signals_go_through(signal):
     ],
     ids=lambda value: type_name(value),
 )
-def test_identity_text(value, text):
-    """What identifies is a string, a 64-bit integer, a UUID or an Enum of these; its text is exactly a string."""
-    found = identity_text(value)
+def test_identifier_text_accepts_strings_integers_uuids_and_enums(value, text):
+    """An identifier is a string, a 64-bit integer, a UUID or an Enum of these; its text is exactly a string."""
+    found = identifier_text(value)
     assert found == text
     assert type(found) in (str, type(None))
 
@@ -328,12 +330,12 @@ def test_identity_text(value, text):
     ],
     ids=lambda value: type_name(value),
 )
-def test_exception_text(error, text):
-    """An exception's text is the last line of its traceback, without addresses, whatever its ``__str__`` does."""
+def test_exception_text_is_the_last_line_of_its_traceback(error, text):
+    """The text of an exception is the last line of its traceback, without addresses, whatever its ``__str__`` does."""
     assert exception_text(error) == text
 
 
-def test_type_name():
+def test_type_name_is_qualified():
     """The name of a type is qualified, and without the module for builtins."""
     assert type_name(1) == "int"
     assert type_name(s.Point()) == "strategies.Point"

@@ -1,4 +1,4 @@
-"""Tests of `structlog_audit.events.log_record`: the fields of an event from any shape of log record, made by the real libraries."""
+"""Tests of `structlog_audit.events.log_record`, with records made by `logging` and structlog themselves."""
 
 import copy
 import io
@@ -14,12 +14,12 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.events.conversion import body_of
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorder_of
+from structlog_audit.events.conversion import payload_of
+from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorded_by
 
 
-class Keep(logging.Handler):
-    """Keeps the records it gets."""
+class RecordingHandler(logging.Handler):
+    """A handler that keeps its records."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Keep(logging.Handler):
 
 @pytest.fixture
 def logger():
-    """A logger by itself."""
+    """Return a logger without other handlers."""
     logger = logging.getLogger("records_test")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
@@ -39,22 +39,22 @@ def logger():
 
 
 @pytest.fixture
-def keep(logger):
-    """What has reached the logger."""
-    handler = Keep()
+def records(logger):
+    """Return the records that have reached the logger."""
+    handler = RecordingHandler()
     logger.addHandler(handler)
     return handler.records
 
 
 def record_of(msg, *args, exc_info=None, level=logging.INFO, **attributes):
-    """A record as `logging` makes it."""
+    """Return a record as `logging` makes it."""
     record = logging.LogRecord("app", level, "app.py", 1, msg, args, exc_info)
     record.__dict__.update(attributes)
     return record
 
 
 def raised(error=None):
-    """The exc_info of a raised exception."""
+    """Return the exc_info of a raised exception."""
     try:
         raise error or ValueError("no")
     except BaseException:
@@ -62,7 +62,7 @@ def raised(error=None):
 
 
 def structured(logger, *processors):
-    """A structlog logger whose chain ends with *processors*."""
+    """Return a structlog logger whose chain ends with *processors*."""
     return structlog.wrap_logger(
         logger,
         processors=[structlog.contextvars.merge_contextvars, *processors],
@@ -98,59 +98,59 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_every_end_of_a_structlog_chain(logger, keep, end):
+def test_structlog_chain_with_any_end_gives_the_event(logger, records, end):
     """Whatever a structlog chain ends with, the event has its operation, its members, its context, and nothing else."""
     with structlog.contextvars.bound_contextvars(session_id="s"):
         structured(logger, *ENDS[end]).bind(user_id="u").info("STORE", entry_ids=["e"], plan={"name": "pro"})
-    body = body_of(keep[0])
-    assert (body.operation, body.user_id, body.session_id, body.entry_ids) == ("STORE", "u", "s", ["e"])
-    assert body.metadata == {"plan": {"name": "pro"}}
-    assert body.status == "SUCCESS"
+    payload = payload_of(records[0])
+    assert (payload.operation, payload.user_id, payload.session_id, payload.entry_ids) == ("STORE", "u", "s", ["e"])
+    assert payload.metadata == {"plan": {"name": "pro"}}
+    assert payload.status == "SUCCESS"
 
 
 @pytest.mark.parametrize("end", [end for end in ENDS if "renamed" not in end])
-def test_operation_as_a_field(logger, keep, end):
+def test_message_beside_an_operation_field_is_kept(logger, records, end):
     """With a field ``operation`` the text of the message is kept as ``message``."""
     structured(logger, *ENDS[end]).info("user stored a thing", operation="store")
-    body = body_of(keep[0])
-    assert (body.operation, body.metadata) == ("STORE", {"message": "user stored a thing"})
+    payload = payload_of(records[0])
+    assert (payload.operation, payload.metadata) == ("STORE", {"message": "user stored a thing"})
 
 
 @pytest.mark.parametrize(
     "end", ["wrap_for_formatter", "wrap with everything", "render_to_log_kwargs", "render_to_log_args_and_kwargs"]
 )
-def test_exceptions_of_structlog(logger, keep, end):
-    """The exception that is logged becomes the error message, whatever carries it, and no traceback is kept."""
+def test_exception_of_structlog_becomes_the_error_message(logger, records, end):
+    """The logged exception becomes the error message, in any form, and no traceback is kept."""
     try:
         raise ValueError("no")
     except ValueError:
         structured(logger, *ENDS[end]).exception("STORE")
-    body = body_of(keep[0])
-    assert (body.error_message, body.status, body.metadata) == ("ValueError: no", "FAILURE", {})
+    payload = payload_of(records[0])
+    assert (payload.error_message, payload.status, payload.metadata) == ("ValueError: no", "FAILURE", {})
 
 
-def test_exception_rendered_before(logger, keep):
-    """When a processor made a text of the exception, its last line is the error message, and the text is kept."""
+def test_rendered_exception_becomes_the_error_message(logger, records):
+    """If a processor rendered the exception, its last line is the error message, and the text is kept."""
     chain = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     try:
         raise ValueError("no")
     except ValueError:
         structured(logger, *chain).exception("STORE")
-    body = body_of(keep[0])
-    assert (body.error_message, body.status) == ("ValueError: no", "FAILURE")
-    assert body.metadata["exception"].startswith("Traceback")
-    assert body.metadata.keys() <= {"exception", "level"}
+    payload = payload_of(records[0])
+    assert (payload.error_message, payload.status) == ("ValueError: no", "FAILURE")
+    assert payload.metadata["exception"].startswith("Traceback")
+    assert payload.metadata.keys() <= {"exception", "level"}
 
 
-def test_the_apps_own_timestamp_forges_nothing(logger, keep):
+def test_timestamp_of_the_application_is_metadata(logger, records):
     """The timestamp that an application's chain adds is metadata."""
     chain = [structlog.processors.TimeStamper(fmt="iso"), std.ProcessorFormatter.wrap_for_formatter]
     structured(logger, *chain).info("STORE")
-    assert list(body_of(keep[0]).metadata) == ["timestamp"]
+    assert list(payload_of(records[0]).metadata) == ["timestamp"]
 
 
-def test_foreign_record_through_processor_formatter(logger, keep):
-    """A record that structlog's formatter formats for another handler is not changed for us."""
+def test_processor_formatter_of_another_handler_changes_nothing(logger, records):
+    """A record that structlog's formatter formats for another handler gives the same event."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(std.ProcessorFormatter(processor=structlog.dev.ConsoleRenderer(colors=False)))
@@ -158,29 +158,29 @@ def test_foreign_record_through_processor_formatter(logger, keep):
     logger.handlers.reverse()
     structured(logger, *ENDS["wrap_for_formatter"]).info("STORE", user_id="u")
     assert "STORE" in stream.getvalue()
-    assert body_of(keep[0]).user_id == "u"
+    assert payload_of(records[0]).user_id == "u"
 
 
 # --- plain logging ---------------------------------------------------------------------------------------------------
 
 
-def test_extra(logger, keep):
+def test_extra_attributes_are_fields(logger, records):
     """Attributes that `logging` does not set itself are fields; private ones are not."""
     logger.info("STORE", extra={"user_id": "u", "x": 1, "_private": 2})
-    assert fields_of(keep[0]) == ({"operation": "STORE", "user_id": "u", "x": 1}, None)
+    assert fields_of(records[0]) == ({"operation": "STORE", "user_id": "u", "x": 1}, None)
 
 
 @pytest.mark.parametrize(("name", "text"), [(1, "1"), (1.5, "1.5"), (True, "true"), (None, "null"), ((1, 2), "[1, 2]")])
-def test_attributes_whose_names_are_no_text(logger, keep, name, text):
-    """A name in ``extra=`` that is no text, which `logging` lets pass, becomes text; private ones are left out all the same."""
+def test_attribute_name_that_is_not_text_becomes_text(logger, records, name, text):
+    """A name in ``extra=`` that is not text becomes text; private ones are omitted all the same."""
     logger.info("STORE", extra={name: 1, "x": 2, "_private": 3})
-    assert body_of(keep[0]).metadata == {text: 1, "x": 2}
+    assert payload_of(records[0]).metadata == {text: 1, "x": 2}
 
 
-def test_a_record_without_extra_has_no_fields(logger, keep):
-    """Nothing that `logging` sets itself, formatted or not, becomes a field."""
+def test_record_without_extra_has_no_fields(logger, records):
+    """No attribute that `logging` sets itself, formatted or not, becomes a field."""
     logger.info("STORE %s", "x")
-    record = keep[0]
+    record = records[0]
     logging.Formatter("%(asctime)s %(message)s %(taskName)s").format(record) if hasattr(record, "taskName") else None
     logging.Formatter("%(asctime)s %(message)s").format(record)
     assert fields_of(record) == ({"operation": "STORE x"}, None)
@@ -225,21 +225,21 @@ def test_a_record_without_extra_has_no_fields(logger, keep):
     ],
     ids=lambda value: "" if type(value) is dict and "operation" in value else type(value).__name__,
 )
-def test_messages(msg, fields):
+def test_message_is_the_fields_or_the_operation(msg, fields):
     """A message that is a dictionary, or the JSON text of an event, has the fields; any other is the operation."""
     assert fields_of(record_of(msg)) == (fields, None)
 
 
-def test_the_record_is_not_changed(logger, keep):
+def test_record_is_not_changed(logger, records):
     """Reading the fields changes neither the record nor its dictionary: other handlers get it too."""
     logger.info({"event": "STORE", "level": "info", "exc_info": None})
-    before = dict(keep[0].__dict__), dict(keep[0].msg)
-    fields_of(keep[0])
-    assert (keep[0].__dict__, keep[0].msg) == before
+    before = dict(records[0].__dict__), dict(records[0].msg)
+    fields_of(records[0])
+    assert (records[0].__dict__, records[0].msg) == before
 
 
-def test_a_dictionary_wins_over_extra():
-    """Of a field that the message and ``extra=`` both have, that of the message counts."""
+def test_message_wins_over_extra():
+    """If the message and ``extra=`` both have a field, that of the message counts."""
     fields, _ = fields_of(record_of({"event": "X", "user_id": "inner"}, user_id="outer", more=1))
     assert fields == {"operation": "X", "user_id": "inner", "more": 1}
 
@@ -254,20 +254,20 @@ def test_a_dictionary_wins_over_extra():
         ('{"event": "%s"}', ("x",), {"operation": '{"event": "x"}'}),
     ],
 )
-def test_arguments(msg, args, fields):
+def test_arguments_belong_to_the_message(msg, args, fields):
     """Arguments belong to the message; those that do not fit are kept beside its template."""
     assert fields_of(record_of(msg, *args)) == (fields, None)
 
 
-def test_arguments_whose_text_raises():
-    """An argument whose ``__str__`` raises is kept aside, and nothing raises."""
+def test_argument_whose_text_raises_is_kept():
+    """An argument whose ``__str__`` raises is kept beside the template."""
     argument = s._Fatal()
     assert fields_of(record_of("by %s", argument)) == ({"operation": "by %s", "args": (argument,)}, None)
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
-def test_signals_go_through(signal):
-    """KeyboardInterrupt and SystemExit while a message is formatted are not swallowed."""
+def test_message_formatting_propagates_signals(signal):
+    """KeyboardInterrupt and SystemExit during the formatting of a message propagate."""
 
     class Interrupted:
         def __str__(self):
@@ -280,11 +280,11 @@ def test_signals_go_through(signal):
 # --- context ---------------------------------------------------------------------------------------------------------
 
 
-def test_contextvars_are_added(logger, keep):
-    """To a record that no door made, the bound contextvars are added, where it has no such field itself."""
+def test_contextvars_are_added_to_foreign_records(logger, records):
+    """A record of no entry point gets the bound contextvars, unless it has a field of that name."""
     with structlog.contextvars.bound_contextvars(user_id="context", request_id="r"):
         logger.info("STORE", extra={"user_id": "own"})
-        assert fields_of(keep[0])[0] == {"operation": "STORE", "user_id": "own", "request_id": "r"}
+        assert fields_of(records[0])[0] == {"operation": "STORE", "user_id": "own", "request_id": "r"}
         handed = fields_of(record_of("X", **{HANDOFF: Handoff(operation="Y")}))[0]
     assert handed == {"operation": "Y"}
     assert fields_of(record_of("X"))[0] == {"operation": "X"}
@@ -305,8 +305,8 @@ def test_contextvars_are_added(logger, keep):
         (None, None, None),
     ],
 )
-def test_exceptions_of_logging(info, text, error, attributes):
-    """The exception of a record, raised or made a text by a formatter before, is the error, in one line."""
+def test_exception_of_logging_is_the_error(info, text, error, attributes):
+    """The exception of a record, raised or rendered by a formatter, is the error, in one line."""
     assert fields_of(record_of("X", exc_info=info, exc_text=text, **attributes)) == ({"operation": "X"}, error)
 
 
@@ -325,15 +325,15 @@ def test_exceptions_of_logging(info, text, error, attributes):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_forms_of_exc_info(info, error):
-    """Every form of ``exc_info`` that logging and structlog take is understood; anything else is no exception."""
+def test_exc_info_is_accepted_in_every_form(info, error):
+    """Every form of ``exc_info`` that logging and structlog accept is an exception; any other value is not."""
     assert error_of(info) == error
     fields, found = fields_of(record_of({"event": "X", "exc_info": info}))
     assert (fields, found) == ({"operation": "X"}, error)
 
 
 def test_exc_info_true_is_the_current_exception():
-    """``exc_info=True`` means the exception that is being handled, and none when there is none."""
+    """``exc_info=True`` stands for the exception that is being handled, if there is one."""
     assert error_of(True) is None
     try:
         raise KeyError("k")
@@ -342,32 +342,32 @@ def test_exc_info_true_is_the_current_exception():
 
 
 @pytest.mark.parametrize("value", [s.HostileStr("a\nValueError: no"), 5, None, b"x"], ids=lambda v: type(v).__name__)
-def test_exception_fields_of_any_type(value):
-    """A field ``exception`` of any type raises nothing, and only a text says what the error is."""
+def test_exception_field_may_have_any_type(value):
+    """A field ``exception`` of any type raises nothing, and only text gives the error."""
     fields, error = fields_of(record_of("X", exception=value))
     assert error == ("ValueError: no" if isinstance(value, s.HostileStr) else None)
     assert fields.keys() == {"operation", "exception"}
 
 
 @given(
-    s.hostile.filter(lambda make: make.__name__ != "dag_bomb")  # `logging` itself never ends making a text of that
-    | s.unruly_texts.map(lambda text: lambda: text),
+    # `logging` itself never finishes formatting a dag_bomb.
+    s.hostile.filter(lambda make: make.__name__ != "dag_bomb") | s.unruly_texts.map(lambda text: lambda: text),
     st.dictionaries(s.unruly_texts, s.hostile, max_size=3),
 )
 @settings(max_examples=150, deadline=None)
-def test_no_record_raises(make, extra):
-    """For all messages and attributes, the record gives a body."""
+def test_any_record_gives_a_payload(make, extra):
+    """For all messages and attributes, the record gives a payload."""
     attributes = {f"x{name}": value() for name, value in extra.items()}
-    assert body_of(record_of(make(), **attributes)).operation
-    assert body_of(record_of("%s", **attributes, args=(make(),))).operation
-    assert body_of(record_of({"event": make(), **attributes})).operation
+    assert payload_of(record_of(make(), **attributes)).operation
+    assert payload_of(record_of("%s", **attributes, args=(make(),))).operation
+    assert payload_of(record_of({"event": make(), **attributes})).operation
 
 
-# --- handing over ----------------------------------------------------------------------------------------------------
+# --- handoffs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_handoff_is_all_there_is():
-    """What a door hands over is the event; the record's message and attributes add nothing."""
+def test_handoff_contains_all_fields():
+    """The handoff of an entry point is the event; the record's message and attributes add nothing."""
     handoff = Handoff(operation="STORE", user_id="u")
     fields, error = fields_of(record_of("other", x=1, **{HANDOFF: handoff}))
     assert fields is handoff
@@ -375,22 +375,22 @@ def test_a_handoff_is_all_there_is():
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_a_handoff_survives_copies(duplicate):
-    """A copy of a record carries the same handoff, so that an acknowledgement finds its way back."""
+def test_handoff_survives_copies_of_the_record(duplicate):
+    """A copy of a record has the same handoff, so an acknowledgement reaches the entry point."""
     record = record_of("X", **{HANDOFF: Handoff(operation="X")})
     original = record.__dict__[HANDOFF]
     assert duplicate(record).__dict__[HANDOFF] is original
 
 
-def test_a_handoff_is_pickled_as_a_plain_dictionary():
-    """Behind a socket the handoff is a plain dictionary, with the same fields."""
+def test_handoff_is_pickled_as_a_plain_dictionary():
+    """The receiver of a socket handler gets the handoff as a plain dictionary, with the same fields."""
     received = pickle.loads(pickle.dumps(record_of("X", **{HANDOFF: Handoff(operation="X", a=[1])}).__dict__))
     assert type(received[HANDOFF]) is dict
     assert fields_of(logging.makeLogRecord(received)) == ({"operation": "X", "a": [1]}, None)
 
 
-def test_an_exception_behind_a_socket():
-    """A record that was pickled for a socket has its exception as a text, of which the last line counts."""
+def test_exception_of_a_pickled_record_is_its_last_line():
+    """A record that was pickled for a socket has its exception as text, of which the last line counts."""
     record = record_of("X", exc_info=raised(), **{HANDOFF: Handoff(operation="X")})
     data = logging.handlers.SocketHandler("localhost", 1).makePickle(record)
     received = logging.makeLogRecord(pickle.loads(data[4:]))
@@ -398,19 +398,19 @@ def test_an_exception_behind_a_socket():
 
 
 @pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
-def test_a_handoff_that_is_no_dictionary_is_none(forged):
-    """An attribute of that name that no door set is private, and no event."""
+def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
+    """An attribute with the name of the handoff and another type is private, and not an event."""
     assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
 
 
-def test_recorder_of():
-    """Who has recorded an event is known by the type of its message, which nobody can forge by a field."""
+def test_recorded_by_returns_the_handler_of_the_message():
+    """The handler that has recorded an event is known by the type of its message, which a field cannot forge."""
     handler = logging.NullHandler()
     message = Recorded("X")
-    assert recorder_of(record_of(message)) is None
+    assert recorded_by(record_of(message)) is None
     message.handler = handler
-    assert recorder_of(record_of(message)) is handler
-    assert recorder_of(record_of({"event": message})) is handler
+    assert recorded_by(record_of(message)) is handler
+    assert recorded_by(record_of({"event": message})) is handler
     for other in ("X", {"event": "X"}, {}, b"X", None, 5):
-        assert recorder_of(record_of(other)) is None
+        assert recorded_by(record_of(other)) is None
     assert fields_of(record_of(message)) == ({"operation": "X"}, None)

@@ -8,7 +8,7 @@ import os
 import threading
 
 from structlog_audit._failures import DeliveryError
-from structlog_audit.events.codec import decode, encode_body
+from structlog_audit.events.codec import decode, encode_payload
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditWriteError
@@ -97,11 +97,11 @@ class Rig:
 
 
 def new_entry(name="STORE"):
-    return QueueEntry(encode_body(Payload(name), 32_000), 20, "audit")
+    return QueueEntry(encode_payload(Payload(name), 32_000), 20, "audit")
 
 
 def internal_entry():
-    return InternalEntry(encode_body(Payload("act"), 32_000), 50, "trail")
+    return InternalEntry(encode_payload(Payload("act"), 32_000), 50, "trail")
 
 
 def retrying_commit(deliver, accept):

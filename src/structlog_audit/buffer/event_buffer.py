@@ -1,18 +1,17 @@
-"""The newest events, in memory: bounded, and quick to ask.
+"""The newest events in memory: a bounded, indexed buffer of lines.
 
-Rules:
+**Guarantees**
 
-* The buffer keeps lines, as they were written. An event is decoded when somebody asks for it; that takes a fifth of the
-  memory of objects, and what a caller does to an event changes nothing here.
-* At most ``max_events`` events are held. The oldest makes room for the newest; its memory goes with its chunk.
-* Positions number the events in the order of commit; they only grow, so a position means the same for ever.
-* The newest lines are in a list, each with its moment behind it; a full list becomes a chunk, which never changes.
-* One thread at a time appends (the commit's leader), and readers never hold it up: there is no lock between them. A list
-  only grows, and chunks and list are replaced as a whole, so what a reader has got stays true. A reader gets them once:
-  which events are held follows from them, not from attributes that the writer changes meanwhile.
-* A query sees the events that were there when it began.
-* An exception that a signal handler raises may end `append` anywhere, and whoever called it calls again: a line and its moment
-  are put into the list in one step, and the same line twice in a row is one event.
+* The buffer holds at most ``max_events`` events, as the lines that were written. Queries decode them, which takes a fifth of
+  the memory of objects, and a caller's changes to an event have no effect here.
+* Positions number the events in the order of commit. A position never changes its meaning.
+* A query returns the events that were present at its start.
+
+**Failure handling**: an exception raised by a signal handler may end `append` anywhere. The caller repeats it with the same
+line, which counts once: line and timestamp enter the list in one step.
+
+**Concurrency**: one thread at a time appends (the leader of the group commit), and readers never block it. Chunks are
+immutable, the list of the newest lines only grows, and both are replaced together, so a snapshot stays consistent.
 """
 
 from __future__ import annotations
@@ -32,239 +31,389 @@ from structlog_audit.query.filters import Conditions
 
 _LARGEST_CHUNK = 1_024
 
-_LONG_AGO = -(2**63)
+_BEFORE_ALL = -(2**63)
 
-Growing = list[Any]
-"""The newest lines, each with its moment, in microseconds since 1970, behind it."""
+Tail = list[Any]
+"""The newest lines, each followed by its timestamp in microseconds since 1970."""
 
 
 class Chunk:
-    """Lines of neighbouring events that have *grown*, the first of which is at the position *start*."""
+    """Consecutive events from a *tail*, the first of which is at position *start*."""
 
-    __slots__ = ("_ids", "data", "ends", "moments", "start")
+    __slots__ = ("_ids", "data", "ends", "start", "timestamps_us")
 
-    def __init__(self, start: int, grown: Growing) -> None:
+    def __init__(self, start: int, tail: Tail) -> None:
+        lines = tail[::2]
         self.start = start
-        self.data = b"".join(grown[::2])
-        self.ends = array("Q", accumulate(map(len, grown[::2])))  # of the lines in the data
-        self.moments = array("q", grown[1::2])
+        self.data = b"".join(lines)
+
+        # The end of each line in the data.
+        self.ends = array("Q", accumulate(map(len, lines)))
+        self.timestamps_us = array("q", tail[1::2])
+
+        # The least and the greatest head, computed at the first search for an id.
         self._ids: tuple[bytes, bytes] | None = None
 
-    def line(self, number: int) -> bytes:
-        """The line or lines of the event with this *number*, from 0."""
-        return self.data[self.ends[number - 1] if number else 0 : self.ends[number]]
+    @property
+    def stop(self) -> int:
+        """The position after the last event."""
+        return self.start + len(self.ends)
 
-    def position_of(self, start_of_line: bytes) -> int | None:
-        """The position of the event whose line begins like this: as much as the whole id."""
+    def line(self, number: int) -> bytes:
+        """Return the line or lines of the event with this *number*, from 0."""
+        start = self.ends[number - 1] if number else 0
+        return self.data[start : self.ends[number]]
+
+    def position_of(self, line_start: bytes) -> int | None:
+        """Return the position of the event whose line begins with *line_start*.
+
+        That includes the whole id. None if there is no such event.
+        """
         if self._ids is None:
-            heads = [self.data[end : end + HEAD_BYTES] for end in (0, *self.ends[:-1])]
-            self._ids = min(heads), max(heads)
-        least, most = self._ids
-        if not least[: len(start_of_line)] <= start_of_line <= most:
+            self._ids = self._id_range()
+
+        least, greatest = self._ids
+        if line_start < least[: len(line_start)] or line_start > greatest:
             return None
-        found = self.data.find(start_of_line)
-        return None if found < 0 else self.start + bisect_right(self.ends, found)
+
+        offset = self.data.find(line_start)
+        if offset < 0:
+            return None
+        return self.start + bisect_right(self.ends, offset)
+
+    def _id_range(self) -> tuple[bytes, bytes]:
+        """Return the least and the greatest head."""
+        starts = (0, *self.ends[:-1])
+        heads = [self.data[start : start + HEAD_BYTES] for start in starts]
+
+        return min(heads), max(heads)
 
 
 class BufferSnapshot:
-    """What a reader has got: the events at the positions ``first <= position < stop``."""
+    """A consistent view of a buffer: events at ``first <= position < stop``."""
 
-    __slots__ = ("chunks", "first", "growing", "start", "stop")
+    __slots__ = ("chunks", "first", "stop", "tail", "tail_start")
 
-    def __init__(self, chunks: tuple[Chunk, ...], growing: Growing, start: int, max_events: int, cleared: int) -> None:
+    def __init__(self, chunks: tuple[Chunk, ...], tail: Tail, tail_start: int, max_events: int, cleared: int) -> None:
         self.chunks = chunks
-        self.growing = growing
-        self.start = start  # of the growing ones
-        self.stop = start + len(growing) // 2
-        self.first = max(cleared, self.stop - max_events, chunks[0].start if chunks else start)
+        self.tail = tail
+        self.tail_start = tail_start
+        self.stop = tail_start + len(tail) // 2
+
+        oldest = chunks[0].start if chunks else tail_start
+        self.first = max(cleared, self.stop - max_events, oldest)
 
     def line(self, position: int) -> bytes:
-        """The line at *position*: all chunks have the same size."""
-        if position >= self.start:
-            return self.growing[2 * (position - self.start)]  # type: ignore[no-any-return]
+        """Return the line or lines of the event at *position*."""
+        if position >= self.tail_start:
+            return self.tail[2 * (position - self.tail_start)]  # type: ignore[no-any-return]
+
+        # All chunks have the same size.
         chunks = self.chunks
         size = len(chunks[0].ends)
-        number, rest = divmod(position - chunks[0].start, size)
-        return chunks[number].line(rest)
+        chunk, number = divmod(position - chunks[0].start, size)
+        return chunks[chunk].line(number)
 
-    def each(self, positions: Iterable[int]) -> Iterator[bytes]:
-        """The lines at those of *positions* that are held, in their order: what `line` does, many times over."""
-        first, start, stop, growing, chunks = self.first, self.start, self.stop, self.growing, self.chunks
-        begin, size = (chunks[0].start, len(chunks[0].ends)) if chunks else (start, 1)
+    def lines_at(self, positions: Iterable[int]) -> Iterator[bytes]:
+        """Yield the lines at those of *positions* that the buffer holds, in their order.
+
+        Equals `line` for each; the look-ups are hoisted out of the loop for speed.
+        """
+        first, stop = self.first, self.stop
+        tail, tail_start = self.tail, self.tail_start
+
+        # All chunks have the same size.
+        chunks = self.chunks
+        begin, size = tail_start, 1
+        if chunks:
+            begin, size = chunks[0].start, len(chunks[0].ends)
+
         for position in positions:
             if not first <= position < stop:
                 continue
-            if position >= start:
-                yield growing[2 * (position - start)]
-            else:
-                number, rest = divmod(position - begin, size)
-                chunk = chunks[number]
-                yield chunk.data[chunk.ends[rest - 1] if rest else 0 : chunk.ends[rest]]
+
+            if position >= tail_start:
+                yield tail[2 * (position - tail_start)]
+                continue
+
+            number, rest = divmod(position - begin, size)
+            chunk = chunks[number]
+
+            # A line begins at the end of the preceding one.
+            start = chunk.ends[rest - 1] if rest else 0
+            yield chunk.data[start : chunk.ends[rest]]
 
     def lines(self, start: int, stop: int) -> bytes:
-        """Those of the events at ``start <= position < stop``, one after the other."""
+        """Return the joined lines of the events at ``start <= position < stop``."""
         found: list[bytes] = []
-        for chunk in self._chunks(start, stop):
-            ends, first = chunk.ends, max(0, start - chunk.start)
-            found.append(chunk.data[ends[first - 1] if first else 0 : ends[min(stop - chunk.start, len(ends)) - 1]])
-        return b"".join(found + self._grown(start, stop)[::2])
+        for chunk in self._chunks_between(start, stop):
+            ends = chunk.ends
+            first = max(0, start - chunk.start)
+            last = min(stop - chunk.start, len(ends)) - 1
 
-    def _chunks(self, start: int, stop: int) -> tuple[Chunk, ...]:
-        """Those that have any of the events at ``start <= position < stop``: all chunks have the same size."""
-        if not self.chunks:
-            return ()
-        size, begin = len(self.chunks[0].ends), self.chunks[0].start
-        return self.chunks[max(0, start - begin) // size : max(0, -(-(stop - begin) // size))]
+            # A line begins at the end of the preceding one.
+            data_start = ends[first - 1] if first else 0
+            data_stop = ends[last]
+            found.append(chunk.data[data_start:data_stop])
 
-    def moments(self, start: int, stop: int) -> list[int]:
-        """The moments of the events at ``start <= position < stop``."""
+        tail = self._tail_between(start, stop)
+        found += tail[::2]
+        return b"".join(found)
+
+    def timestamps_us(self, start: int, stop: int) -> list[int]:
+        """Return the timestamps of the events at ``start <= position < stop``.
+
+        In microseconds since 1970.
+        """
         found: list[int] = []
-        for chunk in self._chunks(start, stop):
-            found += chunk.moments[max(0, start - chunk.start) : stop - chunk.start]
-        return found + self._grown(start, stop)[1::2]
+        for chunk in self._chunks_between(start, stop):
+            first = max(0, start - chunk.start)
+            last = stop - chunk.start
+            found += chunk.timestamps_us[first:last]
 
-    def _grown(self, start: int, stop: int) -> Growing:
-        """What of the growing ones is at ``start <= position < stop``."""
-        return self.growing[2 * max(0, start - self.start) : 2 * max(0, stop - self.start)]
+        tail = self._tail_between(start, stop)
+        found += tail[1::2]
+        return found
 
     def positions_of(self, event_ids: Iterable[str | None]) -> list[int]:
-        """Where the events with these ids are. Ids increase, but for those of other writers: that leaves few chunks."""
-        found = []
+        """Return the positions of the events with *event_ids*, ascending.
+
+        The ids of one writer increase, so few chunks can contain an id.
+        """
+        found: list[int] = []
         for event_id in event_ids:
-            start_of_line = f'{{"event_id":{encode_text(event_id or "")},'.encode()
-            found += [place for chunk in self.chunks if (place := chunk.position_of(start_of_line)) is not None]
-            lines = enumerate(self._grown(self.start, self.stop)[::2], self.start)
-            found += [place for place, line in lines if line.startswith(start_of_line)]
+            line_start = f'{{"event_id":{encode_text(event_id or "")},'.encode()
+
+            for chunk in self.chunks:
+                position = chunk.position_of(line_start)
+                if position is not None:
+                    found.append(position)
+
+            tail_lines = self._tail_between(self.tail_start, self.stop)[::2]
+            for position, line in enumerate(tail_lines, self.tail_start):
+                if line.startswith(line_start):
+                    found.append(position)
+
         return sorted(found)
+
+    def _chunks_between(self, start: int, stop: int) -> tuple[Chunk, ...]:
+        """Return the chunks that contain events at ``start <= position < stop``."""
+        if not self.chunks:
+            return ()
+
+        # All chunks have the same size.
+        begin = self.chunks[0].start
+        size = len(self.chunks[0].ends)
+        first = max(0, start - begin) // size
+
+        # Rounded up.
+        end = max(0, stop - begin + size - 1) // size
+        return self.chunks[first:end]
+
+    def _tail_between(self, start: int, stop: int) -> Tail:
+        """Return the part of the tail at ``start <= position < stop``."""
+        first = max(0, start - self.tail_start)
+        end = max(0, stop - self.tail_start)
+
+        # Each event has two items: line and timestamp.
+        return self.tail[2 * first : 2 * end]
 
 
 class EventBuffer:
-    """The newest *max_events* lines."""
+    """The newest *max_events* events."""
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._full = 2 * min(_LARGEST_CHUNK, max(1, max_events // 8))  # a list that is as long becomes a chunk
-        self._parts: tuple[tuple[Chunk, ...], Growing, int] = ((), [], 0)
-        self._cleared = 0  # position before which everything was cleared
-        self._cleared_away = 0  # how many events were
-        self._dropped_until = _LONG_AGO  # the latest moment in chunks that are gone
+
+        # Chunks, the tail, and the position of the tail. A tail of the full length becomes a chunk.
+        self._parts: tuple[tuple[Chunk, ...], Tail, int] = ((), [], 0)
+        self._full_length = 2 * min(_LARGEST_CHUNK, max(1, max_events // 8))
+
+        # The position up to which events were cleared, and how many that were.
+        self._cleared = 0
+        self._cleared_count = 0
+
+        # The latest timestamp among events that are not in the buffer any more, or never were.
+        self._incomplete_until_us = _BEFORE_ALL
+
+        # A signal handler that queries while the index is being updated must not use it.
         self._index = Index(max_events)
-        self._tally = RunningStatistics()
+        self._is_indexing = False
+        self._statistics = RunningStatistics()
         self._index_lock = threading.RLock()
-        self._indexing = False  # a signal handler that asks in the middle of it must do without the index
 
     def __len__(self) -> int:
-        held = self._held()
-        return held.stop - held.first
+        snapshot = self._snapshot()
+        return snapshot.stop - snapshot.first
 
     @property
     def evicted(self) -> int:
-        """How many events made room for newer ones."""
-        return self._held().first - self._cleared_away
+        """The number of events that newer ones have replaced."""
+        return self._snapshot().first - self._cleared_count
 
-    def append(self, line: bytes, moment: int) -> None:
-        """Take the next event: its line or lines, and its time in microseconds since 1970. O(1). One thread at a time."""
-        growing = self._parts[1]
-        size = len(growing)
+    def append(self, line: bytes, timestamp_us: int) -> None:
+        """Add the next event. O(1). One thread at a time.
+
+        Args:
+            line: The line or lines of the event. The same object twice in a row is one event.
+            timestamp_us: The time of the event, in microseconds since 1970.
+        """
+        tail = self._parts[1]
+        size = len(tail)
         if size:
-            if growing[size - 2] is line:
+            # A repeated call after an exception of a signal handler.
+            if tail[size - 2] is line:
                 return
-            if size == self._full:
-                growing = self._begin_chunk()
-        growing.extend((line, moment))
+            if size == self._full_length:
+                tail = self._begin_chunk()
 
-    def _begin_chunk(self) -> Growing:
-        """Make a chunk of the lines that have grown, and drop those of which no event is held."""
-        chunks, grown, start = self._parts
-        stop = start + len(grown) // 2
+        tail.extend((line, timestamp_us))
+
+    def _begin_chunk(self) -> Tail:
+        """Make a chunk of the tail, drop evicted chunks, and return a new tail."""
+        chunks, full_tail, start = self._parts
+        stop = start + len(full_tail) // 2
         first = max(self._cleared, stop - self._max_events)
-        kept = [*chunks, Chunk(start, grown)]
-        while kept and kept[0].start + len(kept[0].ends) <= first:
-            self._dropped_until = max(self._dropped_until, *kept.pop(0).moments)
-        growing: Growing = []
-        self._parts = (tuple(kept), growing, stop)
-        return growing
+
+        kept = [*chunks, Chunk(start, full_tail)]
+        while kept and kept[0].stop <= first:
+            dropped = kept.pop(0)
+
+            # The clock may have stepped back: the latest timestamp counts, not the last.
+            latest_us = max(dropped.timestamps_us)
+            self._incomplete_until_us = max(self._incomplete_until_us, latest_us)
+
+        # One assignment, so a snapshot has either the full tail or its chunk.
+        tail: Tail = []
+        self._parts = (tuple(kept), tail, stop)
+        return tail
 
     def clear(self) -> None:
-        """Forget the events held now. An event that comes meanwhile is kept."""
-        with self._index_lock:
-            held = self._held()
-            self._cleared = held.stop
-            self._cleared_away += held.stop - held.first
-            if not self._indexing:
-                self._index.forget(held.stop)
+        """Remove the events that the buffer holds now.
 
-    def forget_until(self, moment: int) -> None:
-        """Say that events up to *moment* (microseconds since 1970) are not here, though they may have happened."""
-        self._dropped_until = max(self._dropped_until, moment)
+        An event that arrives meanwhile is kept.
+        """
+        with self._index_lock:
+            snapshot = self._snapshot()
+            self._cleared = snapshot.stop
+            self._cleared_count += snapshot.stop - snapshot.first
+            if not self._is_indexing:
+                self._index.drop_before(snapshot.stop)
+
+    def mark_incomplete_until(self, timestamp_us: int) -> None:
+        """Record that events up to *timestamp_us* may be missing.
+
+        In microseconds since 1970.
+        """
+        self._incomplete_until_us = max(self._incomplete_until_us, timestamp_us)
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """From when on answers are complete: a microsecond after the latest event forgotten; None if none was."""
-        held = self._held()
-        oldest = held.chunks[0].start if held.chunks else held.start
-        until = max([self._dropped_until, *held.moments(oldest, held.first)])
-        return None if until == _LONG_AGO else _time(until + 1)
+        """The time from which on answers are complete, or None.
 
-    def select(self, asked: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        """The events that match *asked*. O(log n) and the places that its rarest filter leaves."""
-        held, candidates = self._candidates(asked, newest_first)
-        for line in held.each(chain.from_iterable(candidates)):
+        It is a microsecond after the latest missing event.
+        """
+        snapshot = self._snapshot()
+        oldest = snapshot.chunks[0].start if snapshot.chunks else snapshot.tail_start
+
+        # Events before `first` remain in the oldest chunk until all its events are evicted.
+        evicted = snapshot.timestamps_us(oldest, snapshot.first)
+        until_us = max([self._incomplete_until_us, *evicted])
+
+        if until_us == _BEFORE_ALL:
+            return None
+        return _datetime_of(until_us + 1)
+
+    def select(self, conditions: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
+        """Yield the events that match *conditions*.
+
+        O(log n), and O(1) for each candidate of the rarest filter.
+        """
+        snapshot, candidates = self._snapshot_and_candidates(conditions, newest_first)
+        for line in snapshot.lines_at(chain.from_iterable(candidates)):
             event = decode(line)
-            if asked.matches(event):
+            if conditions.matches(event):
                 yield event
 
-    def _candidates(self, asked: Conditions, newest_first: bool) -> tuple[BufferSnapshot, Iterable[Iterable[int]]]:
-        """What is held, and the positions, in the order asked for, among which are all events of it that match *asked*."""
-        event_ids = dict(asked.names).get("event_id")
+    def _snapshot_and_candidates(
+        self, conditions: Conditions, newest_first: bool
+    ) -> tuple[BufferSnapshot, Iterable[Iterable[int]]]:
+        """Return a snapshot, and positions that include all of its matching events.
+
+        The positions have the requested order.
+        """
+        event_ids = dict(conditions.names).get("event_id")
         if event_ids is not None:
-            held = self._held()
-            found = held.positions_of(event_ids)
-            return held, (found[::-1] if newest_first else found,)
+            snapshot = self._snapshot()
+            positions = snapshot.positions_of(event_ids)
+            return snapshot, (positions[::-1] if newest_first else positions,)
+
         with self._index_lock:
-            if not self._indexing:
-                self._indexing = True
+            if not self._is_indexing:
+                self._is_indexing = True
                 try:
-                    held = self._held()  # not before: another thread or a signal handler may have indexed newer events
-                    self._catch_up(held, asked)
-                    return held, self._index.candidates(asked, newest_first=newest_first)
+                    # Not earlier: another thread or a signal handler may have indexed newer events.
+                    snapshot = self._snapshot()
+                    self._update_index(snapshot, conditions)
+                    return snapshot, self._index.candidates(conditions, newest_first=newest_first)
                 finally:
-                    self._indexing = False
-        held = self._held()
-        everything = range(held.first, held.stop)
-        return held, (reversed(everything) if newest_first else everything,)
+                    self._is_indexing = False
 
-    def statistics(self) -> dict[str, Any]:
-        """The statistics of all ordinary events held: O(1) but for events that came or went since the last time."""
-        with self._index_lock:
-            tally, self._tally = (
-                self._tally,
-                RunningStatistics(),
-            )  # a signal handler that asks or ends this meanwhile counts anew
-            held = self._held()  # not before: what such a handler counted is held
-            tally.forget(held.first)
-            for start in range(max(held.first, tally.stop), held.stop, _LARGEST_CHUNK):
-                stop = min(start + _LARGEST_CHUNK, held.stop)
-                tally.extend(start, [decode(held.line(position)) for position in range(start, stop)])
-            found = tally.statistics(lambda position: _time(held.moments(position, position + 1)[0]))
-            self._tally = tally
-            return found
+        # A signal handler interrupted the update of the index: every event is a candidate.
+        snapshot = self._snapshot()
+        everything = range(snapshot.first, snapshot.stop)
+        return snapshot, (reversed(everything) if newest_first else everything,)
 
-    def _held(self) -> BufferSnapshot:
-        cleared = self._cleared  # before the events: one that is cleared meanwhile is still seen
-        return BufferSnapshot(*self._parts, self._max_events, cleared)
-
-    def _catch_up(self, held: BufferSnapshot, asked: Conditions) -> None:
-        """Index what has come since the last time, a run at a time, and what nobody has asked for before."""
+    def _update_index(self, snapshot: BufferSnapshot, conditions: Conditions) -> None:
+        """Index the events since the last query, one run at a time, by all members in use."""
         index = self._index
-        index.forget(held.first)
-        index.use(asked, held.first, held)
-        start = max(held.first, index.stop)
-        while start < held.stop:
-            stop = min(start + index.room(start), held.stop)
-            index.extend(start, held.moments(start, stop), held)
+        index.drop_before(snapshot.first)
+        index.ensure_members(conditions, snapshot.first, snapshot)
+
+        # Events that were evicted before this query are not indexed.
+        start = max(snapshot.first, index.stop)
+        while start < snapshot.stop:
+            capacity = index.capacity_at(start)
+            stop = min(start + capacity, snapshot.stop)
+
+            timestamps_us = snapshot.timestamps_us(start, stop)
+            index.extend(start, timestamps_us, snapshot)
             start = stop
 
+    def statistics(self) -> dict[str, Any]:
+        """Return the statistics of all application events.
 
-def _time(moment: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=moment)
+        O(1), and O(1) per event since the last call.
+        """
+        with self._index_lock:
+            # A signal handler that queries or ends this call meanwhile counts from the start.
+            statistics, self._statistics = self._statistics, RunningStatistics()
+
+            # Not earlier: the snapshot must include the events that such a handler has counted.
+            snapshot = self._snapshot()
+            statistics.drop_before(snapshot.first)
+
+            first = max(snapshot.first, statistics.stop)
+            for start in range(first, snapshot.stop, _LARGEST_CHUNK):
+                stop = min(start + _LARGEST_CHUNK, snapshot.stop)
+                events = [decode(snapshot.line(position)) for position in range(start, stop)]
+                statistics.extend(start, events)
+
+            def time_at(position: int) -> dt.datetime:
+                (timestamp_us,) = snapshot.timestamps_us(position, position + 1)
+                return _datetime_of(timestamp_us)
+
+            result = statistics.statistics(time_at)
+            self._statistics = statistics
+            return result
+
+    def _snapshot(self) -> BufferSnapshot:
+        """Return the events that the buffer holds now."""
+        # Read before the events: one that is cleared meanwhile is still visible.
+        cleared = self._cleared
+        return BufferSnapshot(*self._parts, self._max_events, cleared)
+
+
+def _datetime_of(timestamp_us: int) -> dt.datetime:
+    epoch = dt.datetime.fromtimestamp(0, dt.UTC)
+    return epoch + dt.timedelta(microseconds=timestamp_us)

@@ -1,18 +1,16 @@
-"""Where in the buffer the events are that have a certain user, session, operation, status, kind or entry.
+"""Index of the buffer: the positions of the events with a user, session, operation, status, kind or entry id.
 
-Rules:
+The index is a short list of *runs*, each of consecutive positions. For each member a run has *postings*, one sorted array of
+64-bit numbers: the upper 40 bits are a hash of a value, the lower 24 those of a position. No run crosses a position at which
+the lower bits restart, so postings of one value are in the order of the positions.
 
-* The index is built from lines when somebody asks, never on the path of an event: an application that only writes pays
-  nothing for it. A member of the events is indexed from the first question on that has a filter for it. That one goes over all
-  that is held, and others wait; from then on any question first indexes what has come, by all members in use.
-* It is a short list of *runs*, each about a stretch of consecutive positions, the oldest first. For each member a run has one
-  sorted array of 64-bit numbers, the upper 40 bits a hash of the value, the lower 24 those of the position. So finding a
-  value is a binary search per run, and a value costs 8 bytes per event that has it.
-* Two values may share a hash. The index therefore only says where to look; whoever asks matches the events themselves.
-* Eight neighbouring runs of like size become one, so there are O(log n) of them and an event is merged O(log n) times. None
-  grows beyond an eighth of the buffer, or 4,096 events if that is more. A run goes as a whole when its last event is evicted,
-  so at most that much of the index is about events long gone.
-* No run crosses a position at which the 24 bits begin anew: within a run they are in the order of the positions.
+**Guarantees**: candidates include each matching event. Two values may share a hash, so queries match the events themselves.
+
+**Concurrency**: not thread-safe. The buffer calls the index under a lock that writers never acquire.
+
+**Performance**: queries build the index; recording costs nothing. The first query that filters by a member indexes it. A search
+takes O(log n) per run, and a value 8 bytes per event. Eight neighbouring runs of similar size are merged, so there are O(log n)
+runs. A run has at most an eighth of the buffer, or 4,096 events if that is more, and goes with its last event.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from itertools import chain, count
 from operator import add, attrgetter
 from typing import Any, Protocol
 
-from structlog_audit.events.codec import decode, decode_only
+from structlog_audit.events.codec import decode, decode_members
 from structlog_audit.query.filters import Conditions, microseconds
 
 _POSITION_BITS = 24
@@ -32,252 +30,405 @@ _POSITION = (1 << _POSITION_BITS) - 1
 _HASH = (1 << 40) - 1
 
 MAX_RUN = 1 << _POSITION_BITS
-"""Events in a run, at most: what the bits for the position can tell apart."""
+"""The limit of events in a run: the positions that its bits can distinguish."""
 
-_NOWHERE = (1 << 64) - 1  # behind every place, or at least not before it
+_SENTINEL = (1 << 64) - 1
+"""Not less than any posting."""
 
 _MIN_RUN = 4_096
 
-_LIKE = 8
-"""How many runs of like size become one; the larger of two that are alike has less than so many times the events."""
+_MERGE_FACTOR = 8
+"""The number of similar runs that are merged. The larger of two similar runs has less than this many times the events."""
 
-_FEW = 4
-"""Places that are read in the time in which one position is looked for among many; and of so many events that are looked at,
-one must match for that to cost less than the look itself."""
+_CHECK_COST = 4
+"""The cost of a search for one position among postings, in postings read in sequence. Also the number of events checked per
+match from which on a check costs more than it saves."""
 
-_AT_ONCE = 256
-"""Events that are decoded at a time: as many as a processor's cache holds."""
+_DECODE_BATCH = 256
+"""Events that are decoded at a time: their objects fit into the cache of a processor."""
 
 
-class Lines(Protocol):
-    """Where the lines are that are indexed."""
+class LineSource(Protocol):
+    """The source of the lines to index."""
 
     def line(self, position: int) -> bytes:
-        """The line or lines of the event at *position*."""
+        """Return the line or lines of the event at *position*."""
 
     def lines(self, start: int, stop: int) -> bytes:
-        """Those of the events at ``start <= position < stop``, one after the other."""
+        """Return the joined lines of the events at ``start <= position < stop``."""
 
 
-Span = tuple[int, int]
-"""A stretch of an array of places: those of one value."""
+Slice = tuple[int, int]
+"""The bounds of the postings of one value in an array."""
 
-Filter = tuple[str, frozenset[Any]]
-"""A member, and the values it may have."""
+Matches = list[tuple[str, list[Slice]]]
+"""The postings that match a query: for each member, the slices of its values."""
 
 
 def _key(value: str | None) -> int:
+    """Return the posting of *value* at position 0."""
     return (hash(value) & _HASH) << _POSITION_BITS
 
 
-class _Keys(dict[str | None, int]):
-    """The keys of values, made when they are first asked for."""
+class _KeyCache(dict[str | None, int]):
+    """Keys of values, computed at the first look-up."""
 
     def __missing__(self, value: str | None) -> int:
         self[value] = key = _key(value)
         return key
 
 
-_SEVERAL: dict[str, Callable[[Any], Sequence[str]]] = {
-    "entry_ids": attrgetter("entry_ids"),
-    "kind": lambda event: () if event.kind is None else (event.kind,),  # ordinary events are not found by having none
-}
-"""The members that an event has any number of, and how to get them."""
+def _kinds_of(event: Any) -> Sequence[str]:
+    """Return the kind of *event* in a tuple, which is empty without one.
+
+    So application events are not indexed by the lack of a kind.
+    """
+    return () if event.kind is None else (event.kind,)
 
 
-def _places(members: Iterable[str], start: int, stop: int, held: Lines) -> dict[str, array[int]]:
-    """Of each of *members* the places of its values in the events at ``start <= position < stop``. O(n log n)."""
-    found: dict[str, list[int]] = {member: [] for member in members}
-    keys, mask = {member: _Keys().__getitem__ for member in found}, _HASH
-    if not found:
+_MULTIPLE: dict[str, Callable[[Any], Sequence[str]]] = {"entry_ids": attrgetter("entry_ids"), "kind": _kinds_of}
+"""Members with any number of values per event, and functions that return these."""
+
+
+def _decode_range(members: Iterable[str], start: int, stop: int, source: LineSource) -> Sequence[Any]:
+    """Decode *members* of the events at ``start <= position < stop``."""
+    events: Sequence[Any] = decode_members(members, source.lines(start, stop))
+    if len(events) == stop - start:
+        return events
+
+    # An event has parts, which `decode` joins.
+    return [decode(source.line(position)) for position in range(start, stop)]
+
+
+def _postings_of(members: Sequence[str], start: int, stop: int, source: LineSource) -> dict[str, array[int]]:
+    """Return the postings of *members* for ``start <= position < stop``.
+
+    O(n log n).
+    """
+    if not members:
         return {}
-    for begin in range(start, stop, _AT_ONCE):
-        end = min(begin + _AT_ONCE, stop)
-        events: Sequence[Any] = decode_only(found, held.lines(begin, end))
-        if len(events) != end - begin:  # one goes on in parts
-            events = [decode(held.line(position)) for position in range(begin, end)]
+
+    postings: dict[str, list[int]] = {member: [] for member in members}
+    key_of = {member: _KeyCache().__getitem__ for member in members}
+
+    for begin in range(start, stop, _DECODE_BATCH):
+        end = min(begin + _DECODE_BATCH, stop)
+        events = _decode_range(members, begin, end, source)
         first = begin & _POSITION
-        for member, places in found.items():
-            several = _SEVERAL.get(member)
-            if several is None:
-                places += map(add, map(keys[member], map(attrgetter(member), events)), count(first))
-            else:  # values seldom come twice: their keys are not remembered, and `_key` is spelled out, which is quicker
-                places += [
-                    ((hash(value) & mask) << _POSITION_BITS) + position
-                    for position, event in enumerate(events, first)
-                    for value in several(event)
-                ]
-    return {member: array("Q", sorted(places)) for member, places in found.items()}
+
+        for member, found in postings.items():
+            values_of = _MULTIPLE.get(member)
+            if values_of is not None:
+                found += _multiple_postings(values_of, events, first)
+                continue
+
+            # One posting per event: its key plus its position.
+            values = map(attrgetter(member), events)
+            keys = map(key_of[member], values)
+            found += map(add, keys, count(first))
+
+    return {member: array("Q", sorted(found)) for member, found in postings.items()}
+
+
+def _multiple_postings(values_of: Callable[[Any], Sequence[str]], events: Sequence[Any], first: int) -> Iterable[int]:
+    """Return the postings of a member with several values per event.
+
+    The events begin at position *first*.
+    """
+    # These values seldom repeat, so their keys are not cached. `_key` is inlined for speed.
+    mask = _HASH
+    return [
+        ((hash(value) & mask) << _POSITION_BITS) + position
+        for position, event in enumerate(events, first)
+        for value in values_of(event)
+    ]
 
 
 class Run:
     """The index of the positions ``start <= position < stop``."""
 
-    __slots__ = ("earliest", "latest", "places", "start", "stop")
+    __slots__ = ("earliest_us", "latest_us", "postings", "start", "stop")
 
-    def __init__(self, start: int, stop: int, earliest: int, latest: int, places: dict[str, array[int]]) -> None:
+    def __init__(
+        self, start: int, stop: int, earliest_us: int, latest_us: int, postings: dict[str, array[int]]
+    ) -> None:
         self.start = start
         self.stop = stop
-        self.earliest = earliest
-        self.latest = latest
-        self.places = places  # by member
+        self.earliest_us = earliest_us
+        self.latest_us = latest_us
+        self.postings = postings
 
-    def add(self, members: Iterable[str], first: int, held: Lines) -> None:
-        """Index those of *members* that are not, for the events from *first* on, as far as they are in this run."""
-        missing = [member for member in members if member not in self.places]
-        if missing:
-            self.places |= _places(missing, max(first, self.start), self.stop, held)
+    @property
+    def _base(self) -> int:
+        """The upper bits of all positions of the run."""
+        return self.start & ~_POSITION
+
+    def add_members(self, members: Iterable[str], first: int, source: LineSource) -> None:
+        """Index those of *members* that are not indexed yet.
+
+        Events before position *first* are left out.
+        """
+        missing = [member for member in members if member not in self.postings]
+        if not missing:
+            return
+
+        start = max(first, self.start)
+        self.postings |= _postings_of(missing, start, self.stop, source)
 
     @classmethod
     def merged(cls, runs: Sequence[Run]) -> Run:
-        """Neighbouring *runs* as one. O(n log m) for m of them: sorting what is sorted piece by piece is merging it."""
-        places = {
-            member: array("Q", sorted(chain.from_iterable([run.places[member] for run in runs])))
-            for member in runs[0].places
-        }
-        earliest, latest = min(run.earliest for run in runs), max(run.latest for run in runs)
-        return cls(runs[0].start, runs[-1].stop, earliest, latest, places)
+        """Return neighbouring *runs* as one.
 
-    def spans(self, member: str, keys: Iterable[int]) -> list[Span]:
-        """Where the values of *member* with these *keys* are. O(log n) each."""
-        places, found = self.places[member], []
+        O(n log m) for m runs: sorting merges their sorted postings.
+        """
+        postings = {}
+        for member in runs[0].postings:
+            parts = [run.postings[member] for run in runs]
+            postings[member] = array("Q", sorted(chain.from_iterable(parts)))
+
+        return cls(
+            start=runs[0].start,
+            stop=runs[-1].stop,
+            earliest_us=min(run.earliest_us for run in runs),
+            latest_us=max(run.latest_us for run in runs),
+            postings=postings,
+        )
+
+    def overlaps(self, low_us: int | None, high_us: int | None) -> bool:
+        """Return whether an event of the run may be in the half-open time range."""
+        if low_us is not None and self.latest_us < low_us:
+            return False
+        return high_us is None or self.earliest_us < high_us
+
+    def find(self, member: str, keys: Iterable[int]) -> list[Slice]:
+        """Return the slices of the postings of *member* with these *keys*. O(log n) each."""
+        postings = self.postings[member]
+        slices = []
         for key in keys:
-            low = bisect_left(places, key)
-            high = bisect_left(places, key + _POSITION + 1, low)
+            low = bisect_left(postings, key)
+            high = bisect_left(postings, key + _POSITION + 1, low)
+
             if low < high:
-                found.append((low, high))
-        return found
+                slices.append((low, high))
+        return slices
 
-    def positions(self, member: str, spans: list[Span]) -> list[int]:
-        """The positions in *spans* of *member*, ascending. An event that has two of the values, or one twice, is there once."""
-        base, places = self.start & ~_POSITION, self.places[member]
-        found = [base + (place & _POSITION) for low, high in spans for place in places[low:high]]
-        return list(dict.fromkeys(found if len(spans) == 1 else sorted(found)))
+    def find_all(self, filters: list[tuple[str, list[int]]]) -> Matches | None:
+        """Return the postings for all *filters*; None if one of these matches no event."""
+        matches = []
+        for member, keys in filters:
+            slices = self.find(member, keys)
+            if not slices:
+                return None
+            matches.append((member, slices))
+        return matches
 
-    def those_in(self, member: str, spans: list[Span], positions: Sequence[int]) -> list[int]:
-        """Those of *positions* that are in *spans* of *member*. O(log n) each, and a copy of the spans."""
-        places, base, numbers = self.places[member], self.start & ~_POSITION, [at & _POSITION for at in positions]
+    def positions(self, member: str, slices: list[Slice]) -> list[int]:
+        """Return the distinct positions in *slices* of *member*, ascending."""
+        postings, base = self.postings[member], self._base
+
+        found: list[int] = []
+        for low, high in slices:
+            found += [base + (posting & _POSITION) for posting in postings[low:high]]
+
+        # Positions ascend within a slice.
+        if len(slices) > 1:
+            found.sort()
+
+        # An event may have two of the values, or one value twice.
+        return list(dict.fromkeys(found))
+
+    def positions_among(self, member: str, slices: list[Slice], positions: Sequence[int]) -> list[int]:
+        """Return those of *positions* that are in *slices* of *member*.
+
+        O(log n) each, and a copy of the slices.
+        """
+        postings, base = self.postings[member], self._base
+        numbers = [position & _POSITION for position in positions]
+
         found: set[int] = set()
-        for low, high in spans:
-            own, key = places[low:high], places[low] & ~_POSITION
-            own.append(_NOWHERE)
-            found.update([at for at in numbers if own[bisect_left(own, key | at)] == key | at])
-        return [base + at for at in numbers if at in found]
+        for low, high in slices:
+            key = postings[low] & ~_POSITION
+            slice_postings = postings[low:high]
+            slice_postings.append(_SENTINEL)
 
-    def positions_one_by_one(self, member: str, span: Span, *, newest_first: bool) -> Iterator[int]:
-        """The positions in one *span*, in the order asked for. O(1) for each that is taken: the newest few of many cost few."""
-        places, before, base = self.places[member], -1, self.start & ~_POSITION
-        for number in reversed(range(*span)) if newest_first else range(*span):
-            position = base + (places[number] & _POSITION)
-            if position != before:
+            for number in numbers:
+                posting = key | number
+                place = bisect_left(slice_postings, posting)
+                if slice_postings[place] == posting:
+                    found.add(number)
+
+        return [base + number for number in numbers if number in found]
+
+    def iter_positions(self, member: str, bounds: Slice, *, newest_first: bool) -> Iterator[int]:
+        """Yield the distinct positions in one slice.
+
+        O(1) each, so few of many cost little.
+        """
+        postings, base = self.postings[member], self._base
+        order = range(*bounds)
+        if newest_first:
+            order = order[::-1]
+
+        previous = -1
+        for number in order:
+            position = base + (postings[number] & _POSITION)
+
+            # An event may have a value twice.
+            if position != previous:
                 yield position
-            before = position
+            previous = position
+
+    def narrow(self, matches: Matches) -> Sequence[int]:
+        """Return candidate positions, ascending.
+
+        They are those of the rarest filter, reduced by others where that saves time.
+        """
+        if not matches:
+            return range(self.start, self.stop)
+
+        (member, slices), *others = sorted(matches, key=_posting_count)
+        positions = self.positions(member, slices)
+
+        for member, slices in others:
+            size = _posting_count((member, slices))
+
+            # Few postings: read them all.
+            if size <= _CHECK_COST * len(positions):
+                allowed = set(self.positions(member, slices))
+                positions = [position for position in positions if position in allowed]
+
+            # Many postings, and still few compared with the run: search them for each position.
+            elif size * _CHECK_COST <= self.stop - self.start:
+                positions = self.positions_among(member, slices, positions)
+
+        return positions
+
+
+def _posting_count(match: tuple[str, list[Slice]]) -> int:
+    """Return the number of postings in the slices of *match*."""
+    _, slices = match
+    return sum(high - low for low, high in slices)
 
 
 class Index:
-    """The runs. Not thread-safe: the buffer calls it under a lock of its own, which no writer ever takes."""
+    """The runs of a buffer."""
 
     def __init__(self, max_events: int) -> None:
         self.max_run = min(MAX_RUN, max(_MIN_RUN, max_events // 8))
-        """Events in a run of this index, at most."""
-        self._runs: tuple[Run, ...] = ()
-        self._members: tuple[str, ...] = ()
+        """The limit of events in a run of this index."""
+
         self.stop = 0
         """The position up to which events are indexed."""
 
-    def room(self, start: int) -> int:
-        """How many events a run that begins at *start* can have."""
+        self._runs: tuple[Run, ...] = ()
+        self._members: tuple[str, ...] = ()
+
+    def capacity_at(self, start: int) -> int:
+        """Return the limit of events for a run that begins at *start*."""
         return min(self.max_run, MAX_RUN - (start & _POSITION))
 
-    def use(self, asked: Conditions, first: int, held: Lines) -> None:
-        """Have the members indexed that *asked* filters by, from now on and for the events from *first* on."""
-        self._members = tuple(dict.fromkeys((*self._members, *dict(_filters(asked)))))
-        for run in self._runs:  # all of them: what an exception of a signal handler kept out before is still missing
-            run.add(self._members, first, held)
+    def ensure_members(self, conditions: Conditions, first: int, source: LineSource) -> None:
+        """Index the members that *conditions* filter by, from now on.
 
-    def extend(self, start: int, moments: Sequence[int], held: Lines) -> None:
-        """Index the events from *start* on, whose *moments* these are, at most as many as there is `room` for.
-
-        Those between `stop` and *start* were evicted before anybody asked.
+        Events from position *first* on are indexed, too.
         """
-        stop = start + len(moments)
-        places = _places(self._members, start, stop, held)
-        runs = [*self._runs, Run(start, stop, min(moments), max(moments), places)]
-        while len(last := self._alike(runs)) >= _LIKE:
-            runs[-len(last) :] = [Run.merged(last)]
+        members = dict(_indexed_filters(conditions))
+        self._members = tuple(dict.fromkeys((*self._members, *members)))
+
+        # All runs are checked: an exception of a signal handler may have ended this loop before.
+        for run in self._runs:
+            run.add_members(self._members, first, source)
+
+    def extend(self, start: int, timestamps_us: Sequence[int], source: LineSource) -> None:
+        """Index the events from *start* on, at most as many as `capacity_at` returns.
+
+        Events between `stop` and *start* were evicted before any query.
+        """
+        stop = start + len(timestamps_us)
+        postings = _postings_of(self._members, start, stop, source)
+        added = Run(start, stop, min(timestamps_us), max(timestamps_us), postings)
+        runs = [*self._runs, added]
+
+        similar = self._similar_runs(runs)
+        while len(similar) >= _MERGE_FACTOR:
+            runs[-len(similar) :] = [Run.merged(similar)]
+            similar = self._similar_runs(runs)
+
         merged = tuple(runs)
-        # no call between the two: an exception that a signal handler raises finds both done or neither
+
+        # No call separates the two assignments: an exception of a signal handler finds both done or neither.
         self._runs, self.stop = merged, stop
 
-    def _alike(self, runs: Sequence[Run]) -> Sequence[Run]:
-        """The last of *runs*, as far back as they are like the very last one or smaller, and one run has room for all."""
-        most = _LIKE * (runs[-1].stop - runs[-1].start)
+    def _similar_runs(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """Return the last of *runs* that can be merged.
+
+        They are similar to the very last one or smaller, and fit into one run.
+        """
+        last = runs[-1]
+        size_limit = _MERGE_FACTOR * (last.stop - last.start)
+
         first = len(runs) - 1
-        while first and (run := runs[first - 1]).stop == runs[first].start and run.stop - run.start < most:
-            if runs[-1].stop - run.start > self.room(run.start):
+        while first:
+            run = runs[first - 1]
+            if run.stop != runs[first].start or run.stop - run.start >= size_limit:
+                break
+            if last.stop - run.start > self.capacity_at(run.start):
                 break
             first -= 1
+
         return runs[first:]
 
-    def forget(self, first: int) -> None:
-        """Drop the runs that are wholly about positions before *first*."""
+    def drop_before(self, first: int) -> None:
+        """Remove the runs with no position from *first* on."""
         self._runs = tuple(run for run in self._runs if run.stop > first)
 
-    def candidates(self, asked: Conditions, *, newest_first: bool) -> Iterator[Iterable[int]]:
-        """Positions, run by run, among which are all events that match *asked*; in the order asked for.
+    def candidates(self, conditions: Conditions, *, newest_first: bool) -> Iterator[Iterable[int]]:
+        """Return the candidate positions of each run, in the requested order.
 
-        The rarest filter decides where to look. Another one narrows that down if looking at its places is cheaper than
-        looking at the events.
+        The rarest filter selects the positions. Another filter reduces them if reading its postings is cheaper than
+        matching the events.
         """
-        return _candidates(self._runs, asked, newest_first)  # a tuple: whatever is merged meanwhile, these stay
+        # The tuple of runs is passed now: a later merge does not affect this query.
+        return _search(self._runs, conditions, newest_first)
 
 
-def _filters(asked: Conditions) -> list[Filter]:
-    """The indexed members that *asked* filters by, each with the values that it may have.
+def _indexed_filters(conditions: Conditions) -> list[tuple[str, frozenset[Any]]]:
+    """Return the filters by an indexed member, with the allowed values of each.
 
-    A kind narrows nothing down if events without one are asked for. Event ids are not looked for here.
+    A filter by kind that includes application events is left out, as is one by event id.
     """
-    filters: list[Filter] = [
-        (member, wanted) for member, wanted in asked.names if member != "kind" or None not in wanted
-    ]
-    return filters if asked.entry_ids is None else [*filters, ("entry_ids", asked.entry_ids)]
+    filters: list[tuple[str, frozenset[Any]]] = []
+    for member, values in conditions.names:
+        if member != "kind" or None not in values:
+            filters.append((member, values))
+
+    entry_ids = conditions.entry_ids
+    if entry_ids is not None:
+        filters.append(("entry_ids", entry_ids))
+
+    return filters
 
 
-def _candidates(runs: tuple[Run, ...], asked: Conditions, newest_first: bool) -> Iterator[Iterable[int]]:
-    filters = [(member, [*map(_key, wanted)]) for member, wanted in _filters(asked)]
-    low = None if asked.start_time is None else microseconds(asked.start_time)
-    high = None if asked.end_time is None else microseconds(asked.end_time)
+def _search(runs: tuple[Run, ...], conditions: Conditions, newest_first: bool) -> Iterator[Iterable[int]]:
+    """Yield the candidate positions of each of *runs*."""
+    start_time, end_time = conditions.start_time, conditions.end_time
+    low_us = None if start_time is None else microseconds(start_time)
+    high_us = None if end_time is None else microseconds(end_time)
+    filters = [(member, [*map(_key, values)]) for member, values in _indexed_filters(conditions)]
+
     for run in reversed(runs) if newest_first else runs:
-        if (low is not None and run.latest < low) or (high is not None and run.earliest >= high):
+        if not run.overlaps(low_us, high_us):
             continue
-        found = []
-        for member, keys in filters:
-            spans = run.spans(member, keys)
-            if not spans:
-                break
-            found.append((member, spans))
-        else:
-            if len(found) == 1 and len(found[0][1]) == 1:
-                ((member, (span,)),) = found
-                yield run.positions_one_by_one(member, span, newest_first=newest_first)
-                continue
-            positions = _narrowed(run, sorted(found, key=lambda one: _size(one[1])))
-            yield positions[::-1] if newest_first else positions
 
+        matches = run.find_all(filters)
+        if matches is None:
+            continue
 
-def _narrowed(run: Run, found: list[tuple[str, list[Span]]]) -> Sequence[int]:
-    if not found:
-        return range(run.start, run.stop)
-    positions = run.positions(*found[0])
-    for member, spans in found[1:]:
-        size = _size(spans)
-        if size <= _FEW * len(positions):
-            others = set(run.positions(member, spans))
-            positions = [position for position in positions if position in others]
-        elif size * _FEW <= run.stop - run.start:
-            positions = run.those_in(member, spans, positions)
-    return positions
+        # With one value of one member, positions are computed as the caller consumes them.
+        if len(matches) == 1 and len(matches[0][1]) == 1:
+            member, (bounds,) = matches[0]
+            yield run.iter_positions(member, bounds, newest_first=newest_first)
+            continue
 
-
-def _size(spans: list[Span]) -> int:
-    return sum(high - low for low, high in spans)
+        positions = run.narrow(matches)
+        yield positions[::-1] if newest_first else positions

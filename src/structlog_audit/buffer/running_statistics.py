@@ -1,12 +1,10 @@
-"""What the events held amount to, kept up to date as they come and go.
+"""Statistics of the events in the buffer, updated as events come and go.
 
-Rules:
+**Guarantees**: the results equal those of `structlog_audit.query.statistics.statistics`.
 
-* The answers are those of `statistics.statistics`: there they are counted from the events, here from a few numbers of each,
-  8 bytes for its duration and 4 for each of the rest. What leaves is subtracted, and never decoded again.
-* Nothing is counted before somebody asks for the first time.
-* Users, and pairs of an operation and a status, have numbers here. When most of the numbers stand for nobody that is held
-  any more, they are given anew: memory stays bounded by the events held.
+**Performance**: the first query counts all events; later ones decode only new events. An event takes 8 bytes for its duration
+and 4 for each other value. Evicted events are subtracted without decoding. Users, and pairs of an operation and a status,
+are numbered; when most numbers are unused, they are assigned anew, so memory is bounded by the events in the buffer.
 """
 
 from __future__ import annotations
@@ -25,105 +23,159 @@ T = TypeVar("T", bound=Hashable)
 _UNTIMED = -(2**31)
 """The bucket of an event without a duration."""
 
+_UNUSED_LIMIT = 1_000
+
 
 class DictionaryColumn(Generic[T]):
-    """A value of each event, told by its number; and how many events have it."""
+    """A dictionary-encoded column: the number of a value for each event.
+
+    It counts the events with each number.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[T, int] = {}
         self._values: list[T] = []
-        self.each = array("I")
-        self.count: Counter[int] = Counter()
+        self.encoded = array("I")
+        self._counts: Counter[int] = Counter()
 
     def extend(self, values: Sequence[T]) -> None:
-        """Add the *values* of the next events."""
+        """Append the *values* of the next events."""
         numbers, known = self._numbers, self._values
+        first = len(self.encoded)
         for value in values:
             number = numbers.setdefault(value, len(known))
+
+            # A new value has the next free number.
             if number == len(known):
                 known.append(value)
-            self.each.append(number)
-        self.count.update(self.each[len(self.each) - len(values) :])
+            self.encoded.append(number)
+
+        added = self.encoded[first:]
+        self._counts.update(added)
 
     def drop(self, events: int) -> None:
-        """Subtract the oldest *events*."""
-        self.count.subtract(self.each[:events])
-        del self.each[:events]
-        self.count = +self.count
-        if len(self._values) > 1_000 + 2 * len(self.count):
-            values = [self._values[number] for number in self.each]
-            self.__init__()  # type: ignore[misc]  # begins anew
-            self.extend(values)
+        """Remove the oldest *events*."""
+        self._counts.subtract(self.encoded[:events])
+        del self.encoded[:events]
 
-    def counted(self) -> Counter[T]:
-        """How many events have each value."""
-        return Counter({self._values[number]: count for number, count in self.count.items()})
+        # Unary plus removes the numbers without events.
+        self._counts = +self._counts
+        if len(self._values) > _UNUSED_LIMIT + 2 * len(self._counts):
+            self._renumber()
+
+    def _renumber(self) -> None:
+        """Encode the values anew, without those that have no events."""
+        values = [self._values[number] for number in self.encoded]
+        self.__init__()  # type: ignore[misc]
+        self.extend(values)
+
+    def counts(self) -> Counter[T]:
+        """Return the number of events with each value."""
+        counts = Counter[T]()
+        for number, count in self._counts.items():
+            counts[self._values[number]] = count
+
+        return counts
 
     def value(self, number: int) -> T:
-        """The value with this *number*."""
+        """Return the value with this *number*."""
         return self._values[number]
 
 
 class RunningStatistics:
-    """The figures of the events at the positions ``start <= position < stop``. Not thread-safe."""
+    """The statistics of the events at ``start <= position < stop``.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
         self.start = self.stop = 0
-        self._outcomes: DictionaryColumn[tuple[str, str] | None] = (
-            DictionaryColumn()
-        )  # of an event that is not ordinary: None
+
+        # The operation and status of an application event; None for an event of the library itself.
+        self._outcomes: DictionaryColumn[tuple[str, str] | None] = DictionaryColumn()
         self._users: DictionaryColumn[str | None] = DictionaryColumn()
+
         self._buckets = array("i")
-        self._histogram: Counter[int] = Counter()
+        self._bucket_counts: Counter[int] = Counter()
         self._durations = array("d")
 
-    def forget(self, first: int) -> None:
-        """Drop the events before *first*."""
-        gone = min(first, self.stop) - self.start
-        if gone > 0:
-            self._outcomes.drop(gone)
-            self._users.drop(gone)
-            self._histogram.subtract(self._buckets[:gone])
-            del self._buckets[:gone], self._durations[:gone]
-        self.start, self.stop = max(self.start, first), max(self.stop, first)
+    def drop_before(self, first: int) -> None:
+        """Remove the events before position *first*."""
+        dropped = min(first, self.stop) - self.start
+        if dropped > 0:
+            self._outcomes.drop(dropped)
+            self._users.drop(dropped)
+
+            # Negative counts cannot occur; zero counts remain and are removed by the next query.
+            self._bucket_counts.subtract(self._buckets[:dropped])
+            del self._buckets[:dropped]
+            del self._durations[:dropped]
+
+        self.start = max(self.start, first)
+        self.stop = max(self.stop, first)
 
     def extend(self, start: int, events: Sequence[StoredEvent]) -> None:
-        """Count *events*, the first of which is at *start*, which is `stop`."""
-        counted = [event.kind is None for event in events]
-        pairs = list(zip(events, counted, strict=True))
-        self._outcomes.extend([(event.operation, event.status) if counts else None for event, counts in pairs])
-        self._users.extend([event.user_id if counts else None for event, counts in pairs])
-        durations = [event.duration_ms if counts else None for event, counts in pairs]
-        buckets = [_UNTIMED if duration is None else bucket_of(duration) for duration in durations]
-        self._durations.extend([duration or 0.0 for duration in durations])
+        """Count *events*, the first of which is at position *start*, which equals `stop`."""
+        outcomes: list[tuple[str, str] | None] = []
+        users: list[str | None] = []
+        buckets: list[int] = []
+        durations: list[float] = []
+
+        for event in events:
+            # Events of the library itself are not counted, but keep the columns aligned.
+            is_counted = event.kind is None
+            outcomes.append((event.operation, event.status) if is_counted else None)
+            users.append(event.user_id if is_counted else None)
+
+            duration_ms = event.duration_ms if is_counted else None
+            buckets.append(_UNTIMED if duration_ms is None else bucket_of(duration_ms))
+            durations.append(duration_ms or 0.0)
+
+        self._outcomes.extend(outcomes)
+        self._users.extend(users)
         self._buckets.extend(buckets)
-        self._histogram.update(buckets)
+        self._bucket_counts.update(buckets)
+        self._durations.extend(durations)
         self.stop = start + len(events)
 
     def statistics(self, time_at: Callable[[int], dt.datetime]) -> dict[str, Any]:
-        """The statistics of the ordinary events; *time_at* tells the time of the event at a position. O(n) additions."""
-        outcomes = self._outcomes.counted()
-        left_out = outcomes.pop(None, 0)
-        operations, statuses = Counter[str](), Counter[str]()
+        """Return the statistics of the application events. O(n) additions.
+
+        Args:
+            time_at: Returns the time of the event at a position.
+        """
+        outcomes = self._outcomes.counts()
+        library_events = outcomes.pop(None, 0)
+
+        operations = Counter[str]()
+        statuses = Counter[str]()
         for outcome, count in outcomes.items():
             if outcome is not None:
-                operations[outcome[0]] += count
-                statuses[outcome[1]] += count
-        users = self._users.counted()
-        users[None] -= left_out
-        histogram = Histogram()
-        histogram.buckets = +self._histogram
-        histogram.buckets.pop(_UNTIMED, None)
-        places = [place for order in (1, -1) if (place := self._first_counted(order)) is not None]
-        times: list[dt.datetime | None] = [time_at(place) for place in places]
-        times = times or [None]
-        average_ms = average(self._durations, histogram.buckets.total())
-        return summary(operations, statuses, users, histogram, average_ms, times[0], times[-1])
+                operation, status = outcome
+                operations[operation] += count
+                statuses[status] += count
 
-    def _first_counted(self, order: int) -> int | None:
-        """The position of the first ordinary event, or by an *order* of -1 of the last."""
-        each = self._outcomes.each
-        for place in range(len(each))[::order]:
-            if self._outcomes.value(each[place]) is not None:
-                return self.start + place
+        # The column of users has None for events of the library itself, too.
+        users = self._users.counts()
+        users[None] -= library_events
+
+        histogram = Histogram()
+        histogram.buckets = +self._bucket_counts
+        histogram.buckets.pop(_UNTIMED, None)
+        average_ms = average(self._durations, histogram.buckets.total())
+
+        positions = [self._outermost_position(step) for step in (1, -1)]
+        first, last = [None if position is None else time_at(position) for position in positions]
+        return summary(operations, statuses, users, histogram, average_ms, first, last)
+
+    def _outermost_position(self, step: int) -> int | None:
+        """Return the position of the first or last application event.
+
+        The last with a *step* of -1, otherwise the first.
+        """
+        encoded = self._outcomes.encoded
+        for offset in range(len(encoded))[::step]:
+            if self._outcomes.value(encoded[offset]) is not None:
+                return self.start + offset
+
         return None

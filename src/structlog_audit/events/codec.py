@@ -1,118 +1,143 @@
-"""Between events and lines.
+r"""Encoding of events as lines of JSON, and decoding of lines.
 
-Rules:
+A line is a *head* (event id and timestamp, see `structlog_audit.events.event_id`) and a *payload*, which is encoded here,
+once, without its opening brace.
 
-* A line is JSON in UTF-8, ends in LF, and is at most ``max_event_bytes`` long. It is made of a *head*, which the commit
-  gives (id and time, so they lie within the first 200 bytes of every line), and a *body*, which is encoded here, once, without
-  the brace that the head begins with.
-* Encoding is total: what is not plain is made plain (`plain`), what is too large is cut or continued (`fit`), and what
-  was changed is marked under ``metadata._audit``.
-* Nothing in a line can break it or a terminal: besides what JSON escapes, DEL, the C1 controls (U+0085 ends a line for
-  many readers), the line and paragraph separators and the bidirectional controls (CVE-2021-42574) are escaped.
-* Absent and empty members are left out. Members come in the order of `Payload`.
-* An event that goes on in parts is several lines, the first and its parts, and is decoded as one.
+**Guarantees**
+
+* Encoding is total: unsupported values are sanitized (`json_safe`), oversized ones truncated or continued in parts
+  (`truncation`), and each change is marked under ``metadata._audit``.
+* A line is UTF-8, ends in LF and has at most ``max_event_bytes``. DEL, C1 controls, separators and bidirectional controls
+  are escaped, so no text breaks a line or deceives a terminal (`characters`).
+* Members have the order of `Payload`; absent and empty ones are omitted.
+* An event whose entry ids need parts is several lines and decodes as one event.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from structlog_audit.events.characters import BIDIRECTIONAL, DELETE_AND_C1, SEPARATORS, matching, unicode_escape
 from structlog_audit.events.event import AuditEvent, EventStatus, operation_of, rfc3339
 from structlog_audit.events.json_safe import JsonSanitizer
 from structlog_audit.events.payload import Metadata, Payload, TrailPayload
-from structlog_audit.events.truncation import encode, fit
+from structlog_audit.events.truncation import encode, truncate
 from structlog_audit.exceptions import AuditDecodeError
 
 MARKS = "_audit"
-"""The member of the metadata that says which values were changed, and how."""
+"""The metadata member that lists the values that were changed, and how."""
 
 MIN_EVENT_BYTES = 4_096
-"""The least that ``max_event_bytes`` may be: what an event needs whose every value has been cut."""
+"""The lower bound of ``max_event_bytes``: an event with every value truncated fits into it."""
 
 HEAD_BYTES = len('{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp":"2025-01-15T10:30:45.123456Z",')
 """The length of every head."""
 
 _OVERHEAD = 400
-"""Bytes of a line that are not its body: head 93, the name of the first part 47, writer, seq and prev of a chain."""
+"""Bytes of a line outside its payload: head 93, ``part_of`` 47, and the writer, seq and prev of a chain."""
 
-_DANGEROUS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNSAFE = matching(DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL)
 
 
-class Redacts(Protocol):
-    """What takes out of a body, which is plain, what must not be written."""
+class PayloadRedactor(Protocol):
+    """A component that removes secrets from payloads."""
 
     @property
-    def suspects(self) -> Callable[[Mapping[str, Any], bytes], bool]:
-        """Tells, by a first look that costs little, whether the body with this metadata needs a closer one.
+    def may_contain_secrets(self) -> Callable[[Mapping[str, Any], bytes], bool]:
+        """A cheap test of the metadata and the encoded payload without its opening brace.
 
-        The second argument is the body's JSON without its opening brace.
+        It may return True for a harmless payload, never False for one that `redact` would change.
         """
 
-    def redact(self, body: Payload) -> Payload:
-        """The body that may be written; *body* itself if that is it."""
+    def redact(self, payload: Payload) -> Payload:
+        """Return the redacted payload; *payload* itself if it has nothing to redact."""
 
 
-def encode_body(body: Payload, max_event_bytes: int, redactor: Redacts | None = None) -> bytes:
-    """*body* as JSON, but for the opening brace, in whose place the head goes. Never raises on account of a value.
+def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadRedactor | None = None) -> bytes:
+    """Encode *payload* as JSON without the opening brace, which the head supplies.
 
-    If its entry ids need parts, these follow, each behind an LF and without its brace.
+    Args:
+        payload: The members of the event.
+        max_event_bytes: The limit of a line in bytes, at least `MIN_EVENT_BYTES`.
+        redactor: It removes secrets before anything is truncated.
+
+    Returns:
+        The payload. If its entry ids need parts, these follow, each after an LF and without its opening brace.
     """
+    # Lone surrogates, subclasses of str and deep nesting make msgspec raise.
     try:
-        data = encode(body)[1:]
-    except (TypeError, ValueError, RecursionError):  # lone surrogates, subclasses of str, nesting
-        body = _plain_body(body)
-        data = encode(body)[1:]
+        data = encode(payload)[1:]
+    except (TypeError, ValueError, RecursionError):
+        payload = _sanitize_payload(payload)
+        data = encode(payload)[1:]
+
     if redactor is not None:
-        suspects = redactor.suspects
+        may_contain_secrets = redactor.may_contain_secrets
+        # A key whose class overrides comparison may raise.
         try:
-            suspected = suspects(body.metadata, data)
-        except Exception:  # a key that can't be compared
-            suspected = True
-        if suspected:
-            body = redactor.redact(_with_plain_keys(body, data))
-            data = encode(body)[1:]
+            is_suspicious = may_contain_secrets(payload.metadata, data)
+        except Exception:
+            is_suspicious = True
+        if is_suspicious:
+            payload = redactor.redact(_with_plain_keys(payload, data))
+            data = encode(payload)[1:]
+
     if not data.isascii() or 0x7F in data:
         data = escape(data)
-    if len(data) < max_event_bytes - _OVERHEAD:  # less, since it has a brace more
+
+    # "Less than", not "at most": the complete payload has one more byte, its brace.
+    if len(data) < max_event_bytes - _OVERHEAD:
         return data
-    body = _with_plain_keys(body, data)
-    return b"\n".join([escape(part)[1:] for part in fit(body, max_event_bytes - _OVERHEAD, MARKS, escape)])
+
+    payload = _with_plain_keys(payload, data)
+    parts = truncate(payload, max_event_bytes - _OVERHEAD, MARKS, escape)
+    return b"\n".join([escape(part)[1:] for part in parts])
 
 
-def _with_plain_keys(body: Payload, data: bytes) -> Payload:
-    """*body* with the metadata that its JSON, *data*, has: msgspec lets keys pass whose class is derived from str."""
-    return msgspec.structs.replace(body, metadata=msgspec.json.decode(b"{" + data).get("metadata", {}))
+def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
+    """Replace the metadata of *payload* by that of its JSON, *data*.
+
+    msgspec encodes keys of subclasses of str; those in the result have exactly type str.
+    """
+    members = msgspec.json.decode(b"{" + data)
+    return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
 
 
 def escape(data: bytes) -> bytes:
-    """JSON *data* with the characters escaped that JSON allows and lines and terminals do not bear."""
-    return _DANGEROUS.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
+    """Escape characters that are valid in JSON but unsafe in log lines or terminals."""
+    return _UNSAFE.sub(unicode_escape, data.decode()).encode()
 
 
-def _plain_body(body: Payload) -> Payload:
-    """*body* with everything plain, and marked where that changed it."""
-    plainer = JsonSanitizer()
-    texts = {
-        name: plainer.text(getattr(body, name), name)
-        for name in ("operation", "user_id", "session_id", "error_message")
-        if getattr(body, name) is not None
-    }
-    ids = [plainer.text(entry_id, f"entry_ids[{number}]") for number, entry_id in enumerate(body.entry_ids)]
-    metadata = plainer.members(body.metadata)
-    if plainer.marks:
-        marks = metadata.get(MARKS)
-        metadata[MARKS] = {**marks, **plainer.marks} if isinstance(marks, dict) else plainer.marks
-    return msgspec.structs.replace(body, **texts, entry_ids=ids, metadata=metadata)
+def _sanitize_payload(payload: Payload) -> Payload:
+    """Sanitize every member of *payload* and mark the changes."""
+    sanitizer = JsonSanitizer()
+
+    texts = {}
+    for name in ("operation", "user_id", "session_id", "error_message"):
+        text = getattr(payload, name)
+        if text is not None:
+            texts[name] = sanitizer.sanitize_text(text, name)
+
+    entry_ids = []
+    for number, entry_id in enumerate(payload.entry_ids):
+        entry_ids.append(sanitizer.sanitize_text(entry_id, f"entry_ids[{number}]"))
+
+    metadata = sanitizer.sanitize_members(payload.metadata)
+    if sanitizer.marks:
+        existing = metadata.get(MARKS)
+        known_marks = existing if isinstance(existing, dict) else {}
+        metadata[MARKS] = {**known_marks, **sanitizer.marks}
+
+    return msgspec.structs.replace(payload, **texts, entry_ids=entry_ids, metadata=metadata)
 
 
 class StoredEvent(msgspec.Struct, gc=False):
-    """A line as it was read: what conditions are matched against, cheaper than an `AuditEvent`."""
+    """A decoded line. Queries match these: they are cheaper than `AuditEvent` objects."""
 
     event_id: str
     timestamp: Annotated[dt.datetime, msgspec.Meta(tz=True)]
@@ -128,7 +153,7 @@ class StoredEvent(msgspec.Struct, gc=False):
     part_of: str | None = None
 
     def event(self) -> AuditEvent:
-        """The event that this line records."""
+        """Return this event as an `AuditEvent`."""
         return AuditEvent(
             event_id=self.event_id,
             timestamp=self.timestamp,
@@ -145,6 +170,7 @@ class StoredEvent(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(StoredEvent).decode
+
 _INDEXED: Mapping[str, tuple[Any, Any]] = {
     "operation": (str, ""),
     "user_id": (str | None, None),
@@ -153,23 +179,28 @@ _INDEXED: Mapping[str, tuple[Any, Any]] = {
     "status": (str, EventStatus.SUCCESS.value),
     "kind": (str | None, None),
 }
-"""What an index can have of a line: of each member the type, and what it is where the line has none."""
+"""The members that an index can hold: the type of each, and its value where a line omits it."""
 
 
 @functools.cache
-def _decoder(members: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
-    """Decodes *members* only: the rest is passed over, which takes half the time."""
-    only = msgspec.defstruct("IndexedEvent", [(member, *_INDEXED[member]) for member in members], gc=False)
-    return msgspec.json.Decoder(only).decode_lines
+def _decoder_of(members: tuple[str, ...]) -> Callable[[bytes], list[Any]]:
+    """Return a decoder of *members* only. Skipping the others halves the time."""
+    fields = [(member, *_INDEXED[member]) for member in members]
+    struct = msgspec.defstruct("IndexedEvent", fields, gc=False)
+    return msgspec.json.Decoder(struct).decode_lines
 
 
-def decode_only(members: Iterable[str], lines: bytes) -> list[Any]:
-    """Objects with *members* of what is in *lines*: an event, or the part of one, for each."""
-    return _decoder(tuple(sorted(members)))(lines)
+def decode_members(members: Iterable[str], lines: bytes) -> list[Any]:
+    """Decode *members* of each of *lines*, without joining the parts of an event."""
+    return _decoder_of(tuple(sorted(members)))(lines)
 
 
 def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:
-    """The event in *lines*: one line, or a first line and its parts.
+    """Decode one event: a single line, or a first line and its parts.
+
+    Args:
+        lines: The bytes, with or without a final LF.
+        where: The position of the line, for the message of an error.
 
     Raises:
         AuditDecodeError: The bytes are not an event; the message names *where*, the member and the reason.
@@ -185,60 +216,77 @@ def decode(lines: bytes | bytearray, *, where: str = "") -> StoredEvent:
 
 
 def _decode_parts(lines: bytes | bytearray, where: str) -> StoredEvent:
+    """Decode a first line and its parts, and join their entry ids."""
     first, *parts = (decode(line, where=where) for line in lines.splitlines())
+
     for part in parts:
         if part.part_of != first.event_id:
             raise AuditDecodeError(f"{where or 'line'}: part {part.event_id} does not belong to {first.event_id}")
         first.entry_ids += part.entry_ids
+
     return first
 
 
 def _decode_error(error: Exception, where: str) -> AuditDecodeError:
-    reason, _, member = str(error).partition(" - at ")
-    member = member.strip("`").removeprefix("$.")
-    what = f"member {member!r}: {reason}" if member else reason
-    return AuditDecodeError(f"{where or 'line'} is not an event: {what}")
+    """Return an error that names the line, the member and the reason."""
+    # msgspec appends the path: "Expected `str`, got `int` - at `$.operation`".
+    reason, _, path = str(error).partition(" - at ")
+    member = path.strip("`").removeprefix("$.")
+
+    explanation = f"member {member!r}: {reason}" if member else reason
+    return AuditDecodeError(f"{where or 'line'} is not an event: {explanation}")
 
 
 def decode_event(lines: bytes, *, where: str = "") -> AuditEvent:
-    """The `AuditEvent` in *lines*. Raises as `decode` does."""
+    """Decode one event as an `AuditEvent`. The errors are those of `decode`."""
     return decode(lines, where=where).event()
 
 
 def encode_event(event: AuditEvent) -> bytes:
-    """*event* as one JSON object in the form of a line, however long, without the LF."""
-    body: Payload = TrailPayload(
+    """Encode *event* as one line without the LF. Nothing is truncated."""
+    # The status of an event that an application constructed may be text.
+    payload: Payload = TrailPayload(
         str(event.operation),
         event.user_id,
         event.session_id,
         event.entry_ids,
         event.metadata,
-        event.status,  # type: ignore[arg-type]  # of an event that somebody made it may also be text, which is as good
+        event.status,  # type: ignore[arg-type]
         event.error_message,
         event.duration_ms,
         event.kind,
     )
+
+    # Values of an application's classes may raise anything.
     try:
-        msgspec.convert(body.metadata, Metadata)
-        data = encode(body)
-    except Exception:  # a hostile value may raise anything
-        data = encode(_plain_body(body))
-    head = f'{{"event_id":{encode_text(event.event_id)},"timestamp":"{rfc3339(event.timestamp)}",'
+        msgspec.convert(payload.metadata, Metadata)
+        data = encode(payload)
+    except Exception:
+        data = encode(_sanitize_payload(payload))
+
+    event_id = encode_text(event.event_id)
+    timestamp = rfc3339(event.timestamp)
+    head = f'{{"event_id":{event_id},"timestamp":"{timestamp}",'
     return head.encode() + escape(data)[1:]
 
 
 def encode_text(text: str) -> str:
-    """*text* as a JSON string."""
+    """Encode *text* as a JSON string."""
     return escape(msgspec.json.encode(text)).decode()
 
 
-_USUAL: Any = list[str] | Metadata
+_PlainValue: Any = list[str] | Metadata
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
-    """*value*, made plain if it is not, as JSON text on one line. A list of texts may be of any length."""
+    """Encode *value*, sanitized if necessary, as JSON text on one line.
+
+    A list of strings may have any length.
+    """
+    # Values of an application's classes may raise anything.
     try:
-        data = encode(msgspec.convert(value, _USUAL))
-    except Exception:  # a hostile value may raise anything
-        data = encode(JsonSanitizer().plain(value, ""))
+        data = encode(msgspec.convert(value, _PlainValue))
+    except Exception:
+        data = encode(JsonSanitizer().sanitize(value, ""))
+
     return escape(data).decode()

@@ -1,13 +1,12 @@
-"""What is known of the running task or thread: what structlog's contextvars hold, and the active span of OpenTelemetry.
+"""Context of the running task or thread: structlog's contextvars and the active OpenTelemetry span.
 
-The one place below the doors that knows structlog.
+This is the only module below the entry points that imports structlog.
 
-Rules:
+**Guarantees**
 
-* ``trace_id`` and ``span_id`` are there, in lower-case hexadecimal, while a span is active, and are called so as OpenTelemetry
-  says ("Trace Context in non-OTLP Log Formats"). Where somebody else gave a field of one of these names, neither is added.
-* OpenTelemetry is never imported here. Where nobody has imported it there is no span, and asking costs one look into a
-  dictionary.
+* While a span is active, ``trace_id`` and ``span_id`` are added in lower-case hexadecimal, named as in OpenTelemetry's "Trace
+  Context in non-OTLP Log Formats". If the event has either field already, neither is added.
+* OpenTelemetry is never imported here. Without it, the check costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -19,26 +18,37 @@ from typing import Any
 
 from structlog.contextvars import get_contextvars
 
-SPANS = "opentelemetry.trace"
-_imported = sys.modules
+OPENTELEMETRY_TRACE = "opentelemetry.trace"
+"""The name of the module that is imported wherever OpenTelemetry's tracing API is in use."""
+
+_loaded_modules = sys.modules
 
 
 def bound_context(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that every event of the running task or thread has, as a new dictionary.
+    """Return the fields that the running task or thread adds to each event.
 
-    The span is one thing: where what is *given* names a trace or a span itself, neither member of the active one is added.
+    Args:
+        given: The other fields of the event. If these name a trace or a span, the active span adds nothing.
     """
-    fields = get_contextvars() if copy_context() else {}  # where nothing is set, this look takes a quarter of the time
-    if SPANS in _imported:
+    # An empty context is four times faster to detect than to convert.
+    fields = get_contextvars() if copy_context() else {}
+
+    if OPENTELEMETRY_TRACE in _loaded_modules:
+        # The import may be incomplete, or a span of the application may raise: then the event has no span.
         try:
-            span = _imported[SPANS].get_current_span().get_span_context()
+            span = _loaded_modules[OPENTELEMETRY_TRACE].get_current_span().get_span_context()
             if span.is_valid and not _names_span(fields) and not _names_span(given):
                 fields |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
-        except Exception:  # the package is just being imported, or a span of somebody's own raises
-            pass  # an event goes without
+        except Exception:
+            pass
+
     return fields
 
 
 def _names_span(given: Mapping[str, Any]) -> bool:
-    metadata = given.get("metadata")
-    return any("trace_id" in one or "span_id" in one for one in (given, metadata) if type(one) is dict)
+    """Return whether *given*, or its metadata, has a trace id or a span id."""
+    for mapping in (given, given.get("metadata")):
+        if type(mapping) is dict and ("trace_id" in mapping or "span_id" in mapping):
+            return True
+
+    return False

@@ -1,16 +1,16 @@
-"""From fields to the body of an event.
+"""Conversion of the fields of an event to its `Payload`.
 
-Rules:
+**Guarantees**
 
-* The own members are ``operation user_id session_id entry_ids metadata status error_message duration_ms``. Any other field
-  goes into the metadata, ``event_id``, ``timestamp`` and ``kind`` too: those the recorder gives, and nobody forges them.
-* ``metadata=`` is merged with those fields. Its own key wins, the other is kept as ``key_``.
-* A value that is of the aside type for its member is kept in the metadata and marked; nothing raises.
-* The operation is the field of that name, else the message (`records`). An event without either is called ``UNNAMED``.
-* Without a status, the event is a FAILURE if it has an error or its level is ERROR or above, otherwise a SUCCESS.
-* What identifies (user, session, entries) is text in the trail; numbers and UUIDs become their text.
-* Nearly every event is as it should be. One call of `msgspec.convert` finds that out, and copies it, so that what a caller
-  does to its lists later changes nothing here; only the others are looked at by hand.
+* The members are ``operation user_id session_id entry_ids metadata status error_message duration_ms``. Any other field goes
+  into the metadata, ``event_id``, ``timestamp`` and ``kind`` included: only the recorder assigns these.
+* An explicit key of ``metadata=`` wins over a field of that name, which is kept as ``key_``.
+* A value of the wrong type for its member is moved to the metadata and marked. Nothing raises.
+* Without an operation the event is called ``UNNAMED``. Without a status it is a FAILURE if it has an error or its level is
+  at least ERROR, otherwise a SUCCESS. User, session and entries become text.
+
+**Performance**: nearly every event passes one call of `msgspec.convert`, which checks and copies it, so later changes of the
+caller's containers have no effect. `_convert_by_hand` handles all others.
 """
 
 from __future__ import annotations
@@ -26,72 +26,83 @@ import msgspec
 
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.event import OperationType, status_of
-from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identity_text
+from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
 from structlog_audit.events.log_record import fields_of
 from structlog_audit.events.payload import Payload, Status
 
 UNNAMED = "UNNAMED"
+"""The operation of an event that has none."""
 
-_OWN = frozenset(Payload.__struct_fields__)
+_MEMBERS = frozenset(Payload.__struct_fields__)
 _SIX = frozenset(member.value for member in OperationType)
 _COLLECTIONS = (list, tuple, set, frozenset, deque)
 
-Aside = dict[str, tuple[Any, str]]
-"""Values that go into the metadata because they can't be members, or lost their place: the value, and what is wrong with it."""
+Misfits = dict[str, tuple[Any, str]]
+"""Values that cannot be members, by the name of the member: the value, which goes into the metadata, and the mark."""
 
 
-def body_of(record: logging.LogRecord) -> Payload:
-    """The body of the event that *record* records."""
+def payload_of(record: logging.LogRecord) -> Payload:
+    """Return the payload of the event in *record*."""
     fields, error = fields_of(record)
     return convert(fields, error, record.levelno)
 
 
 def convert(fields: Mapping[str, Any], error: str | None = None, level: int = logging.INFO) -> Payload:
-    """The body of the event with *fields*.
+    """Convert *fields* to a payload.
 
     Args:
-        fields: The members, and whatever else the event says.
-        error: The text of an exception; it is the ``error_message`` unless there is one.
+        fields: The members and all other fields of the event.
+        error: The text of an exception, which is the ``error_message`` if *fields* have none.
         level: The level of the log record.
     """
+    # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
     try:
-        body = msgspec.convert(fields if _OWN.issuperset(fields) else _gathered(fields), Payload)
-        if MARKS in body.metadata:
-            body = _by_hand(fields)
-    except Exception:  # something is large, deep, not finite, or of a type that is not exactly the right one
-        body = _by_hand(fields)
-    operation = body.operation
+        payload = msgspec.convert(fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields), Payload)
+        if MARKS in payload.metadata:
+            payload = _convert_by_hand(fields)
+    except Exception:
+        payload = _convert_by_hand(fields)
+
+    operation = payload.operation
     if operation not in _SIX or type(operation) is not str:
-        body.operation = _operation(operation)
-    if error is not None and body.error_message is None:
-        body.error_message = error
-    if body.status is None:
-        failed = body.error_message is not None or level >= logging.ERROR
-        body.status = "FAILURE" if failed else "SUCCESS"
-    return body
+        payload.operation = _operation_name(operation)
+
+    if error is not None and payload.error_message is None:
+        payload.error_message = error
+
+    if payload.status is None:
+        has_failed = payload.error_message is not None or level >= logging.ERROR
+        payload.status = "FAILURE" if has_failed else "SUCCESS"
+
+    return payload
 
 
-def _gathered(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """*fields* with those that are no members of an event moved into the metadata.
+def _gather_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *fields* with those that are not members moved into the metadata.
 
     Raises:
-        TypeError: They are to be merged by hand: there is no dictionary to move them into, or a name is taken there.
+        TypeError: The metadata is not a dictionary or has a member of the same name: `_convert_by_hand` merges these.
     """
-    own = dict(fields)
-    metadata = own.get("metadata")
+    members = dict(fields)
+    metadata = members.get("metadata")
     if metadata is not None and type(metadata) is not dict:
-        raise TypeError("metadata is no dictionary")
-    own["metadata"] = merged = {} if metadata is None else metadata.copy()
+        raise TypeError("metadata is not a dictionary")
+
+    members["metadata"] = gathered = {} if metadata is None else metadata.copy()
     for name in fields:
-        if name not in _OWN:
-            if name in merged or name == MARKS:
+        if name not in _MEMBERS:
+            if name in gathered or name == MARKS:
                 raise TypeError("a name is taken")
-            merged[name] = own.pop(name)
-    return own
+            gathered[name] = members.pop(name)
+
+    return members
 
 
-def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of all; what would take another's place, or that of the marks, has an underscore more."""
+def _merge_metadata(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge *sources*, and append underscores to names that are taken.
+
+    An earlier source takes a name, and so do the marks.
+    """
     merged: dict[str, Any] = {}
     for source in sources:
         for name, value in list(source.items()):
@@ -101,102 +112,135 @@ def _merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _operation(name: str) -> str:
-    """*name*, which may be an Enum's member, as plain text; one of the six as it is written by us."""
-    text = identity_text(name) or UNNAMED
-    return text.upper() if text.upper() in _SIX else text
+def _operation_name(operation: str) -> str:
+    """Return *operation* as plain text; one of the six in upper case.
+
+    It may be a member of an Enum.
+    """
+    name = identifier_text(operation) or UNNAMED
+    return name.upper() if name.upper() in _SIX else name
 
 
-def _by_hand(fields: Mapping[str, Any]) -> Payload:
-    """The body of the event with *fields*, whatever they are. What is not as it should be is set aside into the metadata."""
-    aside: Aside = {}
-    operation = _text("operation", fields, aside, "no name of an operation")
+def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
+    """Convert *fields* of any types, member by member.
+
+    A value of the wrong type goes into the metadata.
+    """
+    misfits: Misfits = {}
+    operation = _text_member("operation", fields, misfits, "not an operation name")
     if not operation:
-        aside.setdefault("operation", (None, "the event has no operation"))
-    body = Payload(
+        misfits.setdefault("operation", (None, "the event has no operation"))
+
+    payload = Payload(
         operation or UNNAMED,
-        _text("user_id", fields, aside, "no text, number or UUID"),
-        _text("session_id", fields, aside, "no text, number or UUID"),
-        _entry_ids(fields.get("entry_ids"), aside),
-        status=_status(fields.get("status"), aside),
-        error_message=_error_message(fields, aside),
-        duration_ms=_duration(fields.get("duration_ms"), aside),
+        _text_member("user_id", fields, misfits, "not text, a number or a UUID"),
+        _text_member("session_id", fields, misfits, "not text, a number or a UUID"),
+        _entry_ids_member(fields.get("entry_ids"), misfits),
+        status=_status_member(fields.get("status"), misfits),
+        error_message=_error_message_member(fields, misfits),
+        duration_ms=_duration_member(fields.get("duration_ms"), misfits),
     )
-    plainer = JsonSanitizer()
-    metadata = plainer.plain({} if fields.get("metadata") is None else fields["metadata"], "")
+
+    # Explicit metadata first: its keys win over those of misfits, and these over those of other fields.
+    sanitizer = JsonSanitizer()
+    metadata = fields.get("metadata")
+    metadata = sanitizer.sanitize({} if metadata is None else metadata, "")
     if not isinstance(metadata, dict):
-        aside["metadata"] = (metadata, "no dictionary")
+        misfits["metadata"] = (metadata, "not a dictionary")
         metadata = {}
-    misfits = {name: value for name, (value, _) in aside.items() if value is not None}
-    others = {name: value for name, value in fields.items() if name not in _OWN}
-    body.metadata = _merged(metadata, plainer.members(misfits), plainer.members(others))
-    for name, (_, why) in aside.items():
-        plainer.mark(name, why)
-    if plainer.marks:
-        body.metadata[MARKS] = plainer.marks
-    return body
+
+    misfit_values = {name: value for name, (value, _) in misfits.items() if value is not None}
+    others = {name: value for name, value in fields.items() if name not in _MEMBERS}
+    payload.metadata = _merge_metadata(
+        metadata,
+        sanitizer.sanitize_members(misfit_values),
+        sanitizer.sanitize_members(others),
+    )
+
+    for name, (_, reason) in misfits.items():
+        sanitizer.mark(name, reason)
+    if sanitizer.marks:
+        payload.metadata[MARKS] = sanitizer.marks
+
+    return payload
 
 
-def _text(name: str, fields: Mapping[str, Any], aside: Aside, why: str) -> str | None:
+def _text_member(name: str, fields: Mapping[str, Any], misfits: Misfits, reason: str) -> str | None:
     value = fields.get(name)
     if value is None:
         return None
-    text: str | None = _attempt(identity_text, value)
+
+    text: str | None = _attempt(identifier_text, value)
     if text is None:
-        aside[name] = (value, why)
+        misfits[name] = (value, reason)
     return text
 
 
-def _entry_ids(value: Any, aside: Aside) -> list[str]:
+def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if value is None:
         return []
-    one = _attempt(identity_text, value)
-    if one is not None:
-        return [one]
+
+    single_id = _attempt(identifier_text, value)
+    if single_id is not None:
+        return [single_id]
+
     if type(value) in _COLLECTIONS:
-        ids = [_attempt(identity_text, item) for item in list(value)]
+        ids = [_attempt(identifier_text, item) for item in list(value)]
         if None not in ids:
             return ids
-    aside["entry_ids"] = (value, "no ids")
+
+    misfits["entry_ids"] = (value, "not entry ids")
     return []
 
 
-def _error_message(fields: Mapping[str, Any], aside: Aside) -> str | None:
+def _error_message_member(fields: Mapping[str, Any], misfits: Misfits) -> str | None:
     value: Any = fields.get("error_message")
-    if issubclass(type(value), BaseException):  # unlike isinstance, this asks nothing of the value
+
+    # `issubclass` of the type, because `isinstance` would call methods of the value.
+    if issubclass(type(value), BaseException):
         return exception_text(value)
-    return _text("error_message", fields, aside, "no text")
+
+    return _text_member("error_message", fields, misfits, "not text")
 
 
-def _duration(value: Any, aside: Aside) -> float | None:
+def _duration_member(value: Any, misfits: Misfits) -> float | None:
     if value is None:
         return None
-    duration: float | None = _attempt(_number, value)
+
+    duration: float | None = _attempt(_finite_float, value)
     if duration is None:
-        aside["duration_ms"] = (value, "no finite number")
+        misfits["duration_ms"] = (value, "not a finite number")
     return duration
 
 
-def _number(value: Any) -> float | None:
-    """*value* as a finite float, if it is a number; a boolean is none."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        return float.__float__(float(value))
-    return None
+def _finite_float(value: Any) -> float | None:
+    """Return a real number as a finite float; None for any other value."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    if not math.isfinite(value):
+        return None
+    return float.__float__(float(value))
 
 
-def _status(value: Any, aside: Aside) -> Status | None:
+def _status_member(value: Any, misfits: Misfits) -> Status | None:
     if value is None:
         return None
-    status = status_of(_attempt(identity_text, value) or "")
+
+    name = _attempt(identifier_text, value)
+    status = status_of(name or "")
     if status is not None:
         return status.value
-    aside["status"] = (value, "no status")
+
+    misfits["status"] = (value, "not a status")
     return None
 
 
-def _attempt(convert: Callable[[Any], Any], value: Any) -> Any:
-    """What *convert* makes of *value*; None if that raises, as a hostile value can make it."""
+def _attempt(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return *function* of *value*, or None if it raises.
+
+    Values of an application's classes may raise anything.
+    """
     try:
-        return convert(value)
+        return function(value)
     except Exception:
         return None

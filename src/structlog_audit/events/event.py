@@ -1,12 +1,11 @@
-"""What an event is.
+"""The event: `AuditEvent` and the vocabulary of its members.
 
-Rules:
+**Guarantees**
 
-* An operation is a name. Six of them are members of `OperationType`; any other string is an operation too. Both
-  compare equal to their string and have ``.value`` and ``.name``.
-* The six match in any case, so the lower-case enums of other systems fit. Every other name stays as it is written.
-* An ordinary event has no kind. The library's own events have one of `Kind`.
-* An `AuditEvent` is a value: changing it is an error, and what its ``metadata`` holds is nobody else's.
+* An operation is a name. Six names are members of `OperationType` and match in any case; any other string is an operation
+  too and stays as written. Both compare equal to their string and have ``.value`` and ``.name``.
+* An application event has no kind. An event of the library itself has one of `Kind`.
+* An `AuditEvent` is an immutable value, and its containers are not shared with the application.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from typing import Any
 import msgspec
 
 INTENT_ID = "intent_id"
-"""The member of the metadata that says whose outcome an event is."""
+"""The metadata member that links an outcome to the event of its intent."""
 
-EVENT_ID = re.compile(r"evt_[0-9a-f]{32}")
-"""The ids that events get from us."""
+EVENT_ID_PATTERN = re.compile(r"evt_[0-9a-f]{32}")
+"""The form of the ids that the recorder assigns."""
 
 
 class OperationType(StrEnum):
@@ -37,7 +36,7 @@ class OperationType(StrEnum):
 
 
 class EventStatus(StrEnum):
-    """The outcome of an operation: it succeeded, failed, or succeeded for a part of what it was asked to do."""
+    """The outcome of an operation: success, failure or partial success."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -45,26 +44,29 @@ class EventStatus(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kinds of the library's own events. Queries leave these out unless asked for them by ``kind=``."""
+    """The kinds of the library's own events.
+
+    Queries omit these unless ``kind=`` selects them.
+    """
 
     INTENT = "intent"
-    """What is about to be done, recorded before it is."""
+    """An operation that is about to start, recorded before it does."""
 
     GAP = "gap"
-    """How many events were lost, standing where they would have stood."""
+    """The number of events that were lost, in their place."""
 
     CHECKPOINT = "checkpoint"
     """A signed statement about the trail so far."""
 
     PART = "part"
-    """More entry ids of the event before it, whose line would have grown too long."""
+    """Further entry ids of the preceding event, whose line would have been too long."""
 
     TRAIL = "trail"
-    """An act of the library on the trail itself."""
+    """An action of the library on the trail itself."""
 
 
 class Operation(str):
-    """The name of an operation that is not one of the six: a string with ``.value`` and ``.name``."""
+    """The name of an operation outside the six, with ``.value`` and ``.name``."""
 
     __slots__ = ()
 
@@ -84,35 +86,43 @@ _STATUSES = {member.value: member for member in EventStatus}
 
 
 def operation_of(name: str) -> OperationType | Operation:
-    """The operation called *name*: one of the six in any case, otherwise the name as it is written."""
+    """Return the operation called *name*: one of the six in any case, or a new one.
+
+    A name outside the six stays as written.
+    """
     return _OPERATIONS.get(name) or _OPERATIONS.get(name.upper()) or Operation(name)
 
 
 def status_of(name: str) -> EventStatus | None:
-    """The status called *name* in any case, or None if there is none of that name."""
+    """Return the status called *name* in any case, or None."""
     return _STATUSES.get(name) or _STATUSES.get(name.upper())
 
 
-def utc(moment: dt.datetime) -> dt.datetime:
-    """*moment* in UTC. A naive datetime is local time, as in Python itself.
+def utc(timestamp: dt.datetime) -> dt.datetime:
+    """Return *timestamp* in UTC. A naive datetime is local time, as in Python itself.
 
-    The ends of the calendar, where local time would leave it, count as UTC: they are meant as "ever".
+    ``datetime.min`` and ``datetime.max`` stand for an open end: where local time would exceed the calendar, they are
+    taken as UTC.
     """
     try:
-        return moment.astimezone(dt.UTC)
+        return timestamp.astimezone(dt.UTC)
     except (OverflowError, ValueError):
-        return moment.replace(tzinfo=dt.UTC)
+        return timestamp.replace(tzinfo=dt.UTC)
 
 
-def rfc3339(moment: dt.datetime) -> str:
-    """*moment* in UTC as ``2025-01-15T10:30:45.123456Z``, always 27 characters (RFC 3339 §5.6)."""
-    return utc(moment).isoformat(timespec="microseconds")[:26] + "Z"
+def rfc3339(timestamp: dt.datetime) -> str:
+    """Format *timestamp* in UTC as ``2025-01-15T10:30:45.123456Z``.
+
+    The text always has 27 characters (RFC 3339 §5.6).
+    """
+    text = utc(timestamp).isoformat(timespec="microseconds")
+    return text[:26] + "Z"
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One recorded fact: who did which operation on what, when, and how it ended.
+    """One recorded fact: a user's operation on entries, its time and its outcome.
 
-    Attributes are those of the export format. ``timestamp`` is aware UTC with microseconds, ``duration_ms``
+    The attributes are those of the export format. ``timestamp`` is aware UTC with microseconds, ``duration_ms`` is in
     milliseconds. Absent members are None, ``[]`` or ``{}``.
     """
 
@@ -132,9 +142,9 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         return hash(self.event_id)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as a dictionary of plain JSON values, absent members included.
+        """Return the event as a dictionary of plain JSON values, absent members included.
 
-        ``kind`` is there only for the library's own events. The containers are the event's own, not copies.
+        ``kind`` is present only for the library's own events. The containers are those of the event, not copies.
         """
         members: dict[str, Any] = {
             "event_id": self.event_id,
@@ -150,4 +160,5 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.kind is not None:
             members["kind"] = self.kind
+
         return members

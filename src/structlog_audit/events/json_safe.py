@@ -1,17 +1,17 @@
-"""Any Python value as plain JSON values: total, bounded, and honest about what it changed.
+"""Conversion of any Python value to plain JSON values.
 
-Plain are ``None``, ``bool``, 64-bit ``int``, finite ``float``, ``str`` without lone surrogates, ``list`` of plain values
+Plain values are ``None``, ``bool``, 64-bit ``int``, finite ``float``, ``str`` without lone surrogates, ``list`` of plain values
 and ``dict`` with ``str`` keys and plain values, of exactly these types.
 
-Rules:
+**Guarantees**
 
-* Nothing raises but what is no `Exception`: KeyboardInterrupt, SystemExit, a timeout. Those are not the value's.
-* What has a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums, dates,
-  UUIDs, decimals, paths, and keys that are scalars or bytes of ASCII.
-* What has none is replaced by a text and marked: ``marks`` maps the path of the value to what was done.
-* No text holds a memory address: it would differ from run to run and tell an attacker something.
-* Depth, number of values and cycles are bounded, so that no value can exhaust memory or time.
-* The methods that a subclass of str, int, float, list or dict overrides are not called: they could do anything.
+* A value with a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums,
+  dates, UUIDs, decimals, paths, and keys that are scalars or ASCII bytes. Any other value becomes text with a mark.
+* Depth, number of values and cycles are bounded, so no value can exhaust memory or time.
+* No text contains a memory address: it would differ between runs and help an attacker.
+
+**Failure handling**: no value causes an `Exception`. KeyboardInterrupt, SystemExit and the like propagate. Methods that a
+subclass of str, int, float, list or dict overrides are not called, because they could do anything.
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ from enum import Enum
 from typing import Any, TypeVar
 
 MAX_DEPTH = 32
-"""Containers inside containers. Engines refuse JSON that is nested hundreds deep, and nobody means it."""
+"""The limit of nested containers. Query engines reject JSON that is nested hundreds deep."""
 
 MAX_VALUES = 10_000
-"""Values of one event that are looked at one by one. A line of 32,000 bytes holds fewer."""
+"""The limit of values per event that are converted one by one. A line of 32,000 bytes holds fewer."""
 
 MAX_MARKS = 20
-"""Marks that are listed by path; how many more there were is told under ``…``."""
+"""The limit of marks that are listed by path. The number of further ones stands under ``…``."""
 
 _MORE = "…"
-"""Where the number of those stands."""
+"""The key of the number of further marks."""
 
 MAX_TEXT = 1_000
-"""Characters kept of the text of an object that has no JSON form."""
+"""The limit of characters of the text of an object without a JSON form."""
+
+_MAX_PATH = 200
 
 _Item = TypeVar("_Item")
 
@@ -50,202 +52,283 @@ _INT_MIN, _INT_END = -(2**63), 2**64
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
-def identity_text(value: Any) -> str | None:
-    """The text of a value that names somebody or something: a string, an integer, a UUID or an Enum of these.
+def identifier_text(value: Any) -> str | None:
+    """Return the text of an identifier: a string, integer, UUID or Enum of these.
 
-    None for anything else. Integers are how most frameworks number their users; in a trail an identity is text.
+    Most frameworks number their users; in a trail an identifier is text. None for any other value.
     """
     if isinstance(value, Enum):
         value = value.value
+
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, int) and not isinstance(value, bool) and _INT_MIN <= int.__index__(value) < _INT_END:
-        return str(int.__index__(value))
+
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = int.__index__(value)
+        return str(number) if _INT_MIN <= number < _INT_END else None
+
     return str(value) if type(value) is uuid.UUID else None
 
 
 def type_name(value: object) -> str:
-    """The qualified name of the type of *value*, whatever its metaclass says."""
+    """Return the qualified name of a type, whatever its metaclass overrides."""
     kind = type(value)
-    name = type.__dict__["__qualname__"].__get__(kind)
-    module = type.__dict__["__dict__"].__get__(kind).get("__module__")
-    return f"{module}.{name}" if type(module) is str and module != "builtins" else str(name)
+
+    # The descriptors of `type` itself bypass the __getattribute__ of a metaclass.
+    qualname = type.__dict__["__qualname__"].__get__(kind)
+    namespace = type.__dict__["__dict__"].__get__(kind)
+
+    module = namespace.get("__module__")
+    if type(module) is str and module != "builtins":
+        return f"{module}.{qualname}"
+    return str(qualname)
 
 
 def exception_text(error: BaseException) -> str:
-    """*error* as its traceback's last line would show it, ``ValueError: …``, without memory addresses."""
+    """Format *error* like the last line of its traceback: ``ValueError: …``.
+
+    Memory addresses are removed.
+    """
     try:
         text = _ADDRESS.sub("", str(error))
-    except Exception:  # an exception whose __str__ raises still has a type
+    except Exception:
         text = "(its text can't be read)"
+
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {text}" if text else str(name)
 
 
 class JsonSanitizer:
-    """Makes the values of one event plain and remembers in `marks` what it changed."""
+    """Converts the values of one event to plain ones.
+
+    `marks` lists the changes by path.
+    """
 
     def __init__(self) -> None:
         self.marks: dict[str, str] = {}
-        self._left = MAX_VALUES
-        self._within: set[int] = set()
+        self._values_left = MAX_VALUES
+        self._enclosing_ids: set[int] = set()
 
-    def mark(self, path: str, what: str) -> None:
-        """Remember that the value at *path* was changed as *what* says, once per path. One called ``…`` is only counted."""
-        if path != _MORE and (len(self.marks) < MAX_MARKS or path in self.marks):
-            self.marks[path] = what
-        else:
-            self.marks[_MORE] = f"{int(self.marks.get(_MORE, '0').split()[0]) + 1} more"
+    def mark(self, path: str, change: str) -> None:
+        """Record *change* for the value at *path*, once per path.
 
-    def plain(self, value: Any, path: str, depth: int = 0) -> Any:
-        """*value* as plain JSON values. *path* names it in the marks."""
-        self._left -= 1
-        if self._left < 0:
+        Beyond the limit, marks are only counted.
+        """
+        has_room = len(self.marks) < MAX_MARKS or path in self.marks
+        if has_room and path != _MORE:
+            self.marks[path] = change
+            return
+
+        count, _, _ = self.marks.get(_MORE, "0 more").partition(" ")
+        self.marks[_MORE] = f"{int(count) + 1} more"
+
+    def sanitize(self, value: Any, path: str, depth: int = 0) -> Any:
+        """Return *value* as plain JSON values. *path* names it in the marks."""
+        self._values_left -= 1
+        if self._values_left < 0:
             return self._replace("", path, f"left out: more than {MAX_VALUES} values")
         if depth > MAX_DEPTH:
             return self._replace(type_name(value), path, f"replaced: nested deeper than {MAX_DEPTH}")
-        if id(value) in self._within:
+        if id(value) in self._enclosing_ids:
             return self._replace(type_name(value), path, "replaced: contains itself")
-        self._within.add(id(value))
+
+        # Values of an application's classes may raise anything.
+        self._enclosing_ids.add(id(value))
         try:
             return self._convert(value, path, depth)
-        except Exception as error:  # a hostile value may raise anything
+        except Exception as error:
             return self._replace(type_name(value), path, f"replaced: unreadable ({type_name(error)})")
         finally:
-            self._within.discard(id(value))
+            self._enclosing_ids.discard(id(value))
 
-    def text(self, value: str, path: str) -> str:
-        """A string of exactly type str that UTF-8 can encode."""
+    def sanitize_members(self, members: dict[str, Any]) -> dict[str, Any]:
+        """Return *members* with plain values, even when the limit of values is reached."""
+        return self._sanitize_mapping(members.items(), "", 0)
+
+    def sanitize_text(self, value: str, path: str) -> str:
+        """Return *value* as a string of exactly type str that UTF-8 can encode."""
         value = str.__str__(value)
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                self.mark(path, "replaced: lone surrogates are written as escapes")
-                return value.encode("utf-8", "backslashreplace").decode()
+        if value.isascii():
+            return value
+
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.mark(path, "replaced: lone surrogates are written as escapes")
+            return value.encode("utf-8", "backslashreplace").decode()
+
         return value
 
-    def _replace(self, text: str, path: str, what: str) -> str:
-        self.mark(path, what)
+    def sanitize_key(self, key: Any, path: str) -> str:
+        """Return the *key* of a mapping as a string of exactly type str."""
+        if isinstance(key, str) and not isinstance(key, Enum):
+            return self.sanitize_text(key, path)
+
+        # The header names of WSGI and ASGI are bytes.
+        if isinstance(key, bytes) and bytes.isascii(key):
+            return bytes.decode(key)
+
+        name = self.sanitize(key, f"{path} key" if path else "key")
+        if name is None:
+            return "null"
+        if type(name) is bool:
+            return "true" if name else "false"
+        return str(name)
+
+    def _replace(self, text: str, path: str, change: str) -> str:
+        """Mark *change* and return *text*, the replacement."""
+        self.mark(path, change)
         return text
 
     def _convert(self, value: Any, path: str, depth: int) -> Any:
+        """Return *value* as plain values, by its type."""
         if value is None or value is True or value is False:
             return value
-        for kinds, convert in _SCALARS:
-            if isinstance(value, kinds):
+
+        for types, convert in _SCALARS:
+            if isinstance(value, types):
                 return convert(self, value, path)
+
         if isinstance(value, Enum):
-            return self.plain(value.value, path, depth + 1)
-        for kind, iterate in _CONTAINERS:
-            if isinstance(value, kind):
-                return self._items(iterate(value), path, depth)
-        members = _members(value)
+            return self.sanitize(value.value, path, depth + 1)
+
+        for types, iterate in _CONTAINERS:
+            if isinstance(value, types):
+                return self._sanitize_items(iterate(value), path, depth)
+
+        members = _members_of(value)
         if members is not None:
-            return self._mapping(members, path, depth)
-        return self._text_of(value, path)
+            return self._sanitize_mapping(members, path, depth)
 
-    def _items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
-        taken = enumerate(self._taken(items))
-        return [self.plain(item, f"{path}[{number}]"[:200], depth + 1) for number, item in taken]
+        return self._object_text(value, path)
 
-    def _mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for number, (key, value) in enumerate(self._taken(members)):
-            name = self.key(key, path)
-            while name in plain:  # two keys of one text; the number makes it quick to find a free name
-                name += f"_{number}"
-            plain[name] = self.plain(value, f"{path}.{name}"[:200] if path else name[:200], depth + 1)
+    def _sanitize_items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
+        plain = []
+        for number, item in enumerate(self._within_limit(items)):
+            plain.append(self.sanitize(item, item_path(path, number), depth + 1))
         return plain
 
-    def _taken(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Those of *items* that are looked at: as many as are left, and one more, which is marked as left out."""
+    def _sanitize_mapping(self, members: Iterable[tuple[Any, Any]], path: str, depth: int) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for number, (key, value) in enumerate(self._within_limit(members)):
+            name = self.sanitize_key(key, path)
+
+            # Two keys may have one text. The number keeps the search short for thousands of such keys.
+            while name in plain:
+                name += f"_{number}"
+
+            plain[name] = self.sanitize(value, member_path(path, name), depth + 1)
+        return plain
+
+    def _within_limit(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield items while values are left, and one more.
+
+        `sanitize` marks the last one as left out.
+        """
         for item in items:
             yield item
-            if self._left < 0:
+            if self._values_left < 0:
                 return
 
-    def members(self, members: dict[str, Any]) -> dict[str, Any]:
-        """*members* with plain values, even when no value is left."""
-        return self._mapping(members.items(), "", 0)
+    def _object_text(self, value: Any, path: str) -> str:
+        """Return the text of an object without a JSON form.
 
-    def key(self, key: Any, path: str) -> str:
-        """*key* of a mapping as a string of exactly type str."""
-        if isinstance(key, str) and not isinstance(key, Enum):
-            return self.text(key, path)
-        if isinstance(key, bytes) and bytes.isascii(key):  # a header's, in WSGI and ASGI
-            return bytes.decode(key)
-        name = self.plain(key, f"{path} key" if path else "key")
-        return name if isinstance(name, str) else _json_key(name)
-
-    def _text_of(self, value: Any, path: str) -> str:
-        """The text of an object without a JSON form; of one that never said how to print it, only the type."""
+        The text of an object that inherits the methods of `object` is its type.
+        """
         name = type_name(value)
-        kind: Any = type(value)
         self.mark(path, f"replaced: text of {name}")
+
+        kind: Any = type(value)
         if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
             return f"<{name}>"
-        text = self.text(_ADDRESS.sub("", str.__str__(str(value))), path)
+
+        text = str.__str__(str(value))
+        text = self.sanitize_text(_ADDRESS.sub("", text), path)
         if len(text) > MAX_TEXT:
             self.mark(path, f"replaced: first {MAX_TEXT} of {len(text)} characters of the text of {name}")
         return text[:MAX_TEXT]
 
-    def _int(self, value: int, path: str) -> int | str:
+    def _sanitize_int(self, value: int, path: str) -> int | str:
         value = int.__index__(value)
         if _INT_MIN <= value < _INT_END:
             return value
-        self.mark(path, f"replaced: an integer of {value.bit_length()} bits")
-        return f"{value:#x}"[:MAX_TEXT]  # hexadecimal: decimal is limited to 4,300 digits and slow
 
-    def _float(self, value: float, path: str) -> float | str:
+        # Hexadecimal, because Python limits decimal texts to 4,300 digits, and these are slow to make.
+        self.mark(path, f"replaced: an integer of {value.bit_length()} bits")
+        return f"{value:#x}"[:MAX_TEXT]
+
+    def _sanitize_float(self, value: float, path: str) -> float | str:
         value = float.__float__(value)
         if math.isfinite(value):
             return value
-        text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+        text = "NaN"
+        if math.isinf(value):
+            text = "Infinity" if value > 0 else "-Infinity"
         return self._replace(text, path, "replaced: not a finite number")
 
-    def _bytes(self, value: Any, path: str) -> str:
-        return self._replace(base64.b64encode(bytes(value)).decode(), path, "replaced: bytes as base64")
+    def _sanitize_bytes(self, value: Any, path: str) -> str:
+        text = base64.b64encode(bytes(value)).decode()
+        return self._replace(text, path, "replaced: bytes as base64")
 
 
-def _json_key(value: Any) -> str:
-    """The text of a plain key that is no string, as JSON writes it: ``true``, ``null``, ``1``."""
-    return {True: "true", False: "false", None: "null"}[value] if value is None or type(value) is bool else str(value)
+def member_path(path: str, name: str) -> str:
+    """Return the path of the member *name* of the mapping at *path*, as marks list it."""
+    return f"{path}.{name}"[:_MAX_PATH] if path else name[:_MAX_PATH]
 
 
-def _members(value: Any) -> Iterable[tuple[Any, Any]] | None:
-    """The members of a mapping, or of an object whose type declares its fields; None for any other object."""
+def item_path(path: str, number: int) -> str:
+    """Return the path of an item of the list at *path*, as marks list it."""
+    return f"{path}[{number}]"[:_MAX_PATH]
+
+
+def _members_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """Return the members of a mapping or of an object with declared fields.
+
+    None for any other object.
+    """
     if isinstance(value, dict):
         return list(dict.items(value))
     if isinstance(value, Mapping):
         return ((key, value[key]) for key in value)
-    if isinstance(value, type):
-        return None
-    kind = type(value)
-    if dataclasses.is_dataclass(value):
-        names: Iterable[str] = [field.name for field in dataclasses.fields(value)]
-    elif hasattr(kind, "__struct_fields__"):  # msgspec
-        names = kind.__struct_fields__
-    elif hasattr(kind, "__attrs_attrs__"):  # attrs
-        names = [field.name for field in kind.__attrs_attrs__]
-    elif hasattr(kind, "__pydantic_fields__"):  # pydantic
-        names = list(kind.__pydantic_fields__)
-    else:
+
+    names = _field_names(value)
+    if names is None:
         return None
     return ((name, getattr(value, name)) for name in names)
 
 
+def _field_names(value: Any) -> Iterable[str] | None:
+    """Return the field names of a dataclass, msgspec, attrs or pydantic object."""
+    if isinstance(value, type):
+        return None
+
+    kind = type(value)
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+
+    names: Iterable[str] | None = None
+    if hasattr(kind, "__struct_fields__"):
+        names = kind.__struct_fields__
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__]
+    elif hasattr(kind, "__pydantic_fields__"):
+        names = list(kind.__pydantic_fields__)
+    return names
+
+
 _SCALARS: tuple[tuple[Any, Callable[[JsonSanitizer, Any, str], Any]], ...] = (
-    (str, JsonSanitizer.text),
-    (int, JsonSanitizer._int),
-    (float, JsonSanitizer._float),
-    ((bytes, bytearray, memoryview), JsonSanitizer._bytes),
-    ((dt.datetime, dt.date, dt.time), lambda plainer, value, path: plainer.text(value.isoformat(), path)),
-    (dt.timedelta, lambda plainer, value, path: plainer._float(value.total_seconds(), path)),
-    ((uuid.UUID, decimal.Decimal), lambda plainer, value, path: plainer.text(str(value), path)),
-    (os.PathLike, lambda plainer, value, path: plainer.text(os.fsdecode(value), path)),
-    (BaseException, lambda plainer, value, path: plainer.text(exception_text(value), path)),
+    (str, JsonSanitizer.sanitize_text),
+    (int, JsonSanitizer._sanitize_int),
+    (float, JsonSanitizer._sanitize_float),
+    ((bytes, bytearray, memoryview), JsonSanitizer._sanitize_bytes),
+    ((dt.datetime, dt.date, dt.time), lambda sanitizer, value, path: sanitizer.sanitize_text(value.isoformat(), path)),
+    (dt.timedelta, lambda sanitizer, value, path: sanitizer._sanitize_float(value.total_seconds(), path)),
+    ((uuid.UUID, decimal.Decimal), lambda sanitizer, value, path: sanitizer.sanitize_text(str(value), path)),
+    (os.PathLike, lambda sanitizer, value, path: sanitizer.sanitize_text(os.fsdecode(value), path)),
+    (BaseException, lambda sanitizer, value, path: sanitizer.sanitize_text(exception_text(value), path)),
 )
+"""Types with a scalar form, and their conversions."""
 
 _CONTAINERS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
     (list, list.__iter__),
@@ -254,3 +337,4 @@ _CONTAINERS: tuple[tuple[Any, Callable[[Any], Iterable[Any]]], ...] = (
     (frozenset, frozenset.__iter__),
     ((deque, Set), iter),
 )
+"""Types that become lists, and iteration that bypasses overridden methods."""

@@ -1,6 +1,6 @@
-"""The members of an event that are not the recorder's, in the order of the line, with the types that a line can hold.
+"""The members of an event except id and timestamp, in the order of a line, with the types that a line can hold.
 
-Two structs, so that nothing from outside can claim to be an event of the library's own: only `TrailPayload` has a kind.
+There are two structs so that an application cannot forge an event of the library: only `TrailPayload` has a kind.
 """
 
 from __future__ import annotations
@@ -10,24 +10,34 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 _Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_Float = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]  # finite
+
+# The bounds exclude infinities and NaN.
+_Float = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]
 
 
-def _containing(inner: Any) -> Any:
-    """Scalars, and containers of *inner* that are small: a value can't be large by containing one thing many times."""
-    few = msgspec.Meta(max_length=100)
+def _value_type(inner: Any) -> Any:
+    """Return the type of scalars and small containers of *inner*.
+
+    The length limit bounds the size of a value that contains the same object many times.
+    """
+    small = msgspec.Meta(max_length=100)
     scalar = str | _Int | _Float | bool | None
-    return scalar if inner is None else scalar | Annotated[list[inner], few] | Annotated[dict[str, inner], few]
+    if inner is None:
+        return scalar
+
+    small_list = Annotated[list[inner], small]
+    small_dict = Annotated[dict[str, inner], small]
+    return scalar | small_list | small_dict
 
 
-_Value: Any = _containing(_containing(_containing(None)))
+_Value: Any = _value_type(_value_type(_value_type(None)))
 
 Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
-"""What the metadata of nearly every event is. Everything else is looked at by hand, in `conversion`."""
+"""The type of the metadata of nearly every event. `conversion` handles all other metadata value by value."""
 
 
 Status = Literal["SUCCESS", "FAILURE", "PARTIAL"]
-"""The values of an `EventStatus`, as text: a member would be asked for its value whenever it is encoded."""
+"""The values of `EventStatus` as text: encoding a member of an Enum would look up its value each time."""
 
 
 class Payload(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
@@ -43,17 +53,17 @@ class Payload(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_field
     duration_ms: _Float | None = None
 
 
+# msgspec compiles the types of a struct at its first conversion, and crashes (0.22) if a signal handler or another
+# thread converts to the struct meanwhile. This conversion completes that during import.
 msgspec.convert({"operation": "STORE"}, Payload)
-"""msgspec compiles the types of a struct when it is first converted to, and crashes (0.22) if a signal handler or a thread
-converts to it meanwhile. So it is done here, and no event is the first."""
 
 
 class TrailPayload(Payload, omit_defaults=True, gc=False):
-    """The members of an event of the library's own, or of one that was read, of whatever kind."""
+    """The members of an event of any kind: of the library itself, or decoded."""
 
     kind: str | None = None
 
     @classmethod
-    def of(cls, body: Payload, kind: str) -> TrailPayload:
-        """*body* as that of an event of this *kind*."""
-        return cls(**msgspec.structs.asdict(body), kind=kind)
+    def of(cls, payload: Payload, kind: str) -> TrailPayload:
+        """Return *payload* as one of this *kind*."""
+        return cls(**msgspec.structs.asdict(payload), kind=kind)

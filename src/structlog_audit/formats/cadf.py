@@ -14,7 +14,7 @@ import uuid
 from operator import attrgetter
 from typing import Any
 
-from structlog_audit.events.event import EVENT_ID, AuditEvent, rfc3339
+from structlog_audit.events.event import EVENT_ID_PATTERN, AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
@@ -34,7 +34,7 @@ def identifier(what: str, text: str | None) -> str:
 
 
 def _event_id(event: AuditEvent) -> str:
-    is_uuid = EVENT_ID.fullmatch(event.event_id)
+    is_uuid = EVENT_ID_PATTERN.fullmatch(event.event_id)
     return identifier("event", event.event_id.removeprefix("evt_") if is_uuid else event.event_id)
 
 

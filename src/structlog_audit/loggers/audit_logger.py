@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from structlog_audit._validation import require_integer
-from structlog_audit.events.codec import StoredEvent, decode_event, encode_body
+from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.event_id import Stamp
@@ -152,7 +152,7 @@ class AuditLogger(EventSource):
     def _recorded(self, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
         """The event with *fields*, given what the handlers said of it."""
         if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
-            body = encode_body(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
+            body = encode_payload(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
             return decode_event(Stamp().line(body))
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)

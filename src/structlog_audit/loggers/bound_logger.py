@@ -26,7 +26,7 @@ from typing import Any
 
 import structlog
 
-from structlog_audit.events.context import SPANS, bound_context
+from structlog_audit.events.context import OPENTELEMETRY_TRACE, bound_context
 from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, name_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
@@ -174,7 +174,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         logger: logging.Logger = self._logger
         event: dict[str, Any] = self._context | fields
         # seldom anything is bound or a span active, and to find out costs little
-        if copy_context() or SPANS in modules:
+        if copy_context() or OPENTELEMETRY_TRACE in modules:
             event = bound_context(event) | event
         if "operation" in fields:
             name_operation(event, operation)

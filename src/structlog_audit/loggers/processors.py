@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from structlog_audit.events.log_record import MACHINERY, Recorded
+from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.loggers.bound_logger import get_audit_logger
 
@@ -31,7 +31,7 @@ _LEVELS = {
 }
 """The levels of structlog's methods. Any other (``info``, ``msg``, …) is INFO."""
 
-_STRUCTLOGS_OWN = frozenset((*MACHINERY, "level", "level_number", "logger"))
+_STRUCTLOGS_OWN = frozenset((*STRUCTLOG_INTERNAL_KEYS, "level", "level_number", "logger"))
 
 EventDict = MutableMapping[str, Any]
 
@@ -78,7 +78,7 @@ class AuditProcessor:
         fields = dict(event_dict)
         fields.pop("event", None)
         for name in _STRUCTLOGS_OWN & fields.keys():
-            if name in MACHINERY or fields[name] == _said_anyway(name, logger, method_name, level):
+            if name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _said_anyway(name, logger, method_name, level):
                 del fields[name]
         entry = self._log._record(level, event, fields)
         if entry is not None:

@@ -22,7 +22,7 @@ from typing import Any, Final, ForwardRef, Protocol, TypedDict, TypeVar
 import msgspec
 
 from structlog_audit.events.event import EventStatus, Kind, operation_of, status_of, utc
-from structlog_audit.events.json_safe import JsonSanitizer, identity_text
+from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 
@@ -187,7 +187,7 @@ def _accepted_value(name: str, value: Any) -> str | None:
             return None
         raise AuditTypeError(f"{name}=None: every event has one; leave the filter out to match any")
 
-    text = identity_text(value)
+    text = identifier_text(value)
     if text is None:
         raise AuditTypeError(f"{name}={value!r}: expected a string or a list of them, got {type(value).__name__}")
     return _NAMES[name](text)
@@ -222,7 +222,7 @@ _NAMES: dict[str, Callable[[str], str]] = {
 
 def _entry_ids(value: Any) -> frozenset[str]:
     items = value if isinstance(value, _COLLECTIONS) else [value]
-    ids = [identity_text(item) for item in items]
+    ids = [identifier_text(item) for item in items]
     if None in ids:
         raise AuditTypeError(
             f"entry_ids={value!r}: expected an entry id or a list of them; leave the filter out to match any"
@@ -234,7 +234,7 @@ def _metadata(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise AuditTypeError(f"metadata={value!r}: expected a dictionary of the members that the metadata contains")
 
-    plain: dict[str, Any] = JsonSanitizer().plain(value, "")
+    plain: dict[str, Any] = JsonSanitizer().sanitize(value, "")
     return plain
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 from pythonjsonlogger.core import BaseJsonFormatter
 
-from structlog_audit.events.codec import StoredEvent, decode_event, encode_body, escape, to_json
-from structlog_audit.events.conversion import body_of
+from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
+from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.json_safe import JsonSanitizer
 from structlog_audit.events.truncation import encode
@@ -71,7 +71,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
 
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
-        self.static_fields = JsonSanitizer().members(self.static_fields)
+        self.static_fields = JsonSanitizer().sanitize_members(self.static_fields)
         self.schema = schema
         if schema is None:
             self._check_members()
@@ -136,7 +136,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
     def _make_line(self, record: logging.LogRecord) -> bytes:
         """Return the line of a record that does not come from an `AuditHandler`."""
-        body = encode_body(body_of(record), DEFAULT_MAX_EVENT_BYTES)
+        body = encode_payload(payload_of(record), DEFAULT_MAX_EVENT_BYTES)
         with self._lock:
             # Take the stamp while it is in use: a signal handler that formats a record meanwhile makes another one.
             stamp = self._stamp or Stamp()

@@ -125,7 +125,7 @@ class GroupCommit:
                             # Assign the line, as `_assign_line` does.
                             stamp, deliver, accept = self._stamp, self._deliver, self._accept
                             line = entry.line = stamp.line(entry.body)
-                            timestamp_us = entry.timestamp_us = stamp.moment
+                            timestamp_us = entry.timestamp_us = stamp.timestamp_us
 
                             deliver((entry,))
 
@@ -216,7 +216,7 @@ class GroupCommit:
         def must_wait() -> bool:
             return entry.state == WAITING and self._leading
 
-        self._followers.wait(entry, must_wait, timestamp_us=self._stamp.moment, count=self.recorded)
+        self._followers.wait(entry, must_wait, timestamp_us=self._stamp.timestamp_us, count=self.recorded)
         return entry.state != WAITING
 
     def _ensure_background_leader(self) -> None:
@@ -333,7 +333,7 @@ class GroupCommit:
     def _assign_line(self, entry: QueueEntry) -> None:
         """Give *entry* its id and its time, and so its line."""
         entry.line = self._stamp.line(entry.body)
-        entry.timestamp_us = self._stamp.moment
+        entry.timestamp_us = self._stamp.timestamp_us
 
     def _complete(self, batch: Sequence[QueueEntry]) -> None:
         """Acknowledge *batch*, the head of the queue, as recorded."""

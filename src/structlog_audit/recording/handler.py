@@ -30,10 +30,10 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorder_of
+from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -194,7 +194,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             missing_until = self._clock() // 1_000
 
         if missing_until is not None:
-            self._buffer.forget_until(missing_until)
+            self._buffer.mark_incomplete_until(missing_until)
 
     def after_fork(self) -> None:
         """Reset the handler in a forked child: all events so far belong to the parent. Does not access the disk."""
@@ -203,7 +203,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self.target.after_fork()
         self._reset()
         if self._has_trail:
-            self._buffer.forget_until(self._clock() // 1_000)
+            self._buffer.mark_incomplete_until(self._clock() // 1_000)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Record the event in *record*; return False if a filter or the target's level rejects it.
@@ -233,7 +233,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
             handoff.entry = self.record_fields(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
-        elif recorder_of(record) is not self:
+        elif recorded_by(record) is not self:
             fields, error = fields_of(record)
             self.record_fields(fields, record.levelno, record.name, error)
 
@@ -270,7 +270,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         body = convert(fields, error, level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
-        entry = QueueEntry(encode_body(body, self._max_event_bytes, self.redactor), level, logger, self)
+        entry = QueueEntry(encode_payload(body, self._max_event_bytes, self.redactor), level, logger, self)
 
         # Commit, in the background if the caller must not wait. The target's notices follow the event that caused them.
         if later is not None and self._waits_for_disk:
@@ -356,7 +356,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def select(self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         if self.redactor is not None:
-            conditions = self.redactor.asked(conditions)
+            conditions = self.redactor.redact_conditions(conditions)
         return self._buffer.select(conditions, newest_first=newest_first)
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class OutagePolicy:
         # The line of an empty body is the head of a line and an LF.
         head = self._stamp.line(b"")[:-1]
         newest = lost[0]
-        gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.moment, head=head)
+        gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.timestamp_us, head=head)
         queue.insert(place, gap)
         return gap
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from structlog_audit._failures import describe_failure
-from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditWriteError
@@ -27,7 +27,7 @@ class QueueEntry(msgspec.Struct, eq=False):
     A struct is created in half the time of a class with slots, and every event needs one.
 
     Attributes:
-        body: The encoded event without id and time, from `encode_body`.
+        body: The encoded event without id and time, from `encode_payload`.
         level: The level of the log record.
         logger: The name of the logger.
         handler: The `AuditHandler` that accepted the event.
@@ -97,5 +97,5 @@ class Gap(InternalEntry, eq=False, kw_only=True):
         """Make the line with the current count; each attempt to write does so again."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
         payload = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
-        body = encode_body(payload, MIN_EVENT_BYTES)
+        body = encode_payload(payload, MIN_EVENT_BYTES)
         self.line = b"%b%b\n" % (self.head, body)

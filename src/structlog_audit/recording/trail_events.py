@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from structlog_audit._failures import describe_failure
-from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_body
+from structlog_audit.events.codec import MIN_EVENT_BYTES, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.payload import Status, TrailPayload
 from structlog_audit.recording.group_commit import GroupCommit
@@ -97,4 +97,4 @@ class TrailEvents:
 
 def _entry(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
     body = TrailPayload(operation, metadata=metadata, status=status, kind=Kind.TRAIL.value)
-    return InternalEntry(encode_body(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)
+    return InternalEntry(encode_payload(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)

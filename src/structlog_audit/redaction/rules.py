@@ -1,16 +1,11 @@
-"""What is secret: the defaults, the rules of a redactor, and a first look that costs next to nothing.
+"""Rules of redaction: the keys, paths and patterns of secrets, and the default rules.
 
-Rules:
+**Guarantees**
 
-* A name of the defaults is that of a credential and of nothing else. ``pwd`` is a folder in every environment, ``session_id``
-  and ``key`` name things; they are not among them.
-* ``Bearer`` in a text is followed by a token, unless what follows is a word: "Bearer token expired" is prose.
-* The first look reads the JSON that would be written. It may suspect what is harmless, and never the other way round: JSON
-  as we write it escapes no letter, so a name stands there as it is; whitespace is a space or begins with a backslash.
-* Names that were looked at and are harmless are remembered: metadata of such names, with no object in it, needs no look. No
-  brace comes behind its own then, which is the first, unless a text before it has one: that costs a closer look.
-* The patterns of the first look are made for the first event that needs them: that takes longer than all else on import.
-* The one letter beyond ASCII that is another in lower case within ASCII is the sign for Kelvin, a ``k``.
+* A default key is the name of a credential and of nothing else. ``pwd`` is a directory in every environment, and
+  ``session_id`` and ``key`` are names of other things, so these are not default keys.
+* ``Bearer`` in a text is followed by a token, unless the next word is prose, as in "Bearer token expired".
+* A pattern never changes an event's id in ``metadata.intent_id``, and a default pattern never changes an identifier.
 """
 
 from __future__ import annotations
@@ -21,16 +16,17 @@ from typing import Literal
 
 import msgspec
 
-from structlog_audit.events.event import EVENT_ID, INTENT_ID
+from structlog_audit.events.event import EVENT_ID_PATTERN, INTENT_ID
 
 Mode = Literal["mask", "drop", "pseudonym"]
 
-TEXTS = ("operation", "user_id", "session_id", "error_message")
-MEMBERS = (*TEXTS, "entry_ids")
-"""The members of an event that can be redacted as such; the others are no texts, or the recorder's."""
+TEXT_MEMBERS = ("operation", "user_id", "session_id", "error_message")
 
-_IDENTITY = frozenset(("user_id", "session_id", "entry_ids"))
-_INTENT = f"metadata.{INTENT_ID}"
+REDACTABLE_MEMBERS = (*TEXT_MEMBERS, "entry_ids")
+"""The members of an event that rules can redact as a whole. The others are not text, or the recorder assigns them."""
+
+_IDENTIFIERS = frozenset(("user_id", "session_id", "entry_ids"))
+_INTENT_PATH = f"metadata.{INTENT_ID}"
 
 _NAMES = (
     *("password", "passwd", "passphrase", "secret", "secret_key", "client_secret", "app_secret"),
@@ -40,86 +36,114 @@ _NAMES = (
     *("authorization", "proxy_authorization", "cookie", "set_cookie", "credential", "credentials"),
 )
 
-KEYS = frozenset(_NAMES) | {name.replace("_", "") for name in _NAMES if not name.startswith("x_")}
-"""Keys whose values are surely secret, in the form of `normal`; ``apiKey`` among them. Names of headers have hyphens."""
+DEFAULT_KEYS = frozenset(_NAMES) | {name.replace("_", "") for name in _NAMES if not name.startswith("x_")}
+"""Keys of credentials in the form of `normalize_key`, ``apiKey`` included. Header names always have hyphens."""
 
 _WORD = r"[A-Za-z][a-z]{0,19}[.,:;!?)\]}\"']*(?:\s|\Z)"
 
 BEARER = re.compile(rf"\b(?i:bearer)\s+(?!{_WORD})(?P<secret>[^\s\"'<>,;]+)", re.ASCII)
-"""A token, and the word before it, which stays."""
+"""A bearer token. The word before it is kept."""
 
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(?:-----END [^-]*-----|\Z)", re.DOTALL)
-"""A block of PEM or PGP with a private key; one that was cut goes on to the end."""
+"""A PEM or PGP block with a private key. A truncated block extends to the end of the text."""
 
+# Conversion renames a key whose name is taken: password_, password_1.
 _RENAMED = re.compile(r"(?:_[0-9]*)+\Z")
-_ENDS_RENAMED = frozenset("_0123456789")
+_RENAMED_ENDINGS = frozenset("_0123456789")
+
 KELVIN = "\u212a"
+"""The only letter beyond ASCII that is an ASCII letter, ``k``, in lower case."""
 
 
-def normal(name: str) -> str:
-    """The form in which names of keys are compared."""
+def normalize_key(name: str) -> str:
+    """Return the form in which keys are compared: lower case, with underscores."""
     return name.lower().replace("-", "_")
 
 
-def path_pattern(path: str) -> re.Pattern[str]:
-    """Matches *path*, which is `normal`, also where its names have been renamed."""
-    return re.compile(r"(?:_[0-9]*)*\.".join(map(re.escape, path.split("."))) + r"(?:_[0-9]*)*")
+def _path_pattern(path: str) -> re.Pattern[str]:
+    """Return a pattern for a normalized *path*, names renamed by conversion included."""
+    names = [re.escape(name) for name in path.split(".")]
+
+    suffix = r"(?:_[0-9]*)*"
+    return re.compile(rf"{suffix}\.".join(names) + suffix)
 
 
-Texts = tuple[tuple[re.Pattern[str], Mode], ...]
+Patterns = tuple[tuple[re.Pattern[str], Mode], ...]
+"""Patterns and their modes."""
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """What a redactor does to what."""
+class RedactionRules(msgspec.Struct, frozen=True):
+    """The rules of one redactor, and the function that makes its pseudonyms."""
 
     keys: Mapping[str, Mode]
-    paths: Texts
-    texts: Texts
-    given_texts: Texts
+    paths: Patterns
+    patterns: Patterns
+    explicit_patterns: Patterns
     pseudonym: Callable[[str], str]
 
     @classmethod
-    def made(
+    def compile(
         cls,
         keys: Mapping[str, Mode],
         paths: Mapping[str, Mode],
-        texts: Texts,
-        surely: Mode | None,
+        patterns: Patterns,
+        default_mode: Mode | None,
         pseudonym: Callable[[str], str],
-    ) -> Rules:
-        """The rules for *keys* and *paths*, which are `normal`, and *texts*; *surely* is the mode of the default texts."""
-        reaching = {**paths, **{f"metadata.{path}": mode for path, mode in paths.items() if path in MEMBERS}}
-        patterns = tuple((path_pattern(path), mode) for path, mode in reaching.items())
-        defaults: Texts = () if surely is None else ((BEARER, surely), (PRIVATE_KEY, surely))
-        return cls(keys, patterns, texts + defaults, texts, pseudonym)
+    ) -> RedactionRules:
+        """Return the rules for normalized *keys* and *paths*, and for *patterns*.
+
+        Args:
+            default_mode: The mode of the default keys and patterns; None to leave them out.
+            pseudonym: Returns the pseudonym of a text.
+        """
+        # A value that cannot be the member is in the metadata under the same name.
+        path_modes = dict(paths)
+        for path, mode in paths.items():
+            if path in REDACTABLE_MEMBERS:
+                path_modes[f"metadata.{path}"] = mode
+
+        path_patterns = tuple((_path_pattern(path), mode) for path, mode in path_modes.items())
+        if default_mode is None:
+            return cls(keys, path_patterns, patterns, patterns, pseudonym)
+
+        all_keys = {**dict.fromkeys(DEFAULT_KEYS, default_mode), **keys}
+        default_patterns: Patterns = ((BEARER, default_mode), (PRIVATE_KEY, default_mode))
+        return cls(all_keys, path_patterns, patterns + default_patterns, patterns, pseudonym)
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.paths or self.texts)
+        return bool(self.keys or self.paths or self.patterns)
 
-    def only(self, mode: Mode) -> Rules:
-        """Those of this *mode*."""
+    def with_mode(self, mode: Mode) -> RedactionRules:
+        """Return the rules with this *mode* only."""
 
-        def chosen(texts: Texts) -> Texts:
-            return tuple((pattern, how) for pattern, how in texts if how == mode)
+        def select(patterns: Patterns) -> Patterns:
+            return tuple((pattern, pattern_mode) for pattern, pattern_mode in patterns if pattern_mode == mode)
 
         return msgspec.structs.replace(
             self,
-            keys={key: how for key, how in self.keys.items() if how == mode},
-            paths=chosen(self.paths),
-            texts=chosen(self.texts),
-            given_texts=chosen(self.given_texts),
+            keys={key: key_mode for key, key_mode in self.keys.items() if key_mode == mode},
+            paths=select(self.paths),
+            patterns=select(self.patterns),
+            explicit_patterns=select(self.explicit_patterns),
         )
 
-    def mode(self, name: str, place: str) -> Mode | None:
-        """What is to be done with the member *name* at *place*, both `normal`; None: it may be seen."""
-        for pattern, mode in self.paths:
-            if pattern.fullmatch(place):
-                return mode
-        found = self.keys.get(name)
-        return self.keys.get(_RENAMED.sub("", name)) if found is None and name[-1:] in _ENDS_RENAMED else found
+    def mode_of(self, key: str, path: str) -> Mode | None:
+        """Return the mode for the member *key* at *path*, both normalized, or None.
 
-    def texts_at(self, place: str, text: str) -> Texts:
-        """What is taken out of *text* at *place*. The identity of an event is touched only if told, its intent's id never."""
-        if place == _INTENT and EVENT_ID.fullmatch(text):
+        A path wins over a key.
+        """
+        for pattern, mode in self.paths:
+            if pattern.fullmatch(path):
+                return mode
+
+        found = self.keys.get(key)
+        if found is None and key[-1:] in _RENAMED_ENDINGS:
+            original = _RENAMED.sub("", key)
+            found = self.keys.get(original)
+        return found
+
+    def patterns_for(self, path: str, text: str) -> Patterns:
+        """Return the patterns that apply to *text* at *path*."""
+        if path == _INTENT_PATH and EVENT_ID_PATTERN.fullmatch(text):
             return ()
-        return self.given_texts if place in _IDENTITY else self.texts
+        return self.explicit_patterns if path in _IDENTIFIERS else self.patterns

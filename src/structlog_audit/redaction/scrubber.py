@@ -1,4 +1,4 @@
-"""Apply the rules of a redactor to one event."""
+"""`Scrubber`: applies the rules of a redactor to one event."""
 
 from __future__ import annotations
 
@@ -10,128 +10,191 @@ from typing import Any, Final
 import msgspec
 
 from structlog_audit.events.codec import MARKS
-from structlog_audit.events.json_safe import JsonSanitizer
-from structlog_audit.redaction.rules import MEMBERS, Mode, Rules, normal
+from structlog_audit.events.json_safe import JsonSanitizer, item_path, member_path
+from structlog_audit.redaction.rules import REDACTABLE_MEMBERS, Mode, Patterns, RedactionRules, normalize_key
 
 MASK: Final = "[redacted]"
-"""What stands for a masked value."""
+"""The replacement of a masked value."""
 
 
-def pseudonym_of(value: Any, make: Callable[[str], str]) -> Any:
-    """The pseudonym of the plain *value*: of a list, those of its items; of anything else that is no text, that of its JSON."""
+def pseudonym_of(value: Any, pseudonym: Callable[[str], str]) -> Any:
+    """Return the pseudonym of a plain *value*.
+
+    Of a list, those of its items; of another value without text, that of its JSON.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return pseudonym(value)
     if isinstance(value, list):
-        return [pseudonym_of(item, make) for item in value]
-    if value is None or isinstance(value, str):
-        return None if value is None else make(value)
-    return make(msgspec.json.encode(value, order="deterministic").decode())
+        return [pseudonym_of(item, pseudonym) for item in value]
+
+    text = msgspec.json.encode(value, order="deterministic").decode()
+    return pseudonym(text)
 
 
 class Scrubber:
-    """One closer look at one event. `marks` says what it redacted."""
+    """One pass over one event. `marks` lists the redacted values by path."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, rules: RedactionRules) -> None:
         self.marks: dict[str, str] = {}
-        self._gone: list[str] = []  # paths, as conversion has them, at and below which marks may name what is secret
+        self._rules = rules
 
-    def member(self, name: str, value: Any) -> Any:
-        """The own member *name* of an event; None if it is dropped."""
-        mode = self._rules.mode(name, name)
+        # Original paths of redacted values, at and below which marks of the conversion may name a secret.
+        self._redacted_paths: list[str] = []
+
+    def scrub_member(self, name: str, value: Any) -> Any:
+        """Return the member *name* of an event, redacted; None if it is dropped."""
+        mode = self._rules.mode_of(name, name)
         if mode is None or value is None:
-            return self._value(value, name, name, name)
-        self._mark(name, name, mode)
-        made = self._replaced(mode, value)
-        return [made] if isinstance(value, list) and isinstance(made, str) else made
+            return self._scrub_value(value, name, name, name)
 
-    def members(self, members: dict[str, Any], place: str, was: str, path: str) -> dict[str, Any]:
-        """The members of a mapping.
+        self._mark(name, name, mode)
+        replacement = self._replacement(mode, value)
+
+        # Entry ids remain a list.
+        if isinstance(value, list) and isinstance(replacement, str):
+            return [replacement]
+        return replacement
+
+    def scrub_mapping(self, members: dict[str, Any], place: str, original_path: str, path: str) -> dict[str, Any]:
+        """Return the *members* of a mapping, redacted.
 
         Args:
-            members: They.
-            place: Where the mapping stands, as rules name it.
-            was: Its path, as marks of the conversion name it.
-            path: Its path, with nothing in it that is secret.
+            members: Names and values.
+            place: The normalized path of the mapping, for the rules.
+            original_path: Its path in the marks of the conversion.
+            path: Its path without secrets.
         """
-        made: dict[str, Any] = {}
+        scrubbed: dict[str, Any] = {}
         for number, (name, value) in enumerate(members.items()):
-            key, old = normal(name), _below(was, name)
-            mode = self._rules.mode(key, f"{place}.{key}")
-            clean, how = self._without_secrets(name, self._rules.texts)
-            if clean != name:
-                while clean in members or clean in made or clean == MARKS:
-                    clean += f"_{number}"
-                self._mark(_below(path, clean), old, how)
-            new = _below(path, clean)
-            if mode is None or value is None:
-                made[clean] = self._value(value, f"{place}.{key}", old, new)
-                continue
-            self._mark(new, old, mode)
-            if mode != "drop":
-                made[clean] = self._replaced(mode, value)
-        return made
+            key = normalize_key(name)
+            member_place = f"{place}.{key}"
+            original = member_path(original_path, name)
 
-    def fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields of an event dict: members of an event, its message, and what will be metadata."""
-        made: dict[str, Any] = {}
+            clean_name, modes = self._without_secrets(name, self._rules.patterns)
+            if clean_name != name:
+                # Two redacted names may be equal.
+                while clean_name in members or clean_name in scrubbed or clean_name == MARKS:
+                    clean_name += f"_{number}"
+                self._mark(member_path(path, clean_name), original, modes)
+
+            clean_path = member_path(path, clean_name)
+            mode = self._rules.mode_of(key, member_place)
+            if mode is None or value is None:
+                scrubbed[clean_name] = self._scrub_value(value, member_place, original, clean_path)
+                continue
+
+            self._mark(clean_path, original, mode)
+            if mode != "drop":
+                scrubbed[clean_name] = self._replacement(mode, value)
+
+        return scrubbed
+
+    def scrub_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the *fields* of an event dict, redacted.
+
+        These are members of the event, its message, and future metadata.
+        """
+        scrubbed: dict[str, Any] = {}
         for name, value in fields.items():
             if name == "metadata" and isinstance(value, dict):
-                made[name] = self.members(value, name, "", "")
-            elif name not in MEMBERS and name != "event":
-                made |= self.members({name: value}, "metadata", "", "")
-            elif value is None or (kept := self.member("operation" if name == "event" else name, value)) is not None:
-                made[name] = None if value is None else kept
-        return made
+                scrubbed[name] = self.scrub_mapping(value, name, "", "")
+                continue
 
-    def all_marks(self, existing: dict[str, str]) -> dict[str, str]:
-        """The marks of the conversion, as far as they name nothing secret, and those of this look."""
-        below = tuple(f"{path}{sign}" for path in self._gone for sign in ".[ ")
-        plainer = JsonSanitizer()
-        for path, what in existing.items():
-            if path in self.marks or not (path in self._gone or path.startswith(below)):
-                plainer.marks[self._without_secrets(path, self._rules.texts)[0]] = what
-        for path, what in self.marks.items():
-            plainer.mark(path, f"{plainer.marks[path]}; {what}" if path in plainer.marks else what)
-        return plainer.marks
+            if name not in REDACTABLE_MEMBERS and name != "event":
+                scrubbed |= self.scrub_mapping({name: value}, "metadata", "", "")
+                continue
 
-    def _value(self, value: Any, place: str, was: str, path: str) -> Any:
+            if value is None:
+                scrubbed[name] = None
+                continue
+
+            member = "operation" if name == "event" else name
+            kept = self.scrub_member(member, value)
+            if kept is not None:
+                scrubbed[name] = kept
+
+        return scrubbed
+
+    def merge_marks(self, existing: dict[str, str]) -> dict[str, str]:
+        """Return *existing* marks that do not name a secret, and those of this pass."""
+        # A path continues with a member, an item, or the word "key".
+        secret_prefixes = tuple(f"{path}{sign}" for path in self._redacted_paths for sign in ".[ ")
+
+        # The sanitizer limits the number of marks.
+        merged = JsonSanitizer()
+        for path, change in existing.items():
+            is_below_secret = path in self._redacted_paths or path.startswith(secret_prefixes)
+            if is_below_secret and path not in self.marks:
+                continue
+            clean_path, _ = self._without_secrets(path, self._rules.patterns)
+            merged.marks[clean_path] = change
+
+        for path, change in self.marks.items():
+            earlier = merged.marks.get(path)
+            merged.mark(path, change if earlier is None else f"{earlier}; {change}")
+
+        return merged.marks
+
+    def _scrub_value(self, value: Any, place: str, original_path: str, path: str) -> Any:
+        """Return *value* with its texts and members redacted.
+
+        No key or path selects the value as a whole.
+        """
         if isinstance(value, str):
-            clean, how = self._without_secrets(value, self._rules.texts_at(place, value))
+            patterns = self._rules.patterns_for(place, value)
+            clean, modes = self._without_secrets(value, patterns)
             if clean != value:
-                self._mark(path, was, how)
+                self._mark(path, original_path, modes)
             return clean
+
         if isinstance(value, dict):
-            return self.members(value, place, was, path)
+            return self.scrub_mapping(value, place, original_path, path)
+
         if isinstance(value, list):
-            places = ((item, f"{was}[{n}]"[:200], f"{path}[{n}]"[:200]) for n, item in enumerate(value))
-            return [self._value(item, place, old, new) for item, old, new in places]
+            items = []
+            for number, item in enumerate(value):
+                original = item_path(original_path, number)
+                items.append(self._scrub_value(item, place, original, item_path(path, number)))
+            return items
+
         return value
 
-    def _without_secrets(self, text: str, rules: tuple[tuple[re.Pattern[str], Mode], ...]) -> tuple[str, str]:
-        """*text* without what *rules* match, and the modes of those that did."""
+    def _without_secrets(self, text: str, patterns: Patterns) -> tuple[str, str]:
+        """Return *text* without the matches of *patterns*, and the modes of these."""
         modes: dict[str, None] = {}
-        for pattern, mode in rules:
-            if pattern.search(text) is not None:
-                before, text = text, pattern.sub(functools.partial(self._substitute, mode), text)
-                if text != before:
-                    modes[mode] = None
+        for pattern, mode in patterns:
+            if pattern.search(text) is None:
+                continue
+
+            before = text
+            text = pattern.sub(functools.partial(self._substitute, mode), text)
+            if text != before:
+                modes[mode] = None
+
         return text, ", ".join(modes)
 
     def _substitute(self, mode: Mode, found: re.Match[str]) -> str:
-        group: str | int = "secret" if found.groupdict().get("secret") else 0
-        start, end = found.span(group)
-        new = self._replaced(mode, found[group]) or ""
-        return found.string[found.start() : start] + new + found.string[end : found.end()]
+        """Return the match with its group ``secret``, or the whole match, replaced."""
+        group: str | int = 0
+        if found.groupdict().get("secret"):
+            group = "secret"
 
-    def _replaced(self, mode: Mode, value: Any) -> Any:
+        replacement = self._replacement(mode, found[group]) or ""
+
+        # The rest of the match stays.
+        start, end = found.span(group)
+        before = found.string[found.start() : start]
+        after = found.string[end : found.end()]
+        return f"{before}{replacement}{after}"
+
+    def _replacement(self, mode: Mode, value: Any) -> Any:
+        """Return the replacement of *value*; None if it is dropped."""
         if mode == "pseudonym":
             return pseudonym_of(value, self._rules.pseudonym)
         return MASK if mode == "mask" else None
 
-    def _mark(self, path: str, was: str, how: str) -> None:
-        self.marks[path] = f"redacted: {how}"
-        self._gone.append(was)
-
-
-def _below(path: str, name: str) -> str:
-    """The path of the member *name* of what is at *path*, as `JsonSanitizer` has it."""
-    return f"{path}.{name}"[:200] if path else name[:200]
+    def _mark(self, path: str, original_path: str, modes: str) -> None:
+        self.marks[path] = f"redacted: {modes}"
+        self._redacted_paths.append(original_path)

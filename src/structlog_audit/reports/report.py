@@ -25,7 +25,7 @@ import msgspec
 
 from structlog_audit.events.codec import escape
 from structlog_audit.events.event import AuditEvent, Kind
-from structlog_audit.events.json_safe import identity_text
+from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.statistics import statistics
@@ -147,7 +147,7 @@ def _user(user_id: Any) -> str | None:
     if user_id is None:
         return None
 
-    text = identity_text(user_id)
+    text = identifier_text(user_id)
     if text is None:
         kind = type(user_id).__name__
         raise AuditTypeError(f"user_id={user_id!r}: expected one user id, or None for all users, got {kind}")

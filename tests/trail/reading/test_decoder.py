@@ -8,7 +8,7 @@ import strategies as s
 from hypothesis import given, settings
 from trail_files import id_of, ids, line_of
 
-from structlog_audit.events.codec import decode, encode_body
+from structlog_audit.events.codec import decode, encode_payload
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.filters import conditions
@@ -197,7 +197,7 @@ def test_how_far_back_a_repeated_line_is_noticed():
 def test_lines_of_ours_have_nothing_wrong(fields):
     """For all events: what the library writes is read as what it decodes to, and nothing is wrong with it."""
     body = Payload(**{**fields, "status": fields.get("status") or "SUCCESS"})
-    line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_body(body, 32_000))
+    line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_payload(body, 32_000))
     batch, reports = scanned(line)
     assert reports == []
     assert [event.event() for event in batch.events] == [decode(line).event()]

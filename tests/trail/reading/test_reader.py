@@ -30,7 +30,7 @@ from structlog_audit import (
     open_trail,
 )
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import encode_body
+from structlog_audit.events.codec import encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
@@ -105,8 +105,8 @@ def trails(draw):
             continue
         clock[0] = max(clock[0] + dt.timedelta(seconds=draw(steps)), latest - SLACK)
         latest = max(latest, clock[0])
-        line = stamp.line(encode_body(body, 4_096))
-        segments.append((line, stamp.moment))
+        line = stamp.line(encode_payload(body, 4_096))
+        segments.append((line, stamp.timestamp_us))
     return segments
 
 
