@@ -27,10 +27,10 @@ _BASE = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.
 PACKED = (".gz", ".zst")
 """What may follow the name of a segment that was compressed."""
 
-Place = tuple[int, dt.datetime | int]
+SegmentOrder = tuple[int, dt.datetime | int]
 """Where a segment stands in its trail; places sort as their segments do."""
 
-ACTIVE: Place = (2, 0)
+ACTIVE: SegmentOrder = (2, 0)
 """The place of the active segment."""
 
 
@@ -40,7 +40,7 @@ def base_of(name: str) -> str:
     return found[1] if found else name
 
 
-def place_of(base: str, name: str) -> Place | None:
+def order_of(base: str, name: str) -> SegmentOrder | None:
     """Where the file called *name* stands in the trail called *base*; None if it is no segment of it."""
     if name == base:
         return ACTIVE

@@ -13,7 +13,7 @@ from structlog_audit import AuditReadError, AuditTypeError
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.trail.reading import discovery as trails
 from structlog_audit.trail.reading.discovery import StreamTrail, find_trails
-from structlog_audit.trail.segment_names import base_of, next_name, place_of
+from structlog_audit.trail.segment_names import base_of, next_name, order_of
 
 STAMPS = ["20250115T103000.000000Z", "20250115T104000.000000Z", "20250115T105000.000000Z"]
 
@@ -58,19 +58,19 @@ def contents_of(trail):
 def test_names_and_places(name, base, place):
     """A name tells the trail that a file belongs to, and its place in it."""
     assert base_of(name) == base
-    assert place_of(base, name) == place
+    assert order_of(base, name) == place
 
 
 @pytest.mark.parametrize("name", ["audit.jsonl.bak", "audit.jsonl.20251315T103000.000000Z", "audit.jsonl.1.bz2", "x"])
 def test_names_of_others(name):
     """What only looks like a segment has no place in the trail."""
-    assert place_of("audit.jsonl", name) is None
+    assert order_of("audit.jsonl", name) is None
 
 
 def test_places_sort_as_their_segments():
     """Numbered files, the highest first, then those named by their rollover, then the active one."""
     names = ["a.2", "a", f"a.{STAMPS[1]}.gz", "a.10", f"a.{STAMPS[0]}", "a.1"]
-    ordered = sorted(names, key=lambda name: place_of("a", name))
+    ordered = sorted(names, key=lambda name: order_of("a", name))
     assert ordered == ["a.10", "a.2", "a.1", f"a.{STAMPS[0]}", f"a.{STAMPS[1]}.gz", "a"]
 
 

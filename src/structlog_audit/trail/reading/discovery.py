@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from structlog_audit.exceptions import AuditReadError, AuditTypeError
-from structlog_audit.trail.segment_names import ACTIVE, PACKED, Place, base_of, place_of, rollover_time
+from structlog_audit.trail.segment_names import ACTIVE, PACKED, SegmentOrder, base_of, order_of, rollover_time
 
 TRIES = 100
 """Rollovers that may come in between before taking the set of files is given up."""
@@ -42,7 +42,7 @@ class Segment:
     """One file of a trail."""
 
     path: str
-    place: Place
+    place: SegmentOrder
     size: int = 0
     """Bytes when the set was taken, packed or not. What is appended later is not read. Of a stream, 0."""
     is_open: bool = False
@@ -121,8 +121,8 @@ class Trail:
         """The active segment."""
         return os.path.join(self.folder, self.base)
 
-    def _place(self, name: str) -> Place:
-        return place_of(self.base, name) or ACTIVE
+    def _place(self, name: str) -> SegmentOrder:
+        return order_of(self.base, name) or ACTIVE
 
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
@@ -176,7 +176,7 @@ class Trail:
         found = [place for place, name in self.places().items() if inode(os.path.join(self.folder, name)) == ours]
         return [*(segment for segment in rolled if segment.place < found[0]), active] if found else None
 
-    def _numbered(self, places: dict[Place, str], held: list[BinaryIO]) -> list[Segment] | None:
+    def _numbered(self, places: dict[SegmentOrder, str], held: list[BinaryIO]) -> list[Segment] | None:
         """The segments of a trail whose files change their names: all of them held."""
         found: dict[_Inode, Segment] = {}
         before: list[_Inode | None] = []
@@ -197,16 +197,16 @@ class Trail:
             before, places = now, self.places()
         return None
 
-    def places(self) -> dict[Place, str]:
+    def places(self) -> dict[SegmentOrder, str]:
         """The names of the rolled segments, by their places."""
-        found: dict[Place, str] = {}
+        found: dict[SegmentOrder, str] = {}
         for name in sorted([*os.listdir(self.folder), *os.listdir(self.folder)], key=len, reverse=True):
-            place = place_of(self.base, name)
+            place = order_of(self.base, name)
             if place is not None and place != ACTIVE:
                 found[place] = name  # at last the shortest: the plain one
         return found
 
-    def _held(self, path: str, place: Place, held: list[BinaryIO]) -> Segment | None:
+    def _held(self, path: str, place: SegmentOrder, held: list[BinaryIO]) -> Segment | None:
         file = open_file(path)
         if file is None:
             return None
