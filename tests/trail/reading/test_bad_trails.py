@@ -13,7 +13,7 @@ from trail_files import PACKS, id_of, ids, line_of, write_trail
 
 from structlog_audit import AuditReadError, open_trail
 from structlog_audit.query.filters import conditions
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
@@ -50,7 +50,7 @@ def test_a_folder_that_may_not_be_listed(open_folder):
     try:
         with as_somebody_else():
             for ask in (reader.count_events, lambda: open_trail(path), lambda: open_trail(path.parent)):
-                with pytest.raises(AuditReadError, match=r"logs.*can't be read.*Permission denied"):
+                with pytest.raises(AuditReadError, match=r"logs.*cannot be read.*Permission denied"):
                     ask()
     finally:
         path.parent.chmod(0o755)
@@ -70,7 +70,7 @@ def test_a_segment_that_may_not_be_read(open_folder):
     assert reader.problems == {"unreadable": 1}
     assert reader.examples[0].path == str(oldest)
     path.chmod(0)
-    with as_somebody_else(), pytest.raises(AuditReadError, match=r"audit\.jsonl.*can't be read"):
+    with as_somebody_else(), pytest.raises(AuditReadError, match=r"audit\.jsonl.*cannot be read"):
         reader.count_events()
 
 
@@ -106,7 +106,7 @@ def test_a_bomb(tmp_path, pack):
     tracemalloc.start()
     try:
         assert ids(reader.query_events(newest_first=False)) == [id_of(ONE), id_of(TWO), id_of(THREE)]
-        assert tracemalloc.get_traced_memory()[1] < 4 * lines.MAX_LINE_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 4 * line_blocks.MAX_LINE_BYTES
     finally:
         tracemalloc.stop()
     assert reader.problems == {"too_long": 1}
@@ -140,7 +140,7 @@ def test_a_folder_that_goes_away_in_the_middle_of_an_answer(tmp_path, newest_fir
     rest = [event.event_id for event in found]
     assert [first.event_id, *rest] == ([id_of(THREE)] if newest_first else [id_of(ONE), id_of(THREE)])
     assert reader.problems == {"vanished": 2 if newest_first else 1}
-    with pytest.raises(AuditReadError, match=r"logs.*can't be read"):
+    with pytest.raises(AuditReadError, match=r"logs.*cannot be read"):
         reader.count_events()
     with pytest.raises(AuditReadError):
         open_trail(path)

@@ -1,4 +1,4 @@
-"""Events from lines, and what is wrong with them: every code of `structlog_audit.trail.reading.problems` that a line can have."""
+"""Decoding of lines: every code of `structlog_audit.trail.reading.problems` that a line can have."""
 
 import datetime as dt
 import json
@@ -24,7 +24,7 @@ LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
 def scanned(*lines, scanner=None):
     """The batch of *lines*, and what was reported: codes and offsets."""
     reports = []
-    batch = (scanner or LineDecoder()).batch(Block(0, b"".join(lines)), lambda *told: reports.append(told))
+    batch = (scanner or LineDecoder()).decode_block(Block(0, b"".join(lines)), lambda *told: reports.append(told))
     assert all(reason for _, _, reason in reports)
     return batch, [(code, offset) for code, offset, _ in reports]
 
@@ -164,10 +164,10 @@ def test_an_exported_event_promises_parts_that_it_has_itself():
 def test_the_stored_lines_of_an_event():
     """An event has the lines from which it was read, parts included; if it was mended, lines that say the same."""
     batch, _ = scanned(ONE, HEAD, b"junk\n", PART, LAST_PART, TWO)
-    assert [batch.stored(number) for number in range(3)] == [ONE, HEAD + PART + LAST_PART, TWO]
+    assert [batch.stored_lines(number) for number in range(3)] == [ONE, HEAD + PART + LAST_PART, TWO]
     batch, _ = scanned(changed(TWO, duration_ms="x"))
-    assert decode(batch.stored(0)).event() == batch.events[0].event()
-    assert batch.stored(0).endswith(b"}\n")
+    assert decode(batch.stored_lines(0)).event() == batch.events[0].event()
+    assert batch.stored_lines(0).endswith(b"}\n")
 
 
 def test_the_same_line_again_is_the_same_event():

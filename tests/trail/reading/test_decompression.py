@@ -18,8 +18,8 @@ from zstandard_of_python import zstd
 from structlog_audit import AuditReadError
 from structlog_audit.events.codec import decode_event
 from structlog_audit.export import FORMATS
-from structlog_audit.trail.reading import export_document as document
-from structlog_audit.trail.reading.decompression import BEGINNING_BYTES, unpacked
+from structlog_audit.trail.reading import export_document
+from structlog_audit.trail.reading.decompression import HEAD_BYTES, unpack
 
 LINES = b"".join(line_of(number, metadata={"n": "x" * (number % 50)}) for number in range(3_000))
 
@@ -37,13 +37,13 @@ class Piecemeal:
 def read(data, *, most=100_000, size=1_000):
     """All that is unpacked, whether it was plain, and what was reported."""
     reports = []
-    file, is_plain, head = unpacked(Piecemeal(data, most), "x", lambda *told: reports.append(told))
+    file, is_plain, head = unpack(Piecemeal(data, most), "x", lambda *told: reports.append(told))
     found = b""
     while piece := file.read(size):
         assert len(piece) <= size
         found += piece
     assert is_plain or found.startswith(head) or head.lstrip()[:1] in (b"{", b"[", b"\xef")
-    assert len(head) <= BEGINNING_BYTES
+    assert len(head) <= HEAD_BYTES
     return found, is_plain, [(code, offset) for code, offset, _ in reports]
 
 
@@ -102,7 +102,7 @@ def test_packed_data_that_is_damaged(pack):
 def test_a_bomb_is_unpacked_little_by_little(pack):
     """What unpacks to very much never is in memory at once."""
     bomb = PACKS[pack](b"x" * 50_000_000)
-    file, _, _ = unpacked(io.BytesIO(bomb), "x", pytest.fail)
+    file, _, _ = unpack(io.BytesIO(bomb), "x", pytest.fail)
     tracemalloc.start()
     size = 0
     while piece := file.read(65_536):
@@ -124,7 +124,7 @@ def test_zstd_needs_its_extra(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(AuditReadError, match=r"x is packed with zstd: install structlog-audit\[zstd\]"):
-        unpacked(io.BytesIO(zstd.compress(LINES)), "x", pytest.fail)
+        unpack(io.BytesIO(zstd.compress(LINES)), "x", pytest.fail)
     assert read(gzip.compress(LINES))[0] == LINES
 
 
@@ -165,7 +165,7 @@ DOCUMENT = {"events": [event.to_dict() for event in EVENTS], "total_events": 20,
 @pytest.mark.parametrize("chunk", [16, 65_536])
 def test_documents_in_any_form(text, chunk, monkeypatch):
     """The document of the memory SDK's page, in whatever order and layout, and a bare array of events."""
-    monkeypatch.setattr(document, "_CHARACTERS", chunk)
+    monkeypatch.setattr(export_document, "_READ_BYTES", chunk)
     found, _, reports = read(text.encode())
     assert [decode_event(line) for line in found.splitlines()] == (EVENTS if len(text) > 2 else [])
     assert reports == []
@@ -186,22 +186,22 @@ def text_of(changes):
 @pytest.mark.parametrize(
     ("data", "events", "words"),
     [
-        (exported()[:2_000], 8, "ends early|Unterminated|no JSON"),
+        (exported()[:2_000], 8, "ends early|Unterminated|invalid JSON"),
         (exported()[:-2], 20, "ends early"),
         (exported()[:14], 0, "ends early"),
-        (text_of({"total_events": 25}), 20, "says that it has 25 events, and has 20"),
-        (text_of({"events": 5}), 0, "has 20 events, and has 0"),
-        (b'{"events": [{"a": 1} {"b": 2}]}', 1, "'{' stands where ',' or ']' should"),
-        (b'{"events": [nonsense]}', 0, "no JSON"),
-        (b'{"events": [' + b"[" * 100_000, 0, "nested too deep|no JSON"),
-        (b'{"events": [{"a": 1}]} x', 1, "behind its end"),
-        (b'{"events": [] "total_events": 0}', 0, "'\"' stands where"),
+        (text_of({"total_events": 25}), 20, "total_events is 25, but there are 20 events"),
+        (text_of({"events": 5}), 0, "total_events is 20, but there are 0 events"),
+        (b'{"events": [{"a": 1} {"b": 2}]}', 1, "expected ',' or ']', got '{'"),
+        (b'{"events": [nonsense]}', 0, "invalid JSON"),
+        (b'{"events": [' + b"[" * 100_000, 0, "nested too deeply|invalid JSON"),
+        (b'{"events": [{"a": 1}]} x', 1, "expected the end of the document"),
+        (b'{"events": [] "total_events": 0}', 0, "expected ',' or '}', got '\"'"),
     ],
 )
 def test_documents_that_break_off(data, events, words):
     """What lies before the damage is read, and the damage told."""
     reports = []
-    file, _, _ = unpacked(io.BytesIO(data), "x", lambda *told: reports.append(told))
+    file, _, _ = unpack(io.BytesIO(data), "x", lambda *told: reports.append(told))
     found = b""
     while piece := file.read(10_000):
         found += piece
@@ -213,8 +213,8 @@ def test_documents_that_break_off(data, events, words):
 
 def test_a_value_that_is_too_long(monkeypatch):
     """A document with a value beyond the bound ends there; it is not held."""
-    monkeypatch.setattr(document, "MAX_LINE_BYTES", 10_000)
-    monkeypatch.setattr(document, "_CHARACTERS", 1_000)
+    monkeypatch.setattr(export_document, "MAX_LINE_BYTES", 10_000)
+    monkeypatch.setattr(export_document, "_READ_BYTES", 1_000)
     found, _, reports = read(b'{"events": [{"a": 1}, "' + b"x" * 100_000 + b'"]}')
     assert found == b'{"a": 1}\n'
     assert reports == [("truncated", 9)]

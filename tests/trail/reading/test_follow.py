@@ -14,8 +14,8 @@ from pythonjsonlogger.json import JsonFormatter
 from trail_files import PACKS, at, id_of, ids, line_of, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, open_trail
-from structlog_audit.trail.reading import line_blocks as lines
-from structlog_audit.trail.reading.follow import LATE, POLL_SECONDS
+from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.follow import LATE_SEGMENTS, POLL_SECONDS
 
 HEAD = line_of(50, metadata={"_audit": {"entry_ids": "continued in 2 parts"}}, entry_ids=["e1"])
 PARTS = [line_of(51, part_of=HEAD, entry_ids=["e2"]), line_of(52, part_of=HEAD, entry_ids=["e3"])]
@@ -186,12 +186,12 @@ def test_late_writes(tmp_path):
 
 def test_more_rollovers_than_are_looked_at_again(tmp_path):
     """However many segments there are before, and come between two looks, each event is given once."""
-    before = [(number, line_of(number)) for number in range(2 * LATE)]
+    before = [(number, line_of(number)) for number in range(2 * LATE_SEGMENTS)]
     path = write_trail(tmp_path, *before, active=b"")
-    many = [both(appending(path, line_of(1_000 + n)), rolling(path, 1_000 + n)) for n in range(3 * LATE)]
+    many = [both(appending(path, line_of(1_000 + n)), rolling(path, 1_000 + n)) for n in range(3 * LATE_SEGMENTS)]
     found = followed(open_trail(path), both(*many), appending(path, line_of(2_000)))
-    assert ids(found) == [id_of(line_of(number)) for number in [*range(1_000, 1_000 + 3 * LATE), 2_000]]
-    assert len(followed(open_trail(path), since_now=False)) == 5 * LATE + 1
+    assert ids(found) == [id_of(line_of(number)) for number in [*range(1_000, 1_000 + 3 * LATE_SEGMENTS), 2_000]]
+    assert len(followed(open_trail(path), since_now=False)) == 5 * LATE_SEGMENTS + 1
 
 
 def test_a_file_that_is_truncated_or_replaced(tmp_path):
@@ -288,7 +288,7 @@ def test_whatever_happens_between_two_looks(tmp_path_factory, actions, since_now
             now.append(packing(path, action))
     now.append(appending(path, open_line))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
         assert ids(followed(reader, *acts, both(*now), since_now=since_now)) == expected
     assert set(reader.problems) <= {"foreign"}

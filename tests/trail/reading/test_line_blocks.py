@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit.trail.reading import line_blocks as lines
-from structlog_audit.trail.reading.line_blocks import Block, backwards, forwards, promised_parts
+from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.line_blocks import Block, promised_parts, read_backwards, read_forwards
 
 ONE, TWO = line_of(1), line_of(2)
 HEAD = line_of(3, metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
@@ -27,10 +27,10 @@ def read(data, *, is_open=False, stop=None, start=0):
     reports, rest = Heard(), Heard()
     file = io.BytesIO(data)
     file.seek(start)
-    blocks = list(forwards(file, start, stop, reports, rest, is_open=is_open))
+    blocks = list(read_forwards(file, start, stop, reports, rest, is_open=is_open))
     against, rest_against = Heard(), Heard()
     stop = len(data) if stop is None else stop
-    blocks_against = list(backwards(io.BytesIO(data), start, stop, against, rest_against, is_open=is_open))
+    blocks_against = list(read_backwards(io.BytesIO(data), start, stop, against, rest_against, is_open=is_open))
     for block in [*blocks, *blocks_against]:
         assert data[block.start : block.stop] == block.data
     found = [line for block in blocks for line in block.lines()]
@@ -123,14 +123,14 @@ def test_blocks_of_any_size_in_both_directions(data, cut, block, is_open, has_st
     """For all files and block sizes: both directions give all whole lines, and no block separates an event from its parts."""
     data = data[: len(data) - cut]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         found, reports, rest = read(data, is_open=is_open, stop=len(data) if has_stop else None)
-        blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=is_open))
+        blocks = list(read_forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=is_open))
     if not is_open:
         assert found == data.split(b"\n")[:-1]
     assert sum(len(line) + 1 for line in found) + sum(size for _, size in rest) == len(data)
     assert reports == []
-    assert not any(lines.is_part(later.lines()[0]) for later in blocks[1:])
+    assert not any(line_blocks.is_part(later.lines()[0]) for later in blocks[1:])
 
 
 @pytest.mark.parametrize("long", [1_001, 1_500, 5_000])
@@ -138,9 +138,9 @@ def test_blocks_of_any_size_in_both_directions(data, cut, block, is_open, has_st
 @pytest.mark.parametrize("after", [b"", TWO, TWO * 40])
 def test_a_line_that_is_too_long(monkeypatch, before, after, long):
     """A line above the limit is told of and left out; what is around it is read, and never more than a bound is held."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1_000)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 2_000)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 1_000)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 2_000)
     bomb = b"x" * long + b"\n"
     data = before + bomb + after
     found, reports, rest = read(data)
@@ -153,8 +153,8 @@ def test_a_line_that_is_too_long(monkeypatch, before, after, long):
 
 def test_an_endless_line_is_not_held(monkeypatch):
     """A "gzip bomb" of one line never is in memory as a whole."""
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100_000)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 100_000)
     largest = 0
 
     class Endless:
@@ -167,31 +167,31 @@ def test_an_endless_line_is_not_held(monkeypatch):
             return b"x" * size if self.left > 0 else b""
 
     rest = Heard()
-    assert list(forwards(Endless(), 0, None, Heard(), rest, is_open=False)) == []
+    assert list(read_forwards(Endless(), 0, None, Heard(), rest, is_open=False)) == []
     assert largest <= 2 * 100_000
-    assert rest[0][1] > 1_900 * lines.BLOCK_BYTES
+    assert rest[0][1] > 1_900 * line_blocks.BLOCK_BYTES
 
 
 def test_an_event_of_ever_more_parts_comes_in_pieces(monkeypatch):
     """An event beyond its bound is given in pieces, so that its parts are not held without end."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 300)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 1_000)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 300)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 1_000)
     data = ONE + HEAD + PART * 50 + TWO
-    blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=False))
+    blocks = list(read_forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=False))
     assert b"".join(block.data for block in blocks) == data
     assert max(len(block.data) for block in blocks) < 3_000
-    against = list(backwards(io.BytesIO(data), 0, len(data), Heard(), Heard(), is_open=False))
+    against = list(read_backwards(io.BytesIO(data), 0, len(data), Heard(), Heard(), is_open=False))
     assert sorted(line for block in against for line in block.lines()) == sorted(data.split(b"\n")[:-1])
 
 
 def test_a_file_that_became_shorter():
     """A file that ends before the size that it had is told of."""
     reports = Heard()
-    list(forwards(io.BytesIO(ONE), 0, len(ONE) + 10, reports, Heard(), is_open=True))
+    list(read_forwards(io.BytesIO(ONE), 0, len(ONE) + 10, reports, Heard(), is_open=True))
     assert reports == [("truncated", len(ONE), f"the file became shorter than {len(ONE) + 10} bytes")]
     reports.clear()
-    assert list(backwards(io.BytesIO(b""), 0, 10, reports, Heard(), is_open=True)) == []
+    assert list(read_backwards(io.BytesIO(b""), 0, 10, reports, Heard(), is_open=True)) == []
 
 
 def test_a_block_knows_where_it_lies():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trail_files import PACKS, at, id_of, ids, line_of, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
 
 EVENTS = [line_of(number) for number in range(12)]
 
@@ -186,7 +186,7 @@ def test_whatever_happens_between_pages(tmp_path_factory, actions, limit, newest
     number, found, cursor, ended = 100, [], None, False
     written = list(EVENTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         for action in [*actions, *["page"] * 50]:
             number += 1
             if action == "page" and not ended:
@@ -218,5 +218,5 @@ def test_one_page_reads_no_more_than_it_needs(tmp_path, monkeypatch):
         cursor = reader.page(limit=10_000, newest_first=newest_first).cursor
         other = open_trail(path)
         assert len(other.page(cursor, limit=10, newest_first=newest_first).events) == 10
-        spans = next(iter(other._problems._looked_at.values()))
-        assert sum(stop - start for start, stop in spans) < 3 * lines.BLOCK_BYTES
+        spans = next(iter(other._scanner.problems._checked.values()))
+        assert sum(stop - start for start, stop in spans) < 3 * line_blocks.BLOCK_BYTES

@@ -36,7 +36,7 @@ from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import microseconds
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
 from structlog_audit.trail.reading.problems import MAX_EXAMPLES, Problems
 from structlog_audit.trail.reading.time_ranges import SLACK
 from structlog_audit.trail.segment_names import rollover_time
@@ -140,7 +140,7 @@ def test_a_reader_answers_as_a_buffer(tmp_path_factory, drawn, asked, newest_fir
     path, events = written(tmp_path_factory.mktemp("trail"), drawn)
     buffered = Buffered(events)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
         how = {"newest_first": newest_first, "limit": limit, "offset": offset}
         expected = buffered.query_events(**how, **asked)
@@ -261,8 +261,8 @@ def test_spans_that_were_looked_at_are_joined():
     problems = Problems()
     for start in (100, 0, 300, 200, 400):
         assert problems.is_new("x", start)
-        problems.looked_at("x", start, start + 100)
-    assert problems._looked_at["x"] == [(0, 500)]
+        problems.mark_checked("x", start, start + 100)
+    assert problems._checked["x"] == [(0, 500)]
     assert not problems.is_new("x", 499)
     assert problems.is_new("x", 500)
     assert problems.is_new("y", 0)
@@ -313,7 +313,7 @@ def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_f
 def test_a_disk_that_fails(tmp_path, monkeypatch):
     """An error of the system in the middle of a segment is counted; what came before it is there."""
     path = write_trail(tmp_path, (9, b"".join(map(line_of, range(10)))), active=line_of(20))
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 300)
 
     class Failing(io.FileIO):
         def read(self, size=-1):
@@ -386,7 +386,7 @@ def bytes_read(path, **asked):
     """How many bytes are decoded for a question, and its answer."""
     reader = open_trail(path)
     found = ids(reader.iter_events(**asked))
-    read = sum(stop - start for spans in reader._problems._looked_at.values() for start, stop in spans)
+    read = sum(stop - start for spans in reader._scanner.problems._checked.values() for start, stop in spans)
     return read, found
 
 
@@ -424,7 +424,7 @@ def test_what_tells_no_time_is_read(tmp_path):
 
 def test_blocks_of_other_times_are_not_decoded(tmp_path, monkeypatch):
     """Of a segment that is read, only blocks are decoded that have an event of the time asked for, whatever the clock did."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
     times = [*range(100), 7_000, *range(100, 200)]
     path = write_trail(tmp_path, active=b"".join(line_of(number, second) for number, second in enumerate(times)))
     whole, _ = bytes_read(path)
@@ -472,7 +472,9 @@ def test_an_event_is_looked_for_where_its_id_says(tmp_path):
     wanted = id_of(line_of(130, 2 * HOUR + 600))
     reader = open_trail(path)
     assert reader.get_event(wanted).event_id == wanted
-    assert sum(stop - start for spans in reader._problems._looked_at.values() for start, stop in spans) < 0.4 * whole
+    assert (
+        sum(stop - start for spans in reader._scanner.problems._checked.values() for start, stop in spans) < 0.4 * whole
+    )
     moved = json.dumps({**json.loads(line_of(130, 2 * HOUR + 600)), "timestamp": at(0).isoformat()}).encode() + b"\n"
     lost = write_trail(tmp_path / "moved", (HOUR, ONE + moved), active=TWO)
     assert open_trail(lost).get_event(wanted).timestamp == at(0)
@@ -555,7 +557,7 @@ def test_completeness_after_real_retention(tmp_path):
 @pytest.mark.parametrize("asked", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
 def test_progress(tmp_path, monkeypatch, newest_first, asked):
     """Progress grows, never beyond the size, and reaches it when all was read or left out."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
     told = []
     reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=told.append)
     for _ in range(2):
