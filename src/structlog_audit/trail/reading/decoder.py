@@ -63,7 +63,10 @@ class Batch(NamedTuple):
         """Return the offset of each event, followed by the end of the block."""
         sizes = (len(line) + 1 for line in self.lines)
         line_offsets = list(accumulate(sizes, initial=self.block.start))
-        return [*(line_offsets[number] for number in self.first_lines), self.block.stop]
+
+        offsets = [line_offsets[number] for number in self.first_lines]
+        offsets.append(self.block.stop)
+        return offsets
 
     def stored_lines(self, number: int) -> bytes:
         """Return the lines of an event with their LFs, from which `structlog_audit.events.codec.decode` makes it again.
@@ -76,9 +79,12 @@ class Batch(NamedTuple):
         end = len(self.lines) if is_last else self.first_lines[number + 1]
 
         part_of = event.event_id.encode()
-        parts = [line for line in self.lines[first + 1 : end] if is_part(line) and part_of in line]
-        stored = b"".join([line + b"\n" for line in (self.lines[first], *parts)])
-        if stored.startswith(b"%b%b," % (CANONICAL_START, encode_text(event.event_id).encode())):
+        candidates = self.lines[first + 1 : end]
+        parts = [line for line in candidates if is_part(line) and part_of in line]
+        stored = b"\n".join([self.lines[first], *parts, b""])
+
+        encoded_id = encode_text(event.event_id).encode()
+        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
             try:
                 decode(stored)
             except AuditDecodeError:
@@ -92,6 +98,7 @@ class Batch(NamedTuple):
         """Return the batch without the events with these *numbers*."""
         if not numbers:
             return self
+
         kept = [number for number in range(len(self.events)) if number not in numbers]
         events = [self.events[number] for number in kept]
         first_lines = [self.first_lines[number] for number in kept]
@@ -119,26 +126,44 @@ class LineDecoder:
         first_lines = [batch.lines[number] for number in batch.first_lines]
         line_by_id = dict(zip(event_ids, first_lines, strict=True))
 
-        is_repeated_inside = len(line_by_id) < len(batch.events)
-        if is_repeated_inside or any(not line_by_id.keys().isdisjoint(recent) for recent in self._recent):
-            batch = batch.without(self._repeated(batch, report))
+        # Comparing ids comes first because it is cheap and nearly always suffices.
+        has_same_id = len(line_by_id) < len(batch.events)
+        for recent in self._recent:
+            if not line_by_id.keys().isdisjoint(recent):
+                has_same_id = True
+                break
+        if has_same_id:
+            repeated = self._repeated(batch, report)
+            batch = batch.without(repeated)
 
+        self._remember(line_by_id)
+        return batch
+
+    def _remember(self, line_by_id: dict[str, bytes]) -> None:
+        """Remember the events of a block, and forget the oldest blocks beyond `REMEMBERED` events."""
         self._recent.append(line_by_id)
         self._remembered += len(line_by_id)
+
         while self._remembered - len(self._recent[0]) >= REMEMBERED:
-            self._remembered -= len(self._recent.popleft())
-        return batch
+            oldest = self._recent.popleft()
+            self._remembered -= len(oldest)
 
     def _repeated(self, batch: Batch, report: Report) -> set[int]:
         """Return the numbers of the events in *batch* with the same line as an earlier event, byte by byte."""
         seen = dict(ChainMap(*self._recent))
+        offsets = batch.offsets()
         repeated = set()
-        for number, (event, offset) in enumerate(zip(batch.events, batch.offsets(), strict=False)):
-            line = batch.lines[batch.first_lines[number]]
-            if seen.get(event.event_id) == line:
+
+        for number, event in enumerate(batch.events):
+            event_id = event.event_id
+            first_line = batch.first_lines[number]
+            line = batch.lines[first_line]
+
+            if seen.get(event_id) == line:
                 repeated.add(number)
-                report("repeated", offset, f"{event.event_id} again")
-            seen[event.event_id] = line
+                report("repeated", offsets[number], f"{event_id} again")
+            seen[event_id] = line
+
         return repeated
 
 
@@ -205,10 +230,19 @@ def _decode_one_by_one(block: Block, lines: list[bytes], report: Report) -> Batc
             report("orphan_part", offset, f"a part of {event.part_of}, which does not precede it")
 
     batch = Batch(block, lines, events, first_lines)
-    incomplete = {number for number, count in enumerate(part_counts) if _is_incomplete(batch, number, count)}
-    for number in incomplete:
-        report("missing_part", batch.offsets()[number], f"{events[number].event_id} lacks some of its parts")
-    return batch.without(incomplete)
+    return batch.without(_incomplete(batch, part_counts, report))
+
+
+def _incomplete(batch: Batch, part_counts: list[int], report: Report) -> set[int]:
+    """Return the numbers of the events in *batch* that lack parts."""
+    incomplete = set()
+    for number, part_count in enumerate(part_counts):
+        if _is_incomplete(batch, number, part_count):
+            incomplete.add(number)
+            offset = batch.offsets()[number]
+            event_id = batch.events[number].event_id
+            report("missing_part", offset, f"{event_id} lacks some of its parts")
+    return incomplete
 
 
 def _is_incomplete(batch: Batch, number: int, part_count: int) -> bool:
@@ -221,8 +255,10 @@ def _is_incomplete(batch: Batch, number: int, part_count: int) -> bool:
         return False
     if part_count:
         return True
+
     event_id = batch.events[number].event_id.encode()
-    return any(is_part(line) and event_id in line for line in batch.lines[first + 1 : first + 2])
+    next_lines = batch.lines[first + 1 : first + 2]
+    return any(is_part(line) and event_id in line for line in next_lines)
 
 
 def _decode_line(line: bytes, offset: int, report: Report) -> Line | None:
@@ -256,11 +292,15 @@ class _DuplicateKeyError(ValueError):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise _DuplicateKeyError(f"duplicate key {duplicate!r}")
-    return members
+    if len(members) == len(pairs):
+        return members
+
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            break
+        seen.add(name)
+    raise _DuplicateKeyError(f"duplicate key {name!r}")
 
 
 _decode_strictly = json.JSONDecoder(object_pairs_hook=_object).decode
@@ -292,6 +332,7 @@ def _decode_drifted(line: bytes, reason: str, offset: int, report: Report) -> Li
     except (ValueError, RecursionError) as error:
         report("foreign", offset, str(error))
         return None
+
     if not isinstance(members, dict) or not {"event_id", "timestamp"} <= members.keys():
         report("foreign", offset, reason)
         return None
@@ -305,9 +346,12 @@ def _decode_drifted(line: bytes, reason: str, offset: int, report: Report) -> Li
         report("drift", offset, f"left out: {reason}")
         return None
 
-    payload = convert({name: members[name] for name in Payload.__struct_fields__ if name in members})
-    if MARKS in payload.metadata or timestamp.tzinfo is None:
+    known = {name: members[name] for name in Payload.__struct_fields__ if name in members}
+    payload = convert(known)
+    is_marked = MARKS in payload.metadata
+    if is_marked or timestamp.tzinfo is None:
         report("drift", offset, reason)
+
     fields = msgspec.structs.asdict(payload)
     fields["status"] = status_of(str(payload.status))
     return Line(event_id, utc(timestamp), **fields, kind=kind, part_of=part_of)

@@ -201,7 +201,8 @@ class Trail:
                 this_pass.append(key)
                 if segment is not None and key is not None:
                     # Of several positions the last one seen counts.
-                    found.setdefault(key, segment).order = order
+                    first_seen = found.setdefault(key, segment)
+                    first_seen.order = order
 
             if this_pass == previous_pass:
                 return _in_order(found, this_pass)
@@ -213,6 +214,7 @@ class Trail:
         """Return the names of the rolled segments by their order."""
         listed = [*os.listdir(self.folder), *os.listdir(self.folder)]
         names: dict[SegmentOrder, str] = {}
+
         # Longest first: of a plain and a packed file, the plain one remains because its name is shorter.
         for name in sorted(listed, key=len, reverse=True):
             order = order_of(self.base, name)
@@ -243,9 +245,16 @@ class StreamTrail:
 
     def __init__(self, file: BinaryIO | str) -> None:
         self._file = file
-        self.path = file if isinstance(file, str) else str(getattr(file, "name", "") or file)
-        self._begin = file.tell() if not isinstance(file, str) and file.seekable() else None
+        self._begin: int | None = None
         self._was_read = False
+        if isinstance(file, str):
+            self.path = file
+            return
+
+        name = getattr(file, "name", "")
+        self.path = str(name or file)
+        if file.seekable():
+            self._begin = file.tell()
 
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
@@ -345,13 +354,17 @@ def _trail_of_file(path: str) -> Trail | None:
 
 
 def _trails_by_pattern(pattern: str) -> list[AnyTrail]:
-    files = [os.path.split(match) for match in glob.glob(pattern) if os.path.isfile(match)]
+    matches = glob.glob(pattern)
+    files = [os.path.split(match) for match in matches if os.path.isfile(match)]
     if not files:
         raise AuditReadError(f"path={pattern!r}: expected an active file, a folder or a pattern, got no such trail")
 
     trails: list[AnyTrail] = []
-    for (folder, base), names in sorted(_group_by_trail(files).items()):
-        trails.append(Trail(folder or ".", base, None if base in names else names))
+    names_by_trail = _group_by_trail(files)
+    for (folder, base), names in sorted(names_by_trail.items()):
+        # An active file stands for the whole trail.
+        selected = None if base in names else names
+        trails.append(Trail(folder or ".", base, selected))
     return trails
 
 
@@ -359,18 +372,28 @@ def _group_by_trail(files: Iterable[tuple[str, str]]) -> dict[tuple[str, str], l
     """Group *files*, pairs of folder and name, by the folder and base name of their trail."""
     names_by_trail: dict[tuple[str, str], list[str]] = {}
     for folder, name in files:
-        names_by_trail.setdefault((folder, base_of(name)), []).append(name)
+        key = folder, base_of(name)
+        names = names_by_trail.setdefault(key, [])
+        names.append(name)
     return names_by_trail
 
 
 def _trails_in_folder(folder: str) -> list[AnyTrail]:
     """Return the trails in *folder*; without trails, the export documents."""
-    names = [name for name in os.listdir(folder) if name[0] != "." and os.path.isfile(os.path.join(folder, name))]
+    files = []
+    for name in os.listdir(folder):
+        is_hidden = name.startswith(".")
+        if not is_hidden and os.path.isfile(os.path.join(folder, name)):
+            files.append((folder, name))
+
     trails: list[AnyTrail] = []
     documents: list[AnyTrail] = []
-    for (_, base), segments in sorted(_group_by_trail(("", name) for name in names).items()):
-        suffix = os.path.splitext(_without_packed_suffix(base))[1].lower()
-        is_rolled = any(rollover_time(base, name) for name in segments)
+    names_by_trail = _group_by_trail(files)
+    for (_, base), names in sorted(names_by_trail.items()):
+        plain_name = _without_packed_suffix(base)
+        suffix = os.path.splitext(plain_name)[1].lower()
+        is_rolled = any(rollover_time(base, name) for name in names)
+
         if is_rolled or suffix in TRAIL_SUFFIXES:
             trails.append(Trail(folder, base))
         elif suffix == ".json":
@@ -395,12 +418,19 @@ def _without_duplicates(trails: list[AnyTrail]) -> list[AnyTrail]:
     unique: dict[tuple[str, str], AnyTrail] = {}
     for trail in trails:
         if isinstance(trail, StreamTrail):
-            unique["", str(id(trail))] = trail
+            stream_key = "", str(id(trail))
+            unique[stream_key] = trail
             continue
 
         key = os.path.realpath(trail.folder), trail.base
         other = unique.setdefault(key, trail)
-        if isinstance(other, Trail) and other.names is not None:
-            names = None if trail.names is None else {*other.names, *trail.names}
-            unique[key] = Trail(trail.folder, trail.base, names)
+        if not isinstance(other, Trail) or other.names is None:
+            # The first one, or a trail that is read with all of its segments.
+            continue
+
+        names = None
+        if trail.names is not None:
+            names = {*other.names, *trail.names}
+        unique[key] = Trail(trail.folder, trail.base, names)
+
     return list(unique.values())

@@ -71,11 +71,14 @@ class _Tail:
         """Treat all existing events as read."""
         if isinstance(self._trail, StreamTrail):
             return
+
         with self._trail.segments() as segments:
             for segment in segments[-LATE_SEGMENTS:]:
                 with self._scanner.open(segment) as opened:
-                    if opened is not None and opened.identity is not None:
-                        self._offsets[opened.identity] = self._scanner.end_of_events(opened)
+                    if opened is None or opened.identity is None:
+                        continue
+                    end = self._scanner.end_of_events(opened)
+                    self._offsets[opened.identity] = end
 
     def new_events(self) -> Iterator[Line]:
         """Yield the matching events that were added since the last call."""
@@ -88,7 +91,10 @@ class _Tail:
                         yield from self._in_segment(opened)
 
         self.has_ended = isinstance(self._trail, StreamTrail)
-        for identity in list(self._offsets)[: -2 * LATE_SEGMENTS]:
+
+        # Segments this old are not checked again.
+        identities = list(self._offsets)
+        for identity in identities[: -2 * LATE_SEGMENTS]:
             del self._offsets[identity]
 
     def _segments_to_check(self, segments: list[Segment]) -> list[Segment]:

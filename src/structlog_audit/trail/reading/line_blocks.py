@@ -284,12 +284,15 @@ def _end_of_whole_events(file: Seekable, start: int, stop: int) -> int:
         data = read_at(file, stop - size, stop)
         begin = _begin_of_events(data)
         if begin < data.rfind(b"\n"):
-            return stop - len(data) + begin + _end_of_events(data[begin:], at_end=True)
+            end = begin + _end_of_events(data[begin:], at_end=True)
+            return stop - len(data) + end
         size *= 2
 
     if stop - size > start:
+        # The last event is too long to be held.
         return _end_of_lines(file, start, stop)
-    return start + _end_of_events(read_at(file, start, stop), at_end=True)
+    data = read_at(file, start, stop)
+    return start + _end_of_events(data, at_end=True)
 
 
 def _begin_before(file: Seekable, start: int, stop: int) -> int:
@@ -298,12 +301,14 @@ def _begin_before(file: Seekable, start: int, stop: int) -> int:
         lower = max(start, stop - BLOCK_BYTES)
         data = read_at(file, lower, stop + _PART_MARK_BYTES)
         newline = data.rfind(b"\n", 0, stop - lower)
+
         while newline >= 0:
             begin = newline + 1
             line = data[begin : begin + _PART_MARK_BYTES].partition(b"\n")[0]
             if not is_part(line):
                 return lower + begin
             newline = data.rfind(b"\n", 0, newline)
+
         stop = lower
     return start
 
@@ -323,5 +328,6 @@ def _without_long_lines(block: Block, report: Report) -> Iterator[Block]:
                 yield Block(block.start + begin, block.data[begin:end])
             begin = end + size
         end += size
+
     if begin < end:
         yield Block(block.start + begin, block.data[begin:end])

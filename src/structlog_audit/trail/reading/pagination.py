@@ -75,6 +75,7 @@ def page_of(
     Raises as `structlog_audit.trail.reading.reader.TrailReader.page`.
     """
     positions = _decode_cursor(cursor, trails, newest_first)
+
     answers = []
     for number, trail in enumerate(trails):
         # One event more than the page has shows whether there is a next page.
@@ -90,8 +91,10 @@ def page_of(
         positions[item.trail] = item.position
         events.append(item.event.event())
 
-    has_more = len(found) > limit
-    return Page(events, _encode_cursor(_Cursor(newest_first, positions)) if has_more else None)
+    if len(found) <= limit:
+        return Page(events, None)
+    next_cursor = _Cursor(newest_first, positions)
+    return Page(events, _encode_cursor(next_cursor))
 
 
 def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first: bool) -> list[Position | None]:
@@ -104,11 +107,13 @@ def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first:
         raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
 
     try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        padding = b"=" * (-len(cursor) % 4)
+        padded = cursor.encode("ascii") + padding
         packed = base64.b64decode(padded, b"-_", validate=True)
         decoded = msgspec.msgpack.decode(packed, type=_Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise AuditValueError(f"cursor={cursor!r}: expected the cursor of a page, got other text") from None
+
     if decoded.newest_first != newest_first or len(decoded.positions) != len(trails):
         raise AuditValueError(
             f"cursor={cursor!r}: expected a cursor of the same trails and order, got one of other trails or the other order"
@@ -161,8 +166,11 @@ class _TrailPager:
                 segments = _remaining(segments, position)
 
             for number in _numbers_to_read(len(segments), current, self._newest_first):
-                offset = position.offset if position is not None and number == current else None
+                offset = None
+                if position is not None and number == current:
+                    offset = position.offset
                 previous_rollover = segments[number - 1].rolled_at if number else None
+
                 with self._scanner.open(segments[number]) as opened:
                     if opened is None or self._scanner.is_outside(opened, previous_rollover, self._conditions):
                         continue
@@ -172,15 +180,20 @@ class _TrailPager:
         """Return the position of the end of the trail."""
         for segment in reversed(segments):
             with self._scanner.open(segment) as opened:
-                if opened is not None and opened.identity is not None:
-                    return Position(opened.identity, self._scanner.end_of_events(opened), segment.rolled_at)
+                if opened is None or opened.identity is None:
+                    continue
+                end = self._scanner.end_of_events(opened)
+                return Position(opened.identity, end, segment.rolled_at)
         return Position("", 0)
 
     def _find(self, segments: list[Segment], position: Position) -> int | None:
         """Return the number of the segment of *position*; None if it was deleted."""
-        numbers = range(len(segments) - 1, -1, -1)
-        likely_first = sorted(numbers, key=lambda number: segments[number].rolled_at != position.rolled_at)
-        for number in likely_first:
+
+        def is_unlikely(number: int) -> bool:
+            return segments[number].rolled_at != position.rolled_at
+
+        newest_first = reversed(range(len(segments)))
+        for number in sorted(newest_first, key=is_unlikely):
             with self._scanner.open(segments[number]) as opened:
                 if opened is not None and opened.identity == position.segment:
                     return number

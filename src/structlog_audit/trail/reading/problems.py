@@ -56,14 +56,19 @@ class Problems:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.examples: list[Problem] = []
+
+        # By key of a segment, the ranges of offsets that were checked.
         self._checked: dict[Hashable, list[tuple[int, int]]] = {}
+
+        # Codes, segments and offsets of the findings about files and their ends.
         self._counted_once: set[tuple[str, str, int]] = set()
 
     def add(self, code: str, path: str, offset: int, reason: str) -> None:
         """Count a finding."""
         self.counts[code] += 1
         if len(self.examples) < MAX_EXAMPLES:
-            self.examples.append(Problem(code, path, offset, reason[:MAX_REASON]))
+            example = Problem(code, path, offset, reason[:MAX_REASON])
+            self.examples.append(example)
 
     def add_once(self, code: str, path: str, offset: int, reason: str, *, segment: str = "") -> None:
         """Count a finding about a whole file or its end, unless it was counted before.
@@ -82,7 +87,8 @@ class Problems:
 
     def is_new(self, segment: Hashable, offset: int) -> bool:
         """Return whether the segment with this key was not checked at *offset* yet."""
-        return not any(start <= offset < stop for start, stop in self._checked.get(segment, ()))
+        ranges = self._checked.get(segment, ())
+        return not any(start <= offset < stop for start, stop in ranges)
 
     def mark_checked(self, segment: Hashable, start: int, stop: int) -> None:
         """Record that the segment with this key was checked from *start* to *stop*."""

@@ -234,10 +234,14 @@ class _ScanFindings:
 
     def __init__(self, problems: Problems, opened: OpenSegment, scan: SegmentScan) -> None:
         self.key = opened.key
+        """The key of the segment."""
         self._problems = problems
         self._path = opened.segment.path
         self._is_open = opened.is_open
-        self._counts_rest = scan.stop is None and not (scan.is_followed and opened.is_open)
+
+        # A later scan continues where this one stops, or where a followed segment is unfinished.
+        will_continue = scan.is_followed and opened.is_open
+        self._counts_rest = scan.stop is None and not will_continue
 
     def report(self, code: str, offset: int, reason: str) -> None:
         """Count a finding, unless its place was read before."""
@@ -246,7 +250,9 @@ class _ScanFindings:
 
     def report_rest(self, offset: int, size: int) -> None:
         """Count *size* bytes at *offset* that follow the last whole event, unless more is expected there."""
-        if self._counts_rest and self._problems.is_new(self.key, offset):
+        if not self._counts_rest:
+            return
+        if self._problems.is_new(self.key, offset):
             code = code_of_unfinished_end(is_open=self._is_open)
             reason = f"{size} bytes after the last whole event"
             self._problems.add_once(code, self._path, offset, reason, segment=self.key)
@@ -258,7 +264,8 @@ class _ScanFindings:
 
 def _blocks(opened: OpenSegment, scan: SegmentScan, report: Report, report_rest: ReportRest) -> Iterator[Block]:
     is_open = opened.is_open
-    start, stop = scan.start, scan.stop
+    start = scan.start
+    stop = scan.stop
 
     if not opened.is_plain:
         skip(opened.file, start)
@@ -270,6 +277,7 @@ def _blocks(opened: OpenSegment, scan: SegmentScan, report: Report, report_rest:
     stop = opened.size if stop is None else min(stop, opened.size)
     if scan.newest_first:
         return read_backwards(file, start, stop, report, report_rest, is_open=is_open)
+
     file.seek(start)
     return read_forwards(file, start, stop, report, report_rest, is_open=is_open)
 

@@ -57,7 +57,8 @@ _match_canonical_start = re.compile(
 def is_range_outside(time_range: TimeRange, conditions: Conditions) -> bool:
     """Return whether a segment with this time range cannot hold an event that *conditions* admit."""
     first, last = time_range
-    start, end = conditions.start_time, conditions.end_time
+    start = conditions.start_time
+    end = conditions.end_time
     ends_before = start is not None and start - last > SLACK
     begins_after = end is not None and first - end > SLACK
     return ends_before or begins_after
@@ -68,13 +69,15 @@ def is_block_outside(block: Block, conditions: Conditions) -> bool:
 
     O(1) if *conditions* have no time range.
     """
-    start, end = conditions.start_time, conditions.end_time
+    start = conditions.start_time
+    end = conditions.end_time
     if start is None and end is None:
         return False
 
     # Canonical timestamps have a fixed width and compare as text; "~" sorts after all of them.
     earliest = b"" if start is None else rfc3339(start).encode()
     latest = b"~" if end is None else rfc3339(end).encode()
+
     for line in block.lines():
         canonical = _match_canonical_start(line)
         if canonical is None or earliest <= canonical[1] <= latest:
@@ -89,15 +92,17 @@ def time_range_of(timestamps: Iterable[dt.datetime], *rollovers: dt.datetime | N
         timestamps: Those of some events in it, at least one.
         rollovers: The rollover before it and its own; None if unknown.
     """
-    known = [*timestamps, *(rollover for rollover in rollovers if rollover is not None)]
+    known = [rollover for rollover in rollovers if rollover is not None]
+    known += timestamps
     return min(known), max(known)
 
 
 def sample_timestamps(file: Seekable, size: int) -> list[dt.datetime]:
     """Return timestamps of events in *file*, including the first and the last; an empty list if one of these is unreadable."""
-    first = first_timestamps(read_at(file, 0, min(size, _SAMPLE_BYTES)))
-    last_lines = _whole_lines(read_at(file, max(0, size - _LAST_SAMPLE_BYTES), size))
-    last = _first_timestamp(reversed(last_lines))
+    head = read_at(file, 0, min(size, _SAMPLE_BYTES))
+    first = first_timestamps(head)
+    tail = read_at(file, max(0, size - _LAST_SAMPLE_BYTES), size)
+    last = _first_timestamp(reversed(_whole_lines(tail)))
     if not first or last is None:
         return []
 
@@ -105,8 +110,9 @@ def sample_timestamps(file: Seekable, size: int) -> list[dt.datetime]:
     for number in range(1, SAMPLES):
         offset = size * number // SAMPLES
         data = read_at(file, offset, min(size, offset + _SAMPLE_BYTES))
+        lines = _whole_lines(data)
         # The first line may have begun before the offset.
-        timestamp = _first_timestamp(_whole_lines(data)[1:])
+        timestamp = _first_timestamp(lines[1:])
         if timestamp is not None:
             between.append(timestamp)
     return [*first, *between, last]

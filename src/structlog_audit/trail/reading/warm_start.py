@@ -102,22 +102,29 @@ class _NewestCollector:
         for batch in scanner.batches(opened, decoder, SegmentScan(newest_first=True)):
             for number in reversed(range(len(batch.events))):
                 event = batch.events[number]
-                self._add(event.event_id, microseconds(event.timestamp), partial(batch.stored_lines, number))
+                timestamp = microseconds(event.timestamp)
+                lines = partial(batch.stored_lines, number)
+                self._add(event.event_id, timestamp, lines)
 
     def _add_packed(self, scanner: SegmentScanner, opened: OpenSegment, decoder: LineDecoder) -> None:
         """Add the events of a segment that can only be read forwards, keeping no more than are needed."""
         kept: dict[str, tuple[int, bytes]] = {}
         for batch in scanner.batches(opened, decoder, SegmentScan()):
             for number, event in enumerate(batch.events):
-                # A later event with the same id takes its place at the end.
-                kept.pop(event.event_id, None)
-                kept[event.event_id] = microseconds(event.timestamp), batch.stored_lines(number)
+                event_id = event.event_id
+                timestamp = microseconds(event.timestamp)
+                # A later event with the same id moves to the end.
+                kept.pop(event_id, None)
+                kept[event_id] = timestamp, batch.stored_lines(number)
+
                 if len(kept) > self._count:
-                    oldest_timestamp, _ = kept.pop(next(iter(kept)))
+                    oldest_id = next(iter(kept))
+                    oldest_timestamp, _ = kept.pop(oldest_id)
                     self.mark_missing(oldest_timestamp)
                     self.is_full = True
 
-        for event_id, (timestamp, lines) in reversed(kept.items()):
+        newest_first = reversed(kept.items())
+        for event_id, (timestamp, lines) in newest_first:
             self._add(event_id, timestamp, partial(bytes, lines))
 
     def _add(self, event_id: str, timestamp: int, lines: Callable[[], bytes]) -> None:
