@@ -10,7 +10,7 @@ BEGIN = dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC)
 
 
 def zstd_of(data):
-    """Data packed as by the command ``zstd``, which adds a checksum."""
+    """Return data packed as by the command ``zstd``, which adds a checksum."""
     return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
@@ -18,12 +18,12 @@ PACKS = {"plain": bytes, "gzip": gzip.compress, "zstd": zstd_of}
 
 
 def at(second):
-    """So many seconds after 10:30."""
+    """Return the time *second* seconds after 10:30."""
     return BEGIN + dt.timedelta(seconds=second)
 
 
 def line_of(number, second=None, *, part_of=None, **members):
-    """The line of an event, in the form in which the library writes it."""
+    """Return the line of an event, in the form in which the library writes it."""
     moment = at(number if second is None else second)
     line = {
         "event_id": f"evt_{int(moment.timestamp() * 1000):012x}7001{0x80000001:08x}{number:08x}",
@@ -51,12 +51,12 @@ def line_of(number, second=None, *, part_of=None, **members):
 
 
 def id_of(line):
-    """The id of the event in a line."""
+    """Return the id of the event in a line."""
     return json.loads(line)["event_id"]
 
 
 def write_trail(folder, *segments, active=b"", packs=None, base="audit.jsonl"):
-    """A trail: each of *segments* is the second of its rollover and its bytes. The path of its active segment."""
+    """Write a trail; return the path of its active segment. Each of *segments* is the second of its rollover and its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (second, data) in enumerate(segments):
         pack = PACKS[packs[number]] if packs else bytes
@@ -68,5 +68,5 @@ def write_trail(folder, *segments, active=b"", packs=None, base="audit.jsonl"):
 
 
 def ids(events):
-    """The ids of events."""
+    """Return the ids of events."""
     return [event.event_id for event in events]

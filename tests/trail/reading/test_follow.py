@@ -1,4 +1,4 @@
-"""Following: what comes, each event once, across rollovers and from many writers."""
+"""Following: new events, each once, across rollovers and from several writers."""
 
 import io
 import json
@@ -22,7 +22,7 @@ PARTS = [line_of(51, part_of=HEAD, entry_ids=["e2"]), line_of(52, part_of=HEAD, 
 
 
 class Script:
-    """Does one act at each wait, and then says that it is enough."""
+    """Calls one act at each wait, and then stops."""
 
     def __init__(self, *acts):
         self.acts = list(acts)
@@ -36,7 +36,7 @@ class Script:
 
 
 def followed(reader, *acts, **asked):
-    """What is given while *acts* happen, one between every two looks."""
+    """Return the events that are yielded while one of *acts* is called between two polls."""
     script = Script(*acts)
     return list(reader.follow(stop=script.stop, wait=script.wait, **asked))
 
@@ -92,8 +92,8 @@ def test_what_comes_from_now_on(tmp_path):
     assert ids(followed(reader, appending(path, *more), user_id="ann")) == [id_of(more[0])]
 
 
-def test_events_are_given_as_they_come(tmp_path):
-    """An event is given at the look after it came, not at the end."""
+def test_event_is_yielded_at_the_next_poll(tmp_path):
+    """An event is yielded at the poll after it was recorded, not at the end."""
     path = write_trail(tmp_path, active=b"")
     looks = []
     given = []
@@ -108,8 +108,8 @@ def test_events_are_given_as_they_come(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 40, len(ONE) - 1])
-def test_a_line_that_is_half_written_waits(tmp_path, cut):
-    """A line is given when its LF is there, and is no finding before."""
+def test_half_written_line_waits_for_its_lf(tmp_path, cut):
+    """A line is yielded when its LF is there, and is not a finding before."""
     path = write_trail(tmp_path, active=b"")
     reader = open_trail(path)
     found = followed(reader, appending(path, ONE, TWO[:cut]), appending(path, TWO[cut:]))
@@ -118,8 +118,8 @@ def test_a_line_that_is_half_written_waits(tmp_path, cut):
 
 
 @pytest.mark.parametrize("cut", [len(HEAD) + 20, len(HEAD + PARTS[0]), len(HEAD + PARTS[0]) + 20])
-def test_an_event_waits_for_its_parts(tmp_path, cut):
-    """An event is given when all of its parts are there."""
+def test_event_waits_for_its_parts(tmp_path, cut):
+    """An event is yielded when all of its parts are there."""
     path = write_trail(tmp_path, active=ONE)
     data = HEAD + b"".join(PARTS)
     reader = open_trail(path)
@@ -128,8 +128,8 @@ def test_an_event_waits_for_its_parts(tmp_path, cut):
     assert reader.problems == {}
 
 
-def test_torn_and_foreign_lines_are_counted_once(tmp_path):
-    """What is wrong is counted once, however often the trail is looked at."""
+def test_damage_is_counted_once_over_several_polls(tmp_path):
+    """Damage is counted once, whatever the number of polls."""
     path = write_trail(tmp_path, active=ONE)
     reader = open_trail(path)
     found = followed(reader, appending(path, b"junk\n", TWO[:40], b"\n", THREE), appending(path, FOUR))
@@ -137,8 +137,8 @@ def test_torn_and_foreign_lines_are_counted_once(tmp_path):
     assert reader.problems == {"foreign": 1, "torn": 1}
 
 
-def test_rollovers(tmp_path):
-    """Events before, between and after rollovers come once, also when several happen between two looks."""
+def test_events_around_rollovers_come_once(tmp_path):
+    """Events before, between and after rollovers come once, also with several rollovers between two polls."""
     path = write_trail(tmp_path, active=ONE)
     found = followed(
         open_trail(path),
@@ -150,8 +150,8 @@ def test_rollovers(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
-def test_segments_that_are_packed_between_two_looks(tmp_path, how):
-    """What was not given yet when a segment was rolled over and packed is given, and nothing twice."""
+def test_segment_packed_between_two_polls(tmp_path, how):
+    """Events of a segment that was rolled over and packed before a poll are yielded, each once."""
     path = write_trail(tmp_path, (0, line_of(0)), active=ONE)
     found = followed(
         open_trail(path),
@@ -163,8 +163,8 @@ def test_segments_that_are_packed_between_two_looks(tmp_path, how):
     assert ids(found) == [id_of(line) for line in (TWO, THREE, FOUR, line_of(5))]
 
 
-def test_late_writes(tmp_path):
-    """What another process writes into a segment that was rolled over already is given."""
+def test_late_line_in_a_rolled_segment_is_yielded(tmp_path):
+    """A line that another process writes into a segment after its rollover is yielded."""
     path = write_trail(tmp_path, active=ONE)
     late = [path.open("ab", buffering=0)]
 
@@ -184,8 +184,8 @@ def test_late_writes(tmp_path):
     assert sorted(ids(found)) == [id_of(line) for line in (TWO, THREE, FOUR, line_of(5))]
 
 
-def test_more_rollovers_than_are_looked_at_again(tmp_path):
-    """However many segments there are before, and come between two looks, each event is given once."""
+def test_more_rollovers_than_late_segments(tmp_path):
+    """Whatever the number of segments before and between two polls, each event is yielded once."""
     before = [(number, line_of(number)) for number in range(2 * LATE_SEGMENTS)]
     path = write_trail(tmp_path, *before, active=b"")
     many = [both(appending(path, line_of(1_000 + n)), rolling(path, 1_000 + n)) for n in range(3 * LATE_SEGMENTS)]
@@ -194,8 +194,8 @@ def test_more_rollovers_than_are_looked_at_again(tmp_path):
     assert len(followed(open_trail(path), since_now=False)) == 5 * LATE_SEGMENTS + 1
 
 
-def test_a_file_that_is_truncated_or_replaced(tmp_path):
-    """After a copytruncate, or with another file in its place, following goes on with what is there."""
+def test_truncated_or_replaced_file_is_followed(tmp_path):
+    """After a copytruncate, or with another file in its place, following continues with the present content."""
     path = write_trail(tmp_path, active=ONE + TWO)
     found = followed(
         open_trail(path),
@@ -205,7 +205,7 @@ def test_a_file_that_is_truncated_or_replaced(tmp_path):
     assert ids(found) == [id_of(THREE), id_of(FOUR)]
 
 
-def test_numbered_files(tmp_path):
+def test_rotated_numbered_files_are_followed(tmp_path):
     """The rotation of a RotatingFileHandler is followed as well."""
     path = tmp_path / "app.log"
     target = logging.handlers.RotatingFileHandler(path, maxBytes=1_000, backupCount=30)
@@ -225,8 +225,8 @@ def test_numbered_files(tmp_path):
     handler.close()
 
 
-def test_several_trails(tmp_path):
-    """What comes in several trails is merged by time, look by look."""
+def test_several_trails_are_merged_poll_by_poll(tmp_path):
+    """New events of several trails are merged by time within each poll."""
     paths = [write_trail(tmp_path / name, active=line_of(0)) for name in "ab"]
     found = followed(
         open_trail(*paths),
@@ -236,8 +236,8 @@ def test_several_trails(tmp_path):
     assert ids(found) == [id_of(line) for line in (ONE, TWO, THREE, FOUR)]
 
 
-def test_a_stream_is_read_to_its_end(tmp_path):
-    """A stream is followed as it comes, line by line, and ends when it ends, unless a file is followed with it."""
+def test_stream_is_followed_to_its_end(tmp_path):
+    """A stream is followed line by line and ends at its end, unless a file is followed with it."""
     reading, writing = os.pipe()
     os.write(writing, ONE + TWO[:30])
     with open(reading, "rb") as file:
@@ -258,8 +258,8 @@ actions = st.lists(st.sampled_from(["look", "append", "half", "roll", "gzip", "z
 
 @settings(max_examples=100)
 @given(actions=actions, since_now=st.booleans(), block=st.sampled_from([100, 65_536]))
-def test_whatever_happens_between_two_looks(tmp_path_factory, actions, since_now, block):
-    """For all interleavings of looks with appends, half lines, rollovers and compressions: each event once, in order."""
+def test_any_actions_between_two_polls(tmp_path_factory, actions, since_now, block):
+    """For all sequences of polls, appends, half lines, rollovers and compressions: each event once, in order."""
     path = write_trail(tmp_path_factory.mktemp("trail"), (0, ONE), active=TWO)
     expected = [] if since_now else [id_of(ONE), id_of(TWO)]
     open_line, acts, now = b"", [], []
@@ -294,8 +294,8 @@ def test_whatever_happens_between_two_looks(tmp_path_factory, actions, since_now
     assert set(reader.problems) <= {"foreign"}
 
 
-def test_beside_real_writers(tmp_path):
-    """Beside several real writers that roll over all the time, each event is given once."""
+def test_follow_beside_real_writers(tmp_path):
+    """Beside several real writers that roll over constantly, each event is yielded once."""
     path = tmp_path / "audit.jsonl"
     handlers = [AuditHandler(target=AuditFileHandler(path, maxBytes=3_000)) for _ in range(3)]
     done = []

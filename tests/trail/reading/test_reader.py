@@ -1,4 +1,4 @@
-"""Questions asked of files: the same answers as from a buffer, bounded, and with everything that is wrong counted."""
+"""Queries answered from files: the answers of a buffer, in bounded memory, with all damage counted."""
 
 import datetime as dt
 import gzip
@@ -45,7 +45,7 @@ ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
 
 class Buffered(EventSource):
-    """The same lines in a buffer: what the reader is compared with."""
+    """The same lines in a buffer, for comparison with the reader."""
 
     complete_since = None
 
@@ -94,7 +94,7 @@ filters = st.fixed_dictionaries(
 
 @st.composite
 def trails(draw):
-    """Events as lines and moments, in segments: each the time of its rollover, how it is packed, and its events."""
+    """Draw lines with timestamps, and rollovers with their time and packing."""
     clock = [BEGIN + dt.timedelta(microseconds=draw(st.sampled_from([0, 123_456])))]  # whole seconds are read otherwise
     stamp = Stamp(clock=lambda: microseconds(clock[0]) * 1_000)
     segments, rolled_at, latest = [], BEGIN, BEGIN
@@ -111,7 +111,7 @@ def trails(draw):
 
 
 def written(folder, drawn):
-    """The path of a trail of what was drawn, and its events."""
+    """Write the drawn trail; return its path and its events."""
     path = folder / "audit.jsonl"
     events, data = [], b""
     for first, second in drawn:
@@ -135,8 +135,8 @@ def written(folder, drawn):
     offset=st.integers(0, 3),
     block=st.sampled_from([200, 1_000, 65_536]),
 )
-def test_a_reader_answers_as_a_buffer(tmp_path_factory, drawn, asked, newest_first, limit, offset, block):
-    """For all events, cuts into segments, packings and filters: the answers of files are those of a buffer."""
+def test_reader_gives_the_answers_of_a_buffer(tmp_path_factory, drawn, asked, newest_first, limit, offset, block):
+    """For all events, segments, packings and filters, the answers from files are those of a buffer."""
     path, events = written(tmp_path_factory.mktemp("trail"), drawn)
     buffered = Buffered(events)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +159,7 @@ def test_a_reader_answers_as_a_buffer(tmp_path_factory, drawn, asked, newest_fir
 
 
 def paged(reader, limit, **asked):
-    """All pages of *limit* events, as one list."""
+    """Return all pages of *limit* events, as one list."""
     found, cursor = [], None
     while True:
         page = reader.page(cursor, limit=limit, **asked)
@@ -194,8 +194,8 @@ def test_several_trails_are_merged_by_time(tmp_path):
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 40).map(float), max_size=8).map(sorted), min_size=2, max_size=4))
-def test_merged_orders_mirror_each_other(tmp_path_factory, drawn):
-    """For all trails whose clocks went forward: the newest first is the oldest first reversed, equal times too."""
+def test_merged_directions_mirror_each_other(tmp_path_factory, drawn):
+    """For all trails with clocks that went forward, the newest first is the oldest first reversed, equal times included."""
     folder = tmp_path_factory.mktemp("trails")
     paths = []
     for number, seconds in enumerate(drawn):
@@ -213,8 +213,8 @@ FOUND = {"foreign": 1, "torn": 2, "unfinished": 1}
 """What is wrong with it as an active segment."""
 
 
-def test_problems_are_counted_once(tmp_path):
-    """However often and in whatever order the same place is read, what is wrong there is counted once."""
+def test_finding_is_counted_once(tmp_path):
+    """However often and in whatever order a place is read, its findings are counted once."""
     path = write_trail(tmp_path, active=BAD)
     reader = open_trail(path)
     assert reader.problems == {}
@@ -231,8 +231,8 @@ def test_problems_are_counted_once(tmp_path):
     assert reader.problems == {**FOUND, "foreign": 2}
 
 
-def test_a_filter_hides_no_damage(tmp_path):
-    """What is wrong is counted whatever was asked for."""
+def test_filter_does_not_hide_damage(tmp_path):
+    """Damage is counted whatever the filters."""
     path = write_trail(tmp_path, active=BAD)
     for asked in ({"user_id": "nobody"}, {"operation": "RECALL"}, {"kind": "gap"}, {"metadata": {"a": 1}}):
         reader = open_trail(path)
@@ -240,8 +240,8 @@ def test_a_filter_hides_no_damage(tmp_path):
         assert reader.problems == FOUND
 
 
-def test_examples_tell_where_and_why(tmp_path):
-    """Examples say which file, at which byte of it unpacked, and why; their number and length are bounded."""
+def test_examples_name_file_offset_and_reason(tmp_path):
+    """An example has the file, the offset in the unpacked file and the reason; the number of examples is bounded."""
     path = write_trail(tmp_path, (9, BAD), active=b"".join(b'["%d"]\n' % n for n in range(500)), packs=["gzip"])
     reader = open_trail(path)
     reader.count_events()
@@ -256,8 +256,8 @@ def test_examples_tell_where_and_why(tmp_path):
     assert len(reader.examples) == MAX_EXAMPLES
 
 
-def test_spans_that_were_looked_at_are_joined():
-    """Which places were looked at is kept in a bounded way, whatever the order."""
+def test_checked_ranges_are_joined():
+    """The ranges that were checked are kept in bounded memory, whatever their order."""
     problems = Problems()
     for start in (100, 0, 300, 200, 400):
         assert problems.is_new("x", start)
@@ -268,8 +268,8 @@ def test_spans_that_were_looked_at_are_joined():
     assert problems.is_new("y", 0)
 
 
-def test_the_end_of_a_segment_that_is_not_active(tmp_path):
-    """A line without LF is unfinished where somebody may be writing, and torn where nobody does."""
+def test_unfinished_end_of_an_inactive_segment_is_torn(tmp_path):
+    """A line without LF is unfinished where a writer may append, and torn elsewhere."""
     path = write_trail(tmp_path, (1, ONE + TWO[:30]), (2, TWO + THREE[:-1]), active=line_of(4) + line_of(5)[:-1])
     reader = open_trail(path)
     assert reader.count_events() == 3
@@ -279,8 +279,8 @@ def test_the_end_of_a_segment_that_is_not_active(tmp_path):
     assert alone.problems == {"torn": 1}
 
 
-def test_a_line_that_is_finished_later_counts_then(tmp_path):
-    """What was unfinished is an event as soon as it is whole."""
+def test_unfinished_line_is_an_event_once_finished(tmp_path):
+    """An unfinished line is an event as soon as it is whole."""
     path = write_trail(tmp_path, active=ONE + TWO[:-1])
     reader = open_trail(path)
     assert ids(reader.query_events()) == [id_of(ONE)]
@@ -290,8 +290,8 @@ def test_a_line_that_is_finished_later_counts_then(tmp_path):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_first):
-    """A segment that is deleted or refused while a question is answered is counted, and the others are read."""
+def test_deleted_and_refused_segments_are_counted(tmp_path, monkeypatch, newest_first):
+    """A segment that is deleted or refused during a query is counted, and the others are read."""
     path = write_trail(tmp_path, (1, ONE), (2, TWO), (3, THREE), active=line_of(4))
     (tmp_path / "audit.jsonl.20250115T103001.000000Z").chmod(0)
     real = open
@@ -310,8 +310,8 @@ def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_f
     assert reader.problems == {"unreadable": 1, "vanished": 1}
 
 
-def test_a_disk_that_fails(tmp_path, monkeypatch):
-    """An error of the system in the middle of a segment is counted; what came before it is there."""
+def test_system_error_inside_a_segment_is_counted(tmp_path, monkeypatch):
+    """A system error inside a segment is counted; the events before it are read."""
     path = write_trail(tmp_path, (9, b"".join(map(line_of, range(10)))), active=line_of(20))
     monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 300)
 
@@ -327,8 +327,8 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
     assert reader.problems == {"unreadable": 1}
 
 
-def test_a_trail_that_goes_away(tmp_path):
-    """A trail that is gone at the next question is an error, not an empty answer."""
+def test_trail_deleted_between_two_queries_is_an_error(tmp_path):
+    """A trail that was deleted is an error at the next query, not an empty answer."""
     path = write_trail(tmp_path, active=ONE)
     reader = open_trail(path)
     assert reader.count_events() == 1
@@ -340,8 +340,8 @@ def test_a_trail_that_goes_away(tmp_path):
 
 
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])
-def test_packed_segments_that_end_early(tmp_path, pack):
-    """A packed segment that is truncated gives what is whole in it, in both directions, and is counted once."""
+def test_truncated_packed_segment_is_counted_once(tmp_path, pack):
+    """A truncated packed segment gives its whole events in both directions, and is counted once."""
     data = b"".join(map(line_of, range(5_000)))
     path = write_trail(tmp_path, (9, data), active=line_of(9_000), packs=[pack])
     segment = next(file for file in tmp_path.iterdir() if file != path)
@@ -354,8 +354,8 @@ def test_packed_segments_that_end_early(tmp_path, pack):
     assert {code: count for code, count in reader.problems.items() if code != "torn"} == {"truncated": 1}
 
 
-def test_a_wrong_question_is_an_error_at_once(tmp_path):
-    """What can't be meant is an error when it is asked, before anything is read."""
+def test_invalid_query_is_an_error_at_once(tmp_path):
+    """An invalid query is an error at the call, before anything is read."""
     reader = open_trail(write_trail(tmp_path, active=ONE))
     for ask in (reader.iter_events, reader.page, reader.query_events, reader.count_events):
         with pytest.raises(AuditTypeError):
@@ -373,7 +373,7 @@ HOUR = 3_600
 
 
 def hourly(folder, count=6, packs=None, step=0.0):
-    """A trail of one segment an hour, with sixty events each; in the middle of the second the clock goes back by *step*."""
+    """Write a trail of hourly segments with sixty events each; in the second, the clock goes back by *step* seconds."""
     segments = []
     for hour in range(count):
         seconds = [hour * HOUR + 60 * minute - (step if hour == 1 and minute >= 30 else 0) for minute in range(60)]
@@ -383,7 +383,7 @@ def hourly(folder, count=6, packs=None, step=0.0):
 
 
 def bytes_read(path, **asked):
-    """How many bytes are decoded for a question, and its answer."""
+    """Return the number of bytes decoded for a query, and its answer."""
     reader = open_trail(path)
     found = ids(reader.iter_events(**asked))
     read = sum(stop - start for spans in reader._scanner.problems._checked.values() for start, stop in spans)
@@ -391,8 +391,8 @@ def bytes_read(path, **asked):
 
 
 @pytest.mark.parametrize("packs", [None, ["gzip"] * 5])
-def test_segments_of_other_times_are_not_read(tmp_path, packs):
-    """Only segments are read that may hold the times asked for, by their names and by some of their events."""
+def test_segment_outside_the_time_range_is_not_read(tmp_path, packs):
+    """Only segments that may hold the requested times are read, according to their names and samples of their events."""
     path = hourly(tmp_path, packs=packs)
     whole, _ = bytes_read(path)
     read, found = bytes_read(path, start_time=at(2.5 * HOUR), end_time=at(2.6 * HOUR))
@@ -405,8 +405,8 @@ def test_segments_of_other_times_are_not_read(tmp_path, packs):
 
 
 @pytest.mark.parametrize("seconds", [60, 0.5 * HOUR, 3 * HOUR, 30 * HOUR])
-def test_a_clock_that_was_set_back(tmp_path, seconds):
-    """Events are found by the times that they have, also where the clock was set back in the middle of a segment."""
+def test_events_are_found_after_a_clock_step_back(tmp_path, seconds):
+    """Events are found by their times, also where the clock was set back inside a segment."""
     path = hourly(tmp_path, step=seconds)
     everything = list(open_trail(path).iter_events())
     for begin in range(-31 * HOUR, 7 * HOUR, HOUR // 2):
@@ -415,15 +415,15 @@ def test_a_clock_that_was_set_back(tmp_path, seconds):
         assert list(open_trail(path).iter_events(**span)) == expected
 
 
-def test_what_tells_no_time_is_read(tmp_path):
-    """A segment whose events don't tell their times is never left out."""
+def test_segment_without_timestamps_is_read(tmp_path):
+    """A segment without readable timestamps is never skipped."""
     junk = b"junk\n" * 10_000
     path = write_trail(tmp_path, (HOUR, junk + ONE + junk), (2 * HOUR, ONE), active=line_of(2, 3 * HOUR))
     assert id_of(ONE) in ids(open_trail(path).iter_events(end_time=at(10)))
 
 
-def test_blocks_of_other_times_are_not_decoded(tmp_path, monkeypatch):
-    """Of a segment that is read, only blocks are decoded that have an event of the time asked for, whatever the clock did."""
+def test_block_outside_the_time_range_is_not_decoded(tmp_path, monkeypatch):
+    """Only blocks with an event in the requested range are decoded, whatever the clock did."""
     monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
     times = [*range(100), 7_000, *range(100, 200)]
     path = write_trail(tmp_path, active=b"".join(line_of(number, second) for number, second in enumerate(times)))
@@ -434,8 +434,8 @@ def test_blocks_of_other_times_are_not_decoded(tmp_path, monkeypatch):
         assert read < 0.1 * whole
 
 
-def test_a_block_with_a_line_that_tells_no_time_is_decoded(tmp_path):
-    """Damage hides no event of the time asked for, and is counted."""
+def test_block_with_a_damaged_line_is_decoded(tmp_path):
+    """A damaged line hides no event in the requested range, and is counted."""
     late = json.dumps({"operation": "STORE", "event_id": "evt_late", "timestamp": "2025-01-15T20:00:00Z"}).encode()
     path = write_trail(tmp_path, active=ONE + b"torn\n" + late + b"\n" + TWO)
     reader = open_trail(path)
@@ -444,8 +444,8 @@ def test_a_block_with_a_line_that_tells_no_time_is_decoded(tmp_path):
     assert reader.problems == {"foreign": 1}
 
 
-def test_what_was_left_out_for_its_time_is_not_taken_for_known(tmp_path):
-    """A question about a time hides nothing that retention said from later questions, and no damage."""
+def test_skipped_block_is_read_by_later_queries(tmp_path):
+    """A query with a time range hides neither retention events nor damage from later queries."""
     path = write_trail(tmp_path, (40, ONE + deleted(31, 10, 20)), active=TWO[:-9] + b"\n" + THREE)
     reader = open_trail(path)
     assert reader.count_events(end_time=at(0)) == 0
@@ -454,8 +454,8 @@ def test_what_was_left_out_for_its_time_is_not_taken_for_known(tmp_path):
     assert reader.problems == {"torn": 1}
 
 
-def test_numbered_files_of_other_times_are_not_read(tmp_path):
-    """Files whose names tell no time tell it by their events."""
+def test_numbered_file_outside_the_time_range_is_not_read(tmp_path):
+    """Files without a time in their names are skipped according to their events."""
     for number in range(1, 5):
         data = b"".join(line_of(number * 60 + n, (5 - number) * HOUR + 60 * n) for n in range(60))
         (tmp_path / f"app.log.{number}").write_bytes(data)
@@ -465,8 +465,8 @@ def test_numbered_files_of_other_times_are_not_read(tmp_path):
     assert read == (tmp_path / "app.log.3").stat().st_size
 
 
-def test_an_event_is_looked_for_where_its_id_says(tmp_path):
-    """An id of ours tells its time, and only segments of that time are read, unless the event isn't there."""
+def test_event_is_searched_at_the_time_in_its_id(tmp_path):
+    """Segments of the time in an id are read first; the others only if the event is not there."""
     path = hourly(tmp_path)
     whole, _ = bytes_read(path)
     wanted = id_of(line_of(130, 2 * HOUR + 600))
@@ -488,7 +488,7 @@ def test_an_event_is_looked_for_where_its_id_says(tmp_path):
 
 
 def deleted(number, *seconds):
-    """The act that says that segments are deleted."""
+    """Return the event that names the segments that retention deletes."""
     names = [f"audit.jsonl.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}" for second in seconds]
     return line_of(number, operation="retention", metadata={"segments": names, "bytes": 5}, kind="trail").replace(
         b'"STORE"', b'"retention"'
@@ -497,8 +497,8 @@ def deleted(number, *seconds):
 
 @pytest.mark.parametrize("packs", [None, ["gzip", "zstd"]])
 @pytest.mark.parametrize("reads_first", [False, True])
-def test_completeness_is_known_from_the_acts_of_retention(tmp_path, packs, reads_first):
-    """After retention answers are complete since the rollover of the newest segment that it deleted."""
+def test_completeness_follows_from_retention_events(tmp_path, packs, reads_first):
+    """After retention, answers are complete since the rollover of the newest segment that it deleted."""
     path = write_trail(tmp_path, (40, deleted(31, 10, 20)), (50, ONE + deleted(41, 30, 40)), active=TWO, packs=packs)
     reader = open_trail(path)
     if reads_first:
@@ -512,8 +512,8 @@ def test_completeness_is_known_from_the_acts_of_retention(tmp_path, packs, reads
     assert reader.complete_since == at(50)
 
 
-def test_completeness_without_retention(tmp_path):
-    """A trail of which nothing says that anything was deleted is complete, and several are since the latest."""
+def test_trail_without_retention_is_complete(tmp_path):
+    """A trail without a retention event is complete; several trails are complete since the latest."""
     path = write_trail(tmp_path / "a", (40, ONE), active=TWO)
     other = write_trail(tmp_path / "b", active=deleted(1, 10))
     assert open_trail(path).complete_since is None
@@ -522,14 +522,14 @@ def test_completeness_without_retention(tmp_path):
 
 
 @pytest.mark.parametrize("segments", [None, "all", [5], ["other.log", "audit.jsonl.x"]])
-def test_acts_that_say_nothing_of_use(tmp_path, segments):
-    """An act that is not as it should be says nothing."""
+def test_malformed_retention_event_is_ignored(tmp_path, segments):
+    """A retention event without valid names of segments has no effect."""
     act = line_of(1, metadata={"segments": segments}, kind="trail").replace(b'"STORE"', b'"retention"')
     assert open_trail(write_trail(tmp_path, active=act)).complete_since is None
 
 
-def test_completeness_after_real_retention(tmp_path):
-    """What a handler with retention deletes, the reader knows of."""
+def test_completeness_after_a_handler_deleted_segments(tmp_path):
+    """The reader knows which segments a handler with retention deleted."""
     path, later, seconds = tmp_path / "audit.jsonl", [], itertools.count()
     target = AuditFileHandler(path, maxBytes=2_000, backupCount=2, clock=lambda: at(next(seconds)))
     handler = AuditHandler(target=target, call_later=lambda seconds, function: later.append(function))
@@ -555,8 +555,8 @@ def test_completeness_after_real_retention(tmp_path):
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("asked", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
-def test_progress(tmp_path, monkeypatch, newest_first, asked):
-    """Progress grows, never beyond the size, and reaches it when all was read or left out."""
+def test_progress_grows_to_the_size(tmp_path, monkeypatch, newest_first, asked):
+    """Progress grows, never exceeds the size, and reaches it when all segments were read or skipped."""
     monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
     told = []
     reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=told.append)
@@ -568,16 +568,16 @@ def test_progress(tmp_path, monkeypatch, newest_first, asked):
         assert told[-1] == reader.size()
 
 
-def test_the_size_of_trails(tmp_path):
-    """The size is that of the files as they are, packed or not."""
+def test_size_counts_stored_bytes(tmp_path):
+    """The size is that of the stored files, packed or not."""
     path = write_trail(tmp_path, (1, ONE * 100), active=TWO, packs=["gzip"])
     assert open_trail(path, io.BytesIO(THREE)).size() == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("pack", PACKS)
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_memory_is_bounded(tmp_path, pack, newest_first):
-    """The memory for a question does not grow with the files, in neither direction, packed or not."""
+def test_memory_of_a_query_is_bounded(tmp_path, pack, newest_first):
+    """The memory of a query does not grow with the files, in either direction, packed or not."""
     data = b"".join(line_of(number) for number in range(40_000))
     path = write_trail(tmp_path, (9, data), active=line_of(50_000), packs=[pack])
     reader = open_trail(path)
@@ -589,7 +589,7 @@ def test_memory_is_bounded(tmp_path, pack, newest_first):
     assert peak < 3_000_000 < len(data)
 
 
-def test_nothing_is_left_open(tmp_path):
+def test_unfinished_answer_leaves_no_file_open(tmp_path):
     """An answer that is not taken to its end leaves no file open."""
     path = write_trail(tmp_path, (9, ONE * 3), (10, TWO), active=THREE, packs=["gzip", "plain"])
     reader = open_trail(path)
@@ -604,8 +604,8 @@ def test_nothing_is_left_open(tmp_path):
     assert after == before
 
 
-def test_nothing_is_changed(tmp_path):
-    """Whatever is asked, no file of the trail is changed, made or touched."""
+def test_reading_changes_no_file(tmp_path):
+    """Reading does not change, create or touch a file of the trail."""
     path = write_trail(tmp_path, (9, BAD), active=BAD, packs=["gzip"])
     before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.iterdir()}
     folder = tmp_path.stat().st_mtime_ns
@@ -618,7 +618,7 @@ def test_nothing_is_changed(tmp_path):
     assert tmp_path.stat().st_mtime_ns == folder
 
 
-def test_a_pipe(tmp_path):
+def test_pipe_is_a_trail_that_is_read_once(tmp_path):
     """Standard input, or any other stream, is a trail that can be read once."""
     reading, writing = os.pipe()
     os.write(writing, gzip.compress(ONE + TWO + b"junk\n"))
@@ -634,7 +634,7 @@ def test_a_pipe(tmp_path):
             reader.page()
 
 
-def test_open_intents(tmp_path):
+def test_open_intents_are_found_across_segments(tmp_path):
     """Intents without an outcome are found, also across segments."""
     intents = [line_of(number, kind="intent") for number in (1, 2)]
     outcome = line_of(3, metadata={"intent_id": id_of(intents[0])})
@@ -642,8 +642,8 @@ def test_open_intents(tmp_path):
     assert ids(open_trail(path).open_intents()) == [id_of(intents[1])]
 
 
-def test_documents_are_trails(tmp_path):
-    """Export documents answer as the trail does from which they came; a folder of them is merged by time."""
+def test_export_documents_answer_as_their_trail(tmp_path):
+    """Export documents give the answers of their trail; those in a folder are merged by time."""
     path = write_trail(tmp_path / "trail", active=b"".join(map(line_of, range(10))))
     reader = open_trail(path)
     (tmp_path / "exports").mkdir()
@@ -671,8 +671,8 @@ def test_documents_are_trails(tmp_path):
         AuditJsonFormatter(),
     ],
 )
-def test_files_of_a_stock_handler(tmp_path, formatter):
-    """What a RotatingFileHandler with a JSON formatter wrote is read: numbered files, extra members and all."""
+def test_files_of_a_rotating_file_handler_are_read(tmp_path, formatter):
+    """Files that a RotatingFileHandler with a JSON formatter wrote are read, with numbered names and extra members."""
     path = tmp_path / "app.log"
     target = logging.handlers.RotatingFileHandler(path, maxBytes=2_000, backupCount=50)
     target.setFormatter(formatter)
@@ -694,7 +694,7 @@ def test_files_of_a_stock_handler(tmp_path, formatter):
     handler.close()
 
 
-def test_other_lines_in_the_same_file_are_counted(tmp_path):
+def test_lines_of_other_loggers_are_foreign(tmp_path):
     """Lines of other loggers in the same file are foreign."""
     path = tmp_path / "app.log"
     path.write_bytes(b'{"message": "started", "levelname": "INFO"}\n' + ONE)
@@ -703,8 +703,8 @@ def test_other_lines_in_the_same_file_are_counted(tmp_path):
     assert reader.problems == {"foreign": 1}
 
 
-def test_kinds(tmp_path):
-    """The library's own events are left out unless asked for."""
+def test_events_of_the_library_need_a_kind_filter(tmp_path):
+    """The library's own events are left out unless a filter selects their kind."""
     path = write_trail(tmp_path, active=ONE + line_of(2, kind="gap") + line_of(3, kind="trail"))
     reader = open_trail(path)
     assert (reader.count_events(), reader.count_events(kind="gap"), reader.count_events(kind=[None, *Kind])) == (
@@ -715,7 +715,7 @@ def test_kinds(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_page_has_at_least_one_event(tmp_path, limit):
-    """A page of no events can't be meant."""
+def test_page_limit_below_one_is_an_error(tmp_path, limit):
+    """A page must have room for at least one event."""
     with pytest.raises(AuditValueError, match="limit"):
         open_trail(write_trail(tmp_path, active=ONE)).page(limit=limit)

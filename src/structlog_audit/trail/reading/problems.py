@@ -1,25 +1,4 @@
-"""Findings about files that are read: counted, illustrated by examples, never fatal.
-
-=================  ======================================================================================================
-code               finding
-=================  ======================================================================================================
-``torn``           a line that ends before its event does: the writer died, or the disk was full; left out
-``unfinished``     bytes after the last LF of an active segment, perhaps being written now; left out
-``foreign``        a line that is not an event; left out
-``drift``          a member of an event has a wrong type: moved to the metadata and marked, as in recording. An event
-                   without a readable id, time and kind is left out
-``duplicate_key``  an object has the same key twice, so that readers would disagree about its value; left out
-``invalid_utf8``   bytes that are not UTF-8; replaced by U+FFFD
-``bom``            a byte order mark before a line; ignored
-``orphan_part``    a line of kind ``part`` without the event before it that it continues; left out
-``missing_part``   an event that lacks some of its parts; left out
-``repeated``       the same line a second time, as after an fsync that failed; left out
-``too_long``       a line longer than `structlog_audit.trail.reading.line_blocks.MAX_LINE_BYTES`; left out
-``truncated``      compressed data or a document that ends early or is damaged, or a file that became shorter; everything
-                   before the damage is read
-``vanished``       a segment that was deleted before it was read
-``unreadable``     a file that the system refused to read
-=================  ======================================================================================================
+"""Findings about files that are read: counted, illustrated by examples, never fatal. `Problem` lists the codes.
 
 A finding is counted when its place is read, and once however often that happens. Counts therefore do not depend on the number
 of queries; but a query that needs only some segments, or only the newest events, finds less.
@@ -42,7 +21,29 @@ Report = Callable[[str, int, str], None]
 
 
 class Problem(NamedTuple):
-    """An example of a finding: its code, the file, the offset in the unpacked file in bytes, and the reason."""
+    """An example of a finding: its code, the file, the offset in the unpacked file in bytes, and the reason.
+
+    =================  ======================================================================================================
+    code               finding
+    =================  ======================================================================================================
+    ``torn``           a line that ends before its event does: the writer died, or the disk was full; left out
+    ``unfinished``     bytes after the last LF of an active segment, perhaps being written now; left out
+    ``foreign``        a line that is not an event; left out
+    ``drift``          a member of an event has a wrong type: moved to the metadata and marked, as in recording. An event
+                       without a readable id, time and kind is left out
+    ``duplicate_key``  an object has the same key twice, so that readers would disagree about its value; left out
+    ``invalid_utf8``   bytes that are not UTF-8; replaced by U+FFFD
+    ``bom``            a byte order mark before a line; ignored
+    ``orphan_part``    a line of kind ``part`` without the event before it that it continues; left out
+    ``missing_part``   an event that lacks some of its parts; left out
+    ``repeated``       the same line a second time, as after an fsync that failed; left out
+    ``too_long``       a line longer than `structlog_audit.trail.reading.line_blocks.MAX_LINE_BYTES`; left out
+    ``truncated``      compressed data or a document that ends early or is damaged, or a file that became shorter; everything
+                       before the damage is read
+    ``vanished``       a segment that was deleted before it was read
+    ``unreadable``     a file that the system refused to read
+    =================  ======================================================================================================
+    """
 
     code: str
     path: str
