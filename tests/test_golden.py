@@ -25,8 +25,8 @@ QUESTIONS = json.loads((GOLDEN / "questions.json").read_text(encoding="utf-8"))
 def name_of(number):
     """Return the name of a question for the test report."""
     question = QUESTIONS[number]
-    asked = {name: value for name, value in question.items() if name not in ("ask", "answer")}
-    return f"{question['ask']} {json.dumps(asked)}"
+    arguments = {name: value for name, value in question.items() if name not in ("method", "answer")}
+    return f"{question['method']} {json.dumps(arguments)}"
 
 
 def from_json(filters):
@@ -37,14 +37,14 @@ def from_json(filters):
 
 def answer_of(source, question):
     """Return the answer of *source*, in the form of the table."""
-    ask = question["ask"]
-    if ask == "get_event":
+    method = question["method"]
+    if method == "get_event":
         event = source.get_event(question["event_id"])
         return event and {k: v for k, v in event.to_dict().items() if v not in (None, [], {})}
-    if ask == "get_user_statistics":
+    if method == "get_user_statistics":
         return in_json(source.get_user_statistics(question["user_id"]))
-    found = getattr(source, ask)(**from_json(question["filters"]), **question.get("how", {}))
-    return [event.event_id for event in found] if ask == "query_events" else in_json(found)
+    found = getattr(source, method)(**from_json(question["filters"]), **question.get("how", {}))
+    return [event.event_id for event in found] if method == "query_events" else in_json(found)
 
 
 def in_json(found):
@@ -117,7 +117,7 @@ def test_golden_question_has_the_expected_answer(source, number):
             answer_of(source, question)
         return
     found, expected = answer_of(source, question), question["answer"]
-    if question["ask"] in ("get_statistics", "get_user_statistics"):
+    if question["method"] in ("get_statistics", "get_user_statistics"):
         assert [name for name in expected if not same(name, found[name], expected[name])] == []
     else:
         assert found == expected
@@ -125,7 +125,7 @@ def test_golden_question_has_the_expected_answer(source, number):
 
 def test_golden_table_has_answers_of_every_size():
     """Most questions select some events, several select none, and none selects all by mistake."""
-    sizes = [len(question["answer"]) for question in QUESTIONS if question["ask"] == "query_events" and "how" in question
+    sizes = [len(question["answer"]) for question in QUESTIONS if question["method"] == "query_events" and "how" in question
              and "answer" in question]  # fmt: skip
     assert sum(size > 0 for size in sizes) >= 40
     assert sum(size == 0 for size in sizes) >= 8

@@ -24,10 +24,10 @@ def at(second):
 
 def line_of(number, second=None, *, part_of=None, **members):
     """Return the line of an event, in the form in which the library writes it."""
-    moment = at(number if second is None else second)
+    timestamp = at(number if second is None else second)
     line = {
-        "event_id": f"evt_{int(moment.timestamp() * 1000):012x}7001{0x80000001:08x}{number:08x}",
-        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "event_id": f"evt_{int(timestamp.timestamp() * 1000):012x}7001{0x80000001:08x}{number:08x}",
+        "timestamp": timestamp.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
     if part_of is not None:
         line["part_of"] = json.loads(part_of)["event_id"]

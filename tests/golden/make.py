@@ -1,11 +1,10 @@
-"""Makes the golden trail and the questions on it, with nothing of the library: `python tests/golden/make.py`.
+"""The maker of the golden trail and its questions, independent of the library: ``python tests/golden/make.py``.
 
-Rules:
-
-* The trail is spelled out below, one call per event; ids and times are fixed. The answers come from the naive filter below,
-  and were read by eye before they were committed.
-* ``questions.json`` is for any engine: filters are JSON, times RFC 3339, answers are event ids in the order asked for,
-  counts, or members of the statistics. Percentiles are exact ones (nearest rank); an engine may be 1 % off.
+* The trail is spelled out below, one call per event, with fixed ids and times. The answers come from the naive filter below,
+  and were reviewed by hand before they were committed.
+* ``questions.json`` serves any engine: ``method`` is a method of `EventSource`, filters are JSON, times RFC 3339, answers are
+  event ids in the requested order, counts, or members of the statistics. Percentiles are exact (nearest rank); an engine may
+  deviate by 1 %.
 * An ``error`` is the built-in exception that the question must raise.
 """
 
@@ -303,17 +302,17 @@ def user_statistics(found):
 def questions():
     """Return every question with its answer."""
     found = [
-        {"ask": "query_events", "filters": filters, "how": how,
+        {"method": "query_events", "filters": filters, "how": how,
          "answer": [event["event_id"] for event in selected(filters, **how)]}
         for filters, how in QUERIES
     ]  # fmt: skip
-    found += [{"ask": "count_events", "filters": filters, "answer": len(selected(filters))} for filters in COUNTS]
+    found += [{"method": "count_events", "filters": filters, "answer": len(selected(filters))} for filters in COUNTS]
     found += [
-        {"ask": "get_statistics", "filters": filters, "answer": statistics(selected(filters, newest_first=False))}
+        {"method": "get_statistics", "filters": filters, "answer": statistics(selected(filters, newest_first=False))}
         for filters in STATISTICS
     ]
     found += [
-        {"ask": "get_user_statistics", "user_id": user,
+        {"method": "get_user_statistics", "user_id": user,
          "answer": user_statistics(selected({"user_id": user}, newest_first=False))}
         for user in USERS
     ]  # fmt: skip
@@ -324,8 +323,8 @@ def questions():
         (LINES[18]["event_id"], None),  # a part is no event
         ("evt_none", None),
     ]:
-        found.append({"ask": "get_event", "event_id": event_id_, "answer": answer})
-    found += [{"ask": "query_events", "filters": f, "how": how, "error": error} for f, how, error in ERRORS]
+        found.append({"method": "get_event", "event_id": event_id_, "answer": answer})
+    found += [{"method": "query_events", "filters": f, "how": how, "error": error} for f, how, error in ERRORS]
     return found
 
 
@@ -334,8 +333,8 @@ def made():
     LINES.clear()
     spell_out()
     trail = "".join(f"{text(line)}\n" for line in LINES)
-    asked = ",\n".join(json.dumps(question, ensure_ascii=True) for question in questions())
-    return trail, f"[\n{asked}\n]\n"
+    lines = ",\n".join(json.dumps(question, ensure_ascii=True) for question in questions())
+    return trail, f"[\n{lines}\n]\n"
 
 
 if __name__ == "__main__":

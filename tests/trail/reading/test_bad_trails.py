@@ -17,7 +17,7 @@ from structlog_audit.trail.reading import line_blocks
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
-NOBODY = 65_534
+UNPRIVILEGED_USER = 65_534
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def as_unprivileged_user():
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED_USER)
     try:
         yield
     finally:
@@ -49,9 +49,9 @@ def test_folder_without_permission_is_an_error(public_folder):
     path.parent.chmod(0o111)
     try:
         with as_unprivileged_user():
-            for ask in (reader.count_events, lambda: open_trail(path), lambda: open_trail(path.parent)):
+            for query in (reader.count_events, lambda: open_trail(path), lambda: open_trail(path.parent)):
                 with pytest.raises(AuditReadError, match=r"logs.*cannot be read.*Permission denied"):
-                    ask()
+                    query()
     finally:
         path.parent.chmod(0o755)
 

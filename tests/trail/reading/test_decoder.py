@@ -24,7 +24,7 @@ LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
 def decoded(*lines, scanner=None):
     """Return the batch of *lines*, and the codes and offsets of the findings."""
     reports = []
-    batch = (scanner or LineDecoder()).decode_block(Block(0, b"".join(lines)), lambda *told: reports.append(told))
+    batch = (scanner or LineDecoder()).decode_block(Block(0, b"".join(lines)), lambda *finding: reports.append(finding))
     assert all(reason for _, _, reason in reports)
     return batch, [(code, offset) for code, offset, _ in reports]
 

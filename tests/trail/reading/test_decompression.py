@@ -31,14 +31,13 @@ class SlowFile:
         self.file, self.most = io.BytesIO(data), most
 
     def read(self, size):
-        """Return the unpacked data, whether the file was plain, and the codes and offsets of the findings."""
         return self.file.read(min(size, self.most))
 
 
 def read(data, *, most=100_000, size=1_000):
-    """All that is unpacked, whether it was plain, and what was reported."""
+    """Return the unpacked data, whether the file was plain, and the codes and offsets of the findings."""
     reports = []
-    file, is_plain, head = unpack(SlowFile(data, most), "x", lambda *told: reports.append(told))
+    file, is_plain, head = unpack(SlowFile(data, most), "x", lambda *finding: reports.append(finding))
     found = b""
     while piece := file.read(size):
         assert len(piece) <= size
@@ -59,12 +58,34 @@ def test_packed_lines_are_unpacked(pack, data, most):
     assert reports == []
 
 
+def in_members(pack):
+    """Return the lines packed in several members or frames."""
+    pieces = [LINES[begin : begin + 50_000] for begin in range(0, len(LINES), 50_000)]
+    return b"".join(map(PACKS[pack], pieces))
+
+
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])
-def test_several_members(pack):
-    """Several packed pieces one behind the other are one stream, as gzip and zstd themselves have it; padding is nothing."""
-    packed = b"".join(PACKS[pack](LINES[begin : begin + 50_000]) for begin in range(0, len(LINES), 50_000))
-    assert read(packed) == (LINES, False, [])
-    assert read(packed + b"\0" * 512) == (LINES, False, [])
+def test_consecutive_members_are_one_stream(pack):
+    """Consecutive gzip members or zstd frames are one stream."""
+    assert read(in_members(pack)) == (LINES, False, [])
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_nul_padding_after_packed_data_is_skipped(pack):
+    """NUL bytes after packed data, as on a tape, are skipped."""
+    assert read(in_members(pack) + b"\0" * 512) == (LINES, False, [])
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_nul_padding_between_members_is_skipped(pack):
+    """NUL bytes between members or frames are skipped."""
+    assert read(in_members(pack) + b"\0" * 512 + in_members(pack)) == (LINES * 2, False, [])
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_incomplete_header_of_a_member_is_reported(pack):
+    """A further member of which only the first bytes are there is reported; all data before it is read."""
+    assert read(in_members(pack) + PACKS[pack](LINES)[:3]) == (LINES, False, [("truncated", len(LINES))])
 
 
 def test_skippable_zstd_frame_is_skipped():
@@ -86,14 +107,19 @@ def test_truncated_packed_data_is_read_to_its_end(pack, kept):
 
 
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])
-def test_packed_data_that_is_damaged(pack):
-    """What lies before the damage is read, and the damage told."""
+def test_damaged_packed_data_is_read_up_to_the_damage(pack):
+    """Data before the damage is read, and the damage is reported at its offset."""
     noise = random.Random(1).randbytes(400_000).hex().encode()
     packed = bytearray(PACKS[pack](noise))
     packed[len(packed) // 2] ^= 0xFF
     found, _, reports = read(bytes(packed))
     assert [code for code, _ in reports] == ["truncated"]
     assert len(found) == reports[0][1]
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_junk_after_packed_data_is_reported(pack):
+    """Bytes after packed data that are neither padding nor packed are reported; the data is read."""
     found, _, reports = read(PACKS[pack](LINES) + b"junk behind it")
     assert found == LINES
     assert reports == [("truncated", len(LINES))]
@@ -203,7 +229,7 @@ def text_of(changes):
 def test_damaged_document_is_read_up_to_the_damage(data, events, words):
     """Events before the damage are read, and the damage is reported."""
     reports = []
-    file, _, _ = unpack(io.BytesIO(data), "x", lambda *told: reports.append(told))
+    file, _, _ = unpack(io.BytesIO(data), "x", lambda *finding: reports.append(finding))
     found = b""
     while piece := file.read(10_000):
         found += piece

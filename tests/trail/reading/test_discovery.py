@@ -191,12 +191,16 @@ def test_symbolic_links_are_followed(tmp_path):
     assert contents_of(find_trails([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
 
 
-def test_streams():
-    """A stream that can seek is read from where it was, again and again; another only once, and the error says so."""
+def test_seekable_stream_is_read_from_its_position_each_time():
+    """A seekable stream is read from the position that it had at first, any number of times."""
     file = io.BytesIO(b"abc")
     file.seek(1)
     (stream,) = find_trails([file])
     assert contents_of(stream) == contents_of(stream) == [b"bc"]
+
+
+def test_pipe_is_read_only_once():
+    """A stream that is not seekable is read once; another attempt is an error that states so."""
     reading, writing = os.pipe()
     os.write(writing, b"abc")
     os.close(writing)

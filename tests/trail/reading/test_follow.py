@@ -22,89 +22,98 @@ PARTS = [line_of(51, part_of=HEAD, entry_ids=["e2"]), line_of(52, part_of=HEAD, 
 
 
 class Script:
-    """Calls one act at each wait, and then stops."""
+    """Calls one action at each wait, and then stops."""
 
-    def __init__(self, *acts):
-        self.acts = list(acts)
+    def __init__(self, *actions):
+        self.actions = list(actions)
 
     def stop(self):
-        return not self.acts
+        return not self.actions
 
     def wait(self, seconds):
         assert seconds == POLL_SECONDS
-        self.acts.pop(0)()
+        self.actions.pop(0)()
 
 
-def followed(reader, *acts, **asked):
-    """Return the events that are yielded while one of *acts* is called between two polls."""
-    script = Script(*acts)
-    return list(reader.follow(stop=script.stop, wait=script.wait, **asked))
+def followed(reader, *actions, **filters):
+    """Return the events that are yielded while one of *actions* is called between two polls."""
+    script = Script(*actions)
+    return list(reader.follow(stop=script.stop, wait=script.wait, **filters))
 
 
 def appending(path, *data):
-    def act():
+    def action():
         with path.open("ab") as file:
             file.write(b"".join(data))
 
-    return act
+    return action
 
 
 def rolling(path, second):
-    def act():
+    def action():
         path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
         path.write_bytes(b"")
 
-    return act
+    return action
 
 
 def packing(path, how="gzip"):
-    def act():
+    def action():
         for segment in sorted(path.parent.iterdir()):
             if segment.name.endswith("Z"):
                 segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
                 segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
                 segment.unlink()
 
-    return act
+    return action
 
 
-def both(*acts):
-    def act():
-        for one in acts:
+def both(*actions):
+    def action():
+        for one in actions:
             one()
 
-    return act
+    return action
 
 
 ONE, TWO, THREE, FOUR = map(line_of, range(1, 5))
 
 
-def test_what_comes_from_now_on(tmp_path):
-    """From now on, or from the beginning; filters apply, and what was there when told to stop is still given."""
+def test_follow_since_now_yields_later_events_only(tmp_path):
+    """By default only events recorded after the call are yielded, including those recorded before the last poll."""
     path = write_trail(tmp_path, (0, ONE), active=TWO)
     reader = open_trail(path)
     assert followed(reader) == []
     assert ids(followed(reader, appending(path, THREE))) == [id_of(THREE)]
-    assert ids(followed(reader, appending(path, FOUR), since_now=False)) == [
-        id_of(line) for line in (ONE, TWO, THREE, FOUR)
-    ]
+
+
+def test_follow_from_the_beginning_yields_all_events(tmp_path):
+    """With ``since_now=False`` the existing events come first."""
+    path = write_trail(tmp_path, (0, ONE), active=TWO + THREE)
+    found = followed(open_trail(path), appending(path, FOUR), since_now=False)
+    assert ids(found) == [id_of(line) for line in (ONE, TWO, THREE, FOUR)]
+
+
+def test_follow_yields_matching_events_only(tmp_path):
+    """The filters apply to new events."""
+    path = write_trail(tmp_path, (0, ONE), active=TWO)
     more = [line_of(9, user_id="ann"), line_of(10, kind="gap"), line_of(11, user_id="bob")]
-    assert ids(followed(reader, appending(path, *more), user_id="ann")) == [id_of(more[0])]
+    assert ids(followed(open_trail(path), appending(path, *more), user_id="ann")) == [id_of(more[0])]
 
 
 def test_event_is_yielded_at_the_next_poll(tmp_path):
     """An event is yielded at the poll after it was recorded, not at the end."""
     path = write_trail(tmp_path, active=b"")
-    looks = []
-    given = []
+    yielded = []
+    counts = []
 
     def wait(seconds):
-        looks.append(len(given))
-        appending(path, line_of(len(looks)))()
+        counts.append(len(yielded))
+        appending(path, line_of(len(counts)))()
 
-    given.extend(open_trail(path).follow(stop=lambda: len(looks) == 3, wait=wait))
-    assert looks == [0, 1, 2]
-    assert len(given) == 3
+    yielded.extend(open_trail(path).follow(stop=lambda: len(counts) == 3, wait=wait))
+    assert counts == [0, 1, 2]
+    assert len(yielded) == 3
 
 
 @pytest.mark.parametrize("cut", [1, 40, len(ONE) - 1])
@@ -213,11 +222,11 @@ def test_rotated_numbered_files_are_followed(tmp_path):
     handler = AuditHandler(target=target)
 
     def record(count):
-        def act():
+        def action():
             for _ in range(count):
                 handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, "STORE", (), None))
 
-        return act
+        return action
 
     record(5)()
     found = followed(open_trail(path), record(1), record(12), record(0), record(20), record(1))
@@ -236,8 +245,8 @@ def test_several_trails_are_merged_poll_by_poll(tmp_path):
     assert ids(found) == [id_of(line) for line in (ONE, TWO, THREE, FOUR)]
 
 
-def test_stream_is_followed_to_its_end(tmp_path):
-    """A stream is followed line by line and ends at its end, unless a file is followed with it."""
+def test_stream_is_followed_to_its_end():
+    """A stream is followed line by line and ends at its end."""
     reading, writing = os.pipe()
     os.write(writing, ONE + TWO[:30])
     with open(reading, "rb") as file:
@@ -248,12 +257,16 @@ def test_stream_is_followed_to_its_end(tmp_path):
         os.write(writing, THREE[:-1])
         os.close(writing)
         assert list(events) == []
+
+
+def test_end_of_a_stream_does_not_end_a_followed_file(tmp_path):
+    """Where a file is followed with a stream, following continues after the end of the stream."""
     path = write_trail(tmp_path, active=b"")
     found = followed(open_trail(io.BytesIO(ONE), path), appending(path, TWO))
     assert ids(found) == [id_of(ONE), id_of(TWO)]
 
 
-actions = st.lists(st.sampled_from(["look", "append", "half", "roll", "gzip", "zstd", "junk", "parts"]), max_size=40)
+actions = st.lists(st.sampled_from(["poll", "append", "half", "roll", "gzip", "zstd", "junk", "parts"]), max_size=40)
 
 
 @settings(max_examples=100)
@@ -262,11 +275,11 @@ def test_any_actions_between_two_polls(tmp_path_factory, actions, since_now, blo
     """For all sequences of polls, appends, half lines, rollovers and compressions: each event once, in order."""
     path = write_trail(tmp_path_factory.mktemp("trail"), (0, ONE), active=TWO)
     expected = [] if since_now else [id_of(ONE), id_of(TWO)]
-    open_line, acts, now = b"", [], []
+    open_line, steps, now = b"", [], []
     for number, action in enumerate(actions, 100):
         line = line_of(number)
-        if action == "look":
-            acts.append(both(*now))
+        if action == "poll":
+            steps.append(both(*now))
             now = []
         elif action == "append" or (action == "half" and open_line):
             now.append(appending(path, open_line, line))
@@ -290,7 +303,7 @@ def test_any_actions_between_two_polls(tmp_path_factory, actions, since_now, blo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
-        assert ids(followed(reader, *acts, both(*now), since_now=since_now)) == expected
+        assert ids(followed(reader, *steps, both(*now), since_now=since_now)) == expected
     assert set(reader.problems) <= {"foreign"}
 
 

@@ -18,8 +18,8 @@ PART, LAST_PART = line_of(4, part_of=HEAD), line_of(5, part_of=HEAD)
 class Calls(list):
     """The calls of a callback, in order."""
 
-    def __call__(self, *told):
-        self.append(told)
+    def __call__(self, *arguments):
+        self.append(arguments)
 
 
 def read(data, *, is_open=False, stop=None, start=0):

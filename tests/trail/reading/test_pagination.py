@@ -124,16 +124,16 @@ def test_pages_contain_matching_events_only(tmp_path):
     ]
     path = write_trail(tmp_path, *((3_600 * (hour + 1), data) for hour, data in enumerate(hours[:3])), active=hours[3])
     reader = open_trail(path)
-    asked = {"user_id": "u1", "start_time": at(3_600), "end_time": at(7_200)}
+    filters = {"user_id": "u1", "start_time": at(3_600), "end_time": at(7_200)}
     for newest_first in (False, True):
         found, cursor = [], None
         while True:
-            page = reader.page(cursor, limit=7, newest_first=newest_first, **asked)
+            page = reader.page(cursor, limit=7, newest_first=newest_first, **filters)
             found += page.events
             cursor = page.cursor
             if cursor is None:
                 break
-        assert found == reader.query_events(newest_first=newest_first, **asked)
+        assert found == reader.query_events(newest_first=newest_first, **filters)
         assert len(found) == 20
 
 

@@ -30,14 +30,17 @@ from structlog_audit import (
     open_trail,
 )
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import encode_body
+from structlog_audit.events.codec import decode, encode_body
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import microseconds
 from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.discovery import find_trails
 from structlog_audit.trail.reading.problems import MAX_EXAMPLES, Problems
+from structlog_audit.trail.reading.reader import TrailReader
+from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 from structlog_audit.trail.reading.time_ranges import SLACK
 from structlog_audit.trail.segment_names import rollover_time
 
@@ -51,11 +54,11 @@ class Buffered(EventSource):
 
     def __init__(self, events):
         self.buffer = EventBuffer(10_000)
-        for line, moment in events:
-            self.buffer.append(line, moment)
+        for line, timestamp in events:
+            self.buffer.append(line, timestamp)
 
-    def select(self, asked, *, newest_first, at_most=None):
-        return self.buffer.select(asked, newest_first=newest_first)
+    def select(self, conditions, *, newest_first, at_most=None):
+        return self.buffer.select(conditions, newest_first=newest_first)
 
 
 # --- equal to the buffer -----------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ bodies = st.builds(
 )
 steps = st.integers(-300, 900)  # of the clock, in seconds; it never is off by more than the slack
 
-filters = st.fixed_dictionaries(
+any_filters = st.fixed_dictionaries(
     {},
     optional={
         "user_id": st.none() | st.sampled_from(USERS) | st.lists(st.none() | st.sampled_from(USERS), max_size=2),
@@ -129,13 +132,13 @@ def written(folder, drawn):
 @settings(max_examples=150)
 @given(
     drawn=trails(),
-    asked=filters,
+    filters=any_filters,
     newest_first=st.booleans(),
     limit=st.none() | st.integers(0, 5),
     offset=st.integers(0, 3),
     block=st.sampled_from([200, 1_000, 65_536]),
 )
-def test_reader_gives_the_answers_of_a_buffer(tmp_path_factory, drawn, asked, newest_first, limit, offset, block):
+def test_reader_gives_the_answers_of_a_buffer(tmp_path_factory, drawn, filters, newest_first, limit, offset, block):
     """For all events, segments, packings and filters, the answers from files are those of a buffer."""
     path, events = written(tmp_path_factory.mktemp("trail"), drawn)
     buffered = Buffered(events)
@@ -143,26 +146,26 @@ def test_reader_gives_the_answers_of_a_buffer(tmp_path_factory, drawn, asked, ne
         patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
         how = {"newest_first": newest_first, "limit": limit, "offset": offset}
-        expected = buffered.query_events(**how, **asked)
-        assert reader.query_events(**how, **asked) == expected
-        assert reader.count_events(**asked) == buffered.count_events(**asked)
-        assert reader.get_statistics(**asked) == buffered.get_statistics(**asked)
-        assert list(reader.iter_events(**asked)) == list(buffered.iter_events(**asked))
+        expected = buffered.query_events(**how, **filters)
+        assert reader.query_events(**how, **filters) == expected
+        assert reader.count_events(**filters) == buffered.count_events(**filters)
+        assert reader.get_statistics(**filters) == buffered.get_statistics(**filters)
+        assert list(reader.iter_events(**filters)) == list(buffered.iter_events(**filters))
         for event in expected[:2]:
             assert reader.get_event(event.event_id) == event
-        everything = buffered.query_events(newest_first=newest_first, **asked)
-        assert paged(reader, limit or 3, newest_first=newest_first, **asked) == everything
-        assert list(reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail, **asked)) == list(
-            buffered.iter_events(**asked)
+        everything = buffered.query_events(newest_first=newest_first, **filters)
+        assert paged(reader, limit or 3, newest_first=newest_first, **filters) == everything
+        assert list(reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail, **filters)) == list(
+            buffered.iter_events(**filters)
         )
         assert reader.problems == {}
 
 
-def paged(reader, limit, **asked):
+def paged(reader, limit, **filters):
     """Return all pages of *limit* events, as one list."""
     found, cursor = [], None
     while True:
-        page = reader.page(cursor, limit=limit, **asked)
+        page = reader.page(cursor, limit=limit, **filters)
         found += page.events
         cursor = page.cursor
         if cursor is None:
@@ -205,12 +208,12 @@ def test_merged_directions_mirror_each_other(tmp_path_factory, drawn):
     assert reader.query_events() == list(reader.iter_events())[::-1]
 
 
-# --- what is wrong ---------------------------------------------------------------------------------------------------------
+# --- findings --------------------------------------------------------------------------------------------------------------
 
 
 BAD = ONE + b"junk\n" + ONE[:40] + b"\n" + TWO[:-1] + b',"x":1\n' + THREE + THREE[:-5]
 FOUND = {"foreign": 1, "torn": 2, "unfinished": 1}
-"""What is wrong with it as an active segment."""
+"""The findings in BAD as an active segment."""
 
 
 def test_finding_is_counted_once(tmp_path):
@@ -234,9 +237,9 @@ def test_finding_is_counted_once(tmp_path):
 def test_filter_does_not_hide_damage(tmp_path):
     """Damage is counted whatever the filters."""
     path = write_trail(tmp_path, active=BAD)
-    for asked in ({"user_id": "nobody"}, {"operation": "RECALL"}, {"kind": "gap"}, {"metadata": {"a": 1}}):
+    for filters in ({"user_id": "nobody"}, {"operation": "RECALL"}, {"kind": "gap"}, {"metadata": {"a": 1}}):
         reader = open_trail(path)
-        assert reader.count_events(**asked) == 0
+        assert reader.count_events(**filters) == 0
         assert reader.problems == FOUND
 
 
@@ -357,13 +360,33 @@ def test_truncated_packed_segment_is_counted_once(tmp_path, pack):
 def test_invalid_query_is_an_error_at_once(tmp_path):
     """An invalid query is an error at the call, before anything is read."""
     reader = open_trail(write_trail(tmp_path, active=ONE))
-    for ask in (reader.iter_events, reader.page, reader.query_events, reader.count_events):
+    for method in (reader.iter_events, reader.page, reader.query_events, reader.count_events):
         with pytest.raises(AuditTypeError):
-            ask(user="ann")
+            method(user="ann")
     with pytest.raises(AuditTypeError):
         reader.follow(stop=lambda: True, wait=pytest.fail, user="ann")
-    with pytest.raises(AuditTypeError, match="path"):
+
+
+def test_open_trail_without_a_path_is_an_error():
+    """`open_trail` without a path is an error that states what was expected."""
+    with pytest.raises(AuditTypeError, match=r"expected .* got no path"):
         open_trail()
+
+
+def test_reader_queries_the_engine_it_was_given(tmp_path):
+    """Any engine answers the queries of a reader; pages and following do not need it."""
+    path = write_trail(tmp_path, active=ONE + TWO)
+    queries = []
+
+    class FixedEngine:
+        def select(self, conditions, *, newest_first, at_most):
+            queries.append((newest_first, at_most))
+            return iter([decode(THREE)])
+
+    reader = TrailReader(find_trails([path]), FixedEngine(), SegmentScanner())
+    assert ids(reader.query_events(limit=5)) == [id_of(THREE)]
+    assert queries == [(True, 5)]
+    assert ids(reader.page().events) == [id_of(ONE), id_of(TWO)]
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------
@@ -382,11 +405,11 @@ def hourly(folder, count=6, packs=None, step=0.0):
     return write_trail(folder, *segments[:-1], active=segments[-1][1], packs=packs)
 
 
-def bytes_read(path, **asked):
+def bytes_read(path, **filters):
     """Return the number of bytes decoded for a query, and its answer."""
     reader = open_trail(path)
-    found = ids(reader.iter_events(**asked))
-    read = sum(stop - start for spans in reader._scanner.problems._checked.values() for start, stop in spans)
+    found = ids(reader.iter_events(**filters))
+    read = sum(stop - start for ranges in reader._scanner.problems._checked.values() for start, stop in ranges)
     return read, found
 
 
@@ -466,18 +489,30 @@ def test_numbered_file_outside_the_time_range_is_not_read(tmp_path):
 
 
 def test_event_is_searched_at_the_time_in_its_id(tmp_path):
-    """Segments of the time in an id are read first; the others only if the event is not there."""
+    """Only segments of the time in an id are read if the event is there."""
     path = hourly(tmp_path)
     whole, _ = bytes_read(path)
     wanted = id_of(line_of(130, 2 * HOUR + 600))
     reader = open_trail(path)
     assert reader.get_event(wanted).event_id == wanted
     assert (
-        sum(stop - start for spans in reader._scanner.problems._checked.values() for start, stop in spans) < 0.4 * whole
+        sum(stop - start for ranges in reader._scanner.problems._checked.values() for start, stop in ranges)
+        < 0.4 * whole
     )
-    moved = json.dumps({**json.loads(line_of(130, 2 * HOUR + 600)), "timestamp": at(0).isoformat()}).encode() + b"\n"
-    lost = write_trail(tmp_path / "moved", (HOUR, ONE + moved), active=TWO)
-    assert open_trail(lost).get_event(wanted).timestamp == at(0)
+
+
+def test_event_with_another_time_than_its_id_is_found(tmp_path):
+    """An event whose timestamp differs from the time in its id is found in the other segments."""
+    line = line_of(130, 2 * HOUR + 600)
+    moved = json.dumps({**json.loads(line), "timestamp": at(0).isoformat()}).encode() + b"\n"
+    path = write_trail(tmp_path, (HOUR, ONE + moved), active=TWO)
+    assert open_trail(path).get_event(id_of(line)).timestamp == at(0)
+
+
+def test_unknown_id_finds_no_event(tmp_path):
+    """An unknown id finds no event, whatever its form; a value that is not an id is an error."""
+    path = hourly(tmp_path)
+    wanted = id_of(line_of(130, 2 * HOUR + 600))
     for unknown in ("evt_none", "", wanted[:-1], wanted[:-4] + "ffff"):
         assert open_trail(path).get_event(unknown) is None
     with pytest.raises(AuditTypeError):
@@ -524,8 +559,8 @@ def test_trail_without_retention_is_complete(tmp_path):
 @pytest.mark.parametrize("segments", [None, "all", [5], ["other.log", "audit.jsonl.x"]])
 def test_malformed_retention_event_is_ignored(tmp_path, segments):
     """A retention event without valid names of segments has no effect."""
-    act = line_of(1, metadata={"segments": segments}, kind="trail").replace(b'"STORE"', b'"retention"')
-    assert open_trail(write_trail(tmp_path, active=act)).complete_since is None
+    event = line_of(1, metadata={"segments": segments}, kind="trail").replace(b'"STORE"', b'"retention"')
+    assert open_trail(write_trail(tmp_path, active=event)).complete_since is None
 
 
 def test_completeness_after_a_handler_deleted_segments(tmp_path):
@@ -540,7 +575,7 @@ def test_completeness_after_a_handler_deleted_segments(tmp_path):
     kept = target.segments()[-3:]
     while later:
         later.pop(0)()
-    deleted = [name for act in handler.iter_events(kind="trail") for name in act.metadata.get("segments", [])]
+    deleted = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
     handler.close()
     reader = open_trail(path)
     assert deleted
@@ -554,18 +589,18 @@ def test_completeness_after_a_handler_deleted_segments(tmp_path):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("asked", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
-def test_progress_grows_to_the_size(tmp_path, monkeypatch, newest_first, asked):
+@pytest.mark.parametrize("filters", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
+def test_progress_grows_to_the_size(tmp_path, monkeypatch, newest_first, filters):
     """Progress grows, never exceeds the size, and reaches it when all segments were read or skipped."""
     monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
-    told = []
-    reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=told.append)
+    progress = []
+    reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=progress.append)
     for _ in range(2):
-        told.clear()
-        reader.query_events(newest_first=newest_first, **asked)
-        assert told
-        assert all(earlier < later for earlier, later in pairwise(told))
-        assert told[-1] == reader.size()
+        progress.clear()
+        reader.query_events(newest_first=newest_first, **filters)
+        assert progress
+        assert all(earlier < later for earlier, later in pairwise(progress))
+        assert progress[-1] == reader.size()
 
 
 def test_size_counts_stored_bytes(tmp_path):
@@ -594,8 +629,8 @@ def test_unfinished_answer_leaves_no_file_open(tmp_path):
     path = write_trail(tmp_path, (9, ONE * 3), (10, TWO), active=THREE, packs=["gzip", "plain"])
     reader = open_trail(path)
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
-    for ask in (reader.iter_events, lambda: reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail)):
-        events = ask()
+    for method in (reader.iter_events, lambda: reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail)):
+        events = method()
         next(events)
         del events
     reader.query_events(limit=1)

@@ -49,11 +49,19 @@ def test_all_events_fit(tmp_path, pack):
     assert (lines_of(newest), newest.missing_until, newest.unreadable) == ([ONE, TWO, THREE], None, 2)
 
 
-def test_nothing_there(tmp_path):
-    """Of empty files there are no events and nothing is missing; no trail is an error for who asked for one."""
+def test_empty_trail_has_no_newest_events(tmp_path):
+    """Empty files have no events, and none are missing."""
     assert newest_events(write_trail(tmp_path, (1, b""), active=b""), 5) == ([], None, 0)
+
+
+def test_newest_events_without_a_trail_are_an_error(tmp_path):
+    """Without a trail, `newest_events` raises an error."""
     with pytest.raises(AuditReadError):
         newest_events(tmp_path / "none.jsonl", 5)
+
+
+def test_handler_without_a_trail_starts_complete(tmp_path):
+    """A handler whose trail does not exist yet starts with complete answers."""
     assert AuditHandler(filename=tmp_path / "new" / "audit.jsonl", warm_start=True).complete_since is None
 
 
@@ -65,15 +73,21 @@ def test_latest_timestamp_left_out_counts(tmp_path, pack):
 
 
 @packs
-def test_the_last_of_several_with_one_id_counts(tmp_path, pack):
-    """An event that is there twice takes one place, and says what its last line says; that is nothing unreadable."""
+def test_last_event_with_an_id_counts(tmp_path, pack):
+    """Of several events with one id the last counts; the others are not unreadable."""
     again = line_of(1, user_id="ann")
     assert id_of(again) == id_of(ONE)
     path = write_trail(tmp_path, (10, line_of(0) + ONE + TWO), active=again + THREE + THREE, packs=[pack])
     newest = newest_events(path, 3)
     assert (lines_of(newest), newest.missing_until, newest.unreadable) == ([TWO, again, THREE], timestamp(0), 0)
-    inside = write_trail(tmp_path / "inside", (10, line_of(0) + ONE + TWO + again), active=None, packs=[pack])
-    assert lines_of(newest_events(inside, 3)) == [line_of(0), TWO, again]
+
+
+@packs
+def test_last_event_with_an_id_counts_inside_a_segment(tmp_path, pack):
+    """Of several events with one id in the same segment the last counts."""
+    again = line_of(1, user_id="ann")
+    path = write_trail(tmp_path, (10, line_of(0) + ONE + TWO + again), active=None, packs=[pack])
+    assert lines_of(newest_events(path, 3)) == [line_of(0), TWO, again]
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), PermissionError(13, "refused")])
