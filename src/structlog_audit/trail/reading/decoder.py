@@ -216,9 +216,12 @@ def _decode_one_by_one(block: Block, lines: list[bytes], report: Report) -> Batc
         offset = next_offset
         next_offset += len(line) + 1
 
-        event = _decode_line(line, offset, report) if line.strip() else None
+        if not line.strip():
+            continue
+        event = _decode_line(line, offset, report)
         if event is None:
             continue
+
         if event.part_of is None and event.kind != Kind.PART:
             events.append(event)
             first_lines.append(number)
@@ -346,6 +349,7 @@ def _decode_drifted(line: bytes, reason: str, offset: int, report: Report) -> Li
         report("drift", offset, f"left out: {reason}")
         return None
 
+    # As in recording, members of wrong types move to the metadata with a mark; an id that is a number becomes text.
     known = {name: members[name] for name in Payload.__struct_fields__ if name in members}
     payload = convert(known)
     is_marked = MARKS in payload.metadata

@@ -19,7 +19,7 @@ import errno
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -194,12 +194,16 @@ class Trail:
         found: dict[_Inode, Segment] = {}
         previous_pass: list[_Inode | None] = []
         for _ in range(MAX_ATTEMPTS):
-            this_pass = []
+            this_pass: list[_Inode | None] = []
             for order, name in sorted([*names.items(), (ACTIVE, self.base)]):
                 segment = self._hold(self._path_of(name), order, held)
-                key = None if segment is None else inode(held[-1].fileno())
+                if segment is None:
+                    this_pass.append(None)
+                    continue
+
+                key = inode(held[-1].fileno())
                 this_pass.append(key)
-                if segment is not None and key is not None:
+                if key is not None:
                     # Of several positions the last one seen counts.
                     first_seen = found.setdefault(key, segment)
                     first_seen.order = order
@@ -232,6 +236,7 @@ class Trail:
 
     def _listed(self, name: str, order: SegmentOrder) -> Segment:
         path = self._path_of(name)
+
         try:
             size = os.stat(path).st_size
         except OSError:
@@ -280,6 +285,13 @@ class StreamTrail:
 AnyTrail = Trail | StreamTrail
 
 
+def rollover_before(segments: Sequence[Segment], number: int) -> dt.datetime | None:
+    """Return when the segment before segment *number* was rolled over; None if unknown."""
+    if number == 0:
+        return None
+    return segments[number - 1].rolled_at
+
+
 def _are_numbered(names: Iterable[SegmentOrder]) -> bool:
     return any(isinstance(number, int) for _, number in names)
 
@@ -287,7 +299,8 @@ def _are_numbered(names: Iterable[SegmentOrder]) -> bool:
 def _in_order(found: Mapping[_Inode, Segment], present: Iterable[_Inode | None]) -> list[Segment]:
     """Return the numbered segments *found*, with their present sizes, oldest first."""
     for key, segment in found.items():
-        segment.size = _size_of(cast(BinaryIO, segment.file))
+        file = cast(BinaryIO, segment.file)
+        segment.size = _size_of(file)
         if key not in present:
             # It was deleted meanwhile, so it is the oldest.
             segment.order = (-1, segment.order[1])

@@ -98,16 +98,21 @@ def read_forwards(
         size = max(BLOCK_BYTES, assembler.held_bytes)
         if stop is not None:
             size = min(size, stop - assembler.position)
-        data = file.read(size) if size > 0 else b""
+        if size <= 0:
+            break
+        data = file.read(size)
         if not data:
             break
         yield from assembler.feed(data)
 
     yield from assembler.flush(is_open=is_open)
-    if assembler.position > assembler.start:
-        report_rest(assembler.start, assembler.position - assembler.start)
-    if stop is not None and assembler.position < stop:
-        report("truncated", assembler.position, f"the file became shorter than {stop} bytes")
+
+    end = assembler.position
+    rest_size = end - assembler.start
+    if rest_size:
+        report_rest(assembler.start, rest_size)
+    if stop is not None and end < stop:
+        report("truncated", end, f"the file became shorter than {stop} bytes")
 
 
 class _BlockAssembler:

@@ -26,7 +26,7 @@ from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder, Matcher
-from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail
+from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
 from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 
@@ -122,7 +122,9 @@ def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first:
 
 
 def _encode_cursor(cursor: _Cursor) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+    packed = msgspec.msgpack.encode(cursor)
+    text = base64.urlsafe_b64encode(packed).decode()
+    return text.rstrip("=")
 
 
 class _TrailPager:
@@ -154,27 +156,37 @@ class _TrailPager:
         with self._trail.segments() as segments:
             position = positions[self._number]
             if position is None and self._newest_first:
-                position = positions[self._number] = self._end(segments)
+                position = self._end(segments)
+                positions[self._number] = position
 
-            current = None if position is None else self._find(segments, position)
-            if position is not None and current is None:
-                if self._newest_first:
+            current = None
+            if position is not None:
+                current = self._find(segments, position)
+                is_deleted = current is None
+                if is_deleted and self._newest_first:
                     return
-                self._scanner.problems.add_once(
-                    "vanished", self._trail.path, position.offset, "deleted between two pages"
-                )
-                segments = _remaining(segments, position)
+                if is_deleted:
+                    self._report_deleted(position)
+                    segments = _remaining(segments, position)
 
             for number in _numbers_to_read(len(segments), current, self._newest_first):
                 offset = None
                 if position is not None and number == current:
                     offset = position.offset
-                previous_rollover = segments[number - 1].rolled_at if number else None
+                previous_rollover = rollover_before(segments, number)
 
                 with self._scanner.open(segments[number]) as opened:
-                    if opened is None or self._scanner.is_outside(opened, previous_rollover, self._conditions):
+                    if opened is None:
                         continue
-                    yield from self._in_segment(opened, offset)
+
+                    is_outside = self._scanner.is_outside(opened, previous_rollover, self._conditions)
+                    if not is_outside:
+                        yield from self._in_segment(opened, offset)
+
+    def _report_deleted(self, position: Position) -> None:
+        """Count that the segment of *position* was deleted, once for each position."""
+        reason = "deleted between two pages"
+        self._scanner.problems.add_once("vanished", self._trail.path, position.offset, reason)
 
     def _end(self, segments: list[Segment]) -> Position:
         """Return the position of the end of the trail."""
@@ -211,7 +223,9 @@ class _TrailPager:
         reads_backwards = self._newest_first and opened.is_plain
         scan = SegmentScan(start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions)
         batches = self._scanner.batches(opened, self._decoder, scan)
-        found = chain.from_iterable(self._in_batch(opened, batch, reads_backwards) for batch in batches)
+        lists = (self._in_batch(opened, batch, reads_backwards) for batch in batches)
+        found = chain.from_iterable(lists)
+
         if self._newest_first and not reads_backwards:
             newest = deque(found, self._at_most)
             yield from reversed(newest)
@@ -234,9 +248,10 @@ class _TrailPager:
         found = []
         for event in events:
             number = numbers[id(event)]
-            # Backwards, the next page ends where this event begins.
-            offset = offsets[number if self._newest_first else number + 1]
-            found.append(_Found(event, self._number, Position(identity, offset, rolled_at)))
+            # With the newest first, the next page ends where this event begins.
+            offset = offsets[number] if self._newest_first else offsets[number + 1]
+            position = Position(identity, offset, rolled_at)
+            found.append(_Found(event, self._number, position))
         return found
 
 

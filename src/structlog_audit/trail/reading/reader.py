@@ -96,7 +96,10 @@ class TrailReader(EventSource):
         if millisecond is not None:
             time = dt.datetime.fromtimestamp(millisecond / 1_000, dt.UTC)
             near_that_time = query_filters.conditions(
-                event_id=event_id, kind=[None, *Kind], start_time=time - SLACK, end_time=time + SLACK
+                event_id=event_id,
+                kind=[None, *Kind],
+                start_time=time - SLACK,
+                end_time=time + SLACK,
             )
             for stored in self.select(near_that_time, newest_first=True, at_most=1):
                 return stored.event()

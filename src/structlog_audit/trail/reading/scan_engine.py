@@ -21,7 +21,7 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
-from structlog_audit.trail.reading.discovery import AnyTrail
+from structlog_audit.trail.reading.discovery import AnyTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.segment_scanner import ProgressMeter, SegmentScan, SegmentScanner
 
@@ -78,15 +78,20 @@ class _TrailQuery:
     def event_lists(self, trail: AnyTrail) -> Iterator[list[Line]]:
         """Yield the matching events of *trail*, in lists."""
         with trail.segments() as segments:
-            numbers = range(len(segments))
-            for number in reversed(numbers) if self._newest_first else numbers:
+            numbers = list(range(len(segments)))
+            if self._newest_first:
+                numbers.reverse()
+
+            for number in numbers:
                 segment = segments[number]
-                previous_rollover = segments[number - 1].rolled_at if number else None
+                previous_rollover = rollover_before(segments, number)
 
                 with self._scanner.open(segment) as opened:
                     if opened is None:
                         continue
-                    if not self._scanner.is_outside(opened, previous_rollover, self._conditions):
+
+                    is_outside = self._scanner.is_outside(opened, previous_rollover, self._conditions)
+                    if not is_outside:
                         yield from self._in_segment(opened)
                     self._meter.advance(segment.path, segment.size)
 
@@ -103,7 +108,8 @@ class _TrailQuery:
                 yield events[::-1]
         else:
             newest = deque(chain.from_iterable(lists), self._at_most)
-            yield list(newest)[::-1]
+            newest.reverse()
+            yield list(newest)
 
 
 def _timestamp(event: StoredEvent) -> dt.datetime:

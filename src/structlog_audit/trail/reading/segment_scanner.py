@@ -97,7 +97,9 @@ class SegmentScanner:
 
     def __init__(self, problems: Problems | None = None) -> None:
         self.problems = Problems() if problems is None else problems
-        self._deleted_names: dict[str, list[str]] = {}  # by key of a segment that no longer changes
+
+        # By key of a segment that no longer changes.
+        self._deleted_names: dict[str, list[str]] = {}
 
     @contextmanager
     def open(self, segment: Segment) -> Iterator[OpenSegment | None]:
@@ -121,9 +123,10 @@ class SegmentScanner:
 
         is_seekable = raw.seekable() and raw.tell() == 0
 
-        # Only a file that was held open since the set was taken is certain to be the same one now: a path may lead to
-        # a packed copy by now.
+        # The size from when the set was taken holds only for a file that was kept open: another path may lead to a
+        # packed or unpacked copy by now.
         size = 0 if segment.file is None else segment.size
+
         if is_seekable and not size:
             size = raw.seek(0, os.SEEK_END)
             raw.seek(0)

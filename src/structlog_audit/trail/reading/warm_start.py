@@ -99,8 +99,10 @@ class _NewestCollector:
             self._add_packed(scanner, opened, decoder)
 
     def _add_plain(self, scanner: SegmentScanner, opened: OpenSegment, decoder: LineDecoder) -> None:
-        for batch in scanner.batches(opened, decoder, SegmentScan(newest_first=True)):
-            for number in reversed(range(len(batch.events))):
+        backwards = SegmentScan(newest_first=True)
+        for batch in scanner.batches(opened, decoder, backwards):
+            numbers = range(len(batch.events))
+            for number in reversed(numbers):
                 event = batch.events[number]
                 timestamp = microseconds(event.timestamp)
                 lines = partial(batch.stored_lines, number)
