@@ -55,16 +55,50 @@ def id_of(line):
     return json.loads(line)["event_id"]
 
 
+def retention_event(number, *seconds):
+    """Return the line of the event that names the segments, by the seconds of their rollovers, that retention deletes."""
+    names = [rolled_name("audit.jsonl", second) for second in seconds]
+    line = line_of(number, kind="trail", metadata={"segments": names, "bytes": 5})
+    return line.replace(b'"STORE"', b'"retention"')
+
+
+def rolled_name(base, second):
+    """Return the name of the segment that was rolled over at *second*."""
+    return f"{base}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"
+
+
 def write_trail(folder, *segments, active=b"", packs=None, base="audit.jsonl"):
     """Write a trail; return the path of its active segment. Each of *segments* is the second of its rollover and its bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (second, data) in enumerate(segments):
         pack = PACKS[packs[number]] if packs else bytes
-        (folder / f"{base}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}").write_bytes(pack(data))
+        (folder / rolled_name(base, second)).write_bytes(pack(data))
     path = folder / base
     if active is not None:
         path.write_bytes(active)
     return path
+
+
+def append(path, *data):
+    """Append *data* to the file at *path*."""
+    with path.open("ab") as file:
+        file.write(b"".join(data))
+
+
+def roll_over(path, second):
+    """Roll the trail at *path* over."""
+    path.rename(path.with_name(rolled_name(path.name, second)))
+    path.write_bytes(b"")
+
+
+def pack_segments(path, pack):
+    """Pack all rolled segments of the trail at *path*, as a cron job would."""
+    for segment in sorted(path.parent.iterdir()):
+        if segment.name.endswith("Z"):
+            temporary = segment.with_name(segment.name + ".x")
+            temporary.write_bytes(PACKS[pack](segment.read_bytes()))
+            temporary.rename(segment.with_name(segment.name + ".gz"))
+            segment.unlink()
 
 
 def ids(events):

@@ -45,7 +45,7 @@ def contents_of(trail):
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "place"),
+    ("name", "base", "order"),
     [
         ("audit.jsonl", "audit.jsonl", (2, 0)),
         (f"audit.jsonl.{STAMPS[0]}", "audit.jsonl", (1, dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC))),
@@ -56,10 +56,10 @@ def contents_of(trail):
         ("audit_2025_01_15_103045.json", "audit_2025_01_15_103045.json", (2, 0)),
     ],
 )
-def test_name_determines_trail_and_order(name, base, place):
+def test_name_determines_trail_and_order(name, base, order):
     """A name determines the trail that a file belongs to, and its order in it."""
     assert base_of(name) == base
-    assert order_of(base, name) == place
+    assert order_of(base, name) == order
 
 
 @pytest.mark.parametrize("name", ["audit.jsonl.bak", "audit.jsonl.20251315T103000.000000Z", "audit.jsonl.1.bz2", "x"])

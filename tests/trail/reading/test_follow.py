@@ -6,12 +6,13 @@ import logging
 import logging.handlers
 import os
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
-from trail_files import PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import PACKS, append, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, open_trail
 from structlog_audit.trail.reading import line_blocks
@@ -42,33 +43,23 @@ def followed(reader, *actions, **filters):
 
 
 def appending(path, *data):
-    def action():
-        with path.open("ab") as file:
-            file.write(b"".join(data))
-
-    return action
+    """Return the action of appending *data* to the file at *path*."""
+    return partial(append, path, *data)
 
 
 def rolling(path, second):
-    def action():
-        path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
-        path.write_bytes(b"")
-
-    return action
+    """Return the action of rolling the trail at *path* over."""
+    return partial(roll_over, path, second)
 
 
-def packing(path, how="gzip"):
-    def action():
-        for segment in sorted(path.parent.iterdir()):
-            if segment.name.endswith("Z"):
-                segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
-                segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
-                segment.unlink()
-
-    return action
+def packing(path, pack="gzip"):
+    """Return the action of packing the rolled segments of the trail at *path*."""
+    return partial(pack_segments, path, pack)
 
 
 def both(*actions):
+    """Return the action of calling all *actions*."""
+
     def action():
         for one in actions:
             one()

@@ -5,32 +5,12 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trail_files import PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import PACKS, append, at, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
 from structlog_audit.trail.reading import line_blocks
 
 EVENTS = [line_of(number) for number in range(12)]
-
-
-def roll_over(path, second):
-    """Roll the trail at *path* over."""
-    path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
-    path.write_bytes(b"")
-
-
-def pack(path, how):
-    """Pack all rolled segments of the trail at *path*, as a cron job would."""
-    for segment in sorted(path.parent.iterdir()):
-        if segment.name.endswith("Z"):
-            segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
-            segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
-            segment.unlink()
-
-
-def append(path, *more):
-    with path.open("ab") as file:
-        file.write(b"".join(more))
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -75,7 +55,7 @@ def test_cursor_survives_rollover_packing_and_appends(tmp_path, how, newest_firs
         cursor, done = page.cursor, page.cursor is None
         if number < 4:
             roll_over(path, 100 + number)
-            pack(path, how)
+            pack_segments(path, how)
             append(path, line_of(100 + number))
         number += 1
     new = [line_of(100 + number) for number in range(4)]
@@ -204,7 +184,7 @@ def test_any_actions_between_two_pages(tmp_path_factory, actions, limit, newest_
             elif action == "roll":
                 roll_over(path, number)
             elif action in PACKS:
-                pack(path, action)
+                pack_segments(path, action)
     assert ended
     assert found == [id_of(line) for line in (written[::-1] if newest_first else written)]
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
-from trail_files import BEGIN, PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import BEGIN, PACKS, at, id_of, ids, line_of, retention_event, write_trail
 
 from structlog_audit import (
     AuditError,
@@ -433,9 +433,11 @@ def test_events_are_found_after_a_clock_step_back(tmp_path, seconds):
     path = hourly(tmp_path, step=seconds)
     everything = list(open_trail(path).iter_events())
     for begin in range(-31 * HOUR, 7 * HOUR, HOUR // 2):
-        span = {"start_time": at(begin), "end_time": at(begin + HOUR)}
-        expected = [event for event in everything if span["start_time"] <= event.timestamp < span["end_time"]]
-        assert list(open_trail(path).iter_events(**span)) == expected
+        time_range = {"start_time": at(begin), "end_time": at(begin + HOUR)}
+        expected = [
+            event for event in everything if time_range["start_time"] <= event.timestamp < time_range["end_time"]
+        ]
+        assert list(open_trail(path).iter_events(**time_range)) == expected
 
 
 def test_segment_without_timestamps_is_read(tmp_path):
@@ -451,8 +453,8 @@ def test_block_outside_the_time_range_is_not_decoded(tmp_path, monkeypatch):
     times = [*range(100), 7_000, *range(100, 200)]
     path = write_trail(tmp_path, active=b"".join(line_of(number, second) for number, second in enumerate(times)))
     whole, _ = bytes_read(path)
-    for span, expected in (((7_000, 7_001), [100]), ((50, 53), [50, 51, 52]), ((199, 300), [200])):
-        read, found = bytes_read(path, start_time=at(span[0]), end_time=at(span[1]))
+    for time_range, expected in (((7_000, 7_001), [100]), ((50, 53), [50, 51, 52]), ((199, 300), [200])):
+        read, found = bytes_read(path, start_time=at(time_range[0]), end_time=at(time_range[1]))
         assert found == [id_of(line_of(number, times[number])) for number in expected]
         assert read < 0.1 * whole
 
@@ -469,7 +471,7 @@ def test_block_with_a_damaged_line_is_decoded(tmp_path):
 
 def test_skipped_block_is_read_by_later_queries(tmp_path):
     """A query with a time range hides neither retention events nor damage from later queries."""
-    path = write_trail(tmp_path, (40, ONE + deleted(31, 10, 20)), active=TWO[:-9] + b"\n" + THREE)
+    path = write_trail(tmp_path, (40, ONE + retention_event(31, 10, 20)), active=TWO[:-9] + b"\n" + THREE)
     reader = open_trail(path)
     assert reader.count_events(end_time=at(0)) == 0
     assert reader.complete_since == at(20)
@@ -522,26 +524,20 @@ def test_unknown_id_finds_no_event(tmp_path):
 # --- completeness --------------------------------------------------------------------------------------------------------
 
 
-def deleted(number, *seconds):
-    """Return the event that names the segments that retention deletes."""
-    names = [f"audit.jsonl.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}" for second in seconds]
-    return line_of(number, operation="retention", metadata={"segments": names, "bytes": 5}, kind="trail").replace(
-        b'"STORE"', b'"retention"'
-    )
-
-
 @pytest.mark.parametrize("packs", [None, ["gzip", "zstd"]])
 @pytest.mark.parametrize("reads_first", [False, True])
 def test_completeness_follows_from_retention_events(tmp_path, packs, reads_first):
     """After retention, answers are complete since the rollover of the newest segment that it deleted."""
-    path = write_trail(tmp_path, (40, deleted(31, 10, 20)), (50, ONE + deleted(41, 30, 40)), active=TWO, packs=packs)
+    path = write_trail(
+        tmp_path, (40, retention_event(31, 10, 20)), (50, ONE + retention_event(41, 30, 40)), active=TWO, packs=packs
+    )
     reader = open_trail(path)
     if reads_first:
         reader.count_events()
     assert reader.complete_since == at(30)  # the one of 40 is still there
     assert reader.get_statistics()["complete_since"] == at(30)
     assert reader.problems == {}
-    path.write_bytes(TWO + deleted(51, 50))
+    path.write_bytes(TWO + retention_event(51, 50))
     assert reader.complete_since == at(30)
     (tmp_path / next(name for name in os.listdir(tmp_path) if "103050" in name)).unlink()
     assert reader.complete_since == at(50)
@@ -550,10 +546,10 @@ def test_completeness_follows_from_retention_events(tmp_path, packs, reads_first
 def test_trail_without_retention_is_complete(tmp_path):
     """A trail without a retention event is complete; several trails are complete since the latest."""
     path = write_trail(tmp_path / "a", (40, ONE), active=TWO)
-    other = write_trail(tmp_path / "b", active=deleted(1, 10))
+    other = write_trail(tmp_path / "b", active=retention_event(1, 10))
     assert open_trail(path).complete_since is None
     assert open_trail(path, other).complete_since == at(10)
-    assert open_trail(io.BytesIO(deleted(1, 10))).complete_since is None
+    assert open_trail(io.BytesIO(retention_event(1, 10))).complete_since is None
 
 
 @pytest.mark.parametrize("segments", [None, "all", [5], ["other.log", "audit.jsonl.x"]])

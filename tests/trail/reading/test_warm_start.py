@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trail_files import PACKS, at, id_of, line_of, write_trail
+from trail_files import PACKS, at, id_of, line_of, retention_event, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditReadError
 from structlog_audit.query.filters import microseconds
@@ -118,16 +118,10 @@ def test_truncated_segment_is_missing(tmp_path):
     assert newest.missing_until == timestamp(9_000)
 
 
-def deleted(*seconds):
-    """Return the event that names the segments that retention deletes."""
-    names = [f"audit.jsonl.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}" for second in seconds]
-    return line_of(900, kind="trail", metadata={"segments": names}).replace(b'"STORE"', b'"retention"')
-
-
 @packs
 def test_segment_deleted_by_retention_is_missing(tmp_path, pack):
     """Segments that retention deleted are missing; one that was compressed since is not."""
-    path = write_trail(tmp_path, (20, ONE), (30, TWO), active=deleted(10, 20) + THREE, packs=[pack, pack])
+    path = write_trail(tmp_path, (20, ONE), (30, TWO), active=retention_event(900, 10, 20) + THREE, packs=[pack, pack])
     assert newest_events(path, 10).missing_until == timestamp(10)
     next(name for name in tmp_path.iterdir() if "103020" in name.name).unlink()
     assert newest_events(path, 10).missing_until == timestamp(20)
