@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import ChainMap, deque
+from collections import ChainMap, Counter, deque
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -298,12 +298,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) == len(pairs):
         return members
 
-    seen = set()
-    for name, _ in pairs:
-        if name in seen:
-            break
-        seen.add(name)
-    raise _DuplicateKeyError(f"duplicate key {name!r}")
+    counts = Counter(name for name, _ in pairs)
+    duplicate, _ = counts.most_common(1)[0]
+    raise _DuplicateKeyError(f"duplicate key {duplicate!r}")
 
 
 _decode_strictly = json.JSONDecoder(object_pairs_hook=_object).decode
