@@ -1,4 +1,4 @@
-"""The golden trail: its questions have the same answers from whatever is asked."""
+"""The golden trail: its questions have the same answers from every source."""
 
 import datetime as dt
 import gzip
@@ -23,50 +23,53 @@ QUESTIONS = json.loads((GOLDEN / "questions.json").read_text(encoding="utf-8"))
 
 
 def name_of(number):
+    """Return the name of a question for the test report."""
     question = QUESTIONS[number]
-    asked = {name: value for name, value in question.items() if name not in ("ask", "answer")}
-    return f"{question['ask']} {json.dumps(asked)}"
+    arguments = {name: value for name, value in question.items() if name not in ("method", "answer")}
+    return f"{question['method']} {json.dumps(arguments)}"
 
 
 def from_json(filters):
-    """The filters with times as datetimes; nothing else differs from JSON."""
+    """Return the filters with times as datetimes; nothing else differs from JSON."""
     times = {name: dt.datetime.fromisoformat(filters[name]) for name in ("start_time", "end_time") if name in filters}
     return {**filters, **times}
 
 
 def answer_of(source, question):
-    """What *source* answers, in the form that the table has."""
-    ask = question["ask"]
-    if ask == "get_event":
+    """Return the answer of *source*, in the form of the table."""
+    method = question["method"]
+    if method == "get_event":
         event = source.get_event(question["event_id"])
         return event and {k: v for k, v in event.to_dict().items() if v not in (None, [], {})}
-    if ask == "get_user_statistics":
+    if method == "get_user_statistics":
         return in_json(source.get_user_statistics(question["user_id"]))
-    found = getattr(source, ask)(**from_json(question["filters"]), **question.get("how", {}))
-    return [event.event_id for event in found] if ask == "query_events" else in_json(found)
+    found = getattr(source, method)(**from_json(question["filters"]), **question.get("how", {}))
+    return [event.event_id for event in found] if method == "query_events" else in_json(found)
 
 
 def in_json(found):
+    """Return an answer with its times as text."""
     if not isinstance(found, dict):
         return found
     return {name: rfc3339(value) if isinstance(value, dt.datetime) else value for name, value in found.items()}
 
 
 def same(name, found, expected):
+    """Return whether two values of a statistic are equal; percentiles may differ by 1 %."""
     if name.startswith("p") and name.endswith("_duration_ms"):
         return math.isclose(found, expected, rel_tol=0.01)
     return math.isclose(found, expected) if isinstance(expected, float) else found == expected
 
 
 def handler_of(path):
-    """A handler whose buffer was filled from the file."""
+    """Return a handler with a buffer that was filled from the file."""
     handler = AuditHandler(target=AuditFileHandler(path), warm_start=True)
     assert handler.unreadable == 0
     return handler
 
 
 def reader_of_segments(path):
-    """A reader of the trail in segments: packed with gzip, packed with zstd, plain, and the active one."""
+    """Return a reader of the trail in segments: gzip, zstd, plain, and the active one."""
     lines = path.read_bytes().splitlines(keepends=True)
     for number, (stop, pack) in enumerate([(9, gzip.compress), (22, zstd.compress), (40, bytes)]):
         segment = path.with_name(f"audit.jsonl.20250115T10310{number}.000000Z")
@@ -76,7 +79,7 @@ def reader_of_segments(path):
 
 
 def reader_of_a_document(path):
-    """A reader of the export of everything."""
+    """Return a reader of the export of all events."""
     document = path.with_name("audit.json")
     assert open_trail(path).export_to_file(document, kind=[None, *Kind]) == 58
     return open_trail(document)
@@ -93,7 +96,7 @@ SOURCES = {
 
 @pytest.fixture(scope="module", params=SOURCES)
 def source(request, tmp_path_factory):
-    """What is asked."""
+    """A source of the events of the golden trail."""
     path = tmp_path_factory.mktemp("golden") / "audit.jsonl"
     shutil.copy(GOLDEN / "trail.jsonl", path)
     source = SOURCES[request.param](path)
@@ -105,7 +108,7 @@ def source(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(len(QUESTIONS)), ids=name_of)
-def test_the_golden_questions(source, number):
+def test_golden_question_has_the_expected_answer(source, number):
     """Each question about the golden trail has the answer of the table."""
     question = QUESTIONS[number]
     if "error" in question:
@@ -114,23 +117,23 @@ def test_the_golden_questions(source, number):
             answer_of(source, question)
         return
     found, expected = answer_of(source, question), question["answer"]
-    if question["ask"] in ("get_statistics", "get_user_statistics"):
+    if question["method"] in ("get_statistics", "get_user_statistics"):
         assert [name for name in expected if not same(name, found[name], expected[name])] == []
     else:
         assert found == expected
 
 
-def test_the_table_has_answers_of_every_size():
-    """The table is no table of empty answers: most questions find some events, and none finds everything by mistake."""
-    sizes = [len(question["answer"]) for question in QUESTIONS if question["ask"] == "query_events" and "how" in question
+def test_golden_table_has_answers_of_every_size():
+    """Most questions select some events, several select none, and none selects all by mistake."""
+    sizes = [len(question["answer"]) for question in QUESTIONS if question["method"] == "query_events" and "how" in question
              and "answer" in question]  # fmt: skip
     assert sum(size > 0 for size in sizes) >= 40
     assert sum(size == 0 for size in sizes) >= 8
     assert max(sizes) < 53
 
 
-def test_the_golden_files_are_made():
-    """The committed files are what make.py makes."""
+def test_golden_files_are_those_of_make():
+    """The committed files are those that make.py produces."""
     spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
@@ -139,8 +142,8 @@ def test_the_golden_files_are_made():
     assert (GOLDEN / "questions.json").read_bytes() == questions.encode()
 
 
-def test_the_golden_lines_are_in_the_form_of_lines():
-    """Each line, parts apart, is byte by byte what the library would write for the event that it holds."""
+def test_golden_lines_are_canonical():
+    """Each line, parts excepted, has the bytes that the library would write for its event."""
     for line in (GOLDEN / "trail.jsonl").read_bytes().splitlines():
         if b'"part_of"' not in line:
             assert encode_event(decode_event(line)) == line

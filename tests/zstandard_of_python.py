@@ -1,4 +1,4 @@
-"""zstd, as Python 3.14 has it and the extra brings it to the others."""
+"""The zstd module: that of the standard library (Python 3.14), or its backport."""
 
 try:
     from compression import zstd

@@ -66,7 +66,12 @@ def steps() -> Call:
 
     fd = os.open(file("steps"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
     logger = logger_with("steps", logging.NullHandler())
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
+    lock, stamp, buffer, suspects = (
+        threading.RLock(),
+        Stamp(),
+        EventBuffer(10_000),
+        DEFAULT_REDACTOR.may_contain_secrets,
+    )
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -125,7 +130,12 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:  # noqa: C901 (
     from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
     logger, fd = logger_with(name, AuditHandler()), os.open(file(name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    lock, stamp, buffer, suspects = threading.RLock(), Stamp(), EventBuffer(10_000), DEFAULT_REDACTOR.may_contain_secrets
+    lock, stamp, buffer, suspects = (
+        threading.RLock(),
+        Stamp(),
+        EventBuffer(10_000),
+        DEFAULT_REDACTOR.may_contain_secrets,
+    )
     own, six = frozenset(Payload.__struct_fields__), frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
     arrived: deque[QueueEntry] = deque()

@@ -1,11 +1,10 @@
-"""Makes the golden trail and the questions on it, with nothing of the library: `python tests/golden/make.py`.
+"""The maker of the golden trail and its questions, independent of the library: ``python tests/golden/make.py``.
 
-Rules:
-
-* The trail is spelled out below, one call per event; ids and times are fixed. The answers come from the naive filter below,
-  and were read by eye before they were committed.
-* ``questions.json`` is for any engine: filters are JSON, times RFC 3339, answers are event ids in the order asked for,
-  counts, or members of the statistics. Percentiles are exact ones (nearest rank); an engine may be 1 % off.
+* The trail is spelled out below, one call per event, with fixed ids and times. The answers come from the naive filter below,
+  and were reviewed by hand before they were committed.
+* ``questions.json`` serves any engine: ``method`` is a method of `EventSource`, filters are JSON, times RFC 3339, answers are
+  event ids in the requested order, counts, or members of the statistics. Percentiles are exact (nearest rank); an engine may
+  deviate by 1 %.
 * An ``error`` is the built-in exception that the question must raise.
 """
 
@@ -25,12 +24,12 @@ LINES = []
 
 
 def event_id(number):
-    """A UUIDv7 of 10:30 that counts up; the clock may do what it likes."""
+    """Return a UUIDv7 of 10:30 that counts up, whatever the time of the event."""
     return f"evt_{int(BEGIN.timestamp() * 1000) + number:012x}7001{0x80000001:08x}{number:08x}"
 
 
 def add(second, operation, user_id=None, session_id=None, entry_ids=(), metadata=None, status="SUCCESS", **more):
-    """The next line: so many seconds after 10:30."""
+    """Add a line, *second* seconds after 10:30."""
     time = (BEGIN + dt.timedelta(seconds=second)).isoformat(timespec="microseconds")[:26] + "Z"
     part_of = more.pop("part_of", None)
     members = {
@@ -63,7 +62,7 @@ ZOE = "zoë-王"
 
 
 def spell_out():
-    """The trail."""
+    """Add the lines of the trail."""
     add(0, "trail.open", metadata={"file": "audit.jsonl"}, kind="trail")
     add(1.5, "STORE", "ann", "s1", ["e1"], API, duration_ms=45.2)
     add(2, "STORE", "ann", "s1", ["e2", "e3"], API, duration_ms=12)
@@ -107,13 +106,13 @@ def spell_out():
 
 
 def text(line):
-    """The line, as a trail has it."""
+    """Return the line as text, as a trail has it."""
     plain = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
     return DANGEROUS.sub(lambda found: f"\\u{ord(found[0]):04x}", plain)
 
 
 def events():
-    """The events of the lines: parts joined."""
+    """Return the events of the lines, with their parts joined."""
     found = []
     for line in LINES:
         if "part_of" in line:
@@ -124,7 +123,7 @@ def events():
 
 
 def has(value, wanted):
-    """Containment below the top."""
+    """Return whether *value* contains *wanted*, below the top level."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(name in value and has(value[name], wanted[name]) for name in wanted)
     if isinstance(wanted, list):
@@ -134,11 +133,12 @@ def has(value, wanted):
 
 
 def listed(value):
+    """Return *value* as a list."""
     return value if isinstance(value, list) else [value]
 
 
 def matches(event, filters):
-    """The filters, one by one. Times are texts of fixed width here: they compare as times do."""
+    """Return whether *event* matches all *filters*. Times are texts of fixed width, which compare as times do."""
     for name in ("event_id", "user_id", "session_id", "status"):
         if name in filters and event.get(name) not in listed(filters[name]):
             return False
@@ -161,6 +161,7 @@ def matches(event, filters):
 
 
 def at(second):
+    """Return the time *second* seconds after 10:30."""
     return (BEGIN + dt.timedelta(seconds=second)).isoformat(timespec="microseconds")[:26] + "Z"
 
 
@@ -250,20 +251,24 @@ ERRORS = [
 
 
 def selected(filters, newest_first=True, limit=None, offset=0):
+    """Return the events that match, in the order of the query."""
     found = [event for event in events() if matches(event, filters)]
     found = found[::-1] if newest_first else found
     return found[offset:] if limit is None else found[offset : offset + limit]
 
 
 def ranked(durations, percent):
+    """Return the exact percentile (nearest rank)."""
     return sorted(durations)[max(1, -(-percent * len(durations) // 100)) - 1] if durations else 0.0
 
 
 def counted(found, name, start=()):
+    """Return the number of events by a member, including zeros for *start*."""
     return {**dict.fromkeys(start, 0), **Counter(event[name] for event in found if name in event)}
 
 
 def statistics(found):
+    """Return the statistics of the selected events."""
     durations = [event["duration_ms"] for event in found if "duration_ms" in event]
     good = sum(event["status"] == "SUCCESS" for event in found)
     return {
@@ -282,6 +287,7 @@ def statistics(found):
 
 
 def user_statistics(found):
+    """Return the statistics of one user's events."""
     operations = counted(found, "operation")
     most = max(operations, key=lambda name: operations[name]) if operations else None  # the first of the largest
     return {
@@ -294,19 +300,19 @@ def user_statistics(found):
 
 
 def questions():
-    """Every question with its answer."""
+    """Return every question with its answer."""
     found = [
-        {"ask": "query_events", "filters": filters, "how": how,
+        {"method": "query_events", "filters": filters, "how": how,
          "answer": [event["event_id"] for event in selected(filters, **how)]}
         for filters, how in QUERIES
     ]  # fmt: skip
-    found += [{"ask": "count_events", "filters": filters, "answer": len(selected(filters))} for filters in COUNTS]
+    found += [{"method": "count_events", "filters": filters, "answer": len(selected(filters))} for filters in COUNTS]
     found += [
-        {"ask": "get_statistics", "filters": filters, "answer": statistics(selected(filters, newest_first=False))}
+        {"method": "get_statistics", "filters": filters, "answer": statistics(selected(filters, newest_first=False))}
         for filters in STATISTICS
     ]
     found += [
-        {"ask": "get_user_statistics", "user_id": user,
+        {"method": "get_user_statistics", "user_id": user,
          "answer": user_statistics(selected({"user_id": user}, newest_first=False))}
         for user in USERS
     ]  # fmt: skip
@@ -317,18 +323,18 @@ def questions():
         (LINES[18]["event_id"], None),  # a part is no event
         ("evt_none", None),
     ]:
-        found.append({"ask": "get_event", "event_id": event_id_, "answer": answer})
-    found += [{"ask": "query_events", "filters": f, "how": how, "error": error} for f, how, error in ERRORS]
+        found.append({"method": "get_event", "event_id": event_id_, "answer": answer})
+    found += [{"method": "query_events", "filters": f, "how": how, "error": error} for f, how, error in ERRORS]
     return found
 
 
 def made():
-    """The texts of both files."""
+    """Return the texts of both files."""
     LINES.clear()
     spell_out()
     trail = "".join(f"{text(line)}\n" for line in LINES)
-    asked = ",\n".join(json.dumps(question, ensure_ascii=True) for question in questions())
-    return trail, f"[\n{asked}\n]\n"
+    lines = ",\n".join(json.dumps(question, ensure_ascii=True) for question in questions())
+    return trail, f"[\n{lines}\n]\n"
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.query.filters import Conditions
 
 Progress = Callable[[int], None]
-"""Takes the number of bytes read so far for the present question."""
+"""Takes the number of bytes read so far for the current query."""
 
 
 class Engine(Protocol):
-    """What finds events in trails. Another engine needs no more than this."""
+    """Finds events in the trails it was made for."""
 
-    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None) -> Iterator[StoredEvent]:
-        """The events that match *asked*; *at_most* so many will be taken."""
+    def select(self, conditions: Conditions, *, newest_first: bool, at_most: int | None) -> Iterator[StoredEvent]:
+        """Yield the events that match *conditions*, in the order of commit or its reverse.
+
+        The caller takes at most *at_most* events; None means all of them.
+        """
         ...

@@ -354,7 +354,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """The number of lines that a warm start could not read as events, under ``unreadable``, if there are any."""
         return {"unreadable": self.unreadable} if self.unreadable else {}
 
-    def select(self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+    ) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             conditions = self.redactor.redact_conditions(conditions)
         return self._buffer.select(conditions, newest_first=newest_first)

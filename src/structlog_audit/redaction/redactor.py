@@ -42,7 +42,7 @@ class Redactor:
     Immutable, and safe for use by any number of threads.
 
     With ``AuditHandler(redactor=…)`` it acts on the trail. As a processor of a structlog chain it acts on all later
-    processors and leaves no marks. Place it after ``format_exc_info``: it cannot change an exception that is not text yet.
+    processors and leaves no marks. SegmentOrder it after ``format_exc_info``: it cannot change an exception that is not text yet.
 
     Args:
         keys: Names of keys at any depth, including members of the event: ``["email"]``, or

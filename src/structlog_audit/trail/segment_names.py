@@ -27,10 +27,10 @@ _SEGMENT_NAME = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 """The suffixes of compressed segments."""
 
-Place = tuple[int, dt.datetime | int]
+SegmentOrder = tuple[int, dt.datetime | int]
 """The place of a segment in its trail. Places sort in the order of the segments, oldest first."""
 
-ACTIVE: Place = (2, 0)
+ACTIVE: SegmentOrder = (2, 0)
 """The place of the active segment."""
 
 
@@ -40,7 +40,7 @@ def base_of(name: str) -> str:
     return match[1] if match else name
 
 
-def place_of(base: str, name: str) -> Place | None:
+def order_of(base: str, name: str) -> SegmentOrder | None:
     """Return the place of the file *name* in the trail *base*, or None if it is not a segment of that trail."""
     if name == base:
         return ACTIVE

@@ -1,4 +1,4 @@
-"""What nobody wants to find in a folder: a clear error, or a counted finding and all the rest; nothing takes it all down."""
+"""Damaged and unreadable trails: a clear error, or a counted finding and all other events."""
 
 import gzip
 import os
@@ -13,20 +13,20 @@ from trail_files import PACKS, id_of, ids, line_of, write_trail
 
 from structlog_audit import AuditReadError, open_trail
 from structlog_audit.query.filters import conditions
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
 
 ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
-NOBODY = 65_534
+UNPRIVILEGED_USER = 65_534
 
 
 @contextmanager
-def as_somebody_else():
-    """With no more rights than others have: root may read everything."""
+def as_unprivileged_user():
+    """Drop the rights of root, which may read everything, for the duration of a ``with`` block."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED_USER)
     try:
         yield
     finally:
@@ -34,50 +34,50 @@ def as_somebody_else():
 
 
 @pytest.fixture
-def open_folder():
-    """A folder that others may look into; those of pytest are closed to them."""
+def public_folder():
+    """A folder that other users may enter, unlike the temporary folders of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
-def test_a_folder_that_may_not_be_listed(open_folder):
-    """It is an error that names the path, at once and at a later question."""
-    path = write_trail(open_folder / "logs", (9, ONE), active=TWO)
+def test_folder_without_permission_is_an_error(public_folder):
+    """A folder that cannot be listed is an error that names the path, at once and at a later query."""
+    path = write_trail(public_folder / "logs", (9, ONE), active=TWO)
     reader = open_trail(path)
     assert reader.count_events() == 2
     path.parent.chmod(0o111)
     try:
-        with as_somebody_else():
-            for ask in (reader.count_events, lambda: open_trail(path), lambda: open_trail(path.parent)):
-                with pytest.raises(AuditReadError, match=r"logs.*can't be read.*Permission denied"):
-                    ask()
+        with as_unprivileged_user():
+            for query in (reader.count_events, lambda: open_trail(path), lambda: open_trail(path.parent)):
+                with pytest.raises(AuditReadError, match=r"logs.*cannot be read.*Permission denied"):
+                    query()
     finally:
         path.parent.chmod(0o755)
 
 
-def test_a_segment_that_may_not_be_read(open_folder):
-    """A rolled segment that is refused is counted, and the others are read; an active one that is refused is an error."""
-    path = write_trail(open_folder / "logs", (8, ONE), (9, TWO), active=THREE)
+def test_segment_without_permission_is_counted(public_folder):
+    """A rolled segment that cannot be read is counted, and the others are read; for the active segment it is an error."""
+    path = write_trail(public_folder / "logs", (8, ONE), (9, TWO), active=THREE)
     path.parent.chmod(0o755)
     oldest = min(path.parent.glob("*Z"))
     for file in path.parent.iterdir():
         file.chmod(0o644)
     oldest.chmod(0)
-    with as_somebody_else():
+    with as_unprivileged_user():
         reader = open_trail(path)
         assert ids(reader.iter_events()) == [id_of(TWO), id_of(THREE)]
     assert reader.problems == {"unreadable": 1}
     assert reader.examples[0].path == str(oldest)
     path.chmod(0)
-    with as_somebody_else(), pytest.raises(AuditReadError, match=r"audit\.jsonl.*can't be read"):
+    with as_unprivileged_user(), pytest.raises(AuditReadError, match=r"audit\.jsonl.*cannot be read"):
         reader.count_events()
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\n\n \n"])
 @pytest.mark.parametrize("pack", list(PACKS))
-def test_a_trail_without_events(tmp_path, data, pack):
-    """It answers every question with nothing, and nothing is wrong with it."""
+def test_trail_without_events_gives_empty_answers(tmp_path, data, pack):
+    """A trail without events gives empty answers and has no findings."""
     reader = open_trail(write_trail(tmp_path, (9, data), active=b"", packs=[pack]))
     assert reader.query_events() == list(reader.iter_events()) == reader.page().events == []
     assert reader.get_statistics()["total_events"] == 0
@@ -86,8 +86,8 @@ def test_a_trail_without_events(tmp_path, data, pack):
     assert reader.problems == {}
 
 
-def test_lines_of_a_later_version(tmp_path):
-    """Members that are not known are passed over, a kind that is not known is no ordinary event, a status is set aside."""
+def test_lines_of_a_later_version_are_read(tmp_path):
+    """Unknown members are skipped, an unknown kind is not an ordinary event, an unknown status is moved to the metadata."""
     members = line_of(1).replace(b'"operation"', b'"writer":"w1","seq":7,"later":{"a":[1]},"operation"')
     path = write_trail(tmp_path, active=members + line_of(2, kind="seal") + line_of(3, status="DEFERRED") + line_of(4))
     reader = open_trail(path)
@@ -97,8 +97,8 @@ def test_lines_of_a_later_version(tmp_path):
 
 
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])
-def test_a_bomb(tmp_path, pack):
-    """A small file that unpacks to one endless line is one finding, little memory, and no end to what comes after."""
+def test_endless_packed_line_is_one_finding(tmp_path, pack):
+    """A small file that unpacks to one endless line is one finding; memory stays bounded, and later lines are read."""
     bomb = PACKS[pack](ONE + b'{"event_id":"' + b"x" * 40_000_000 + b"\n" + TWO)
     path = write_trail(tmp_path, (9, bomb), active=THREE)
     assert len(bomb) < 200_000
@@ -106,15 +106,15 @@ def test_a_bomb(tmp_path, pack):
     tracemalloc.start()
     try:
         assert ids(reader.query_events(newest_first=False)) == [id_of(ONE), id_of(TWO), id_of(THREE)]
-        assert tracemalloc.get_traced_memory()[1] < 4 * lines.MAX_LINE_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 4 * line_blocks.MAX_LINE_BYTES
     finally:
         tracemalloc.stop()
     assert reader.problems == {"too_long": 1}
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_a_truncated_segment_between_others(tmp_path, newest_first):
-    """A packed segment that was cut off gives what is whole in it; the segments around it are read."""
+def test_truncated_segment_keeps_its_whole_events(tmp_path, newest_first):
+    """A truncated packed segment gives its whole events, and the segments around it are read."""
     numbers = range(10, 1_000)
     path = write_trail(tmp_path, (9, ONE), (2_000, b""), active=line_of(3_000))
     segment = max(tmp_path.glob("*Z"))
@@ -130,8 +130,8 @@ def test_a_truncated_segment_between_others(tmp_path, newest_first):
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_a_folder_that_goes_away_in_the_middle_of_an_answer(tmp_path, newest_first):
-    """What was open is read to its end, each segment that went is counted; the next question is an error."""
+def test_folder_deleted_during_a_query(tmp_path, newest_first):
+    """An open segment is read to its end and each deleted one is counted; the next query is an error."""
     path = write_trail(tmp_path / "logs", (8, ONE), (9, TWO), active=THREE)
     reader = open_trail(path)
     found = reader.select(conditions(), newest_first=newest_first)
@@ -140,7 +140,7 @@ def test_a_folder_that_goes_away_in_the_middle_of_an_answer(tmp_path, newest_fir
     rest = [event.event_id for event in found]
     assert [first.event_id, *rest] == ([id_of(THREE)] if newest_first else [id_of(ONE), id_of(THREE)])
     assert reader.problems == {"vanished": 2 if newest_first else 1}
-    with pytest.raises(AuditReadError, match=r"logs.*can't be read"):
+    with pytest.raises(AuditReadError, match=r"logs.*cannot be read"):
         reader.count_events()
     with pytest.raises(AuditReadError):
         open_trail(path)

@@ -1,4 +1,4 @@
-"""Events from lines, and what is wrong with them: every code of `structlog_audit.trail.reading.problems` that a line can have."""
+"""Decoding of lines: every code of `structlog_audit.trail.reading.problems` that a line can have."""
 
 import datetime as dt
 import json
@@ -21,16 +21,16 @@ PART = line_of(4, 3.6, part_of=HEAD, entry_ids=["e2"])
 LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
 
 
-def scanned(*lines, scanner=None):
-    """The batch of *lines*, and what was reported: codes and offsets."""
+def decoded(*lines, scanner=None):
+    """Return the batch of *lines*, and the codes and offsets of the findings."""
     reports = []
-    batch = (scanner or LineDecoder()).batch(Block(0, b"".join(lines)), lambda *told: reports.append(told))
+    batch = (scanner or LineDecoder()).decode_block(Block(0, b"".join(lines)), lambda *finding: reports.append(finding))
     assert all(reason for _, _, reason in reports)
     return batch, [(code, offset) for code, offset, _ in reports]
 
 
 def changed(line, **members):
-    """*line* with other members."""
+    """Return *line* with other members."""
     return json.dumps({**json.loads(line), **members}, separators=(",", ":")).encode() + b"\n"
 
 
@@ -66,18 +66,18 @@ CASES = [
 
 
 @pytest.mark.parametrize(("code", "bad"), CASES, ids=[f"{code} {number}" for number, (code, _) in enumerate(CASES)])
-def test_what_is_no_event_is_told_and_left_out(code, bad):
-    """What is no event, or none that can be relied on, is told with its place, and the events around it are read."""
-    batch, reports = scanned(ONE, bad, line_of(9, 9.5))
+def test_line_that_is_not_an_event_is_reported_and_left_out(code, bad):
+    """A line that is not a reliable event is reported with its offset, and the events around it are read."""
+    batch, reports = decoded(ONE, bad, line_of(9, 9.5))
     assert ids(batch.events) == [id_of(ONE), id_of(line_of(9, 9.5))]
     assert reports[0] == (code, len(ONE)) or reports[-1] == (code, len(ONE))
     assert len(reports) == 1 or code == "missing_part"
 
 
-def test_members_of_wrong_types_are_set_aside():
-    """A member of a wrong type is told; the event is there, with the value in its metadata and a mark, as in recording."""
+def test_member_of_wrong_type_moves_to_the_metadata():
+    """A member of a wrong type is reported, moved to the metadata, and marked, as in recording."""
     bad = changed(TWO, duration_ms="45.2", status="DONE", session_id=7)
-    batch, reports = scanned(ONE, bad)
+    batch, reports = decoded(ONE, bad)
     assert reports == [("drift", len(ONE))]
     event = batch.events[1].event()
     assert (event.event_id, event.user_id, event.session_id, event.status) == (id_of(TWO), "ann", "7", "SUCCESS")
@@ -88,24 +88,24 @@ def test_members_of_wrong_types_are_set_aside():
     assert set(event.metadata["_audit"]) == {"duration_ms", "status"}
 
 
-def test_a_time_without_offset_is_local_time():
-    """A time without an offset is local time, as everywhere, and told."""
-    batch, reports = scanned(changed(ONE, timestamp="2025-01-15T10:30:01"))
+def test_time_without_offset_is_local_time():
+    """A time without an offset is local time, and is reported."""
+    batch, reports = decoded(changed(ONE, timestamp="2025-01-15T10:30:01"))
     assert reports == [("drift", 0)]
     assert batch.events[0].timestamp == dt.datetime(2025, 1, 15, 10, 30, 1).astimezone()
 
 
-def test_statuses_and_the_six_operations_match_in_any_case():
-    """What another system writes in lower case is the same operation and status, and nothing to tell of."""
-    batch, reports = scanned(changed(ONE, operation="store", status="failure"), changed(TWO, operation="recall", x=1))
+def test_status_and_six_operations_match_in_any_case():
+    """A status or one of the six operations in lower case is the same one, and not a finding."""
+    batch, reports = decoded(changed(ONE, operation="store", status="failure"), changed(TWO, operation="recall", x=1))
     assert [event.operation for event in batch.events] == ["STORE", "RECALL"]
     assert batch.events[0].status == "FAILURE"
     assert reports == []
 
 
-def test_times_are_in_utc():
-    """A time with another offset is the same moment in UTC."""
-    batch, _ = scanned(changed(ONE, timestamp="2025-01-15T12:30:01.500000+02:00"))
+def test_times_are_converted_to_utc():
+    """A time with another offset is converted to UTC."""
+    batch, _ = decoded(changed(ONE, timestamp="2025-01-15T12:30:01.500000+02:00"))
     (event,) = Matcher(conditions())(batch.events)
     assert event.timestamp == decode(ONE).timestamp
     assert event.timestamp.tzinfo is dt.UTC
@@ -119,33 +119,33 @@ def test_times_are_in_utc():
         changed(TWO, duration_ms="x").replace(b"ann", b"an\xff"),
     ],
 )
-def test_bytes_that_are_no_utf_8(bad):
-    """The event is there, with U+FFFD for what is no UTF-8, and told."""
-    batch, reports = scanned(ONE, bad)
+def test_invalid_utf_8_is_replaced_and_reported(bad):
+    """Bytes that are not UTF-8 are replaced by U+FFFD and reported; the event is read."""
+    batch, reports = decoded(ONE, bad)
     assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
     assert ("invalid_utf8", len(ONE)) in reports
     assert batch.events[1].user_id in ("an\ufffd", "ann")
 
 
-def test_a_byte_order_mark_is_ignored_and_told():
-    """A byte order mark hides no event."""
-    batch, reports = scanned(b"\xef\xbb\xbf" + ONE, TWO)
+def test_byte_order_mark_is_ignored_and_reported():
+    """A byte order mark is reported and does not hide the event."""
+    batch, reports = decoded(b"\xef\xbb\xbf" + ONE, TWO)
     assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
     assert reports == [("bom", 0)]
 
 
 @pytest.mark.parametrize("empty", [b"\n", b"\r\n", b"  \n"])
-def test_empty_lines_are_nothing(empty):
-    """Empty lines are no finding, and neither are the CRs of another system."""
-    batch, reports = scanned(empty, ONE.replace(b"\n", b"\r\n"), empty, empty, TWO)
+def test_empty_line_is_not_a_finding(empty):
+    """Empty lines and the CRs of other systems are not findings."""
+    batch, reports = decoded(empty, ONE.replace(b"\n", b"\r\n"), empty, empty, TWO)
     assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
     assert reports == []
 
 
 @pytest.mark.parametrize("between", [b"", b"\n"])
 def test_parts_join_their_event(between):
-    """Lines of parts are no events; their entry ids are those of the event before them."""
-    batch, reports = scanned(ONE, HEAD, between, PART, LAST_PART, TWO)
+    """Lines of parts add their entry ids to the event before them."""
+    batch, reports = decoded(ONE, HEAD, between, PART, LAST_PART, TWO)
     assert ids(batch.events) == [id_of(ONE), id_of(HEAD), id_of(TWO)]
     assert batch.events[1].entry_ids == ["e1", "e2", "e3", "e4"]
     assert reports == []
@@ -153,61 +153,61 @@ def test_parts_join_their_event(between):
     assert batch.offsets() == [*offsets, batch.block.stop]
 
 
-def test_an_exported_event_promises_parts_that_it_has_itself():
-    """In an export an event that had parts is one line; nothing is missing."""
+def test_exported_event_lacks_no_parts():
+    """In an export, an event that had parts is one line, and lacks none."""
     exported = changed(HEAD, entry_ids=["e1", "e2", "e3", "e4"])
-    batch, reports = scanned(exported, TWO)
+    batch, reports = decoded(exported, TWO)
     assert ids(batch.events) == [id_of(HEAD), id_of(TWO)]
     assert reports == []
 
 
-def test_the_stored_lines_of_an_event():
-    """An event has the lines from which it was read, parts included; if it was mended, lines that say the same."""
-    batch, _ = scanned(ONE, HEAD, b"junk\n", PART, LAST_PART, TWO)
-    assert [batch.stored(number) for number in range(3)] == [ONE, HEAD + PART + LAST_PART, TWO]
-    batch, _ = scanned(changed(TWO, duration_ms="x"))
-    assert decode(batch.stored(0)).event() == batch.events[0].event()
-    assert batch.stored(0).endswith(b"}\n")
+def test_stored_lines_include_the_parts():
+    """The stored lines of an event are its lines in the file, with its parts."""
+    batch, _ = decoded(ONE, HEAD, b"junk\n", PART, LAST_PART, TWO)
+    assert [batch.stored_lines(number) for number in range(3)] == [ONE, HEAD + PART + LAST_PART, TWO]
+    batch, _ = decoded(changed(TWO, duration_ms="x"))
+    assert decode(batch.stored_lines(0)).event() == batch.events[0].event()
+    assert batch.stored_lines(0).endswith(b"}\n")
 
 
-def test_the_same_line_again_is_the_same_event():
-    """A line that comes again is one event, in the same block and in a later one; a like event with another content is not."""
+def test_repeated_line_is_left_out():
+    """A line that is repeated, in the same block or a later one, is one event; the same id with another content is not."""
     scanner = LineDecoder()
-    batch, reports = scanned(ONE, TWO, ONE, scanner=scanner)
+    batch, reports = decoded(ONE, TWO, ONE, scanner=scanner)
     assert ids(batch.events) == [id_of(ONE), id_of(TWO)]
     assert reports == [("repeated", len(ONE + TWO))]
     assert batch.offsets() == [0, len(ONE), len(ONE + TWO + ONE)]
-    batch, reports = scanned(line_of(8), TWO, changed(ONE, status="FAILURE"), scanner=scanner)
+    batch, reports = decoded(line_of(8), TWO, changed(ONE, status="FAILURE"), scanner=scanner)
     assert ids(batch.events) == [id_of(line_of(8)), id_of(ONE)]
     assert reports == [("repeated", len(line_of(8)))]
 
 
-def test_how_far_back_a_repeated_line_is_noticed():
-    """At least so many events back a repeated line is noticed; memory does not grow with what was read."""
+def test_repeated_line_is_recognised_within_a_bound():
+    """A repeated line is recognised among the last events; memory does not grow with the number of events."""
     scanner = LineDecoder()
     for number in range(40):
-        scanned(*(line_of(number * 100 + n) for n in range(100)), scanner=scanner)
-    assert scanned(line_of(4_000 - REMEMBERED), scanner=scanner)[1] == [("repeated", 0)]
-    assert scanned(line_of(5), scanner=scanner)[1] == []
+        decoded(*(line_of(number * 100 + n) for n in range(100)), scanner=scanner)
+    assert decoded(line_of(4_000 - REMEMBERED), scanner=scanner)[1] == [("repeated", 0)]
+    assert decoded(line_of(5), scanner=scanner)[1] == []
     assert sum(map(len, scanner._recent)) < REMEMBERED + 200
 
 
 @given(s.well_typed)
 @settings(max_examples=200)
-def test_lines_of_ours_have_nothing_wrong(fields):
-    """For all events: what the library writes is read as what it decodes to, and nothing is wrong with it."""
+def test_recorded_lines_have_no_findings(fields):
+    """For all events, a recorded line decodes to the same event without a finding."""
     body = Payload(**{**fields, "status": fields.get("status") or "SUCCESS"})
     line = Stamp(clock=lambda: 1_736_937_045_123_456_000).line(encode_payload(body, 32_000))
-    batch, reports = scanned(line)
+    batch, reports = decoded(line)
     assert reports == []
     assert [event.event() for event in batch.events] == [decode(line).event()]
 
 
 @given(s.metadata)
 @settings(max_examples=100)
-def test_metadata_of_others_have_nothing_wrong(metadata):
-    """For all JSON values in whatever form JSON allows: no finding, and the event is the one that is meant."""
+def test_json_of_other_writers_has_no_findings(metadata):
+    """For all JSON values in any form that JSON allows, the event is read without a finding."""
     line = json.dumps({**json.loads(ONE), "x": metadata, "metadata": metadata}, indent=None).encode() + b"\n"
-    batch, reports = scanned(line)
+    batch, reports = decoded(line)
     assert reports == []
     assert batch.events[0].metadata == metadata

@@ -1,4 +1,4 @@
-"""Which files are a trail: found by path, folder and pattern, and taken as a set while writers roll over."""
+"""Discovery of trails by path, folder and pattern, and the set of their files while writers roll over."""
 
 import datetime as dt
 import gzip
@@ -11,21 +11,22 @@ from trail_files import at, line_of, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError
 from structlog_audit.recording.file_handler import AuditFileHandler
-from structlog_audit.trail.reading import discovery as trails
+from structlog_audit.trail.reading import discovery
 from structlog_audit.trail.reading.discovery import StreamTrail, find_trails
-from structlog_audit.trail.segment_names import base_of, next_name, place_of
+from structlog_audit.trail.segment_names import base_of, next_name, order_of
 
 STAMPS = ["20250115T103000.000000Z", "20250115T104000.000000Z", "20250115T105000.000000Z"]
 
 
 def touch(folder, *names):
+    """Create files that contain their names."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_bytes(name.encode() + b"\n")
 
 
 def names_of(*paths):
-    """The names of the segments of each trail that is found at *paths*."""
+    """Return the names of the segments of each trail at *paths*."""
     found = []
     for trail in find_trails(paths):
         with trail.segments() as segments:
@@ -34,7 +35,7 @@ def names_of(*paths):
 
 
 def contents_of(trail):
-    """What is read of each segment of *trail*."""
+    """Return the content of each segment of *trail*."""
     found = []
     with trail.segments() as segments:
         for segment in segments:
@@ -44,7 +45,7 @@ def contents_of(trail):
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "place"),
+    ("name", "base", "order"),
     [
         ("audit.jsonl", "audit.jsonl", (2, 0)),
         (f"audit.jsonl.{STAMPS[0]}", "audit.jsonl", (1, dt.datetime(2025, 1, 15, 10, 30, tzinfo=dt.UTC))),
@@ -55,22 +56,22 @@ def contents_of(trail):
         ("audit_2025_01_15_103045.json", "audit_2025_01_15_103045.json", (2, 0)),
     ],
 )
-def test_names_and_places(name, base, place):
-    """A name tells the trail that a file belongs to, and its place in it."""
+def test_name_determines_trail_and_order(name, base, order):
+    """A name determines the trail that a file belongs to, and its order in it."""
     assert base_of(name) == base
-    assert place_of(base, name) == place
+    assert order_of(base, name) == order
 
 
 @pytest.mark.parametrize("name", ["audit.jsonl.bak", "audit.jsonl.20251315T103000.000000Z", "audit.jsonl.1.bz2", "x"])
-def test_names_of_others(name):
-    """What only looks like a segment has no place in the trail."""
-    assert place_of("audit.jsonl", name) is None
+def test_similar_name_is_not_a_segment(name):
+    """A name that only resembles that of a segment has no order in the trail."""
+    assert order_of("audit.jsonl", name) is None
 
 
-def test_places_sort_as_their_segments():
-    """Numbered files, the highest first, then those named by their rollover, then the active one."""
+def test_orders_sort_as_their_segments():
+    """Numbered files come first, the highest first, then those named by their rollover, then the active one."""
     names = ["a.2", "a", f"a.{STAMPS[1]}.gz", "a.10", f"a.{STAMPS[0]}", "a.1"]
-    ordered = sorted(names, key=lambda name: place_of("a", name))
+    ordered = sorted(names, key=lambda name: order_of("a", name))
     assert ordered == ["a.10", "a.2", "a.1", f"a.{STAMPS[0]}", f"a.{STAMPS[1]}.gz", "a"]
 
 
@@ -113,44 +114,44 @@ AUDIT, APP = [*FILES[1:4], "audit.jsonl"], ["app.log.2.gz", "app.log.1", "app.lo
         ([FILES[3], FILES[1]], [[FILES[1], FILES[3]]]),
     ],
 )
-def test_what_a_path_means(tmp_path, paths, expected):
-    """A path is an active file with its segments, one segment, a pattern, or a folder; and nothing is there twice."""
+def test_path_selects_its_segments(tmp_path, paths, expected):
+    """A path is an active file with its segments, one segment, a pattern, or a folder; nothing is selected twice."""
     touch(tmp_path, *FILES)
     assert names_of(*(tmp_path / path for path in paths)) == expected
 
 
-def test_a_path_without_a_folder(tmp_path, monkeypatch):
-    """A path may be relative, and text, bytes or a path."""
+def test_path_may_be_relative_text_or_bytes(tmp_path, monkeypatch):
+    """A path may be relative, and text, bytes or a path object."""
     touch(tmp_path, *FILES)
     monkeypatch.chdir(tmp_path)
     assert names_of("audit.jsonl") == names_of(b"audit.jsonl") == names_of("./audit.jsonl") == [AUDIT]
     assert names_of("audit.jsonl", tmp_path / "audit.jsonl") == [AUDIT]
 
 
-def test_a_folder_of_exports(tmp_path):
-    """A folder without a trail means the export documents in it."""
+def test_folder_without_trail_selects_export_documents(tmp_path):
+    """A folder without a trail stands for the export documents in it."""
     touch(tmp_path, "audit_2.json", "audit_1.json", "notes.txt")
     assert names_of(tmp_path) == [["audit_1.json"], ["audit_2.json"]]
 
 
 @pytest.mark.parametrize("path", ["nothing.jsonl", "no/such/folder.jsonl", "*.nothing", "empty", "audit.jsonl/x"])
-def test_nothing_there(tmp_path, path):
-    """Where no trail is, the error says so and what to give."""
+def test_path_without_trail_is_an_error(tmp_path, path):
+    """Where there is no trail, the error states what was expected."""
     touch(tmp_path, "audit.jsonl")
     touch(tmp_path / "empty", "notes.txt")
-    with pytest.raises(AuditReadError, match="give"):
+    with pytest.raises(AuditReadError, match="expected"):
         find_trails([tmp_path / path])
 
 
 @pytest.mark.parametrize("path", [5, None, ["a"], io.StringIO, io.StringIO("text")])
-def test_what_is_no_path(path):
-    """What is neither a path nor a file is an error that names it."""
+def test_wrong_type_of_path_is_an_error(path):
+    """A value that is neither a path nor an open binary file is an error that names it."""
     with pytest.raises(AuditTypeError, match="path="):
         find_trails([path])
 
 
-def test_what_may_not_be_read(tmp_path, monkeypatch):
-    """A folder or a file that the system refuses is an error that says which."""
+def test_refused_folder_or_file_is_an_error(tmp_path, monkeypatch):
+    """A folder or a file that the system refuses to read is an error that names it."""
     touch(tmp_path, "audit.jsonl")
 
     def refuse(*args, **kwargs):
@@ -159,30 +160,30 @@ def test_what_may_not_be_read(tmp_path, monkeypatch):
     trail = find_trails([tmp_path / "audit.jsonl"])[0]
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", refuse)
-        with pytest.raises(AuditReadError, match=r"can't be read.*Permission denied"):
+        with pytest.raises(AuditReadError, match=r"cannot be read.*Permission denied"):
             find_trails([tmp_path / "audit.jsonl"])
-        with pytest.raises(AuditReadError, match=r"audit\.jsonl.*can't be read"), trail.segments():
+        with pytest.raises(AuditReadError, match=r"audit\.jsonl.*cannot be read"), trail.segments():
             pass
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", refuse)
-        with pytest.raises(AuditReadError, match="can't be read"):
+        with pytest.raises(AuditReadError, match="cannot be read"):
             find_trails([tmp_path / "audit.jsonl"])
 
 
-def test_a_trail_that_is_gone(tmp_path):
-    """A trail that was there and is gone is an error, also when its folder went with it."""
+def test_deleted_trail_is_an_error(tmp_path):
+    """A trail that was deleted is an error, also when its folder was deleted with it."""
     touch(tmp_path / "logs", "audit.jsonl")
     trail = find_trails([tmp_path / "logs" / "audit.jsonl"])[0]
     (tmp_path / "logs" / "audit.jsonl").unlink()
-    with pytest.raises(AuditReadError, match="there is no such trail"), trail.segments():
+    with pytest.raises(AuditReadError, match="no such trail"), trail.segments():
         pass
     (tmp_path / "logs").rmdir()
-    with pytest.raises(AuditReadError, match="can't be read"), trail.segments():
+    with pytest.raises(AuditReadError, match="cannot be read"), trail.segments():
         pass
 
 
-def test_links_are_followed(tmp_path):
-    """Reading follows symbolic links, to files and to folders."""
+def test_symbolic_links_are_followed(tmp_path):
+    """Reading follows symbolic links to files and to folders."""
     touch(tmp_path / "there", *FILES)
     (tmp_path / "logs").symlink_to(tmp_path / "there")
     (tmp_path / "one.jsonl").symlink_to(tmp_path / "there" / "audit.jsonl")
@@ -190,24 +191,28 @@ def test_links_are_followed(tmp_path):
     assert contents_of(find_trails([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
 
 
-def test_streams():
-    """A stream that can seek is read from where it was, again and again; another once only, and the error says so."""
+def test_seekable_stream_is_read_from_its_position_each_time():
+    """A seekable stream is read from the position that it had at first, any number of times."""
     file = io.BytesIO(b"abc")
     file.seek(1)
     (stream,) = find_trails([file])
     assert contents_of(stream) == contents_of(stream) == [b"bc"]
+
+
+def test_pipe_is_read_only_once():
+    """A stream that is not seekable is read once; another attempt is an error that states so."""
     reading, writing = os.pipe()
     os.write(writing, b"abc")
     os.close(writing)
     with open(reading, "rb") as pipe:
         (stream,) = find_trails([pipe])
         assert contents_of(stream) == [b"abc"]
-        with pytest.raises(AuditReadError, match="once only"), stream.segments():
+        with pytest.raises(AuditReadError, match="only once"), stream.segments():
             pass
 
 
-def test_a_named_pipe(tmp_path):
-    """A path that is no regular file, such as that of a process substitution, is read once."""
+def test_named_pipe_is_read_once(tmp_path):
+    """A path that is not a regular file, such as that of a process substitution, is read once."""
     os.mkfifo(tmp_path / "pipe")
     (stream,) = find_trails([tmp_path / "pipe"])
     assert isinstance(stream, StreamTrail)
@@ -217,7 +222,7 @@ def test_a_named_pipe(tmp_path):
     writer.join()
     (tmp_path / "pipe").unlink()
     gone = StreamTrail(str(tmp_path / "pipe"))
-    with pytest.raises(AuditReadError, match="can't be read"), gone.segments():
+    with pytest.raises(AuditReadError, match="cannot be read"), gone.segments():
         pass
 
 
@@ -225,7 +230,7 @@ def test_a_named_pipe(tmp_path):
 
 
 class Interference:
-    """Does something to the files before a certain system call of the reader, whichever that is."""
+    """Calls *act* before the *when*-th system call of the reader, and before all later ones if *ever*."""
 
     CALLS = ("stat", "listdir")
 
@@ -233,7 +238,7 @@ class Interference:
         self.calls, self.when, self.act, self.ever, self.busy = 0, when, act, ever, False
         for name in self.CALLS:
             monkeypatch.setattr(os, name, self.wrapped(getattr(os, name)))
-        monkeypatch.setattr(trails, "open_file", self.wrapped(trails.open_file))
+        monkeypatch.setattr(discovery, "open_file", self.wrapped(discovery.open_file))
 
     def wrapped(self, function):
         def call(*args, **kwargs):
@@ -257,8 +262,8 @@ def roll_over(path):
 
 @pytest.mark.parametrize("rollovers", [1, 2, 3])
 @pytest.mark.parametrize("when", range(24))
-def test_a_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollovers):
-    """Whenever the trail is rolled over while its files are listed: what was there is there once and in order."""
+def test_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollovers):
+    """Whenever the trail is rolled over, each existing segment is in the set once and in order."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
     (trail,) = find_trails([path])
 
@@ -272,16 +277,16 @@ def test_a_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollover
     assert set(found[3:]) <= {b"after\n"}
 
 
-def test_rollovers_without_end(tmp_path, monkeypatch):
-    """A trail that is rolled over at every step of the reader's is read all the same, up to where it was."""
+def test_rollover_at_every_step_of_the_reader(tmp_path, monkeypatch):
+    """A trail that is rolled over at every step of the reader is read up to its previous end."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
     (trail,) = find_trails([path])
     Interference(monkeypatch, 0, lambda: roll_over(path), ever=True)
     assert contents_of(trail)[:2] == [b"1\n", b"2\n"]
 
 
-def test_a_trail_that_never_comes_to_rest(tmp_path, monkeypatch):
-    """A file that is another one each time that it is looked at is an error at last, not a wrong answer."""
+def test_active_file_that_always_changes_is_an_error(tmp_path, monkeypatch):
+    """An active file that is another one at each check is an error, not a wrong answer."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
     (trail,) = find_trails([path])
     other = path.with_name("other")
@@ -296,8 +301,8 @@ def test_a_trail_that_never_comes_to_rest(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("when", range(16))
-def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
-    """Whenever a segment is compressed: it is there once, and whole."""
+def test_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
+    """Whenever a segment is compressed, it is in the set once, and whole."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
     (trail,) = find_trails([path])
     segment = path.with_name(next(name for name in sorted(os.listdir(path.parent)) if name != path.name))
@@ -311,8 +316,8 @@ def test_a_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
     assert found in ([gzip.compress(b"1\n", mtime=0), b"2\n", b"3\n"], [b"1\n", b"2\n", b"3\n"])
 
 
-def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatch):
-    """A listing during which a segment is compressed may have neither name; the segment is there once all the same."""
+def test_listing_that_misses_a_renamed_file(tmp_path, monkeypatch):
+    """A listing during a compression may lack both names of a segment; the segment is in the set once."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
     (trail,) = find_trails([path])
     segment = next(file for file in path.parent.iterdir() if file != path)
@@ -329,8 +334,8 @@ def test_a_listing_that_misses_a_file_that_changes_its_name(tmp_path, monkeypatc
     assert contents_of(trail) == [b"1\n", b"2\n"]
 
 
-def test_a_segment_that_is_being_compressed(tmp_path):
-    """While a segment is there plainly and packed, the plain one counts: the other may not be whole."""
+def test_plain_file_is_preferred_to_the_packed_one(tmp_path):
+    """While a segment exists plain and packed, the plain file is read: the other may be incomplete."""
     path = write_trail(tmp_path / "logs", (0, b"1\n"), active=b"2\n")
     (trail,) = find_trails([path])
     segment = next(iter(sorted(path.parent.iterdir(), key=lambda file: -len(file.name))))
@@ -339,8 +344,8 @@ def test_a_segment_that_is_being_compressed(tmp_path):
     assert contents_of(trail) == [b"1\n", b"2\n"]
 
 
-def test_a_segment_that_goes_before_its_turn(tmp_path):
-    """A segment that was unpacked or packed after the set was taken is found; one that was deleted is not."""
+def test_segment_that_changes_before_it_is_opened(tmp_path):
+    """A segment that was packed or unpacked since the set was taken is found; a deleted one is not."""
     path = write_trail(
         tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), (120, b"3\n"), active=b"4\n", packs=["gzip", "plain", "plain"]
     )
@@ -359,7 +364,7 @@ def test_a_segment_that_goes_before_its_turn(tmp_path):
 
 
 def rotate(path, count):
-    """Rotate as `logging.handlers.RotatingFileHandler` does, step by step; the steps."""
+    """Rotate as `logging.handlers.RotatingFileHandler` does, one step at a time."""
     for number in range(count - 1, 0, -1):
         if path.with_name(f"{path.name}.{number}").exists():
             yield os.rename(f"{path}.{number}", f"{path}.{number + 1}")
@@ -369,8 +374,8 @@ def rotate(path, count):
 
 @pytest.mark.parametrize("steps", range(1, 9))
 @pytest.mark.parametrize("when", range(0, 40, 3))
-def test_numbered_files_while_they_are_rotated(tmp_path, monkeypatch, when, steps):
-    """Whenever numbered files change their names, in the middle of it too: what was there is there once and in order."""
+def test_rotation_while_the_set_is_taken(tmp_path, monkeypatch, when, steps):
+    """Whenever numbered files are renamed, also during a rotation, each is in the set once and in order."""
     path = tmp_path / "app.log"
     path.write_bytes(b"4\n")
     for number in (1, 2, 3):
@@ -389,8 +394,8 @@ def test_numbered_files_while_they_are_rotated(tmp_path, monkeypatch, when, step
 
 
 @pytest.mark.parametrize("when", range(0, 20, 2))
-def test_numbered_files_of_which_the_oldest_is_dropped(tmp_path, monkeypatch, when):
-    """What a rotation drops meanwhile is read all the same if it was seen, in its place."""
+def test_numbered_file_dropped_while_the_set_is_taken(tmp_path, monkeypatch, when):
+    """A file that a rotation drops is read in its order if it was opened before."""
     path = tmp_path / "app.log"
     path.write_bytes(b"3\n")
     for number in (1, 2):
@@ -407,8 +412,8 @@ def test_numbered_files_of_which_the_oldest_is_dropped(tmp_path, monkeypatch, wh
     assert [data for data in found if data != b"after\n"] in ([b"1\n", b"2\n", b"3\n"], [b"2\n", b"3\n"])
 
 
-def test_a_writer_that_rolls_over_while_sets_are_taken(tmp_path):
-    """Beside a real writer, every set is a beginning of the trail: nothing missing in between, nothing twice."""
+def test_real_writer_that_rolls_over_while_sets_are_taken(tmp_path):
+    """Beside a real writer, every set is a beginning of the trail, without gaps and repetitions."""
     path = tmp_path / "logs" / "audit.jsonl"
     handler = AuditFileHandler(path, maxBytes=300)
     handler.write(line_of(0))

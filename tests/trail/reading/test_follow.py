@@ -1,4 +1,4 @@
-"""Following: what comes, each event once, across rollovers and from many writers."""
+"""Following: new events, each once, across rollovers and from several writers."""
 
 import io
 import json
@@ -6,110 +6,110 @@ import logging
 import logging.handlers
 import os
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
-from trail_files import PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import PACKS, append, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, open_trail
-from structlog_audit.trail.reading import line_blocks as lines
-from structlog_audit.trail.reading.follow import LATE, POLL_SECONDS
+from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.follow import LATE_SEGMENTS, POLL_SECONDS
 
 HEAD = line_of(50, metadata={"_audit": {"entry_ids": "continued in 2 parts"}}, entry_ids=["e1"])
 PARTS = [line_of(51, part_of=HEAD, entry_ids=["e2"]), line_of(52, part_of=HEAD, entry_ids=["e3"])]
 
 
 class Script:
-    """Does one act at each wait, and then says that it is enough."""
+    """Calls one action at each wait, and then stops."""
 
-    def __init__(self, *acts):
-        self.acts = list(acts)
+    def __init__(self, *actions):
+        self.actions = list(actions)
 
     def stop(self):
-        return not self.acts
+        return not self.actions
 
     def wait(self, seconds):
         assert seconds == POLL_SECONDS
-        self.acts.pop(0)()
+        self.actions.pop(0)()
 
 
-def followed(reader, *acts, **asked):
-    """What is given while *acts* happen, one between every two looks."""
-    script = Script(*acts)
-    return list(reader.follow(stop=script.stop, wait=script.wait, **asked))
+def followed(reader, *actions, **filters):
+    """Return the events that are yielded while one of *actions* is called between two polls."""
+    script = Script(*actions)
+    return list(reader.follow(stop=script.stop, wait=script.wait, **filters))
 
 
 def appending(path, *data):
-    def act():
-        with path.open("ab") as file:
-            file.write(b"".join(data))
-
-    return act
+    """Return the action of appending *data* to the file at *path*."""
+    return partial(append, path, *data)
 
 
 def rolling(path, second):
-    def act():
-        path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
-        path.write_bytes(b"")
-
-    return act
+    """Return the action of rolling the trail at *path* over."""
+    return partial(roll_over, path, second)
 
 
-def packing(path, how="gzip"):
-    def act():
-        for segment in sorted(path.parent.iterdir()):
-            if segment.name.endswith("Z"):
-                segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
-                segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
-                segment.unlink()
-
-    return act
+def packing(path, pack="gzip"):
+    """Return the action of packing the rolled segments of the trail at *path*."""
+    return partial(pack_segments, path, pack)
 
 
-def both(*acts):
-    def act():
-        for one in acts:
+def both(*actions):
+    """Return the action of calling all *actions*."""
+
+    def action():
+        for one in actions:
             one()
 
-    return act
+    return action
 
 
 ONE, TWO, THREE, FOUR = map(line_of, range(1, 5))
 
 
-def test_what_comes_from_now_on(tmp_path):
-    """From now on, or from the beginning; filters apply, and what was there when told to stop is still given."""
+def test_follow_since_now_yields_later_events_only(tmp_path):
+    """By default only events recorded after the call are yielded, including those recorded before the last poll."""
     path = write_trail(tmp_path, (0, ONE), active=TWO)
     reader = open_trail(path)
     assert followed(reader) == []
     assert ids(followed(reader, appending(path, THREE))) == [id_of(THREE)]
-    assert ids(followed(reader, appending(path, FOUR), since_now=False)) == [
-        id_of(line) for line in (ONE, TWO, THREE, FOUR)
-    ]
+
+
+def test_follow_from_the_beginning_yields_all_events(tmp_path):
+    """With ``since_now=False`` the existing events come first."""
+    path = write_trail(tmp_path, (0, ONE), active=TWO + THREE)
+    found = followed(open_trail(path), appending(path, FOUR), since_now=False)
+    assert ids(found) == [id_of(line) for line in (ONE, TWO, THREE, FOUR)]
+
+
+def test_follow_yields_matching_events_only(tmp_path):
+    """The filters apply to new events."""
+    path = write_trail(tmp_path, (0, ONE), active=TWO)
     more = [line_of(9, user_id="ann"), line_of(10, kind="gap"), line_of(11, user_id="bob")]
-    assert ids(followed(reader, appending(path, *more), user_id="ann")) == [id_of(more[0])]
+    assert ids(followed(open_trail(path), appending(path, *more), user_id="ann")) == [id_of(more[0])]
 
 
-def test_events_are_given_as_they_come(tmp_path):
-    """An event is given at the look after it came, not at the end."""
+def test_event_is_yielded_at_the_next_poll(tmp_path):
+    """An event is yielded at the poll after it was recorded, not at the end."""
     path = write_trail(tmp_path, active=b"")
-    looks = []
-    given = []
+    yielded = []
+    counts = []
 
     def wait(seconds):
-        looks.append(len(given))
-        appending(path, line_of(len(looks)))()
+        counts.append(len(yielded))
+        appending(path, line_of(len(counts)))()
 
-    given.extend(open_trail(path).follow(stop=lambda: len(looks) == 3, wait=wait))
-    assert looks == [0, 1, 2]
-    assert len(given) == 3
+    yielded.extend(open_trail(path).follow(stop=lambda: len(counts) == 3, wait=wait))
+    assert counts == [0, 1, 2]
+    assert len(yielded) == 3
 
 
 @pytest.mark.parametrize("cut", [1, 40, len(ONE) - 1])
-def test_a_line_that_is_half_written_waits(tmp_path, cut):
-    """A line is given when its LF is there, and is no finding before."""
+def test_half_written_line_waits_for_its_lf(tmp_path, cut):
+    """A line is yielded when its LF is there, and is not a finding before."""
     path = write_trail(tmp_path, active=b"")
     reader = open_trail(path)
     found = followed(reader, appending(path, ONE, TWO[:cut]), appending(path, TWO[cut:]))
@@ -118,8 +118,8 @@ def test_a_line_that_is_half_written_waits(tmp_path, cut):
 
 
 @pytest.mark.parametrize("cut", [len(HEAD) + 20, len(HEAD + PARTS[0]), len(HEAD + PARTS[0]) + 20])
-def test_an_event_waits_for_its_parts(tmp_path, cut):
-    """An event is given when all of its parts are there."""
+def test_event_waits_for_its_parts(tmp_path, cut):
+    """An event is yielded when all of its parts are there."""
     path = write_trail(tmp_path, active=ONE)
     data = HEAD + b"".join(PARTS)
     reader = open_trail(path)
@@ -128,8 +128,8 @@ def test_an_event_waits_for_its_parts(tmp_path, cut):
     assert reader.problems == {}
 
 
-def test_torn_and_foreign_lines_are_counted_once(tmp_path):
-    """What is wrong is counted once, however often the trail is looked at."""
+def test_damage_is_counted_once_over_several_polls(tmp_path):
+    """Damage is counted once, whatever the number of polls."""
     path = write_trail(tmp_path, active=ONE)
     reader = open_trail(path)
     found = followed(reader, appending(path, b"junk\n", TWO[:40], b"\n", THREE), appending(path, FOUR))
@@ -137,8 +137,8 @@ def test_torn_and_foreign_lines_are_counted_once(tmp_path):
     assert reader.problems == {"foreign": 1, "torn": 1}
 
 
-def test_rollovers(tmp_path):
-    """Events before, between and after rollovers come once, also when several happen between two looks."""
+def test_events_around_rollovers_come_once(tmp_path):
+    """Events before, between and after rollovers come once, also with several rollovers between two polls."""
     path = write_trail(tmp_path, active=ONE)
     found = followed(
         open_trail(path),
@@ -150,8 +150,8 @@ def test_rollovers(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["gzip", "zstd"])
-def test_segments_that_are_packed_between_two_looks(tmp_path, how):
-    """What was not given yet when a segment was rolled over and packed is given, and nothing twice."""
+def test_segment_packed_between_two_polls(tmp_path, how):
+    """Events of a segment that was rolled over and packed before a poll are yielded, each once."""
     path = write_trail(tmp_path, (0, line_of(0)), active=ONE)
     found = followed(
         open_trail(path),
@@ -163,8 +163,8 @@ def test_segments_that_are_packed_between_two_looks(tmp_path, how):
     assert ids(found) == [id_of(line) for line in (TWO, THREE, FOUR, line_of(5))]
 
 
-def test_late_writes(tmp_path):
-    """What another process writes into a segment that was rolled over already is given."""
+def test_late_line_in_a_rolled_segment_is_yielded(tmp_path):
+    """A line that another process writes into a segment after its rollover is yielded."""
     path = write_trail(tmp_path, active=ONE)
     late = [path.open("ab", buffering=0)]
 
@@ -184,18 +184,18 @@ def test_late_writes(tmp_path):
     assert sorted(ids(found)) == [id_of(line) for line in (TWO, THREE, FOUR, line_of(5))]
 
 
-def test_more_rollovers_than_are_looked_at_again(tmp_path):
-    """However many segments there are before, and come between two looks, each event is given once."""
-    before = [(number, line_of(number)) for number in range(2 * LATE)]
+def test_more_rollovers_than_late_segments(tmp_path):
+    """Whatever the number of segments before and between two polls, each event is yielded once."""
+    before = [(number, line_of(number)) for number in range(2 * LATE_SEGMENTS)]
     path = write_trail(tmp_path, *before, active=b"")
-    many = [both(appending(path, line_of(1_000 + n)), rolling(path, 1_000 + n)) for n in range(3 * LATE)]
+    many = [both(appending(path, line_of(1_000 + n)), rolling(path, 1_000 + n)) for n in range(3 * LATE_SEGMENTS)]
     found = followed(open_trail(path), both(*many), appending(path, line_of(2_000)))
-    assert ids(found) == [id_of(line_of(number)) for number in [*range(1_000, 1_000 + 3 * LATE), 2_000]]
-    assert len(followed(open_trail(path), since_now=False)) == 5 * LATE + 1
+    assert ids(found) == [id_of(line_of(number)) for number in [*range(1_000, 1_000 + 3 * LATE_SEGMENTS), 2_000]]
+    assert len(followed(open_trail(path), since_now=False)) == 5 * LATE_SEGMENTS + 1
 
 
-def test_a_file_that_is_truncated_or_replaced(tmp_path):
-    """After a copytruncate, or with another file in its place, following goes on with what is there."""
+def test_truncated_or_replaced_file_is_followed(tmp_path):
+    """After a copytruncate, or with another file in its place, following continues with the present content."""
     path = write_trail(tmp_path, active=ONE + TWO)
     found = followed(
         open_trail(path),
@@ -205,7 +205,7 @@ def test_a_file_that_is_truncated_or_replaced(tmp_path):
     assert ids(found) == [id_of(THREE), id_of(FOUR)]
 
 
-def test_numbered_files(tmp_path):
+def test_rotated_numbered_files_are_followed(tmp_path):
     """The rotation of a RotatingFileHandler is followed as well."""
     path = tmp_path / "app.log"
     target = logging.handlers.RotatingFileHandler(path, maxBytes=1_000, backupCount=30)
@@ -213,11 +213,11 @@ def test_numbered_files(tmp_path):
     handler = AuditHandler(target=target)
 
     def record(count):
-        def act():
+        def action():
             for _ in range(count):
                 handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, "STORE", (), None))
 
-        return act
+        return action
 
     record(5)()
     found = followed(open_trail(path), record(1), record(12), record(0), record(20), record(1))
@@ -225,8 +225,8 @@ def test_numbered_files(tmp_path):
     handler.close()
 
 
-def test_several_trails(tmp_path):
-    """What comes in several trails is merged by time, look by look."""
+def test_several_trails_are_merged_poll_by_poll(tmp_path):
+    """New events of several trails are merged by time within each poll."""
     paths = [write_trail(tmp_path / name, active=line_of(0)) for name in "ab"]
     found = followed(
         open_trail(*paths),
@@ -236,8 +236,8 @@ def test_several_trails(tmp_path):
     assert ids(found) == [id_of(line) for line in (ONE, TWO, THREE, FOUR)]
 
 
-def test_a_stream_is_read_to_its_end(tmp_path):
-    """A stream is followed as it comes, line by line, and ends when it ends, unless a file is followed with it."""
+def test_stream_is_followed_to_its_end():
+    """A stream is followed line by line and ends at its end."""
     reading, writing = os.pipe()
     os.write(writing, ONE + TWO[:30])
     with open(reading, "rb") as file:
@@ -248,25 +248,29 @@ def test_a_stream_is_read_to_its_end(tmp_path):
         os.write(writing, THREE[:-1])
         os.close(writing)
         assert list(events) == []
+
+
+def test_end_of_a_stream_does_not_end_a_followed_file(tmp_path):
+    """Where a file is followed with a stream, following continues after the end of the stream."""
     path = write_trail(tmp_path, active=b"")
     found = followed(open_trail(io.BytesIO(ONE), path), appending(path, TWO))
     assert ids(found) == [id_of(ONE), id_of(TWO)]
 
 
-actions = st.lists(st.sampled_from(["look", "append", "half", "roll", "gzip", "zstd", "junk", "parts"]), max_size=40)
+actions = st.lists(st.sampled_from(["poll", "append", "half", "roll", "gzip", "zstd", "junk", "parts"]), max_size=40)
 
 
 @settings(max_examples=100)
 @given(actions=actions, since_now=st.booleans(), block=st.sampled_from([100, 65_536]))
-def test_whatever_happens_between_two_looks(tmp_path_factory, actions, since_now, block):
-    """For all interleavings of looks with appends, half lines, rollovers and compressions: each event once, in order."""
+def test_any_actions_between_two_polls(tmp_path_factory, actions, since_now, block):
+    """For all sequences of polls, appends, half lines, rollovers and compressions: each event once, in order."""
     path = write_trail(tmp_path_factory.mktemp("trail"), (0, ONE), active=TWO)
     expected = [] if since_now else [id_of(ONE), id_of(TWO)]
-    open_line, acts, now = b"", [], []
+    open_line, steps, now = b"", [], []
     for number, action in enumerate(actions, 100):
         line = line_of(number)
-        if action == "look":
-            acts.append(both(*now))
+        if action == "poll":
+            steps.append(both(*now))
             now = []
         elif action == "append" or (action == "half" and open_line):
             now.append(appending(path, open_line, line))
@@ -288,14 +292,14 @@ def test_whatever_happens_between_two_looks(tmp_path_factory, actions, since_now
             now.append(packing(path, action))
     now.append(appending(path, open_line))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
-        assert ids(followed(reader, *acts, both(*now), since_now=since_now)) == expected
+        assert ids(followed(reader, *steps, both(*now), since_now=since_now)) == expected
     assert set(reader.problems) <= {"foreign"}
 
 
-def test_beside_real_writers(tmp_path):
-    """Beside several real writers that roll over all the time, each event is given once."""
+def test_follow_beside_real_writers(tmp_path):
+    """Beside several real writers that roll over constantly, each event is yielded once."""
     path = tmp_path / "audit.jsonl"
     handlers = [AuditHandler(target=AuditFileHandler(path, maxBytes=3_000)) for _ in range(3)]
     done = []

@@ -1,4 +1,4 @@
-"""Lines from bytes: whole ones only, in blocks of whole events, the same in both directions."""
+"""Whole lines from bytes: in blocks of whole events, the same in both directions."""
 
 import io
 
@@ -7,30 +7,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit.trail.reading import line_blocks as lines
-from structlog_audit.trail.reading.line_blocks import Block, backwards, forwards, promised_parts
+from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.line_blocks import Block, promised_parts, read_backwards, read_forwards
 
 ONE, TWO = line_of(1), line_of(2)
 HEAD = line_of(3, metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
 PART, LAST_PART = line_of(4, part_of=HEAD), line_of(5, part_of=HEAD)
 
 
-class Heard(list):
-    """What was told, as a list of calls."""
+class Calls(list):
+    """The calls of a callback, in order."""
 
-    def __call__(self, *told):
-        self.append(told)
+    def __call__(self, *arguments):
+        self.append(arguments)
 
 
 def read(data, *, is_open=False, stop=None, start=0):
-    """The lines read forwards, what was reported, and the rest, after checking that backwards gives the same."""
-    reports, rest = Heard(), Heard()
+    """Return the lines read forwards, the findings and the rest, after checking that reading backwards gives the same."""
+    reports, rest = Calls(), Calls()
     file = io.BytesIO(data)
     file.seek(start)
-    blocks = list(forwards(file, start, stop, reports, rest, is_open=is_open))
-    against, rest_against = Heard(), Heard()
+    blocks = list(read_forwards(file, start, stop, reports, rest, is_open=is_open))
+    against, rest_against = Calls(), Calls()
     stop = len(data) if stop is None else stop
-    blocks_against = list(backwards(io.BytesIO(data), start, stop, against, rest_against, is_open=is_open))
+    blocks_against = list(read_backwards(io.BytesIO(data), start, stop, against, rest_against, is_open=is_open))
     for block in [*blocks, *blocks_against]:
         assert data[block.start : block.stop] == block.data
     found = [line for block in blocks for line in block.lines()]
@@ -55,8 +55,8 @@ def read(data, *, is_open=False, stop=None, start=0):
     ],
 )
 @pytest.mark.parametrize("is_open", [False, True])
-def test_whole_lines_only(data, expected, left, is_open):
-    """Only what ends in LF is a line, whoever may still be writing; what is behind the last LF is told."""
+def test_only_bytes_before_the_last_lf_are_lines(data, expected, left, is_open):
+    """Only bytes that end in LF are lines, whether or not the file is open; the bytes after the last LF are reported."""
     found, reports, rest = read(data, is_open=is_open)
     assert found == [line.rstrip(b"\n") for line in expected]
     assert rest == ([(len(data) - left, left)] if left else [])
@@ -73,8 +73,8 @@ def test_whole_lines_only(data, expected, left, is_open):
         (HEAD, b""),  # as in an export, where an event is one line
     ],
 )
-def test_an_event_waits_for_its_parts(data, waits):
-    """While somebody may be writing, an event of which only some parts are there is not given."""
+def test_open_file_holds_back_an_event_with_missing_parts(data, waits):
+    """While a file is open to writers, an event of which only some parts are there is held back."""
     found, _, rest = read(ONE + data, is_open=True)
     assert b"".join(line + b"\n" for line in found) == (ONE + data)[: len(ONE + data) - len(waits)]
     assert rest == ([(len(ONE + data) - len(waits), len(waits))] if waits else [])
@@ -93,13 +93,13 @@ def test_an_event_waits_for_its_parts(data, waits):
         (b'{"entry_ids":["continued in 2 parts"]}', 0),
     ],
 )
-def test_what_promises_parts(line, parts):
-    """The mark of an event's entry ids promises parts, and no other text that reads like it."""
+def test_only_the_mark_of_entry_ids_promises_parts(line, parts):
+    """Parts are promised by the mark of an event's entry ids, and not by similar text elsewhere."""
     assert promised_parts(line) == parts
 
 
 def pieces():
-    """Events with and without parts, empty lines, and junk."""
+    """Draw events with and without parts, empty lines, and junk."""
     filler = st.integers(0, 120).map(lambda size: b"z" * size)
     single = filler.map(lambda z: b'{"e":"' + z + b'"}\n')
 
@@ -119,28 +119,28 @@ def pieces():
     is_open=st.booleans(),
     has_stop=st.booleans(),
 )
-def test_blocks_of_any_size_in_both_directions(data, cut, block, is_open, has_stop):
-    """For all files and block sizes: both directions give all whole lines, and no block separates an event from its parts."""
+def test_blocks_of_any_size_hold_all_lines_in_both_directions(data, cut, block, is_open, has_stop):
+    """For all files and block sizes, both directions give all whole lines, and no block separates an event from its parts."""
     data = data[: len(data) - cut]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         found, reports, rest = read(data, is_open=is_open, stop=len(data) if has_stop else None)
-        blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=is_open))
+        blocks = list(read_forwards(io.BytesIO(data), 0, None, Calls(), Calls(), is_open=is_open))
     if not is_open:
         assert found == data.split(b"\n")[:-1]
     assert sum(len(line) + 1 for line in found) + sum(size for _, size in rest) == len(data)
     assert reports == []
-    assert not any(lines.is_part(later.lines()[0]) for later in blocks[1:])
+    assert not any(line_blocks.is_part(later.lines()[0]) for later in blocks[1:])
 
 
 @pytest.mark.parametrize("long", [1_001, 1_500, 5_000])
 @pytest.mark.parametrize("before", [b"", ONE])
 @pytest.mark.parametrize("after", [b"", TWO, TWO * 40])
-def test_a_line_that_is_too_long(monkeypatch, before, after, long):
-    """A line above the limit is told of and left out; what is around it is read, and never more than a bound is held."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1_000)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 2_000)
+def test_too_long_line_is_left_out(monkeypatch, before, after, long):
+    """A line above the limit is reported and left out; the lines around it are read."""
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 1_000)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 2_000)
     bomb = b"x" * long + b"\n"
     data = before + bomb + after
     found, reports, rest = read(data)
@@ -151,10 +151,10 @@ def test_a_line_that_is_too_long(monkeypatch, before, after, long):
     assert (reports, rest) == ([], [(len(before), long)])
 
 
-def test_an_endless_line_is_not_held(monkeypatch):
-    """A "gzip bomb" of one line never is in memory as a whole."""
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100_000)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 100_000)
+def test_endless_line_is_not_held_in_memory(monkeypatch):
+    """A line of any length ("gzip bomb") is never in memory as a whole."""
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 100_000)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 100_000)
     largest = 0
 
     class Endless:
@@ -166,35 +166,35 @@ def test_an_endless_line_is_not_held(monkeypatch):
             self.left -= 1
             return b"x" * size if self.left > 0 else b""
 
-    rest = Heard()
-    assert list(forwards(Endless(), 0, None, Heard(), rest, is_open=False)) == []
+    rest = Calls()
+    assert list(read_forwards(Endless(), 0, None, Calls(), rest, is_open=False)) == []
     assert largest <= 2 * 100_000
-    assert rest[0][1] > 1_900 * lines.BLOCK_BYTES
+    assert rest[0][1] > 1_900 * line_blocks.BLOCK_BYTES
 
 
-def test_an_event_of_ever_more_parts_comes_in_pieces(monkeypatch):
-    """An event beyond its bound is given in pieces, so that its parts are not held without end."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 300)
-    monkeypatch.setattr(lines, "MAX_EVENT_BYTES", 1_000)
+def test_too_long_event_comes_in_several_blocks(monkeypatch):
+    """An event above the limit comes in several blocks, so that memory stays bounded."""
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 300)
+    monkeypatch.setattr(line_blocks, "MAX_EVENT_BYTES", 1_000)
     data = ONE + HEAD + PART * 50 + TWO
-    blocks = list(forwards(io.BytesIO(data), 0, None, Heard(), Heard(), is_open=False))
+    blocks = list(read_forwards(io.BytesIO(data), 0, None, Calls(), Calls(), is_open=False))
     assert b"".join(block.data for block in blocks) == data
     assert max(len(block.data) for block in blocks) < 3_000
-    against = list(backwards(io.BytesIO(data), 0, len(data), Heard(), Heard(), is_open=False))
+    against = list(read_backwards(io.BytesIO(data), 0, len(data), Calls(), Calls(), is_open=False))
     assert sorted(line for block in against for line in block.lines()) == sorted(data.split(b"\n")[:-1])
 
 
-def test_a_file_that_became_shorter():
-    """A file that ends before the size that it had is told of."""
-    reports = Heard()
-    list(forwards(io.BytesIO(ONE), 0, len(ONE) + 10, reports, Heard(), is_open=True))
+def test_file_that_became_shorter_is_truncated():
+    """A file that ends before its previous size is reported as truncated."""
+    reports = Calls()
+    list(read_forwards(io.BytesIO(ONE), 0, len(ONE) + 10, reports, Calls(), is_open=True))
     assert reports == [("truncated", len(ONE), f"the file became shorter than {len(ONE) + 10} bytes")]
     reports.clear()
-    assert list(backwards(io.BytesIO(b""), 0, 10, reports, Heard(), is_open=True)) == []
+    assert list(read_backwards(io.BytesIO(b""), 0, 10, reports, Calls(), is_open=True)) == []
 
 
-def test_a_block_knows_where_it_lies():
-    """A block says where it begins and ends, and gives its lines without their LFs."""
+def test_block_has_its_end_and_its_lines():
+    """A block has the offset of its end, and its lines without their LFs."""
     assert Block(10, b"a\n\nb\n").stop == 15
     assert Block(10, b"a\n\nb\n").lines() == [b"a", b"", b"b"]

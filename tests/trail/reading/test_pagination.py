@@ -1,41 +1,21 @@
-"""Pages: cursors that stay true while the trail goes on."""
+"""Pages: cursors that stay valid while the trail grows."""
 
 import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trail_files import PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import PACKS, append, at, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
 
 EVENTS = [line_of(number) for number in range(12)]
 
 
-def rolled(path, second):
-    """Roll the trail at *path* over."""
-    path.rename(path.with_name(f"{path.name}.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}"))
-    path.write_bytes(b"")
-
-
-def pack(path, how):
-    """Pack all rolled segments of the trail at *path*, as a cron job would."""
-    for segment in sorted(path.parent.iterdir()):
-        if segment.name.endswith("Z"):
-            segment.with_name(segment.name + ".x").write_bytes(PACKS[how](segment.read_bytes()))
-            segment.with_name(segment.name + ".x").rename(segment.with_name(segment.name + ".gz"))
-            segment.unlink()
-
-
-def append(path, *more):
-    with path.open("ab") as file:
-        file.write(b"".join(more))
-
-
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_pages_cover_everything_once(tmp_path, newest_first):
-    """Page after page gives every event once, in order, and the last one has no cursor."""
+def test_pages_contain_every_event_once(tmp_path, newest_first):
+    """The pages contain every event once and in order, and the last one has no cursor."""
     path = write_trail(tmp_path, (3, b"".join(EVENTS[:5])), (6, EVENTS[5]), active=b"".join(EVENTS[6:]))
     reader, cursor, sizes, found = open_trail(path), None, [], []
     while cursor is not None or not sizes:
@@ -48,14 +28,14 @@ def test_pages_cover_everything_once(tmp_path, newest_first):
     assert reader.page(limit=12, newest_first=newest_first).cursor is None
 
 
-def test_a_cursor_is_opaque_and_safe_in_a_url(tmp_path):
-    """A cursor has only characters that a URL has anywhere, is short, and shows nothing of an event."""
+def test_cursor_is_opaque_and_safe_in_a_url(tmp_path):
+    """A cursor is short, has only characters that are safe in a URL, and shows nothing of an event."""
     paths = [write_trail(tmp_path / name, active=b"".join(EVENTS)) for name in "ab"]
     cursor = open_trail(*paths).page(limit=1).cursor
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,150}", cursor)
 
 
-def test_without_events(tmp_path):
+def test_trail_without_events_has_one_empty_page(tmp_path):
     """A trail without events has one page, which is empty."""
     path = write_trail(tmp_path, (3, b""), active=b"")
     for newest_first in (False, True):
@@ -65,7 +45,7 @@ def test_without_events(tmp_path):
 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("how", ["gzip", "zstd", "plain"])
-def test_cursors_survive_what_happens_to_the_files(tmp_path, how, newest_first):
+def test_cursor_survives_rollover_packing_and_appends(tmp_path, how, newest_first):
     """Between two pages the trail is rolled over, packed and written to, and read by another process: each event once."""
     path = write_trail(tmp_path, (3, b"".join(EVENTS[:5])), active=b"".join(EVENTS[5:]))
     found, cursor, number, done = [], None, 0, False
@@ -74,8 +54,8 @@ def test_cursors_survive_what_happens_to_the_files(tmp_path, how, newest_first):
         found += ids(page.events)
         cursor, done = page.cursor, page.cursor is None
         if number < 4:
-            rolled(path, 100 + number)
-            pack(path, how)
+            roll_over(path, 100 + number)
+            pack_segments(path, how)
             append(path, line_of(100 + number))
         number += 1
     new = [line_of(100 + number) for number in range(4)]
@@ -83,8 +63,8 @@ def test_cursors_survive_what_happens_to_the_files(tmp_path, how, newest_first):
     assert found == [id_of(line) for line in expected]
 
 
-def test_events_that_come_are_on_no_page_back(tmp_path):
-    """Going back in time, what comes after the first page is on no later page, in no trail, also after a rollover."""
+def test_newest_first_pages_exclude_later_events(tmp_path):
+    """With the newest first, events recorded after the first page are on no later page, also after a rollover."""
     first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + b"half")
     second = write_trail(tmp_path / "b", active=b"")
     third = write_trail(tmp_path / "c", active=line_of(50)[:-1])
@@ -94,7 +74,7 @@ def test_events_that_come_are_on_no_page_back(tmp_path):
     append(first, b" a line\n", line_of(60))
     append(second, line_of(61))
     append(third, b"\n")
-    rolled(first, 100)
+    roll_over(first, 100)
     while page.cursor is not None:
         page = reader.page(page.cursor, limit=1, newest_first=True)
         found += ids(page.events)
@@ -103,8 +83,8 @@ def test_events_that_come_are_on_no_page_back(tmp_path):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_segments_that_are_deleted_between_pages(tmp_path, newest_first):
-    """Where the segment of a cursor was deleted, going on begins with what is left, and going back ends."""
+def test_segment_deleted_between_two_pages(tmp_path, newest_first):
+    """With the oldest first, the next page begins with the remaining events; with the newest first, nothing is left."""
     path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), (6, b"".join(EVENTS[4:8])), active=b"".join(EVENTS[8:]))
     reader = open_trail(path)
     page = reader.page(limit=2 if not newest_first else 10, newest_first=newest_first)
@@ -116,24 +96,24 @@ def test_segments_that_are_deleted_between_pages(tmp_path, newest_first):
     assert reader.problems == ({} if newest_first else {"vanished": 1})
 
 
-def test_filters_and_times(tmp_path):
-    """Pages are of the events that match, and segments of other times are not read for them."""
+def test_pages_contain_matching_events_only(tmp_path):
+    """Pages contain the events that match, also with a time range."""
     hours = [
         b"".join(line_of(60 * hour + n, 3_600 * hour + 60 * n, user_id=f"u{n % 3}") for n in range(60))
         for hour in range(4)
     ]
     path = write_trail(tmp_path, *((3_600 * (hour + 1), data) for hour, data in enumerate(hours[:3])), active=hours[3])
     reader = open_trail(path)
-    asked = {"user_id": "u1", "start_time": at(3_600), "end_time": at(7_200)}
+    filters = {"user_id": "u1", "start_time": at(3_600), "end_time": at(7_200)}
     for newest_first in (False, True):
         found, cursor = [], None
         while True:
-            page = reader.page(cursor, limit=7, newest_first=newest_first, **asked)
+            page = reader.page(cursor, limit=7, newest_first=newest_first, **filters)
             found += page.events
             cursor = page.cursor
             if cursor is None:
                 break
-        assert found == reader.query_events(newest_first=newest_first, **asked)
+        assert found == reader.query_events(newest_first=newest_first, **filters)
         assert len(found) == 20
 
 
@@ -150,13 +130,13 @@ def test_filters_and_times(tmp_path):
         ("kA", AuditValueError),
     ],
 )
-def test_what_is_no_cursor(tmp_path, cursor, error):
-    """What is not the cursor of a page is an error, not the first page."""
+def test_value_that_is_not_a_cursor_is_an_error(tmp_path, cursor, error):
+    """A value that is not the cursor of a page is an error, not the first page."""
     with pytest.raises(error, match="cursor="):
         open_trail(write_trail(tmp_path, active=EVENTS[0])).page(cursor)
 
 
-def test_cursors_of_other_pages(tmp_path):
+def test_cursor_of_another_order_or_trail_is_an_error(tmp_path):
     """A cursor of the other order, or of other trails, is an error."""
     path, other = (write_trail(tmp_path / name, active=b"".join(EVENTS)) for name in "ab")
     cursor = open_trail(path).page(limit=1).cursor
@@ -165,8 +145,8 @@ def test_cursors_of_other_pages(tmp_path):
             reader.page(cursor, newest_first=newest_first)
 
 
-def test_a_trail_that_is_gone_between_pages(tmp_path):
-    """A trail that is gone is an error, not an end."""
+def test_trail_deleted_between_two_pages_is_an_error(tmp_path):
+    """A trail that was deleted is an error, not an end."""
     path = write_trail(tmp_path, active=b"".join(EVENTS))
     reader = open_trail(path)
     cursor = reader.page(limit=1).cursor
@@ -180,13 +160,13 @@ actions = st.lists(st.sampled_from(["page", "append", "roll", "gzip", "zstd", "j
 
 @settings(max_examples=80)
 @given(actions=actions, limit=st.integers(1, 4), newest_first=st.booleans(), block=st.sampled_from([100, 65_536]))
-def test_whatever_happens_between_pages(tmp_path_factory, actions, limit, newest_first, block):
-    """For all interleavings of pages with appends, rollovers and compressions: what was there is there once, in order."""
+def test_any_actions_between_two_pages(tmp_path_factory, actions, limit, newest_first, block):
+    """For all sequences of pages, appends, rollovers and compressions: each event that existed comes once and in order."""
     path = write_trail(tmp_path_factory.mktemp("trail"), active=b"".join(EVENTS))
     number, found, cursor, ended = 100, [], None, False
     written = list(EVENTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         for action in [*actions, *["page"] * 50]:
             number += 1
             if action == "page" and not ended:
@@ -202,15 +182,15 @@ def test_whatever_happens_between_pages(tmp_path_factory, actions, limit, newest
             elif action == "junk":
                 append(path, b"junk\n\n")
             elif action == "roll":
-                rolled(path, number)
+                roll_over(path, number)
             elif action in PACKS:
-                pack(path, action)
+                pack_segments(path, action)
     assert ended
     assert found == [id_of(line) for line in (written[::-1] if newest_first else written)]
 
 
-def test_one_page_reads_no_more_than_it_needs(tmp_path, monkeypatch):
-    """A page from the middle of a plain trail reads neither what is before nor what is far behind it."""
+def test_page_reads_only_its_part_of_the_trail(tmp_path, monkeypatch):
+    """A page from the middle of a plain trail reads neither the events before it nor those far behind it."""
     data = b"".join(map(line_of, range(20_000)))
     path = write_trail(tmp_path, active=data)
     reader = open_trail(path)
@@ -218,5 +198,5 @@ def test_one_page_reads_no_more_than_it_needs(tmp_path, monkeypatch):
         cursor = reader.page(limit=10_000, newest_first=newest_first).cursor
         other = open_trail(path)
         assert len(other.page(cursor, limit=10, newest_first=newest_first).events) == 10
-        spans = next(iter(other._problems._looked_at.values()))
-        assert sum(stop - start for start, stop in spans) < 3 * lines.BLOCK_BYTES
+        spans = next(iter(other._scanner.problems._checked.values()))
+        assert sum(stop - start for start, stop in spans) < 3 * line_blocks.BLOCK_BYTES

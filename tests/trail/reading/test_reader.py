@@ -1,4 +1,4 @@
-"""Questions asked of files: the same answers as from a buffer, bounded, and with everything that is wrong counted."""
+"""Queries answered from files: the answers of a buffer, in bounded memory, with all damage counted."""
 
 import datetime as dt
 import gzip
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
-from trail_files import BEGIN, PACKS, at, id_of, ids, line_of, write_trail
+from trail_files import BEGIN, PACKS, at, id_of, ids, line_of, retention_event, write_trail
 
 from structlog_audit import (
     AuditError,
@@ -30,14 +30,17 @@ from structlog_audit import (
     open_trail,
 )
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import encode_payload
+from structlog_audit.events.codec import decode, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import microseconds
-from structlog_audit.trail.reading import line_blocks as lines
+from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading.discovery import find_trails
 from structlog_audit.trail.reading.problems import MAX_EXAMPLES, Problems
+from structlog_audit.trail.reading.reader import TrailReader
+from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 from structlog_audit.trail.reading.time_ranges import SLACK
 from structlog_audit.trail.segment_names import rollover_time
 
@@ -45,17 +48,17 @@ ONE, TWO, THREE = line_of(1), line_of(2), line_of(3)
 
 
 class Buffered(EventSource):
-    """The same lines in a buffer: what the reader is compared with."""
+    """The same lines in a buffer, for comparison with the reader."""
 
     complete_since = None
 
     def __init__(self, events):
         self.buffer = EventBuffer(10_000)
-        for line, moment in events:
-            self.buffer.append(line, moment)
+        for line, timestamp in events:
+            self.buffer.append(line, timestamp)
 
-    def select(self, asked, *, newest_first, at_most=None):
-        return self.buffer.select(asked, newest_first=newest_first)
+    def select(self, conditions, *, newest_first, at_most=None):
+        return self.buffer.select(conditions, newest_first=newest_first)
 
 
 # --- equal to the buffer -----------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ bodies = st.builds(
 )
 steps = st.integers(-300, 900)  # of the clock, in seconds; it never is off by more than the slack
 
-filters = st.fixed_dictionaries(
+any_filters = st.fixed_dictionaries(
     {},
     optional={
         "user_id": st.none() | st.sampled_from(USERS) | st.lists(st.none() | st.sampled_from(USERS), max_size=2),
@@ -94,7 +97,7 @@ filters = st.fixed_dictionaries(
 
 @st.composite
 def trails(draw):
-    """Events as lines and moments, in segments: each the time of its rollover, how it is packed, and its events."""
+    """Draw lines with timestamps, and rollovers with their time and packing."""
     clock = [BEGIN + dt.timedelta(microseconds=draw(st.sampled_from([0, 123_456])))]  # whole seconds are read otherwise
     stamp = Stamp(clock=lambda: microseconds(clock[0]) * 1_000)
     segments, rolled_at, latest = [], BEGIN, BEGIN
@@ -111,7 +114,7 @@ def trails(draw):
 
 
 def written(folder, drawn):
-    """The path of a trail of what was drawn, and its events."""
+    """Write the drawn trail; return its path and its events."""
     path = folder / "audit.jsonl"
     events, data = [], b""
     for first, second in drawn:
@@ -129,40 +132,40 @@ def written(folder, drawn):
 @settings(max_examples=150)
 @given(
     drawn=trails(),
-    asked=filters,
+    filters=any_filters,
     newest_first=st.booleans(),
     limit=st.none() | st.integers(0, 5),
     offset=st.integers(0, 3),
     block=st.sampled_from([200, 1_000, 65_536]),
 )
-def test_a_reader_answers_as_a_buffer(tmp_path_factory, drawn, asked, newest_first, limit, offset, block):
-    """For all events, cuts into segments, packings and filters: the answers of files are those of a buffer."""
+def test_reader_gives_the_answers_of_a_buffer(tmp_path_factory, drawn, filters, newest_first, limit, offset, block):
+    """For all events, segments, packings and filters, the answers from files are those of a buffer."""
     path, events = written(tmp_path_factory.mktemp("trail"), drawn)
     buffered = Buffered(events)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
+        patch.setattr(line_blocks, "BLOCK_BYTES", block)
         reader = open_trail(path)
         how = {"newest_first": newest_first, "limit": limit, "offset": offset}
-        expected = buffered.query_events(**how, **asked)
-        assert reader.query_events(**how, **asked) == expected
-        assert reader.count_events(**asked) == buffered.count_events(**asked)
-        assert reader.get_statistics(**asked) == buffered.get_statistics(**asked)
-        assert list(reader.iter_events(**asked)) == list(buffered.iter_events(**asked))
+        expected = buffered.query_events(**how, **filters)
+        assert reader.query_events(**how, **filters) == expected
+        assert reader.count_events(**filters) == buffered.count_events(**filters)
+        assert reader.get_statistics(**filters) == buffered.get_statistics(**filters)
+        assert list(reader.iter_events(**filters)) == list(buffered.iter_events(**filters))
         for event in expected[:2]:
             assert reader.get_event(event.event_id) == event
-        everything = buffered.query_events(newest_first=newest_first, **asked)
-        assert paged(reader, limit or 3, newest_first=newest_first, **asked) == everything
-        assert list(reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail, **asked)) == list(
-            buffered.iter_events(**asked)
+        everything = buffered.query_events(newest_first=newest_first, **filters)
+        assert paged(reader, limit or 3, newest_first=newest_first, **filters) == everything
+        assert list(reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail, **filters)) == list(
+            buffered.iter_events(**filters)
         )
         assert reader.problems == {}
 
 
-def paged(reader, limit, **asked):
-    """All pages of *limit* events, as one list."""
+def paged(reader, limit, **filters):
+    """Return all pages of *limit* events, as one list."""
     found, cursor = [], None
     while True:
-        page = reader.page(cursor, limit=limit, **asked)
+        page = reader.page(cursor, limit=limit, **filters)
         found += page.events
         cursor = page.cursor
         if cursor is None:
@@ -194,8 +197,8 @@ def test_several_trails_are_merged_by_time(tmp_path):
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 40).map(float), max_size=8).map(sorted), min_size=2, max_size=4))
-def test_merged_orders_mirror_each_other(tmp_path_factory, drawn):
-    """For all trails whose clocks went forward: the newest first is the oldest first reversed, equal times too."""
+def test_merged_directions_mirror_each_other(tmp_path_factory, drawn):
+    """For all trails with clocks that went forward, the newest first is the oldest first reversed, equal times included."""
     folder = tmp_path_factory.mktemp("trails")
     paths = []
     for number, seconds in enumerate(drawn):
@@ -205,16 +208,16 @@ def test_merged_orders_mirror_each_other(tmp_path_factory, drawn):
     assert reader.query_events() == list(reader.iter_events())[::-1]
 
 
-# --- what is wrong ---------------------------------------------------------------------------------------------------------
+# --- findings --------------------------------------------------------------------------------------------------------------
 
 
 BAD = ONE + b"junk\n" + ONE[:40] + b"\n" + TWO[:-1] + b',"x":1\n' + THREE + THREE[:-5]
 FOUND = {"foreign": 1, "torn": 2, "unfinished": 1}
-"""What is wrong with it as an active segment."""
+"""The findings in BAD as an active segment."""
 
 
-def test_problems_are_counted_once(tmp_path):
-    """However often and in whatever order the same place is read, what is wrong there is counted once."""
+def test_finding_is_counted_once(tmp_path):
+    """However often and in whatever order a place is read, its findings are counted once."""
     path = write_trail(tmp_path, active=BAD)
     reader = open_trail(path)
     assert reader.problems == {}
@@ -231,17 +234,17 @@ def test_problems_are_counted_once(tmp_path):
     assert reader.problems == {**FOUND, "foreign": 2}
 
 
-def test_a_filter_hides_no_damage(tmp_path):
-    """What is wrong is counted whatever was asked for."""
+def test_filter_does_not_hide_damage(tmp_path):
+    """Damage is counted whatever the filters."""
     path = write_trail(tmp_path, active=BAD)
-    for asked in ({"user_id": "nobody"}, {"operation": "RECALL"}, {"kind": "gap"}, {"metadata": {"a": 1}}):
+    for filters in ({"user_id": "nobody"}, {"operation": "RECALL"}, {"kind": "gap"}, {"metadata": {"a": 1}}):
         reader = open_trail(path)
-        assert reader.count_events(**asked) == 0
+        assert reader.count_events(**filters) == 0
         assert reader.problems == FOUND
 
 
-def test_examples_tell_where_and_why(tmp_path):
-    """Examples say which file, at which byte of it unpacked, and why; their number and length are bounded."""
+def test_examples_name_file_offset_and_reason(tmp_path):
+    """An example has the file, the offset in the unpacked file and the reason; the number of examples is bounded."""
     path = write_trail(tmp_path, (9, BAD), active=b"".join(b'["%d"]\n' % n for n in range(500)), packs=["gzip"])
     reader = open_trail(path)
     reader.count_events()
@@ -256,20 +259,20 @@ def test_examples_tell_where_and_why(tmp_path):
     assert len(reader.examples) == MAX_EXAMPLES
 
 
-def test_spans_that_were_looked_at_are_joined():
-    """Which places were looked at is kept in a bounded way, whatever the order."""
+def test_checked_ranges_are_joined():
+    """The ranges that were checked are kept in bounded memory, whatever their order."""
     problems = Problems()
     for start in (100, 0, 300, 200, 400):
         assert problems.is_new("x", start)
-        problems.looked_at("x", start, start + 100)
-    assert problems._looked_at["x"] == [(0, 500)]
+        problems.mark_checked("x", start, start + 100)
+    assert problems._checked["x"] == [(0, 500)]
     assert not problems.is_new("x", 499)
     assert problems.is_new("x", 500)
     assert problems.is_new("y", 0)
 
 
-def test_the_end_of_a_segment_that_is_not_active(tmp_path):
-    """A line without LF is unfinished where somebody may be writing, and torn where nobody does."""
+def test_unfinished_end_of_an_inactive_segment_is_torn(tmp_path):
+    """A line without LF is unfinished where a writer may append, and torn elsewhere."""
     path = write_trail(tmp_path, (1, ONE + TWO[:30]), (2, TWO + THREE[:-1]), active=line_of(4) + line_of(5)[:-1])
     reader = open_trail(path)
     assert reader.count_events() == 3
@@ -279,8 +282,8 @@ def test_the_end_of_a_segment_that_is_not_active(tmp_path):
     assert alone.problems == {"torn": 1}
 
 
-def test_a_line_that_is_finished_later_counts_then(tmp_path):
-    """What was unfinished is an event as soon as it is whole."""
+def test_unfinished_line_is_an_event_once_finished(tmp_path):
+    """An unfinished line is an event as soon as it is whole."""
     path = write_trail(tmp_path, active=ONE + TWO[:-1])
     reader = open_trail(path)
     assert ids(reader.query_events()) == [id_of(ONE)]
@@ -290,8 +293,8 @@ def test_a_line_that_is_finished_later_counts_then(tmp_path):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_first):
-    """A segment that is deleted or refused while a question is answered is counted, and the others are read."""
+def test_deleted_and_refused_segments_are_counted(tmp_path, monkeypatch, newest_first):
+    """A segment that is deleted or refused during a query is counted, and the others are read."""
     path = write_trail(tmp_path, (1, ONE), (2, TWO), (3, THREE), active=line_of(4))
     (tmp_path / "audit.jsonl.20250115T103001.000000Z").chmod(0)
     real = open
@@ -310,10 +313,10 @@ def test_segments_that_vanish_or_may_not_be_read(tmp_path, monkeypatch, newest_f
     assert reader.problems == {"unreadable": 1, "vanished": 1}
 
 
-def test_a_disk_that_fails(tmp_path, monkeypatch):
-    """An error of the system in the middle of a segment is counted; what came before it is there."""
+def test_system_error_inside_a_segment_is_counted(tmp_path, monkeypatch):
+    """A system error inside a segment is counted; the events before it are read."""
     path = write_trail(tmp_path, (9, b"".join(map(line_of, range(10)))), active=line_of(20))
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 300)
 
     class Failing(io.FileIO):
         def read(self, size=-1):
@@ -327,8 +330,8 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
     assert reader.problems == {"unreadable": 1}
 
 
-def test_a_trail_that_goes_away(tmp_path):
-    """A trail that is gone at the next question is an error, not an empty answer."""
+def test_trail_deleted_between_two_queries_is_an_error(tmp_path):
+    """A trail that was deleted is an error at the next query, not an empty answer."""
     path = write_trail(tmp_path, active=ONE)
     reader = open_trail(path)
     assert reader.count_events() == 1
@@ -340,8 +343,8 @@ def test_a_trail_that_goes_away(tmp_path):
 
 
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])
-def test_packed_segments_that_end_early(tmp_path, pack):
-    """A packed segment that is truncated gives what is whole in it, in both directions, and is counted once."""
+def test_truncated_packed_segment_is_counted_once(tmp_path, pack):
+    """A truncated packed segment gives its whole events in both directions, and is counted once."""
     data = b"".join(map(line_of, range(5_000)))
     path = write_trail(tmp_path, (9, data), active=line_of(9_000), packs=[pack])
     segment = next(file for file in tmp_path.iterdir() if file != path)
@@ -354,16 +357,36 @@ def test_packed_segments_that_end_early(tmp_path, pack):
     assert {code: count for code, count in reader.problems.items() if code != "torn"} == {"truncated": 1}
 
 
-def test_a_wrong_question_is_an_error_at_once(tmp_path):
-    """What can't be meant is an error when it is asked, before anything is read."""
+def test_invalid_query_is_an_error_at_once(tmp_path):
+    """An invalid query is an error at the call, before anything is read."""
     reader = open_trail(write_trail(tmp_path, active=ONE))
-    for ask in (reader.iter_events, reader.page, reader.query_events, reader.count_events):
+    for method in (reader.iter_events, reader.page, reader.query_events, reader.count_events):
         with pytest.raises(AuditTypeError):
-            ask(user="ann")
+            method(user="ann")
     with pytest.raises(AuditTypeError):
         reader.follow(stop=lambda: True, wait=pytest.fail, user="ann")
-    with pytest.raises(AuditTypeError, match="path"):
+
+
+def test_open_trail_without_a_path_is_an_error():
+    """`open_trail` without a path is an error that states what was expected."""
+    with pytest.raises(AuditTypeError, match=r"expected .* got no path"):
         open_trail()
+
+
+def test_reader_queries_the_engine_it_was_given(tmp_path):
+    """Any engine answers the queries of a reader; pages and following do not need it."""
+    path = write_trail(tmp_path, active=ONE + TWO)
+    queries = []
+
+    class FixedEngine:
+        def select(self, conditions, *, newest_first, at_most):
+            queries.append((newest_first, at_most))
+            return iter([decode(THREE)])
+
+    reader = TrailReader(find_trails([path]), FixedEngine(), SegmentScanner())
+    assert ids(reader.query_events(limit=5)) == [id_of(THREE)]
+    assert queries == [(True, 5)]
+    assert ids(reader.page().events) == [id_of(ONE), id_of(TWO)]
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------
@@ -373,7 +396,7 @@ HOUR = 3_600
 
 
 def hourly(folder, count=6, packs=None, step=0.0):
-    """A trail of one segment an hour, with sixty events each; in the middle of the second the clock goes back by *step*."""
+    """Write a trail of hourly segments with sixty events each; in the second, the clock goes back by *step* seconds."""
     segments = []
     for hour in range(count):
         seconds = [hour * HOUR + 60 * minute - (step if hour == 1 and minute >= 30 else 0) for minute in range(60)]
@@ -382,17 +405,17 @@ def hourly(folder, count=6, packs=None, step=0.0):
     return write_trail(folder, *segments[:-1], active=segments[-1][1], packs=packs)
 
 
-def bytes_read(path, **asked):
-    """How many bytes are decoded for a question, and its answer."""
+def bytes_read(path, **filters):
+    """Return the number of bytes decoded for a query, and its answer."""
     reader = open_trail(path)
-    found = ids(reader.iter_events(**asked))
-    read = sum(stop - start for spans in reader._problems._looked_at.values() for start, stop in spans)
+    found = ids(reader.iter_events(**filters))
+    read = sum(stop - start for ranges in reader._scanner.problems._checked.values() for start, stop in ranges)
     return read, found
 
 
 @pytest.mark.parametrize("packs", [None, ["gzip"] * 5])
-def test_segments_of_other_times_are_not_read(tmp_path, packs):
-    """Only segments are read that may hold the times asked for, by their names and by some of their events."""
+def test_segment_outside_the_time_range_is_not_read(tmp_path, packs):
+    """Only segments that may hold the requested times are read, according to their names and samples of their events."""
     path = hourly(tmp_path, packs=packs)
     whole, _ = bytes_read(path)
     read, found = bytes_read(path, start_time=at(2.5 * HOUR), end_time=at(2.6 * HOUR))
@@ -405,37 +428,39 @@ def test_segments_of_other_times_are_not_read(tmp_path, packs):
 
 
 @pytest.mark.parametrize("seconds", [60, 0.5 * HOUR, 3 * HOUR, 30 * HOUR])
-def test_a_clock_that_was_set_back(tmp_path, seconds):
-    """Events are found by the times that they have, also where the clock was set back in the middle of a segment."""
+def test_events_are_found_after_a_clock_step_back(tmp_path, seconds):
+    """Events are found by their times, also where the clock was set back inside a segment."""
     path = hourly(tmp_path, step=seconds)
     everything = list(open_trail(path).iter_events())
     for begin in range(-31 * HOUR, 7 * HOUR, HOUR // 2):
-        span = {"start_time": at(begin), "end_time": at(begin + HOUR)}
-        expected = [event for event in everything if span["start_time"] <= event.timestamp < span["end_time"]]
-        assert list(open_trail(path).iter_events(**span)) == expected
+        time_range = {"start_time": at(begin), "end_time": at(begin + HOUR)}
+        expected = [
+            event for event in everything if time_range["start_time"] <= event.timestamp < time_range["end_time"]
+        ]
+        assert list(open_trail(path).iter_events(**time_range)) == expected
 
 
-def test_what_tells_no_time_is_read(tmp_path):
-    """A segment whose events don't tell their times is never left out."""
+def test_segment_without_timestamps_is_read(tmp_path):
+    """A segment without readable timestamps is never skipped."""
     junk = b"junk\n" * 10_000
     path = write_trail(tmp_path, (HOUR, junk + ONE + junk), (2 * HOUR, ONE), active=line_of(2, 3 * HOUR))
     assert id_of(ONE) in ids(open_trail(path).iter_events(end_time=at(10)))
 
 
-def test_blocks_of_other_times_are_not_decoded(tmp_path, monkeypatch):
-    """Of a segment that is read, only blocks are decoded that have an event of the time asked for, whatever the clock did."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1_000)
+def test_block_outside_the_time_range_is_not_decoded(tmp_path, monkeypatch):
+    """Only blocks with an event in the requested range are decoded, whatever the clock did."""
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
     times = [*range(100), 7_000, *range(100, 200)]
     path = write_trail(tmp_path, active=b"".join(line_of(number, second) for number, second in enumerate(times)))
     whole, _ = bytes_read(path)
-    for span, expected in (((7_000, 7_001), [100]), ((50, 53), [50, 51, 52]), ((199, 300), [200])):
-        read, found = bytes_read(path, start_time=at(span[0]), end_time=at(span[1]))
+    for time_range, expected in (((7_000, 7_001), [100]), ((50, 53), [50, 51, 52]), ((199, 300), [200])):
+        read, found = bytes_read(path, start_time=at(time_range[0]), end_time=at(time_range[1]))
         assert found == [id_of(line_of(number, times[number])) for number in expected]
         assert read < 0.1 * whole
 
 
-def test_a_block_with_a_line_that_tells_no_time_is_decoded(tmp_path):
-    """Damage hides no event of the time asked for, and is counted."""
+def test_block_with_a_damaged_line_is_decoded(tmp_path):
+    """A damaged line hides no event in the requested range, and is counted."""
     late = json.dumps({"operation": "STORE", "event_id": "evt_late", "timestamp": "2025-01-15T20:00:00Z"}).encode()
     path = write_trail(tmp_path, active=ONE + b"torn\n" + late + b"\n" + TWO)
     reader = open_trail(path)
@@ -444,9 +469,9 @@ def test_a_block_with_a_line_that_tells_no_time_is_decoded(tmp_path):
     assert reader.problems == {"foreign": 1}
 
 
-def test_what_was_left_out_for_its_time_is_not_taken_for_known(tmp_path):
-    """A question about a time hides nothing that retention said from later questions, and no damage."""
-    path = write_trail(tmp_path, (40, ONE + deleted(31, 10, 20)), active=TWO[:-9] + b"\n" + THREE)
+def test_skipped_block_is_read_by_later_queries(tmp_path):
+    """A query with a time range hides neither retention events nor damage from later queries."""
+    path = write_trail(tmp_path, (40, ONE + retention_event(31, 10, 20)), active=TWO[:-9] + b"\n" + THREE)
     reader = open_trail(path)
     assert reader.count_events(end_time=at(0)) == 0
     assert reader.complete_since == at(20)
@@ -454,8 +479,8 @@ def test_what_was_left_out_for_its_time_is_not_taken_for_known(tmp_path):
     assert reader.problems == {"torn": 1}
 
 
-def test_numbered_files_of_other_times_are_not_read(tmp_path):
-    """Files whose names tell no time tell it by their events."""
+def test_numbered_file_outside_the_time_range_is_not_read(tmp_path):
+    """Files without a time in their names are skipped according to their events."""
     for number in range(1, 5):
         data = b"".join(line_of(number * 60 + n, (5 - number) * HOUR + 60 * n) for n in range(60))
         (tmp_path / f"app.log.{number}").write_bytes(data)
@@ -465,17 +490,31 @@ def test_numbered_files_of_other_times_are_not_read(tmp_path):
     assert read == (tmp_path / "app.log.3").stat().st_size
 
 
-def test_an_event_is_looked_for_where_its_id_says(tmp_path):
-    """An id of ours tells its time, and only segments of that time are read, unless the event isn't there."""
+def test_event_is_searched_at_the_time_in_its_id(tmp_path):
+    """Only segments of the time in an id are read if the event is there."""
     path = hourly(tmp_path)
     whole, _ = bytes_read(path)
     wanted = id_of(line_of(130, 2 * HOUR + 600))
     reader = open_trail(path)
     assert reader.get_event(wanted).event_id == wanted
-    assert sum(stop - start for spans in reader._problems._looked_at.values() for start, stop in spans) < 0.4 * whole
-    moved = json.dumps({**json.loads(line_of(130, 2 * HOUR + 600)), "timestamp": at(0).isoformat()}).encode() + b"\n"
-    lost = write_trail(tmp_path / "moved", (HOUR, ONE + moved), active=TWO)
-    assert open_trail(lost).get_event(wanted).timestamp == at(0)
+    assert (
+        sum(stop - start for ranges in reader._scanner.problems._checked.values() for start, stop in ranges)
+        < 0.4 * whole
+    )
+
+
+def test_event_with_another_time_than_its_id_is_found(tmp_path):
+    """An event whose timestamp differs from the time in its id is found in the other segments."""
+    line = line_of(130, 2 * HOUR + 600)
+    moved = json.dumps({**json.loads(line), "timestamp": at(0).isoformat()}).encode() + b"\n"
+    path = write_trail(tmp_path, (HOUR, ONE + moved), active=TWO)
+    assert open_trail(path).get_event(id_of(line)).timestamp == at(0)
+
+
+def test_unknown_id_finds_no_event(tmp_path):
+    """An unknown id finds no event, whatever its form; a value that is not an id is an error."""
+    path = hourly(tmp_path)
+    wanted = id_of(line_of(130, 2 * HOUR + 600))
     for unknown in ("evt_none", "", wanted[:-1], wanted[:-4] + "ffff"):
         assert open_trail(path).get_event(unknown) is None
     with pytest.raises(AuditTypeError):
@@ -485,49 +524,43 @@ def test_an_event_is_looked_for_where_its_id_says(tmp_path):
 # --- completeness --------------------------------------------------------------------------------------------------------
 
 
-def deleted(number, *seconds):
-    """The act that says that segments are deleted."""
-    names = [f"audit.jsonl.{at(second).strftime('%Y%m%dT%H%M%S.%fZ')}" for second in seconds]
-    return line_of(number, operation="retention", metadata={"segments": names, "bytes": 5}, kind="trail").replace(
-        b'"STORE"', b'"retention"'
-    )
-
-
 @pytest.mark.parametrize("packs", [None, ["gzip", "zstd"]])
 @pytest.mark.parametrize("reads_first", [False, True])
-def test_completeness_is_known_from_the_acts_of_retention(tmp_path, packs, reads_first):
-    """After retention answers are complete since the rollover of the newest segment that it deleted."""
-    path = write_trail(tmp_path, (40, deleted(31, 10, 20)), (50, ONE + deleted(41, 30, 40)), active=TWO, packs=packs)
+def test_completeness_follows_from_retention_events(tmp_path, packs, reads_first):
+    """After retention, answers are complete since the rollover of the newest segment that it deleted."""
+    path = write_trail(
+        tmp_path, (40, retention_event(31, 10, 20)), (50, ONE + retention_event(41, 30, 40)), active=TWO, packs=packs
+    )
     reader = open_trail(path)
     if reads_first:
         reader.count_events()
     assert reader.complete_since == at(30)  # the one of 40 is still there
     assert reader.get_statistics()["complete_since"] == at(30)
     assert reader.problems == {}
-    path.write_bytes(TWO + deleted(51, 50))
+    path.write_bytes(TWO + retention_event(51, 50))
     assert reader.complete_since == at(30)
     (tmp_path / next(name for name in os.listdir(tmp_path) if "103050" in name)).unlink()
     assert reader.complete_since == at(50)
 
 
-def test_completeness_without_retention(tmp_path):
-    """A trail of which nothing says that anything was deleted is complete, and several are since the latest."""
+def test_trail_without_retention_is_complete(tmp_path):
+    """A trail without a retention event is complete; several trails are complete since the latest."""
     path = write_trail(tmp_path / "a", (40, ONE), active=TWO)
-    other = write_trail(tmp_path / "b", active=deleted(1, 10))
+    other = write_trail(tmp_path / "b", active=retention_event(1, 10))
     assert open_trail(path).complete_since is None
     assert open_trail(path, other).complete_since == at(10)
-    assert open_trail(io.BytesIO(deleted(1, 10))).complete_since is None
+    assert open_trail(io.BytesIO(retention_event(1, 10))).complete_since is None
 
 
 @pytest.mark.parametrize("segments", [None, "all", [5], ["other.log", "audit.jsonl.x"]])
-def test_acts_that_say_nothing_of_use(tmp_path, segments):
-    """An act that is not as it should be says nothing."""
-    act = line_of(1, metadata={"segments": segments}, kind="trail").replace(b'"STORE"', b'"retention"')
-    assert open_trail(write_trail(tmp_path, active=act)).complete_since is None
+def test_malformed_retention_event_is_ignored(tmp_path, segments):
+    """A retention event without valid names of segments has no effect."""
+    event = line_of(1, metadata={"segments": segments}, kind="trail").replace(b'"STORE"', b'"retention"')
+    assert open_trail(write_trail(tmp_path, active=event)).complete_since is None
 
 
-def test_completeness_after_real_retention(tmp_path):
-    """What a handler with retention deletes, the reader knows of."""
+def test_completeness_after_a_handler_deleted_segments(tmp_path):
+    """The reader knows which segments a handler with retention deleted."""
     path, later, seconds = tmp_path / "audit.jsonl", [], itertools.count()
     target = AuditFileHandler(path, maxBytes=2_000, backupCount=2, clock=lambda: at(next(seconds)))
     handler = AuditHandler(target=target, call_later=lambda seconds, function: later.append(function))
@@ -538,7 +571,7 @@ def test_completeness_after_real_retention(tmp_path):
     kept = target.segments()[-3:]
     while later:
         later.pop(0)()
-    deleted = [name for act in handler.iter_events(kind="trail") for name in act.metadata.get("segments", [])]
+    deleted = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
     handler.close()
     reader = open_trail(path)
     assert deleted
@@ -552,30 +585,30 @@ def test_completeness_after_real_retention(tmp_path):
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-@pytest.mark.parametrize("asked", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
-def test_progress(tmp_path, monkeypatch, newest_first, asked):
-    """Progress grows, never beyond the size, and reaches it when all was read or left out."""
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1_000)
-    told = []
-    reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=told.append)
+@pytest.mark.parametrize("filters", [{}, {"start_time": at(4.5 * HOUR)}, {"end_time": at(0)}])
+def test_progress_grows_to_the_size(tmp_path, monkeypatch, newest_first, filters):
+    """Progress grows, never exceeds the size, and reaches it when all segments were read or skipped."""
+    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", 1_000)
+    progress = []
+    reader = open_trail(hourly(tmp_path, packs=["plain", "gzip", "zstd", "plain", "gzip"]), progress=progress.append)
     for _ in range(2):
-        told.clear()
-        reader.query_events(newest_first=newest_first, **asked)
-        assert told
-        assert all(earlier < later for earlier, later in pairwise(told))
-        assert told[-1] == reader.size()
+        progress.clear()
+        reader.query_events(newest_first=newest_first, **filters)
+        assert progress
+        assert all(earlier < later for earlier, later in pairwise(progress))
+        assert progress[-1] == reader.size()
 
 
-def test_the_size_of_trails(tmp_path):
-    """The size is that of the files as they are, packed or not."""
+def test_size_counts_stored_bytes(tmp_path):
+    """The size is that of the stored files, packed or not."""
     path = write_trail(tmp_path, (1, ONE * 100), active=TWO, packs=["gzip"])
     assert open_trail(path, io.BytesIO(THREE)).size() == sum(file.stat().st_size for file in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("pack", PACKS)
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_memory_is_bounded(tmp_path, pack, newest_first):
-    """The memory for a question does not grow with the files, in neither direction, packed or not."""
+def test_memory_of_a_query_is_bounded(tmp_path, pack, newest_first):
+    """The memory of a query does not grow with the files, in either direction, packed or not."""
     data = b"".join(line_of(number) for number in range(40_000))
     path = write_trail(tmp_path, (9, data), active=line_of(50_000), packs=[pack])
     reader = open_trail(path)
@@ -587,13 +620,13 @@ def test_memory_is_bounded(tmp_path, pack, newest_first):
     assert peak < 3_000_000 < len(data)
 
 
-def test_nothing_is_left_open(tmp_path):
+def test_unfinished_answer_leaves_no_file_open(tmp_path):
     """An answer that is not taken to its end leaves no file open."""
     path = write_trail(tmp_path, (9, ONE * 3), (10, TWO), active=THREE, packs=["gzip", "plain"])
     reader = open_trail(path)
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
-    for ask in (reader.iter_events, lambda: reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail)):
-        events = ask()
+    for method in (reader.iter_events, lambda: reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail)):
+        events = method()
         next(events)
         del events
     reader.query_events(limit=1)
@@ -602,8 +635,8 @@ def test_nothing_is_left_open(tmp_path):
     assert after == before
 
 
-def test_nothing_is_changed(tmp_path):
-    """Whatever is asked, no file of the trail is changed, made or touched."""
+def test_reading_changes_no_file(tmp_path):
+    """Reading does not change, create or touch a file of the trail."""
     path = write_trail(tmp_path, (9, BAD), active=BAD, packs=["gzip"])
     before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.iterdir()}
     folder = tmp_path.stat().st_mtime_ns
@@ -616,7 +649,7 @@ def test_nothing_is_changed(tmp_path):
     assert tmp_path.stat().st_mtime_ns == folder
 
 
-def test_a_pipe(tmp_path):
+def test_pipe_is_a_trail_that_is_read_once(tmp_path):
     """Standard input, or any other stream, is a trail that can be read once."""
     reading, writing = os.pipe()
     os.write(writing, gzip.compress(ONE + TWO + b"junk\n"))
@@ -632,7 +665,7 @@ def test_a_pipe(tmp_path):
             reader.page()
 
 
-def test_open_intents(tmp_path):
+def test_open_intents_are_found_across_segments(tmp_path):
     """Intents without an outcome are found, also across segments."""
     intents = [line_of(number, kind="intent") for number in (1, 2)]
     outcome = line_of(3, metadata={"intent_id": id_of(intents[0])})
@@ -640,8 +673,8 @@ def test_open_intents(tmp_path):
     assert ids(open_trail(path).open_intents()) == [id_of(intents[1])]
 
 
-def test_documents_are_trails(tmp_path):
-    """Export documents answer as the trail does from which they came; a folder of them is merged by time."""
+def test_export_documents_answer_as_their_trail(tmp_path):
+    """Export documents give the answers of their trail; those in a folder are merged by time."""
     path = write_trail(tmp_path / "trail", active=b"".join(map(line_of, range(10))))
     reader = open_trail(path)
     (tmp_path / "exports").mkdir()
@@ -669,8 +702,8 @@ def test_documents_are_trails(tmp_path):
         AuditJsonFormatter(),
     ],
 )
-def test_files_of_a_stock_handler(tmp_path, formatter):
-    """What a RotatingFileHandler with a JSON formatter wrote is read: numbered files, extra members and all."""
+def test_files_of_a_rotating_file_handler_are_read(tmp_path, formatter):
+    """Files that a RotatingFileHandler with a JSON formatter wrote are read, with numbered names and extra members."""
     path = tmp_path / "app.log"
     target = logging.handlers.RotatingFileHandler(path, maxBytes=2_000, backupCount=50)
     target.setFormatter(formatter)
@@ -692,7 +725,7 @@ def test_files_of_a_stock_handler(tmp_path, formatter):
     handler.close()
 
 
-def test_other_lines_in_the_same_file_are_counted(tmp_path):
+def test_lines_of_other_loggers_are_foreign(tmp_path):
     """Lines of other loggers in the same file are foreign."""
     path = tmp_path / "app.log"
     path.write_bytes(b'{"message": "started", "levelname": "INFO"}\n' + ONE)
@@ -701,8 +734,8 @@ def test_other_lines_in_the_same_file_are_counted(tmp_path):
     assert reader.problems == {"foreign": 1}
 
 
-def test_kinds(tmp_path):
-    """The library's own events are left out unless asked for."""
+def test_events_of_the_library_need_a_kind_filter(tmp_path):
+    """The library's own events are left out unless a filter selects their kind."""
     path = write_trail(tmp_path, active=ONE + line_of(2, kind="gap") + line_of(3, kind="trail"))
     reader = open_trail(path)
     assert (reader.count_events(), reader.count_events(kind="gap"), reader.count_events(kind=[None, *Kind])) == (
@@ -713,7 +746,7 @@ def test_kinds(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_page_has_at_least_one_event(tmp_path, limit):
-    """A page of no events can't be meant."""
+def test_page_limit_below_one_is_an_error(tmp_path, limit):
+    """A page must have room for at least one event."""
     with pytest.raises(AuditValueError, match="limit"):
         open_trail(write_trail(tmp_path, active=ONE)).page(limit=limit)

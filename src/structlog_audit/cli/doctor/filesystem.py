@@ -13,7 +13,7 @@ from pathlib import Path
 
 from structlog_audit.cli.doctor.findings import Finding
 from structlog_audit.cli.options import Severity
-from structlog_audit.trail.segment_names import place_of
+from structlog_audit.trail.segment_names import order_of
 
 _FLEETING = ("tmpfs", "ramfs")
 _OF_CONTAINERS = ("overlay", "aufs")
@@ -43,7 +43,7 @@ def of_places(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator[Findin
     while not folder.is_dir():
         folder = folder.parent
     base = os.path.basename(path)
-    files = [folder / name for name in sorted(os.listdir(folder)) if place_of(base, name) is not None]
+    files = [folder / name for name in sorted(os.listdir(folder)) if order_of(base, name) is not None]
     for looks in (
         _of_files(files), _of_folder(folder, files), _of_file_system(folder), _of_disk(folder),
         _of_strangers(folder, base), _of_logrotate(os.path.abspath(path), logrotate),

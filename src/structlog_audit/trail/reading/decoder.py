@@ -1,22 +1,19 @@
-"""From blocks of lines to events, with everything counted that is wrong with them.
+"""Events from blocks of lines. Everything wrong with a line is reported (`problems`), and decoding continues.
 
-Rules:
+**Guarantees.** Every line is decoded, whatever the query: no filter hides damage, except that blocks outside the requested
+time range are skipped (`time_ranges`). An event with missing parts was never acknowledged, and is left out like a torn line.
+A line that is repeated byte by byte within `REMEMBERED` events is the same event, written again after an fsync that failed.
 
-* Each line of a block is decoded, whatever is asked for, so that no filter but a time (`spans`) hides damage.
-* A line in the very form in which this library writes it decodes to an event that encodes to that line again. That is
-  compared for a block at once, and proves that no key in it is there twice (JSON decoders silently take the last). Only
-  other lines are looked at one by one.
-* What is wrong is told (`problems` has the codes), and reading goes on.
-* An event whose parts are not all there was never acknowledged; like a torn line it is left out.
-* A line that comes again shortly after, byte by byte the same, is the same event: an fsync that failed had it written
-  again. "Shortly" means within `REMEMBERED` events.
+**Performance.** A canonical line, in the form in which this library writes it, decodes to an event that encodes to the same
+bytes. Comparing a whole block at once proves that no object has a key twice, of which JSON decoders silently take the last.
+Only blocks with other lines are decoded one line at a time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import ChainMap, deque
+from collections import ChainMap, Counter, deque
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -31,19 +28,19 @@ from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.line_blocks import Block, is_part, promised_parts
 from structlog_audit.trail.reading.problems import Report
+from structlog_audit.trail.reading.torn_lines import CANONICAL_START, is_torn
 
 REMEMBERED = 2_000
-"""Events back to which the same line again is noticed, at least."""
+"""The least number of preceding events among which a repeated line is recognised."""
 
 _BOM = b"\xef\xbb\xbf"
-_HEAD = b'{"event_id":'
 _PROMISE = b"continued in "
 
 
 class Line(StoredEvent, gc=False, omit_defaults=True):
-    """An event as it was read, which encodes to the line that it was decoded from if that is in our form."""
+    """A decoded event, which encodes to the same line if that was canonical."""
 
-    # by a factory, for then it is never omitted: lines of ours always say it
+    # With a factory, the default is not omitted in encoding: canonical lines always have a status.
     status: EventStatus = msgspec.field(default_factory=lambda: EventStatus.SUCCESS)
 
 
@@ -60,146 +57,219 @@ class Batch(NamedTuple):
     """The lines of the block, without their LFs."""
     events: list[Line]
     first_lines: Sequence[int]
-    """By event: the number of its first line."""
+    """The number of each event's first line."""
 
     def offsets(self) -> list[int]:
-        """By event: where it begins; and at last where the block ends."""
-        begins = list(accumulate((len(line) + 1 for line in self.lines), initial=self.block.start))
-        return [*(begins[number] for number in self.first_lines), self.block.stop]
+        """Return the offset of each event, followed by the end of the block."""
+        sizes = (len(line) + 1 for line in self.lines)
+        line_offsets = list(accumulate(sizes, initial=self.block.start))
 
-    def stored(self, number: int) -> bytes:
-        """The lines of an event with their LFs, from which `structlog_audit.events.codec.decode` makes it again.
+        offsets = [line_offsets[number] for number in self.first_lines]
+        offsets.append(self.block.stop)
+        return offsets
 
-        They begin as lines of ours do, with the id: `structlog_audit.buffer.event_buffer` looks for it there.
+    def stored_lines(self, number: int) -> bytes:
+        """Return the lines of an event with their LFs, from which `structlog_audit.events.codec.decode` makes it again.
+
+        They begin with the id, as canonical lines do: `structlog_audit.buffer.event_buffer` relies on that.
         """
-        event, first = self.events[number], self.first_lines[number]
-        until = self.first_lines[number + 1] if number + 1 < len(self.events) else len(self.lines)
+        event = self.events[number]
+        first = self.first_lines[number]
+        is_last = number + 1 == len(self.events)
+        end = len(self.lines) if is_last else self.first_lines[number + 1]
+
         part_of = event.event_id.encode()
-        parts = [line for line in self.lines[first + 1 : until] if is_part(line) and part_of in line]
-        stored = b"".join([line + b"\n" for line in (self.lines[first], *parts)])
-        if stored.startswith(b"%b%b," % (_HEAD, encode_text(event.event_id).encode())):
+        candidates = self.lines[first + 1 : end]
+        parts = [line for line in candidates if is_part(line) and part_of in line]
+        stored = b"\n".join([self.lines[first], *parts, b""])
+
+        encoded_id = encode_text(event.event_id).encode()
+        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
             try:
                 decode(stored)
-            except AuditDecodeError:  # it was mended
+            except AuditDecodeError:
+                # The event differs from its line, for example because of members of wrong types.
                 pass
             else:
                 return stored
         return escape(_encoder.encode(event)) + b"\n"
 
-    def without(self, left_out: set[int]) -> Batch:
-        """The same but for the events with the numbers *left_out*."""
-        if not left_out:
+    def without(self, numbers: set[int]) -> Batch:
+        """Return the batch without the events with these *numbers*."""
+        if not numbers:
             return self
-        kept = [number for number in range(len(self.events)) if number not in left_out]
-        return self._replace(
-            events=[self.events[number] for number in kept], first_lines=[self.first_lines[number] for number in kept]
-        )
+
+        kept = [number for number in range(len(self.events)) if number not in numbers]
+        events = [self.events[number] for number in kept]
+        first_lines = [self.first_lines[number] for number in kept]
+        return self._replace(events=events, first_lines=first_lines)
 
 
 class LineDecoder:
-    """Decodes the blocks of one pass, in order or against it."""
+    """Decodes the blocks of one trail, which come in either direction."""
 
     def __init__(self) -> None:
-        self._recent: deque[dict[str, bytes]] = deque()  # first lines by event id
+        # Blocks of the last events: by id, the first line.
+        self._recent: deque[dict[str, bytes]] = deque()
         self._remembered = 0
 
-    def batch(self, block: Block, report: Report) -> Batch:
-        """The events in *block*."""
+    def decode_block(self, block: Block, report: Report) -> Batch:
+        """Return the events in *block*."""
         lines = block.lines()
-        try:
-            events = [_decode(line) for line in lines]
-            is_ours = _encoder.encode_lines(events) == block.data and _PROMISE not in block.data
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            is_ours = False
-        batch = Batch(block, lines, events, range(len(lines))) if is_ours else _one_by_one(block, lines, report)
-        first_lines = lines if is_ours else [lines[number] for number in batch.first_lines]
-        known = dict(zip([event.event_id for event in batch.events], first_lines, strict=True))
-        if len(known) < len(batch.events) or not all(known.keys().isdisjoint(recent) for recent in self._recent):
-            batch = batch.without(self._repeated(batch, report))
-        self._recent.append(known)
-        self._remembered += len(known)
-        while self._remembered - len(self._recent[0]) >= REMEMBERED:
-            self._remembered -= len(self._recent.popleft())
+        batch = _decode_canonical(block, lines)
+        if batch is None:
+            batch = _decode_one_by_one(block, lines, report)
+        return self._without_repeated(batch, report)
+
+    def _without_repeated(self, batch: Batch, report: Report) -> Batch:
+        event_ids = [event.event_id for event in batch.events]
+        first_lines = [batch.lines[number] for number in batch.first_lines]
+        line_by_id = dict(zip(event_ids, first_lines, strict=True))
+
+        # Comparing ids comes first because it is cheap and nearly always suffices.
+        has_same_id = len(line_by_id) < len(batch.events)
+        for recent in self._recent:
+            if not line_by_id.keys().isdisjoint(recent):
+                has_same_id = True
+                break
+        if has_same_id:
+            repeated = self._repeated(batch, report)
+            batch = batch.without(repeated)
+
+        self._remember(line_by_id)
         return batch
 
+    def _remember(self, line_by_id: dict[str, bytes]) -> None:
+        """Remember the events of a block, and forget the oldest blocks beyond `REMEMBERED` events."""
+        self._recent.append(line_by_id)
+        self._remembered += len(line_by_id)
+
+        while self._remembered - len(self._recent[0]) >= REMEMBERED:
+            oldest = self._recent.popleft()
+            self._remembered -= len(oldest)
+
     def _repeated(self, batch: Batch, report: Report) -> set[int]:
-        """The numbers of the events in *batch* that are the same as earlier ones, byte by byte."""
+        """Return the numbers of the events in *batch* with the same line as an earlier event, byte by byte."""
         seen = dict(ChainMap(*self._recent))
+        offsets = batch.offsets()
         repeated = set()
-        for number, (event, offset) in enumerate(zip(batch.events, batch.offsets(), strict=False)):
-            line = batch.lines[batch.first_lines[number]]
-            if seen.get(event.event_id) == line:
+
+        for number, event in enumerate(batch.events):
+            event_id = event.event_id
+            first_line = batch.first_lines[number]
+            line = batch.lines[first_line]
+
+            if seen.get(event_id) == line:
                 repeated.add(number)
-                report("repeated", offset, f"{event.event_id} again")
-            seen[event.event_id] = line
+                report("repeated", offsets[number], f"{event_id} again")
+            seen[event_id] = line
+
         return repeated
 
 
 class Matcher:
-    """Picks the events that match what was *asked*, a batch at a time: one condition after the other."""
+    """Selects the events that match *conditions*, a batch at a time: one condition after the other."""
 
-    def __init__(self, asked: Conditions) -> None:
-        self._names = asked.names
-        rest = msgspec.structs.replace(asked, names=())
+    def __init__(self, conditions: Conditions) -> None:
+        self._names = conditions.names
+        rest = msgspec.structs.replace(conditions, names=())
         self._rest = None if rest == Conditions(()) else rest
 
     def __call__(self, events: list[Line]) -> list[Line]:
-        """Those of *events* that match."""
-        for name, wanted in self._names:
-            if name == "kind" and wanted == {None}:
+        """Return the matching ones of *events*."""
+        for name, values in self._names:
+            if name == "kind" and values == {None}:
                 events = [event for event in events if event.kind is None]
             else:
-                events = [event for event in events if getattr(event, name) in wanted]
+                events = [event for event in events if getattr(event, name) in values]
+
         if self._rest is not None:
             matches = self._rest.matches
             events = [event for event in events if matches(event)]
+
         for event in events:
             if event.timestamp.tzinfo is not dt.UTC:
                 event.timestamp = utc(event.timestamp)
         return events
 
 
-def _one_by_one(block: Block, lines: list[bytes], report: Report) -> Batch:
-    """The events in *lines*, some of which are not in our form."""
+def _decode_canonical(block: Block, lines: list[bytes]) -> Batch | None:
+    """Return the events of a block of canonical lines without parts; None for any other block."""
+    if _PROMISE in block.data:
+        return None
+    try:
+        events = [_decode(line) for line in lines]
+        encoded = _encoder.encode_lines(events)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return Batch(block, lines, events, range(len(lines))) if encoded == block.data else None
+
+
+def _decode_one_by_one(block: Block, lines: list[bytes], report: Report) -> Batch:
+    """Return the events in *lines*, some of which are not canonical, or parts of an event."""
     events: list[Line] = []
     first_lines: list[int] = []
-    parts: list[int] = []  # of each event
-    offset = block.start
+    part_counts: list[int] = []
+
+    next_offset = block.start
     for number, line in enumerate(lines):
-        here, offset = offset, offset + len(line) + 1
-        event = _event(line, here, report) if line.strip() else None
+        offset = next_offset
+        next_offset += len(line) + 1
+
+        if not line.strip():
+            continue
+        event = _decode_line(line, offset, report)
         if event is None:
             continue
+
         if event.part_of is None and event.kind != Kind.PART:
             events.append(event)
             first_lines.append(number)
-            parts.append(0)
+            part_counts.append(0)
         elif events and events[-1].event_id == event.part_of:
             events[-1].entry_ids += event.entry_ids
-            parts[-1] += 1
+            part_counts[-1] += 1
         else:
-            report("orphan_part", here, f"a part of {event.part_of}, which is not before it")
+            report("orphan_part", offset, f"a part of {event.part_of}, which does not precede it")
+
     batch = Batch(block, lines, events, first_lines)
-    incomplete = {number for number, count in enumerate(parts) if _is_incomplete(batch, number, count)}
-    for number in incomplete:
-        report("missing_part", batch.offsets()[number], f"{events[number].event_id} has not all of its parts")
-    return batch.without(incomplete)
+    return batch.without(_incomplete(batch, part_counts, report))
 
 
-def _is_incomplete(batch: Batch, number: int, parts: int) -> bool:
-    """Whether an event that has so many *parts* should have more: some are there, or a torn one."""
-    line = batch.first_lines[number]
-    if promised_parts(batch.lines[line]) <= parts:
+def _incomplete(batch: Batch, part_counts: list[int], report: Report) -> set[int]:
+    """Return the numbers of the events in *batch* that lack parts."""
+    incomplete = set()
+    for number, part_count in enumerate(part_counts):
+        if _is_incomplete(batch, number, part_count):
+            incomplete.add(number)
+            offset = batch.offsets()[number]
+            event_id = batch.events[number].event_id
+            report("missing_part", offset, f"{event_id} lacks some of its parts")
+    return incomplete
+
+
+def _is_incomplete(batch: Batch, number: int, part_count: int) -> bool:
+    """Return whether an event with *part_count* parts lacks others.
+
+    An event without any part is incomplete only if a torn one follows: in an export, an event is one line.
+    """
+    first = batch.first_lines[number]
+    if promised_parts(batch.lines[first]) <= part_count:
         return False
+    if part_count:
+        return True
+
     event_id = batch.events[number].event_id.encode()
-    return parts > 0 or any(is_part(after) and event_id in after for after in batch.lines[line + 1 : line + 2])
+    next_lines = batch.lines[first + 1 : first + 2]
+    return any(is_part(line) and event_id in line for line in next_lines)
 
 
-def _event(line: bytes, offset: int, report: Report) -> Line | None:
-    """The event in *line*, or None after saying why there is none."""
+def _decode_line(line: bytes, offset: int, report: Report) -> Line | None:
+    """Return the event in *line*; None, after reporting the cause, if it is not an event."""
     if line.startswith(_BOM):
         report("bom", offset, "a byte order mark")
         line = line[len(_BOM) :]
+
     try:
         event = _decode(line)
         if _encoder.encode(event) != line:
@@ -207,76 +277,89 @@ def _event(line: bytes, offset: int, report: Report) -> Line | None:
             event.operation = operation_of(event.operation).value
     except UnicodeDecodeError as error:
         report("invalid_utf8", offset, str(error))
-        return _event(line.decode(errors="replace").encode(), offset, report)
-    except _TwiceError as error:
+        return _decode_line(line.decode(errors="replace").encode(), offset, report)
+    except _DuplicateKeyError as error:
         report("duplicate_key", offset, str(error))
     except msgspec.ValidationError as error:
-        return _drifted(line, str(error), offset, report)
+        return _decode_drifted(line, str(error), offset, report)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        is_torn = line.startswith(_HEAD) or (line.startswith(b"{") and "truncated" in str(error))
-        report("torn" if is_torn else "foreign", offset, str(error))
+        report("torn" if is_torn(line) else "foreign", offset, str(error))
     else:
         return event
     return None
 
 
-class _TwiceError(ValueError):
+class _DuplicateKeyError(ValueError):
     """An object has the same key twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+
+    counts = Counter(name for name, _ in pairs)
+    duplicate, _ = counts.most_common(1)[0]
+    raise _DuplicateKeyError(f"duplicate key {duplicate!r}")
 
 
-_decode_slowly = json.JSONDecoder(object_pairs_hook=_object).decode
-_check_slowly = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str).decode
+_decode_strictly = json.JSONDecoder(object_pairs_hook=_object).decode
+_check_strictly = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str).decode
 
 
 def _check_keys(line: bytes) -> None:
-    """Raise a `_TwiceError` if an object in *line* has the same key twice, or a UnicodeDecodeError if it is no UTF-8."""
+    """Check that no object in *line* has the same key twice.
+
+    Raises:
+        _DuplicateKeyError: One has.
+        UnicodeDecodeError: The line is not UTF-8.
+    """
     try:
         if _encoder.encode(_decode_any(line)) == line:
             return
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    _check_slowly(line.decode())
+    _check_strictly(line.decode())
 
 
-def _drifted(line: bytes, why: str, offset: int, report: Report) -> Line | None:
-    """The event in *line*, which has members of wrong types, with these set aside as in recording; or None if it is none."""
+def _decode_drifted(line: bytes, reason: str, offset: int, report: Report) -> Line | None:
+    """Return the event in *line*, with members of wrong types moved to its metadata; None if it is not an event."""
     try:
-        members = _decode_slowly(line.decode())
-    except _TwiceError as error:
+        members = _decode_strictly(line.decode())
+    except _DuplicateKeyError as error:
         report("duplicate_key", offset, str(error))
         return None
     except (ValueError, RecursionError) as error:
         report("foreign", offset, str(error))
         return None
+
     if not isinstance(members, dict) or not {"event_id", "timestamp"} <= members.keys():
-        report("foreign", offset, why)
+        report("foreign", offset, reason)
         return None
-    kind, part_of, event_id = members.get("kind"), members.get("part_of"), members["event_id"]
-    timestamp = _moment(members["timestamp"])
-    body = convert({name: members[name] for name in Payload.__struct_fields__ if name in members})
-    if (
-        timestamp is None
-        or any(not isinstance(text, str | None) for text in (kind, part_of))
-        or type(event_id) is not str
-    ):
-        report("drift", offset, f"left out: {why}")
+
+    event_id = members["event_id"]
+    timestamp = _parse_timestamp(members["timestamp"])
+    kind = members.get("kind")
+    part_of = members.get("part_of")
+    are_texts = type(event_id) is str and isinstance(kind, str | None) and isinstance(part_of, str | None)
+    if timestamp is None or not are_texts:
+        report("drift", offset, f"left out: {reason}")
         return None
-    if MARKS in body.metadata or timestamp.tzinfo is None:
-        report("drift", offset, why)
-    converted = {**msgspec.structs.asdict(body), "status": status_of(str(body.status))}
-    return Line(event_id, utc(timestamp), **converted, kind=kind, part_of=part_of)
+
+    # As in recording, members of wrong types move to the metadata with a mark; an id that is a number becomes text.
+    known = {name: members[name] for name in Payload.__struct_fields__ if name in members}
+    payload = convert(known)
+    is_marked = MARKS in payload.metadata
+    if is_marked or timestamp.tzinfo is None:
+        report("drift", offset, reason)
+
+    fields = msgspec.structs.asdict(payload)
+    fields["status"] = status_of(str(payload.status))
+    return Line(event_id, utc(timestamp), **fields, kind=kind, part_of=part_of)
 
 
-def _moment(value: Any) -> dt.datetime | None:
-    """The time that *value* says. Without an offset it is local time, as everywhere."""
+def _parse_timestamp(value: Any) -> dt.datetime | None:
+    """Return the time in *value*; local time if it has no offset."""
     try:
         return dt.datetime.fromisoformat(value)
     except (TypeError, ValueError):

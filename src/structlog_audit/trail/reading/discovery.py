@@ -1,16 +1,15 @@
-"""Which files are a trail at this moment, in order.
+"""Discovery of trails at paths, and the set of a trail's files while writers roll it over.
 
-Rules:
+**Guarantees.** A rollover while the set is taken neither repeats a segment nor misses one. Names of rolled segments are never
+reused, so it is enough to open the active segment, list the folder, and check whether the open file still is the active one:
+if so, every listed segment precedes it; if not, it was rolled over, and the list is cut at its new name.
 
-* The set is taken so that a rollover meanwhile neither repeats a segment nor misses one. Names of rolled segments are never
-  used again, so this is enough: open the active segment, list the folder, and look whether the open file still is the
-  active one. If it is, everything listed lies before it. If not, it was rolled over meanwhile, and the list is cut behind it.
-* The folder is listed twice: a segment that is being compressed goes from one name to another, and one listing can miss both.
-  Of a segment that is there plainly and compressed, the plain file counts: the other may not be whole yet.
-* The numbered files of a `logging.handlers.RotatingFileHandler` change their names at every rollover. All of them are opened,
-  and that again until names and files are the same twice.
-* A segment is opened when it is its turn. It may have been compressed by then, which is looked for, or deleted.
-* Reading follows symbolic links, and changes nothing.
+**Concurrency.** The folder is listed twice, because one listing can miss both names of a segment that is being compressed.
+Where a segment exists plain and packed, the plain file is used: the other may be incomplete. The numbered files of a
+`logging.handlers.RotatingFileHandler` change names at every rollover; all are opened until two passes find the same files.
+A segment is opened when it is read; if it was packed or unpacked by then, the other name is found.
+
+Reading follows symbolic links and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,19 +19,26 @@ import errno
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from structlog_audit.exceptions import AuditReadError, AuditTypeError
-from structlog_audit.trail.segment_names import ACTIVE, COMPRESSED_SUFFIXES, Place, base_of, place_of, rollover_time
+from structlog_audit.trail.segment_names import (
+    ACTIVE,
+    COMPRESSED_SUFFIXES,
+    SegmentOrder,
+    base_of,
+    order_of,
+    rollover_time,
+)
 
-TRIES = 100
-"""Rollovers that may come in between before taking the set of files is given up."""
+MAX_ATTEMPTS = 100
+"""The number of attempts to take a set of files that keeps changing."""
 
 TRAIL_SUFFIXES = (".jsonl", ".ndjson", ".log")
-"""What the names of trails end in, when a whole folder is given."""
+"""The suffixes by which trails are recognised in a folder."""
 
 _Inode = tuple[int, int]
 
@@ -42,43 +48,46 @@ class Segment:
     """One file of a trail."""
 
     path: str
-    place: Place
+    order: SegmentOrder
     size: int = 0
-    """Bytes when the set was taken, packed or not. What is appended later is not read. Of a stream, 0."""
+    """Bytes when the set was taken, packed or not; 0 for a stream. Bytes appended later are not read."""
     is_open: bool = False
-    """Whether it may still be written to."""
+    """Whether a writer may still append to the file."""
     file: BinaryIO | None = None
-    """The file, where it had to be opened when the set was taken."""
+    """The open file, if it had to be opened when the set was taken."""
     begin: int = 0
-    """Where it begins in that file."""
+    """The offset in *file* at which the segment begins."""
 
     @property
     def rolled_at(self) -> dt.datetime | None:
-        """When it was rolled over, if its name says that."""
-        time = self.place[1]
+        """The time of the rollover, if the name states it."""
+        time = self.order[1]
         return time if isinstance(time, dt.datetime) else None
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The file, at its beginning.
+        """Open the file, at the beginning of the segment, for the duration of a ``with`` block.
 
         Raises:
             FileNotFoundError: It was deleted.
-            OSError: The system can't open it.
+            OSError: The system cannot open it.
         """
-        if self.file is not None:
-            if self.file.seekable():
-                self.file.seek(self.begin)
-            yield self.file
+        if self.file is None:
+            with _open_by_any_name(self.path) as file:
+                yield file
             return
-        with _opened_by_any(self.path) as file:
-            yield file
+
+        if self.file.seekable():
+            self.file.seek(self.begin)
+        yield self.file
 
 
-def _opened_by_any(path: str) -> BinaryIO:
-    """The file at *path*, open, or the one that it became by being compressed or unpacked."""
-    plain = _unpacked_name(path)
-    for name in (path, plain, *(plain + suffix for suffix in COMPRESSED_SUFFIXES), path):
+def _open_by_any_name(path: str) -> BinaryIO:
+    """Open the file at *path*, or the one that replaced it when it was packed or unpacked."""
+    plain = _without_packed_suffix(path)
+    packed = [plain + suffix for suffix in COMPRESSED_SUFFIXES]
+    # The last attempt finds a file that was unpacked and packed again meanwhile.
+    for name in (path, plain, *packed, path):
         file = open_file(name)
         if file is not None:
             return file
@@ -86,7 +95,7 @@ def _opened_by_any(path: str) -> BinaryIO:
 
 
 def open_file(path: str) -> BinaryIO | None:
-    """The file at *path*, open for reading; None if there is none."""
+    """Open the file at *path* for reading; None if it does not exist."""
     try:
         return open(path, "rb", buffering=0)
     except FileNotFoundError:
@@ -94,7 +103,7 @@ def open_file(path: str) -> BinaryIO | None:
 
 
 def inode(file: int | str) -> _Inode | None:
-    """What identifies the *file*, an open one or a path, whatever its name; None if there is none."""
+    """Return device and inode of *file*, a descriptor or a path; None if it does not exist."""
     try:
         status = os.stat(file)
     except FileNotFoundError:
@@ -106,244 +115,342 @@ class Trail:
     """The segments of one trail.
 
     Args:
-        folder: Where they lie.
+        folder: The folder of the segments.
         base: The name of the active segment.
-        names: The segments, if it is not all of them.
+        names: The names of the segments to read, if not all of them.
     """
 
     def __init__(self, folder: str, base: str, names: Iterable[str] | None = None) -> None:
         self.folder = folder
         self.base = base
-        self.names = None if names is None else sorted(names, key=self._place)
+        self.names = None if names is None else sorted(names, key=self._order)
 
     @property
     def path(self) -> str:
-        """The active segment."""
-        return os.path.join(self.folder, self.base)
+        """The path of the active segment."""
+        return self._path_of(self.base)
 
-    def _place(self, name: str) -> Place:
-        return place_of(self.base, name) or ACTIVE
+    def _path_of(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def _order(self, name: str) -> SegmentOrder:
+        return order_of(self.base, name) or ACTIVE
 
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
-        """The segments that exist now, in order, as long as this lasts.
+        """Take the set of segments that exist now, in order, for the duration of a ``with`` block.
 
         Raises:
-            AuditReadError: The folder or the active segment can't be read, or there is nothing.
+            AuditReadError: The folder or the active segment cannot be read, or there is no segment.
         """
         held: list[BinaryIO] = []
         try:
             try:
-                taken = self._taken(held)
+                segments = self._take_set(held)
             except OSError as error:
-                raise AuditReadError(f"{self.path} can't be read: {error}") from error
-            yield taken
+                raise AuditReadError(f"{self.path} cannot be read: {error}") from error
+            yield segments
         finally:
             for file in held:
                 file.close()
 
-    def _taken(self, held: list[BinaryIO]) -> list[Segment]:
+    def _take_set(self, held: list[BinaryIO]) -> list[Segment]:
+        """Return the segments. Files that have to stay open are appended to *held*."""
         if self.names is not None:
-            return [
-                Segment(os.path.join(self.folder, name), self._place(name), self._size(name)) for name in self.names
-            ]
-        for _ in range(TRIES):
-            segments = self._attempt(held)
+            return [self._listed(name, self._order(name)) for name in self.names]
+
+        for _ in range(MAX_ATTEMPTS):
+            segments = self._try_to_take_set(held)
             if segments is not None:
                 break
         else:
             raise AuditReadError(f"{self.path} is rolled over again and again while its files are listed: try again")
         if not segments:
-            raise AuditReadError(f"{self.path}: there is no such trail")
-        for segment in segments[-2:]:  # writers may not have noticed yet that the last but one was rolled over
+            raise AuditReadError(f"{self.path}: no such trail")
+
+        # Writers may not have noticed the last rollover yet.
+        for segment in segments[-2:]:
             segment.is_open = True
         return segments
 
-    def _attempt(self, held: list[BinaryIO]) -> list[Segment] | None:
-        """The segments, or None if they changed too much while they were listed."""
-        active = self._held(self.path, ACTIVE, held)
-        places = self.places()
-        if any(isinstance(number, int) for _, number in places):
-            return self._numbered(places, held)
-        rolled = [Segment(os.path.join(self.folder, name), place) for place, name in sorted(places.items())]
-        for segment in rolled:
-            segment.size = self._size(segment.path)
-        if active is None:
-            return rolled if inode(self.path) is None else None
-        ours = inode(held[-1].fileno())
-        if inode(self.path) == ours:
-            return [*rolled, active]
-        found = [place for place, name in self.places().items() if inode(os.path.join(self.folder, name)) == ours]
-        return [*(segment for segment in rolled if segment.place < found[0]), active] if found else None
+    def _try_to_take_set(self, held: list[BinaryIO]) -> list[Segment] | None:
+        """Return the segments, or None if they changed too much while they were listed."""
+        active = self._hold(self.path, ACTIVE, held)
+        names = self.rolled_names()
+        if _are_numbered(names):
+            return self._take_numbered(names, held)
 
-    def _numbered(self, places: dict[Place, str], held: list[BinaryIO]) -> list[Segment] | None:
-        """The segments of a trail whose files change their names: all of them held."""
-        found: dict[_Inode, Segment] = {}
-        before: list[_Inode | None] = []
-        for _ in range(TRIES):
-            paths = {place: os.path.join(self.folder, name) for place, name in [*places.items(), (ACTIVE, self.base)]}
-            now = []
-            for place, path in sorted(paths.items()):
-                segment = self._held(path, place, held)
-                key = None if segment is None else inode(held[-1].fileno())
-                now.append(key)
-                if segment is not None and key is not None:
-                    found.setdefault(key, segment).place = place  # the last one that it was seen at
-            if now == before:
-                for key, segment in found.items():
-                    if key not in now:  # deleted: it was the oldest
-                        segment.place = (-1, segment.place[1])
-                return sorted(map(_with_size, found.values()), key=lambda segment: segment.place)
-            before, places = now, self.places()
+        rolled = [self._listed(name, order) for order, name in sorted(names.items())]
+        if active is None:
+            has_appeared = inode(self.path) is not None
+            return None if has_appeared else rolled
+
+        held_inode = inode(held[-1].fileno())
+        if inode(self.path) == held_inode:
+            return [*rolled, active]
+
+        # The held file was rolled over meanwhile: find its new name, and leave out everything after it.
+        for order, name in self.rolled_names().items():
+            if inode(self._path_of(name)) == held_inode:
+                preceding = [segment for segment in rolled if segment.order < order]
+                return [*preceding, active]
         return None
 
-    def places(self) -> dict[Place, str]:
-        """The names of the rolled segments, by their places."""
-        found: dict[Place, str] = {}
-        for name in sorted([*os.listdir(self.folder), *os.listdir(self.folder)], key=len, reverse=True):
-            place = place_of(self.base, name)
-            if place is not None and place != ACTIVE:
-                found[place] = name  # at last the shortest: the plain one
-        return found
+    def _take_numbered(self, names: Mapping[SegmentOrder, str], held: list[BinaryIO]) -> list[Segment] | None:
+        """Return the segments of a trail of numbered files, which change their names. All are held open."""
+        found: dict[_Inode, Segment] = {}
+        previous_pass: list[_Inode | None] = []
+        for _ in range(MAX_ATTEMPTS):
+            this_pass: list[_Inode | None] = []
+            for order, name in sorted([*names.items(), (ACTIVE, self.base)]):
+                segment = self._hold(self._path_of(name), order, held)
+                if segment is None:
+                    this_pass.append(None)
+                    continue
 
-    def _held(self, path: str, place: Place, held: list[BinaryIO]) -> Segment | None:
+                key = inode(held[-1].fileno())
+                this_pass.append(key)
+                if key is not None:
+                    # Of several positions the last one seen counts.
+                    first_seen = found.setdefault(key, segment)
+                    first_seen.order = order
+
+            if this_pass == previous_pass:
+                return _in_order(found, this_pass)
+            previous_pass = this_pass
+            names = self.rolled_names()
+        return None
+
+    def rolled_names(self) -> dict[SegmentOrder, str]:
+        """Return the names of the rolled segments by their order."""
+        listed = [*os.listdir(self.folder), *os.listdir(self.folder)]
+        names: dict[SegmentOrder, str] = {}
+
+        # Longest first: of a plain and a packed file, the plain one remains because its name is shorter.
+        for name in sorted(listed, key=len, reverse=True):
+            order = order_of(self.base, name)
+            if order is not None and order != ACTIVE:
+                names[order] = name
+        return names
+
+    def _hold(self, path: str, order: SegmentOrder, held: list[BinaryIO]) -> Segment | None:
+        """Open the segment at *path* and append the file to *held*; None if it does not exist."""
         file = open_file(path)
         if file is None:
             return None
         held.append(file)
-        return _with_size(Segment(path, place, file=file))
+        return Segment(path, order, _size_of(file), file=file)
 
-    def _size(self, name: str) -> int:
+    def _listed(self, name: str, order: SegmentOrder) -> Segment:
+        path = self._path_of(name)
+
         try:
-            return os.stat(os.path.join(self.folder, name)).st_size
-        except OSError:  # said when it is its turn
-            return 0
+            size = os.stat(path).st_size
+        except OSError:
+            # Reported when the segment is opened.
+            size = 0
+        return Segment(path, order, size)
 
 
 class StreamTrail:
-    """A trail that is no file that can be opened again: standard input, a pipe, or any open binary file."""
+    """A trail that is not a reopenable file: standard input, a pipe, or any open binary file."""
 
     def __init__(self, file: BinaryIO | str) -> None:
         self._file = file
-        self.path = file if isinstance(file, str) else str(getattr(file, "name", "") or file)
-        self._begin = file.tell() if not isinstance(file, str) and file.seekable() else None
+        self._begin: int | None = None
         self._was_read = False
+        if isinstance(file, str):
+            self.path = file
+            return
+
+        name = getattr(file, "name", "")
+        self.path = str(name or file)
+        if file.seekable():
+            self._begin = file.tell()
 
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
-        """The stream as the only segment.
+        """Provide the stream as the only segment for the duration of a ``with`` block.
 
         Raises:
-            AuditReadError: It can be read once only, and was; or it can't be opened.
+            AuditReadError: The stream cannot be opened, or was read before and is not seekable.
         """
         if self._begin is None and self._was_read:
-            raise AuditReadError(f"{self.path} was read already, and can be read once only: save it to a file")
+            raise AuditReadError(f"{self.path} can be read only once, and was read already: save it to a file")
         self._was_read = True
+
         with ExitStack() as stack:
             file = self._file
             if isinstance(file, str):
                 try:
                     file = stack.enter_context(open(file, "rb"))
                 except OSError as error:
-                    raise AuditReadError(f"{self.path} can't be read: {error}") from error
+                    raise AuditReadError(f"{self.path} cannot be read: {error}") from error
             yield [Segment(self.path, ACTIVE, file=file, begin=self._begin or 0)]
-
-
-def _with_size(segment: Segment) -> Segment:
-    """*segment*, which is held, with the size that it has now."""
-    segment.size = os.fstat(segment.file.fileno()).st_size  # type: ignore[union-attr]
-    return segment
 
 
 AnyTrail = Trail | StreamTrail
 
 
+def rollover_before(segments: Sequence[Segment], number: int) -> dt.datetime | None:
+    """Return when the segment before segment *number* was rolled over; None if unknown."""
+    if number == 0:
+        return None
+    return segments[number - 1].rolled_at
+
+
+def _are_numbered(names: Iterable[SegmentOrder]) -> bool:
+    return any(isinstance(number, int) for _, number in names)
+
+
+def _in_order(found: Mapping[_Inode, Segment], present: Iterable[_Inode | None]) -> list[Segment]:
+    """Return the numbered segments *found*, with their present sizes, oldest first."""
+    for key, segment in found.items():
+        file = cast(BinaryIO, segment.file)
+        segment.size = _size_of(file)
+        if key not in present:
+            # It was deleted meanwhile, so it is the oldest.
+            segment.order = (-1, segment.order[1])
+    return sorted(found.values(), key=lambda segment: segment.order)
+
+
+def _size_of(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
 def find_trails(paths: Iterable[str | os.PathLike[str] | BinaryIO]) -> list[AnyTrail]:
-    """The trails at *paths*, each once.
+    """Return the trails at *paths*, each once.
 
     Raises:
         AuditTypeError: One of *paths* is neither a path nor an open binary file.
-        AuditReadError: There is no trail at one of them, or it can't be read.
+        AuditReadError: There is no trail at one of *paths*, or it cannot be read.
     """
-    found: list[AnyTrail] = []
+    trails: list[AnyTrail] = []
     for path in paths:
         if hasattr(path, "read") and not isinstance(path, (io.TextIOBase, type)):
-            found.append(StreamTrail(cast(BinaryIO, path)))
+            trails.append(StreamTrail(cast(BinaryIO, path)))
             continue
+
         try:
             text = os.fsdecode(cast(str, path))
         except TypeError:
-            raise AuditTypeError(f"path={path!r}: give a path, or a file that is open for reading bytes") from None
+            raise AuditTypeError(
+                f"path={path!r}: expected a path or a file that is open for reading bytes, got {type(path).__name__}"
+            ) from None
         try:
-            found += _at(text)
+            trails += _trails_at(text)
         except OSError as error:
-            raise AuditReadError(f"path={text!r} can't be read: {error}") from error
-    return _each_once(found)
+            raise AuditReadError(f"path={text!r} cannot be read: {error}") from error
+    return _without_duplicates(trails)
 
 
-def _at(path: str) -> list[AnyTrail]:
-    """The trails at *path*."""
-    folder, name = os.path.split(path)
-    trail = Trail(folder or ".", name)
+def _trails_at(path: str) -> list[AnyTrail]:
     if os.path.isdir(path):
-        return _in_folder(path)
+        return _trails_in_folder(path)
     if os.path.exists(path) and not os.path.isfile(path):
         return [StreamTrail(path)]
-    if name and os.path.isdir(trail.folder):
-        if trail.places():
-            return [trail]
-        if os.path.exists(path):
-            open(path, "rb").close()
-            return [trail if base_of(name) == name else Trail(trail.folder, base_of(name), [name])]
-    matches = [os.path.split(match) for match in glob.glob(path) if os.path.isfile(match)]
-    if not matches:
-        raise AuditReadError(f"path={path!r}: there is no such trail; give its active file, a folder or a pattern")
-    return [
-        Trail(folder or ".", base, None if base in names else names)
-        for (folder, base), names in sorted(_by_trail(matches).items())
-    ]
+
+    trail = _trail_of_file(path)
+    return _trails_by_pattern(path) if trail is None else [trail]
 
 
-def _by_trail(files: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
-    """Folders and names of *files*, by the folder and name of the trail that they belong to."""
-    found: dict[tuple[str, str], list[str]] = {}
+def _trail_of_file(path: str) -> Trail | None:
+    """Return the trail of the active segment *path*, or the single segment *path*; None if there is neither."""
+    folder, name = os.path.split(path)
+    folder = folder or "."
+    if not name or not os.path.isdir(folder):
+        return None
+
+    trail = Trail(folder, name)
+    if trail.rolled_names():
+        return trail
+    if not os.path.exists(path):
+        return None
+
+    # Raises an error now if the file cannot be read.
+    open(path, "rb").close()
+    base = base_of(name)
+    return trail if base == name else Trail(folder, base, [name])
+
+
+def _trails_by_pattern(pattern: str) -> list[AnyTrail]:
+    matches = glob.glob(pattern)
+    files = [os.path.split(match) for match in matches if os.path.isfile(match)]
+    if not files:
+        raise AuditReadError(f"path={pattern!r}: expected an active file, a folder or a pattern, got no such trail")
+
+    trails: list[AnyTrail] = []
+    names_by_trail = _group_by_trail(files)
+    for (folder, base), names in sorted(names_by_trail.items()):
+        # An active file stands for the whole trail.
+        selected = None if base in names else names
+        trails.append(Trail(folder or ".", base, selected))
+    return trails
+
+
+def _group_by_trail(files: Iterable[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
+    """Group *files*, pairs of folder and name, by the folder and base name of their trail."""
+    names_by_trail: dict[tuple[str, str], list[str]] = {}
     for folder, name in files:
-        found.setdefault((folder, base_of(name)), []).append(name)
-    return found
+        key = folder, base_of(name)
+        names = names_by_trail.setdefault(key, [])
+        names.append(name)
+    return names_by_trail
 
 
-def _in_folder(folder: str) -> list[AnyTrail]:
-    """The trails in *folder*; the export documents in it, if there are none."""
-    names = [name for name in os.listdir(folder) if name[0] != "." and os.path.isfile(os.path.join(folder, name))]
-    bases = {}
-    for (_, base), segments in sorted(_by_trail(("", name) for name in names).items()):
-        suffix = os.path.splitext(_unpacked_name(base))[1].lower()
-        is_rolled = any(rollover_time(base, name) for name in segments)
-        bases[base] = "trail" if is_rolled or suffix in TRAIL_SUFFIXES else suffix
-    for kind in ("trail", ".json"):
-        if kind in bases.values():
-            return [Trail(folder, base) for base, of in bases.items() if of == kind]
-    raise AuditReadError(
-        f"path={folder!r}: there is no trail in this folder ({', '.join(TRAIL_SUFFIXES)}) and no export (.json); give a file"
-    )
+def _trails_in_folder(folder: str) -> list[AnyTrail]:
+    """Return the trails in *folder*; without trails, the export documents."""
+    files = []
+    for name in os.listdir(folder):
+        is_hidden = name.startswith(".")
+        if not is_hidden and os.path.isfile(os.path.join(folder, name)):
+            files.append((folder, name))
+
+    trails: list[AnyTrail] = []
+    documents: list[AnyTrail] = []
+    names_by_trail = _group_by_trail(files)
+    for (_, base), names in sorted(names_by_trail.items()):
+        plain_name = _without_packed_suffix(base)
+        suffix = os.path.splitext(plain_name)[1].lower()
+        is_rolled = any(rollover_time(base, name) for name in names)
+
+        if is_rolled or suffix in TRAIL_SUFFIXES:
+            trails.append(Trail(folder, base))
+        elif suffix == ".json":
+            documents.append(Trail(folder, base))
+
+    if not trails and not documents:
+        raise AuditReadError(
+            f"path={folder!r}: expected a folder with a trail ({', '.join(TRAIL_SUFFIXES)}) or an export (.json), "
+            "got neither; name the file instead"
+        )
+    return trails or documents
 
 
-def _unpacked_name(name: str) -> str:
+def _without_packed_suffix(name: str) -> str:
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
 
 
-def _each_once(trails: list[AnyTrail]) -> list[AnyTrail]:
-    """*trails* without those that are there twice, or of which another has all segments."""
-    found: dict[tuple[str, str], AnyTrail] = {}
+def _without_duplicates(trails: list[AnyTrail]) -> list[AnyTrail]:
+    """Return *trails* without repeated ones; segments of the same trail are joined."""
+    unique: dict[tuple[str, str], AnyTrail] = {}
     for trail in trails:
         if isinstance(trail, StreamTrail):
-            found["", str(id(trail))] = trail
+            stream_key = "", str(id(trail))
+            unique[stream_key] = trail
             continue
+
         key = os.path.realpath(trail.folder), trail.base
-        other = found.setdefault(key, trail)
-        if isinstance(other, Trail) and other.names is not None:
-            names = None if trail.names is None else {*other.names, *trail.names}
-            found[key] = Trail(trail.folder, trail.base, names)
-    return list(found.values())
+        other = unique.setdefault(key, trail)
+        if not isinstance(other, Trail) or other.names is None:
+            # The first one, or a trail that is read with all of its segments.
+            continue
+
+        names = None
+        if trail.names is not None:
+            names = {*other.names, *trail.names}
+        unique[key] = Trail(trail.folder, trail.base, names)
+
+    return list(unique.values())

@@ -1,14 +1,12 @@
-"""From bytes to whole lines, in blocks, forwards and backwards. Nothing here knows what a line says, but for parts.
+"""Whole lines from bytes, in blocks, forwards and backwards. The content of a line matters only where it marks parts.
 
-Rules:
+**Guarantees.** Only bytes that end in LF are a line, because another writer's line can be seen half written. A block holds
+whole events: a first line and the lines of its parts are in one block. In a file that is still *open* to writers, a last
+event of which only some parts are there is held back; with no part at all it may come from an export, where an event is one
+line. Bytes that are held back are passed to `ReportRest`. Offsets count unpacked bytes.
 
-* Only what ends in LF is a line: another writer's line can be seen half written. So can the parts of an event: in a file
-  that is still *open* to writers, the last event waits while some of the parts that it promises are there, or the beginning of
-  one, and not all. (If none is, it may come from an export, where an event is one line.) What waits is told to `Rest`.
-* A block holds whole events: a first line and the lines of its parts are in one block.
-* Memory is bounded: a block is about `BLOCK_BYTES`, or one event. A line longer than `MAX_LINE_BYTES` is left out, without
-  ever being in memory (a "gzip bomb"); an event of more than `MAX_EVENT_BYTES` comes in pieces.
-* Offsets count bytes of what was unpacked.
+**Performance.** A block is about `BLOCK_BYTES`, or one event. A line longer than `MAX_LINE_BYTES` is left out without ever
+being in memory ("gzip bomb"); an event longer than `MAX_EVENT_BYTES` comes in several blocks.
 """
 
 from __future__ import annotations
@@ -20,165 +18,250 @@ from typing import NamedTuple, Protocol
 from structlog_audit.trail.reading.problems import Report
 
 BLOCK_BYTES = 65_536
-"""Bytes that are read at once. Their events take some ten times that in memory; of larger blocks, the cache and the garbage
-collector see too much."""
+"""The number of bytes read at once. Decoded events take about ten times that; larger blocks are slower because of the
+processor's cache and the garbage collector."""
 
 MAX_LINE_BYTES = 16_777_216
-"""Bytes of the longest line that is read. Lines of ours have 32,000 at most unless ``max_event_bytes`` says otherwise."""
+"""The length of the longest line that is read. A recorded line has at most ``max_event_bytes``, by default 32,000."""
 
 MAX_EVENT_BYTES = 4 * MAX_LINE_BYTES
-"""Bytes of an event with its parts."""
+"""The length of the longest event, with its parts, that is held as one block."""
 
-_PART = b'"part_of":'
-_LOOK = (
-    4_096  # bytes of a line, at most, in which the mark of a part is looked for where the line is too long to be held
-)
+_PART_MARK = b'"part_of":'
 _PROMISE = re.compile(rb'"entry_ids": ?"[^"]*continued in (\d{1,9}) parts"')
 
-Rest = Callable[[int, int], None]
-"""Takes the offset of what is not whole at the end, and how many bytes it has."""
+# In a line that is too long to be held, the mark of a part is searched in this many bytes.
+_PART_MARK_BYTES = 4_096
+
+ReportRest = Callable[[int, int], None]
+"""Takes the offset and the size in bytes of an unfinished end."""
 
 
 class Readable(Protocol):
-    """What is read from its beginning on."""
+    """A forward-only byte stream."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Seekable(Readable, Protocol):
-    """What is read anywhere."""
+    """A byte stream that can be read from any offset."""
 
     def seek(self, offset: int, /) -> int: ...
 
 
 class Block(NamedTuple):
-    """Some lines, one behind the other."""
+    """Consecutive whole lines."""
 
     start: int
-    """The offset of the first one."""
+    """The offset of the first line."""
     data: bytes
     """The lines, each with its LF."""
 
     @property
     def stop(self) -> int:
-        """The offset behind the last one."""
+        """The offset after the last line."""
         return self.start + len(self.data)
 
     def lines(self) -> list[bytes]:
-        """The lines without their LFs; empty ones too."""
+        """Return the lines without their LFs, empty lines included."""
         lines = self.data.split(b"\n")
         lines.pop()
         return lines
 
 
 def is_part(line: bytes) -> bool:
-    """Whether *line* may go on with the event before it."""
-    return _PART in line
+    """Return whether *line* may continue the event before it."""
+    return _PART_MARK in line
 
 
 def promised_parts(line: bytes) -> int:
-    """In how many parts the event with the first line *line* goes on."""
-    found = _PROMISE.search(line)
-    return int(found[1]) if found else 0
+    """Return the number of parts that follow the first line *line* of an event."""
+    promise = _PROMISE.search(line)
+    return int(promise[1]) if promise else 0
 
 
-def forwards(
-    file: Readable, start: int, stop: int | None, report: Report, rest: Rest, *, is_open: bool
+def read_forwards(
+    file: Readable, start: int, stop: int | None, report: Report, report_rest: ReportRest, *, is_open: bool
 ) -> Iterator[Block]:
-    """The blocks of *file*, which stands at *start*, up to *stop* or, if that is None, to its end."""
-    at, held, long = (
-        start,
-        b"",
-        0,
-    )  # held: what was read from `at` on and not given yet, behind `long` bytes of a long line
+    """Yield the blocks of *file*, oldest first.
+
+    Args:
+        file: Positioned at *start*.
+        start: The offset of the first byte.
+        stop: The offset at which to end; None means the end of the file.
+        report: Receives findings.
+        report_rest: Receives the unfinished end, if there is one.
+        is_open: Whether a writer may still append to the file.
+    """
+    assembler = _BlockAssembler(start, report)
     while True:
-        size = max(BLOCK_BYTES, len(held))
-        size = size if stop is None else min(size, stop - at - long - len(held))
-        data = file.read(size) if size > 0 else b""
+        size = max(BLOCK_BYTES, assembler.held_bytes)
+        if stop is not None:
+            size = min(size, stop - assembler.position)
+        if size <= 0:
+            break
+        data = file.read(size)
         if not data:
             break
-        if long:
-            end = data.find(b"\n") + 1
-            long += end or len(data)
-            if not end:
-                continue
-            report("too_long", at, f"a line of {long} bytes")
-            at, long, data = at + long, 0, data[end:]
-        held += data
-        end = _end_of_events(held, at_end=False)
-        if not end and len(held) > MAX_LINE_BYTES:
-            end = held.rfind(b"\n") + 1
-            if not end:
-                long, held = len(held), b""
-            elif len(held) <= MAX_EVENT_BYTES:
-                end = 0
-        if end:
-            yield from _without_long_lines(Block(at, held[:end]), report)
-            at, held = at + end, held[end:]
-    end = _end_of_events(held, at_end=True) if is_open else held.rfind(b"\n") + 1
-    if end:
-        yield from _without_long_lines(Block(at, held[:end]), report)
-    left = long + len(held) - end
-    if left:
-        rest(at + end, left)
-    if stop is not None and at + end + left < stop:
-        report("truncated", at + end + left, f"the file became shorter than {stop} bytes")
+        yield from assembler.feed(data)
+
+    yield from assembler.flush(is_open=is_open)
+
+    end = assembler.position
+    rest_size = end - assembler.start
+    if rest_size:
+        report_rest(assembler.start, rest_size)
+    if stop is not None and end < stop:
+        report("truncated", end, f"the file became shorter than {stop} bytes")
 
 
-def backwards(file: Seekable, start: int, stop: int, report: Report, rest: Rest, *, is_open: bool) -> Iterator[Block]:
-    """The blocks of *file* between *start* and *stop*, the last one first."""
+class _BlockAssembler:
+    """Joins consecutive chunks of bytes into blocks of whole events.
+
+    Invariant: the bytes from `start` to `position` were fed and not yielded yet. They are held in memory, except those
+    of a line that is too long, which are only counted.
+    """
+
+    def __init__(self, start: int, report: Report) -> None:
+        self.start = start
+        self._report = report
+        self._held = b""
+        self._too_long_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The number of bytes in memory."""
+        return len(self._held)
+
+    @property
+    def position(self) -> int:
+        """The offset of the next byte to feed."""
+        return self.start + self._too_long_bytes + len(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Block]:
+        """Add *data*, and yield the events that are whole now."""
+        if self._too_long_bytes:
+            data = self._skip_long_line(data)
+        self._held += data
+
+        end = _end_of_events(self._held, at_end=False)
+        if not end and len(self._held) > MAX_LINE_BYTES:
+            end = self._make_room()
+        yield from self._take(end)
+
+    def flush(self, *, is_open: bool) -> Iterator[Block]:
+        """Yield the remaining events at the end of the file. If it *is open*, incomplete ones are held back."""
+        end = _end_of_events(self._held, at_end=True) if is_open else self._held.rfind(b"\n") + 1
+        yield from self._take(end)
+
+    def _skip_long_line(self, data: bytes) -> bytes:
+        """Count the bytes of *data* that belong to the long line, and return those after it."""
+        end = data.find(b"\n") + 1
+        if not end:
+            self._too_long_bytes += len(data)
+            return b""
+
+        length = self._too_long_bytes + end
+        self._report("too_long", self.start, f"a line of {length} bytes")
+        self.start += length
+        self._too_long_bytes = 0
+        return data[end:]
+
+    def _make_room(self) -> int:
+        """Return up to where the held bytes must be yielded although the event there is not whole."""
+        end = self._held.rfind(b"\n") + 1
+        if not end:
+            self._too_long_bytes = len(self._held)
+            self._held = b""
+            return 0
+        return end if len(self._held) > MAX_EVENT_BYTES else 0
+
+    def _take(self, end: int) -> Iterator[Block]:
+        if not end:
+            return
+        block = Block(self.start, self._held[:end])
+        self.start += end
+        self._held = self._held[end:]
+        yield from _without_long_lines(block, self._report)
+
+
+def read_backwards(
+    file: Seekable, start: int, stop: int, report: Report, report_rest: ReportRest, *, is_open: bool
+) -> Iterator[Block]:
+    """Yield the blocks of *file* between *start* and *stop*, newest first. Other arguments as of `read_forwards`."""
     upper = end_of_events(file, start, stop, is_open=is_open)
     if upper < stop:
-        rest(upper, stop - upper)
+        report_rest(upper, stop - upper)
+
     size = BLOCK_BYTES
     while upper > start:
         lower = max(start, upper - size)
         data = read_at(file, lower, upper)
         begin = 0 if lower == start else _begin_of_events(data)
+
         if begin < len(data):
-            yield from reversed(list(_without_long_lines(Block(lower + begin, data[begin:]), report)))
-            upper, size = lower + begin, BLOCK_BYTES
+            block = Block(lower + begin, data[begin:])
+            yield from reversed(list(_without_long_lines(block, report)))
+            upper = lower + begin
+            size = BLOCK_BYTES
         elif size <= MAX_EVENT_BYTES:
             size *= 2
-        else:  # one line, or one event, that is too long to be held
+        else:
+            # One line, or one event, is too long to be held.
             begin = _begin_before(file, start, lower)
             file.seek(begin)
-            yield from forwards(file, begin, upper, report, rest, is_open=False)
-            upper, size = begin, BLOCK_BYTES
+            yield from read_forwards(file, begin, upper, report, report_rest, is_open=False)
+            upper = begin
+            size = BLOCK_BYTES
 
 
 def read_at(file: Seekable, start: int, stop: int) -> bytes:
-    """The bytes of *file* from *start* to *stop*, or to its end."""
+    """Return the bytes of *file* from *start* to *stop*, or to the end of the file if that is earlier."""
     file.seek(start)
     data = b""
-    while len(data) < stop - start and (more := file.read(stop - start - len(data))):
+    while len(data) < stop - start:
+        more = file.read(stop - start - len(data))
+        if not more:
+            break
         data = data + more if data else more
     return data
 
 
 def skip(file: Readable, size: int) -> None:
-    """Read *size* bytes of *file*, or to its end, and forget them."""
-    while size > 0 and (data := file.read(min(size, BLOCK_BYTES))):
+    """Read and discard *size* bytes of *file*, or all of it if it is shorter."""
+    while size > 0:
+        data = file.read(min(size, BLOCK_BYTES))
+        if not data:
+            return
         size -= len(data)
 
 
+def end_of_events(file: Seekable, start: int, stop: int, *, is_open: bool) -> int:
+    """Return where the last event of *file* between *start* and *stop* ends; if it *is open*, the last whole event."""
+    return _end_of_whole_events(file, start, stop) if is_open else _end_of_lines(file, start, stop)
+
+
 def _end_of_events(data: bytes, *, at_end: bool) -> int:
-    """Where the last event in *data* that is whole ends; 0 if none is. *At the end* of a file no more parts are there."""
+    """Return where the last whole event in *data* ends; 0 without one.
+
+    *at_end* states that *data* reaches to the end of the file, so that no more parts are there.
+    """
     end = stop = data.rfind(b"\n") + 1
     parts = 0
     while end:
         begin = data.rfind(b"\n", 0, end - 1) + 1
         line = data[begin:end]
         if not is_part(line):
-            waits = promised_parts(line) > parts and (parts or stop < len(data) or not at_end)
-            return begin if waits else stop
+            may_continue = parts or stop < len(data) or not at_end
+            is_incomplete = may_continue and promised_parts(line) > parts
+            return begin if is_incomplete else stop
         parts += 1
         end = begin
     return 0
 
 
 def _begin_of_events(data: bytes) -> int:
-    """Where the first event in *data* begins that may not have begun before it; its length if none does."""
+    """Return where the first event in *data* begins that cannot have begun before *data*; its length if none does."""
     begin = data.find(b"\n") + 1
     while begin and begin < len(data):
         end = data.find(b"\n", begin) + 1
@@ -188,61 +271,68 @@ def _begin_of_events(data: bytes) -> int:
     return len(data)
 
 
-def end_of_events(file: Seekable, start: int, stop: int, *, is_open: bool) -> int:
-    """Where the last event of *file* between *start* and *stop* ends, if the file *is open* the last whole one."""
-    return _end_of_whole_events(file, start, stop) if is_open else _end_of_lines(file, start, stop)
-
-
 def _end_of_lines(file: Seekable, start: int, stop: int) -> int:
-    """Where the last line of *file* between *start* and *stop* ends."""
+    """Return where the last line of *file* between *start* and *stop* ends."""
     while stop > start:
         lower = max(start, stop - BLOCK_BYTES)
-        found = read_at(file, lower, stop).rfind(b"\n")
-        if found >= 0:
-            return lower + found + 1
+        newline = read_at(file, lower, stop).rfind(b"\n")
+        if newline >= 0:
+            return lower + newline + 1
         stop = lower
     return start
 
 
 def _end_of_whole_events(file: Seekable, start: int, stop: int) -> int:
-    """Where the last whole event of *file* between *start* and *stop* ends."""
+    """Return where the last whole event of *file* between *start* and *stop* ends."""
     size = BLOCK_BYTES
     while stop - size > start and size <= 2 * MAX_EVENT_BYTES:
         data = read_at(file, stop - size, stop)
         begin = _begin_of_events(data)
         if begin < data.rfind(b"\n"):
-            return stop - len(data) + begin + _end_of_events(data[begin:], at_end=True)
+            end = begin + _end_of_events(data[begin:], at_end=True)
+            return stop - len(data) + end
         size *= 2
+
     if stop - size > start:
+        # The last event is too long to be held.
         return _end_of_lines(file, start, stop)
-    return start + _end_of_events(read_at(file, start, stop), at_end=True)
+    data = read_at(file, start, stop)
+    return start + _end_of_events(data, at_end=True)
 
 
 def _begin_before(file: Seekable, start: int, stop: int) -> int:
-    """Where the last event of *file* begins that begins between *start* and *stop*. Holds nothing longer than a block."""
+    """Return where the last event begins that begins between *start* and *stop*. Holds no more than a block."""
     while stop > start:
         lower = max(start, stop - BLOCK_BYTES)
-        data = read_at(file, lower, stop + _LOOK)
-        end = stop - lower
-        while (end := data.rfind(b"\n", 0, end)) >= 0:
-            if not is_part(data[end + 1 : end + 1 + _LOOK].partition(b"\n")[0]):
-                return lower + end + 1
+        data = read_at(file, lower, stop + _PART_MARK_BYTES)
+        newline = data.rfind(b"\n", 0, stop - lower)
+
+        while newline >= 0:
+            begin = newline + 1
+            line = data[begin : begin + _PART_MARK_BYTES].partition(b"\n")[0]
+            if not is_part(line):
+                return lower + begin
+            newline = data.rfind(b"\n", 0, newline)
+
         stop = lower
     return start
 
 
 def _without_long_lines(block: Block, report: Report) -> Iterator[Block]:
-    """*block*, in pieces without the lines in it that are too long."""
+    """Yield *block*, or the pieces of it that remain without the lines that are too long."""
     if len(block.data) <= MAX_LINE_BYTES:
         yield block
         return
+
     begin = end = 0
     for line in block.lines():
+        size = len(line) + 1
         if len(line) > MAX_LINE_BYTES:
-            report("too_long", block.start + end, f"a line of {len(line) + 1} bytes")
+            report("too_long", block.start + end, f"a line of {size} bytes")
             if begin < end:
                 yield Block(block.start + begin, block.data[begin:end])
-            begin = end + len(line) + 1
-        end += len(line) + 1
+            begin = end + size
+        end += size
+
     if begin < end:
         yield Block(block.start + begin, block.data[begin:end])

@@ -6,49 +6,61 @@ import hashlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from structlog_audit.trail.reading.decompression import BEGINNING_BYTES
+from structlog_audit.trail.reading.decompression import HEAD_BYTES
 from structlog_audit.trail.reading.discovery import Segment
-from structlog_audit.trail.reading.export_document import BEGINS
-from structlog_audit.trail.reading.line_blocks import (
-    Readable,
-)
+from structlog_audit.trail.reading.export_document import DOCUMENT_START
+from structlog_audit.trail.reading.line_blocks import Readable
 
-WHOLLY = -1
-"""The offset behind the last event of packed data, which isn't known before all of it was read."""
+END_OF_PACKED = -1
+"""The offset after the last event of packed data. The unpacked size is unknown until all of it has been read."""
 
 
 @dataclass(slots=True)
 class OpenSegment:
-    """A segment that is being read."""
+    """A segment that is open for reading."""
 
     segment: Segment
     raw: BinaryIO
-    """The file as it is."""
+    """The file as it is stored."""
     file: Readable
-    """Its lines. Where they lie plainly it can be read from anywhere, and backwards."""
+    """The lines of the file, unpacked. Seekable if the segment is plain."""
     is_plain: bool
+    """Whether the file holds plain lines, neither packed nor in an export document, and is seekable."""
     size: int
-    """Bytes to read of the file as it is."""
+    """The number of stored bytes to read."""
     head: bytes
-    """The beginning of its lines."""
+    """The first unpacked bytes."""
 
     @property
     def is_open(self) -> bool:
-        """Whether it may still be written to."""
+        """Whether a writer may still append to the segment."""
         return self.segment.is_open and self.is_plain
 
     @property
     def identity(self) -> str | None:
-        """What tells this segment from others, whatever becomes of its name; None if nothing tells yet.
+        """The digest that identifies this segment after a rename, or None if the segment is too short to have one.
 
-        It is the first whole line that may be an event: what a writer that died left before that may still be cut off.
+        The digest covers the first whole line that may be an event. Earlier bytes may belong to a torn line, which a
+        writer can still cut off.
         """
-        if BEGINS.match(self.head):
+        if DOCUMENT_START.match(self.head):
             return _digest(self.head)
-        for line in self.head.split(b"\n")[:-1]:
+
+        whole_lines = self.head.split(b"\n")[:-1]
+        for line in whole_lines:
             if b"{" in line:
                 return _digest(line)
-        return _digest(self.head) if len(self.head) >= BEGINNING_BYTES else None
+
+        return _digest(self.head) if len(self.head) >= HEAD_BYTES else None
+
+    @property
+    def key(self) -> str:
+        """The identity of the segment; its path as long as it has none."""
+        return self.identity or self.segment.path
+
+    def stored_bytes_read(self) -> int:
+        """Return how many bytes of the stored file have been read; 0 for a stream."""
+        return self.raw.tell() if self.raw.seekable() else 0
 
 
 def _digest(data: bytes) -> str:

@@ -1,6 +1,6 @@
-"""`open_trail`: the door to what is in the files.
+"""`open_trail`, the entry point for reading trails from files.
 
-It stands apart so that an application that only writes does not import all that reads.
+It has a module of its own so that an application that only records does not import the code that reads.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ if TYPE_CHECKING:
 
 
 def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[int], None] | None = None) -> TrailReader:
-    """A reader of the trails at *paths*, which answers as a handler does, from files. Several trails are merged by time.
+    """Return a reader that answers queries from the trails at *paths*, merged by time.
 
     Args:
-        paths: Each one of: the active file of a trail, to which the rolled segments beside it belong; a single segment; a
-            pattern, as of `glob`; a folder, which means all trails in it or, where there is none, all export documents;
-            an export document; a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be packed
-            with gzip, or with zstd (the extra ``zstd``).
-        progress: Called with the number of bytes read so far for the present question; `TrailReader.size` is their total.
+        paths: Each one of: the active file of a trail, which includes the rolled segments beside it; a single segment; a
+            `glob` pattern; a folder, for all trails in it or, without trails, all export documents; an export document;
+            a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be packed with gzip, or with
+            zstd (extra ``zstd``).
+        progress: Called with the number of bytes read so far for the current query; `TrailReader.size` is the total.
 
     Raises:
-        AuditTypeError: One of *paths* is none of these, or there is none.
-        AuditReadError: There is nothing there, or it can't be read.
+        AuditTypeError: There are no *paths*, or one of them is neither a path nor an open binary file.
+        AuditReadError: There is no trail at one of *paths*, or it cannot be read.
     """
     if not paths:
-        raise AuditTypeError("open_trail() without a path: give the active file of a trail, a folder or a pattern")
-    from structlog_audit.trail.reading.reader import TrailReader
+        raise AuditTypeError("open_trail(): expected the active file of a trail, a folder or a pattern, got no path")
 
-    return TrailReader(paths, progress)
+    from structlog_audit.trail.reading.discovery import find_trails
+    from structlog_audit.trail.reading.reader import TrailReader
+    from structlog_audit.trail.reading.scan_engine import ScanEngine
+    from structlog_audit.trail.reading.segment_scanner import SegmentScanner
+
+    trails = find_trails(paths)
+    scanner = SegmentScanner()
+    engine = ScanEngine(trails, scanner, progress)
+    return TrailReader(trails, engine, scanner)

@@ -1,13 +1,12 @@
-"""Page by page through trails that go on being written.
+"""Pages of trails that are still being written.
 
-Rules:
+**Guarantees.** A cursor holds the segment and the offset, in each trail, at which the next page begins. A segment is identified
+by its first line and offsets count unpacked bytes, so a cursor stays valid when its segment is rolled over or packed, and when
+events are added. With the newest first, the first cursor also fixes the end: later events are on no later page. A cursor is
+opaque, safe in a URL, and contains nothing of an event but a digest.
 
-* A cursor says, for every trail, in which segment and at which offset to go on. A segment is known by its first line, and an
-  offset counts unpacked bytes; so a cursor stays true when the segment is rolled over or compressed, and when events come.
-* Going back in time, the first cursor also says where the end was: events that come later are on no later page.
-* Where the segment of a cursor was deleted, so were all before it: going forwards the next page begins with what is left,
-  and a finding ``vanished`` says so; going back nothing is left.
-* A cursor is opaque, safe in a URL, and holds nothing of an event but a digest.
+**Failure handling.** Where the segment of a cursor was deleted, everything before it was, too. With the oldest first, the next
+page begins with the remaining events and the finding ``vanished`` is counted; with the newest first, nothing is left.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import datetime as dt
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import msgspec
@@ -27,36 +26,36 @@ from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder, Matcher
-from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail
-from structlog_audit.trail.reading.open_segment import WHOLLY, OpenSegment
-from structlog_audit.trail.reading.scan_engine import ScanEngine
+from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail, rollover_before
+from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
+from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some events, and the cursor of the page after them; None when there are no more events now."""
+    """Some events, and the cursor of the page after them; None after the last event so far."""
 
     events: list[AuditEvent]
     cursor: str | None
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
-    """Where to go on in a trail."""
+    """A position in a trail."""
 
     segment: str
-    """What identifies the segment; empty if there is nothing left."""
+    """The identity of the segment; empty if nothing is left."""
     offset: int
     rolled_at: dt.datetime | None = None
-    """When the segment had been rolled over, if it had: where to look for it first."""
+    """The rollover of the segment when the position was taken; a segment of this time is tried first."""
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     newest_first: bool
     positions: list[Position | None]
-    """By trail; None means at its beginning."""
+    """The position in each trail; None stands for its beginning."""
 
 
-class _Placed(NamedTuple):
-    """An event, and where to go on after it."""
+class _Found(NamedTuple):
+    """A matching event, and the position after it."""
 
     event: Line
     trail: int
@@ -64,146 +63,209 @@ class _Placed(NamedTuple):
 
 
 def page_of(
-    engine: ScanEngine,
+    scanner: SegmentScanner,
     trails: Sequence[AnyTrail],
-    asked: Conditions,
+    conditions: Conditions,
     cursor: str | None,
     limit: int,
     newest_first: bool,
 ) -> Page:
-    """The next *limit* events that match *asked*. Raises as `structlog_audit.trail.reading.reader.TrailReader.page`."""
-    positions = _positions(cursor, trails, newest_first)
-    walks = [
-        _Walk(engine, number, trail, asked, newest_first, limit + 1).placed(positions)
-        for number, trail in enumerate(trails)
-    ]
-    merged = heapq.merge(
-        *(walks[::-1] if newest_first else walks), key=lambda placed: placed.event.timestamp, reverse=newest_first
-    )
+    """Return the next *limit* events that match *conditions*.
+
+    Raises as `structlog_audit.trail.reading.reader.TrailReader.page`.
+    """
+    positions = _decode_cursor(cursor, trails, newest_first)
+
+    answers = []
+    for number, trail in enumerate(trails):
+        # One event more than the page has shows whether there is a next page.
+        pager = _TrailPager(scanner, number, trail, conditions, newest_first, limit + 1)
+        answers.append(pager.events_from(positions))
+    if newest_first:
+        answers.reverse()
+
+    merged = heapq.merge(*answers, key=lambda found: found.event.timestamp, reverse=newest_first)
     found = list(islice(merged, limit + 1))
-    for placed in found[:limit]:
-        positions[placed.trail] = placed.position
-    events = [placed.event.event() for placed in found[:limit]]
-    return Page(events, _text(_Cursor(newest_first, positions)) if len(found) > limit else None)
+    events = []
+    for item in found[:limit]:
+        positions[item.trail] = item.position
+        events.append(item.event.event())
+
+    if len(found) <= limit:
+        return Page(events, None)
+    next_cursor = _Cursor(newest_first, positions)
+    return Page(events, _encode_cursor(next_cursor))
 
 
-def _positions(cursor: str | None, trails: Sequence[AnyTrail], newest_first: bool) -> list[Position | None]:
+def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first: bool) -> list[Position | None]:
+    """Return the position in each trail that *cursor* holds."""
     if any(isinstance(trail, StreamTrail) for trail in trails):
         raise AuditReadError("a stream has no pages: save it to a file")
     if cursor is None:
         return [None] * len(trails)
     if not isinstance(cursor, str):
-        raise AuditTypeError(f"cursor={cursor!r}: give the cursor of a page, or None for the first page")
+        raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
+
     try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        meant = msgspec.msgpack.decode(base64.b64decode(padded, b"-_", validate=True), type=_Cursor)
+        padding = b"=" * (-len(cursor) % 4)
+        padded = cursor.encode("ascii") + padding
+        packed = base64.b64decode(padded, b"-_", validate=True)
+        decoded = msgspec.msgpack.decode(packed, type=_Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
-        raise AuditValueError(f"cursor={cursor!r}: not the cursor of a page") from None
-    if meant.newest_first != newest_first or len(meant.positions) != len(trails):
-        raise AuditValueError(f"cursor={cursor!r}: from a page of other trails, or in the other order")
-    return list(meant.positions)
+        raise AuditValueError(f"cursor={cursor!r}: expected the cursor of a page, got other text") from None
+
+    if decoded.newest_first != newest_first or len(decoded.positions) != len(trails):
+        raise AuditValueError(
+            f"cursor={cursor!r}: expected a cursor of the same trails and order, got one of other trails or the other order"
+        )
+    return list(decoded.positions)
 
 
-def _text(cursor: _Cursor) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+def _encode_cursor(cursor: _Cursor) -> str:
+    packed = msgspec.msgpack.encode(cursor)
+    text = base64.urlsafe_b64encode(packed).decode()
+    return text.rstrip("=")
 
 
-class _Walk:
-    """Goes on in one trail."""
+class _TrailPager:
+    """Continues one trail from a position."""
 
     def __init__(
         self,
-        engine: ScanEngine,
+        scanner: SegmentScanner,
         number: int,
         trail: AnyTrail,
-        asked: Conditions,
+        conditions: Conditions,
         newest_first: bool,
         at_most: int,
     ) -> None:
-        self._engine = engine
+        self._scanner = scanner
         self._number = number
         self._trail = trail
-        self._asked = asked
-        self._matching = Matcher(asked)
+        self._conditions = conditions
         self._newest_first = newest_first
         self._at_most = at_most
+        self._decoder = LineDecoder()
+        self._matcher = Matcher(conditions)
 
-    def placed(self, positions: list[Position | None]) -> Iterator[_Placed]:
-        """The events from this trail's place in *positions* on. Going back, that is filled in if it is None."""
-        newest_first = self._newest_first
+    def events_from(self, positions: list[Position | None]) -> Iterator[_Found]:
+        """Yield the matching events from this trail's place in *positions* on.
+
+        With the newest first, that place is filled in if it is None: it fixes the end for later pages.
+        """
         with self._trail.segments() as segments:
             position = positions[self._number]
-            if position is None and newest_first:
-                position = positions[self._number] = self._end(segments)
-            at = None if position is None else self._find(segments, position)
-            if position is not None and at is None:
-                if newest_first:
+            if position is None and self._newest_first:
+                position = self._end(segments)
+                positions[self._number] = position
+
+            current = None
+            if position is not None:
+                current = self._find(segments, position)
+                is_deleted = current is None
+                if is_deleted and self._newest_first:
                     return
-                self._engine.problems.add_once("vanished", self._trail.path, position.offset, "deleted between pages")
-                segments = [
-                    s for s in segments if not (s.rolled_at and position.rolled_at) or s.rolled_at > position.rolled_at
-                ]
-            scanner = LineDecoder()
-            for number in _order(len(segments), at, newest_first):
-                offset = position.offset if position is not None and number == at else None
-                before = segments[number - 1].rolled_at if number else None
-                with self._engine.opened(segments[number]) as opened:
-                    if opened is not None and not self._engine.is_outside(opened, before, self._asked):
-                        yield from self._in_segment(opened, scanner, offset)
+                if is_deleted:
+                    self._report_deleted(position)
+                    segments = _remaining(segments, position)
+
+            for number in _numbers_to_read(len(segments), current, self._newest_first):
+                offset = None
+                if position is not None and number == current:
+                    offset = position.offset
+                previous_rollover = rollover_before(segments, number)
+
+                with self._scanner.open(segments[number]) as opened:
+                    if opened is None:
+                        continue
+
+                    is_outside = self._scanner.is_outside(opened, previous_rollover, self._conditions)
+                    if not is_outside:
+                        yield from self._in_segment(opened, offset)
+
+    def _report_deleted(self, position: Position) -> None:
+        """Count that the segment of *position* was deleted, once for each position."""
+        reason = "deleted between two pages"
+        self._scanner.problems.add_once("vanished", self._trail.path, position.offset, reason)
 
     def _end(self, segments: list[Segment]) -> Position:
-        """Where the trail ends now."""
+        """Return the position of the end of the trail."""
         for segment in reversed(segments):
-            with self._engine.opened(segment) as opened:
-                if opened is not None and opened.identity is not None:
-                    return Position(opened.identity, self._engine.end_of(opened), segment.rolled_at)
+            with self._scanner.open(segment) as opened:
+                if opened is None or opened.identity is None:
+                    continue
+                end = self._scanner.end_of_events(opened)
+                return Position(opened.identity, end, segment.rolled_at)
         return Position("", 0)
 
     def _find(self, segments: list[Segment], position: Position) -> int | None:
-        """The number of the segment of *position*."""
-        numbers = range(len(segments) - 1, -1, -1)
-        likely_first = sorted(numbers, key=lambda number: segments[number].rolled_at != position.rolled_at)
-        for number in likely_first:
-            with self._engine.opened(segments[number]) as opened:
+        """Return the number of the segment of *position*; None if it was deleted."""
+
+        def is_unlikely(number: int) -> bool:
+            return segments[number].rolled_at != position.rolled_at
+
+        newest_first = reversed(range(len(segments)))
+        for number in sorted(newest_first, key=is_unlikely):
+            with self._scanner.open(segments[number]) as opened:
                 if opened is not None and opened.identity == position.segment:
                     return number
         return None
 
-    def _in_segment(self, opened: OpenSegment, scanner: LineDecoder, offset: int | None) -> Iterator[_Placed]:
-        newest_first = self._newest_first
-        backwards = newest_first and opened.is_plain
-        start, stop = (0, offset) if newest_first else (offset or 0, None)
-        if stop == WHOLLY:
-            stop = None
-        batches = self._engine.batches(
-            opened, scanner, newest_first=backwards, asked=self._asked, start=start, stop=stop
-        )
-        if newest_first and not backwards:
-            kept = deque(
-                (placed for batch in batches for placed in self._in_batch(opened, batch, False)), self._at_most
-            )
-            yield from reversed(kept)
-        else:
-            for batch in batches:
-                yield from self._in_batch(opened, batch, newest_first)
+    def _in_segment(self, opened: OpenSegment, offset: int | None) -> Iterator[_Found]:
+        """Yield the matching events of a segment from *offset* on, in the order of the page."""
+        start: int = 0
+        stop: int | None = None
+        if not self._newest_first:
+            start = offset or 0
+        elif offset != END_OF_PACKED:
+            stop = offset
 
-    def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool) -> list[_Placed]:
-        found = self._matching(batch.events)
-        if not found:
+        reads_backwards = self._newest_first and opened.is_plain
+        scan = SegmentScan(start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions)
+        batches = self._scanner.batches(opened, self._decoder, scan)
+        lists = (self._in_batch(opened, batch, reads_backwards) for batch in batches)
+        found = chain.from_iterable(lists)
+
+        if self._newest_first and not reads_backwards:
+            newest = deque(found, self._at_most)
+            yield from reversed(newest)
+        else:
+            yield from found
+
+    def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool) -> list[_Found]:
+        """Return the matching events of a batch, each with the position after it."""
+        events = self._matcher(batch.events)
+        if not events:
             return []
+        if newest_first:
+            events = events[::-1]
+
         offsets = batch.offsets()
         numbers = {id(event): number for number, event in enumerate(batch.events)}
-        identity, rolled_at = opened.identity or "", opened.segment.rolled_at
-        placed = []
-        for event in reversed(found) if newest_first else found:
+        identity = opened.identity or ""
+        rolled_at = opened.segment.rolled_at
+
+        found = []
+        for event in events:
             number = numbers[id(event)]
-            offset = offsets[number if self._newest_first else number + 1]
-            placed.append(_Placed(event, self._number, Position(identity, offset, rolled_at)))
-        return placed
+            # With the newest first, the next page ends where this event begins.
+            offset = offsets[number] if self._newest_first else offsets[number + 1]
+            position = Position(identity, offset, rolled_at)
+            found.append(_Found(event, self._number, position))
+        return found
 
 
-def _order(count: int, at: int | None, newest_first: bool) -> Iterator[int]:
-    """The numbers of *count* segments to read, from the one at *at* on."""
+def _remaining(segments: list[Segment], position: Position) -> list[Segment]:
+    """Return the *segments* after *position*, given that the segment of the position was deleted."""
+    rolled_at = position.rolled_at
+    if rolled_at is None:
+        return segments
+    return [segment for segment in segments if segment.rolled_at is None or segment.rolled_at > rolled_at]
+
+
+def _numbers_to_read(count: int, current: int | None, newest_first: bool) -> Iterator[int]:
+    """Yield the numbers of *count* segments from the *current* one on, in the order of the page."""
     if newest_first:
-        return reversed(range(count if at is None else at + 1))
-    return iter(range(at or 0, count))
+        last = count - 1 if current is None else current
+        return reversed(range(last + 1))
+    return iter(range(current or 0, count))

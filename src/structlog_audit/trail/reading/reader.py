@@ -1,65 +1,70 @@
-"""`TrailReader`: the questions asked of the files.
+"""`TrailReader`: queries answered from the files of trails.
 
-Rules:
+**Guarantees.** A `TrailReader` is an `EventSource`: it takes the same filters and gives the same answers as a handler. For each
+query the files are listed again and read up to their present size. Reading never writes. Memory stays bounded, whatever the
+files hold, except for the answer itself: a list, or counts by user.
 
-* What is asked of a handler can be asked of files: `TrailReader` is an `EventSource`, with the same filters and answers.
-* Files are looked for anew for each question, and read up to the size that they have then. Reading never writes.
-* What is found wrong is counted and told (`structlog_audit.trail.reading.problems`), and never ends an answer. Only a trail that can't
-  be read at all is an `AuditReadError`.
-* Memory stays bounded, whatever the files hold, but for what is asked for: a list, or counts by user.
-* One thread at a time.
+**Failure handling.** Damage is counted (`structlog_audit.trail.reading.problems`) and never ends an answer. Only a trail that
+cannot be read at all raises an `AuditReadError`.
+
+**Concurrency.** One thread at a time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import BinaryIO, Unpack
+from typing import Unpack
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.event_id import millisecond_of
-from structlog_audit.query.engine import Progress
+from structlog_audit.query import filters as query_filters
+from structlog_audit.query.engine import Engine
 from structlog_audit.query.event_source import EventSource
-from structlog_audit.query.filters import Conditions, Filters, conditions, with_filter_signature
-from structlog_audit.trail.reading.discovery import Trail, find_trails
+from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
+from structlog_audit.trail.reading.discovery import AnyTrail, Trail
 from structlog_audit.trail.reading.follow import follow
 from structlog_audit.trail.reading.pagination import Page, page_of
-from structlog_audit.trail.reading.problems import Problem, Problems
-from structlog_audit.trail.reading.scan_engine import ScanEngine
+from structlog_audit.trail.reading.problems import Problem
+from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 from structlog_audit.trail.reading.time_ranges import SLACK
 
 
 class TrailReader(EventSource):
-    """Answers questions from the files of trails. `open_trail` makes it.
+    """Answers queries from the files of trails. `open_trail` makes it.
 
-    The methods of `EventSource` may raise `AuditReadError`, when there is no trail any more, or no right to read it.
+    The methods of `EventSource` may raise `AuditReadError` if a trail no longer exists or may not be read.
+
+    Args:
+        trails: The trails to read.
+        engine: Answers queries of these trails.
+        scanner: Reads single segments for pages, following and `complete_since`, and holds the findings.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str] | BinaryIO], progress: Progress | None = None) -> None:
-        self._trails = find_trails(paths)
-        self._problems = Problems()
-        self._engine = ScanEngine(self._trails, self._problems, progress)
+    def __init__(self, trails: Sequence[AnyTrail], engine: Engine, scanner: SegmentScanner) -> None:
+        self._trails = trails
+        self._engine = engine
+        self._scanner = scanner
 
     @property
     def problems(self) -> Mapping[str, int]:
-        """What was found wrong in what was read so far, counted by its code: see `structlog_audit.trail.reading.problems`."""
-        return dict(self._problems.counts)
+        """The findings in the files read so far, counted by code: see `structlog_audit.trail.reading.problems`."""
+        return dict(self._scanner.problems.counts)
 
     @property
     def examples(self) -> Sequence[Problem]:
         """The first hundred findings: code, path, offset and reason."""
-        return tuple(self._problems.examples)
+        return tuple(self._scanner.problems.examples)
 
     @property
     def paths(self) -> Sequence[str]:
-        """The active files of the trails that are read."""
+        """The active files of the trails."""
         return tuple(trail.path for trail in self._trails)
 
     def size(self) -> int:
-        """How many bytes there are to read now, packed or not. Those of a stream are not known, and not counted."""
+        """Return the number of bytes to read now, packed or not. Streams are not counted: their size is unknown."""
         total = 0
         for trail in self._trails:
             if isinstance(trail, Trail):
@@ -69,24 +74,34 @@ class TrailReader(EventSource):
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """From when on the answers are complete, in UTC; None means since the beginning.
+        """The time since which the answers are complete, in UTC; None means since the beginning.
 
-        That is the rollover of the newest segment that retention deleted, as far as the trail says so itself. What somebody
-        deleted otherwise, or a `logging.handlers.RotatingFileHandler` dropped, is not known. O(n) the first time.
+        This is the rollover of the newest segment that retention deleted, according to the trail's own events. Other
+        deletions, such as those of a `logging.handlers.RotatingFileHandler`, are unknown. O(n) the first time.
         """
-        moments = [self._engine.deleted_until(trail) for trail in self._trails if isinstance(trail, Trail)]
-        return max((moment for moment in moments if moment is not None), default=None)
+        newest = None
+        for trail in self._trails:
+            deleted_until = self._scanner.deleted_until(trail) if isinstance(trail, Trail) else None
+            if deleted_until is not None and (newest is None or deleted_until > newest):
+                newest = deleted_until
+        return newest
 
     def get_event(self, event_id: str) -> AuditEvent | None:
-        """The event with this id, of whatever kind, or None.
+        """Return the event with this id, of any kind, or None.
 
-        An id of ours says its time: segments of that time are read first, the others only if it isn't there.
+        An id that this library generated contains its time: segments of that time are read first, and the others only
+        if the event is not there.
         """
         millisecond = millisecond_of(event_id)
         if millisecond is not None:
-            about = dt.datetime.fromtimestamp(millisecond / 1_000, dt.UTC)
-            asked = conditions(event_id=event_id, kind=[None, *Kind], start_time=about - SLACK, end_time=about + SLACK)
-            for stored in self.select(asked, newest_first=True, at_most=1):
+            time = dt.datetime.fromtimestamp(millisecond / 1_000, dt.UTC)
+            near_that_time = query_filters.conditions(
+                event_id=event_id,
+                kind=[None, *Kind],
+                start_time=time - SLACK,
+                end_time=time + SLACK,
+            )
+            for stored in self.select(near_that_time, newest_first=True, at_most=1):
                 return stored.event()
         return super().get_event(event_id)
 
@@ -94,21 +109,22 @@ class TrailReader(EventSource):
     def page(
         self, cursor: str | None = None, *, limit: int = 100, newest_first: bool = False, **filters: Unpack[Filters]
     ) -> Page:
-        """A page of the events that match all *filters*: its events, and the cursor of the next one.
+        """Return a page of the events that match all *filters*, with the cursor of the next page.
 
         Args:
-            cursor: Of the page before; None for the first page. A cursor stays true across rollovers, when a segment is
-                compressed, and when events come; it is opaque, and may stand in a URL.
-            limit: How many events at most, at least 1.
+            cursor: The cursor of the previous page; None for the first page. A cursor stays valid across rollovers, when
+                a segment is packed, and when events are added; it is opaque and safe in a URL.
+            limit: The largest number of events, at least 1.
             newest_first: The order; the same for all pages.
-            filters: What is asked for; the same for all pages.
+            filters: The filters; the same for all pages.
 
         Raises:
-            AuditReadError: Also of a stream, which has no pages.
-            AuditValueError: Also for what is not the cursor of such a page.
+            AuditReadError: Also for a stream, which has no pages.
+            AuditValueError: Also for a cursor of other trails, of the other order, or of another form.
         """
         require_integer("limit", limit, least=1)
-        return page_of(self._engine, self._trails, conditions(**filters), cursor, limit, newest_first)
+        conditions = query_filters.conditions(**filters)
+        return page_of(self._scanner, self._trails, conditions, cursor, limit, newest_first)
 
     @with_filter_signature
     def follow(
@@ -119,17 +135,19 @@ class TrailReader(EventSource):
         wait: Callable[[float], None],
         **filters: Unpack[Filters],
     ) -> Iterator[AuditEvent]:
-        """The events that match all *filters* as they come, each once, across rollovers and from all writers.
+        """Yield the events that match all *filters* as they are recorded, each once, across rollovers and from all writers.
 
         Args:
-            since_now: Whether to begin with what comes from now on, that is after this call; else with everything there is.
-            stop: Asked before each look; when it says yes, that look is the last.
-            wait: Given the seconds to wait until the next look, such as `time.sleep`.
-            filters: What is asked for.
+            since_now: Whether to begin with the events recorded after this call, rather than with all existing events.
+            stop: Called before each poll; if it returns true, that poll is the last.
+            wait: Called with the seconds until the next poll, such as `time.sleep`.
+            filters: The filters.
         """
-        asked = conditions(**filters)
-        found = follow(self._engine, self._trails, asked, since_now, stop, wait)
-        return (stored.event() for stored in found)
+        conditions = query_filters.conditions(**filters)
+        events = follow(self._scanner, self._trails, conditions, since_now, stop, wait)
+        return (stored.event() for stored in events)
 
-    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
-        return self._engine.select(asked, newest_first=newest_first, at_most=at_most)
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+    ) -> Iterator[StoredEvent]:
+        return self._engine.select(conditions, newest_first=newest_first, at_most=at_most)

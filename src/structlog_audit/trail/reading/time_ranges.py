@@ -1,16 +1,15 @@
-"""Which segments can hold events of a time, without reading them; and which of their blocks, without decoding them.
+"""Exclusion of segments by time without reading them, and of blocks without decoding them.
 
-Rules:
+**Segments.** The events of a segment lie between the rollover before it and its own, as far as the clock can be trusted.
+Events are sampled as well: the first, the last, and `SAMPLES` in between; of packed data only the first. The time range of a
+segment covers all these timestamps; that of the active segment has no end. A segment is skipped only if its range is more than
+`SLACK` away from the requested one. This tolerates late writers and small clock steps; a larger step back is noticed unless
+the clock was set forward again before the next sample. Omit the time filter to scan everything.
 
-* A segment's events lie between the rollover before it and its own, as far as the clock tells; and so do some of them that are
-  looked at: the first, the last, and `SAMPLES` in between (of packed data only the first). The span of a segment takes in all
-  of these moments, whatever disagrees. That of the active segment has no end.
-* A segment is left out only if its whole span is more than `SLACK` away from what is asked for. That covers writers that were
-  late and clocks that were set by less. A clock that was set back further shows in the moments looked at, unless it was set
-  forward again before the next of them. Who must be sure asks without times.
-* A block is left out if each of its lines is in our form and says a time that is not asked for. That trusts no clock, and
-  takes a fifth of decoding them.
-* What does not tell its time is never left out.
+**Blocks.** A block is skipped only if every line is canonical and its timestamp lies outside the requested range. This does
+not depend on any clock and costs about a fifth of decoding.
+
+Segments and blocks without a readable timestamp are never skipped.
 """
 
 from __future__ import annotations
@@ -27,82 +26,110 @@ from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.line_blocks import Block, Seekable, read_at
 
 SLACK = dt.timedelta(minutes=10)
-"""How far the clock may be off."""
+"""The clock error that is tolerated."""
 
 SAMPLES = 16
-"""Places in a segment where the time of an event is looked at."""
+"""The number of parts that samples divide a segment into."""
 
-_LOOK = 16_384  # bytes in which a whole event is looked for, at each place
-_LOOK_BACK = 65_536  # the same at the end, where it may have many parts
+# A whole event is searched in this many bytes at each sample; at the end in more, since the last event may have many parts.
+_SAMPLE_BYTES = 16_384
+_LAST_SAMPLE_BYTES = 65_536
 
-Span = tuple[dt.datetime, dt.datetime]
+TimeRange = tuple[dt.datetime, dt.datetime]
 
-FOR_EVER = dt.datetime.max.replace(tzinfo=dt.UTC)
+NO_END = dt.datetime.max.replace(tzinfo=dt.UTC)
+"""The end of the time range of an active segment."""
 
 
-class _Timed(msgspec.Struct, gc=False):
-    """What is read of a line."""
+class _TimedLine(msgspec.Struct, gc=False):
+    """The only member of a line that is decoded here."""
 
     timestamp: Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
-_decode = msgspec.json.Decoder(_Timed).decode
+_decode = msgspec.json.Decoder(_TimedLine).decode
+
+_match_canonical_start = re.compile(
+    rb'\{"event_id":"[^"\\]{1,100}","timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)",'
+).match
 
 
-def is_outside(span: Span | None, asked: Conditions) -> bool:
-    """Whether no event of a segment with this *span* can be one of those *asked* for."""
-    if span is None:
-        return False
-    start, end = asked.start_time, asked.end_time
-    return (start is not None and start - span[1] > SLACK) or (end is not None and span[0] - end > SLACK)
+def is_range_outside(time_range: TimeRange, conditions: Conditions) -> bool:
+    """Return whether a segment with this time range cannot hold an event that *conditions* admit."""
+    first, last = time_range
+    start = conditions.start_time
+    end = conditions.end_time
+    ends_before = start is not None and start - last > SLACK
+    begins_after = end is not None and first - end > SLACK
+    return ends_before or begins_after
 
 
-_time = re.compile(rb'\{"event_id":"[^"\\]{1,100}","timestamp":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)",').match
+def is_block_outside(block: Block, conditions: Conditions) -> bool:
+    """Return whether no line of *block* can belong to an event that *conditions* admit.
 
-
-def has_none(block: Block, asked: Conditions) -> bool:
-    """Whether none of the lines of *block* can be of one of the events *asked* for. O(1) unless these have a time."""
-    start, end = asked.start_time, asked.end_time
+    O(1) if *conditions* have no time range.
+    """
+    start = conditions.start_time
+    end = conditions.end_time
     if start is None and end is None:
         return False
-    first, last = "" if start is None else rfc3339(start), "~" if end is None else rfc3339(end)
-    earliest, latest = first.encode(), last.encode()
+
+    # Canonical timestamps have a fixed width and compare as text; "~" sorts after all of them.
+    earliest = b"" if start is None else rfc3339(start).encode()
+    latest = b"~" if end is None else rfc3339(end).encode()
+
     for line in block.lines():
-        found = _time(line)
-        if found is None or earliest <= found[1] <= latest:
+        canonical = _match_canonical_start(line)
+        if canonical is None or earliest <= canonical[1] <= latest:
             return False
     return True
 
 
-def span_of(events: Iterable[dt.datetime], *rollovers: dt.datetime | None) -> Span:
-    """The span of a segment with these moments of *events* and of *rollovers* before and after it, as far as they are known."""
-    known = [*events, *(moment for moment in rollovers if moment is not None)]
+def time_range_of(timestamps: Iterable[dt.datetime], *rollovers: dt.datetime | None) -> TimeRange:
+    """Return the time range of a segment.
+
+    Args:
+        timestamps: Those of some events in it, at least one.
+        rollovers: The rollover before it and its own; None if unknown.
+    """
+    known = [rollover for rollover in rollovers if rollover is not None]
+    known += timestamps
     return min(known), max(known)
 
 
-def sampled(file: Seekable, size: int) -> list[dt.datetime]:
-    """The moments of some events in *file*, the first and the last among them; none if these can't be found out."""
-    first = first_moments(read_at(file, 0, min(size, _LOOK)))
-    last = _moment(reversed(_whole_lines(read_at(file, max(0, size - _LOOK_BACK), size))))
+def sample_timestamps(file: Seekable, size: int) -> list[dt.datetime]:
+    """Return timestamps of events in *file*, including the first and the last; an empty list if one of these is unreadable."""
+    head = read_at(file, 0, min(size, _SAMPLE_BYTES))
+    first = first_timestamps(head)
+    tail = read_at(file, max(0, size - _LAST_SAMPLE_BYTES), size)
+    last = _first_timestamp(reversed(_whole_lines(tail)))
     if not first or last is None:
         return []
-    places = (size * number // SAMPLES for number in range(1, SAMPLES))
-    between = [_moment(_whole_lines(read_at(file, place, min(size, place + _LOOK)))[1:]) for place in places]
-    return [*first, *(moment for moment in between if moment is not None), last]
+
+    between = []
+    for number in range(1, SAMPLES):
+        offset = size * number // SAMPLES
+        data = read_at(file, offset, min(size, offset + _SAMPLE_BYTES))
+        lines = _whole_lines(data)
+        # The first line may have begun before the offset.
+        timestamp = _first_timestamp(lines[1:])
+        if timestamp is not None:
+            between.append(timestamp)
+    return [*first, *between, last]
 
 
-def first_moments(head: bytes) -> list[dt.datetime]:
-    """The moment of the first event in *head*, the beginning of unpacked data; none if it can't be found out."""
-    moment = _moment(_whole_lines(head))
-    return [] if moment is None else [moment]
+def first_timestamps(head: bytes) -> list[dt.datetime]:
+    """Return the timestamp of the first event in *head*, the beginning of unpacked data, as a list of at most one."""
+    timestamp = _first_timestamp(_whole_lines(head))
+    return [] if timestamp is None else [timestamp]
 
 
 def _whole_lines(data: bytes) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
-def _moment(lines: Iterable[bytes]) -> dt.datetime | None:
-    """The moment of the first of *lines* that tells one."""
+def _first_timestamp(lines: Iterable[bytes]) -> dt.datetime | None:
+    """Return the first readable timestamp in *lines*."""
     for line in lines:
         try:
             return _decode(line).timestamp

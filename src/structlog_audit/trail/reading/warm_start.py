@@ -1,11 +1,8 @@
-"""The newest events of a trail, for a buffer that begins with them (``warm_start=True``).
+"""The newest events of a trail, with which a buffer begins (``warm_start=True``).
 
-Rules:
-
-* Segments are read from the newest on, packed ones too, until there are enough events.
-* Of several events with one id the last counts.
-* What the buffer then does not have makes its answers incomplete: events that there was no room for, segments that were
-  deleted by retention or can't be read.
+**Guarantees.** Segments are read from the newest on, packed ones included, until there are enough events. Of several events
+with one id, the last counts. Events that exceed the size of the buffer, and segments that retention deleted or that cannot be
+read, make the buffer's answers incomplete: `NewestEvents.missing_until` states up to which time.
 """
 
 from __future__ import annotations
@@ -20,95 +17,125 @@ from structlog_audit.trail.reading.decoder import LineDecoder
 from structlog_audit.trail.reading.discovery import Trail
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.problems import Problems
-from structlog_audit.trail.reading.scan_engine import ScanEngine
+from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 
-_READ_ALL_THE_SAME = ("unfinished", "repeated", "bom", "invalid_utf8", "vanished", "unreadable")
-"""Findings that are about no line that is left out."""
+_NO_LINE_LEFT_OUT = ("unfinished", "repeated", "bom", "invalid_utf8", "vanished", "unreadable")
+"""The codes of findings other than a line that is left out."""
 
-_MISSING = ("vanished", "unreadable", "truncated")
-"""Findings after which events of a segment are missing."""
+_EVENTS_MISSING = ("vanished", "unreadable", "truncated")
+"""The codes of findings after which events of a segment are missing."""
 
 
-class Newest(NamedTuple):
-    """What a buffer begins with."""
+class NewestEvents(NamedTuple):
+    """The initial content of a buffer."""
 
     events: list[tuple[bytes, int]]
-    """Lines and moments, the oldest first."""
+    """Lines and timestamps (microseconds since 1970), oldest first."""
     missing_until: int | None
-    """The latest moment, in microseconds since 1970, of which something may be missing; None if nothing is."""
+    """The latest timestamp, in microseconds since 1970, of an event that may be missing; None if none is."""
     unreadable: int
-    """Lines that are no events."""
+    """The number of lines that are not events."""
 
 
-def newest_events(path: str | os.PathLike[str], count: int) -> Newest:
-    """The newest *count* events of the trail at *path*. O(count), and what else is in the oldest segment that is read.
+def newest_events(path: str | os.PathLike[str], count: int) -> NewestEvents:
+    """Return the newest *count* events of the trail at *path*.
+
+    O(count), plus the rest of the oldest segment that is read.
 
     Raises:
-        AuditReadError: There is no trail, or it can't be read.
+        AuditReadError: There is no trail, or it cannot be read.
     """
     folder, base = os.path.split(os.fspath(path))
     trail = Trail(folder or ".", base)
-    problems = Problems()
-    engine, scanner = ScanEngine([trail], problems), LineDecoder()
-    found = _Found(count)
+    scanner = SegmentScanner()
+    problems = scanner.problems
+    decoder = LineDecoder()
+    collector = _NewestCollector(count)
+
     with trail.segments() as segments:
         for segment in reversed(segments):
-            before = _total(problems, _MISSING)
-            with engine.opened(segment) as opened:
+            missing_before = _total(problems, _EVENTS_MISSING)
+            with scanner.open(segment) as opened:
                 if opened is not None:
-                    found.add(engine, opened, scanner)
-            if _total(problems, _MISSING) > before and segment.rolled_at is not None:
-                found.miss(microseconds(segment.rolled_at))
-            if found.is_full:
+                    collector.add_segment(scanner, opened, decoder)
+
+            is_incomplete = _total(problems, _EVENTS_MISSING) > missing_before
+            if is_incomplete and segment.rolled_at is not None:
+                collector.mark_missing(microseconds(segment.rolled_at))
+            if collector.is_full:
                 break
-    if not found.is_full:
-        deleted_until = engine.deleted_until(trail)
+
+    if not collector.is_full:
+        deleted_until = scanner.deleted_until(trail)
         if deleted_until is not None:
-            found.miss(microseconds(deleted_until))
-    unreadable = problems.counts.total() - _total(problems, _READ_ALL_THE_SAME)
-    return Newest(list(found.events.values())[::-1], found.missing_until, unreadable)
+            collector.mark_missing(microseconds(deleted_until))
+
+    events = list(collector.events.values())[::-1]
+    unreadable = problems.counts.total() - _total(problems, _NO_LINE_LEFT_OUT)
+    return NewestEvents(events, collector.missing_until, unreadable)
 
 
-class _Found:
-    """The newest *count* events of what was added, which comes segment by segment, the newest first."""
+class _NewestCollector:
+    """The newest *count* events of the segments that are added, the newest segment first."""
 
     def __init__(self, count: int) -> None:
-        self.events: dict[str, tuple[bytes, int]] = {}  # by id, the newest first
+        self.events: dict[str, tuple[bytes, int]] = {}
+        """Lines and timestamps by event id, newest first."""
         self.missing_until: int | None = None
         self.is_full = False
-        """Whether there was no room for an event."""
+        """Whether an event was left out because there were enough."""
         self._count = count
 
-    def miss(self, moment: int) -> None:
-        """Say that something of this *moment* is missing."""
-        self.missing_until = moment if self.missing_until is None else max(self.missing_until, moment)
+    def mark_missing(self, timestamp: int) -> None:
+        """Record that an event of this *timestamp* is missing."""
+        if self.missing_until is None or timestamp > self.missing_until:
+            self.missing_until = timestamp
 
-    def add(self, engine: ScanEngine, opened: OpenSegment, scanner: LineDecoder) -> None:
+    def add_segment(self, scanner: SegmentScanner, opened: OpenSegment, decoder: LineDecoder) -> None:
         """Add the events of a segment."""
         if opened.is_plain:
-            for batch in engine.batches(opened, scanner, newest_first=True):
-                for number in reversed(range(len(batch.events))):
-                    event = batch.events[number]
-                    self._add(event.event_id, microseconds(event.timestamp), partial(batch.stored, number))
-            return
-        own: dict[str, tuple[int, bytes]] = {}  # the oldest first
-        for batch in engine.batches(opened, scanner):
-            for number, event in enumerate(batch.events):
-                own.pop(event.event_id, None)
-                own[event.event_id] = microseconds(event.timestamp), batch.stored(number)
-                if len(own) > self._count:
-                    self.miss(own.pop(next(iter(own)))[0])
-                    self.is_full = True
-        for event_id, (moment, lines) in reversed(own.items()):
-            self._add(event_id, moment, partial(bytes, lines))
+            self._add_plain(scanner, opened, decoder)
+        else:
+            self._add_packed(scanner, opened, decoder)
 
-    def _add(self, event_id: str, moment: int, lines: Callable[[], bytes]) -> None:
+    def _add_plain(self, scanner: SegmentScanner, opened: OpenSegment, decoder: LineDecoder) -> None:
+        backwards = SegmentScan(newest_first=True)
+        for batch in scanner.batches(opened, decoder, backwards):
+            numbers = range(len(batch.events))
+            for number in reversed(numbers):
+                event = batch.events[number]
+                timestamp = microseconds(event.timestamp)
+                lines = partial(batch.stored_lines, number)
+                self._add(event.event_id, timestamp, lines)
+
+    def _add_packed(self, scanner: SegmentScanner, opened: OpenSegment, decoder: LineDecoder) -> None:
+        """Add the events of a segment that can only be read forwards, keeping no more than are needed."""
+        kept: dict[str, tuple[int, bytes]] = {}
+        for batch in scanner.batches(opened, decoder, SegmentScan()):
+            for number, event in enumerate(batch.events):
+                event_id = event.event_id
+                timestamp = microseconds(event.timestamp)
+                # A later event with the same id moves to the end.
+                kept.pop(event_id, None)
+                kept[event_id] = timestamp, batch.stored_lines(number)
+
+                if len(kept) > self._count:
+                    oldest_id = next(iter(kept))
+                    oldest_timestamp, _ = kept.pop(oldest_id)
+                    self.mark_missing(oldest_timestamp)
+                    self.is_full = True
+
+        newest_first = reversed(kept.items())
+        for event_id, (timestamp, lines) in newest_first:
+            self._add(event_id, timestamp, partial(bytes, lines))
+
+    def _add(self, event_id: str, timestamp: int, lines: Callable[[], bytes]) -> None:
         if event_id in self.events:
             return
         if len(self.events) < self._count:
-            self.events[event_id] = lines(), moment
+            self.events[event_id] = lines(), timestamp
         else:
-            self.miss(moment)
+            self.mark_missing(timestamp)
             self.is_full = True
 
 
