@@ -1,15 +1,15 @@
 """`AuditFileHandler`: a `logging.Handler` that appends events to the segments of a trail.
 
-It is the target that keeps every promise of this library. `active_segment` writes and rolls over, `pruning` deletes old
+It is the only target with all guarantees of this library. `active_segment` writes and rolls over, `pruning` deletes old
 segments; this module connects both to `logging` and to the group commit.
 
-**Guarantees.** With ``durability="os"`` the kernel has the line before the call returns: it survives the death of the
-process. With ``durability="fsync"`` the disk has the line and the name of its file: it survives a loss of power. One fsync
-serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
+**Guarantees.** With ``durability="os"`` the kernel has the line before the call returns, so the line survives the death of
+the process. With ``durability="fsync"`` the disk has the line and the name of its file, so the line survives a loss of power.
+One fsync serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
 (PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user or root is written to.
 
 **Concurrency.** Every write, rollover and close holds `write_lock`. A signal handler that interrupts a write of its own
-thread never touches the descriptor: its event is written when that write ends, or is refused.
+thread never touches the descriptor: an event that it logs is written later, and `write` raises a `DeliveryError`.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         maxBytes: Size in bytes at which a segment is rolled over; 0 means never, as in the standard library.
         backupCount: Number of rolled segments to keep; 0 keeps all (in the standard library it means "never roll over").
         retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
-        durability: ``"os"`` or ``"fsync"``: when an event counts as recorded.
-        clock: Returns the current time in UTC, for the names of segments.
+        durability: When an event counts as recorded: once the kernel has it (``"os"``) or the disk (``"fsync"``).
+        clock: Returns the current time in UTC, for the names of segments and for their age.
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. A path
-            of a folder or special file is invalid, too.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. The
+            path of a folder, a symbolic link or a special file is invalid, too.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
         path = require_trail_path("filename", filename)
         self.write_lock = threading.RLock()
-        """Held during each write. The group commit in front of this handler uses the same lock, so a write takes only one."""
+        """Held during each write. The `AuditHandler` in front uses it for its group commit, so a write takes only one lock."""
         self.unwritten = 0
-        """The number of events that could not be written without an `AuditHandler`."""
+        """The number of events that came from a logger directly and could not be written."""
         self.notices = Notices()
         """Event notices about the files, for the `AuditHandler` to record."""
 
@@ -89,6 +89,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         # Lines of records that came from a logger directly and are not written yet.
         self._waiting_lines: deque[bytes] = deque()
 
+        # With `delay` the base class does not open the file: the active segment does.
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
         shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
@@ -119,7 +120,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     @property
     def deliver(self) -> Callable[[Sequence[QueueEntry]], None]:
-        """The function that writes entries or raises a `DeliveryError`. For the group commit, which holds `write_lock`."""
+        """The method of the active segment that writes entries. The caller, a group commit, holds `write_lock`.
+
+        A property, so that the group commit calls that method directly.
+        """
         return self._active.deliver
 
     def write(self, data: bytes) -> None:
@@ -147,6 +151,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             if self._active.writing:
                 return
 
+            # From here on, a signal handler of this thread does not write.
             self._active.writing = True
             try:
                 self._active.roll_over()
@@ -157,8 +162,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def after_fork(self) -> None:
         """Reset the handler in a forked child: the open file, the notices and the waiting lines belong to the parent.
 
-        The second of two calls after one fork does nothing: the `AuditHandler` in front may make the first, and uses the new
-        lock from then on.
+        The `AuditHandler` in front may call this before `fork_safety` does, and uses the new lock from then on. So the
+        second call after one fork does nothing.
         """
         if self._fork_generation == fork_generation():
             return
@@ -171,7 +176,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._active.after_fork()
 
     def check(self) -> list[Finding]:
-        """Return findings about events lost here, a disk that may fill up, and files that other users can change."""
+        """Return findings about failed writes and rollovers, a trail that may fill the disk, and unsafe file modes."""
         return [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
 
     def _counter_findings(self) -> Iterator[Finding]:
@@ -191,7 +196,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if self.notices.dropped:
             yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", chain)
 
-        # A lock that is released in time is not a problem: report one only once the segment is too large.
+        # A lock that is released soon is not a problem: report it only if the segment exceeds its size by a tenth.
         if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
             count = active.postponed_rollovers
             message = f"rollover was postponed {count} times: another process holds a lock on the file"
@@ -228,7 +233,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             self._write_waiting_lines()
 
     def _write_waiting_lines(self) -> None:
-        """Write the waiting lines, unless a write is in progress on this thread: then the call for it goes on with them."""
+        """Write the waiting lines, unless this call interrupts a write or rollover of its own thread.
+
+        Then the interrupted `emit` or `doRollover` writes them; after an interrupted write of a group commit, the next `emit`.
+        """
         while self._waiting_lines and not self._active.writing:
             line = self._waiting_lines.popleft()
             try:
@@ -240,7 +248,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                     report_on_stderr(f"{self.baseFilename} can't be written ({cause}); events are lost")
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
-        """Accept only an `AuditJsonFormatter` without options: a trail has one format.
+        """Set the formatter, which must be an `AuditJsonFormatter` without options: a trail has one format.
 
         Raises:
             AuditTypeError: *fmt* is another formatter, or changes the lines.
@@ -253,7 +261,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.formatter = fmt
 
     def close(self) -> None:
-        """Close the file. The next event opens it again: ``dictConfig`` closes handlers that stay attached.
+        """Close the file. The next event opens it again, because ``dictConfig`` closes handlers that are still in use.
 
         In a signal handler that interrupts a write of its own thread, the file stays open.
         """
@@ -266,5 +274,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         """Do nothing: lines are never held back."""
 
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
-        """Return 1 if the active segment has reached its size, otherwise 0. A write rolls over by itself."""
+        """Return 1 if the active segment has reached ``maxBytes``, otherwise 0.
+
+        For callers of the standard library's interface: writes do not use it, and roll over without a call from outside.
+        """
         return int(0 < self.maxBytes <= self._active.size)

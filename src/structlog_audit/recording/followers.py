@@ -1,16 +1,17 @@
 """How the followers of a group commit wait for the leader, and for each other.
 
-**Guarantees**: A follower waits until its entry is completed or no thread leads. It never waits for longer than
-`RECHECK_SECONDS` without a check of its own, so an exception in the thread that should have woken it does not strand it.
+**Guarantees**: A follower waits until its entry is completed or no thread leads. It checks this itself at least every
+`RECHECK_SECONDS`, so an exception in the thread that should have woken it does not strand it.
 
 **Concurrency**: The leader wakes one follower, and each follower wakes the next. If all woke at once, each would take the
-GIL in the middle of another thread's write, only to wait again. Followers do not wait for the lock of the commit, since
-the next leader holds it. They do not spin with ``sleep(0)`` either, which keeps the GIL from the leader.
+GIL in the middle of another thread's write, only to wait again. Followers do not wait on the lock of the commit: with its
+entry completed, a follower would still wait for the next leader. They do not spin with ``sleep(0)`` either, which would keep
+the GIL from the leader.
 
 **Performance**: Threads that do little besides recording are *busy*: on average events follow each other within
-`BUSY_INTERVAL_US`. Waking a thread then costs the leader the GIL at its next write, which takes longer than an event. So
-busy followers are not woken; they poll, for the first time after `BUSY_RECHECK_SECONDS`. If writes wait for the disk,
-threads are never busy.
+`BUSY_INTERVAL_US`. A follower that is woken then takes the GIL at the leader's next write, and the leader waits longer for
+the GIL than an event takes. So busy followers are not woken; they poll, for the first time after `BUSY_RECHECK_SECONDS`. If
+writes wait for the disk, threads are never busy.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ RECHECK_SECONDS = 0.005
 BUSY_RECHECK_SECONDS = 0.0005
 """The time before the first check of a busy follower; it doubles with each check, up to `RECHECK_SECONDS`.
 
-About the time of a few hundred events, and a tenth of the interval after which CPython forces a thread to release the GIL.
+The time of a few dozen events, and a tenth of the interval after which CPython forces a thread to release the GIL.
 """
 
 BUSY_INTERVAL_US = 25
-"""The average interval between two events, in microseconds, below which threads are busy.
+"""The average interval between two events of the process, in microseconds, below which threads are busy.
 
-Eight threads that only record reach 7 to 20, depending on the machine.
+With eight threads that only record, it is 7 to 20, depending on the machine.
 """
 
 _MIN_SAMPLE_US = 1_000
@@ -49,7 +50,7 @@ class WakeableEntry(Protocol):
 class Waiter:
     """One waiting follower.
 
-    Calling it reports that its entry is completed; `Followers.wake_one` wakes it in its turn.
+    It is the ``wake`` function of its entry. A call only registers it as one to wake; `Followers.wake_one` wakes it later.
     """
 
     __slots__ = ("_lock", "_to_wake")
@@ -82,7 +83,7 @@ class Followers:
     """The threads that wait for the leader of one group commit.
 
     Args:
-        can_be_busy: Whether threads wait for the interpreter rather than for the disk.
+        can_be_busy: Whether followers may have to poll; False if writes wait for the disk.
     """
 
     def __init__(self, *, can_be_busy: bool = True) -> None:
@@ -115,7 +116,7 @@ class Followers:
                 if not waiter.wait(seconds):
                     seconds = min(2 * seconds, RECHECK_SECONDS)
         finally:
-            # Also if a signal handler raised: the followers behind this one must go on.
+            # Also after an exception of a signal handler, or the followers behind this one would not be woken.
             entry.wake = None
             self.wake_one(awake=waiter)
 
@@ -131,13 +132,14 @@ class Followers:
             pass
 
     def _is_busy(self, timestamp_us: int, count: int) -> bool:
+        """Return whether threads are busy, according to the latest complete measurement."""
         if not self._can_be_busy:
             return False
 
         start_us, start_count = self._sample_start
         elapsed_us = timestamp_us - start_us
 
-        # A negative period, after a step of the clock, starts a new measurement as well.
+        # A long period ends the measurement. So does a negative one, after the clock was set back.
         if not 0 <= elapsed_us < _MIN_SAMPLE_US:
             self._busy = (count - start_count) * BUSY_INTERVAL_US > elapsed_us
             self._sample_start = (timestamp_us, count)

@@ -1,17 +1,17 @@
-"""Group commit: gives events their order, ids and times, and writes those of concurrent callers in one write.
+"""Group commit: orders events, gives them ids and times, and writes the events of concurrent callers together.
 
-A caller leaves its entry in the inbox. If no thread leads, it takes the lock and becomes the leader: it moves the inbox to
-the queue, writes the queue in one write of whole lines and completes the entries. Other callers follow: they wait until
-their entry is completed, or until the leader is done and the first of them leads in its place.
+A caller appends the entry of its event to the inbox. If no thread leads, the caller takes the lock and becomes the leader: it
+moves the inbox to the queue, writes the queue in batches of whole lines and completes the entries, which gives each its
+outcome: recorded, pending, lost or raised. Other callers follow: they wait until their entry is completed or no thread leads.
 
-**Guarantees**: The queue is the order of the trail. Each event of an application is counted once: as recorded, pending,
-raised or lost. An entry leaves the queue only when it is completed. So if a signal handler raises, nothing is lost: the next
-leader continues with the queue, and at worst writes a line twice, with the same id.
+**Guarantees**: The trail has the order of the queue. Each application event is counted under one outcome. Its entry stays in
+the inbox or the queue until it is recorded, lost or raised. So an exception from a signal handler loses no event: the next
+leader continues with both, and at worst writes a line twice, with the same id.
 
 **Failure handling**: See `outage_policy`. A target reports with `DeliveryError` how many entries it wrote. Nothing here logs.
 
-**Concurrency**: A leading thread that submits again (in a signal handler, a finalizer or the target) only leaves its entry
-in the inbox. An event loop does not wait for the disk: `submit_later` hands the entry to a background leader.
+**Concurrency**: If the leading thread submits again (in a signal handler, a finalizer or the target), the entry only goes to
+the inbox. `submit_later` leaves the write to a background thread, so that an event loop does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class GroupCommit:
     Args:
         deliver: Writes the lines of entries; raises `DeliveryError` if the target fails. Any other exception comes from a
             signal handler: it goes to the caller, and the next leader delivers the same entries again.
-        accept: Called with the line and the time of each event that is recorded or pending, in order.
+        accept: Called in order with each event that is recorded or pending: its line, and its time in microseconds. After
+            an exception from a signal handler it may get the same event again.
         report_outage: Called with the first error of each outage, and with None when the outage is over.
         stamp: Gives ids and times.
         on_error: The outage policy: ``"retry"`` or ``"raise"``.
@@ -88,14 +89,17 @@ class GroupCommit:
             retry=self.drain,
             call_later=call_later,
         )
+        # The same deque: `submit` checks it for every event, and this saves an attribute lookup.
         self._unreported = self._outage.unreported
+
         self.recorded = 0
+        """The number of application events that the target has recorded."""
 
     def submit(self, entry: QueueEntry) -> None:
         """Write *entry* and return when it is completed.
 
         Its state is the outcome. If the leading thread itself submits, in the middle of a write, the state is still
-        `WAITING`: the leader writes that entry before it returns.
+        `WAITING` on return: the entry is written after that write, or during an outage at the next attempt.
 
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
@@ -104,7 +108,7 @@ class GroupCommit:
         inbox = self._inbox
         inbox.append(entry)
 
-        # While another thread leads, follow: that thread, or the next leader, completes the entry.
+        # While another thread leads, wait for it to complete the entry. Lead if it stopped before that.
         if not (self._leading and self._follow(entry)):
             # The lock is acquired and released by hand, which takes half the time of `with`. CPython may run a signal
             # handler directly after any call. So the lock is acquired inside the `try`, and no other call comes between
@@ -118,8 +122,8 @@ class GroupCommit:
                     self._leading = True
                     try:
                         if self._queue or len(inbox) > 1 or entry.state != WAITING or self._outage.is_active:
-                            # There are other entries to write, this one was completed meanwhile, or the target failed.
-                            self._write_all()
+                            # There are other entries to write, this one was completed meanwhile, or an outage may end.
+                            self._write_batches()
                         else:
                             # Fast path for nearly every event: the entry is alone, and skips the queue.
                             # Assign the line, as `_assign_line` does.
@@ -129,63 +133,67 @@ class GroupCommit:
 
                             deliver((entry,))
 
-                            # Complete the entry, as `_complete` does. It leaves the inbox last: if a signal handler
-                            # raises before that, the next leader finds it there.
+                            # Mark the entry as recorded, as `_mark_recorded` does. It leaves the inbox last: if a signal
+                            # handler raises before that, the next leader finds it there.
                             accept(line, timestamp_us)
                             entry.state = RECORDED
                             self.recorded += entry.counts
                             inbox.popleft()
                     except DeliveryError as error:
-                        # Only the fast path raises it here.
-                        self._move_to_queue()
+                        # The error comes from the fast path: `_write_batches` handles its errors itself.
+                        self._move_first_to_queue()
                         self._handle_failure((entry,), error)
                     finally:
                         self._leading = False
 
-                # Other callers, or a signal handler, submitted entries meanwhile.
+                # Other callers, or a signal handler of this thread, submitted entries meanwhile.
                 if inbox:
                     self._hand_over_or_drain()
             except BaseException:
                 try:
                     lock.release()
                 except RuntimeError as error:
-                    # The lock itself raised: the exception ended the wait for it, so this thread does not hold it.
-                    # A longer traceback is that of a signal handler, which ran directly after the release.
+                    # If `release` itself raised, its traceback has one frame. Then this thread does not hold the lock,
+                    # because the first exception ended the wait in `acquire`. A longer traceback comes from a signal
+                    # handler that ran directly after the release and raised a RuntimeError: that one goes to the caller.
                     if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                         raise
                 raise
             lock.release()
 
-        # Report the start or the end of an outage, now that the lock is free.
+        # Report the start or the end of an outage. The lock is free, unless this thread leads further up its stack.
         if self._unreported:
             self._outage.report()
 
+        # The library's own entries (`counts` is 0) raise nothing: no caller of the application submitted them.
         if entry.state == RAISED and entry.counts:
             entry.raise_error()
 
     def enqueue(self, entry: QueueEntry) -> None:
-        """Put *entry* into the inbox and return at once; the next leader writes it first."""
+        """Put *entry* into the inbox and return; the next leader writes it before any later entry."""
         self._inbox.append(entry)
 
     def submit_later(self, entry: QueueEntry) -> None:
-        """Put *entry* into the inbox, have a background thread write it, and return at once.
+        """Put *entry* into the inbox, and write it on a background thread.
 
-        For callers that must not block, such as an event loop while writes wait for the disk. They set ``entry.wake``.
+        For callers that must not block, such as an event loop while writes wait for the disk. They set ``entry.wake`` first,
+        which is called when the entry is completed, and they raise its error themselves. If no thread can be started, the
+        entry is written before this returns.
         """
         self._inbox.append(entry)
         self._ensure_background_leader()
 
     def run_in_background(self, work: Callable[[], None]) -> None:
-        """Run *work* on a background thread, or inline if no thread can be started."""
+        """Run *work* on a background thread, or on this thread if no other can be started."""
         if not try_call_later(self._call_later, 0.0, work):
             work()
 
     def drain(self) -> int:
-        """Write all pending entries unless the target fails; return the number of events still pending."""
+        """Write the inbox and the queue unless the target fails; return the number of events still pending."""
         with self._lock:
             self._lead()
 
-            # `_lead` writes only one batch of a long backlog.
+            # `_lead` may write only one batch of a long backlog and leave the rest to the retry timer.
             while self._queue and not (self._outage.is_active or self._leading):
                 self._lead()
 
@@ -209,7 +217,7 @@ class GroupCommit:
 
     def _follow(self, entry: QueueEntry) -> bool:
         """Wait while another thread leads; return whether *entry* is completed."""
-        # A signal handler, a finalizer or the target of the leading thread must not wait for itself.
+        # If this thread leads already, further up its stack, it must not wait for itself.
         if self._lock._is_owned():  # type: ignore[attr-defined]
             return False
 
@@ -232,22 +240,25 @@ class GroupCommit:
         try:
             while True:
                 self.drain()
+
+                # Under this lock, so that `_ensure_background_leader` does not rely on a thread that is about to end.
                 with self._background_lock:
                     if not self._inbox:
                         self._has_background_leader = False
                         return
         except BaseException:
-            # An outage callback raised, which ends this thread: another one takes over.
+            # The exception, for example of an outage callback, ends this thread: another one takes over.
             self._has_background_leader = False
             if self._inbox:
                 self._ensure_background_leader()
             raise
 
     def _hand_over_or_drain(self) -> None:
-        """Handle the entries that were submitted while this leader was finishing.
+        """Handle the entries that were submitted after this leader last checked the inbox.
 
-        If a follower waits for the first of them, it is woken and leads next. Otherwise they are written here: a signal
-        handler of this thread cannot wait for the leader. During an outage they are left to the next attempt.
+        If a follower that can be woken waits for the first of them, wake it: it leads next. Otherwise write them here,
+        because perhaps no thread waits for them: a signal handler of this thread, for example, only leaves its entry in the
+        inbox. During an outage leave them to the next attempt.
         """
         while self._inbox and not (self._leading or self._outage.waits_for_retry):
             next_leader = self._next_leader()
@@ -257,7 +268,7 @@ class GroupCommit:
             self._lead()
 
     def _next_leader(self) -> Waiter | None:
-        """Return the waiter of the first entry in the inbox, if a follower waits for it."""
+        """Return the follower that waits for the first entry in the inbox, if there is one and it can be woken."""
         try:
             wake = self._inbox[0].wake
         except IndexError:
@@ -265,19 +276,19 @@ class GroupCommit:
         return wake if isinstance(wake, Waiter) else None
 
     def _lead(self) -> None:
-        """Write the inbox and the queue, unless this thread leads already."""
+        """Write the inbox and the queue, unless this thread leads already. The caller holds the lock."""
         if self._leading:
             return
         self._leading = True
         try:
-            self._write_all()
+            self._write_batches()
         finally:
             self._leading = False
 
-    def _write_all(self) -> None:
-        """Write batch after batch, until a follower or the retry timer can take over. For the leader.
+    def _write_batches(self) -> None:
+        """Write batches until nothing is left, the target fails, or a follower or the retry timer can take over.
 
-        So no caller writes the events of others without end.
+        Only the leader calls this. It hands over early, or one caller might write the events of others indefinitely.
         """
         while self._inbox or self._queue:
             batch = self._next_batch()
@@ -292,37 +303,41 @@ class GroupCommit:
 
             if self._outage.is_active:
                 self._outage.recover()
-            self._complete(batch)
+            self._mark_recorded(batch)
 
             if not self._queue:
+                # `_hand_over_or_drain` wakes the next leader.
                 if self._next_leader() is not None:
                     return
+
+            # The queue was longer than a batch. If the rest may become pending, its callers need not wait until it is written.
             elif self._outage.defer_backlog():
                 self._followers.wake_one()
                 return
 
     def _next_batch(self) -> Sequence[QueueEntry]:
-        """Move the inbox to the queue and return its head, in which each entry has a line."""
+        """Move the inbox to the queue, and return the first entries of the queue, each with its line."""
         while self._inbox:
-            self._move_to_queue()
+            self._move_first_to_queue()
 
-        # A leader that was interrupted may have left completed entries.
+        # A leader that was interrupted may have left completed entries in the queue, without waking their callers.
         queue = self._queue
         while queue and queue[0].state in (RECORDED, RAISED):
             queue.popleft().wake_waiter()
 
         batch = list(islice(queue, MAX_BATCH_SIZE))
         for entry in batch:
+            # The line of a gap contains the number of lost events, which may have grown since the last attempt.
             if isinstance(entry, Gap):
                 entry.make_line()
         return batch
 
-    def _move_to_queue(self) -> None:
-        """Move the first entry of the inbox to the end of the queue, with a line."""
+    def _move_first_to_queue(self) -> None:
+        """Move the first entry of the inbox to the end of the queue, and give it its line."""
         entry = self._inbox[0]
         queue = self._queue
 
-        # A leader that was interrupted may have done either step.
+        # A leader that was interrupted may have done one or both of these steps already.
         if not entry.line:
             self._assign_line(entry)
         if not queue or queue[-1] is not entry:
@@ -331,13 +346,14 @@ class GroupCommit:
         self._inbox.popleft()
 
     def _assign_line(self, entry: QueueEntry) -> None:
-        """Give *entry* its id and its time, and so its line."""
+        """Give *entry* its line, with a new id and the current time."""
         entry.line = self._stamp.line(entry.body)
         entry.timestamp_us = self._stamp.timestamp_us
 
-    def _complete(self, batch: Sequence[QueueEntry]) -> None:
-        """Acknowledge *batch*, the head of the queue, as recorded."""
+    def _mark_recorded(self, batch: Sequence[QueueEntry]) -> None:
+        """Complete *batch*, the first entries of the queue, as recorded."""
         for entry in batch:
+            # A pending event was accepted when it became pending.
             if entry.state == PENDING:
                 self._outage.pending -= entry.counts
             else:
@@ -350,7 +366,7 @@ class GroupCommit:
         self._followers.wake_one()
 
     def _handle_failure(self, batch: Sequence[QueueEntry], error: DeliveryError) -> None:
-        """Complete the entries of *batch* that the target wrote, and apply the outage policy to the others."""
-        self._complete(batch[: error.done])
+        """Mark the entries of *batch* that the target wrote as recorded, and apply the outage policy to the queue."""
+        self._mark_recorded(batch[: error.done])
         self._outage.fail(error.__cause__ or error)
         self._followers.wake_one()

@@ -1,15 +1,15 @@
 """`AuditHandler`: the logging handler that records audit events.
 
 **Guarantees**: Each record takes one path: conversion, redaction, group commit, buffer. Nothing on this path logs. An event
-is accepted only if the target would accept it: the level and the filters of the target apply like those of the handler.
-An event that is not accepted is not acknowledged, and the entry points report that.
+is accepted only if the target would accept it: besides the filters of the handler, the level and the filters of the target
+apply. Each accepted event is acknowledged with its `QueueEntry`; the entry points report an event that was not accepted.
 
-**Concurrency**: The standard library calls ``emit`` under the lock of the handler. ``handle`` is overridden, so that
-concurrent callers meet in the group commit instead, where one of them writes for all. A forked child starts with an empty
-buffer, nothing pending, and new locks and ids.
+**Concurrency**: ``logging`` would call ``emit`` under the lock of the handler, one caller after the other. ``handle`` is
+overridden, so that concurrent callers meet in the group commit instead, where one of them writes for all. A forked child
+starts with an empty buffer, nothing pending, and new locks and ids.
 
-**Configuration**: A later ``dictConfig`` closes every handler, and ``logging.shutdown`` may close the target first. So
-``close`` releases the file and keeps the buffer, and the next event opens the file again. The class is a
+**Configuration**: A later ``dictConfig`` closes every handler, and ``logging.shutdown`` may close the target before this
+handler. So ``close`` releases the file and keeps the buffer, and the next event opens the file again. The class is a
 `logging.handlers.MemoryHandler` for one reason: ``dictConfig`` then resolves ``"target": "name"`` in any order of the
 handlers (CPython 3.11 to 3.14). Nothing else of that class is used.
 """
@@ -123,11 +123,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         if warm_start and not isinstance(self.target, AuditFileHandler):
             raise AuditValueError(f"warm_start=True: expected an AuditFileHandler as the target, got {self.target!r}")
 
+        # The initializer of MemoryHandler is skipped: its list of records and its flush level are not used.
         logging.Handler.__init__(self, level)
         self.unreadable = 0
         """The number of lines that a warm start could not read as events."""
         self._reset()
-        self._warm_start(warm_start)
+        self._begin_buffer(warm_start)
         register_fork_reset(self)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
@@ -144,13 +145,19 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             )
         self._set_target(make_target(target))
         self._reset()
-        self._warm_start(False)
+        self._begin_buffer(warm_start=False)
 
     def _set_target(self, target: logging.Handler | None) -> None:
+        """Set the target, and the attributes that depend on its class.
+
+        Raises:
+            AuditTypeError: *target* is another `AuditHandler`.
+        """
         if isinstance(target, AuditHandler):
             raise AuditTypeError(f"target={target!r}: expected a handler of another class, got an AuditHandler")
         self.target = target
 
+        # Other targets have no trail, and no event notices.
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
@@ -158,8 +165,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._deliver = _delivery_to(target)
 
     def _reset(self) -> None:
-        """Start with an empty buffer and a commit with nothing pending."""
+        """Start with an empty buffer, a new monitor, and a group commit with nothing pending."""
         self._buffer = EventBuffer(self._max_events)
+
+        # The commit passes each accepted event to the buffer, and through the monitor if there is one.
         accept: Callable[[bytes, int], None] = self._buffer.append
         self.monitor = self._new_monitor()
         if self.monitor is not None:
@@ -178,12 +187,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         )
         self._trail_events = TrailEvents(self._commit, self._notices)
 
-    def _warm_start(self, fill_buffer: bool) -> None:
-        """Load recent events from the trail, or record that the buffer is complete only from now on."""
+    def _begin_buffer(self, warm_start: bool) -> None:
+        """Fill the new buffer from the trail, or note that it lacks the events that the trail already contains."""
         if not isinstance(self.target, AuditFileHandler) or not self.target.has_lines():
             return
 
-        if fill_buffer:
+        if warm_start:
             # Imported lazily: only needed with `warm_start=True`.
             from structlog_audit.trail.reading.warm_start import newest_events
 
@@ -198,9 +207,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def after_fork(self) -> None:
         """Reset the handler in a forked child: all events so far belong to the parent. Does not access the disk."""
+        # The target is registered for a reset too, but may come later. The new group commit needs its new lock now.
         if isinstance(self.target, AuditFileHandler):
-            # Its own call may come later than this one, and the new commit uses its new lock.
             self.target.after_fork()
+
         self._reset()
         if self._has_trail:
             self._buffer.mark_incomplete_until(self._clock() // 1_000)
@@ -228,11 +238,16 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record the event in *record*, and leave the acknowledgement in the record for the entry point."""
+        """Record the event in *record*, unless this handler has recorded it already.
+
+        If the record comes from an entry point of this library, it gets the acknowledgement, under ``HANDOFF``.
+        """
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
             handoff.entry = self.record_fields(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
+
+        # Any other record, from `logging` or structlog. The processor of this library may have recorded its event before.
         elif recorded_by(record) is not self:
             fields, error = fields_of(record)
             self.record_fields(fields, record.levelno, record.name, error)
@@ -256,23 +271,25 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             logger: The name of the logger.
             error: The text of the exception, if there is one.
             kind: The kind of the event; None for an application event.
-            later: Given if the caller must not wait for the disk. Makes the function that is called when the event is
-                completed.
+            later: For a caller that must not wait for the disk: returns the function to call when the event is completed.
+                It is used only if the target waits for the disk. Then the caller raises the error of the entry.
 
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
         """
+        # `opened` precedes the first event of this handler in the trail.
         trail_events = self._trail_events
         if not trail_events.is_open and self._has_trail:
             trail_events.open()
 
-        # Convert, redact and encode.
+        # Convert the fields, then redact and encode them.
         body = convert(fields, error, level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
         entry = QueueEntry(encode_payload(body, self._max_event_bytes, self.redactor), level, logger, self)
 
-        # Commit, in the background if the caller must not wait. The target's notices follow the event that caused them.
+        # Commit, in the background if the caller must not wait. Event notices of the target are recorded afterwards: the
+        # write of this event may have added some.
         if later is not None and self._waits_for_disk:
             entry.wake = later()
             self._commit.submit_later(entry)
@@ -286,7 +303,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return entry
 
     def flush(self) -> None:
-        """Try to write the pending events, and log the alerts that are not logged yet."""
+        """Try to write the pending events, log the alerts that are not logged yet, and flush the target."""
         self._commit.drain()
         if self.monitor is not None:
             self.monitor.log_waiting()
@@ -311,10 +328,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         logging.Handler.close(self)
 
     def check(self) -> list[Finding]:
-        """Return the conditions in this process that mute or lose events of this handler now.
+        """Return a finding for each condition in this process that drops, delays or endangers events of this handler.
 
-        Since Python 3.13.4 one of them cannot be fixed, ``re-entrancy``. ``lesser-target`` describes each target that is
-        not an `AuditFileHandler`. `structlog_audit.recording.health_checks` documents the codes.
+        Since Python 3.13.4, ``re-entrancy`` is always among them: it is a property of `logging`. Any target that is not an
+        `AuditFileHandler` leads to the finding ``lesser-target``.
         """
         findings = list(muting_findings(self, self.target))
 
@@ -344,8 +361,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def complete_since(self) -> dt.datetime | None:
         """The time from which the answers of the buffer are complete, in UTC; None for the beginning of the trail.
 
-        It is later than the beginning if the buffer was full, was cleared, or was not filled from existing files. Events
-        of other processes are in the buffers of those and in the files.
+        The buffer lacks earlier events if it was full, was cleared, or was not filled from existing files. It never
+        includes events that other processes record meanwhile: those are in the files.
         """
         return self._buffer.complete_since
 
@@ -372,7 +389,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
 
     def _report_outage(self, error: BaseException | None) -> None:
-        """Report the start of an outage, without event content, or by None its end; record both in the trail."""
+        """Record the start of an outage with *error*, or with None its end, as a trail event; report a start.
+
+        A start is also written to stderr, without event content, and passed to ``on_failure``.
+        """
         if self._has_trail:
             self._trail_events.report_outage(error)
         if error is None:
@@ -385,14 +405,14 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             try:
                 self._on_failure(error)
             except Exception as callback_error:
-                # The event was handled, and the caller did not cause this error.
+                # The event is handled already, and the caller that recorded it did not cause this error.
                 report_on_stderr(f"on_failure={self._on_failure!r} failed ({describe_failure(callback_error)})")
 
     def __len__(self) -> int:
         return len(self._buffer)
 
     def __bool__(self) -> bool:
-        # A handler with an empty buffer is true.
+        # Without this method, a handler with an empty buffer would be false, because its length is 0.
         return True
 
     def __repr__(self) -> str:
@@ -400,7 +420,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
 
 def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
-    """Return a function that makes a new monitor with *rules*, the parameter ``monitor``."""
+    """Return a function that makes a monitor with *rules*, the parameter ``monitor``, or None if there are no rules."""
     if rules is None:
         return lambda: None
 
@@ -414,6 +434,7 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
 
 def _delivery_to(target: logging.Handler | None) -> Callable[[Any], None]:
     """Return the function that delivers entries to *target*."""
+    # Without a target there is nothing to write, so every event counts as recorded.
     if target is None:
         return lambda entries: None
     if isinstance(target, AuditFileHandler):

@@ -4,13 +4,13 @@
 
 * ``on_error="retry"``: entries stay in the queue as pending, in memory and bounded. The next event, a flush, a close or
   a timer tries again, from the head of the queue. If ``max_pending`` events are pending, the newest are lost and counted.
-  A gap event takes their place in the queue, and so their place in the trail.
+  One gap event with their number takes their place in the queue, and so in the trail.
 * ``on_error="raise"``: the callers of the events that were not written get an `AuditWriteError`. Nothing is pending.
-* The start of an outage and its end are reported once each, after the lock of the commit is released.
+* The start of an outage and its end are reported once each, after the leader has released the lock of the commit.
 
-**Concurrency**: Only the leader of the commit calls `fail`, `recover` and `defer_backlog`, under the lock. A signal handler's
-exception may interrupt each step. So everything that an entry requires is done before its state changes, and the state
-changes before the entry leaves the queue: the next leader continues from there.
+**Concurrency**: Only the leader of the commit calls `fail`, `recover` and `defer_backlog`, under the lock. The exception of a
+signal handler may interrupt them after any call, and the next leader continues from there. So an event is accepted, or its
+gap inserted, before the state of its entry changes, and the state changes before the entry leaves the queue.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OutagePolicy:
 
     Args:
         queue: The queue of the commit: entries in order, with lines.
-        on_error: Whether entries wait for the target to recover or are raised to their callers.
+        on_error: Whether entries wait until the target recovers, or their callers get an error.
         max_pending: The largest number of pending events.
         stamp: Gives ids and times to gap events.
         accept: Called with the line and the time of each event that becomes pending, in order.
@@ -71,17 +71,19 @@ class OutagePolicy:
         self.unreported: deque[BaseException | None] = deque()
         """Changes that were not reported yet: the first error of an outage, or None for its end."""
 
+        # The numbers of application events with these outcomes. The first falls when a pending event is recorded.
         self.pending = self.raised = self.lost = 0
+
         self._timer_runs = False
         self._reporting = False
 
     @property
     def waits_for_retry(self) -> bool:
-        """Whether events wait for the next attempt, so that a leader need not write them now."""
+        """Whether events wait in an outage for the next attempt, so that a leader need not write them now."""
         return self.is_active and self._on_error == "retry"
 
     def fail(self, error: BaseException) -> None:
-        """Handle a failure of the target: the entries in the queue become pending, or are raised."""
+        """Handle a failure of the target: the entries in the queue become pending or lost, or all are raised."""
         if not self.is_active:
             self.is_active = True
             self.unreported.append(error)
@@ -97,9 +99,10 @@ class OutagePolicy:
         self.unreported.append(None)
 
     def defer_backlog(self) -> bool:
-        """Return whether the rest of the queue became pending, which the retry timer then writes.
+        """Make the whole queue pending if there is room, and return whether there was.
 
-        A working target loses nothing: so the queue is left as it is unless all of it fits.
+        The leader calls this after a successful write, so that the retry timer writes the rest of a long queue. A queue that
+        does not fit is left to the leader: while the target works, no event may be lost.
         """
         fits = self._on_error == "retry" and len(self._queue) <= self._max_pending
         if fits:
@@ -107,10 +110,10 @@ class OutagePolicy:
         return fits
 
     def report(self) -> None:
-        """Report the changes that were not reported yet. The lock of the commit must be free.
+        """Report the changes that were not reported yet. The lock of the commit should be free.
 
-        The callback may record events. The changes that those cause are left to the next caller, or a target that fails
-        every other time would keep this one here.
+        The callback may record events, which may cause further changes. Those are left to the next caller: with a target
+        that fails every other time, this one would never return.
         """
         if self._reporting:
             return
@@ -120,7 +123,7 @@ class OutagePolicy:
                 try:
                     change = self.unreported.popleft()
                 except IndexError:
-                    # Another thread reports at the same time.
+                    # Another thread has reported the last change meanwhile.
                     return
                 self._report(change)
         finally:
@@ -139,6 +142,7 @@ class OutagePolicy:
 
     def _make_pending(self) -> None:
         """Make the entries in the queue pending as far as there is room; the newest are lost."""
+        # The entries behind the last pending one, or behind the last gap, are new.
         newest_first: list[QueueEntry] = []
         for entry in reversed(self._queue):
             if entry.state == PENDING or isinstance(entry, Gap):
@@ -163,7 +167,12 @@ class OutagePolicy:
             self._timer_runs = try_call_later(self._call_later, RETRY_SECONDS, self._on_timer)
 
     def _lose(self, lost: Sequence[QueueEntry]) -> None:
-        """Count *lost*, the end of the queue with the newest first, in a gap and remove it."""
+        """Remove the entries *lost* from the end of the queue, and count them in a gap event.
+
+        Args:
+            lost: The last entries of the queue, the newest first.
+        """
+        # The library's own entries are not counted.
         gap = None
         if any(entry.counts for entry in lost):
             gap = self._gap_before(lost)
@@ -176,14 +185,14 @@ class OutagePolicy:
             self._queue.pop()
 
     def _gap_before(self, lost: Sequence[QueueEntry]) -> Gap:
-        """Return the gap directly before *lost* in the queue; insert one if necessary."""
+        """Return the gap event directly before the entries *lost* in the queue; insert one if necessary."""
         queue = self._queue
         place = len(queue) - len(lost)
         before = queue[place - 1] if place else None
         if isinstance(before, Gap):
             return before
 
-        # The line of an empty body is the head of a line and an LF.
+        # Reserve id and time now: the line of an empty body, without its LF. `Gap.make_line` appends the body.
         head = self._stamp.line(b"")[:-1]
         newest = lost[0]
         gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.timestamp_us, head=head)

@@ -1,7 +1,7 @@
 """One event on its way through the group commit, and afterwards its acknowledgement.
 
-**Guarantees**: An entry is completed once: as recorded, pending (and later recorded), lost or raised. An entry without a
-line has not been processed by the commit. Error messages never contain event content.
+**Guarantees**: An entry is completed once: as recorded, pending (and later recorded), lost or raised. A leader of the commit
+gives it its line. Error messages never contain event content.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class QueueEntry(msgspec.Struct, eq=False):
         level: The level of the log record.
         logger: The name of the logger.
         handler: The `AuditHandler` that accepted the event.
-        line: The line in the trail, or all lines if the event has parts; empty until the commit processes the entry.
+        line: The line in the trail, or all lines if the event has parts; empty until a leader assigns it.
         timestamp_us: The time in the line, in microseconds since 1970.
         state: One of `WAITING`, `RECORDED`, `PENDING`, `LOST` and `RAISED`.
         error: The failure of the target, if the state is `RAISED`.
         wake: Called when the entry is completed, if another thread or a task waits for it.
-        counts: The number of application events that this entry stands for: 1, or 0 for an `InternalEntry`.
+        counts: The number that this entry adds to the counter of its outcome: 1, or 0 for an `InternalEntry`.
     """
 
     body: bytes
@@ -62,7 +62,7 @@ class QueueEntry(msgspec.Struct, eq=False):
 
     def wake_waiter(self) -> None:
         """Wake the thread or task that waits for this entry, if there is one."""
-        # Read once: the waiter may remove the function at any time.
+        # Read once: a follower that goes on sets the attribute to None, at any time.
         wake = self.wake
         if wake is not None:
             wake()
@@ -77,7 +77,7 @@ class QueueEntry(msgspec.Struct, eq=False):
 
 
 class InternalEntry(QueueEntry, eq=False):
-    """An event of the library itself: no caller waits for it, and no counter includes it."""
+    """An event of the library itself: no counter includes it, and a failure to record it is not raised."""
 
     counts: int = 0
 
@@ -94,7 +94,7 @@ class Gap(InternalEntry, eq=False, kw_only=True):
     count: int = 0
 
     def make_line(self) -> None:
-        """Make the line with the current count; each attempt to write does so again."""
+        """Make the line with the current count, before each attempt to write it."""
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
         payload = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
         body = encode_payload(payload, MIN_EVENT_BYTES)

@@ -4,11 +4,13 @@
 ``closed`` (PCI DSS 10.2.1.6). A writer that records no event leaves no trail events. The operation names the kind of trail
 event and the metadata its details, never the content of an application's event.
 
-**Failure handling.** An outage of the target is recorded as ``fault``, pending like the events behind it, and its end as
-``recovery``. With ``on_error="raise"`` no event is ever pending, so only ``recovery`` is recorded.
+**Failure handling.** An outage of the target is recorded as ``fault``, which is pending like other events until the target
+recovers, and its end as ``recovery``. With ``on_error="raise"`` no event is pending: ``fault`` is written only if the target
+works again by then.
 
-**Notices.** The file handler adds event notices, such as a torn line, a truncated file or segments due for deletion. They are
-recorded after the event whose write caused them.
+**Notices.** An event notice is a fact about the files that is to be recorded as a trail event, such as a torn line, a
+truncated file or segments due for deletion. The file handler adds notices, usually while it writes an event, and they are
+recorded after that event.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class TrailEvents:
             self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
 
     def record_notices(self) -> None:
-        """Record all event notices, and start the steps that follow them on a background thread."""
+        """Record all event notices, and call their ``on_recorded`` functions on a background thread."""
         while self.notices:
             try:
                 operation, metadata, on_recorded = self.notices.popleft()
@@ -78,7 +80,7 @@ class TrailEvents:
 
     def report_outage(self, error: BaseException | None) -> None:
         """Record that the target fails with *error*, or with None that it has recovered."""
-        # If ``opened`` was not recorded together with the first event, the next event must queue it again.
+        # If ``opened`` was raised, together with the first event, the next event must queue it again.
         if self._opened is not None and self._opened.is_raised:
             self.is_open = False
 
@@ -89,7 +91,7 @@ class TrailEvents:
             self.record("fault", {"error": describe_failure(error)}, "FAILURE")
 
     def record(self, operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> bool:
-        """Record a trail event now, and return whether it is recorded."""
+        """Submit a trail event, and return whether it is recorded."""
         entry = _entry(operation, metadata, status)
         self._commit.submit(entry)
         return entry.is_recorded

@@ -1,17 +1,17 @@
 """The active segment of a trail: an open file that is appended to, synced, checked and rolled over.
 
-**Guarantees.** Whole lines reach the kernel in one ``write(2)`` on a descriptor opened with O_APPEND, so the lines of several
-processes never mix. No event is lost to a torn line of another process. Torn lines stay in the file, because truncating it
-could remove lines that other processes append.
+**Guarantees.** The lines of a write reach the kernel in one ``write(2)`` on a descriptor opened with O_APPEND, so the lines of
+several processes do not mix. A torn line is one without an LF at its end, left by a crash or a full disk. It stays in the
+file, because truncating the file could remove lines that other processes append.
 
-**Failure handling.** After a short write, for example on a full disk, the next write begins with an LF. If the lines just
-written turn out to continue a torn line of another process, the first event is written again. After a failed fsync the
-descriptor is closed, because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). Its lines are
-written again to a new segment, with the same ids. If a rollover fails, the segment stays in use.
+**Failure handling.** A torn line gets an LF before the next write. If the lines just written turn out to continue a torn line
+of another process, the first event is written again, so it is not lost. After a failed fsync the descriptor is closed,
+because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). The lines of that write are written
+again, with the same ids, to a new segment. If a rollover fails, the segment stays in use.
 
 **Concurrency.** The caller holds the lock of the owner during each call. A lock on the file coordinates rollovers of processes.
 
-**Performance.** A write is two system calls, and an fsync if the segment syncs. The path is checked every `CHECK_SECONDS`.
+**Performance.** A write takes two system calls, or four if it waits for the disk, and a few more every `CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ class ActiveSegment:
         self.writing = False
         """Whether a write or rollover is in progress. A signal handler on the same thread must not interfere with it."""
         self.check_at = 0.0
-        """The value of ``time.monotonic()`` from which the next write checks the path."""
+        """The value of ``time.monotonic()`` from which the next write checks the path first."""
 
         self.failed_rollovers = 0
         self.postponed_rollovers = 0
+        """The number of attempts to roll over while another process held a lock on the file."""
         self.failed_syncs = 0
         self.rollover_failure = ""
         """The description of the latest failed rollover."""
@@ -106,13 +107,13 @@ class ActiveSegment:
         # Whether the file ends with a torn line, and the bytes that end it before the next write.
         self._is_torn = False
         self._torn_line_end = b"\n"
-        # Position, size and digest of a torn line that was in the file when it was opened.
+        # Position, size and digest of the torn line, if it was there when the file was opened.
         self._found_torn_line: dict[str, Any] | None = None
-        # Whether the next write must be verified: another process may have written before it, or it must be synced.
+        # Whether `_verify_write` must follow the next write: another process may write before it, or it must be synced.
         self._must_verify = True
-        # The segment with the first failed fsync of the current outage.
+        # The segment whose fsync failed, the first if there are several; None once an fsync has succeeded after a write.
         self._failed_segment: os.stat_result | None = None
-        # Folders with new entries that are not synced yet.
+        # Folders in which an entry is new and not synced yet.
         self._unsynced_folders: list[str] = []
 
         self.open()
@@ -122,8 +123,8 @@ class ActiveSegment:
 
         Args:
             entries: The entries to write; at least one.
-            is_repeated: Whether these entries were written before, but are not recorded: the fsync failed, or another
-                process had left a torn line before them.
+            is_repeated: Whether these entries were written before, but are not recorded: the fsync failed, or they
+                continued a torn line of another process.
 
         Raises:
             DeliveryError: Only the first ``done`` entries are recorded. Its cause is the OSError.
@@ -131,6 +132,7 @@ class ActiveSegment:
         if self.writing:
             raise DeliveryError(0) from OSError(errno.EBUSY, "this thread is in the middle of another write")
 
+        # While the disk fails, begin with a single entry. A repetition belongs to the write that it repeats: it writes all.
         if len(entries) == 1:
             data = entries[0].line
         elif self._failed_segment is None or is_repeated:
@@ -142,7 +144,7 @@ class ActiveSegment:
         written = 0
         self.writing = True
         try:
-            # Prepare the file: the right one, with room for the data, and without a torn line at its end.
+            # Prepare the file: it must be the one at the path, have room for the data, and not end with a torn line.
             if time.monotonic() >= self.check_at:
                 self._check_path()
             if self.size + size > self._rollover_bytes:
@@ -150,19 +152,20 @@ class ActiveSegment:
             if self._is_torn:
                 self._end_torn_line()
 
-            # Write all lines at once. The loop continues after a short write, and usually meets the error.
+            # Write all lines at once. After a short write, the next attempt usually raises the error that caused it.
             written = os.write(self.fd, data)
             while written < size:
                 written += os.write(self.fd, data[written:])
 
-            # The offset is now at the end of the file. If it is not the expected one, another process has written too.
-            before = self.size
+            # The offset is at the end of these lines. If that is not the expected place, another process has written or
+            # truncated the file.
+            size_before = self.size
             self.size = os.lseek(self.fd, 0, os.SEEK_CUR)
-            if self.size != before + size or self._must_verify:
-                self._verify_write(before, size, entries, is_repeated)
+            if self.size != size_before + size or self._must_verify:
+                self._verify_write(size_before, size, entries, is_repeated)
         except OSError as error:
-            # Update the size last: if a signal handler raises an exception before that, the size is wrong, and the next
-            # write verifies itself.
+            # Update the size last: if a signal handler raises before that, the size is too small, so the next write finds
+            # an unexpected offset and is verified.
             recorded = self._count_recorded_bytes(data, written)
             self.size += written
             raise DeliveryError(count_whole_entries(entries, recorded)) from error
@@ -170,7 +173,7 @@ class ActiveSegment:
             self.writing = False
 
     def _deliver_first_alone(self, entries: Sequence[HasLine]) -> None:
-        """Write the first entry, and the others only if the disk holds it.
+        """Write the first entry, and the others only when it is recorded.
 
         So a disk that still fails gets one event per attempt, and not the whole backlog.
         """
@@ -180,11 +183,11 @@ class ActiveSegment:
         except DeliveryError as error:
             raise DeliveryError(error.done + 1) from error.__cause__
 
-    def _verify_write(self, before: int, size: int, entries: Sequence[HasLine], is_repeated: bool) -> None:
+    def _verify_write(self, size_before: int, size: int, entries: Sequence[HasLine], is_repeated: bool) -> None:
         """Make sure that the entries just written are recorded, and write them again if necessary.
 
         Args:
-            before: The expected size of the file before the write, in bytes.
+            size_before: The expected size of the file before the write, in bytes.
             size: The number of bytes written.
             entries: The entries that were written.
             is_repeated: As for `deliver`.
@@ -192,10 +195,10 @@ class ActiveSegment:
         Raises:
             DeliveryError: The entries were written again, and are still not recorded.
         """
-        if self.size < before + size:
-            self._add_notice("truncated", bytes_before=before, bytes_now=self.size - size)
+        if self.size < size_before + size:
+            self._add_notice("truncated", bytes_before=size_before, bytes_now=self.size - size)
 
-        # Without fsync, the next write needs no verification unless another process writes again.
+        # Without fsync, the next write needs no verification unless another process writes before it.
         self._must_verify = self._syncs
 
         # Check this before the sync: if the sync fails, it closes the descriptor.
@@ -217,9 +220,10 @@ class ActiveSegment:
         self.deliver(entries, is_repeated=True)
 
     def _count_recorded_bytes(self, data: bytes, written: int) -> int:
-        """Return how many bytes of *data* are recorded after a write failed with *written* bytes in the file.
+        """Return how many bytes of *data* are recorded, after a write failed with its first *written* bytes in the file.
 
-        Also note whether the file now ends with a torn line.
+        If the last of them is not an LF, note that the file ends with a torn line. If each write waits for the disk, sync
+        the bytes, because lines that are complete count as recorded.
         """
         if not written:
             return 0
@@ -253,7 +257,7 @@ class ActiveSegment:
         self._found_torn_line = None
 
     def _sync(self) -> bool:
-        """Sync the file and its name to the disk. If that fails, release the descriptor and return False."""
+        """Sync the file and its name to the disk. If that fails, close the descriptor and return False."""
         try:
             # An fsync of a file does not cover its name, which is an entry of its folder.
             while self._unsynced_folders:
@@ -262,14 +266,18 @@ class ActiveSegment:
             os.fsync(self.fd)
         except OSError:
             self.failed_syncs += 1
+
             with contextlib.suppress(OSError):
                 self._failed_segment = self._failed_segment or os.fstat(self.fd)
+
             self.release()
             return False
         return True
 
     def _check_path(self) -> None:
-        """Reopen the file if the path no longer refers to it, refresh the size, and do the periodic work.
+        """Open the file at the path if necessary, refresh the size, and do what is due.
+
+        That may be the rollover of an old segment, a new segment after a failed fsync, or a check of the retention.
 
         Raises:
             OSError: The file can't be opened, or the disk still fails after a failed fsync.
@@ -277,10 +285,10 @@ class ActiveSegment:
         if self.fd < 0:
             self.open()
         elif not path_refers_to(self.path, self.fd):
-            lost = os.fstat(self.fd)
+            previous = os.fstat(self.fd)
             # Open first: if that fails, the next write checks again, and the notice is added only once.
             self.open()
-            self._report_lost_file(lost)
+            self._report_replacement(previous)
 
         # Refresh the size: other processes may have appended to the file or truncated it.
         status = os.fstat(self.fd)
@@ -300,10 +308,14 @@ class ActiveSegment:
         self.check_at = time.monotonic() + CHECK_SECONDS
 
     def _prove_disk_recovered(self, failed: os.stat_result, current: os.stat_result) -> None:
-        """Leave the segment whose fsync *failed*, and sync a single LF before any event is written.
+        """Leave the segment whose fsync failed, and sync a single LF before any event is written.
 
-        The LF separates the next line from data that the disk may hold of the failed write. While the disk fails, each
-        attempt adds one byte instead of an event.
+        The LF also ends whatever part of a failed write the disk holds in the segment that is now in use. While the disk
+        fails, each attempt adds one byte instead of an event.
+
+        Args:
+            failed: The status of the segment whose fsync failed.
+            current: The status of the open file.
 
         Raises:
             OSError: The disk still fails.
@@ -324,30 +336,31 @@ class ActiveSegment:
             return False
 
         if not self.size:
+            # The write in progress adds the first event.
             self._first_event_at = self._clock()
         elif self._first_event_at is None:
             self._first_event_at = first_event_time(self.fd)
 
-        # A first event in the future counts too: the clock was wrong when it was recorded, or is wrong now.
+        # A first event far in the future counts as old, too: the clock was wrong when it was recorded, or is wrong now.
         age = abs(self._clock() - self._first_event_at)
         return age / DAY > max_days
 
     def _add_notice(self, operation: str, **metadata: Any) -> None:
         self._notices.add(operation, segment=os.path.basename(self.path), **metadata)
 
-    def _report_lost_file(self, lost: os.stat_result) -> None:
-        """Add a notice that the file with the status *lost* is no longer at the path, unless it was rolled over."""
-        # Another process that rolls over renames the segment, and then makes it read-only. So a rolled segment is read-only,
-        # even if it was deleted since, or it still has a name in the folder.
-        if not lost.st_mode & 0o222:
+    def _report_replacement(self, previous: os.stat_result) -> None:
+        """Add a notice that another file has replaced the *previous* one at the path, unless that was rolled over."""
+        # Another process that rolls over renames the segment first, and then makes it read-only. So a rolled segment is
+        # read-only (even if it has been deleted since), or else it is in the folder under its new name.
+        if not previous.st_mode & 0o222:
             return
-        if any(os.path.samestat(lost, status) for _, status in segments_at(self.path)):
+        if any(os.path.samestat(previous, status) for _, status in segments_at(self.path)):
             return
-        self._add_notice("replaced", bytes_before=lost.st_size, unlinked=lost.st_nlink == 0)
+        self._add_notice("replaced", bytes_before=previous.st_size, unlinked=previous.st_nlink == 0)
 
     def _try_roll_over(self) -> None:
         """Roll over. If that fails, keep the segment in use and try again when it has grown by a tenth of its limit."""
-        # A write that is larger than the limit goes to an empty segment.
+        # An empty segment is not rolled over, even if the next write alone exceeds the limit.
         if self.size == 0:
             return
 
@@ -362,7 +375,8 @@ class ActiveSegment:
         """Rename the active segment, make it read-only, and open the next one.
 
         Does nothing while another process holds a lock on the segment. If another process has rolled over already, only
-        opens the file that is at the path now. Lines that other processes append to a renamed segment stay in the trail.
+        opens the file that is at the path now. Other processes may append to the renamed segment until they next check the
+        path; it is part of the trail.
 
         Raises:
             OSError: The rollover failed. The segment stays in use.
@@ -370,7 +384,7 @@ class ActiveSegment:
         if self.fd < 0:
             self.open()
 
-        # The lock belongs to the descriptor, and ends when `open` closes it.
+        # The lock belongs to the descriptor. `open` closes the descriptor, which releases the lock.
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -397,10 +411,10 @@ class ActiveSegment:
 
         self._pruning.on_rollover()
 
-        # If the next segment can't be opened, this one stays in use, and the next write tries again.
+        # If the next segment can't be opened now, this one stays in use, and the next write opens it when it checks the path.
         self.check_at = 0.0
 
-        # This fails if the file belongs to root and the process runs as another user.
+        # Changing the mode fails if the file belongs to root and the process runs as another user.
         with contextlib.suppress(PermissionError):
             os.fchmod(self.fd, 0o400)
 
@@ -410,8 +424,10 @@ class ActiveSegment:
         Raises:
             OSError: The file can't be opened. The descriptor that was open before stays open.
         """
+        # The folders in which an entry is new: those that got a folder, and the one that may get the file.
         folder = os.path.dirname(self.path)
         changed_folders = [*create_folders(folder), folder]
+
         fd, status = open_for_append(self.path)
 
         self.release()
@@ -420,6 +436,7 @@ class ActiveSegment:
         if self._syncs:
             # A dictionary removes duplicates and keeps the order.
             self._unsynced_folders = list(dict.fromkeys([*self._unsynced_folders, *changed_folders]))
+
         self._first_event_at = None
         self._must_verify = True
         self._rollover_bytes = self._max_bytes or sys.maxsize
@@ -443,7 +460,7 @@ class ActiveSegment:
             os.close(fd)
 
     def after_fork(self) -> None:
-        """Close the inherited descriptor in a forked child: it shares file locks with that of the parent."""
+        """Close the inherited descriptor in a forked child, because it shares its file lock with the parent's."""
         self.writing = False
         self.release()
 

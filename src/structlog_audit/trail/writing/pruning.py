@@ -1,15 +1,15 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
-**Guarantees.** Segments due for deletion are first announced, with their names, in a ``retention`` notice. They are deleted
-only after an `AuditHandler` has recorded it, and on a background thread. Without an `AuditHandler` nothing is deleted.
+**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
+them, but only after an `AuditHandler` has recorded the notice. Without an `AuditHandler` nothing is deleted.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
-It never delays an event.
+The event whose write ran the check is not affected.
 
 **Concurrency.** Several processes may prune one trail: a segment that is already gone is not an error.
 
-**Performance.** A check lists the folder. It runs when the trail is opened, one second after each rollover
-(`retention.GRACE_SECONDS`) and every `CHECK_SECONDS`, always as part of a write.
+**Performance.** A check lists the folder. With a bound it runs when the trail is opened. As part of a write, it runs
+`retention.GRACE_SECONDS` after each rollover and `CHECK_SECONDS` after each check.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class Pruning:
     ) -> None:
         self.retention = retention
         self.check_at = 0.0 if retention.is_bounded else math.inf
-        """The value of ``time.monotonic()`` from which the next check is due."""
+        """The value of ``time.monotonic()`` from which the next write runs a check."""
 
         self._path = path
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
-        # Segments that are announced and perhaps not deleted yet.
+        # Segments that are announced and not deleted yet.
         self._announced: set[Path] = set()
 
     def on_rollover(self) -> None:
-        """Schedule a check for the time when no process appends to the rolled segment any more."""
+        """Schedule a check for the time when no process appends to the newly rolled segment any more."""
         self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
 
     def announce_due(self, active_bytes: int) -> None:
@@ -74,6 +74,7 @@ class Pruning:
             self._add_failure(error)
             return
 
+        # The oldest come first, and are due first.
         rolled = self._unannounced(segments)
         count = self.retention.count_due(list(rolled.values()), active_bytes, self._clock())
         if not count:
@@ -85,11 +86,11 @@ class Pruning:
 
         self._announced.update(due)
         if not self._notices.add("retention", partial(self.delete, due), segments=names, bytes=total_bytes):
-            # The queue of notices is full: the segments are due again at the next check.
+            # The queue of notices is full. Announce the segments at the next check.
             self._announced.difference_update(due)
 
     def _unannounced(self, segments: Iterable[tuple[Path, os.stat_result]]) -> dict[Path, RolledSegment]:
-        """Return the rolled segments that are not announced yet, in the order of *segments*."""
+        """Return the rolled ones of *segments* that are not announced yet, in the same order."""
         base = Path(self._path).name
         found = {}
 
@@ -103,7 +104,7 @@ class Pruning:
         return found
 
     def delete(self, segments: Sequence[Path], is_recorded: bool) -> None:
-        """Delete *segments* if their announcement is recorded. Those that remain are due again at the next check."""
+        """Delete *segments* if the notice about them *is_recorded*. The next check announces those that remain again."""
         if is_recorded:
             for path in segments:
                 try:
@@ -123,5 +124,5 @@ class Pruning:
         self._notices.add("retention failed", error=describe_failure(error))
 
     def after_fork(self) -> None:
-        """Forget the announcements in a forked child: the parent records them and deletes the segments."""
+        """Forget the announced segments in a forked child: the parent records the notices and deletes the segments."""
         self._announced.clear()
