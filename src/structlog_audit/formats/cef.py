@@ -17,6 +17,17 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from structlog_audit._version import __version__
+from structlog_audit.events.characters import (
+    BIDIRECTIONAL,
+    C0_BUT_LINE_BREAKS,
+    DELETE_AND_C1,
+    JOINERS,
+    SEPARATORS,
+    SURROGATES,
+    ZERO_WIDTH,
+    matching,
+    unicode_escape,
+)
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
@@ -24,9 +35,7 @@ from structlog_audit.formats import field_mapping as t
 SEVERITY = t.by_outcome(3, 7, 5, 3)
 """From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 and 8 high."""
 
-_CONTROLS = re.compile(
-    "[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_CONTROLS = matching(C0_BUT_LINE_BREAKS, DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL, SURROGATES, ZERO_WIDTH, JOINERS)
 _BREAKS = re.compile("[\r\n]+")
 _IN_HEADER = str.maketrans({"\\": r"\\", "|": r"\|"})
 _IN_EXTENSION = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})
@@ -87,7 +96,7 @@ LABELS = {
 def _printable(text: str) -> str:
     if text.isprintable():
         return text
-    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROLS.sub(unicode_escape, text)
 
 
 def in_header(text: str) -> str:

@@ -11,17 +11,35 @@ r"""Numbers, times and texts of events as people read them, alike in every form 
 from __future__ import annotations
 
 import datetime as dt
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from structlog_audit.events.characters import (
+    BIDIRECTIONAL,
+    C0_BUT_LINE_BREAKS,
+    DELETE_AND_C1,
+    INVISIBLE_FORMATTING,
+    LINE_BREAKS,
+    SEPARATORS,
+    SURROGATES,
+    ZERO_WIDTH,
+    matching,
+    unicode_escape,
+)
+
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
           "December")  # fmt: skip
 
-_HIDDEN = re.compile(
-    "[\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
-    "\U000e0000-\U000e007f]"
+_HIDDEN = matching(
+    C0_BUT_LINE_BREAKS,
+    LINE_BREAKS,
+    DELETE_AND_C1,
+    SEPARATORS,
+    BIDIRECTIONAL,
+    SURROGATES,
+    ZERO_WIDTH,
+    INVISIBLE_FORMATTING,
 )
 
 LONGEST_NAME = 80
@@ -38,12 +56,7 @@ def visible(text: str) -> str:
     r"""Return *text* with hidden and reordering characters escaped: ``\u202e``."""
     if text.isascii() and text.isprintable():
         return text
-    return _HIDDEN.sub(_escape, _limit_combining_marks(text))
-
-
-def _escape(match: re.Match[str]) -> str:
-    code_point = ord(match[0])
-    return f"\\u{code_point:04x}" if code_point <= 0xFFFF else f"\\U{code_point:08x}"
+    return _HIDDEN.sub(unicode_escape, _limit_combining_marks(text))
 
 
 def _limit_combining_marks(text: str) -> str:
