@@ -93,7 +93,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         fields |= event
         message = fields.pop("event", None)
     error = _structlog_keys(fields, record)
-    name_operation(fields, message)
+    resolve_operation(fields, message)
     return fields, error
 
 
@@ -106,7 +106,7 @@ def _others(attributes: dict[Any, Any]) -> dict[Any, Any]:
         return {name: attributes[name] for name in names if not (issubclass(type(name), str) and name[:1] == "_")}
 
 
-def name_operation(fields: dict[str, Any], message: Any) -> None:
+def resolve_operation(fields: dict[str, Any], message: Any) -> None:
     """Let *message* be the operation, or, if there is one and it is another, let it be the field ``message``."""
     operation = fields.setdefault("operation", message)
     if operation is message or message is None:

@@ -27,7 +27,7 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import SPANS, bound_context
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, name_operation
+from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
 from structlog_audit.loggers.unheard import calling_frame, handle_unrecorded, obstacle
@@ -177,7 +177,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         if copy_context() or SPANS in modules:
             event = bound_context(event) | event
         if "operation" in fields:
-            name_operation(event, operation)
+            resolve_operation(event, operation)
         else:
             event["operation"] = operation
         exc_info = _exc_info(event.pop("exc_info")) if "exc_info" in event else None
