@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from children import unmeasured
+from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment
 from trails import WRITER, Said
 
@@ -22,7 +22,7 @@ def followed(trail, writers, *options):
     """The ids that ``tail -f`` shows while *writers* run, and what these said; it begins before them."""
     command = [*PROGRAM, "tail", "-f", "-o", "jsonl", "-n", "1", str(trail), *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=unmeasured(environment())
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=without_coverage(environment())
     ) as tail:
         try:
             tail.stdout.readline()
