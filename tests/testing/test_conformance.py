@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import logging.handlers
 import os
 import signal
 import sqlite3
+import weakref
 
 import pytest
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError
-from structlog_audit.testing import FailingTarget, Promise, check_target
-from structlog_audit.testing import forked_child as children_module
-from structlog_audit.testing.forked_child import ChildFailed, in_child
+from structlog_audit.testing import FailingTarget, Promise, check_target, forked_child
+from structlog_audit.testing.forked_child import ChildFailed, run_in_forked_child
 
 ALL = {
     "recorded",
@@ -270,39 +271,66 @@ def test_what_is_no_target(target):
         check_target(target)
 
 
-# children
+# Forked children
 
 
-def test_a_child_says_something():
-    """What the child says is what the parent gets, however much it is; both work at the same time."""
+def test_forked_child_sends_a_large_result_while_the_parent_works():
+    """The parent gets the whole result of the child, and runs its own part at the same time."""
     done = []
-    assert in_child(lambda say: say(["x" * 200_000]), meanwhile=lambda: done.append(1)) == ["x" * 200_000]
+    result = run_in_forked_child(lambda send: send(["x" * 200_000]), meanwhile=lambda: done.append(1))
+    assert result == ["x" * 200_000]
     assert done == [1]
 
 
-def test_a_child_that_fails_dies_or_hangs(monkeypatch):
-    """Whatever becomes of the child, the parent goes on and knows."""
+def _raise(send):
+    raise KeyError("x")
 
-    def fail(say):
-        raise KeyError("x")
 
-    def die(say):
-        os.kill(os.getpid(), signal.SIGKILL)
+def _die(send):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(ChildFailed, match=r"in another process: KeyError\('x'\)"):
-        in_child(fail)
-    with pytest.raises(ChildFailed, match="died before"):
-        in_child(die)
-    with pytest.raises(ChildFailed, match="died before"):
-        in_child(lambda say: None)
-    monkeypatch.setattr(children_module, "PATIENCE_SECONDS", 0.01)
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        pytest.param(_raise, r"in another process: KeyError\('x'\)", id="raises"),
+        pytest.param(_die, "died before", id="dies"),
+        pytest.param(lambda send: None, "died before", id="sends nothing"),
+    ],
+)
+def test_forked_child_that_fails_raises_child_failed(work, message):
+    """A child that raises, dies or ends without a result is a ChildFailed that states which."""
+    with pytest.raises(ChildFailed, match=message):
+        run_in_forked_child(work)
+
+
+def test_forked_child_that_hangs_raises_child_failed(monkeypatch):
+    """A child that sends nothing in time is a ChildFailed."""
+    monkeypatch.setattr(forked_child, "PATIENCE_SECONDS", 0.01)
     with pytest.raises(ChildFailed, match="it hangs"):
-        in_child(lambda say: signal.pause())
+        run_in_forked_child(lambda send: signal.pause())
 
 
-def test_no_child_is_left_when_the_parent_fails():
-    """An error in the parent's own part ends the child as well."""
+def test_forked_child_ends_when_the_part_of_the_parent_raises():
+    """An error in the parent's part reaches the caller, and no child process is left."""
     with pytest.raises(ZeroDivisionError):
-        in_child(lambda say: signal.pause(), meanwhile=lambda: 1 / 0)
+        run_in_forked_child(lambda send: signal.pause(), meanwhile=lambda: 1 / 0)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_forked_child_runs_no_exit_function_of_the_parent(tmp_path):
+    """What the parent has registered with atexit or as a finalizer runs in the parent only."""
+    trace, owner = tmp_path / "trace", logging.NullHandler()
+
+    def leave_trace():
+        trace.touch()
+
+    atexit.register(leave_trace)
+    finalizer = weakref.finalize(owner, leave_trace)
+    try:
+        run_in_forked_child(lambda send: send(None))
+        assert not trace.exists()
+    finally:
+        atexit.unregister(leave_trace)
+        finalizer.detach()

@@ -22,7 +22,7 @@ from typing import Any
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.health_checks import Finding
-from structlog_audit.testing.forked_child import ChildFailed, in_child
+from structlog_audit.testing.forked_child import ChildFailed, run_in_forked_child
 from structlog_audit.testing.target_trial import (
     Failed,
     Make,
@@ -194,7 +194,7 @@ def _survives(trial: Trial) -> None:
         say(told_of(handler))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    trial.all_found(events_from(in_child(child)))
+    trial.all_found(events_from(run_in_forked_child(child)))
 
 
 def _failure(trial: Trial) -> None:
@@ -227,7 +227,7 @@ def _fork(trial: Trial) -> None:
             handler.close()
             say(told_of(handler))
 
-        theirs = in_child(child, meanwhile=lambda: record(handler, 20))
+        theirs = run_in_forked_child(child, meanwhile=lambda: record(handler, 20))
         events = events_of(handler)
     _each_once(trial, [events, events_from(theirs)])
 
@@ -242,7 +242,9 @@ def _processes(trial: Trial) -> None:
         failures: list[str] = []
         with trial.handler(on_failure=lambda error: failures.append(repr(error))) as handler:
             if others:
-                theirs = in_child(lambda say: say(writer(others - 1)), meanwhile=lambda: record(handler, 500))
+                theirs = run_in_forked_child(
+                    lambda say: say(writer(others - 1)), meanwhile=lambda: record(handler, 500)
+                )
             else:
                 theirs = []
                 record(handler, 500)

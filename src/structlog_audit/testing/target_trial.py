@@ -26,7 +26,7 @@ from structlog_audit.exceptions import AuditDecodeError, AuditTypeError
 from structlog_audit.loggers.bound_logger import AuditBoundLogger
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
-from structlog_audit.testing.forked_child import in_child
+from structlog_audit.testing.forked_child import run_in_forked_child
 
 Make = Callable[[], logging.Handler]
 Read = Callable[[], Iterable[bytes | str]]
@@ -92,7 +92,7 @@ class Trial:
                 else:
                     say([[event.to_dict() for event in events], *rest])
 
-            said = in_child(child)
+            said = run_in_forked_child(child)
             if isinstance(said, str):
                 raise NotChecked(said)
             self._outcome = (events_from(said[0]), *said[1:])
