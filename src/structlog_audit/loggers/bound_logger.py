@@ -30,7 +30,7 @@ from structlog_audit.events.context import SPANS, bound_context
 from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
-from structlog_audit.loggers.unheard import calling_frame, handle_unrecorded, obstacle
+from structlog_audit.loggers.unheard import find_caller, handle_unrecorded, reason_unrecorded
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.queue_entry import QueueEntry
 
@@ -213,7 +213,7 @@ def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_v
         raise AuditTypeError(f"name={name!r}: give the name of a logger")
     logger = logging.getLogger(name)
     if required:
-        why = obstacle(logger, logging.INFO)
+        why = reason_unrecorded(logger, logging.INFO)
         if why is not None:
             raise AuditWriteError(f"no event on logger {name!r} would be recorded: {why[1]}")
     return AuditBoundLogger(logger, (), initial_values)
@@ -252,7 +252,7 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
 
 def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff) -> logging.LogRecord:
     """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""
-    frame, _ = calling_frame()
+    frame, _ = find_caller()
     code = frame.f_code
     record = logger.makeRecord(
         logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name

@@ -1,6 +1,7 @@
 """Work in a forked child whose result comes back through a pipe; for the checks of targets.
 
-**Guarantees.** The child runs no ``atexit`` function and no finalizer of the parent. It is gone when the call returns, or raises.
+**Guarantees.** The child runs no ``atexit`` function and no finalizer of the parent. It is gone when the call returns or
+raises.
 
 **Failure handling.** A child that raises, dies or hangs is a `ChildFailed`. It hangs if it sends nothing for
 `PATIENCE_SECONDS` after the parent has done its part.
