@@ -3,8 +3,8 @@
 **Guarantees.** Such an event is never silent. If a handler in question has ``on_error="raise"``, the caller gets an
 `AuditWriteError`. Otherwise the event is counted, and the first one per logger and cause is reported by ``warnings.warn``.
 
-**Re-entrancy.** Since Python 3.13.4 a logger discards a record that it is given while it handles another one in the same thread.
-The event then goes straight to the audit handlers, so events from a signal handler or a ``__str__`` are recorded.
+**Re-entrancy.** Since Python 3.13.4 a logger discards a record that it is given while it handles another one in the same
+thread. The event then goes straight to the audit handlers, so events from a signal handler or a ``__str__`` are recorded.
 
 **Queues.** An event that a ``QueueHandler`` accepts has been handed over and does not count as unrecorded;
 `AuditHandler.check` reports the queue.
