@@ -1,4 +1,4 @@
-"""What the tests of reports share: a source of given events, the least there is, and texts that want to do something."""
+"""Helpers for the tests of reports: a minimal source of given events, and hostile texts."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ HOSTILE = [
     "",
     "x" * 5_000,
 ]
-"""Texts that break out of HTML, SVG, Markdown, templates or lines, or that show something else than they are."""
+"""Texts that break out of HTML, SVG, Markdown, templates or lines, or that are displayed as another text."""
 
 
 class Events(EventSource):
-    """The source of the *events* given, which are in the order of commit."""
+    """An event source of the given *events*, which are in the order of commit."""
 
     def __init__(self, events, *, now=NOON, complete_since=None, counters=None, problems=None):
         self.events = list(events)
-        self.asked = []
-        self._at = now
+        self.selections = []
+        self._time = now
         self._complete_since = complete_since
-        self._counted = counters or {}
+        self._counter_values = counters or {}
         self._problems = problems or {}
 
-    def select(self, asked, *, newest_first, at_most=None):
-        self.asked.append(asked)
-        return (event for event in (self.events[::-1] if newest_first else self.events) if asked.matches(event))
+    def select(self, conditions, *, newest_first, at_most=None):
+        self.selections.append(conditions)
+        events = self.events[::-1] if newest_first else self.events
+        return (event for event in events if conditions.matches(event))
 
     @property
     def complete_since(self):
@@ -55,19 +56,19 @@ class Events(EventSource):
         return self._problems
 
     def _counters(self):
-        return self._counted
+        return self._counter_values
 
     def _now(self):
-        return self._at
+        return self._time
 
 
 def stored(number=0, at=NOON, operation="STORE", **members):
-    """An event, *number* seconds after *at*."""
+    """Return an event, *number* seconds after *at*."""
     return StoredEvent(f"evt_{number + 1:032x}", at + dt.timedelta(seconds=number), operation, **members)
 
 
 def hostile_events():
-    """Events with a hostile text in every place that takes one, of every kind that a report shows."""
+    """Return events of every kind that a report shows, with a hostile text in every place that takes one."""
     events = []
     for number, text in enumerate(HOSTILE):
         for operation in (text or "x", "STORE", "FORGET", "EXPORT"):

@@ -286,7 +286,7 @@ def test_one_pass_is_enough():
     ):
         source = Events(events)
         compliance_report(source, **asked)
-        assert len(source.asked) == passes
+        assert len(source.selections) == passes
 
 
 def test_an_intent_is_open_until_its_outcome_is_known():
