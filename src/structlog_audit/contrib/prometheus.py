@@ -169,24 +169,32 @@ class AuditCollector(Collector):
         # Read the counters first: events that arrive meanwhile must not count as unseen.
         counters = handler._counters()
         self._observe_new_events(handler, observed)
-        observed.unseen = max(observed.unseen, counters["recorded"] + counters["pending"] - observed.total)
+        unseen = _committed(counters) - observed.total
+        observed.unseen = max(observed.unseen, unseen)
 
         for counter in ("accepted", "recorded", "raised", "lost", "evicted", "pending"):
-            families[f"{counter}_events"].add_metric([name], counters[counter])
+            family = families[f"{counter}_events"]
+            family.add_metric([name], counters[counter])
         families["buffered_events"].add_metric([name], len(handler))
         families["unseen_events"].add_metric([name], observed.unseen)
 
+        self._add_observed(observed, name, families)
+
+        if handler.monitor is not None:
+            for rule, count in handler.monitor.alerts.items():
+                families["alerts"].add_metric([name, rule], count)
+
+    def _add_observed(self, observed: ObservedEvents, name: str, families: dict[str, Any]) -> None:
+        """Add the series by operation."""
         for (operation, status), count in observed.events.items():
             families["events"].add_metric([name, operation, status], count)
 
         ends = [*map(floatToGoString, self._ends), "+Inf"]
         for operation, counts in observed.durations.items():
-            buckets = list(zip(ends, accumulate(counts), strict=True))
-            families["duration_seconds"].add_metric([name, operation], buckets, observed.seconds[operation])
-
-        if handler.monitor is not None:
-            for rule, count in handler.monitor.alerts.items():
-                families["alerts"].add_metric([name, rule], count)
+            cumulative = accumulate(counts)
+            buckets = list(zip(ends, cumulative, strict=True))
+            seconds = observed.seconds[operation]
+            families["duration_seconds"].add_metric([name, operation], buckets, seconds)
 
     def _observe_new_events(self, handler: AuditHandler, observed: ObservedEvents) -> None:
         """Add the events of *handler* since the last scrape to *observed*, without those of a warm start."""
@@ -198,7 +206,7 @@ class AuditCollector(Collector):
 
         # Events beyond the handler's own count come from a warm start, and are the oldest.
         counters = handler._counters()
-        not_observed = counters["recorded"] + counters["pending"] - observed.total
+        not_observed = _committed(counters) - observed.total
         del newest[max(0, not_observed) :]
 
         for event in reversed(newest):
@@ -214,8 +222,10 @@ class AuditCollector(Collector):
             return
 
         seconds = event.duration_ms / 1_000
-        counts = observed.durations.setdefault(operation, [0] * (len(self._ends) + 1))
-        counts[bisect_left(self._ends, seconds)] += 1
+        no_events = [0] * (len(self._ends) + 1)
+        counts = observed.durations.setdefault(operation, no_events)
+        bucket = bisect_left(self._ends, seconds)
+        counts[bucket] += 1
         observed.seconds[operation] += seconds
 
     def _label(self, operation: str) -> str:
@@ -228,3 +238,8 @@ class AuditCollector(Collector):
 
         self._operations.add(operation)
         return operation
+
+
+def _committed(counters: dict[str, int]) -> int:
+    """Return how many events were recorded or are pending, which are the events that the buffer has received."""
+    return counters["recorded"] + counters["pending"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -151,17 +151,7 @@ def _wrap(
     logger: str,
 ) -> Function:
     """Return a function that calls *function* and records the call."""
-    parameters = _parameters(function)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise AuditTypeError(
-            f"expected a function, got the generator function {function!r}, which does nothing when called;"
-            " use log.operation(…) in it"
-        )
-
-    for pick in [*picks.values(), *metadata.values()]:
-        if not _fits(pick, parameters):
-            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {', '.join(parameters) or 'none'}")
-
+    _check_picks(function, [*picks.values(), *metadata.values()])
     signature = inspect.signature(function)
     log = get_audit_logger(logger)
 
@@ -198,6 +188,21 @@ def _wrap(
             return result
 
     return call  # type: ignore[return-value]
+
+
+def _check_picks(function: Callable[..., Any], picks: Iterable[Pick]) -> None:
+    """Raise unless calls of *function* can be recorded with these *picks*."""
+    parameters = _parameters(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AuditTypeError(
+            f"expected a function, got the generator function {function!r}, which does nothing when called;"
+            " use log.operation(…) in it"
+        )
+
+    for pick in picks:
+        if not _fits(pick, parameters):
+            available = ", ".join(parameters) or "none"
+            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {available}")
 
 
 def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:

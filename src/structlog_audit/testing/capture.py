@@ -214,13 +214,16 @@ class AuditTrail(EventSource):
 
     def _failure_message(self, expected: str, filters: Filters, found: list[AuditEvent]) -> str:
         condition = f" with {format_filters(filters)}" if filters else ""
-        lines = [f"expected {expected}{condition}; found {len(found)}", explain_mismatch(self, filters, found)]
+        summary = f"expected {expected}{condition}; found {len(found)}"
+        lines = [summary, explain_mismatch(self, filters, found)]
         if found:
             return "\n".join(lines)
 
+        # Nothing matched: list the reasons why events may not have arrived.
         muting = [finding for finding in self.handler.check() if finding.code in _MUTING]
         lines += [f"{finding.code}: {finding.message}" for finding in muting[:_MAX_FINDINGS]]
 
+        # Only the events since the capture began.
         unheard = Counter(unheard_events()) - self._unheard
         for (name, code), count in unheard.items():
             lines.append(f"unheard: {count} events on logger {name!r} reached no AuditHandler ({code})")

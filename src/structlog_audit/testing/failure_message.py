@@ -31,7 +31,7 @@ _SHOWN_MEMBERS = ("kind", "user_id", "session_id", "entry_ids", "metadata", "err
 
 def format_filters(filters: Mapping[str, Any]) -> str:
     """Return the *filters* as keyword arguments."""
-    return ", ".join(f"{name}={_short(value)}" for name, value in filters.items())
+    return ", ".join(_argument(name, value) for name, value in filters.items())
 
 
 def explain_mismatch(source: EventSource, filters: Mapping[str, Any], found: Sequence[AuditEvent]) -> str:
@@ -42,8 +42,11 @@ def explain_mismatch(source: EventSource, filters: Mapping[str, Any], found: Seq
 
     if found:
         marked = {event.event_id for event in found}
-        head = [f"{len(events)} recorded, the oldest first (> marks a match):"]
-        return "\n".join([*head, *_event_lines(events, marked)])
+        lines = [
+            f"{len(events)} recorded, the oldest first (> marks a match):",
+            *_event_lines(events, marked),
+        ]
+        return "\n".join(lines)
 
     # Without kind= a query returns events without a kind only.
     filters = {"kind": None, **filters}
@@ -63,19 +66,26 @@ def explain_mismatch(source: EventSource, filters: Mapping[str, Any], found: Seq
 def _ids_by_filter(source: EventSource, filters: Mapping[str, Any]) -> dict[str, set[str]]:
     """Return the ids of the events that fulfil each single filter."""
     fulfilled: dict[str, set[str]] = {}
+
     for name, value in filters.items():
+        # The filter for the kind is one of them, so any kind counts for all others.
         matching = source.iter_events(**{"kind": _ANY_KIND, name: value})
         fulfilled[name] = {event.event_id for event in matching}
+
     return fulfilled
 
 
 def _nearest(events: Sequence[AuditEvent], fulfilled: Mapping[str, set[str]]) -> tuple[int, AuditEvent]:
     """Return the newest of the *events* that fulfil most filters, and its number, counted from 1."""
-    best_score, best_number = -1, 0
+    best_score = -1
+    best_number = 0
+
     for number, event in enumerate(events, 1):
         score = sum(event.event_id in ids for ids in fulfilled.values())
         if score >= best_score:
-            best_score, best_number = score, number
+            best_score = score
+            best_number = number
+
     return best_number, events[best_number - 1]
 
 
@@ -83,44 +93,73 @@ def _comparison_lines(event: AuditEvent, filters: Mapping[str, Any], differing: 
     """Return a line for each member of *event* that *filters* apply to; those of *differing* filters are marked."""
     members = event.to_dict()
     lines = []
+
     for name, expected in filters.items():
-        value = _short(members.get(_FILTERED_MEMBERS.get(name, name)))
+        member = _FILTERED_MEMBERS.get(name, name)
+        value = _short(members.get(member))
+
         if name in differing:
-            lines.append(_cut(f"  ! {name:<15} {value}    expected {_short(expected)}"))
+            line = f"  ! {name:<15} {value}    expected {_short(expected)}"
+            lines.append(_cut(line))
         elif name != "kind":
-            lines.append(_cut(f"    {name:<15} {value}"))
+            line = f"    {name:<15} {value}"
+            lines.append(_cut(line))
+
     return lines
 
 
 def _event_lines(events: Sequence[AuditEvent], marked: set[str]) -> list[str]:
     """Return a line for each *marked* event and for the newest others, and the number of events that are left out."""
-    numbered = list(enumerate(events, 1))
-    shown = [pair for pair in numbered if pair[1].event_id in marked][-_MAX_EVENTS:]
+    matches: list[tuple[int, AuditEvent]] = []
+    others: list[tuple[int, AuditEvent]] = []
+    for number, event in enumerate(events, 1):
+        group = matches if event.event_id in marked else others
+        group.append((number, event))
 
+    # Marked events come first; others fill the remaining lines.
+    shown = matches[-_MAX_EVENTS:]
     remaining = _MAX_EVENTS - len(shown)
     if remaining:
-        shown += [pair for pair in numbered if pair[1].event_id not in marked][-remaining:]
-    shown.sort(key=lambda pair: pair[0])
+        shown += others[-remaining:]
+    shown.sort(key=_number_of)
 
-    lines = [_event_line(number, event, event.event_id in marked) for number, event in shown]
-    left_out = len(events) - len(lines)
+    lines: list[str] = []
+    for number, event in shown:
+        is_marked = event.event_id in marked
+        lines.append(_event_line(number, event, is_marked))
+
+    left_out = len(events) - len(shown)
     if left_out:
         lines.append(f"  … and {left_out} more")
     return lines
 
 
+def _number_of(numbered: tuple[int, AuditEvent]) -> int:
+    return numbered[0]
+
+
 def _event_line(number: int, event: AuditEvent, is_marked: bool) -> str:
     members = event.to_dict()
-    shown = [f"{name}={_short(members[name])}" for name in _SHOWN_MEMBERS if members.get(name)]
+    arguments = [_argument(name, members[name]) for name in _SHOWN_MEMBERS if members.get(name)]
+
     mark = ">" if is_marked else " "
-    return _cut(f"  {mark} {number:>3} {event.operation} {event.status} {' '.join(shown)}")
+    line = f"  {mark} {number:>3} {event.operation} {event.status} {' '.join(arguments)}"
+    return _cut(line)
+
+
+def _argument(name: str, value: Any) -> str:
+    return f"{name}={_short(value)}"
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"
+    if len(text) <= _MAX_VALUE_CHARACTERS:
+        return text
+    return f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"
 
 
 def _cut(line: str) -> str:
     line = line.rstrip()
-    return line if len(line) <= _MAX_LINE_CHARACTERS else f"{line[: _MAX_LINE_CHARACTERS - 1]}…"
+    if len(line) <= _MAX_LINE_CHARACTERS:
+        return line
+    return f"{line[: _MAX_LINE_CHARACTERS - 1]}…"
