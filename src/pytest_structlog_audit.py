@@ -22,7 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def audit_trail(request: pytest.FixtureRequest) -> Iterator[AuditTrail]:
-    """Capture the audit events that are recorded during the test. No trail of the application receives them.
+    """Capture the audit events that are recorded during the test.
+
+    No trail of the application receives them.
 
     ``audit_trail.assert_recorded(operation="STORE", user_id="u1")`` returns the event;
     ``audit_trail.assert_nothing_recorded(operation="FORGET")``. Queries such as ``audit_trail.query_events(…)`` work as on a

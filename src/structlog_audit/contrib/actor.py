@@ -41,7 +41,10 @@ _ID_ATTRIBUTES = ("pk", "id", "identity", "username")
 
 @contextmanager
 def acting(actor: Actor) -> Iterator[None]:
-    """Bind the fields of *actor* in the block, and unbind those of `FIELDS` that it lacks."""
+    """Bind the fields of *actor* in the block.
+
+    Those of `FIELDS` that it lacks are unbound.
+    """
     fields = {**dict.fromkeys(FIELDS), **actor}
     tokens = bind_contextvars(**fields)
 
@@ -133,7 +136,10 @@ def safe_request_id(header: str | None, *, new: Callable[[], str] = lambda: uuid
 
 
 def client_address(peer: str | None, forwarded_for: str | None, trusted_proxies: int) -> str | None:
-    """Return the address of the client: the one that *trusted_proxies* forwarded, otherwise the one of the *peer*."""
+    """Return the address of the client.
+
+    It is the one that *trusted_proxies* forwarded, otherwise the one of the *peer*.
+    """
     entries = (forwarded_for or "").split(",")
     if 0 < trusted_proxies <= len(entries):
         forwarded = _ip_address(entries[-trusted_proxies].strip())
@@ -142,7 +148,7 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted_proxies:
 
 
 def _ip_address(entry: str) -> str | None:
-    """Return the IP address in *entry*, which may have a port; None if it does not hold one."""
+    """Return the IP address in *entry*, which may have a port, or None."""
     match = _PORT.fullmatch(entry)
     address = (match["six"] or match["four"]) if match else entry
 

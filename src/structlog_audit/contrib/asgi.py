@@ -105,7 +105,10 @@ class AuditContextMiddleware:
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
-    """Return the value of the header *name*, which is in lower case as in ASGI; several joined by commas; or None."""
+    """Return the value of the header *name*, or None.
+
+    ASGI has names in lower case. Several values are joined by commas.
+    """
     values = [value for key, value in scope["headers"] if key == name]
     return b",".join(values).decode("latin-1") if values else None
 

@@ -34,7 +34,9 @@ _BLOCK_ATTRIBUTE = "structlog_audit_acting"
 
 
 def carry_actor() -> None:
-    """Let every task that this process sends or runs carry its actor. May be called repeatedly.
+    """Let every task that this process sends or runs carry its actor.
+
+    May be called repeatedly.
 
     Call it where the Celery application is created, so that both senders and workers do so.
     """

@@ -45,7 +45,10 @@ def user_of_request(request: Any) -> Any:
 
 
 def session_of_request(request: Any) -> str | None:
-    """Return the digest of the key of the request's session; None without a session or with an unknown key."""
+    """Return the digest of the key of the request's session.
+
+    None without a session, or with a key that opens none.
+    """
     session: Any = getattr(request, "session", None)
     if getattr(session, "session_key", None):
         # This loads the session. Only then does Django drop a key that it does not know.
@@ -126,7 +129,10 @@ class AuditContextMiddleware:
 
 
 def _with_actor_in_stream(response: Any) -> Any:
-    """Return *response*; if it is streamed, bind the current actor while each of its pieces is made."""
+    """Bind the current actor while each piece of a streamed *response* is made.
+
+    Return *response*, which is unchanged if it is not streamed.
+    """
     # The server sends a file without calling code of the application.
     is_file = getattr(response, "file_to_stream", None) is not None
     if response.streaming and not is_file:
@@ -139,13 +145,19 @@ def _with_actor_in_stream(response: Any) -> Any:
 
 
 def _close_as(actor: Actor, close: Callable[[], None]) -> None:
-    """Close a streamed response with *actor* bound: its generator may still run code of the application then."""
+    """Close a streamed response with *actor* bound.
+
+    Its generator may still run code of the application then.
+    """
     with acting(actor):
         close()
 
 
 def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
-    """Yield the pieces of *content*, each made with *actor* bound; between them other code runs in this context."""
+    """Yield the pieces of *content*, each made with *actor* bound.
+
+    Between them other code runs in this context.
+    """
     while True:
         with acting(actor):
             try:

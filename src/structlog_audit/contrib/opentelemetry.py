@@ -24,7 +24,10 @@ _SPAN_ID = re.compile("[0-9a-f]{16}")
 
 
 def _id_number(value: Any, form: re.Pattern[str]) -> int:
-    """Return the number of the id *value*; 0, the invalid id, if it does not have the *form*."""
+    """Return the number of the id *value*.
+
+    It is 0, the invalid id, if the value does not have the *form*.
+    """
     if isinstance(value, str) and form.fullmatch(value):
         return int(value, 16)
     return 0

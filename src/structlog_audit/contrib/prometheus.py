@@ -152,7 +152,10 @@ class AuditCollector(Collector):
         return families
 
     def _named(self) -> Iterator[tuple[str, AuditHandler]]:
-        """Yield the handlers with distinct names: a name that is missing or taken gets the number of the handler."""
+        """Yield the handlers with distinct names.
+
+        A name that is missing or taken gets the number of the handler.
+        """
         taken: set[str] = set()
         handlers = self._handlers or audit_handlers(all_loggers())
         for number, handler in enumerate(handlers):
@@ -197,7 +200,10 @@ class AuditCollector(Collector):
             families["duration_seconds"].add_metric([name, operation], buckets, seconds)
 
     def _observe_new_events(self, handler: AuditHandler, observed: ObservedEvents) -> None:
-        """Add the events of *handler* since the last scrape to *observed*, without those of a warm start."""
+        """Add the events of *handler* since the last scrape to *observed*.
+
+        Those of a warm start are not added.
+        """
         newest: list[StoredEvent] = []
         for event in handler.select(_COUNTED, newest_first=True):
             if event.event_id <= observed.last_id:
@@ -241,5 +247,8 @@ class AuditCollector(Collector):
 
 
 def _committed(counters: dict[str, int]) -> int:
-    """Return how many events were recorded or are pending, which are the events that the buffer has received."""
+    """Return how many events were recorded or are pending.
+
+    These are the events that the buffer has received.
+    """
     return counters["recorded"] + counters["pending"]

@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 
 def in_context(function: Callable[..., T], /, *args: object, **kwargs: object) -> Callable[..., T]:
-    """Return *function* with these arguments, to be called in a copy of the current context; like ``functools.partial``.
+    """Bind *function* to these arguments and to a copy of the current context.
+
+    Return it for a call in another thread, like ``functools.partial``.
 
     ``loop.run_in_executor(None, in_context(store, text, owner="u1"))``, ``Thread(target=in_context(store, text))``
     """

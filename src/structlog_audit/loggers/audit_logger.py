@@ -38,12 +38,12 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
 from structlog_audit.recording.queue_entry import LOST, QueueEntry
 
-_living: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
+_instances: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
 
 
-def living_loggers() -> list[AuditLogger]:
+def existing_audit_loggers() -> list[AuditLogger]:
     """Return all `AuditLogger` objects of this process."""
-    return list(_living)
+    return list(_instances)
 
 
 class PrivateLogger(logging.Logger):
@@ -97,7 +97,7 @@ class AuditLogger(EventSource):
             self._auto_export = AutoExport(folder, max_events, self.handler._now)
             weakref.finalize(self, self._auto_export.close)
 
-        _living.add(self)
+        _instances.add(self)
 
     async def log_event(
         self,
@@ -144,7 +144,10 @@ class AuditLogger(EventSource):
         error_message: str | None = None,
         duration_ms: float | None = None,
     ) -> AuditEvent:
-        """Record an event as `log_event` does, for code that is not asynchronous; return it as recorded."""
+        """Record an event, and return it as recorded.
+
+        The same as `log_event`, for code that is not asynchronous.
+        """
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
         return self._recorded(fields, self._log._record(logging.INFO, None, fields))
 
@@ -169,7 +172,9 @@ class AuditLogger(EventSource):
         end_time: dt.datetime | None = None,
         limit: int | None = None,
     ) -> list[AuditEvent]:
-        """Return events for axon-sdk's ``MemorySystem``: None matches any value, and *end_time* is included.
+        """Return events for axon-sdk's ``MemorySystem``.
+
+        None matches any value, and *end_time* is included.
 
         All other code uses `query_events`.
         """
@@ -191,7 +196,7 @@ class AuditLogger(EventSource):
         self.handler.flush()
 
     def close(self) -> None:
-        """Export the events that are in no document yet, write the pending ones, and release the file."""
+        """Export the remaining events, write the pending ones, and release the file."""
         if self._auto_export is not None:
             self._auto_export.close()
         self.handler.close()
@@ -204,7 +209,10 @@ class AuditLogger(EventSource):
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """Time from which query results are complete, in UTC; see `AuditHandler.complete_since`."""
+        """Time from which query results are complete, in UTC.
+
+        See `AuditHandler.complete_since`.
+        """
         return self.handler.complete_since
 
     @property
@@ -237,7 +245,10 @@ def _fields(
     error_message: str | None,
     duration_ms: float | None,
 ) -> dict[str, Any]:
-    """Return the members that are given; the others may be bound. Unrolled, which takes a quarter of the time of a loop."""
+    """Return the members that are given; the others may be bound.
+
+    Unrolled, which takes a quarter of the time of a loop.
+    """
     fields: dict[str, Any] = {"operation": operation}
     if user_id is not None:
         fields["user_id"] = user_id
@@ -262,7 +273,7 @@ def _handler(
     filename: str | os.PathLike[str] | None,
     options: dict[str, Any],
 ) -> AuditHandler:
-    """Return the handler to record to: the given or named one, or a new one with *options*."""
+    """Return the given or named handler, or a new one with *options*."""
     if handler is None:
         return AuditHandler(max_events, filename=filename, **options)
 

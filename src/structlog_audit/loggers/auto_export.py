@@ -78,7 +78,10 @@ class AutoExport:
         return lines
 
     def _write(self, lines: list[bytes], earlier: Sequence[threading.Thread] = ()) -> None:
-        """Write a document after the *earlier* threads have written theirs, so that documents follow the order of events."""
+        """Write a document after those of the *earlier* threads.
+
+        So documents follow the order of events.
+        """
         for thread in earlier:
             thread.join()
 
@@ -93,7 +96,7 @@ class AutoExport:
                 self._keep_unwritten(lines, error)
 
     def _write_to_free_name(self, chunks: Sequence[bytes], now: dt.datetime) -> None:
-        """Write *chunks* to the document of the second *now*, or of the first later one whose name is free."""
+        """Write *chunks* to the document of the first free second from *now* on."""
         while True:
             path = self._folder / f"audit_{now:%Y_%m_%d_%H%M%S}.json"
             try:
@@ -107,7 +110,10 @@ class AutoExport:
                 return
 
     def _keep_unwritten(self, lines: list[bytes], error: OSError) -> None:
-        """Keep the newest *lines* for the next document, count the rest as left out, and report the *error*."""
+        """Keep the newest *lines* for the next document, and report the *error*.
+
+        The others are counted as left out.
+        """
         with self._lock:
             waiting = sorted(self._unwritten + lines)
             kept = waiting[-MOST_UNWRITTEN * self._count :]

@@ -79,7 +79,9 @@ class CompletionWaiter:
 async def wait_for_completion(
     entry: QueueEntry, waiter: CompletionWaiter, on_cancelled: Callable[[QueueEntry], None] | None = None
 ) -> None:
-    """Wait until *entry*, which wakes *waiter*, is completed, and raise its error if it has one.
+    """Wait until *entry*, which wakes *waiter*, is completed.
+
+    Raise its error if it has one.
 
     If the waiting task is cancelled, *on_cancelled* is called with the entry once that is completed, from any thread.
     """
@@ -115,11 +117,14 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         self._record(logging.ERROR, operation, fields)
 
     def critical(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level CRITICAL: FAILURE, unless *fields* state another status."""
+        """Record an event at level CRITICAL: FAILURE, unless *fields* state otherwise."""
         self._record(logging.CRITICAL, operation, fields)
 
     def exception(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level ERROR, with the exception being handled as its ``error_message``."""
+        """Record an event at level ERROR for the exception being handled.
+
+        The exception becomes its ``error_message``.
+        """
         self._record(logging.ERROR, operation, {"exc_info": True, **fields})
 
     async def ainfo(self, operation: str | None = None, /, **fields: Any) -> None:
@@ -143,7 +148,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
     def operation(self, operation: str, /, *, intent: bool = False, **fields: Any) -> OperationScope:
-        """Return a ``with`` or ``async with`` block that records *operation* with its duration and outcome.
+        """Return a block that records *operation* with its duration and outcome.
+
+        It is used by ``with`` or ``async with``.
 
         Args:
             operation: The name of the operation.
@@ -220,7 +227,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
 
 def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_values: Any) -> AuditBoundLogger:
-    """Return a bound logger that records audit events on the `logging` logger called *name*.
+    """Return a bound logger that records audit events.
+
+    They go through the `logging` logger called *name*.
 
     Args:
         name: The logger that an `AuditHandler` is attached to, or a child of it.
@@ -261,7 +270,10 @@ if any(method.__module__ != "logging" or hasattr(method, "__wrapped__") for meth
 
 
 def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
-    """Return the `AuditHandler` that alone would see a record of *logger* at *level*, if there is one and it accepts it."""
+    """Return the `AuditHandler` that alone would see a record of *logger* at *level*.
+
+    None if another handler would see it, or if the handler would not accept it.
+    """
     if logger.propagate or logger.filters or len(logger.handlers) != 1:
         return None
 
@@ -279,7 +291,10 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
 
 
 def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff) -> logging.LogRecord:
-    """Make the record with the current record factory, as `logging` would, with the fields of the event as attributes."""
+    """Make the record as `logging` would, with the current record factory.
+
+    It has the fields of the event as attributes.
+    """
     frame, _ = find_caller()
     code = frame.f_code
     record = logger.makeRecord(

@@ -73,7 +73,9 @@ def instrument(
     on_result: OnResult | None = None,
     logger: str = "audit",
 ) -> Callable[[], None]:
-    """Record each call of the given methods of *obj*; return a function that undoes this.
+    """Record each call of the given methods of *obj*.
+
+    Return a function that undoes this.
 
     Parameters called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` fill the members of these names, unless other
     parameters are given for them.

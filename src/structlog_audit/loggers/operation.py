@@ -29,7 +29,7 @@ from structlog_audit.recording.queue_entry import LOST, PENDING, WAITING, QueueE
 Recorder = Callable[..., QueueEntry | None]
 """Records an event and returns its acknowledgement. Takes the level, the operation and the fields, and ``kind`` by keyword."""
 
-ARecorder = Callable[..., Awaitable[QueueEntry | None]]
+AsyncRecorder = Callable[..., Awaitable[QueueEntry | None]]
 """The same for ``async with``, without blocking the event loop. Takes ``on_cancelled`` by keyword as well: a function that is
 called with the entry, from any thread, when it is completed after its task was cancelled."""
 
@@ -64,7 +64,7 @@ class OperationScope:
         fields: dict[str, Any],
         *,
         intent: bool = False,
-        arecord: ARecorder | None = None,
+        arecord: AsyncRecorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._intent = intent
@@ -142,7 +142,10 @@ class OperationScope:
         return {**self._fields, "entry_ids": list(self.entry_ids), "metadata": dict(self.metadata)}
 
     def _confirm_intent(self, entry: QueueEntry | None) -> None:
-        """Return if the intent is recorded; otherwise record that the block was not begun, and raise."""
+        """Raise unless the intent is recorded.
+
+        Before that, record that the block was not begun.
+        """
         if entry is not None and entry.is_recorded:
             self._intent_id = decode(entry.line).event_id
             return
@@ -154,7 +157,10 @@ class OperationScope:
         raise error
 
     def _record_cancelled(self, entry: QueueEntry) -> None:
-        """Record that the block was not begun: its task was cancelled while *entry*, its intent, was being recorded."""
+        """Record that the block was not begun because its task was cancelled.
+
+        *entry* is its intent, which was being recorded then.
+        """
         if not entry.line:
             return
 
@@ -171,7 +177,10 @@ class OperationScope:
         self._record(*self._outcome(error), **options)
 
     def _metadata_fields(self) -> dict[str, Any]:
-        """Return the metadata with the id of the intent, which replaces any other; beside it, if that is not a dictionary."""
+        """Return the metadata with the id of the intent, which replaces any other.
+
+        If the metadata is not a dictionary, the id stands beside it.
+        """
         if self._intent_id is None:
             return {"metadata": self.metadata}
 
@@ -181,7 +190,10 @@ class OperationScope:
         return {"metadata": self.metadata, **intent}
 
     def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
-        """Return the level, the operation and the fields of the event for a block that ended with *error* or without."""
+        """Return the level, the operation and the fields of the event.
+
+        *error* is the exception that ended the block, if any.
+        """
         fields: dict[str, Any] = {
             "status": EventStatus.SUCCESS,
             **self._fields,
@@ -210,14 +222,17 @@ def _ignore_completion() -> None:
 
 
 def _raise_or_note(error: BaseException | None, failure: Exception) -> None:
-    """Raise *failure*; if the block itself ended with an *error*, add it to that as a note instead."""
+    """Raise *failure*, or add it as a note to the *error* of the block."""
     if error is None:
         raise failure
     error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
 
 
 def _as_dict(metadata: Any) -> dict[str, Any]:
-    """Copy *metadata* into a dictionary; keep any other value under the key ``metadata``."""
+    """Copy *metadata* into a dictionary.
+
+    Any other value is kept under the key ``metadata``.
+    """
     return dict(metadata) if isinstance(metadata, Mapping) else {"metadata": metadata}
 
 

@@ -87,7 +87,7 @@ class AuditProcessor:
 
 
 def _repeated_value(name: str, logger: Any, method_name: str, level: int) -> Any:
-    """Return the value under *name* that only repeats the call: logger name, method name or level."""
+    """Return the value under *name* that only repeats the call."""
     if name == "logger":
         return getattr(logger, "name", None)
     if name == "level":

@@ -29,7 +29,7 @@ from structlog_audit.recording.handler_lookup import audit_handlers
 from structlog_audit.recording.logger_tree import is_handling_record, is_queued, propagation_path
 
 _LIBRARY_FOLDERS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
-"""The folders whose frames do not count as the caller: those of this library and of structlog."""
+"""The folders of this library and of structlog. Frames of code in them do not count as the caller."""
 
 Cause = tuple[str, str]
 """A code, which `AuditHandler.check` uses as well, and its description."""
@@ -40,7 +40,10 @@ _counts: Counter[tuple[str, str]] = Counter()
 
 
 def unheard_events() -> dict[tuple[str, str], int]:
-    """Return how many events no handler accepted in this process, by logger name and cause."""
+    """Return how many events no handler accepted, by logger name and cause.
+
+    The counts are those of this process.
+    """
     return dict(_counts)
 
 
@@ -79,7 +82,10 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None
 
 
 def find_caller() -> tuple[FrameType, int]:
-    """Return the frame that called into this library, and how many frames it is above the function that calls this."""
+    """Return the frame that called into this library, and its depth.
+
+    The depth counts frames above the function that calls this.
+    """
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY_FOLDERS):
         frame, depth = frame.f_back, depth + 1
@@ -99,7 +105,9 @@ def must_raise(logger: logging.Logger) -> bool:
 
 
 def reason_unrecorded(logger: logging.Logger, level: int) -> Cause | None:
-    """Return why an event at *level* certainly reaches no handler of *logger*; None if it may reach one.
+    """Return why an event at *level* certainly reaches no handler of *logger*.
+
+    None if it may reach one.
 
     Filters are not called: they may change the event, count, or print.
     """

@@ -27,7 +27,7 @@ from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError
-from structlog_audit.loggers.audit_logger import AuditLogger, living_loggers
+from structlog_audit.loggers.audit_logger import AuditLogger, existing_audit_loggers
 from structlog_audit.loggers.unheard import unheard_events
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
@@ -109,7 +109,7 @@ class AuditTrail(EventSource):
         for logger in all_loggers():
             self._replace_handlers(logger)
 
-        for audit_logger in living_loggers():
+        for audit_logger in existing_audit_loggers():
             self._audit_loggers.setdefault(audit_logger, (audit_logger.handler, audit_logger._auto_export))
             audit_logger.handler = self.handler
             audit_logger._auto_export = None
@@ -149,7 +149,7 @@ class AuditTrail(EventSource):
         self._before.setdefault(logger, _LoggerState(list(logger.handlers), logger.level, logger.disabled))
 
     def _replace_handlers(self, logger: logging.Logger) -> None:
-        """Put the capturing handler in the place of all handlers of *logger* that write a trail."""
+        """Replace all handlers of *logger* that write a trail."""
         positions = [number for number, handler in enumerate(logger.handlers) if _writes_trail(handler)]
         if not positions:
             return
@@ -177,7 +177,9 @@ class AuditTrail(EventSource):
 
     @with_filter_signature
     def assert_recorded(self, *, times: int | None = None, **filters: Unpack[Filters]) -> AuditEvent | list[AuditEvent]:
-        """Return the newest event that matches all *filters*; with *times* all of them, the oldest first.
+        """Return the newest event that matches all *filters*.
+
+        With *times*, return all of them, the oldest first.
 
         Args:
             times: The exact number of events that must match, at least 0. None requires one or more.
@@ -201,7 +203,9 @@ class AuditTrail(EventSource):
 
     @with_filter_signature
     def assert_nothing_recorded(self, **filters: Unpack[Filters]) -> None:
-        """Check that no event matches all *filters*; without filters, that there is no event.
+        """Check that no event matches all *filters*.
+
+        Without filters, check that there is no event.
 
         Raises:
             AssertionError: An event matches. The message shows it.
@@ -268,7 +272,9 @@ def capture_events(
     clock: Callable[[], int] = time.time_ns,
     randbits: Callable[[int], int] = secrets.randbits,
 ) -> Iterator[AuditTrail]:
-    """Capture the events that are recorded in the block, and keep them out of every trail.
+    """Capture the events that are recorded in the block.
+
+    No trail of the application receives them.
 
     Args:
         logger: The name of the audit logger.

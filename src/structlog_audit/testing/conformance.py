@@ -105,7 +105,9 @@ class TargetReport:
 def check_target(
     target: logging.Handler | Make, *, read: Read | None = None, outage: Outage | None = None
 ) -> TargetReport:
-    """Check *target* as the target of an `AuditHandler`. Takes a second or two, and forks.
+    """Check *target* as the target of an `AuditHandler`.
+
+    Takes a second or two, and forks.
 
     Args:
         target: A function that makes the handler, each time for the same place; or a single handler, which skips the check
@@ -148,7 +150,10 @@ def _recorded(trial: TargetTrial) -> None:
 
 
 def _whole(trial: TargetTrial) -> None:
-    """Check that events of any content are written unchanged: as one whole line, or one line and its parts."""
+    """Check that events of any content are written unchanged.
+
+    Each must be one whole line, or one line and its parts.
+    """
     with trial.handler() as handler:
         record_events(handler, 1, text="a\nb\r\x00\u2028\u202e\x85", surrogate="\ud800", nested={"a": [1, {"b": None}]})
         record_events(handler, 1, long="x" * 25_000)
@@ -199,7 +204,7 @@ def _reopened(trial: TargetTrial) -> None:
 
 
 def _survives(trial: TargetTrial) -> None:
-    """Check that acknowledged events are there even if the process is killed immediately afterwards."""
+    """Check that acknowledged events survive an immediate end of the process."""
 
     def child(send: Send) -> None:  # in a forked child
         handler = AuditHandler(target=trial.make())
@@ -239,7 +244,10 @@ def _recovery(trial: TargetTrial) -> None:
 
 
 def _fork(trial: TargetTrial) -> None:
-    """Check that a forked child and its parent, which share a handler, lose no event and write none twice."""
+    """Check a forked child and its parent, which share a handler.
+
+    They must lose no event and write none twice.
+    """
     with trial.handler() as handler:
         record_events(handler, 5)
 
@@ -263,7 +271,10 @@ def _processes(trial: TargetTrial) -> None:
         raise NotChecked("it needs several handlers; pass a function that makes them")
 
     def record_in_processes(others: int) -> list[Any]:
-        """Record in this process and in so many *others*; return the events and the failures of each."""
+        """Record in this process and in so many *others*.
+
+        Return the events and the failures of each.
+        """
         failures: list[str] = []
         with trial.handler(on_failure=lambda error: failures.append(repr(error))) as handler:
             if others == 0:
@@ -285,7 +296,7 @@ def _processes(trial: TargetTrial) -> None:
 
 
 def _check_each_once(trial: TargetTrial, written: list[list[AuditEvent]]) -> None:
-    """Raise `Failed` unless the events of each process can be read, and none was written twice."""
+    """Raise `Failed` unless each process has written its events exactly once."""
     before = set(trial.duplicates)
     for events in written:
         trial.all_found(events)

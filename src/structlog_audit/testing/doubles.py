@@ -48,7 +48,10 @@ class FrozenClock:
         return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=self() // 1_000)
 
     def move_to(self, moment: dt.datetime | str) -> None:
-        """Show *moment* from now on, which may be earlier than the present time. Raises as the class does."""
+        """Show *moment* from now on; it may be earlier than the present time.
+
+        Raises as the class does.
+        """
         if isinstance(moment, str):
             try:
                 moment = dt.datetime.fromisoformat(moment)
@@ -61,12 +64,17 @@ class FrozenClock:
         self._nanoseconds = microseconds(utc(moment)) * 1_000
 
     def advance(self, **parts: float) -> None:
-        """Move forward by ``days``, ``hours``, ``minutes``, ``seconds``, … as `datetime.timedelta` takes them; or back."""
+        """Move forward, or back, by ``days``, ``hours``, ``minutes``, ``seconds``, ….
+
+        The parameters are those of `datetime.timedelta`.
+        """
         self._nanoseconds += dt.timedelta(**parts) // _MICROSECOND * 1_000
 
 
 def seeded_randbits(seed: int = 0) -> Callable[[int], int]:
-    """Return a source of the same random bits in every run, for ``AuditHandler(randbits=…)``.
+    """Return a source of the same random bits in every run.
+
+    For ``AuditHandler(randbits=…)``.
 
     With a `FrozenClock` it yields the same event ids in every run.
     """

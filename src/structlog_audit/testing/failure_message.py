@@ -35,7 +35,10 @@ def format_filters(filters: Mapping[str, Any]) -> str:
 
 
 def explain_mismatch(source: EventSource, filters: Mapping[str, Any], found: Sequence[AuditEvent]) -> str:
-    """Return a description of the events of *source*, of which *found* fulfil the *filters*. O(events · filters)."""
+    """Return a description of the events of *source*. O(events · filters).
+
+    *found* are those that fulfil the *filters*.
+    """
     events = source.query_events(newest_first=False, kind=_ANY_KIND)
     if not events:
         return "nothing was recorded"
@@ -76,7 +79,10 @@ def _ids_by_filter(source: EventSource, filters: Mapping[str, Any]) -> dict[str,
 
 
 def _nearest(events: Sequence[AuditEvent], fulfilled: Mapping[str, set[str]]) -> tuple[int, AuditEvent]:
-    """Return the newest of the *events* that fulfil most filters, and its number, counted from 1."""
+    """Return the number and the newest of the *events* that fulfil most filters.
+
+    Numbers are counted from 1.
+    """
     best_score = -1
     best_number = 0
 
@@ -90,7 +96,10 @@ def _nearest(events: Sequence[AuditEvent], fulfilled: Mapping[str, set[str]]) ->
 
 
 def _comparison_lines(event: AuditEvent, filters: Mapping[str, Any], differing: set[str]) -> list[str]:
-    """Return a line for each member of *event* that *filters* apply to; those of *differing* filters are marked."""
+    """Return a line for each member of *event* that *filters* apply to.
+
+    Members of *differing* filters are marked.
+    """
     members = event.to_dict()
     lines = []
 
@@ -109,7 +118,10 @@ def _comparison_lines(event: AuditEvent, filters: Mapping[str, Any], differing: 
 
 
 def _event_lines(events: Sequence[AuditEvent], marked: set[str]) -> list[str]:
-    """Return a line for each *marked* event and for the newest others, and the number of events that are left out."""
+    """Return a line for each *marked* event and for the newest others.
+
+    The last line has the number of events that are left out.
+    """
     matches: list[tuple[int, AuditEvent]] = []
     others: list[tuple[int, AuditEvent]] = []
     for number, event in enumerate(events, 1):

@@ -29,7 +29,9 @@ class ChildFailed(Exception):  # noqa: N818 (a result more than an error)
 
 
 def run_in_forked_child(work: Callable[[Send], None], *, meanwhile: Callable[[], object] = lambda: None) -> Any:
-    """Fork, run *work* in the child and *meanwhile* here; return the result that the child sent.
+    """Fork, and return the result that *work* sends from the child.
+
+    *meanwhile* runs in this process at the same time.
 
     Raises:
         ChildFailed: The child hung, died, or raised.

@@ -95,7 +95,10 @@ class TargetTrial:
                 self.first.close()
 
     def make(self) -> logging.Handler:
-        """Return a handler for the place under trial: a new one, or the one that was passed in."""
+        """Return a handler for the place under trial.
+
+        It is a new one, or the one that was passed in.
+        """
         return self._make()
 
     def outcome_of_outage(self) -> OutageOutcome:
@@ -131,7 +134,10 @@ class TargetTrial:
 
     @contextmanager
     def handler(self, **options: Any) -> Iterator[AuditHandler]:
-        """Yield an `AuditHandler` with *options* that is chained to the target, and close it at the end."""
+        """Yield an `AuditHandler` with *options* that is chained to the target.
+
+        It is closed at the end.
+        """
         made = AuditHandler(target=self._make(), call_later=lambda seconds, function: None, **options)
         try:
             yield made
@@ -144,7 +150,9 @@ class TargetTrial:
         return self._read is not None
 
     def found(self, expected: Iterable[AuditEvent]) -> list[str]:
-        """Return the ids of the *expected* events that were written, in the order of their first occurrence.
+        """Return the ids of the *expected* events that were written.
+
+        They are in the order of their first occurrence.
 
         Raises:
             Failed: An event was written as another.
@@ -167,7 +175,7 @@ class TargetTrial:
         return list(counts)
 
     def all_found(self, expected: list[AuditEvent]) -> list[str]:
-        """Return the ids of the *expected* events, in the order in which they were written.
+        """Return the ids of the *expected* events, in the order of writing.
 
         Raises:
             Failed: One was not written, or as another.
@@ -188,7 +196,10 @@ class TargetTrial:
 
 
 def segments(handler: Any) -> list[Path]:
-    """Return the files of a *handler* of files, the oldest first: rolled over ones, by number or date, and the active one."""
+    """Return the files of a *handler* of files, the oldest first.
+
+    Rolled over files, by number or date, are followed by the active one.
+    """
     if isinstance(handler, AuditFileHandler):
         return handler.segments()
 
@@ -286,7 +297,10 @@ def _outages(trial: TargetTrial) -> tuple[AbstractContextManager[Any], AbstractC
 
 @contextmanager
 def limit_file_size(size: int) -> Iterator[None]:  # in a forked child
-    """Prevent all files of this process from growing beyond *size* bytes (``setrlimit``, RLIMIT_FSIZE)."""
+    """Prevent all files of this process from growing beyond *size* bytes.
+
+    Uses ``setrlimit`` with RLIMIT_FSIZE.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
