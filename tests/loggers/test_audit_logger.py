@@ -27,6 +27,7 @@ from structlog_audit import (
     OperationType,
     unheard_events,
 )
+from structlog_audit.testing import FailingTarget
 
 MOMENT = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -44,14 +45,11 @@ class Clock:
         return self.microseconds * 1_000
 
 
-class Broken(logging.Handler):
-    """A target that fails while `broken` is set."""
-
-    broken = True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self.broken:
-            raise OSError(28, "No space left on device")
+def failing_target() -> FailingTarget:
+    """Return a target that fails, as on a full disk, until it recovers."""
+    target = FailingTarget()
+    target.fail()
+    return target
 
 
 def documents(folder: Path) -> dict[str, list[str]]:
@@ -227,12 +225,12 @@ def test_concurrent_tasks_and_threads_record_each_event_once(path):
 
 def test_unwritten_event_is_an_error_with_on_error_raise(tmp_path):
     """The caller gets an AuditWriteError, and the event is in no buffer and no document."""
-    target = Broken()
+    target = failing_target()
     audit_logger = AuditLogger(2, tmp_path / "docs", target=target, on_error="raise")
     with pytest.raises(AuditWriteError, match="No space left"):
         asyncio.run(audit_logger.log_event("STORE"))
     assert audit_logger.count_events() == 0
-    target.broken = False
+    target.recover()
     event = audit_logger.record("STORE")
     audit_logger.close()
     assert exported(tmp_path / "docs") == [event.event_id]
@@ -240,12 +238,12 @@ def test_unwritten_event_is_an_error_with_on_error_raise(tmp_path):
 
 def test_unwritten_event_is_pending_until_the_target_recovers(capsys):
     """By default the event is pending and can be queried; ``flush`` writes it when the target recovers."""
-    target = Broken()
+    target = failing_target()
     audit_logger = AuditLogger(target=target, call_later=lambda seconds, function: None)
     event = audit_logger.record("STORE")
     assert audit_logger.query_events() == [event]
     assert audit_logger.get_statistics()["pending"] == 1
-    target.broken = False
+    target.recover()
     audit_logger.flush()
     stats = audit_logger.get_statistics()
     assert (stats["pending"], stats["recorded"]) == (0, 1)
@@ -634,7 +632,7 @@ def test_events_waiting_for_a_failing_folder_are_bounded(tmp_path, capsys):
 def test_lost_event_is_in_no_document(tmp_path):
     """An event that was lost because too many were pending is not exported as recorded."""
     audit_logger = AuditLogger(
-        10, tmp_path / "docs", target=Broken(), max_pending=1, call_later=lambda seconds, retry: None
+        10, tmp_path / "docs", target=failing_target(), max_pending=1, call_later=lambda seconds, retry: None
     )
     audit_logger.record("KEPT")
     audit_logger.record("LOST")

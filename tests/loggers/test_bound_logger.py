@@ -31,6 +31,7 @@ from structlog_audit import (
 )
 from structlog_audit.events.log_record import RESERVED
 from structlog_audit.loggers.operation import OperationScope
+from structlog_audit.testing import FailingTarget
 
 
 @pytest.mark.parametrize(("method", "status"), [
@@ -175,16 +176,11 @@ def test_cancelled_task_is_recorded_as_one_failure(handler, log):
     assert (event.status, event.error_message) == ("FAILURE", "CancelledError")
 
 
-class Failing(logging.Handler):
-    """A target that always fails."""
-
-    def emit(self, record):
-        raise OSError("disk")
-
-
 def log_over_failing_target(**options):
     """Return an audit logger whose target always fails, and its handler."""
-    handler = AuditHandler(target=Failing(), call_later=lambda seconds, retry: None, **options)
+    target = FailingTarget()
+    target.fail()
+    handler = AuditHandler(target=target, call_later=lambda seconds, retry: None, **options)
     logger = logging.getLogger("audit")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
