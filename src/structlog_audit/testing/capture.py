@@ -239,7 +239,7 @@ class AuditTrail(EventSource):
 
     @property
     def complete_since(self) -> Any:
-        """Time from which query results are complete; None since the capture began."""
+        """Time from which query results are complete; None means since the capture began."""
         return self.handler.complete_since
 
     def select(

@@ -71,8 +71,8 @@ class TargetTrial:
                 f"target={target!r}: expected a function that makes a logging.Handler, got {self.first!r}"
             )
 
-        # Raises if an AuditHandler can't be chained to it.
         self._handle_error = vars(self.first).get("handleError")
+        # Raises if an AuditHandler can't be chained to it.
         AuditHandler(target=self.first)
 
         self.outage = outage
