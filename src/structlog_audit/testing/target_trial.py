@@ -33,7 +33,7 @@ Outage = Callable[[], AbstractContextManager[Any]]
 
 
 class OutageOutcome(NamedTuple):
-    """The course of an outage, with one event recorded before it, three in it, and two after it."""
+    """The course of an outage, with two events recorded before it, three in it, and two after it."""
 
     events: list[AuditEvent]
     """All events, in the order of commit."""
