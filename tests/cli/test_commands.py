@@ -15,7 +15,7 @@ import textwrap
 from typing import ClassVar
 
 import pytest
-from children import unmeasured
+from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment, many, process, run
 
 from structlog_audit import AuditHandler, AuditLogger, open_trail
@@ -527,7 +527,7 @@ class TestProcesses:
             [*PROGRAM, "tail", "-f", str(trail)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=unmeasured(environment()),
+            env=without_coverage(environment()),
         ) as done:
             for _ in range(11):
                 done.stdout.readline()

@@ -1,4 +1,4 @@
-"""Who acts: the rules that every framework's middleware shares."""
+"""The actor of an event: the rules that the middleware of every framework shares."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ texts_or_none = st.none() | st.text(min_size=1, max_size=8)
 
 
 @given(before=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, st.text(max_size=3))), data=st.data())
-def test_an_actor_is_bound_whole_and_ends_whole(before, data):
-    """For all actors and all that was bound before: in the block the fields are the actor's, afterwards what they were."""
+def test_acting_binds_the_whole_actor_and_restores_the_former_fields(before, data):
+    """For any actor: in the block the fields are the actor's, afterwards they are those from before."""
     actor = data.draw(st.fixed_dictionaries(dict.fromkeys(FIELDS, texts_or_none)))
     with acting(before):
         outside = get_contextvars()
@@ -40,8 +40,8 @@ def test_an_actor_is_bound_whole_and_ends_whole(before, data):
     assert get_contextvars() == {}
 
 
-def test_the_block_of_an_actor_ends_whatever_happens():
-    """An exception restores what was bound before, and what is no field of an actor is left alone."""
+def test_acting_restores_the_former_fields_after_an_exception():
+    """An exception restores the former fields, and fields that are not part of an actor stay as they are."""
     bind_contextvars(**LEFT)
 
     def interrupted():
@@ -59,7 +59,7 @@ class User:
 
 
 class Unfinished:
-    """As a user of Starlette's that implements no `identity`."""
+    """A user like Starlette's BaseUser that does not implement `identity`."""
 
     @property
     def identity(self):
@@ -84,21 +84,23 @@ ID = uuid.UUID(int=7)
         (User(username="ada"), "ada"),
     ],
 )
-def test_a_user_is_recorded_by_id(user, found):
-    """Nobody is None; a plain id is itself; of an object the first id that it has."""
+def test_user_id_of_returns_the_first_id_of_a_user(user, found):
+    """An anonymous user is None, a plain id is itself, and an object stands for the first id that it has."""
     assert user_id_of(user) == found
 
 
 @pytest.mark.parametrize("user", [User(email="ada@example.org"), Unfinished()])
-def test_a_user_without_an_id_is_an_error(user):
-    """An event that names nobody, though somebody was known, would be wrong evidence."""
-    with pytest.raises(AuditTypeError, match="has none of pk, id, identity, username: give a user="):
+def test_user_id_of_refuses_a_user_without_an_id(user):
+    """A known user without an id is an error: an event without its user would be wrong evidence."""
+    with pytest.raises(
+        AuditTypeError, match=r"expected an object with one of pk, id, identity, username, got \w+; pass a user="
+    ):
         user_id_of(user)
 
 
 @given(st.text(max_size=150))
-def test_a_request_id_is_short_and_plain(header):
-    """For all headers: the id is the header or a new one, and has nothing but plain characters."""
+def test_safe_request_id_is_short_and_plain(header):
+    """For all headers: the id is the header or a new one, and has only plain characters."""
     found = safe_request_id(header, new=lambda: "new")
     assert found in (header, "new")
     assert 1 <= len(found) <= 128
@@ -107,19 +109,19 @@ def test_a_request_id_is_short_and_plain(header):
 
 
 @pytest.mark.parametrize("header", ["a", "7f3a-01_B.c:d/e+f=", "x" * 128])
-def test_the_usual_request_ids_are_taken(header):
-    """UUIDs, ULIDs, trace ids and base64 are taken as they are."""
+def test_safe_request_id_keeps_common_formats(header):
+    """UUIDs, ULIDs, trace ids and base64 are kept unchanged."""
     assert safe_request_id(header) == header
 
 
 @pytest.mark.parametrize("header", [None, "", "x" * 129, "a b", "a\n", "ä", '{"a":1}'])
-def test_any_other_request_id_is_replaced(header):
-    """What is too long or not plain is replaced, by another id each time."""
+def test_safe_request_id_replaces_an_unsafe_header(header):
+    """A header that is too long or not plain is replaced, by another id each time."""
     assert len({safe_request_id(header), safe_request_id(header), header}) == 3
 
 
-def test_a_request_id_that_is_bound_stays():
-    """The id that the application's own logs have is the trail's, too."""
+def test_request_actor_keeps_a_bound_request_id():
+    """The trail uses the request id that the application's logs use."""
     options = {"peer": None, "forwarded_for": None, "trusted_proxies": 0}
     bind_contextvars(request_id="outer")
     assert request_actor("u1", "s1", request_id="inner", **options) == {
@@ -148,27 +150,27 @@ def test_a_request_id_that_is_bound_stays():
         ("fe80::1%<script>", 1, "10.0.0.1"),
     ],
 )
-def test_only_what_a_trusted_proxy_appended_is_believed(forwarded, proxies, found):
+def test_client_address_trusts_only_entries_of_trusted_proxies(forwarded, proxies, found):
     """The address is as many entries from the right as there are trusted proxies; otherwise it is the peer's."""
     assert client_address("10.0.0.1", forwarded, proxies) == found
 
 
 @given(forged=st.text(), proxies=st.integers(1, 4), address=st.ip_addresses())
-def test_nothing_left_of_the_trusted_entries_matters(forged, proxies, address):
-    """For all that a client sends: the entry of the outermost trusted proxy is taken."""
+def test_client_address_ignores_entries_that_the_client_forged(forged, proxies, address):
+    """Whatever a client sends, the entry of the outermost trusted proxy is used."""
     appended = [str(address), *["10.0.0.2"] * (proxies - 1)]
     assert client_address("10.0.0.1", ",".join([forged, *appended]), proxies) == str(address)
 
 
 @given(header=st.text(), proxies=st.integers(0, 3))
-def test_an_address_is_an_ip_address(header, proxies):
-    """For all headers: what is recorded is an IP address, and the peer's if no other is known."""
+def test_client_address_is_always_an_ip_address(header, proxies):
+    """For all headers: the recorded address is an IP address, by default the peer's."""
     assert ipaddress.ip_address(client_address("10.0.0.1", header, proxies))
     assert client_address("", header, 0) is None
 
 
-def test_of_a_session_a_digest_is_recorded():
-    """The key can't be read from its digest, and no key is no session."""
+def test_session_digest_hides_the_key():
+    """A session key is recorded as its digest, and an absent key as None."""
     assert session_digest("secret") == "2bb80d537b1da3e38bd30361aa855686"
     assert session_digest(None) is None
     assert session_digest("") is None

@@ -1,4 +1,4 @@
-"""The ASGI middleware, under Starlette's own client."""
+"""The ASGI middleware, under Starlette's test client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG = get_audit_logger()
 
 
 class Token(AuthenticationBackend):
-    """Whoever sends a name is that user."""
+    """Authenticates a client as the user that its header names."""
 
     async def authenticate(self, conn):
         name = conn.headers.get("authorization")
@@ -84,7 +84,7 @@ class Passing(BaseHTTPMiddleware):
 
 
 def client(*inner, before=(AUTHENTICATION,), **options):
-    """A client of the application, with the audit middleware between those *before* it and those *inner*."""
+    """Return a client of the application, with the audit middleware between *before* and *inner*."""
     middleware = [*before, Middleware(AuditContextMiddleware, **options), *inner]
     return TestClient(Starlette(routes=ROUTES, middleware=middleware), client=("192.0.2.7", 50_000))
 
@@ -97,10 +97,10 @@ HEADERS = {"authorization": "ada", "x-request-id": "r1"}
     ("path", "operations"),
     [("/thread", ["STORE"]), ("/loop", ["RECALL", "COMPACT"]), ("/streamed", ["EXPORT"] * 3)],
 )
-def test_every_event_of_a_request_names_who_acts(handler, path, operations, inner):
-    """In threads, on the loop, in background tasks and while a response is streamed."""
-    with client(*inner) as asking:
-        assert asking.get(path, headers=HEADERS).status_code == 200
+def test_http_request_names_its_actor_in_every_event(handler, path, operations, inner):
+    """Events name the actor in threads, on the loop, in background tasks and while a response is streamed."""
+    with client(*inner) as http:
+        assert http.get(path, headers=HEADERS).status_code == 200
     events = list(handler.iter_events())
     assert [event.operation for event in events] == operations
     for event in events:
@@ -109,26 +109,26 @@ def test_every_event_of_a_request_names_who_acts(handler, path, operations, inne
         assert event.metadata["client_address"] == "192.0.2.7"
 
 
-def test_a_websocket_names_who_acts(handler):
-    """A WebSocket is a request as long as it is open."""
+def test_websocket_names_its_actor(handler):
+    """A WebSocket counts as a request while it is open."""
     with client().websocket_connect("/socket", headers=HEADERS) as connection:
         connection.send_text("hello")
     (event,) = handler.query_events()
     assert (event.user_id, event.metadata["request_id"], event.metadata["text"]) == ("ada", "r1", "hello")
 
 
-def test_a_request_without_a_user_has_none(handler):
-    """An anonymous request's events have no user, and a request id of their own."""
-    asking = client()
-    asking.get("/thread")
-    asking.get("/thread")
+def test_anonymous_requests_have_no_user_and_distinct_request_ids(handler):
+    """Events of an anonymous request have no user, and each request has its own id."""
+    http = client()
+    http.get("/thread")
+    http.get("/thread")
     events = handler.query_events()
     assert [event.user_id for event in events] == [None, None]
     assert len({event.metadata["request_id"] for event in events}) == 2
 
 
 async def call(app, path="/bound", **scope):
-    """One request, in this very task, as a server that keeps none between requests would make it."""
+    """Send one request in the current task, as a server without a task per request would."""
 
     async def receive():
         return {"type": "http.disconnect"}
@@ -141,8 +141,8 @@ async def call(app, path="/bound", **scope):
 
 
 @pytest.mark.parametrize("path", ["/bound", "/failing"])
-def test_what_was_bound_in_a_request_ends_with_it(handler, path):
-    """Also what the application bound itself, and also if it fails."""
+def test_fields_bound_in_a_request_end_with_it(handler, path):
+    """Fields that the application binds itself end with the request, even if it fails."""
     app = AuditContextMiddleware(Starlette(routes=ROUTES), user=lambda scope: None)
 
     async def run():
@@ -157,28 +157,28 @@ def test_what_was_bound_in_a_request_ends_with_it(handler, path):
     assert [event.user_id for event in handler.query_events()] == ["known later" if path == "/bound" else None]
 
 
-def test_the_application_says_who_acts(handler):
-    """`user` and `session` are functions of the scope, async or not; a header twice is one."""
+def test_user_and_session_functions_determine_the_actor(handler):
+    """`user` and `session` are functions of the scope, async or not; repeated headers count as one."""
 
     async def user(scope):
         return dict(scope["headers"])[b"x-user"].decode()
 
-    asking = client(before=(), user=user, session=lambda scope: scope["path"], trusted_proxies=1)
+    http = client(before=(), user=user, session=lambda scope: scope["path"], trusted_proxies=1)
     headers = [
         ("x-user", "u1"),
         ("x-forwarded-for", "6.6.6.6"),
         ("x-forwarded-for", "192.0.2.9"),
         ("x-request-id", "a b"),
     ]
-    asking.get("/thread", headers=headers)
+    http.get("/thread", headers=headers)
     (event,) = handler.query_events()
     assert (event.user_id, event.session_id) == ("u1", "/thread")
     assert event.metadata["client_address"] == "192.0.2.9"
     assert event.metadata["request_id"] != "a b"
 
 
-def test_requests_at_once_do_not_mix(handler):
-    """For many requests in one loop: each event has the user of its own request."""
+def test_concurrent_requests_keep_their_actors_apart(handler):
+    """With many requests in one loop each event has the user of its own request."""
 
     async def app(scope, receive, send):
         for _ in range(5):
@@ -196,28 +196,28 @@ def test_requests_at_once_do_not_mix(handler):
     assert all(event.user_id == event.metadata["path"] for event in events)
 
 
-def test_without_a_client_there_is_no_address(handler):
-    """Behind a Unix socket a server may know no client."""
+def test_request_without_a_client_has_no_address(handler):
+    """Behind a Unix socket a server may not know the client, and the event has no address."""
     asyncio.run(call(AuditContextMiddleware(Starlette(routes=ROUTES)), client=None))
     assert "client_address" not in handler.query_events()[0].metadata
 
 
-def test_a_middleware_that_runs_too_early_says_so(handler):
-    """If authentication runs inside, events would name nobody: a warning says how to mend it."""
+def test_middleware_before_authentication_warns(handler):
+    """If authentication runs later, events would lack their user: a warning names the right order."""
     with pytest.warns(RuntimeWarning, match="add it before AuthenticationMiddleware"):
         client(AUTHENTICATION, before=()).get("/thread", headers=HEADERS)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "error", "message"),
     [
-        ({"user": "u1"}, AuditTypeError, "user='u1': give a function"),
-        ({"session": 1}, AuditTypeError, "session=1: give a function"),
-        ({"trusted_proxies": True}, AuditTypeError, "trusted_proxies=True: give a whole number"),
-        ({"trusted_proxies": -1}, AuditValueError, "trusted_proxies=-1: give 0 or"),
+        ({"user": "u1"}, AuditTypeError, "user='u1': expected a function"),
+        ({"session": 1}, AuditTypeError, "session=1: expected a function"),
+        ({"trusted_proxies": True}, AuditTypeError, "trusted_proxies=True: expected an integer"),
+        ({"trusted_proxies": -1}, AuditValueError, "trusted_proxies=-1: expected 0 or"),
     ],
 )
-def test_a_middleware_that_cannot_be_meant(options, error, words):
-    """What can't be meant is an error that names the parameter, when the application is built."""
-    with pytest.raises(error, match=words):
+def test_invalid_option_is_an_error_that_names_it(options, error, message):
+    """An invalid option is an error that names the parameter, when the application is built."""
+    with pytest.raises(error, match=message):
         AuditContextMiddleware(Starlette(), **options)

@@ -1,4 +1,4 @@
-"""Celery tasks name who caused them, by a real worker on Celery's broker in memory."""
+"""Celery tasks name the actor that caused them, with a real worker on Celery's broker in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADA = {"user_id": "ada", "session_id": "s1", "request_id": "r1"}
 
 @pytest.fixture(scope="module")
 def celery():
-    """An application with a worker in a thread."""
+    """Run an application with a worker in a thread."""
 
     def leave_logging_alone(**_):
         pass
@@ -57,25 +57,25 @@ def celery():
 
 
 def named(name, celery):
-    """The task called *name*."""
+    """Return the task called *name*."""
     return celery.tasks[f"{__name__}.{name}"]
 
 
 def finished(task_id, celery):
-    """What the task returned."""
+    """Wait for the task, and return its result."""
     return celery.AsyncResult(task_id).get(timeout=60, interval=0.01, propagate=False)
 
 
 def actors(handler):
-    """Who the events say acted, oldest first."""
+    """Return the operation and the actor of each event, the oldest first."""
     return [
         (event.operation, event.user_id, event.session_id, event.metadata.get("request_id"))
         for event in handler.iter_events()
     ]
 
 
-def test_a_task_names_who_caused_it(handler, celery):
-    """User, session and request id go with the message, as texts; the client's address and other fields stay."""
+def test_task_carries_user_session_and_request_id(handler, celery):
+    """User, session and request id travel with the message as strings; the client's address and other fields do not."""
     user = uuid.UUID(int=7)
     bind_contextvars(**{**ADA, "user_id": user}, client_address="192.0.2.7", tenant="acme")
     result = named("record", celery).delay("STORE")
@@ -83,8 +83,8 @@ def test_a_task_names_who_caused_it(handler, celery):
     assert actors(handler) == [("STORE", str(user), "s1", "r1")]
 
 
-def test_a_task_that_nobody_caused_names_nobody(handler, celery):
-    """A worker's thread keeps nothing of the task before, not even if that failed."""
+def test_task_without_an_actor_gets_none_of_the_previous_task(handler, celery):
+    """A worker's thread keeps no field of the previous task, even if that failed."""
     bind_contextvars(**ADA)
     finished(named("fail", celery).delay().id, celery)
     clear_contextvars()
@@ -93,8 +93,8 @@ def test_a_task_that_nobody_caused_names_nobody(handler, celery):
     assert actors(handler) == [("FAIL", "ada", "s1", "r1"), ("STORE", None, None, None)]
 
 
-def test_what_a_task_causes_is_caused_by_the_same(handler, celery):
-    """Retries and the next of a chain name the first caller; a child names who acts when it is sent."""
+def test_retries_chains_and_children_carry_the_actor_on(handler, celery):
+    """Retries and chained tasks name the first actor; a child names the actor that is bound when it is sent."""
     bind_contextvars(**ADA)
     finished(named("retry", celery).delay().id, celery)
     record = named("record", celery)
@@ -110,8 +110,8 @@ def test_what_a_task_causes_is_caused_by_the_same(handler, celery):
     ]
 
 
-def test_a_task_run_eagerly_names_its_caller(handler, celery):
-    """There is no message: the context is the caller's, and stays so."""
+def test_eager_task_runs_with_the_actor_of_its_caller(handler, celery):
+    """An eager task has no message: it runs in the context of its caller and leaves it unchanged."""
     bind_contextvars(**ADA, client_address="192.0.2.7")
     named("record", celery).apply(("STORE",))
     assert actors(handler) == [("STORE", "ada", "s1", "r1")]
@@ -119,16 +119,16 @@ def test_a_task_run_eagerly_names_its_caller(handler, celery):
     assert get_contextvars()["user_id"] == "ada"
 
 
-def test_a_header_that_is_given_goes_before_what_is_bound(handler, celery):
-    """Who sends for somebody else says so."""
+def test_explicit_header_overrides_the_bound_actor(handler, celery):
+    """A sender can name another actor in the header."""
     bind_contextvars(**ADA)
     result = named("record", celery).apply_async(("STORE",), headers={HEADER: {"user_id": "bob"}})
     finished(result.id, celery)
     assert actors(handler) == [("STORE", "bob", None, None)]
 
 
-def test_what_is_too_long_to_be_carried_stays_behind(handler, celery):
-    """A long session id, or one that is no text, costs neither the user nor the request."""
+def test_value_that_is_too_long_is_not_carried(handler, celery):
+    """A session id that is too long is left out; the user and the request id are carried."""
     bind_contextvars(user_id="ada", session_id="s" * 1_500, request_id="r1")
     finished(named("record", celery).delay("LONG").id, celery)
     clear_contextvars()
@@ -139,9 +139,9 @@ def test_what_is_too_long_to_be_carried_stays_behind(handler, celery):
 @pytest.mark.parametrize(
     "header", ["ada", ["ada"], {"user_id": 7}, {"user_id": {"a": "b"}}, {"admin": "yes"}, {"user_id": "x" * 1_001}]
 )
-def test_a_header_that_names_no_actor_is_refused_loudly(handler, celery, caplog, header):
-    """The task runs with nobody bound, and Celery logs why."""
+def test_malformed_header_is_refused_and_logged(handler, celery, caplog, header):
+    """The task runs without an actor, and Celery logs the error."""
     result = named("record", celery).apply_async(("STORE",), headers={HEADER: header})
     assert finished(result.id, celery) == []
     assert actors(handler) == [("STORE", None, None, None)]
-    assert "names no actor: nobody is bound" in caplog.text
+    assert "is not an actor: no actor is bound" in caplog.text

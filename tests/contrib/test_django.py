@@ -57,7 +57,7 @@ def streamed(request):
     return StreamingHttpResponse(pieces())
 
 
-def broken_off(request):
+def aborted(request):
     def pieces():
         with LOG.operation("EXPORT"):
             yield b"piece"
@@ -79,13 +79,13 @@ def file(request):
     return FileResponse(open(__file__, "rb"))
 
 
-VIEWS = [plain, on_the_loop, failing, bound_in_the_view, broken_off, streamed, streamed_on_the_loop, file]
+VIEWS = [plain, on_the_loop, failing, bound_in_the_view, aborted, streamed, streamed_on_the_loop, file]
 urlpatterns = [path(view.__name__, view) for view in VIEWS]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A Django project with the users and sessions that Django has."""
+    """Configure a Django project with users and sessions."""
     settings.configure(
         SECRET_KEY="of these tests",
         ALLOWED_HOSTS=["*"],
@@ -117,8 +117,8 @@ def ada(project):
     return User.objects.get_or_create(username="ada")[0]
 
 
-def ask(view, *, user=None, headers=None):
-    """The body of the answer of *view* under WSGI, and who asked."""
+def request_sync(view, *, user=None, headers=None):
+    """Request *view* under WSGI; return the body of the response and the client."""
     client = Client(raise_request_exception=False)
     if user:
         client.force_login(user)
@@ -126,8 +126,8 @@ def ask(view, *, user=None, headers=None):
     return response.getvalue(), client
 
 
-def ask_async(view, *, user=None, headers=None):
-    """The same under ASGI."""
+def request_async(view, *, user=None, headers=None):
+    """Request *view* as `request_sync` does, under ASGI."""
 
     async def run():
         client = AsyncClient(raise_request_exception=False)
@@ -141,14 +141,14 @@ def ask_async(view, *, user=None, headers=None):
     return asyncio.run(run())
 
 
-WAYS = pytest.mark.parametrize("way", [ask, ask_async], ids=["WSGI", "ASGI"])
+SERVERS = pytest.mark.parametrize("request_view", [request_sync, request_async], ids=["WSGI", "ASGI"])
 
 
-@WAYS
+@SERVERS
 @pytest.mark.parametrize("view", [plain, on_the_loop, failing])
-def test_the_events_of_a_request_name_who_acts(handler, ada, way, view):
-    """Under both kinds of server, in both kinds of views, and if the view fails."""
-    _, client = way(view, user=ada, headers={"x-request-id": "r1", "x-forwarded-for": "6.6.6.6"})
+def test_request_names_its_actor_in_every_event(handler, ada, request_view, view):
+    """Events name the actor under WSGI and ASGI, in both kinds of views, and if the view fails."""
+    _, client = request_view(view, user=ada, headers={"x-request-id": "r1", "x-forwarded-for": "6.6.6.6"})
     (event,) = handler.query_events()
     assert event.user_id == str(ada.pk)
     assert event.session_id == session_digest(client.cookies["sessionid"].value)
@@ -156,26 +156,28 @@ def test_the_events_of_a_request_name_who_acts(handler, ada, way, view):
     assert get_contextvars() == {}
 
 
-@pytest.mark.parametrize(("way", "view"), [(ask, streamed), (ask_async, streamed_on_the_loop)], ids=["WSGI", "ASGI"])
-def test_a_streamed_response_is_made_by_who_acted(handler, ada, way, view):
-    """Pieces are made after the middleware has returned: each has the actor all the same, and leaves nothing behind."""
-    body, _ = way(view, user=ada, headers={"x-request-id": "r1"})
+@pytest.mark.parametrize(
+    ("request_view", "view"), [(request_sync, streamed), (request_async, streamed_on_the_loop)], ids=["WSGI", "ASGI"]
+)
+def test_streamed_response_keeps_the_actor_of_its_request(handler, ada, request_view, view):
+    """The pieces are made after the middleware has returned: each names the actor, and no field stays bound."""
+    body, _ = request_view(view, user=ada, headers={"x-request-id": "r1"})
     assert body == b"piecepiece"
     assert [event.user_id for event in handler.query_events()] == [str(ada.pk)] * 2
     assert {event.metadata["request_id"] for event in handler.query_events()} == {"r1"}
     assert get_contextvars() == {}
 
 
-def test_what_the_view_bound_holds_for_what_it_streams_and_ends_there(handler, project):
-    """A user whom only the view knows is named in its streamed response, and nowhere later."""
+def test_user_bound_by_a_view_holds_for_its_stream_only(handler, project):
+    """A user that only the view knows is named in its streamed response, and not afterwards."""
     bind_contextvars(user_id="before")
-    ask(bound_in_the_view)
+    request_sync(bound_in_the_view)
     assert {event.user_id for event in handler.query_events()} == {"known later"}
     assert get_contextvars() == {"user_id": "before"}
 
 
-def test_between_two_pieces_nobody_acts(handler, ada):
-    """Whoever takes the pieces of a streamed response does not become its actor."""
+def test_no_actor_is_bound_between_two_pieces_of_a_stream(handler, ada):
+    """Code that consumes a streamed response does not run with its actor."""
     client = Client()
     client.force_login(ada)
     response = client.get("/streamed")
@@ -184,11 +186,11 @@ def test_between_two_pieces_nobody_acts(handler, ada):
     response.close()
 
 
-def test_who_breaks_off_a_streamed_response_is_named(handler, ada):
-    """What a generator still records because nobody reads on is done by who acted."""
+def test_aborted_stream_is_recorded_with_its_actor(handler, ada):
+    """Events that a generator records when its stream is aborted name the actor."""
     client = Client()
     client.force_login(ada)
-    response = client.get("/broken_off")
+    response = client.get("/aborted")
     next(iter(response))
     response.close()
     (event,) = handler.query_events()
@@ -196,63 +198,63 @@ def test_who_breaks_off_a_streamed_response_is_named(handler, ada):
     assert get_contextvars() == {}
 
 
-@WAYS
-def test_a_session_that_the_client_made_up_is_none(handler, ada, way):
-    """A key that opens no session is not recorded as one, by whatever means the user is known."""
+@SERVERS
+def test_session_key_invented_by_the_client_is_not_recorded(handler, ada, request_view):
+    """A key that opens no session is not recorded, even if the user is known by other means."""
     for options in ({}, {"user": lambda request: "bob"}):
         with override_settings(STRUCTLOG_AUDIT=options):
-            way(plain, headers={"cookie": "sessionid=" + "a" * 32})
+            request_view(plain, headers={"cookie": "sessionid=" + "a" * 32})
     assert [event.session_id for event in handler.query_events()] == [None, None]
 
 
-def test_a_file_is_left_to_the_server(project):
-    """A file's response keeps what lets a server send it by itself."""
+def test_file_response_is_left_to_the_server(project):
+    """The response of a file keeps its `file_to_stream`, with which a server sends it."""
     response = AuditContextMiddleware(file)(RequestFactory().get("/file"))
     assert response.file_to_stream is not None
     response.close()
 
 
-@WAYS
-def test_nobody_is_logged_in(handler, project, way):
-    """An anonymous request has no user and no session, and each an id of its own."""
-    way(plain)
-    way(plain)
+@SERVERS
+def test_anonymous_requests_have_no_user_and_distinct_request_ids(handler, project, request_view):
+    """An anonymous request has neither user nor session, and each has its own id."""
+    request_view(plain)
+    request_view(plain)
     events = handler.query_events()
     assert [(event.user_id, event.session_id) for event in events] == [(None, None)] * 2
     assert len({event.metadata["request_id"] for event in events}) == 2
 
 
-def mail_of(request):
-    """Who acts, by a query of the database."""
+def name_of(request):
+    """Return the name of the user by a query of the database."""
     from django.contrib.auth.models import User
 
     return User.objects.get(pk=request.user.pk).username
 
 
-@WAYS
-def test_the_project_says_who_acts(handler, ada, way):
-    """Options are in a setting, by dotted path or not; under ASGI, too, they may ask the database."""
+@SERVERS
+def test_options_in_the_settings_determine_the_actor(handler, ada, request_view):
+    """Options are functions or dotted paths in a setting; under ASGI they may query the database, too."""
     sys.modules.setdefault("test_contrib_django", sys.modules[__name__])
-    options = {"user": "test_contrib_django.mail_of", "session": lambda request: "s1", "trusted_proxies": 1}
+    options = {"user": "test_contrib_django.name_of", "session": lambda request: "s1", "trusted_proxies": 1}
     with override_settings(STRUCTLOG_AUDIT=options):
-        way(plain, user=ada, headers={"x-forwarded-for": "6.6.6.6, 192.0.2.9"})
+        request_view(plain, user=ada, headers={"x-forwarded-for": "6.6.6.6, 192.0.2.9"})
     (event,) = handler.query_events()
     assert (event.user_id, event.session_id, event.metadata["client_address"]) == ("ada", "s1", "192.0.2.9")
 
 
-@WAYS
-def test_without_authentication_there_is_no_user(handler, project, way):
-    """A project without users and sessions has events without."""
+@SERVERS
+def test_request_without_authentication_has_no_user(handler, project, request_view):
+    """A project without users and sessions has events without them."""
     with override_settings(MIDDLEWARE=[AUDIT]):
-        way(plain)
+        request_view(plain)
     assert handler.query_events()[0].user_id is None
 
 
-@WAYS
-def test_a_middleware_that_runs_too_early_says_so(handler, ada, way):
-    """Before AuthenticationMiddleware nobody is known: a warning says where to put it."""
+@SERVERS
+def test_middleware_before_authentication_warns(handler, ada, request_view):
+    """Before AuthenticationMiddleware the user is unknown: a warning names the right position."""
     with override_settings(MIDDLEWARE=[AUDIT, *AUTHENTICATION]), pytest.warns(RuntimeWarning, match="put it behind"):
-        way(plain, user=ada)
+        request_view(plain, user=ada)
 
 
 async def user_on_the_loop(request):
@@ -260,17 +262,21 @@ async def user_on_the_loop(request):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("options", "error", "message"),
     [
-        ({"users": len}, AuditTypeError, "STRUCTLOG_AUDIT has \\['users'\\]: the options are user, session"),
-        ({"user": 1}, AuditTypeError, "user=1: give a function"),
-        ({"user": user_on_the_loop}, AuditTypeError, "give a plain function"),
+        (
+            {"users": len},
+            AuditTypeError,
+            "STRUCTLOG_AUDIT: expected only user, session, trusted_proxies, got \\['users'\\]",
+        ),
+        ({"user": 1}, AuditTypeError, "user=1: expected a function"),
+        ({"user": user_on_the_loop}, AuditTypeError, "expected a plain function, got an async one"),
         ({"session": "structlog_audit.nowhere"}, ImportError, "nowhere"),
         ({"trusted_proxies": "1"}, AuditTypeError, "trusted_proxies='1'"),
         ({"trusted_proxies": -1}, AuditValueError, "trusted_proxies=-1"),
     ],
 )
-def test_options_that_cannot_be_meant(project, options, error, words):
-    """What can't be meant is an error when the project starts."""
-    with override_settings(STRUCTLOG_AUDIT=options), pytest.raises(error, match=words):
+def test_invalid_option_is_an_error_at_startup(project, options, error, message):
+    """An invalid option is an error when the project starts."""
+    with override_settings(STRUCTLOG_AUDIT=options), pytest.raises(error, match=message):
         AuditContextMiddleware(plain)

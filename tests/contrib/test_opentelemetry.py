@@ -1,4 +1,4 @@
-"""Tests with the real OpenTelemetry SDK: the span of an event, and audit events through OpenTelemetry's logging handler."""
+"""The span of an event, and audit events through OpenTelemetry's logging handler, with the real SDK."""
 
 import logging
 import logging.handlers
@@ -24,7 +24,7 @@ TRACER = TracerProvider().get_tracer("tests")
 
 
 def ids_of(span):
-    """The ids of *span* as the metadata has them."""
+    """Return the ids of *span* in the form of the metadata."""
     context = span.get_span_context()
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
 
@@ -53,30 +53,30 @@ def through_audit_logger(handler):
     AuditLogger(handler=handler).record("STORE", user_id="u")
 
 
-DOORS = [through_bound_logger, through_logging, through_operation, through_processor, through_audit_logger]
+ENTRY_POINTS = [through_bound_logger, through_logging, through_operation, through_processor, through_audit_logger]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_active_span_is_in_the_metadata(handler, door):
-    """By every door, the ids of the span that is active are in the metadata, as 32 and 16 hexadecimal digits."""
+@pytest.mark.parametrize("record", ENTRY_POINTS)
+def test_active_span_is_in_the_metadata_through_every_entry_point(handler, record):
+    """The ids of the active span are in the metadata, as 32 and 16 hexadecimal digits."""
     with TRACER.start_as_current_span("span") as span:
-        door(handler)
+        record(handler)
     (event,) = handler.query_events()
     assert event.metadata == ids_of(span)
     assert (len(event.metadata["trace_id"]), len(event.metadata["span_id"])) == (32, 16)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_without_a_span_nothing_is_added(handler, door):
-    """Without an active span, or with one that is invalid, nothing is added."""
-    door(handler)
+@pytest.mark.parametrize("record", ENTRY_POINTS)
+def test_inactive_or_invalid_span_adds_no_ids(handler, record):
+    """Without an active span, or with an invalid one, no ids are added."""
+    record(handler)
     with trace.use_span(trace.INVALID_SPAN):
-        door(handler)
+        record(handler)
     assert [event.metadata for event in handler.query_events()] == [{}, {}]
 
 
-def test_other_fields_of_these_names_win(handler, log):
-    """Where a contextvar, a bound value or a field names a trace or a span, neither id of the active span is added to it."""
+def test_fields_named_like_ids_suppress_those_of_the_span(handler, log):
+    """If a contextvar, a bound value or a field names a trace or span, neither id of the active span is added."""
     with TRACER.start_as_current_span("span"):
         with structlog.contextvars.bound_contextvars(trace_id="mine"):
             log.info("STORE")
@@ -91,7 +91,7 @@ def test_other_fields_of_these_names_win(handler, log):
     assert fourth.metadata == {"span_id": "mine"}
 
 
-def test_events_are_found_by_their_trace(handler, log):
+def test_query_by_trace_id_finds_the_events_of_a_trace(handler, log):
     """The events of a trace are those whose metadata has its id."""
     with TRACER.start_as_current_span("a") as span:
         log.info("STORE")
@@ -101,8 +101,8 @@ def test_events_are_found_by_their_trace(handler, log):
     assert event.operation == "STORE"
 
 
-def test_a_span_that_raises_costs_no_event(handler, log):
-    """A span of somebody's own whose context raises, or a package that is only half imported, costs no event."""
+def test_span_whose_context_raises_loses_no_event(handler, log):
+    """An event is recorded even if the context of the active span raises."""
 
     class Raising(trace.NonRecordingSpan):
         def get_span_context(self):
@@ -113,14 +113,14 @@ def test_a_span_that_raises_costs_no_event(handler, log):
     assert [event.metadata for event in handler.query_events()] == [{}]
 
 
-def test_a_package_that_is_being_imported_has_no_span(monkeypatch):
-    """While somebody imports OpenTelemetry, there is no span."""
+def test_package_during_its_import_has_no_span(monkeypatch):
+    """While OpenTelemetry is being imported, there is no active span."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", types.ModuleType("opentelemetry.trace"))
     assert bound_context({}) == {}
 
 
-def test_nobody_imports_opentelemetry_for_it():
-    """Recording an event imports nothing of OpenTelemetry where nobody else has."""
+def test_recording_does_not_import_opentelemetry():
+    """Recording an event imports no module of OpenTelemetry by itself."""
     code = (
         "import logging, sys; from structlog_audit import AuditHandler, get_audit_logger;"
         "logger = logging.getLogger('audit'); logger.propagate = False; logger.setLevel('INFO');"
@@ -136,12 +136,12 @@ def test_nobody_imports_opentelemetry_for_it():
 
 
 class Pipeline:
-    """OpenTelemetry's handler for `logging`, and what comes out at the other end."""
+    """OpenTelemetry's handler for `logging`, and the log records that it exports."""
 
-    def __init__(self, *, tidy=True):
+    def __init__(self, *, processed=True):
         self.exporter = InMemoryLogRecordExporter()
         provider = LoggerProvider(shutdown_on_exit=False)
-        if tidy:
+        if processed:
             provider.add_log_record_processor(AuditRecordProcessor())
         provider.add_log_record_processor(SimpleLogRecordProcessor(self.exporter))
         self.handler = LoggingHandler(logger_provider=provider)
@@ -168,10 +168,10 @@ EXPORTED = {
 }
 
 
-@pytest.mark.parametrize("tidy", [True, False], ids=["tidy", "as it is"])
-def test_every_field_reaches_the_exporter(handler, log, tidy):
-    """A second handler on the audit logger exports every field of an event, and the ids of its span, with or without help."""
-    pipeline = Pipeline(tidy=tidy)
+@pytest.mark.parametrize("processed", [True, False], ids=["processed", "as it is"])
+def test_second_handler_exports_every_field_and_the_span(handler, log, processed):
+    """A second handler exports every field of an event and the ids of its span, with or without the processor."""
+    pipeline = Pipeline(processed=processed)
     logging.getLogger("audit").addHandler(pipeline.handler)
     with TRACER.start_as_current_span("span") as span:
         log.warning("STORE", metadata={"k": {"deep": [1, None]}}, **FIELDS)
@@ -180,15 +180,15 @@ def test_every_field_reaches_the_exporter(handler, log, tidy):
     assert (record.trace_id, record.span_id) == (context.trace_id, context.span_id)
     assert (record.body, record.severity_text) == ("STORE", "WARN")
     attributes = dict(record.attributes)
-    assert ("_audit" in attributes) is not tidy
+    assert ("_audit" in attributes) is not processed
     attributes.pop("_audit", None)
     assert attributes == {**EXPORTED, **ids_of(span)}
-    assert record.event_name == ("STORE" if tidy else None)
+    assert record.event_name == ("STORE" if processed else None)
     assert handler.count_events(user_id="u", metadata=ids_of(span)) == 1
 
 
-def test_exceptions_reach_the_exporter(handler, log):
-    """An exception is in the record as OpenTelemetry has it, and in the event."""
+def test_exception_reaches_the_exporter_and_the_event(handler, log):
+    """An exception is in the log record in OpenTelemetry's form, and in the event."""
     pipeline = Pipeline()
     logging.getLogger("audit").addHandler(pipeline.handler)
     try:
@@ -200,8 +200,8 @@ def test_exceptions_reach_the_exporter(handler, log):
     assert handler.query_events()[0].error_message == "ValueError: no"
 
 
-def test_as_a_target_it_gets_what_was_recorded():
-    """As the target of an `AuditHandler` it exports the event as it was recorded: redacted, with its id and time."""
+def test_handler_as_target_exports_the_recorded_event():
+    """As a target it exports the event as recorded: redacted, with its id and time."""
     pipeline = Pipeline()
     handler = AuditHandler(target=pipeline.handler)
     handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "user_id": "u", "password": "clear"}))
@@ -214,8 +214,8 @@ def test_as_a_target_it_gets_what_was_recorded():
     handler.close()
 
 
-def test_an_event_has_its_own_span_whoever_writes_it():
-    """An event that another thread writes, itself in a span, is exported with the span it was sent in, or none."""
+def test_event_keeps_the_span_of_its_sender_across_threads():
+    """An event that another thread writes is exported with the span of its sender, or without one."""
     pipeline = Pipeline()
     target = AuditHandler(target=pipeline.handler)
     listener = logging.handlers.QueueListener(queue.SimpleQueue(), target)
@@ -243,8 +243,8 @@ def test_an_event_has_its_own_span_whoever_writes_it():
     target.close()
 
 
-def test_records_of_others_are_left_alone():
-    """A record that is no audit event passes through as it is, whatever its attributes are called."""
+def test_processor_leaves_other_records_unchanged():
+    """A record that is not an audit event passes unchanged, whatever its attributes are called."""
     pipeline = Pipeline()
     logger = logging.getLogger("app")
     logger.propagate = False
@@ -258,8 +258,8 @@ def test_records_of_others_are_left_alone():
     assert record.attributes["operation"] == "STORE"
 
 
-def test_the_processor_holds_nothing():
-    """Flushing and shutting down have nothing to do."""
+def test_processor_flush_and_shutdown_do_nothing():
+    """The processor holds no records, so flushing and shutting down have no effect."""
     processor = AuditRecordProcessor()
     assert processor.force_flush() is True
     assert processor.shutdown() is None

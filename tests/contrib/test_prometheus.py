@@ -1,4 +1,4 @@
-"""Audit events as metrics, as a real Prometheus client shows them."""
+"""Audit events as metrics, as the real Prometheus client exposes them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def registry(*handlers, **options):
 
 
 def value(registry, name, **labels):
-    """The value of the sample of this *name*, of the one handler that there is."""
+    """Return the value of the sample *name* of the handler called audit."""
     return registry.get_sample_value(f"structlog_audit_{name}", {"handler": "audit", **labels})
 
 
-def test_a_scrape_over_http(log):
-    """What the real server of the client shows can be read by its own parser, and says what happened."""
+def test_scrape_over_http_is_readable_by_prometheus(log):
+    """The output of the client's server can be read by its own parser, and has the right numbers."""
     log.info("STORE", duration_ms=3.0)
     log.error("FORGET")
     server, thread = start_http_server(0, addr="127.0.0.1", registry=registry())
@@ -49,8 +49,8 @@ def test_a_scrape_over_http(log):
     assert samples["structlog_audit_duration_seconds_count", "STORE", None] == 1
 
 
-def test_each_event_counts_once_however_often_it_is_scraped(log):
-    """Counters only grow, by the events that came."""
+def test_repeated_scrapes_count_each_event_once(log):
+    """Counters grow by the number of new events only."""
     shown = registry()
     assert value(shown, "events_total", operation="STORE", status="SUCCESS") is None
     for count in range(1, 4):
@@ -62,8 +62,8 @@ def test_each_event_counts_once_however_often_it_is_scraped(log):
     assert value(shown, "buffered_events") == 4  # and that the trail was opened
 
 
-def test_durations_lie_in_buckets(log):
-    """Buckets are cumulative, their upper ends belong to them, and the sum is in seconds."""
+def test_durations_are_counted_in_cumulative_buckets(log):
+    """Buckets are cumulative, include their upper ends, and the sum is in seconds."""
     for milliseconds in (5.0, 10.0, 11.0, 90_000.0):
         log.info("STORE", duration_ms=milliseconds)
     log.info("STORE")
@@ -77,8 +77,8 @@ def test_durations_lie_in_buckets(log):
     assert value(shown, "duration_seconds_count", operation="STORE") == 4
 
 
-def test_cardinality_is_bounded(log):
-    """Operations beyond the bound, and endless ones, are one; the six keep their labels."""
+def test_operations_beyond_the_bound_share_one_label(log):
+    """Operations beyond the bound, and overlong ones, share a label; the six keep theirs."""
     shown = registry(max_operations=8)
     for operation in [f"op{number}" for number in range(50)] + ["x" * 1_000, "EXPORT"]:
         log.info(operation)
@@ -88,8 +88,8 @@ def test_cardinality_is_bounded(log):
     assert value(shown, "events_total", operation="EXPORT", status="SUCCESS") == 1
 
 
-def test_failures_of_the_target(capsys):
-    """Pending, lost and raised events are shown; what is lost is in no series by operation."""
+def test_failing_target_shows_in_pending_lost_and_raised(capsys):
+    """Pending, lost and raised events are shown; lost ones are in no series by operation."""
     target = FailingTarget()
     handler = AuditHandler(target=target, max_pending=1, call_later=lambda seconds, function: None)
     audit = AuditLogger(handler=handler)
@@ -109,8 +109,8 @@ def test_failures_of_the_target(capsys):
     assert value(shown, "raised_events_total") == 0
 
 
-def test_what_left_the_buffer_between_scrapes_is_counted():
-    """If the buffer was too small for a scrape's time, how many events are in no series by operation is shown."""
+def test_events_evicted_between_scrapes_are_counted_as_unseen():
+    """If the buffer is too small for the interval of scrapes, the missed events are counted."""
     handler = AuditHandler(3)
     audit = AuditLogger(3, handler=handler)
     shown = registry(handler)
@@ -124,8 +124,8 @@ def test_what_left_the_buffer_between_scrapes_is_counted():
     assert value(shown, "evicted_events_total") == 8
 
 
-def test_intents_and_a_warm_start_are_not_counted_as_events(path):
-    """Events of an earlier process, and what was only intended, are in no series by operation."""
+def test_intents_and_warm_start_events_are_in_no_series(path):
+    """Events of an earlier process, and intents, are in no series by operation."""
     before = AuditLogger(filename=path)
     before.record("STORE")
     before.close()
@@ -142,8 +142,8 @@ def test_intents_and_a_warm_start_are_not_counted_as_events(path):
     assert value(shown, "unseen_events_total") == 0
 
 
-def test_handlers_are_those_that_are_attached(log, handler):
-    """Without handlers given, those attached at the time of a scrape are read, each by its name."""
+def test_collector_reads_the_handlers_attached_at_scrape_time(log, handler):
+    """By default the handlers attached at the time of a scrape are read, each under its name."""
     shown = registry()
     log.info("STORE")
     assert value(shown, "recorded_events_total") == 1
@@ -161,8 +161,8 @@ def test_handlers_are_those_that_are_attached(log, handler):
     other.name = None
 
 
-def test_alerts_and_unheard_events_are_shown(log):
-    """How often each rule alerted, and what reached no handler, by cause."""
+def test_alerts_and_unheard_events_are_counted_by_cause(log):
+    """Alerts are counted by rule, and events that no handler accepted by cause."""
     handler = AuditHandler(monitor=[{"name": "any", "more_than": 0, "within": 60}], call_later=lambda *_: None)
     AuditLogger(handler=handler).record("STORE")
     shown = registry(handler)
@@ -173,19 +173,23 @@ def test_alerts_and_unheard_events_are_shown(log):
     handler.monitor._waiting.clear()
 
 
-def test_to_register_reads_no_handler(log):
-    """Registering asks for the names of metrics only, and two collectors in one registry are refused."""
+def test_registration_reads_no_handler(log):
+    """Registering a collector needs the names of its metrics only."""
     log.info("STORE")
     collector = AuditCollector()
-    shown = CollectorRegistry(auto_describe=True)
-    shown.register(collector)
-    assert not collector._seen
+    CollectorRegistry(auto_describe=True).register(collector)
+    assert not collector._observed
+
+
+def test_second_collector_in_one_registry_is_refused():
+    """Two collectors in one registry would report the same series."""
+    shown = registry()
     with pytest.raises(ValueError, match="Duplicated timeseries"):
         shown.register(AuditCollector())
 
 
-def test_a_forked_child_begins_at_zero(log):
-    """What the parent counted is the parent's."""
+def test_forked_child_starts_at_zero(log):
+    """Events that the parent counted are not in the metrics of the child."""
     shown = registry()
     log.info("STORE")
     assert value(shown, "recorded_events_total") == 1
@@ -198,16 +202,16 @@ def test_a_forked_child_begins_at_zero(log):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "words"),
+    ("arguments", "options", "error", "message"),
     [
-        (("audit",), {}, AuditTypeError, "'audit' is no AuditHandler"),
+        (("audit",), {}, AuditTypeError, "expected an AuditHandler, got 'audit'"),
         ((), {"max_operations": 5}, AuditValueError, "max_operations=5"),
         ((), {"buckets": ()}, AuditValueError, "buckets=()"),
         ((), {"buckets": (1.0, 0.5)}, AuditValueError, "buckets=(1.0, 0.5)"),
     ],
 )
-def test_a_collector_that_cannot_be_meant(arguments, options, error, words):
-    """What can't be meant is an error that names the parameter."""
+def test_invalid_parameter_is_an_error_that_names_it(arguments, options, error, message):
+    """An invalid parameter is an error that names it."""
     with pytest.raises(error) as caught:
         AuditCollector(*arguments, **options)
-    assert words in str(caught.value)
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Work in other threads knows who acts; without help it doesn't."""
+"""Work in other threads, with and without the actor of its caller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structlog_audit.contrib.threads import ContextExecutor, in_context
 
 
 def as_ada(log, hand_over):
-    """Who is named by an event that *hand_over* has recorded elsewhere, while ada acts here."""
+    """Record an event in the thread that *hand_over* chooses, while ada is bound here."""
 
     async def run():
         bind_contextvars(user_id="ada")
@@ -46,21 +46,21 @@ HANDING_OVER = [default_executor, own_executor, thread]
     getattr(sys.flags, "thread_inherit_context", 0), reason="here threads inherit the context without help"
 )
 @pytest.mark.parametrize("hand_over", HANDING_OVER)
-def test_without_help_nobody_is_named(handler, log, hand_over):
-    """What breaks: an executor's thread and a thread of one's own begin with an empty context."""
+def test_plain_executors_and_threads_lose_the_actor(handler, log, hand_over):
+    """The thread of an executor, and any new thread, begin with an empty context."""
     as_ada(log, hand_over)
     assert [event.user_id for event in handler.query_events()] == [None]
 
 
 @pytest.mark.parametrize("hand_over", HANDING_OVER)
-def test_in_context_the_event_names_who_handed_it_over(handler, log, hand_over):
-    """The same ways, with `in_context` around the function."""
+def test_in_context_carries_the_actor_into_a_thread(handler, log, hand_over):
+    """With `in_context` around the function the event names the actor of the caller."""
     as_ada(log, lambda work: hand_over(in_context(work)))
     assert [event.user_id for event in handler.query_events()] == ["ada"]
 
 
-def test_a_loop_can_have_a_context_executor(handler, log):
-    """As a loop's default executor, it makes `run_in_executor(None, …)` carry the context."""
+def test_context_executor_serves_as_default_executor_of_a_loop(handler, log):
+    """As the default executor of a loop it makes `run_in_executor(None, …)` carry the context."""
 
     async def hand_over(work):
         asyncio.get_running_loop().set_default_executor(ContextExecutor())
@@ -70,8 +70,8 @@ def test_a_loop_can_have_a_context_executor(handler, log):
     assert [event.user_id for event in handler.query_events()] == ["ada"]
 
 
-def test_a_context_executor_keeps_callers_apart(handler, log):
-    """For many callers on few threads: each call names who submitted it, and leaves nothing to the next one."""
+def test_context_executor_keeps_its_callers_apart(handler, log):
+    """With many callers on few threads each call names its submitter, and leaves no field to the next one."""
 
     def work(number):
         log.info("STORE", number=number)
@@ -88,8 +88,8 @@ def test_a_context_executor_keeps_callers_apart(handler, log):
     assert all("tenant" not in event.metadata for event in events)
 
 
-def test_one_function_runs_in_many_threads_at_once(handler, log):
-    """Each call has a copy of its own: a context can be entered only once at a time."""
+def test_in_context_function_runs_in_many_threads_at_once(handler, log):
+    """Each call has a separate copy: a context can be entered only once at a time."""
     together = threading.Barrier(4)
 
     def work(number, *, more):
@@ -103,8 +103,8 @@ def test_one_function_runs_in_many_threads_at_once(handler, log):
     assert [event.user_id for event in handler.query_events()] == ["ada"] * 4
 
 
-def test_what_is_bound_later_stays_where_it_is(handler, log):
-    """The function gets what was bound when it was handed over; what it binds itself does not come back."""
+def test_in_context_separates_later_bindings_of_both_sides(handler, log):
+    """The function gets the fields bound when it was handed over; fields that it binds do not come back."""
     bind_contextvars(user_id="ada")
 
     def work():
@@ -118,8 +118,8 @@ def test_what_is_bound_later_stays_where_it_is(handler, log):
     assert [event.user_id for event in handler.iter_events()] == ["ada", "bob"]
 
 
-def test_errors_and_results_are_the_functions_own():
-    """Nothing is added to a call but its context."""
+def test_in_context_leaves_results_and_errors_unchanged():
+    """The call differs from a plain one in its context only."""
     assert in_context(divmod, 7)(2) == (3, 1)
     with ContextExecutor() as executor, pytest.raises(ZeroDivisionError):
         executor.submit(divmod, 1, 0).result()

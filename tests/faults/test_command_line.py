@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from children import unmeasured
+from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment
 from trails import WRITER, WriterOutput
 
@@ -22,7 +22,7 @@ def followed(trail, writers, *options):
     """Run *writers* under a ``tail -f`` that started first; return the printed ids and the output of the writers."""
     command = [*PROGRAM, "tail", "-f", "-o", "jsonl", "-n", "1", str(trail), *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=unmeasured(environment())
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=without_coverage(environment())
     ) as tail:
         try:
             tail.stdout.readline()

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from children import unmeasured
+from children import without_coverage
 
 import structlog_audit
 
 WRITER = str(Path(__file__).with_name("writer.py"))
 SOURCE = str(Path(structlog_audit.__file__).parents[1])
-ENVIRONMENT = unmeasured() | {"PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__file__).parents[1])])}
+ENVIRONMENT = without_coverage() | {"PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__file__).parents[1])])}
 
 
 class WriterOutput:

@@ -1,4 +1,4 @@
-"""`AuditLogger`: its parameters, its documents, its answers."""
+"""`AuditLogger`: its parameters, its documents, and its queries."""
 
 import asyncio
 import gc
@@ -27,13 +27,14 @@ from structlog_audit import (
     OperationType,
     unheard_events,
 )
+from structlog_audit.testing import FailingTarget
 
 MOMENT = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock:
-    """A clock that goes on by a microsecond each time it is asked."""
+    """A clock that moves by a microsecond at each reading."""
 
     def __init__(self, start: datetime = MOMENT, step: int = 1) -> None:
         self.microseconds = (start - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
@@ -44,18 +45,15 @@ class Clock:
         return self.microseconds * 1_000
 
 
-class Broken(logging.Handler):
-    """A target that fails as long as it is told to."""
-
-    broken = True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self.broken:
-            raise OSError(28, "No space left on device")
+def failing_target() -> FailingTarget:
+    """Return a target that fails, as on a full disk, until it recovers."""
+    target = FailingTarget()
+    target.fail()
+    return target
 
 
 def documents(folder: Path) -> dict[str, list[str]]:
-    """The ids of the events in each document in *folder*, by the name of the document."""
+    """Return the ids of the events in each document in *folder*, by the name of the document."""
     found = {}
     for place in sorted(folder.iterdir()):
         document = json.loads(place.read_text())
@@ -65,12 +63,12 @@ def documents(folder: Path) -> dict[str, list[str]]:
 
 
 def exported(folder: Path) -> list[str]:
-    """The ids of all events in the documents in *folder*."""
+    """Return the ids of all events in the documents in *folder*."""
     return [event_id for ids in documents(folder).values() for event_id in ids]
 
 
 def record_some(audit_logger: AuditLogger, count: int) -> list[str]:
-    """Record *count* events; their ids."""
+    """Record *count* events; return their ids."""
     return [audit_logger.record("STORE", entry_ids=[f"entry_{number}"]).event_id for number in range(count)]
 
 
@@ -89,49 +87,48 @@ def record_some(audit_logger: AuditLogger, count: int) -> list[str]:
         (-1, AuditValueError),
     ],
 )
-def test_bad_max_events(value, error, extra):
-    """``max_events`` is a whole number of at least 1, with a handler given as well; the message names it and the value."""
-    with pytest.raises(error, match=rf"max_events={value!r}: expected .*at least 1"):
+def test_max_events_must_be_a_positive_integer(value, error, extra):
+    """``max_events`` is an integer of at least 1, beside a handler, too; the message has name and value."""
+    with pytest.raises(error, match=rf"max_events={value!r}: .*at least 1"):
         AuditLogger(value, **extra)
 
 
 @pytest.mark.parametrize("value", [5, b"x".hex, ["folder"]])
-def test_auto_export_path_is_a_path(value):
-    """``auto_export_path`` is the path of a folder; anything else is an AuditTypeError that names it."""
-    with pytest.raises(AuditTypeError, match=r"auto_export_path=.*give the path of a folder"):
+def test_auto_export_path_that_is_not_a_path_is_an_error(value):
+    """Anything but the path of a folder is an AuditTypeError that names the parameter."""
+    with pytest.raises(AuditTypeError, match=r"auto_export_path=.*expected the path of a folder"):
         AuditLogger(auto_export_path=value)
 
 
-def test_auto_export_path_is_no_file(tmp_path):
-    """``auto_export_path`` that is a file is refused at once."""
+def test_auto_export_path_of_a_file_is_an_error(tmp_path):
+    """An ``auto_export_path`` that is a file is refused at once."""
     (tmp_path / "file").touch()
-    with pytest.raises(AuditValueError, match=r"auto_export_path=.*is no folder"):
+    with pytest.raises(AuditValueError, match=r"auto_export_path=.*expected a folder"):
         AuditLogger(auto_export_path=tmp_path / "file")
 
 
 @pytest.mark.parametrize("value", [5, logging.NullHandler(), AuditHandler])
-def test_handler_is_an_audit_handler(value):
+def test_handler_of_another_type_is_an_error(value):
     """``handler`` is an AuditHandler or the name of one; anything else is an AuditTypeError."""
-    with pytest.raises(AuditTypeError, match="give an AuditHandler or the name of one"):
+    with pytest.raises(AuditTypeError, match="expected an AuditHandler or the name of one"):
         AuditLogger(handler=value)
 
 
-def test_handler_with_what_it_has_itself(tmp_path):
-    """A handler has its own file and options: giving them as well is an error that names them."""
-    handler = AuditHandler()
-    with pytest.raises(AuditValueError, match="it has its own filename"):
-        AuditLogger(handler=handler, filename=tmp_path / "audit.jsonl")
-    with pytest.raises(AuditValueError, match="it has its own on_error"):
-        AuditLogger(handler=handler, on_error="raise")
+@pytest.mark.parametrize("options", [{"filename": "audit.jsonl"}, {"on_error": "raise"}])
+def test_options_beside_a_handler_are_an_error(options):
+    """A handler has a file and options already: passing them as well is an error that names them."""
+    (name,) = options
+    with pytest.raises(AuditValueError, match=f"expected no {name} beside it"):
+        AuditLogger(handler=AuditHandler(), **options)
 
 
-def test_unknown_parameter():
+def test_unknown_parameter_is_an_error():
     """An unknown parameter is a TypeError that names it."""
     with pytest.raises(TypeError, match="max_event"):
         AuditLogger(max_event=10)
 
 
-def test_options_reach_the_handler(tmp_path):
+def test_options_are_passed_to_the_new_handler(tmp_path):
     """Options are those of the new AuditHandler."""
     audit_logger = AuditLogger(20, on_error="raise", max_pending=3, clock=Clock())
     assert audit_logger.handler.on_error == "raise"
@@ -140,7 +137,7 @@ def test_options_reach_the_handler(tmp_path):
         AuditLogger(on_error="ignore")
 
 
-def test_without_parameters_nothing_is_written(tmp_path, monkeypatch):
+def test_default_audit_logger_writes_no_file(tmp_path, monkeypatch):
     """Without parameters events are kept in memory only."""
     monkeypatch.chdir(tmp_path)
     with AuditLogger() as audit_logger:
@@ -152,8 +149,8 @@ def test_without_parameters_nothing_is_written(tmp_path, monkeypatch):
 # Recording
 
 
-def test_log_event_and_record_are_the_same():
-    """``log_event`` and ``record`` take the same arguments by position and by name, and give the event as recorded."""
+def test_log_event_and_record_take_the_same_arguments():
+    """Both take the same arguments by position and by name, and return the recorded event."""
     audit_logger = AuditLogger()
     names = ("operation", "user_id", "session_id", "entry_ids", "metadata", "status", "error_message", "duration_ms")
     values = (OperationType.EXPORT, "u", "s", ["e"], {"k": [1]}, EventStatus.PARTIAL, "half", 1.5)
@@ -170,15 +167,14 @@ def test_log_event_and_record_are_the_same():
     }
 
 
-def test_status_when_none_is_given():
+@pytest.mark.parametrize(("error_message", "status"), [(None, EventStatus.SUCCESS), ("timeout", EventStatus.FAILURE)])
+def test_default_status_depends_on_the_error_message(error_message, status):
     """Without a status an event is a SUCCESS, or a FAILURE if there is an error message."""
-    audit_logger = AuditLogger()
-    assert audit_logger.record("STORE").status is EventStatus.SUCCESS
-    assert audit_logger.record("STORE", error_message="timeout").status is EventStatus.FAILURE
+    assert AuditLogger().record("STORE", error_message=error_message).status is status
 
 
-def test_arguments_are_copied():
-    """What a caller does to its lists and dictionaries afterwards changes nothing in the trail."""
+def test_later_changes_of_arguments_do_not_reach_the_event():
+    """Changes that a caller makes to its lists and dictionaries afterwards do not reach the trail."""
     audit_logger = AuditLogger()
     entry_ids, metadata = ["e1"], {"tags": ["a"]}
     audit_logger.record("STORE", entry_ids=entry_ids, metadata=metadata)
@@ -188,8 +184,8 @@ def test_arguments_are_copied():
     assert (event.entry_ids, event.metadata) == (["e1"], {"tags": ["a"]})
 
 
-def test_context_is_merged():
-    """structlog's contextvars are merged, below what the call says."""
+def test_arguments_override_contextvars():
+    """structlog's contextvars are merged; the arguments of a call override them."""
     audit_logger = AuditLogger()
     with structlog.contextvars.bound_contextvars(user_id="bound", request="r1"):
         assert audit_logger.record("STORE").user_id == "bound"
@@ -197,8 +193,8 @@ def test_context_is_merged():
     assert (event.user_id, event.metadata) == ("given", {"request": "r1"})
 
 
-def test_events_are_in_the_file(path):
-    """With ``filename`` each event is a line of the trail when the call returns, the members as in the buffer."""
+def test_event_is_in_the_file_when_the_call_returns(path):
+    """With ``filename`` each event is a line of the trail when the call returns."""
     with AuditLogger(filename=path) as audit_logger:
         for number in range(5):
             event = audit_logger.record("STORE", f"user_{number}")
@@ -206,8 +202,8 @@ def test_events_are_in_the_file(path):
     assert len(lines_in(path)) == 5
 
 
-def test_gather(path):
-    """Many ``log_event`` at once, from tasks and threads, are each recorded once, in the order of their ids."""
+def test_concurrent_tasks_and_threads_record_each_event_once(path):
+    """Events of many tasks and threads are recorded once each, in the order of their ids."""
 
     async def main():
         def from_thread(number):
@@ -227,40 +223,40 @@ def test_gather(path):
     assert len({event["user_id"] for event in in_file}) == 600
 
 
-def test_raise_reaches_the_caller(tmp_path):
-    """With ``on_error="raise"`` an event that can't be written is an AuditWriteError, in no buffer and no document."""
-    target = Broken()
+def test_unwritten_event_is_an_error_with_on_error_raise(tmp_path):
+    """The caller gets an AuditWriteError, and the event is in no buffer and no document."""
+    target = failing_target()
     audit_logger = AuditLogger(2, tmp_path / "docs", target=target, on_error="raise")
     with pytest.raises(AuditWriteError, match="No space left"):
         asyncio.run(audit_logger.log_event("STORE"))
     assert audit_logger.count_events() == 0
-    target.broken = False
+    target.recover()
     event = audit_logger.record("STORE")
     audit_logger.close()
     assert exported(tmp_path / "docs") == [event.event_id]
 
 
-def test_pending_until_flush(capsys):
-    """By default an event that can't be written is pending and queryable; ``flush`` writes it when the target recovers."""
-    target = Broken()
+def test_unwritten_event_is_pending_until_the_target_recovers(capsys):
+    """By default the event is pending and can be queried; ``flush`` writes it when the target recovers."""
+    target = failing_target()
     audit_logger = AuditLogger(target=target, call_later=lambda seconds, function: None)
     event = audit_logger.record("STORE")
     assert audit_logger.query_events() == [event]
     assert audit_logger.get_statistics()["pending"] == 1
-    target.broken = False
+    target.recover()
     audit_logger.flush()
     stats = audit_logger.get_statistics()
     assert (stats["pending"], stats["recorded"]) == (0, 1)
     assert "No space left" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("door", ["record", "log_event"])
-def test_muted_warns(tmp_path, door):
-    """An event muted by ``logging.disable`` is told by one warning, counted, and in no buffer and no document."""
+@pytest.mark.parametrize("method", ["record", "log_event"])
+def test_muted_event_warns_once_and_is_in_no_document(tmp_path, method):
+    """An event muted by ``logging.disable`` causes one warning, is counted, and is in no document."""
     audit_logger = AuditLogger(2, tmp_path / "docs")
 
     def call():
-        if door == "record":
+        if method == "record":
             return audit_logger.record("STORE", "u1")
         return asyncio.run(audit_logger.log_event("STORE", "u1"))
 
@@ -279,7 +275,7 @@ def test_muted_warns(tmp_path, door):
     assert exported(tmp_path / "docs") == [before.event_id, after.event_id]
 
 
-def test_muted_raises_if_told_to():
+def test_muted_event_is_an_error_with_on_error_raise():
     """A muted event is an AuditWriteError with ``on_error="raise"``."""
     audit_logger = AuditLogger(on_error="raise")
     logging.disable(logging.CRITICAL)
@@ -287,15 +283,15 @@ def test_muted_raises_if_told_to():
         audit_logger.record("STORE")
 
 
-def test_configurations_do_not_mute():
-    """A later ``dictConfig`` that disables every logger it does not mention does not touch an audit logger."""
+def test_dict_config_does_not_disable_an_audit_logger():
+    """A ``dictConfig`` that disables every logger it does not mention does not affect an audit logger."""
     audit_logger = AuditLogger()
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": True, "root": {"level": "CRITICAL"}})
     event = audit_logger.record("STORE")
     assert audit_logger.query_events() == [event]
 
 
-def test_nothing_reaches_other_handlers(caplog):
+def test_audit_logger_is_hidden_from_the_root_logger(caplog):
     """Without ``handler`` an audit logger is private: no handler of the root logger sees its events."""
     caplog.set_level(logging.NOTSET)
     AuditLogger().record("STORE")
@@ -305,8 +301,8 @@ def test_nothing_reaches_other_handlers(caplog):
 # The handler
 
 
-def test_handler_given_as_object():
-    """An audit logger records to the handler it is given, together with whatever else does."""
+def test_given_handler_is_shared():
+    """An audit logger records to the handler it is given, together with other audit loggers."""
     handler = AuditHandler()
     audit_logger = AuditLogger(handler=handler)
     event = audit_logger.record("STORE")
@@ -315,8 +311,8 @@ def test_handler_given_as_object():
     assert AuditLogger(handler=handler).query_events() == [event]
 
 
-def test_handler_given_by_name(tmp_path):
-    """An audit logger finds a configured handler by its name, and sees what other doors recorded there."""
+def test_handler_is_found_by_its_configured_name(tmp_path):
+    """An audit logger finds a configured handler by its name, and sees the events of other entry points."""
     logging.config.dictConfig(
         {
             "version": 1,
@@ -341,14 +337,14 @@ def test_handler_given_by_name(tmp_path):
     audit_logger.close()
 
 
-def test_handler_of_an_unknown_name():
-    """A name that no configured handler has is an AuditValueError that says which there are."""
+def test_unknown_handler_name_is_an_error():
+    """A name without a handler is an AuditValueError that lists the existing names."""
     with pytest.raises(AuditValueError, match=r"name='nowhere': no such audit handler.*attached: none"):
         AuditLogger(handler="nowhere")
 
 
 def test_two_audit_loggers_are_independent():
-    """Two audit loggers share nothing."""
+    """Two audit loggers share no events."""
     one, other = AuditLogger(), AuditLogger()
     event = one.record("STORE")
     assert (one.query_events(), other.query_events()) == ([event], [])
@@ -358,8 +354,8 @@ def test_two_audit_loggers_are_independent():
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 35])
-def test_each_event_is_in_one_document(tmp_path, count):
-    """Documents hold ``max_events`` events each, in order, the last one the rest; each event is in exactly one."""
+def test_documents_hold_each_event_once(tmp_path, count):
+    """Documents hold ``max_events`` events each, in order, and the last one the rest."""
     audit_logger = AuditLogger(10, tmp_path, clock=Clock())
     ids = record_some(audit_logger, count)
     audit_logger.close()
@@ -368,8 +364,8 @@ def test_each_event_is_in_one_document(tmp_path, count):
     assert [len(found) for found in documents(tmp_path).values()] == [10] * full + [rest] * bool(rest)
 
 
-def test_close_again_exports_nothing_again(tmp_path):
-    """A second close writes no document; events after a close go into one of their own."""
+def test_second_close_writes_no_document(tmp_path):
+    """A second close writes no document; events after a close go into another one."""
     audit_logger = AuditLogger(10, tmp_path)
     before = record_some(audit_logger, 3)
     audit_logger.close()
@@ -380,15 +376,15 @@ def test_close_again_exports_nothing_again(tmp_path):
     assert list(documents(tmp_path).values()) == [before, after]
 
 
-def test_names_never_collide(tmp_path):
-    """A name that is taken, by whomever, is left alone: the next free second is the name."""
+def test_document_never_replaces_an_existing_name(tmp_path):
+    """An existing name of any kind is left alone: the next free second becomes the name."""
     taken = tmp_path / "audit_2025_01_15_103045.json"
-    taken.write_text("somebody else's")
+    taken.write_text("of another program")
     (tmp_path / "audit_2025_01_15_103046.json").symlink_to(tmp_path / "nowhere")
     (tmp_path / "audit_2025_01_15_103048.json").mkdir()
     with AuditLogger(1, tmp_path, clock=Clock()) as audit_logger:
         ids = record_some(audit_logger, 2)
-    assert taken.read_text() == "somebody else's"
+    assert taken.read_text() == "of another program"
     written = {
         name: json.loads((tmp_path / f"audit_2025_01_15_{name}.json").read_text()) for name in ("103047", "103049")
     }
@@ -397,8 +393,8 @@ def test_names_never_collide(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_two_audit_loggers_share_a_folder(tmp_path):
-    """Two audit loggers that export to one folder at the same time overwrite nothing of each other."""
+def test_two_audit_loggers_can_export_to_one_folder(tmp_path):
+    """Two audit loggers that export to one folder at the same time do not overwrite each other's documents."""
     loggers = [AuditLogger(2, tmp_path, clock=Clock()) for _ in range(2)]
     ids = [event_id for _ in range(4) for audit_logger in loggers for event_id in record_some(audit_logger, 1)]
     for audit_logger in loggers:
@@ -406,8 +402,8 @@ def test_two_audit_loggers_share_a_folder(tmp_path):
     assert sorted(exported(tmp_path)) == sorted(ids)
 
 
-def test_threads_export_each_event_once(tmp_path):
-    """Whatever threads do at the same time, each event is in exactly one document."""
+def test_concurrent_threads_export_each_event_once(tmp_path):
+    """Each event of concurrent threads is in exactly one document."""
     audit_logger = AuditLogger(50, tmp_path)
     ids: list[str] = []
 
@@ -425,24 +421,25 @@ def test_threads_export_each_event_once(tmp_path):
     assert [len(found) for found in documents(tmp_path).values()] == [50] * 20
 
 
-def test_failing_folder_keeps_the_events(tmp_path, capsys):
-    """A document that can't be written is told on stderr, without content; its events are in the next document."""
+def test_events_of_a_failed_document_go_into_the_next_one(tmp_path, capsys):
+    """A failed document is reported on stderr without content; its events are in the next document."""
     folder = tmp_path / "docs"
     audit_logger = AuditLogger(2, folder, clock=Clock())
     folder.write_text("a file in the place of the folder")
     ids = record_some(audit_logger, 4)
     audit_logger.close()
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) in (2, 3)  # one for each document that was tried; the second may come before or after the close
-    assert all("auto-export to" in line and "the next document has its events" in line for line in told)
-    assert "entry_" not in "".join(told)
+    reports = capsys.readouterr().err.splitlines()
+    # One for each attempt at a document; the second attempt may come before or after the close.
+    assert len(reports) in (2, 3)
+    assert all("auto-export to" in line and "the next document has its events" in line for line in reports)
+    assert "entry_" not in "".join(reports)
     folder.unlink()
     ids += record_some(audit_logger, 1)
     audit_logger.close()
     assert list(documents(folder).values()) == [ids]
 
 
-def test_failing_folder_is_not_tried_for_every_event(tmp_path, capsys):
+def test_failed_export_is_retried_with_the_next_document(tmp_path, capsys):
     """After a failure the next attempt comes with the next ``max_events`` events, not with each event."""
     folder = tmp_path / "docs"
     audit_logger = AuditLogger(10, folder)
@@ -455,16 +452,16 @@ def test_failing_folder_is_not_tried_for_every_event(tmp_path, capsys):
     assert exported(folder) == ids
 
 
-def test_without_rotation_nothing_is_exported(tmp_path):
-    """``enable_rotation=False`` exports nothing, and bounds the buffer all the same."""
+def test_enable_rotation_false_exports_no_document(tmp_path):
+    """``enable_rotation=False`` exports no document; the buffer is bounded in any case."""
     with AuditLogger(3, tmp_path / "docs", enable_rotation=False) as audit_logger:
         ids = record_some(audit_logger, 10)
     assert not (tmp_path / "docs").exists()
     assert [event.event_id for event in audit_logger.iter_events()] == ids[-3:]
 
 
-def test_buffer_goes_on_after_an_export(tmp_path):
-    """An export takes nothing out of the buffer: it holds the newest ``max_events`` events."""
+def test_export_leaves_the_buffer_unchanged(tmp_path):
+    """An export removes no event from the buffer: it holds the newest ``max_events`` events."""
     with AuditLogger(4, tmp_path) as audit_logger:
         ids = record_some(audit_logger, 6)
         assert [event.event_id for event in audit_logger.iter_events()] == ids[-4:]
@@ -473,8 +470,8 @@ def test_buffer_goes_on_after_an_export(tmp_path):
     assert exported(tmp_path) == ids
 
 
-def test_forgotten_audit_logger_exports_the_rest(tmp_path):
-    """An audit logger that nobody closes exports the rest when it is collected."""
+def test_collected_audit_logger_exports_the_rest(tmp_path):
+    """An audit logger that is not closed exports the rest when it is collected."""
     audit_logger = AuditLogger(10, tmp_path)
     ids = record_some(audit_logger, 3)
     del audit_logger
@@ -483,7 +480,7 @@ def test_forgotten_audit_logger_exports_the_rest(tmp_path):
 
 
 def test_end_of_the_interpreter_exports_the_rest(tmp_path):
-    """What is recorded until the very end of a process, in ``atexit`` functions too, is in its documents."""
+    """Events recorded until the very end of a process, in ``atexit`` functions too, are in its documents."""
     script = """if True:
         import atexit, sys
         from structlog_audit import AuditLogger
@@ -505,8 +502,8 @@ def test_end_of_the_interpreter_exports_the_rest(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_forked_child_exports_its_own(tmp_path):
-    """A forked child exports what it recorded itself; what came in before is exported by the parent alone."""
+def test_forked_child_exports_only_its_events(tmp_path):
+    """A forked child exports its events; those before the fork are exported by the parent alone."""
     script = """if True:
         import os, sys
         from structlog_audit import AuditLogger
@@ -531,8 +528,8 @@ def test_forked_child_exports_its_own(tmp_path):
 # Closing
 
 
-def test_context_manager(tmp_path, path):
-    """``with`` gives the audit logger itself and closes it: the rest is exported, the buffer stays, errors go on."""
+def test_context_manager_closes_the_audit_logger(tmp_path, path):
+    """``with`` returns the audit logger and closes it: the rest is exported, errors propagate."""
     audit_logger, events = AuditLogger(10, tmp_path / "docs", filename=path), []
 
     def fail_within():
@@ -546,7 +543,7 @@ def test_context_manager(tmp_path, path):
     assert audit_logger.query_events() == events
 
 
-def test_events_after_close(path):
+def test_closed_audit_logger_reopens_its_file(path):
     """A closed audit logger opens its file again for the next event."""
     with AuditLogger(filename=path) as audit_logger:
         audit_logger.record("STORE")
@@ -555,12 +552,12 @@ def test_events_after_close(path):
     assert [line["operation"] for line in lines_in(path)] == ["STORE", "RECALL"]
 
 
-# Answers
+# Queries
 
 
 @pytest.fixture
 def three():
-    """An audit logger with three events, a microsecond apart."""
+    """Make an audit logger with three events, a microsecond apart."""
     audit_logger = AuditLogger(clock=Clock())
     audit_logger.record("STORE", "alice", "s1")
     audit_logger.record("RECALL", "alice", "s2", status="FAILURE")
@@ -569,7 +566,7 @@ def three():
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("filters", "expected"),
     [
         ((), "cba"),
         ((None,) * 7, "cba"),
@@ -588,13 +585,13 @@ def three():
         (("GET",), ""),
     ],
 )
-def test_get_events(three, asked, expected):
-    """``get_events`` takes axon's filters by position; None means any, the end is included, the newest come first."""
+def test_get_events_takes_the_filters_of_axon(three, filters, expected):
+    """``get_events`` takes axon's filters by position; None matches any value, the end is included."""
     names = dict(zip(three.iter_events(), "abc", strict=True))
-    assert "".join(names[event] for event in asyncio.run(three.get_events(*asked))) == expected
+    assert "".join(names[event] for event in asyncio.run(three.get_events(*filters))) == expected
 
 
-def test_answers_are_those_of_the_handler(three, tmp_path):
+def test_queries_are_those_of_the_handler(three, tmp_path):
     """Queries, counts, statistics and exports are those of the handler it records to."""
     handler = three.handler
     assert three.query_events(user_id="alice") == handler.query_events(user_id="alice")
@@ -608,14 +605,14 @@ def test_answers_are_those_of_the_handler(three, tmp_path):
         three.query_events(user="alice")
 
 
-def test_exported_at_is_the_handlers_time(three, tmp_path):
+def test_export_is_dated_by_the_clock_of_the_handler(three, tmp_path):
     """An export is dated by the clock that dates the events."""
     three.export_to_file(tmp_path / "all.json")
     assert json.loads((tmp_path / "all.json").read_text())["exported_at"] == "2025-01-15T10:30:45.123460Z"
 
 
-def test_a_folder_that_fails_for_long_holds_a_bounded_number_of_events(tmp_path, capsys):
-    """What waits for a failing folder is bounded; what is left out is counted and told of, the newest are kept."""
+def test_events_waiting_for_a_failing_folder_are_bounded(tmp_path, capsys):
+    """Too many waiting events are left out, counted and reported; the newest ones are kept."""
     folder = tmp_path / "docs"
     audit_logger = AuditLogger(2, folder)
     folder.write_text("in the way")
@@ -632,15 +629,10 @@ def test_a_folder_that_fails_for_long_holds_a_bounded_number_of_events(tmp_path,
     assert [event["operation"] for event in events] == [f"OP{number}" for number in range(10, 30)] + ["LAST"]
 
 
-def test_a_lost_event_is_in_no_document(tmp_path):
-    """An event that was lost, since too many were pending, is not exported as if it had been recorded."""
-
-    class Failing(logging.Handler):
-        def emit(self, record):
-            raise OSError(28, "No space left on device")
-
+def test_lost_event_is_in_no_document(tmp_path):
+    """An event that was lost because too many were pending is not exported as recorded."""
     audit_logger = AuditLogger(
-        10, tmp_path / "docs", target=Failing(), max_pending=1, call_later=lambda seconds, retry: None
+        10, tmp_path / "docs", target=failing_target(), max_pending=1, call_later=lambda seconds, retry: None
     )
     audit_logger.record("KEPT")
     audit_logger.record("LOST")

@@ -1,4 +1,4 @@
-"""`get_audit_logger`, operation scopes, and what others on the logger see."""
+"""`get_audit_logger`, operation scopes, and the records that other handlers see."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from structlog_audit import (
 )
 from structlog_audit.events.log_record import RESERVED
 from structlog_audit.loggers.operation import OperationScope
+from structlog_audit.testing import FailingTarget
 
 
 @pytest.mark.parametrize(("method", "status"), [
     ("info", "SUCCESS"), ("warning", "SUCCESS"), ("error", "FAILURE"), ("critical", "FAILURE"), ("exception", "FAILURE"),
 ])  # fmt: skip
-def test_methods_record_at_their_level(handler, log, method, status):
-    """Every method records one event, and so does its asynchronous twin; ERROR and above mean FAILURE."""
+def test_method_records_one_event_at_its_level(handler, log, method, status):
+    """Every method and its asynchronous twin record one event; ERROR and above are a FAILURE."""
     getattr(log, method)("STORE", user_id="u1")
     asyncio.run(getattr(log, f"a{method}")("STORE", user_id="u1"))
     assert [event.status for event in handler.query_events(user_id="u1")] == [status, status]
 
 
-def test_an_exception_fills_the_error_message(handler, log):
-    """exception() says what went wrong; no traceback object is kept."""
+def test_exception_fills_the_error_message(handler, log):
+    """The text of an exception is the error message; no traceback is kept."""
     try:
         raise ValueError("no such entry")
     except ValueError as error:
@@ -55,16 +56,16 @@ def test_an_exception_fills_the_error_message(handler, log):
     assert [event.status for event in handler.query_events()] == ["FAILURE"] * 3
 
 
-def test_what_is_bound_is_below_what_the_call_says(handler, log):
-    """Contextvars are below what is bound, and that is below the arguments of the call."""
+def test_fields_of_a_call_override_bound_ones_and_contextvars(handler, log):
+    """Arguments of the call override bound fields, and these override contextvars."""
     structlog.contextvars.bind_contextvars(user_id="context", session_id="context", request="context")
     log.bind(user_id="bound", session_id="bound").info("STORE", user_id="call")
     (event,) = handler.query_events()
     assert (event.user_id, event.session_id, event.metadata) == ("call", "bound", {"request": "context"})
 
 
-def test_a_bound_logger_is_structlogs(handler, log):
-    """bind, unbind, try_unbind and new work as in structlog, and each gives a logger of the same kind."""
+def test_bound_logger_binds_and_unbinds_like_structlogs(handler, log):
+    """bind, unbind, try_unbind and new work as in structlog, and each returns a logger of the same kind."""
     bound = log.bind(user_id="u1", a=1).unbind("a").try_unbind("b")
     bound.info("STORE")
     bound.new(user_id="u2").info("STORE")
@@ -73,21 +74,21 @@ def test_a_bound_logger_is_structlogs(handler, log):
     assert [event.metadata for event in handler.query_events()] == [{}, {}]
 
 
-def test_an_apps_configuration_of_structlog_changes_nothing(handler, log):
-    """structlog.configure of the application does not reach the audit logger."""
+def test_structlog_configuration_does_not_reach_audit_loggers(handler, log):
+    """structlog.configure of the application does not affect the audit logger."""
     structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
     log.info("STORE")
     assert handler.count_events() == 1
 
 
-def test_a_bound_logger_can_be_pickled(handler, log):
-    """A logger goes to another process by its name and what is bound."""
+def test_bound_logger_can_be_pickled(handler, log):
+    """A logger travels to another process as its name and its bound fields."""
     pickle.loads(pickle.dumps(log.bind(user_id="u1"))).info("STORE")
     assert handler.query_events()[0].user_id == "u1"
 
 
-def test_the_operation_may_be_a_field(handler, log):
-    """With operation= the first argument is the message, and kept as such when it differs."""
+def test_operation_field_makes_the_first_argument_a_message(handler, log):
+    """With operation= the first argument is the message, and is kept if it differs."""
     log.info("user signed in", operation="LOGIN")
     log.info(operation="LOGIN")
     log.info("LOGIN", operation="LOGIN")
@@ -96,17 +97,26 @@ def test_the_operation_may_be_a_field(handler, log):
     ]  # fmt: skip
 
 
-def test_a_name_that_is_none_is_an_error():
-    """The name of a logger is a string."""
+def test_logger_name_that_is_not_a_string_is_an_error():
+    """The name of a logger must be a string."""
     with pytest.raises(AuditTypeError, match="name=7"):
         get_audit_logger(7)
 
 
-def test_required_means_that_events_would_be_recorded(handler):
-    """required=True raises where no event would be recorded, and says why."""
-    get_audit_logger(required=True)
+def test_required_logger_is_returned_if_events_are_recorded(handler):
+    """required=True returns a logger whose events reach a handler."""
+    get_audit_logger(required=True).info("STORE")
+    assert handler.count_events() == 1
+
+
+def test_required_logger_without_a_handler_is_an_error(handler):
+    """required=True raises for a logger that leads to no AuditHandler."""
     with pytest.raises(AuditWriteError, match="no AuditHandler"):
         get_audit_logger("elsewhere", required=True)
+
+
+def test_required_logger_with_a_high_level_is_an_error(handler):
+    """required=True raises for a logger whose level drops INFO, and the message names the level."""
     logging.getLogger("audit").setLevel(logging.ERROR)
     with pytest.raises(AuditWriteError, match="ERROR"):
         get_audit_logger(required=True)
@@ -115,8 +125,8 @@ def test_required_means_that_events_would_be_recorded(handler):
 # --- operations ------------------------------------------------------------------------------------------------------
 
 
-def test_an_operation_records_its_duration_and_success(handler):
-    """The duration comes from the clock that is given, in milliseconds."""
+def test_operation_records_its_duration_and_success(handler):
+    """The duration comes from the given clock, in milliseconds, and the block adds fields."""
     times = iter([10.0, 10.25])
     log = get_audit_logger()
     with OperationScope(log._record, "STORE", {"user_id": "u1", "entry_ids": "e1"}, clock=lambda: next(times)) as op:
@@ -129,8 +139,8 @@ def test_an_operation_records_its_duration_and_success(handler):
     assert event.metadata == {"size": 3}
 
 
-def test_an_operation_may_succeed_in_part(handler, log):
-    """partial() is the outcome PARTIAL, its reason the error message."""
+def test_partial_makes_the_outcome_partial(handler, log):
+    """partial() sets the outcome PARTIAL, with its reason as the error message."""
     with log.operation("FORGET", metadata={"wanted": 2}) as op:
         op.partial("one entry is locked")
     (event,) = handler.query_events()
@@ -138,8 +148,8 @@ def test_an_operation_may_succeed_in_part(handler, log):
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), asyncio.CancelledError()])
-def test_an_exception_is_recorded_and_goes_on(handler, log, error):
-    """Whatever ends the block is recorded as a FAILURE and reaches the caller itself."""
+def test_exception_in_an_operation_is_recorded_and_raised(handler, log, error):
+    """Any exception that ends the block is recorded as a FAILURE and reaches the caller itself."""
     with pytest.raises(type(error)) as caught, log.operation("STORE"):
         raise error
     assert caught.value is error
@@ -148,8 +158,8 @@ def test_an_exception_is_recorded_and_goes_on(handler, log, error):
     assert event.error_message.startswith(type(error).__name__)
 
 
-def test_a_cancelled_task_is_recorded_once(handler, log):
-    """An asyncio task cancelled inside of an operation leaves one FAILURE."""
+def test_cancelled_task_is_recorded_as_one_failure(handler, log):
+    """An asyncio task that is cancelled inside an operation leaves one FAILURE."""
 
     async def run():
         async def work():
@@ -166,26 +176,34 @@ def test_a_cancelled_task_is_recorded_once(handler, log):
     assert (event.status, event.error_message) == ("FAILURE", "CancelledError")
 
 
-def test_failing_to_record_never_replaces_the_callers_exception():
-    """With on_error="raise", a failed block keeps its own exception, with a note; a good one gets the AuditWriteError."""
-
-    class Failing(logging.Handler):
-        def emit(self, record):
-            raise OSError("disk")
-
+def log_over_failing_target(**options):
+    """Return an audit logger whose target always fails, and its handler."""
+    target = FailingTarget()
+    target.fail()
+    handler = AuditHandler(target=target, call_later=lambda seconds, retry: None, **options)
     logger = logging.getLogger("audit")
     logger.setLevel(logging.INFO)
-    logger.addHandler(AuditHandler(target=Failing(), on_error="raise"))
-    log = get_audit_logger()
+    logger.addHandler(handler)
+    return get_audit_logger(), handler
+
+
+def test_failure_to_record_is_a_note_on_the_blocks_exception():
+    """With on_error="raise", a failed block keeps its exception, with a note."""
+    log, _ = log_over_failing_target(on_error="raise")
     with pytest.raises(ValueError, match="mine") as caught, log.operation("STORE"):
         raise ValueError("mine")
     assert "structlog-audit" in caught.value.__notes__[0]
+
+
+def test_failure_to_record_is_raised_after_a_successful_block():
+    """With on_error="raise", the caller of a successful block gets the AuditWriteError."""
+    log, _ = log_over_failing_target(on_error="raise")
     with pytest.raises(AuditWriteError), log.operation("STORE"):
         pass
 
 
-def test_no_failure_of_recording_replaces_the_callers_exception(handler, log):
-    """A filter that raises, or a warning that is an error, is noted on the exception of the block and takes no place."""
+def test_failing_filter_is_a_note_on_the_blocks_exception(handler, log):
+    """A filter that raises is noted on the exception of the block, and does not replace it."""
     logging.getLogger("audit").addFilter(lambda record: 1 / 0)
     with pytest.raises(ValueError, match="mine") as caught, log.operation("STORE"):
         raise ValueError("mine")
@@ -193,23 +211,23 @@ def test_no_failure_of_recording_replaces_the_callers_exception(handler, log):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_an_intent_is_recorded_before_the_block_runs(handler, log, path, asynchronous):
+def test_intent_is_recorded_before_the_block_runs(handler, log, path, asynchronous):
     """The intent is in the file when the block begins, and the outcome closes it."""
     seen = []
 
-    def look():
+    def snapshot():
         seen.append([json.loads(line)["kind"] for line in path.read_bytes().splitlines()])
         seen.append([event.entry_ids for event in handler.open_intents()])
 
     async def run():
         async with log.operation("FORGET", user_id="u1", entry_ids=["e1"], intent=True):
-            look()
+            snapshot()
 
     if asynchronous:
         asyncio.run(run())
     else:
         with log.operation("FORGET", user_id="u1", entry_ids=["e1"], intent=True):
-            look()
+            snapshot()
     assert seen == [["trail", "intent"], [["e1"]]]
     assert handler.open_intents() == []
     (intent,) = handler.query_events(kind="intent")
@@ -218,8 +236,8 @@ def test_an_intent_is_recorded_before_the_block_runs(handler, log, path, asynchr
     assert (intent.user_id, outcome.duration_ms is None) == ("u1", False)
 
 
-def test_an_outcome_names_its_intent_whatever_the_block_does_to_the_metadata(handler, log):
-    """An ``intent_id`` of the block's own, other metadata, or what is none leaves no intent open."""
+def test_outcome_names_its_intent_for_any_metadata_of_the_block(handler, log):
+    """Whatever the block sets as metadata, even another ``intent_id``, leaves no intent open."""
     for metadata in ({}, {"intent_id": "mine"}, None, ["x"]):
         with log.operation("FORGET", intent=True) as op:
             op.metadata = metadata
@@ -229,29 +247,21 @@ def test_an_outcome_names_its_intent_whatever_the_block_does_to_the_metadata(han
 
 
 @pytest.mark.parametrize(
-    ("on_error", "why"),
+    ("on_error", "reason"),
     [("retry", "its intent is pending, since the target fails"), ("raise", "the event was not recorded: OSError")],
 )
-def test_without_its_intent_a_block_does_not_run(on_error, why):
-    """If the intent can't be recorded the block does not run, the error says why, and no intent stays open for it."""
-
-    class Failing(logging.Handler):
-        def emit(self, record):
-            raise OSError("disk")
-
-    logger = logging.getLogger("audit")
-    logger.setLevel(logging.INFO)
-    handler = AuditHandler(target=Failing(), on_error=on_error, call_later=lambda seconds, retry: None)
-    logger.addHandler(handler)
+def test_block_does_not_run_without_its_recorded_intent(on_error, reason):
+    """If the intent can't be recorded, the block does not run, the error states why, and no intent stays open."""
+    log, handler = log_over_failing_target(on_error=on_error)
     with (
-        pytest.raises(AuditWriteError, match=f"FORGET was not begun: {why}"),
-        get_audit_logger().operation("FORGET", intent=True),
+        pytest.raises(AuditWriteError, match=f"FORGET was not begun: {reason}"),
+        log.operation("FORGET", intent=True),
     ):
         raise AssertionError("the block ran")
     assert handler.open_intents() == []
 
 
-def test_a_muted_intent_is_refused(handler, log):
+def test_block_does_not_run_if_its_intent_is_muted(handler, log):
     """A block whose intent reaches no handler does not run."""
     handler.setLevel(logging.ERROR)
     with (
@@ -262,8 +272,8 @@ def test_a_muted_intent_is_refused(handler, log):
         raise AssertionError("the block ran")
 
 
-def test_after_a_crash_the_intent_is_open(path):
-    """A process that dies in the block leaves an intent without an outcome, found by the next one."""
+def test_intent_stays_open_after_a_crash(path):
+    """A process that dies in the block leaves an intent without an outcome, which the next process finds."""
     code = f"""
 import logging, os, structlog_audit
 logger = logging.getLogger("audit"); logger.propagate = False; logger.setLevel(20)
@@ -276,29 +286,29 @@ with structlog_audit.get_audit_logger().operation("FORGET", entry_ids=["e1"], in
     assert (intent.operation, intent.entry_ids) == ("FORGET", ["e1"])
 
 
-def test_no_field_makes_an_intent(handler, log):
-    """A field called kind is metadata, through every door."""
+def test_field_called_kind_is_metadata(handler, log):
+    """A field called kind is metadata, through every entry point."""
     log.info("STORE", kind="intent")
     logging.getLogger("audit").info("STORE", extra={"kind": "intent"})
     assert handler.query_events(kind="intent") == []
     assert [event.metadata for event in handler.query_events()] == [{"kind": "intent"}] * 2
 
 
-def test_a_mistyped_attribute_of_an_operation_is_an_error(log):
-    """Only what an operation has can be set on it; a user is bound."""
+def test_unknown_attribute_of_an_operation_is_an_error(log):
+    """Only the attributes of an operation can be set on it; a user is bound."""
     with pytest.raises(AttributeError):
         log.operation("STORE").user_id = "u1"
 
 
-def test_metadata_that_is_no_dictionary_is_kept(handler, log):
-    """A wrong metadata= of an operation raises nothing and loses nothing."""
+def test_operation_metadata_that_is_not_a_dictionary_is_kept(handler, log):
+    """A metadata= of the wrong type raises no error and loses no value."""
     with log.operation("STORE", metadata=5):
         pass
     assert handler.query_events()[0].metadata == {"metadata": 5}
 
 
-def test_a_timeout_goes_through(handler, log):
-    """What is no Exception (a timeout of gevent, of a signal handler) reaches the caller, wherever it comes up."""
+def test_base_exception_of_a_value_reaches_the_caller(handler, log):
+    """An exception that is not an Exception (a timeout of gevent or a signal handler) reaches the caller."""
 
     class Timeout(BaseException):
         pass
@@ -311,21 +321,23 @@ def test_a_timeout_goes_through(handler, log):
         log.info("STORE", value=Slow())
 
 
-@pytest.mark.parametrize("way", ["async with", "audited"])
-def test_a_warning_points_at_the_caller(way):
-    """The warning about an event that nobody took on names the line of the application."""
+@pytest.mark.parametrize("entry_point", ["async with", "audited"])
+def test_warning_about_an_unrecorded_event_points_at_the_caller(entry_point):
+    """The warning names the line of the application."""
 
     async def scope():
         async with get_audit_logger("nowhere").operation("STORE"):
             pass
 
-    call = audited("STORE", logger="nowhere")(lambda: None) if way == "audited" else lambda: asyncio.run(scope())
+    call = (
+        audited("STORE", logger="nowhere")(lambda: None) if entry_point == "audited" else lambda: asyncio.run(scope())
+    )
     with pytest.warns(RuntimeWarning, match="not recorded") as caught:
         call()
     assert caught[0].filename == __file__
 
 
-# --- what others see -------------------------------------------------------------------------------------------------
+# --- other handlers --------------------------------------------------------------------------------------------------
 
 
 class Collecting(logging.Handler):
@@ -340,38 +352,38 @@ class Collecting(logging.Handler):
 FIELDS = {"user_id": "u1", "entry_ids": ["e1"], "metadata": {"a": 1}, "plan": "pro", "name": "Ann", "args": "x"}
 
 
-def everything_of(record):
+def fields_of(record):
     return {name: value for name, value in vars(record).items() if name not in RESERVED and not name.startswith("_")}
 
 
-def test_others_see_every_field_and_the_place_of_the_call(handler, log):
-    """Another handler gets a complete record; a name that logging reserves has an underscore behind it."""
+def test_other_handlers_see_every_field_and_the_caller(handler, log):
+    """Another handler gets a complete record; a name that logging reserves has a trailing underscore."""
     other = Collecting()
     logging.getLogger("audit").addHandler(other)
     log.info("STORE", **FIELDS)
     (record,) = other.records
-    assert everything_of(record) == {
+    assert fields_of(record) == {
         "operation": "STORE", "user_id": "u1", "entry_ids": ["e1"], "metadata": {"a": 1}, "plan": "pro",
         "name_": "Ann", "args_": "x",
     }  # fmt: skip
     assert (record.name, record.getMessage(), record.funcName) == (
-        "audit", "STORE", "test_others_see_every_field_and_the_place_of_the_call",
+        "audit", "STORE", "test_other_handlers_see_every_field_and_the_caller",
     )  # fmt: skip
     (event,) = handler.query_events()
     assert event.metadata == {"a": 1, "plan": "pro", "name": "Ann", "args": "x"}
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
-def test_reserved_names_neither_raise_nor_vanish(handler, log, name):
-    """A field may be called like any attribute of a record; in the event it has its own name."""
+def test_field_with_a_reserved_name_keeps_it_in_the_event(handler, log, name):
+    """A field may be called like any attribute of a record; the event has it under its name."""
     if name in ("exc_info",):
         pytest.skip("exc_info means the exception, as everywhere in structlog")
     log.info("STORE", **{name: "value"})
     assert handler.query_events()[0].metadata == {name: "value"}
 
 
-def test_whoever_looks_at_a_lean_record_finds_it_complete(handler, log, monkeypatch):
-    """A tool that patches logging.Logger sees the attributes and fields of a record although no handler would."""
+def test_patched_logger_method_sees_a_complete_record(handler, log, monkeypatch):
+    """A tool that patches logging.Logger sees all fields, even if the AuditHandler is the only handler."""
     seen = []
     original = logging.Logger.callHandlers
 
@@ -391,7 +403,7 @@ def test_whoever_looks_at_a_lean_record_finds_it_complete(handler, log, monkeypa
 
 @pytest.mark.parametrize("formatter", [JsonFormatter, MsgspecFormatter])
 def test_python_json_logger_writes_all_fields(handler, log, formatter):
-    """python-json-logger's formatters write every field of the event."""
+    """The formatters of python-json-logger write every field of the event."""
     stream = io.StringIO()
     other = logging.StreamHandler(stream)
     other.setFormatter(formatter("%(message)s %(levelname)s"))
@@ -401,8 +413,8 @@ def test_python_json_logger_writes_all_fields(handler, log, formatter):
     assert (line["message"], line["user_id"], line["plan"], line["name_"]) == ("STORE", "u1", "pro", "Ann")
 
 
-def test_sockets_carry_all_fields_to_those_who_do_not_have_this_library(handler, log):
-    """A SocketHandler's pickle holds every field, as plain values, and nothing of our types."""
+def test_socket_handler_sends_all_fields_as_plain_values(handler, log):
+    """The pickle of a SocketHandler holds every field and no type of this library."""
     server = socket.create_server(("127.0.0.1", 0))
     other = logging.handlers.SocketHandler(*server.getsockname())
     logging.getLogger("audit").addHandler(other)
@@ -418,7 +430,7 @@ def test_sockets_carry_all_fields_to_those_who_do_not_have_this_library(handler,
     assert (received["user_id"], received["plan"], received["_audit"]["name"]) == ("u1", "pro", "Ann")
 
 
-def test_syslog_gets_the_message(handler, log):
+def test_syslog_handler_sends_the_operation(handler, log):
     """A SysLogHandler sends the operation as its text."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))
@@ -430,8 +442,8 @@ def test_syslog_gets_the_message(handler, log):
     server.close()
 
 
-def test_behind_a_queue_the_event_is_recorded_with_all_fields(path):
-    """A QueueHandler with its listener hands the record to an AuditHandler in another thread, whole."""
+def test_event_behind_a_queue_is_recorded_with_all_fields(path):
+    """A QueueHandler and its listener pass the whole record to an AuditHandler in another thread."""
     audit = AuditHandler(filename=path)
     waiting = queue.SimpleQueue()
     front = logging.handlers.QueueHandler(waiting)
@@ -448,8 +460,8 @@ def test_behind_a_queue_the_event_is_recorded_with_all_fields(path):
     assert audit.query_events()[1].metadata == {"a": 1, "plan": "pro", "name": "Ann", "args": "x"}
 
 
-def test_a_copied_record_carries_the_acknowledgement(handler, log):
-    """Copies of a record, deep ones too, share what the handler said."""
+def test_copied_record_shares_the_acknowledgement(handler, log):
+    """Copies of a record, deep ones too, share the acknowledgement of the handler."""
     other = Collecting()
     logging.getLogger("audit").addHandler(other)
     log.info("STORE")

@@ -1,4 +1,4 @@
-"""The memory system of axon-sdk, nothing patched, with `AuditLogger` in place of its own audit logger."""
+"""The unpatched memory system of axon-sdk, with `AuditLogger` in place of its audit logger."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from axon.models.audit import EventStatus as AxonStatus
 from axon.models.audit import OperationType as AxonOperation
 from axon.models.filter import Filter
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")  # axon's own, since Python 3.12
+pytestmark = pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")  # raised by axon since Python 3.12
 
 
 def make_memory(audit_logger):
@@ -41,10 +41,10 @@ def memory(audit_logger):
     return make_memory(audit_logger)
 
 
-def test_store_is_recorded(memory, audit_logger, trail):
-    """A store is one event, with user, session, entry and what axon says of it, in memory and in the file."""
-    whose = {"user_id": "alice", "session_id": "s1"}
-    entry_id = asyncio.run(memory.store("Alice likes hiking", metadata=whose, importance=0.8, tags=["hobby"]))
+def test_store_is_one_event_in_memory_and_in_the_file(memory, audit_logger, trail):
+    """A store is one event, with user, session, entry and axon's metadata, in memory and in the file."""
+    metadata = {"user_id": "alice", "session_id": "s1"}
+    entry_id = asyncio.run(memory.store("Alice likes hiking", metadata=metadata, importance=0.8, tags=["hobby"]))
     (event,) = audit_logger.query_events()
     assert event.operation is OperationType.STORE
     assert event.status is EventStatus.SUCCESS
@@ -62,7 +62,7 @@ def test_store_is_recorded(memory, audit_logger, trail):
     assert line["operation"] == "STORE"
 
 
-def test_recall_is_recorded(memory, audit_logger):
+def test_recall_is_one_event_with_the_found_entries(memory, audit_logger):
     """A recall is one event, with the user of its filter and the entries that it found."""
 
     async def main():
@@ -79,8 +79,8 @@ def test_recall_is_recorded(memory, audit_logger):
     assert event.metadata["result_count"] == 1
 
 
-def test_export_is_recorded(memory, audit_logger):
-    """An export is one event that names every entry that left."""
+def test_export_is_one_event_that_names_every_entry(memory, audit_logger):
+    """An export is one event that names every exported entry."""
 
     async def main():
         ids = [await memory.store(f"note {number}") for number in range(3)]
@@ -94,8 +94,8 @@ def test_export_is_recorded(memory, audit_logger):
     assert [event.operation for event in audit_logger.iter_events()] == ["STORE"] * 3 + ["EXPORT"]
 
 
-def test_forget_is_recorded_from_outside(memory, audit_logger):
-    """This axon has no ``forget``: deleting from its tier by hand is recorded through the same audit logger."""
+def test_deletion_outside_of_axon_is_recorded_by_hand(memory, audit_logger):
+    """This axon has no ``forget``: a deletion from its tier is recorded through the same audit logger."""
     assert not hasattr(memory, "forget")
 
     async def main():
@@ -117,7 +117,7 @@ def test_forget_is_recorded_from_outside(memory, audit_logger):
         ("recall", None, "RECALL", "query cannot be None"),
     ],
 )
-def test_failure_is_recorded(memory, audit_logger, method, argument, operation, message):
+def test_failure_is_recorded_and_raised(memory, audit_logger, method, argument, operation, message):
     """A failure is recorded with axon's message, and axon's exception reaches the caller."""
     with pytest.raises(ValueError, match=message):
         asyncio.run(getattr(memory, method)(argument))
@@ -126,8 +126,8 @@ def test_failure_is_recorded(memory, audit_logger, method, argument, operation, 
     assert event.metadata["error_type"] == "ValueError"
 
 
-def test_pii_is_in_the_metadata(memory, audit_logger):
-    """What axon detects of personal data is in the metadata and can be asked for; the text itself is not recorded."""
+def test_detected_personal_data_is_in_the_metadata(memory, audit_logger):
+    """The kinds of personal data that axon detects can be queried; the text itself is not recorded."""
     asyncio.run(memory.store("Mail bob@example.com or call 555-123-4567"))
     asyncio.run(memory.store("Nothing personal"))
     (event,) = audit_logger.query_events(metadata={"pii_detected": True, "pii_types": ["email"]})
@@ -135,16 +135,16 @@ def test_pii_is_in_the_metadata(memory, audit_logger):
     assert "bob@example.com" not in str(event.to_dict())
 
 
-def test_export_audit_log_filters(memory):
-    """axon's ``export_audit_log`` gives dictionaries, the newest first, by operation, user and session."""
+def test_export_audit_log_filters_by_operation_user_and_session(memory):
+    """axon's ``export_audit_log`` returns dictionaries, the newest first, by operation, user and session."""
 
     async def main():
         await memory.store("a", metadata={"user_id": "alice", "session_id": "s1"})
         await memory.store("b", metadata={"user_id": "bob", "session_id": "s2"})
         await memory.recall("a", filter=Filter(user_id="alice", session_id="s1"))
-        asked = [{}, {"operation": AxonOperation.STORE}, {"user_id": "alice"}, {"session_id": "s2"}]
-        asked.append({"operation": AxonOperation.RECALL, "user_id": "bob"})
-        return [await memory.export_audit_log(**filters) for filters in asked]
+        filters = [{}, {"operation": AxonOperation.STORE}, {"user_id": "alice"}, {"session_id": "s2"}]
+        filters.append({"operation": AxonOperation.RECALL, "user_id": "bob"})
+        return [await memory.export_audit_log(**each) for each in filters]
 
     everything, stores, of_alice, of_s2, nothing = asyncio.run(main())
     assert [event["operation"] for event in everything] == ["RECALL", "STORE", "STORE"]
@@ -155,8 +155,8 @@ def test_export_audit_log_filters(memory):
     assert list(everything[0])[:4] == ["event_id", "timestamp", "operation", "user_id"]
 
 
-def test_export_audit_log_includes_its_end():
-    """The end of axon's time range is included, as is its start; ours is half-open."""
+def test_export_audit_log_includes_the_end_of_its_range():
+    """The end of axon's time range is included, as is its start; that of a query is not."""
     moment = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
     audit_logger = AuditLogger(clock=lambda: int(moment.timestamp()) * 10**9 + 123_456_000)
     memory = make_memory(audit_logger)
@@ -173,19 +173,19 @@ def test_export_audit_log_includes_its_end():
     assert audit_logger.count_events(end_time=moment) == 0
 
 
-def test_export_audit_log_without_a_logger():
-    """Without an audit logger axon says so, and nothing is recorded anywhere."""
+def test_export_audit_log_without_an_audit_logger_raises():
+    """Without an audit logger axon raises, and no event is recorded."""
     with pytest.raises(RuntimeError, match="No audit logger"):
         asyncio.run(make_memory(None).export_audit_log())
 
 
-def test_an_empty_audit_logger_counts_as_one(memory):
-    """An audit logger without events is not taken for none."""
+def test_empty_audit_logger_is_not_mistaken_for_none(memory):
+    """axon accepts an audit logger without events."""
     assert asyncio.run(memory.export_audit_log()) == []
 
 
-def test_enums_of_axon_are_ours():
-    """axon's lower-case operations and statuses are recorded as ours, its operations beyond ours by their own names."""
+def test_enums_of_axon_become_the_members_of_the_event():
+    """axon's lower-case operations and statuses become members; its other operations keep their names."""
     audit_logger = AuditLogger()
     for operation in AxonOperation:
         audit_logger.record(operation, status=AxonStatus.PARTIAL)

@@ -1,7 +1,7 @@
-"""Every code block of the audit page of the axon memory SDK, with the imports renamed, and what the page says of it.
+"""The code blocks of the audit page of the axon memory SDK, with the imports renamed, and the statements of that page.
 
-The page's ``MemorySystem`` is the small one among the examples; it is audited by ``audit_logger=`` as the page has it, and
-by ``instrument`` from outside.
+The page's ``MemorySystem`` is the small one among the examples. It is audited by ``audit_logger=`` as on the page, and by
+``instrument`` from outside.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ OPERATIONS = {
 
 
 class Clock:
-    """A clock that stands where it is put, in UTC."""
+    """A clock that shows the time it is set to, in UTC."""
 
     def __init__(self, *when: int) -> None:
         self.now = datetime(*when, tzinfo=UTC)
@@ -55,23 +55,23 @@ def audit_logger():
 
 @pytest.fixture(params=["audit_logger", "instrument"])
 def memory(request, audit_logger):
-    """The memory system, audited in one way or the other, to *audit_logger*."""
+    """Make a memory system that is audited to *audit_logger* in one of two ways."""
     if request.param == "audit_logger":
         yield MemorySystem({}, audit_logger=audit_logger)
         return
-    home = logging.getLogger("test_seed.audit")
-    home.addHandler(audit_logger.handler)
-    home.setLevel(logging.INFO)
-    home.propagate = False
+    audit_log = logging.getLogger("test_seed.audit")
+    audit_log.addHandler(audit_logger.handler)
+    audit_log.setLevel(logging.INFO)
+    audit_log.propagate = False
     memory = MemorySystem({})
-    undo = instrument(memory, OPERATIONS, logger=home.name)
+    undo = instrument(memory, OPERATIONS, logger=audit_log.name)
     yield memory
     undo()
-    home.removeHandler(audit_logger.handler)
+    audit_log.removeHandler(audit_logger.handler)
 
 
 async def log_manually(audit_logger):
-    """The page's block "Manual Logging"."""
+    """Run the page's block "Manual Logging"; return its two events."""
     # Log successful operation
     stored = await audit_logger.log_event(
         operation=OperationType.STORE,
@@ -94,8 +94,8 @@ async def log_manually(audit_logger):
     return stored, failed
 
 
-def test_basic_usage(memory, audit_logger, capsys):
-    """Basic usage: operations are automatically logged, and the trail answers who stored what in the last hour."""
+def test_basic_usage_records_operations_automatically(memory, audit_logger, capsys):
+    """Basic usage: operations are logged automatically, and a query counts the stores of the last hour."""
 
     async def main():
         # Operations are automatically logged
@@ -118,7 +118,7 @@ def test_basic_usage(memory, audit_logger, capsys):
     assert audit_logger.query_events(operation="FORGET")[0].entry_ids == ["entry_id"]
 
 
-def test_failures_are_logged(memory, audit_logger):
+def test_failing_operation_is_recorded_and_raised(memory, audit_logger):
     """An operation that raises is a FAILURE with its error, and the exception reaches the caller."""
     with pytest.raises(ValueError, match="content cannot be empty"):
         asyncio.run(memory.store("", user_id="user_123"))
@@ -129,7 +129,7 @@ def test_failures_are_logged(memory, audit_logger):
     assert (get.operation, get.operation.value, get.entry_ids) == ("GET", "GET", ["entry_9"])
 
 
-def test_initialize_audit_logger(tmp_path, monkeypatch):
+def test_both_configurations_of_the_page_record(tmp_path, monkeypatch):
     """Configuration: both forms of the page construct an audit logger that records."""
     monkeypatch.chdir(tmp_path)
     # Basic configuration
@@ -151,8 +151,8 @@ def test_initialize_audit_logger(tmp_path, monkeypatch):
     assert json.loads(document.read_text())["total_events"] == 2
 
 
-def test_operations():
-    """Event types: the six operations of the page, each its own string."""
+def test_operation_types_are_the_six_of_the_page():
+    """Event types: the six operations of the page, each equal to its string."""
     names = ["STORE", "RECALL", "FORGET", "COMPACT", "EXPORT", "IMPORT"]
     operations = [
         OperationType.STORE,  # Storing new entries
@@ -165,8 +165,8 @@ def test_operations():
     assert operations == list(OperationType) == names
 
 
-def test_event_status():
-    """Event status: the three outcomes of the page, each its own string."""
+def test_event_statuses_are_the_three_of_the_page():
+    """Event status: the three outcomes of the page, each equal to its string."""
     outcomes = [
         EventStatus.SUCCESS,  # Operation succeeded
         EventStatus.FAILURE,  # Operation failed
@@ -175,8 +175,8 @@ def test_event_status():
     assert outcomes == list(EventStatus) == ["SUCCESS", "FAILURE", "PARTIAL"]
 
 
-def test_manual_logging(audit_logger):
-    """Manual logging: what is passed is what is recorded, and what comes back is the recorded event."""
+def test_manual_logging_returns_the_recorded_event(audit_logger):
+    """Manual logging: the arguments are recorded, and the recorded event is returned."""
     stored, failed = asyncio.run(log_manually(audit_logger))
     assert audit_logger.query_events(newest_first=False) == [stored, failed]
     assert stored.to_dict() == {
@@ -195,7 +195,7 @@ def test_manual_logging(audit_logger):
     assert (failed.entry_ids, failed.metadata, failed.session_id, failed.duration_ms) == ([], {}, None, 5000.0)
 
 
-def test_query_by_user(audit_logger):
+def test_query_by_user_and_operation(audit_logger):
     """Querying by user: all events of one user, and those of one operation."""
     stored, _ = asyncio.run(log_manually(audit_logger))
     # All events for a user
@@ -208,8 +208,8 @@ def test_query_by_user(audit_logger):
     assert audit_logger.query_events(user_id="user_123", operation=OperationType.RECALL) == []
 
 
-def test_query_by_time_range():
-    """Querying by time: naive times are local; the page's range of January leaves out its last day, half-open as it is."""
+def test_query_by_time_range_is_half_open_in_local_time():
+    """Querying by time: naive times are local; the page's range of January lacks its last day."""
     clock = Clock(2025, 1, 15, 12)
     audit_logger = AuditLogger(clock=clock)
     of_january = audit_logger.record("STORE")
@@ -229,7 +229,7 @@ def test_query_by_time_range():
     assert whole == [of_last_day, of_january]
 
 
-def test_query_by_status(audit_logger):
+def test_query_by_status_and_operation(audit_logger):
     """Querying by status: failures, and successful stores."""
     stored, failed = asyncio.run(log_manually(audit_logger))
     # Failed operations only
@@ -241,8 +241,8 @@ def test_query_by_status(audit_logger):
     assert successful_stores == [stored]
 
 
-def test_complex_queries(audit_logger):
-    """Complex queries: filters combine with AND, entry ids match any."""
+def test_filters_of_a_query_combine_with_and(audit_logger):
+    """Complex queries: filters combine with AND, entry ids match any of the given ones."""
     stored, _ = asyncio.run(log_manually(audit_logger))
     of_user = audit_logger.record(OperationType.RECALL, "user_123", status=EventStatus.FAILURE)
     other = audit_logger.record(OperationType.FORGET, "user_456", entry_ids=["entry_2", "entry_3"])
@@ -260,8 +260,8 @@ def test_complex_queries(audit_logger):
     assert events == [other, stored]
 
 
-def test_manual_export(audit_logger, tmp_path, monkeypatch):
-    """Manual export: the whole trail, the oldest first, and the events of one user in a file of their own."""
+def test_manual_export_writes_all_or_selected_events(audit_logger, tmp_path, monkeypatch):
+    """Manual export: the whole trail, the oldest first, and the events of one user in another file."""
     monkeypatch.chdir(tmp_path)
     stored, failed = asyncio.run(log_manually(audit_logger))
     # Export to JSON file
@@ -278,8 +278,8 @@ def test_manual_export(audit_logger, tmp_path, monkeypatch):
     assert ids("user_123_audit.json") == [stored.event_id]
 
 
-def test_auto_export_on_rotation(tmp_path):
-    """Auto-export: a document is called ``audit_2025_01_15_103045.json``, the next in that second a second later."""
+def test_auto_export_names_documents_after_the_second(tmp_path):
+    """Auto-export: documents are named after the second, and further ones in it after the next seconds."""
     clock = Clock(2025, 1, 15, 10, 30, 45, 123456)
     # Automatically export when max_events reached
     audit_logger = AuditLogger(
@@ -298,8 +298,8 @@ def test_auto_export_on_rotation(tmp_path):
     assert audit_logger.count_events() == 3
 
 
-def test_export_format(tmp_path):
-    """Export format: the page's document to the letter, but for the id: members, their order, times, numbers."""
+def test_export_document_is_that_of_the_page(tmp_path):
+    """Export format: members, their order, times and numbers are those of the page; only the id differs."""
     clock = Clock(2025, 1, 15, 10, 30, 45, 123456)
     audit_logger = AuditLogger(clock=clock)
     event = audit_logger.record(
@@ -333,14 +333,14 @@ def test_export_format(tmp_path):
   "exported_at": "2025-01-15T11:00:00.000000Z"
 }"""
     written = (tmp_path / "audit_trail.json").read_text()
-    of_page = json.loads(page.replace("evt_abc123", event.event_id))
-    assert json.dumps(json.loads(written)) == json.dumps(of_page)  # the order of members included
+    expected = json.loads(page.replace("evt_abc123", event.event_id))
+    assert json.dumps(json.loads(written)) == json.dumps(expected)  # the order of members included
     assert re.fullmatch("evt_[0-9a-f]{32}", event.event_id)
 
 
 @pytest.mark.parametrize("microsecond", [0, 1, 120000, 999999])
-def test_times_have_27_characters(tmp_path, microsecond):
-    """Export format: times always have 27 characters and end in Z, whatever the microsecond."""
+def test_exported_times_always_have_27_characters(tmp_path, microsecond):
+    """Export format: times always have 27 characters and end in Z, for any microsecond."""
     audit_logger = AuditLogger(clock=Clock(2025, 1, 15, 10, 30, 45, microsecond))
     audit_logger.record("STORE")
     audit_logger.export_to_file(tmp_path / "audit_trail.json")
@@ -350,7 +350,7 @@ def test_times_have_27_characters(tmp_path, microsecond):
     assert [document["events"][0]["timestamp"], document["exported_at"]] == [expected, expected]
 
 
-def test_event_statistics(audit_logger):
+def test_event_statistics_have_the_keys_of_the_page(audit_logger):
     """Event statistics: the page's keys, formatted as on the page."""
     asyncio.run(log_manually(audit_logger))
     # Get statistics
@@ -372,15 +372,15 @@ def test_event_statistics(audit_logger):
     ]
 
 
-def test_event_statistics_of_nothing(audit_logger):
+def test_event_statistics_without_events_have_the_same_keys(audit_logger):
     """Event statistics: the page's lines work without any event, too."""
     stats = audit_logger.get_statistics()
     assert f"{stats['success_rate']:.2%} {stats['avg_duration_ms']:.2f}ms" == "100.00% 0.00ms"
     assert stats["by_operation"] == dict.fromkeys(OperationType, 0)
 
 
-def test_user_activity(audit_logger):
-    """User activity: the page's keys; an unknown user has done nothing."""
+def test_user_activity_has_the_keys_of_the_page(audit_logger):
+    """User activity: the page's keys; an unknown user has no activity."""
     stored, _ = asyncio.run(log_manually(audit_logger))
     # Activity by user
     user_stats = audit_logger.get_user_statistics("user_123")
@@ -390,13 +390,13 @@ def test_user_activity(audit_logger):
         f"Most common operation: {user_stats['most_common_operation']}",
     ]
     assert lines == ["Total operations: 1", f"Last activity: {stored.timestamp}", "Most common operation: STORE"]
-    nobody = audit_logger.get_user_statistics("nobody")
+    unknown = audit_logger.get_user_statistics("unknown")
     members = ("total_operations", "last_activity", "most_common_operation")
-    assert [nobody[name] for name in members] == [0, None, None]
+    assert [unknown[name] for name in members] == [0, None, None]
 
 
 async def generate_compliance_report(audit_logger, month: int, year: int, end_time: datetime | None = None):
-    """The page's block "Compliance Reporting"; *end_time* is what it should have been."""
+    """Run the page's block "Compliance Reporting"; *end_time* corrects its end of the month."""
     start_time = datetime(year, month, 1)
     end_time = end_time or datetime(year, month + 1, 1)
 
@@ -438,8 +438,8 @@ async def generate_compliance_report(audit_logger, month: int, year: int, end_ti
 
 
 @pytest.fixture
-def of_two_months():
-    """Events of November and December 2024, in local time, some without a user, one of an operation of its own."""
+def two_months():
+    """Record events of November and December 2024, in local time, some without a user, one of another operation."""
     clock = Clock(2024, 11, 1)
     audit_logger = AuditLogger(clock=clock)
     for when, operation, user_id in [
@@ -454,9 +454,9 @@ def of_two_months():
     return audit_logger
 
 
-def test_compliance_report(of_two_months):
-    """Compliance report: a month from its first to its last microsecond; events without a user are "anonymous"."""
-    assert asyncio.run(generate_compliance_report(of_two_months, 11, 2024)) == {
+def test_compliance_report_covers_exactly_one_month(two_months):
+    """Compliance report: a month to its last microsecond; events without a user are "anonymous"."""
+    assert asyncio.run(generate_compliance_report(two_months, 11, 2024)) == {
         "period": "2024-11",
         "total_events": 2,
         "users": 2,
@@ -468,11 +468,11 @@ def test_compliance_report(of_two_months):
     }
 
 
-def test_compliance_report_of_december(of_two_months):
-    """Compliance report: the page's own fails for December, whose next month is January; with that it is right."""
+def test_compliance_report_of_december_needs_the_right_end(two_months):
+    """Compliance report: the page's code fails for December; with January as the end it works."""
     with pytest.raises(ValueError, match="month must be in"):
-        asyncio.run(generate_compliance_report(of_two_months, 12, 2024))
-    report = asyncio.run(generate_compliance_report(of_two_months, 12, 2024, end_time=datetime(2025, 1, 1)))
+        asyncio.run(generate_compliance_report(two_months, 12, 2024))
+    report = asyncio.run(generate_compliance_report(two_months, 12, 2024, end_time=datetime(2025, 1, 1)))
     assert report["total_events"] == 2
     assert report["operations"] == {"GET": 1, "RECALL": 1}
     assert report["user_activity"]["anonymous"] == {"total": 1, "stores": 0, "recalls": 0, "deletions": 0}
@@ -502,8 +502,8 @@ async def monitor_security(audit_logger):
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_security_monitoring(memory, audit_logger, caplog, more):
-    """Security monitoring: silent at the page's bounds, and each of its three warnings beyond them."""
+def test_security_monitoring_warns_beyond_its_bounds_only(memory, audit_logger, caplog, more):
+    """Security monitoring: silent at the page's bounds, with three warnings beyond them."""
 
     async def main():
         for number in range(100 + more):
@@ -526,8 +526,8 @@ def test_security_monitoring(memory, audit_logger, caplog, more):
     )
 
 
-def test_batches_reduce_events(memory, audit_logger):
-    """Optimization: importing a batch is one event, storing its entries one by one is one for each."""
+def test_batch_import_is_one_event(memory, audit_logger):
+    """Optimization: importing a batch is one event; storing its entries one by one is one event each."""
     entries = ["one", "two", "three"]
 
     async def main():
@@ -543,8 +543,8 @@ def test_batches_reduce_events(memory, audit_logger):
     assert {name: done[name] for name in ("IMPORT", "STORE", "COMPACT")} == {"IMPORT": 1, "STORE": 3, "COMPACT": 1}
 
 
-def test_bounded_memory():
-    """Optimization: the buffer holds the newest ``max_events`` and says since when it is complete."""
+def test_buffer_holds_the_newest_max_events():
+    """Optimization: the buffer holds the newest ``max_events`` and knows since when it is complete."""
     # 2. Limit max_events for bounded memory
     audit_logger = AuditLogger(max_events=10)
     events = [audit_logger.record("STORE") for _ in range(25)]
@@ -552,8 +552,8 @@ def test_bounded_memory():
     assert events[14].timestamp < audit_logger.complete_since <= events[15].timestamp + timedelta(microseconds=1)
 
 
-def test_user_context(memory, audit_logger):
-    """Best practice: with user and session an event is trackable; without, it is found as one without a user."""
+def test_event_without_user_context_is_found_as_such(memory, audit_logger):
+    """Best practice: an event with user and session is trackable; one without is found by ``user_id=None``."""
 
     async def main():
         # ✓ Good: Trackable
@@ -569,7 +569,7 @@ def test_user_context(memory, audit_logger):
     assert audit_logger.query_events() == [bad, good]
 
 
-def test_regular_exports(audit_logger, tmp_path, monkeypatch):
+def test_daily_export_writes_a_file_named_after_the_day(audit_logger, tmp_path, monkeypatch):
     """Best practice: the daily export of the page writes the trail to a file named after the day."""
     monkeypatch.chdir(tmp_path)
     asyncio.run(log_manually(audit_logger))
@@ -589,7 +589,7 @@ def test_regular_exports(audit_logger, tmp_path, monkeypatch):
     assert json.loads(document.read_text())["total_events"] == 2
 
 
-def test_monitor_statistics(audit_logger, caplog):
+def test_health_check_warns_of_failures_and_latency(audit_logger, caplog):
     """Best practice: the page's health check warns of a low success rate and a high latency."""
 
     def check():
@@ -609,18 +609,18 @@ def test_monitor_statistics(audit_logger, caplog):
     assert caplog.messages == ["Low success rate: investigate failures", "High latency: performance issue"]
 
 
-def test_instrument_is_undone(audit_logger):
-    """What ``instrument`` returns undoes it: the object is as it was, and records nothing more."""
+def test_instrument_returns_a_function_that_undoes_it(audit_logger):
+    """The returned function restores the object, and no more events are recorded."""
     handler = AuditHandler()
-    home = logging.getLogger("test_seed.undone")
-    home.addHandler(handler)
-    home.setLevel(logging.INFO)
+    audit_log = logging.getLogger("test_seed.undone")
+    audit_log.addHandler(handler)
+    audit_log.setLevel(logging.INFO)
     memory = MemorySystem()
     before = dict(vars(memory))
-    undo = instrument(memory, OPERATIONS, logger=home.name)
+    undo = instrument(memory, OPERATIONS, logger=audit_log.name)
     asyncio.run(memory.store("data"))
     undo()
     assert vars(memory).keys() == before.keys()
     asyncio.run(memory.store("data"))
-    home.removeHandler(handler)
+    audit_log.removeHandler(handler)
     assert handler.count_events() == 1

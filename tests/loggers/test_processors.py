@@ -1,4 +1,4 @@
-"""`AuditProcessor` in an application's own chain."""
+"""`AuditProcessor` in an application's structlog chain."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def chain_to(name, *last):
     )
 
 
-def test_events_with_an_operation_are_recorded_and_passed_on(handler):
-    """What carries an operation is recorded with all its keys, and goes on as it was."""
+def test_event_with_an_operation_is_recorded_and_passed_on(handler):
+    """An event with an operation is recorded with all its keys, and passed on unchanged."""
     stream = io.StringIO()
     log = structlog.wrap_logger(
         structlog.PrintLogger(stream),
@@ -49,8 +49,8 @@ def test_events_with_an_operation_are_recorded_and_passed_on(handler):
     structlog.stdlib.render_to_log_kwargs,
     structlog.stdlib.render_to_log_args_and_kwargs,
 ])  # fmt: skip
-def test_each_is_recorded_once(handler, last):
-    """A chain that ends in the logger of the same handler records an event once, and the others as they come."""
+def test_chain_that_ends_in_the_same_handler_records_once(handler, last):
+    """If the chain ends in the logger of the same handler, each event is recorded once."""
     logging.getLogger("audit").propagate = False
     log = chain_to("audit", last)
     log.info("stored", operation="STORE", user_id="u1")
@@ -60,8 +60,8 @@ def test_each_is_recorded_once(handler, last):
     assert "level" not in handler.query_events()[1].metadata
 
 
-def test_twice_in_a_chain_records_once(handler):
-    """A second AuditProcessor in the same chain adds nothing."""
+def test_second_processor_in_a_chain_adds_nothing(handler):
+    """A second AuditProcessor in the same chain records nothing more."""
     log = structlog.wrap_logger(
         structlog.ReturnLogger(), processors=[AuditProcessor(), AuditProcessor(), structlog.processors.JSONRenderer()]
     )
@@ -69,8 +69,8 @@ def test_twice_in_a_chain_records_once(handler):
     assert handler.count_events() == 1
 
 
-def test_when_decides(handler):
-    """`when` says what is recorded; without an operation, the event is one."""
+def test_when_selects_the_recorded_events(handler):
+    """`when` selects the events to record; without an operation the event itself is the operation."""
     log = structlog.wrap_logger(
         structlog.ReturnLogger(),
         processors=[AuditProcessor(when=lambda event: "audit" in event), structlog.processors.JSONRenderer()],
@@ -81,8 +81,8 @@ def test_when_decides(handler):
 
 
 @pytest.mark.parametrize(("method", "status"), [("info", "SUCCESS"), ("error", "FAILURE"), ("exception", "FAILURE")])
-def test_the_method_gives_the_level(handler, method, status):
-    """error and exception mean FAILURE, with the exception's text."""
+def test_method_of_the_logger_determines_the_status(handler, method, status):
+    """error and exception are a FAILURE, exception with the text of the exception."""
     log = structlog.wrap_logger(
         structlog.ReturnLogger(),
         processors=[AuditProcessor(), structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
@@ -97,9 +97,11 @@ def test_the_method_gives_the_level(handler, method, status):
     assert event.error_message == ("ValueError: bad" if method == "exception" else None)
 
 
-def test_bad_parameters_are_named():
-    """`when` is a function, `logger` a name."""
-    with pytest.raises(AuditTypeError, match="when=3"):
-        AuditProcessor(when=3)
-    with pytest.raises(AuditTypeError, match="name=3"):
-        AuditProcessor(3)
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [((), {"when": 3}, "when=3: expected a function"), ((3,), {}, "name=3: expected")],
+)
+def test_invalid_parameter_is_an_error_that_names_it(arguments, options, message):
+    """`when` must be a function, `logger` a string."""
+    with pytest.raises(AuditTypeError, match=message):
+        AuditProcessor(*arguments, **options)

@@ -12,7 +12,7 @@ import threading
 import weakref
 
 import pytest
-from children import unmeasured
+from children import without_coverage
 from conftest import lines_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -296,7 +296,7 @@ for _ in range(20):
 stop.set()
 for thread in threads: thread.join()
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env=unmeasured())
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env=without_coverage())
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]  # a child may add an empty line
     assert sum(line["operation"] == "CHILD" for line in lines) == 20
     assert len({line["event_id"] for line in lines}) == len(lines)

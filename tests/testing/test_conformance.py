@@ -1,20 +1,21 @@
-"""`check_target`: what it finds out about good and bad targets."""
+"""`check_target`: its findings about correct and faulty targets."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import logging.handlers
 import os
 import signal
 import sqlite3
+import weakref
 
 import pytest
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError
-from structlog_audit.testing import FailingTarget, Promise, check_target
-from structlog_audit.testing import forked_child as children_module
-from structlog_audit.testing.forked_child import ChildFailed, in_child
+from structlog_audit.testing import FailingTarget, Promise, check_target, forked_child
+from structlog_audit.testing.forked_child import ChildFailed, run_in_forked_child
 
 ALL = {
     "recorded",
@@ -41,16 +42,16 @@ def codes(report):
 
 
 @pytest.mark.parametrize("options", [{}, {"maxBytes": 20_000}, {"durability": "fsync"}])
-def test_the_audit_file_handler_keeps_every_promise(path, options):
-    """Our own target passes every check, with and without rollovers, and when it waits for the disk."""
+def test_audit_file_handler_passes_every_check(path, options):
+    """The library's target passes every check, with and without rollovers, and when it waits for the disk."""
     report = check_target(lambda: AuditFileHandler(path, **options))
     assert str(report).startswith(f"<AuditFileHandler {path} (NOTSET)>: exactly once, several processes\n")
     assert set(report.passed) == ALL
     assert report.promise == Promise.EXACTLY_ONCE
 
 
-def test_a_rotating_file_handler_promises_at_least_once(path):
-    """The standard library's keeps what it could not write and writes it later, after it said that it failed."""
+def test_rotating_file_handler_promises_at_least_once(path):
+    """The standard library's handler keeps a line that it failed to write, and writes it later."""
     path.parent.mkdir()
     report = check_target(lambda: formatted(logging.handlers.RotatingFileHandler(path)))
     assert codes(report) == {"once"}
@@ -60,12 +61,12 @@ def test_a_rotating_file_handler_promises_at_least_once(path):
     assert "FAILED       once: 1 events were written twice; after a failure" in str(report)
 
 
-def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
-    """What was rolled over is read as well, the oldest first."""
+def test_rolled_over_files_are_read_in_order(path):
+    """The files that a RotatingFileHandler rolled over are read as well, the oldest first."""
     path.parent.mkdir()
     make = lambda: formatted(logging.handlers.RotatingFileHandler(path, maxBytes=10_000, backupCount=1_000))  # noqa: E731
     report = check_target(make)
-    # whether processes lose events here is a matter of luck, and so is which of the numbers they leave out
+    # Whether processes lose events here is a matter of chance, and so are the numbers that they leave out.
     assert codes(report) <= {"once", "fork", "processes"}
     numbers = [int(segment.suffix[1:]) for segment in path.parent.glob("audit.jsonl.*")]
     assert max(numbers) > 9
@@ -73,7 +74,7 @@ def test_segments_of_a_rotating_file_handler_are_read_as_one(path):
 
 
 class Swallowing(logging.FileHandler):
-    """Fails without a word."""
+    """Fails without an error."""
 
     def emit(self, record):
         fd = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -83,7 +84,7 @@ class Swallowing(logging.FileHandler):
 
 
 class Buffering(logging.FileHandler):
-    """Writes when it has ten events together, or when it is closed."""
+    """Writes ten events at once, and the rest when it is closed."""
 
     held = ()
 
@@ -99,14 +100,14 @@ class Buffering(logging.FileHandler):
 
 
 class OneLine(logging.FileHandler):
-    """Takes the first line for the whole, and cuts it."""
+    """Writes the first line only, and cuts it."""
 
     def format(self, record):
         return super().format(record).splitlines()[0][:10_000]
 
 
 class Once(logging.FileHandler):
-    """Fails for ever after it failed or was closed."""
+    """Fails forever after it has failed or was closed."""
 
     broken = False
 
@@ -126,7 +127,7 @@ class Once(logging.FileHandler):
 
 
 class Backwards(logging.FileHandler):
-    """Puts the newest first."""
+    """Writes the newest event first."""
 
     def emit(self, record):
         with open(self.baseFilename, "r+") as file:
@@ -144,7 +145,7 @@ class Twice(logging.FileHandler):
 
 
 class Closing(logging.FileHandler):
-    """Can't be closed without an error."""
+    """Raises when it is closed."""
 
     def close(self):
         super().close()
@@ -159,38 +160,38 @@ class Altering(logging.FileHandler):
 
 
 @pytest.mark.parametrize(
-    ("kind", "found", "said"),
+    ("kind", "found", "message"),
     [
         (Swallowing, {"failure"}, "3 events were acknowledged in an outage and not written"),
         (Buffering, {"survives", "failure", "fork"}, "3 of 23 events that were acknowledged can't be read"),
-        (OneLine, {"whole"}, "that were acknowledged can't be read; 2 lines are no events"),
-        (Once, {"reopened", "recovery"}, "it takes no event after it was closed"),
+        (OneLine, {"whole"}, "that were acknowledged can't be read; 2 lines are not events"),
+        (Once, {"reopened", "recovery"}, "it accepts no event after it was closed"),
         (Backwards, {"order", "recovery"}, "in another order than they were committed in"),
         (Twice, {"once"}, "events were written twice"),
         (Closing, {"recorded"}, "it raised ValueError('not like this')"),
         (Altering, {"recorded"}, "was written as another"),
     ],
 )
-def test_bad_targets_are_found_out(path, kind, found, said):
-    """Each fault of a target is found, under the name of the check, and costs it the promise."""
+def test_faulty_target_fails_the_check_of_its_fault(path, kind, found, message):
+    """Each fault of a target is found under the name of its check, and reduces the promise."""
     path.parent.mkdir()
     report = check_target(lambda: formatted(kind(path)))
     assert found <= codes(report), str(report)
-    assert any(said in finding.message for finding in report.findings), str(report)
+    assert any(message in finding.message for finding in report.findings), str(report)
     assert report.promise == (Promise.AT_LEAST_ONCE if kind is Twice else Promise.NONE)
 
 
-def test_a_handler_without_the_formatter_is_told_which(path):
-    """What lies there instead of events is shown, and what to do."""
+def test_handler_without_formatter_gets_a_finding_that_names_one(path):
+    """The finding shows the content that was written instead of events, and the formatter to use."""
     path.parent.mkdir()
     report = check_target(lambda: logging.FileHandler(path))
     (finding,) = [finding for finding in report.findings if finding.code == "recorded"]
-    assert "10 lines are no events, such as b'CHECK\\n'" in finding.message
+    assert "10 lines are not events, such as b'CHECK\\n'" in finding.message
     assert "AuditJsonFormatter" in finding.fix
     assert not report.several_processes
 
 
-def test_what_lies_there_already_does_not_matter(path):
+def test_target_with_other_content_passes(path):
     """A target need not be empty."""
     path.parent.mkdir()
     path.write_bytes(b'torn {"event_id":"evt_\n\nno event\n')
@@ -198,7 +199,7 @@ def test_what_lies_there_already_does_not_matter(path):
 
 
 class Database(logging.Handler):
-    """Keeps ids in SQLite: a target that is no file."""
+    """Keeps ids in SQLite: a target that does not write files."""
 
     fails = False
 
@@ -218,13 +219,25 @@ class Database(logging.Handler):
             database.execute("INSERT INTO events VALUES (?)", (record.event_id,))
 
 
-def test_a_target_that_is_no_file(tmp_path, monkeypatch):
-    """With a function that reads ids and one that makes an outage any target can be checked; without, it is not known."""
-    make = lambda: Database(tmp_path / "audit.db")  # noqa: E731
+@pytest.fixture
+def make_database(tmp_path):
+    """Return a function that makes a target on one database."""
+    return lambda: Database(tmp_path / "audit.db")
+
+
+@pytest.fixture
+def read_ids(make_database):
+    """Return a function that reads the ids in the database."""
 
     def read():
-        with make().connected() as database:
+        with make_database().connected() as database:
             return [row[0] for row in database.execute("SELECT id FROM events ORDER BY rowid")]
+
+    return read
+
+
+def test_any_target_passes_with_read_and_outage(make_database, read_ids, monkeypatch):
+    """With a function that reads ids and one that causes an outage, every check of any target is made."""
 
     @contextlib.contextmanager
     def outage():
@@ -232,31 +245,46 @@ def test_a_target_that_is_no_file(tmp_path, monkeypatch):
         yield
         monkeypatch.setattr(Database, "fails", False)
 
-    report = check_target(make, read=read, outage=outage)
+    report = check_target(make_database, read=read_ids, outage=outage)
     assert report.promise == Promise.EXACTLY_ONCE, str(report)
     assert set(report.passed) == ALL
-    less = check_target(make, read=read)
-    assert less.promise == Promise.UNKNOWN
-    assert set(less.not_checked) == {"failure", "recovery"}
-    least = check_target(make)
-    assert (least.promise, least.passed, least.several_processes) == (Promise.UNKNOWN, (), False)
-    assert "read=" in least.not_checked["once"]
 
 
-def test_an_outage_that_the_target_does_not_feel_is_no_outage():
-    """Where the target goes on writing, nothing was learned about its failures."""
+def test_target_without_outage_has_an_unknown_promise(make_database, read_ids):
+    """Without an outage the checks of failures are not made."""
+    report = check_target(make_database, read=read_ids)
+    assert report.promise == Promise.UNKNOWN
+    assert set(report.not_checked) == {"failure", "recovery"}
+
+
+def test_unreadable_target_passes_no_check(make_database):
+    """Without a function that reads, no check can be made, and the report names the missing parameter."""
+    report = check_target(make_database)
+    assert (report.promise, report.passed, report.several_processes) == (Promise.UNKNOWN, (), False)
+    assert "read=" in report.not_checked["once"]
+
+
+def test_outage_without_effect_leaves_failures_unchecked():
+    """If the target goes on writing during the outage, its failures are not checked."""
     target = FailingTarget()
     report = check_target(target, read=lambda: target.lines, outage=contextlib.nullcontext)
     assert "in spite of the outage" in report.not_checked["failure"]
     assert "nothing was pending" in report.not_checked["recovery"]
 
 
-def test_one_handler_is_left_as_it_was():
-    """A handler may be given itself: what takes a second one is not checked, and its handleError is its own again."""
+def test_single_handler_skips_the_check_of_several():
+    """The check that needs several handlers is not made for a single one."""
     target = FailingTarget()
     report = check_target(target, read=lambda: target.lines)
-    assert "give a function" in report.not_checked["processes"]
-    assert {"survives", "fork"} <= codes(report)  # it is in memory
+    assert "pass a function" in report.not_checked["processes"]
+    # Its events are in memory, which no other process sees.
+    assert {"survives", "fork"} <= codes(report)
+
+
+def test_single_handler_is_left_as_it_was():
+    """After the checks the handler has its former handleError, or none."""
+    target = FailingTarget()
+    check_target(target, read=lambda: target.lines)
     assert "handleError" not in vars(target)
     target.handleError = print
     check_target(target, read=lambda: target.lines)
@@ -264,45 +292,72 @@ def test_one_handler_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("target", [5, lambda: 5, "file.jsonl", lambda: AuditHandler()])
-def test_what_is_no_target(target):
-    """What is not, or does not make, a handler that can be chained to is an error."""
+def test_invalid_target_is_an_error_that_names_the_parameter(target):
+    """A target that neither is nor makes a handler that can be chained to is an error."""
     with pytest.raises(AuditTypeError, match="target="):
         check_target(target)
 
 
-# children
+# Forked children
 
 
-def test_a_child_says_something():
-    """What the child says is what the parent gets, however much it is; both work at the same time."""
+def test_forked_child_sends_a_large_result_while_the_parent_works():
+    """The parent gets the whole result of the child, and runs its own part at the same time."""
     done = []
-    assert in_child(lambda say: say(["x" * 200_000]), meanwhile=lambda: done.append(1)) == ["x" * 200_000]
+    result = run_in_forked_child(lambda send: send(["x" * 200_000]), meanwhile=lambda: done.append(1))
+    assert result == ["x" * 200_000]
     assert done == [1]
 
 
-def test_a_child_that_fails_dies_or_hangs(monkeypatch):
-    """Whatever becomes of the child, the parent goes on and knows."""
+def _raise(send):
+    raise KeyError("x")
 
-    def fail(say):
-        raise KeyError("x")
 
-    def die(say):
-        os.kill(os.getpid(), signal.SIGKILL)
+def _die(send):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(ChildFailed, match=r"in another process: KeyError\('x'\)"):
-        in_child(fail)
-    with pytest.raises(ChildFailed, match="died before"):
-        in_child(die)
-    with pytest.raises(ChildFailed, match="died before"):
-        in_child(lambda say: None)
-    monkeypatch.setattr(children_module, "PATIENCE_SECONDS", 0.01)
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        pytest.param(_raise, r"in another process: KeyError\('x'\)", id="raises"),
+        pytest.param(_die, "died before", id="dies"),
+        pytest.param(lambda send: None, "died before", id="sends nothing"),
+    ],
+)
+def test_forked_child_that_fails_raises_child_failed(work, message):
+    """A child that raises, dies or ends without a result is a ChildFailed that states which."""
+    with pytest.raises(ChildFailed, match=message):
+        run_in_forked_child(work)
+
+
+def test_forked_child_that_hangs_raises_child_failed(monkeypatch):
+    """A child that sends nothing in time is a ChildFailed."""
+    monkeypatch.setattr(forked_child, "PATIENCE_SECONDS", 0.01)
     with pytest.raises(ChildFailed, match="it hangs"):
-        in_child(lambda say: signal.pause())
+        run_in_forked_child(lambda send: signal.pause())
 
 
-def test_no_child_is_left_when_the_parent_fails():
-    """An error in the parent's own part ends the child as well."""
+def test_forked_child_ends_when_the_part_of_the_parent_raises():
+    """An error in the parent's part reaches the caller, and no child process is left."""
     with pytest.raises(ZeroDivisionError):
-        in_child(lambda say: signal.pause(), meanwhile=lambda: 1 / 0)
+        run_in_forked_child(lambda send: signal.pause(), meanwhile=lambda: 1 / 0)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_forked_child_runs_no_exit_function_of_the_parent(tmp_path):
+    """What the parent has registered with atexit or as a finalizer runs in the parent only."""
+    trace, owner = tmp_path / "trace", logging.NullHandler()
+
+    def leave_trace():
+        trace.touch()
+
+    atexit.register(leave_trace)
+    finalizer = weakref.finalize(owner, leave_trace)
+    try:
+        run_in_forked_child(lambda send: send(None))
+        assert not trace.exists()
+    finally:
+        atexit.unregister(leave_trace)
+        finalizer.detach()

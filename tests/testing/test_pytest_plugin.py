@@ -1,4 +1,4 @@
-"""The pytest plugin, in runs of pytest of their own."""
+"""The pytest plugin, in separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Runs pytest, in a process of its own, over a file with this text."""
+    """Return a function that runs pytest in a separate process over a file with the given text."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
     def run(text, *arguments, ini=""):
@@ -26,15 +26,15 @@ def run(pytester, monkeypatch):
     return run
 
 
-def test_it_is_found_by_its_entry_point():
+def test_plugin_is_found_by_its_entry_point():
     """pytest finds the plugin by itself."""
     (found,) = [point for point in entry_points(group="pytest11") if point.name == "structlog_audit"]
     assert found.value == "pytest_structlog_audit"
     assert found.load() is pytest_structlog_audit
 
 
-def test_it_costs_nothing_unless_it_is_used(run):
-    """Without a test that asks for the fixture the package is not imported, and logging is not touched."""
+def test_unused_plugin_imports_nothing(run):
+    """Without a test that requests the fixture, neither the package nor any audit logger is created."""
     run(
         """
         import logging, sys
@@ -50,8 +50,8 @@ def test_it_costs_nothing_unless_it_is_used(run):
     ).assert_outcomes(passed=1)
 
 
-def test_the_fixture_beside_all_others(run):
-    """It sees events beside caplog, capture_logs and pytest-structlog, each of which sees its own; each test begins anew."""
+def test_fixture_works_beside_other_capturing_fixtures(run):
+    """caplog, capture_logs, pytest-structlog and this fixture each see their events; each test starts anew."""
     result = run(
         """
         import logging, logging.config, logging.handlers
@@ -114,8 +114,8 @@ def test_the_fixture_beside_all_others(run):
     result.assert_outcomes(passed=4)
 
 
-def test_without_the_setting_pytest_structlog_leaves_out_the_processor(run):
-    """pytest-structlog takes away all processors that it is not told to keep, ours among them."""
+def test_pytest_structlog_removes_the_processor_by_default(run):
+    """pytest-structlog removes every processor that its setting does not keep, `AuditProcessor` too."""
     run(
         """
         import structlog
@@ -132,7 +132,7 @@ def test_without_the_setting_pytest_structlog_leaves_out_the_processor(run):
     ).assert_outcomes(passed=1)
 
 
-def test_a_failure_is_shown_in_the_test_itself(run):
+def test_failure_points_at_the_line_of_the_test(run):
     """A failed expectation points at the line of the test, and shows the nearest event."""
     result = run(
         """
@@ -147,15 +147,15 @@ def test_a_failure_is_shown_in_the_test_itself(run):
     result.stdout.fnmatch_lines(
         [
             '>       audit_trail.assert_recorded(operation="STORE", user_id="ann")',
-            "E       AssertionError: an event was to be recorded with operation='STORE', user_id='ann'; found 0",
-            "E         ! user_id *'bob'    asked for 'ann'",
-            "*test_a_failure_is_shown_in_the_test_itself.py:5: AssertionError",
+            "E       AssertionError: expected an event with operation='STORE', user_id='ann'; found 0",
+            "E         ! user_id *'bob'    expected 'ann'",
+            "*test_failure_points_at_the_line_of_the_test.py:5: AssertionError",
         ]
     )
 
 
-def test_the_logger_is_a_setting(run):
-    """An application whose audit logger has another name says so once, in the settings of pytest."""
+def test_audit_logger_setting_names_the_captured_logger(run):
+    """An application whose audit logger has another name configures it once, in the settings of pytest."""
     result = run(
         """
         from structlog_audit import get_audit_logger
@@ -167,20 +167,24 @@ def test_the_logger_is_a_setting(run):
         ini="audit_logger = billing.audit",
     )
     result.assert_outcomes(passed=1)
+
+
+def test_fixture_is_listed_with_its_description(run):
+    """``pytest --fixtures`` lists the fixture with the first sentence of its docstring."""
     shown = run("", "--fixtures", "-q").stdout.str()
     assert "audit_trail -- " in shown
-    assert "The audit events that are recorded during the test." in shown
+    assert "Capture the audit events that are recorded during the test." in shown
 
 
-def test_it_can_be_left_out(run):
-    """``-p no:structlog_audit`` leaves the plugin out."""
+def test_plugin_can_be_disabled(run):
+    """``-p no:structlog_audit`` disables the plugin."""
     result = run("def test_it(audit_trail): pass", "-p", "no:structlog_audit")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'audit_trail' not found"])
 
 
-def test_it_imports_only_pytest():
-    """The module of the plugin itself imports nothing but pytest and the standard library."""
+def test_plugin_module_imports_only_pytest():
+    """The module of the plugin imports only pytest and the standard library."""
     code = "import pytest, sys; before = set(sys.modules); import pytest_structlog_audit; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["pytest_structlog_audit"]

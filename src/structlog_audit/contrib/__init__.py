@@ -1,5 +1,16 @@
-"""Who acts, taken from the frameworks that know it, and carried to where the work is done.
+"""Integrations with frameworks and monitoring systems. Import each module by its name; this package imports none of them.
 
-``asgi`` (FastAPI, Starlette and any other), ``django`` and ``celery`` for requests and tasks, ``threads`` for executors and
-threads, ``actor`` for the rules they share. Each is imported by its own name; this package imports nothing.
+=================  ====================  ====================================================================
+module             extra to install      purpose
+=================  ====================  ====================================================================
+``asgi``           none                  names the actor in the events of FastAPI, Starlette and other ASGI requests
+``django``         ``django``            names the actor in the events of Django requests, under WSGI and ASGI
+``celery``         ``celery``            carries the actor from the sender of a task to its worker
+``threads``        none                  carries the actor to executors and threads
+``actor``          none                  the rules that these four share
+``prometheus``     ``prometheus``        audit events and the counters of handlers as Prometheus metrics
+``opentelemetry``  ``opentelemetry``     audit events as log records of OpenTelemetry
+=================  ====================  ====================================================================
+
+Install an extra with ``pip install structlog-audit[NAME]``. The actor is the user, session, request and client of an event.
 """

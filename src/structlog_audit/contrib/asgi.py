@@ -1,18 +1,17 @@
-"""`AuditContextMiddleware` for FastAPI, Starlette and every other ASGI application: the events of a request name who acts.
+"""`AuditContextMiddleware` for FastAPI, Starlette and any other ASGI application: names the actor in the events of a request.
 
-Rules:
+**Scope.** It covers HTTP requests and WebSockets until the application has finished, background tasks and streamed responses
+included, and starts no task. `structlog_audit.contrib.actor` has the rules of binding and trust.
 
-* What is bound, what is believed and when it ends: see `structlog_audit.contrib.actor`. It holds for HTTP requests and for
-  WebSockets, until the application has finished, background tasks and streamed answers included.
-* The user is ``scope["user"]``, which Starlette's ``AuthenticationMiddleware`` sets: it must run before, that is, be added
-  after (Starlette runs the middleware that was added last first). If a user appears only later, a warning says so. An
-  application that finds the user elsewhere gives ``user=``.
-* A user whom only a dependency of the endpoint knows is bound there: ``bind_contextvars(user_id=…)`` in an ``async def``
-  dependency. A plain ``def`` one runs in a thread, on a copy of the context, and what it binds is lost.
-* No session is recorded unless ``session=`` says which: ASGI has none, and Starlette's have no id.
-* uvicorn replaces the peer's address by what ``X-Forwarded-For`` says, if the peer is in ``--forwarded-allow-ips``,
-  127.0.0.1 unless told otherwise. Then ``trusted_proxies`` stays 0.
-* It is pure ASGI: nothing of a framework is imported, and no task stands between it and the application.
+**User.** The user is ``scope["user"]``, which Starlette's ``AuthenticationMiddleware`` sets: add that middleware after this
+one, since Starlette runs the last added first. If a user appears only later, a warning reports it. For a user in another place,
+pass ``user=``. A dependency of an endpoint can bind one with ``bind_contextvars(user_id=…)``, but only from an ``async def``:
+a plain ``def`` runs in a thread, on a copy of the context.
+
+**Session.** No session is recorded without ``session=``: ASGI has none, and those of Starlette have no id.
+
+**Proxies.** Leave ``trusted_proxies`` at 0 if uvicorn itself replaces the address of the peer by ``X-Forwarded-For``, as it
+does for a peer in ``--forwarded-allow-ips`` (127.0.0.1 by default).
 """
 
 from __future__ import annotations
@@ -31,27 +30,27 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def user_of_scope(scope: Scope) -> Any:
-    """The user that an authentication middleware has found; None if there is none."""
+    """Return the user that an authentication middleware has set, or None."""
     return scope.get("user")
 
 
 def no_session(scope: Scope) -> None:
-    """None: no session is recorded."""
+    """Return None: no session is recorded."""
 
 
 class AuditContextMiddleware:
-    """ASGI middleware that says who acts in the events of each request.
+    """ASGI middleware that names the actor in the events of each request.
 
     ``app.add_middleware(AuditContextMiddleware, trusted_proxies=1)``
 
     Args:
         app: The application.
         user: A function of the scope, ``async`` or not, that returns the user: an id, an object that has one, or None.
-        session: A function of the scope, ``async`` or not, that returns what to record of the session, or None.
-        trusted_proxies: How many proxies in front append to ``X-Forwarded-For``; 0 if it is not to be read.
+        session: A function of the scope, ``async`` or not, that returns the text to record for the session, or None.
+        trusted_proxies: How many proxies in front append to ``X-Forwarded-For``; 0 ignores that header.
 
     Raises:
-        AuditTypeError: *user* or *session* is no function, or *trusted_proxies* no whole number.
+        AuditTypeError: *user* or *session* is not a function, or *trusted_proxies* not an integer.
         AuditValueError: *trusted_proxies* is negative.
     """
 
@@ -69,17 +68,20 @@ class AuditContextMiddleware:
         self._trusted_proxies = checked_proxies(trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; in a request, as who made it.
+        """Run the application; in a request, with its actor bound.
 
         Raises:
-            AuditTypeError: The user is an object that has no id.
+            AuditTypeError: The user is an object without an id.
         """
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+
         is_early = self._user is user_of_scope and "user" not in scope
-        with acting(await self._actor(scope)):
+        actor = await self._actor(scope)
+        with acting(actor):
             await self.app(scope, receive, send)
+
         if is_early and "user" in scope:
             warnings.warn(
                 "AuditContextMiddleware ran before the user was known: add it before AuthenticationMiddleware,"
@@ -89,10 +91,12 @@ class AuditContextMiddleware:
             )
 
     async def _actor(self, scope: Scope) -> Actor:
+        user = await _awaited(self._user(scope))
+        session_id = await _awaited(self._session(scope))
         client = scope.get("client")
         return request_actor(
-            await _awaited(self._user(scope)),
-            await _awaited(self._session(scope)),
+            user,
+            session_id,
             request_id=_header(scope, b"x-request-id"),
             peer=client[0] if client else None,
             forwarded_for=_header(scope, b"x-forwarded-for"),
@@ -101,8 +105,11 @@ class AuditContextMiddleware:
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
-    """The value of a header, several joined by commas; None if there is none."""
-    values = [value for key, value in scope["headers"] if key == name]  # ASGI has the names in lower case
+    """Return the value of the header *name*, or None.
+
+    ASGI has names in lower case. Several values are joined by commas.
+    """
+    values = [value for key, value in scope["headers"] if key == name]
     return b",".join(values).decode("latin-1") if values else None
 
 

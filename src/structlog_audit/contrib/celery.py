@@ -1,16 +1,15 @@
-"""`carry_actor` for Celery: the events of a task name who caused it. Takes Celery 5.4 or newer.
+"""`carry_actor` for Celery: names the actor that caused a task in the events of the task. Needs Celery 5.4 or newer.
 
-Rules:
+**Carried fields.** ``user_id``, ``session_id`` and ``request_id`` travel as strings in the header ``structlog_audit`` of the
+task's message, in protocol 2 (the default since Celery 4.0). The client's address belongs to the request and is not carried,
+nor is a value of more than 1,000 characters. Fields in a header that the sender passes to ``apply_async`` take precedence.
 
-* ``user_id``, ``session_id`` and ``request_id`` go with the message of a task, in its header ``structlog_audit``, as texts.
-  The client's address does not: it is the request's, not the task's; nor does what has more than 1,000 characters.
-* They are bound as long as the task runs, as those of a request are (see `structlog_audit.contrib.actor`), so a retry, the
-  next task of a chain, and what the task itself sends carry them on. A task that nobody caused (Celery's beat) has none.
-* A header that the sender gives (``apply_async(headers={"structlog_audit": {"user_id": …}})``) goes before what is bound.
-* Who can send messages to the broker can name any actor: the header is as trustworthy as the broker. One of another form is
-  refused: the task runs with nothing bound, and Celery logs the error.
-* A task that runs eagerly runs in its caller's context anyway.
-* Message protocol 2 is needed, Celery's own since 4.0.
+**Lifetime.** The fields are bound while the task runs, as during a request (see `structlog_audit.contrib.actor`), so retries,
+chained tasks and tasks that it sends carry them on. A task from Celery's beat has no actor. An eager task runs in the
+context of its caller.
+
+**Trust.** The header is as trustworthy as the broker: any process that can send messages to the broker can name any actor.
+A malformed header is refused: the task runs with nothing bound, and Celery logs the error.
 """
 
 from __future__ import annotations
@@ -23,34 +22,36 @@ from structlog_audit.contrib.actor import acting, current_actor
 from structlog_audit.exceptions import AuditValueError
 
 HEADER = "structlog_audit"
-"""The header of a task's message that has its actor."""
+"""The header of a task's message that holds its actor."""
 
 CARRIED = ("user_id", "session_id", "request_id")
-"""What is in it."""
+"""The fields of the actor in that header."""
 
-_LONGEST = 1_000  # characters
-_ACTING = "structlog_audit_acting"  # where a task's request keeps what ends with it
+_MAX_CHARACTERS = 1_000
+
+_BLOCK_ATTRIBUTE = "structlog_audit_acting"
+"""The attribute of a task's request that holds the block to leave when the task ends."""
 
 
 def carry_actor() -> None:
-    """Have every task of this process carry its actor, whether it is sent or run here. Called once or more.
+    """Let every task that this process sends or runs carry its actor.
 
-    To be called where the Celery application is made, so that senders and workers both do it.
+    May be called repeatedly.
+
+    Call it where the Celery application is created, so that both senders and workers do so.
     """
-    for signal, receiver in (
+    receivers = (
         (signals.before_task_publish, _send),
         (signals.task_prerun, _begin),
         (signals.task_postrun, _end),
-    ):
+    )
+    for signal, receiver in receivers:
         signal.connect(receiver, weak=False, dispatch_uid=f"{__name__}.{receiver.__name__}")
 
 
 def _send(headers: dict[str, Any], **_: Any) -> None:
-    actor = {
-        name: value
-        for name, value in current_actor().items()
-        if name in CARRIED and isinstance(value, str) and len(value) <= _LONGEST  # else all would be refused
-    }
+    # A worker refuses the whole header if one of its fields is invalid, so leave that field out.
+    actor = {name: value for name, value in current_actor().items() if _is_carried(name, value)}
     if actor:
         headers.setdefault(HEADER, actor)
 
@@ -59,22 +60,24 @@ def _begin(task: Any, **_: Any) -> None:
     request = task.request
     if request.is_eager:
         return
+
     actor = getattr(request, HEADER, None) or {}
-    valid = _is_actor(actor)
-    block = acting(actor if valid else {})
+    is_valid = isinstance(actor, dict) and all(_is_carried(name, value) for name, value in actor.items())
+
+    # Enter the block even without a valid actor: it unbinds the fields of the previous task.
+    block = acting(actor if is_valid else {})
     block.__enter__()
-    setattr(request, _ACTING, block)
-    if not valid:
-        raise AuditValueError(f"the header {HEADER!r} of task {task.name} names no actor: nobody is bound")
+    setattr(request, _BLOCK_ATTRIBUTE, block)
+
+    if not is_valid:
+        raise AuditValueError(f"the header {HEADER!r} of task {task.name} is not an actor: no actor is bound")
 
 
 def _end(task: Any, **_: Any) -> None:
-    block = task.request.__dict__.pop(_ACTING, None)
+    block = task.request.__dict__.pop(_BLOCK_ATTRIBUTE, None)
     if block is not None:
         block.__exit__(None, None, None)
 
 
-def _is_actor(header: Any) -> bool:
-    return isinstance(header, dict) and all(
-        name in CARRIED and isinstance(value, str) and len(value) <= _LONGEST for name, value in header.items()
-    )
+def _is_carried(name: Any, value: Any) -> bool:
+    return name in CARRIED and isinstance(value, str) and len(value) <= _MAX_CHARACTERS

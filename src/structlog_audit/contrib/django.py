@@ -1,19 +1,18 @@
-"""`AuditContextMiddleware` for Django: the events of a request name who acts. Takes Django 4.2 or newer.
+"""`AuditContextMiddleware` for Django: names the actor in the events of a request. Needs Django 4.2 or newer.
 
-Rules:
+**Scope.** It covers a request until its response is made, and each piece of a streamed response.
+`structlog_audit.contrib.actor` has the rules of binding and trust.
 
-* What is bound, what is believed and when it ends: see `structlog_audit.contrib.actor`. It holds until the response is
-  made, and for each piece of a streamed one.
-* In ``MIDDLEWARE`` it comes behind ``AuthenticationMiddleware``, and behind
-  ``django_structlog.middlewares.RequestMiddleware`` if that is there: its ``request_id`` is kept. If a user appears only
-  later, a warning says so.
-* The audit handler is configured in Django's ``LOGGING``, as in any ``dictConfig``.
-* The user is ``request.user``. It is read for each request, which loads the session and the user and lets the response vary
-  by cookie. The session is the digest of its key. A user whom only the view knows (a login, a token of REST framework) is
-  bound there: ``bind_contextvars(user_id=…)``.
-* Options are in the setting ``STRUCTLOG_AUDIT``: ``user`` and ``session``, functions of the request or the dotted paths of
-  such, and ``trusted_proxies``.
-* Under ASGI these functions run in the thread where Django allows its database, so they are plain functions.
+**Position.** In ``MIDDLEWARE`` it comes after ``AuthenticationMiddleware``, and after the ``RequestMiddleware`` of
+django-structlog, whose ``request_id`` it keeps. If a user appears only later, a warning reports it. The handler is configured
+in Django's ``LOGGING``.
+
+**User and session.** The user is ``request.user``, the session the digest of its key. Reading them for each request loads both
+and lets the response vary by cookie. A user that only the view knows (a login, a token of REST framework) is bound there:
+``bind_contextvars(user_id=…)``.
+
+**Options.** The setting ``STRUCTLOG_AUDIT`` holds ``user`` and ``session`` (plain functions of the request, or dotted paths of
+them, which under ASGI run in the thread where Django allows database access) and ``trusted_proxies``.
 """
 
 from __future__ import annotations
@@ -41,25 +40,29 @@ _OPTIONS = ("user", "session", "trusted_proxies")
 
 
 def user_of_request(request: Any) -> Any:
-    """The user that Django's authentication has found; None if it is not in use."""
+    """Return the user that Django's authentication has set; None if it is not in use."""
     return getattr(request, "user", None)
 
 
 def session_of_request(request: Any) -> str | None:
-    """The digest of the key of the request's session; None if it has none, or the key that was sent opens none."""
+    """Return the digest of the key of the request's session.
+
+    None without a session, or with a key that opens none.
+    """
     session: Any = getattr(request, "session", None)
     if getattr(session, "session_key", None):
-        "" in session  # noqa: B015 (loads it: only then does Django drop a key that it does not know)
+        # This loads the session. Only then does Django drop a key that it does not know.
+        "" in session  # noqa: B015
     return session_digest(getattr(session, "session_key", None))
 
 
 class AuditContextMiddleware:
-    """Django middleware, for WSGI and ASGI, that says who acts in the events of each request.
+    """Django middleware, for WSGI and ASGI, that names the actor in the events of each request.
 
     Raises:
-        AuditTypeError: An option in the setting ``STRUCTLOG_AUDIT`` is unknown, or of the wrong type.
+        AuditTypeError: An option in the setting ``STRUCTLOG_AUDIT`` is unknown or has the wrong type.
         AuditValueError: ``trusted_proxies`` is negative.
-        ImportError: There is nothing at a dotted path.
+        ImportError: A dotted path can't be imported.
     """
 
     sync_capable = True
@@ -69,34 +72,38 @@ class AuditContextMiddleware:
         options = getattr(settings, "STRUCTLOG_AUDIT", {})
         unknown = set(options) - set(_OPTIONS)
         if unknown:
-            raise AuditTypeError(f"STRUCTLOG_AUDIT has {sorted(unknown)}: the options are {', '.join(_OPTIONS)}")
+            raise AuditTypeError(f"STRUCTLOG_AUDIT: expected only {', '.join(_OPTIONS)}, got {sorted(unknown)}")
+
         self.get_response = get_response
         self._user = _function("user", options.get("user", user_of_request))
         self._session = _function("session", options.get("session", session_of_request))
         self._trusted_proxies = checked_proxies(options.get("trusted_proxies", 0))
+
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        """The response to *request*; under ASGI, what is awaited for it.
+        """Return the response to *request*; under ASGI, an awaitable of it.
 
         Raises:
-            AuditTypeError: The user is an object that has no id.
+            AuditTypeError: The user is an object without an id.
         """
         if self._is_async:
-            return self._answer(request)
+            return self._respond_async(request)
+
         is_early = self._is_early(request)
         with acting(self._actor(request)):
-            response = _kept(self.get_response(request))
-        self._tell_if(is_early and hasattr(request, "user"))
+            response = _with_actor_in_stream(self.get_response(request))
+        self._warn_if_early(is_early, request)
         return response
 
-    async def _answer(self, request: Any) -> Any:
+    async def _respond_async(self, request: Any) -> Any:
         is_early = self._is_early(request)
-        with acting(await sync_to_async(self._actor)(request)):
-            response = _kept(await self.get_response(request))
-        self._tell_if(is_early and hasattr(request, "user"))
+        actor = await sync_to_async(self._actor)(request)
+        with acting(actor):
+            response = _with_actor_in_stream(await self.get_response(request))
+        self._warn_if_early(is_early, request)
         return response
 
     def _actor(self, request: Any) -> Actor:
@@ -112,8 +119,8 @@ class AuditContextMiddleware:
     def _is_early(self, request: Any) -> bool:
         return self._user is user_of_request and not hasattr(request, "user")
 
-    def _tell_if(self, was_early: bool) -> None:
-        if was_early:
+    def _warn_if_early(self, was_early: bool, request: Any) -> None:
+        if was_early and hasattr(request, "user"):
             warnings.warn(
                 "AuditContextMiddleware ran before the user was known: put it behind AuthenticationMiddleware in MIDDLEWARE",
                 RuntimeWarning,
@@ -121,27 +128,36 @@ class AuditContextMiddleware:
             )
 
 
-def _kept(response: Any) -> Any:
-    """*response*; if it is streamed, who acts now acts while each piece is made."""
-    is_file = (
-        getattr(response, "file_to_stream", None) is not None
-    )  # sent by the server, without code of the application
+def _with_actor_in_stream(response: Any) -> Any:
+    """Bind the current actor while each piece of a streamed *response* is made.
+
+    Return *response*, which is unchanged if it is not streamed.
+    """
+    # The server sends a file without calling code of the application.
+    is_file = getattr(response, "file_to_stream", None) is not None
     if response.streaming and not is_file:
-        actor, close = current_actor(), response.close
-        pieces = _apieces if response.is_async else _pieces
+        actor = current_actor()
+        close = response.close
+        pieces = _pieces_async if response.is_async else _pieces
         response.streaming_content = pieces(response.streaming_content, actor)
-        response.close = lambda: _closed(close, actor)
+        response.close = lambda: _close_as(actor, close)
     return response
 
 
-def _closed(close: Callable[[], None], actor: Actor) -> None:
-    """Close a streamed response: what its generator still does then, since nobody reads on, is done as *actor*."""
+def _close_as(actor: Actor, close: Callable[[], None]) -> None:
+    """Close a streamed response with *actor* bound.
+
+    Its generator may still run code of the application then.
+    """
     with acting(actor):
         close()
 
 
 def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
-    """What *content* yields, each made as *actor*; between them it is somebody else's turn."""
+    """Yield the pieces of *content*, each made with *actor* bound.
+
+    Between them other code runs in this context.
+    """
     while True:
         with acting(actor):
             try:
@@ -151,8 +167,8 @@ def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
         yield piece
 
 
-async def _apieces(content: AsyncIterator[bytes], actor: Actor) -> AsyncIterator[bytes]:
-    """As `_pieces`."""
+async def _pieces_async(content: AsyncIterator[bytes], actor: Actor) -> AsyncIterator[bytes]:
+    """Yield as `_pieces` does."""
     while True:
         with acting(actor):
             try:
@@ -163,7 +179,8 @@ async def _apieces(content: AsyncIterator[bytes], actor: Actor) -> AsyncIterator
 
 
 def _function(name: str, given: Any) -> Callable[[Any], Any]:
+    """Return the function in the option *name*, which may be a dotted path."""
     function = checked_function(name, import_string(given) if isinstance(given, str) else given)
     if iscoroutinefunction(function):
-        raise AuditTypeError(f"{name}={given!r}: give a plain function, not an async one")
+        raise AuditTypeError(f"{name}={given!r}: expected a plain function, got an async one")
     return function

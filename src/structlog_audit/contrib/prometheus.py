@@ -1,15 +1,16 @@
-"""Audit events as Prometheus metrics. Takes the package prometheus-client: ``pip install structlog-audit[prometheus]``.
+"""`AuditCollector`: audit events as Prometheus metrics. ``pip install structlog-audit[prometheus]``.
 
-Rules:
+**Guarantees.** The counters of a handler (``recorded``, ``lost``, …) are complete. The series by operation, status and duration
+come from the buffer: they cover the events since the last scrape. If more events came than the buffer holds,
+``structlog_audit_unseen_events_total`` counts those that these series miss. A buffer that holds the events of a minute and a
+scrape every 15 seconds miss none.
 
-* Everything is read from the handlers when Prometheus asks; the way of an event pays nothing.
-* The counters of a handler (``recorded``, ``lost``, …) are its own and complete. What events were about (operation, status,
-  duration) is read from the buffer: the events since the last scrape. If more came than the buffer holds, those in between
-  are in no such series; ``structlog_audit_unseen_events_total`` counts them. A buffer that holds a minute's events and a
-  scrape every 15 seconds miss none.
-* Cardinality is bounded: the six operations and the first others, up to ``max_operations``, have their own label; all later
-  ones are ``other``. No label comes from a user, a session or metadata.
-* It counts one process. A forked child begins at zero.
+**Cardinality.** The six operations and the first others, up to ``max_operations``, have a label each; later ones are ``other``.
+Users, sessions and metadata never become labels.
+
+**Concurrency.** It covers one process. A forked child begins at zero.
+
+**Performance.** Handlers are read only during a scrape; recording an event costs nothing more.
 """
 
 from __future__ import annotations
@@ -45,48 +46,62 @@ OTHER = "other"
 DEFAULT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the buckets of durations, in seconds."""
 
-_LONGEST_LABEL = 100  # characters
+_MAX_LABEL_CHARACTERS = 100
 
 _FAMILIES: dict[str, tuple[type[Metric], str, list[str]]] = {
-    "accepted_events": (CounterMetricFamily, "Events that the handler took on.", ["handler"]),
+    "accepted_events": (CounterMetricFamily, "Events that the handler accepted.", ["handler"]),
     "recorded_events": (CounterMetricFamily, "Events that the target has written.", ["handler"]),
-    "raised_events": (CounterMetricFamily, "Events that were given back to their callers as errors.", ["handler"]),
-    "lost_events": (CounterMetricFamily, "Events lost, as the target failed and too many were pending.", ["handler"]),
+    "raised_events": (CounterMetricFamily, "Events that were returned to their callers as errors.", ["handler"]),
+    "lost_events": (
+        CounterMetricFamily,
+        "Events lost because the target failed and too many were pending.",
+        ["handler"],
+    ),
     "evicted_events": (CounterMetricFamily, "Events that made room for newer ones in the buffer.", ["handler"]),
     "pending_events": (GaugeMetricFamily, "Events that wait in memory for the target to recover.", ["handler"]),
-    "buffered_events": (GaugeMetricFamily, "Events in the buffer, those of the trail itself included.", ["handler"]),
+    "buffered_events": (GaugeMetricFamily, "Events in the buffer, trail events included.", ["handler"]),
     "events": (CounterMetricFamily, "Events by operation and status.", ["handler", "operation", "status"]),
-    "duration_seconds": (HistogramMetricFamily, "How long operations took.", ["handler", "operation"]),
+    "duration_seconds": (HistogramMetricFamily, "Duration of operations in seconds.", ["handler", "operation"]),
     "unseen_events": (CounterMetricFamily, "Events that left the buffer between two scrapes.", ["handler"]),
-    "alerts": (CounterMetricFamily, "Alerts of the rules of the handler.", ["handler", "rule"]),
-    "unheard_events": (CounterMetricFamily, "Events that reached no handler, as far as doors know.", ["cause"]),
+    "alerts": (CounterMetricFamily, "Alerts raised by the rules of the handler.", ["handler", "rule"]),
+    "unheard_events": (CounterMetricFamily, "Events that no handler accepted, by cause.", ["cause"]),
 }
-"""The metrics by name, without ``structlog_audit_`` before it; what they are, and their labels."""
+"""The metrics by name without the prefix ``structlog_audit_``: type, description and labels."""
 
-_COUNTED = conditions(kind=[None, Kind.INTENT])  # the events that the counters of a handler count
+_COUNTED = conditions(kind=[None, Kind.INTENT])
+"""Selects the events that the counters of a handler count."""
 
 
-class Seen:
-    """What the events of one handler were about, as far as they were seen."""
+class ObservedEvents:
+    """Totals over the events of one handler that the scrapes have observed.
+
+    Attributes:
+        last_id: The id of the newest observed event. Ids increase.
+        total: The number of observed events.
+        unseen: The number of events that left the buffer between two scrapes.
+        events: The number of events by operation and status.
+        durations: By operation, the number of events in each bucket.
+        seconds: By operation, the sum of the durations.
+    """
 
     def __init__(self) -> None:
-        self.last_id = ""  # of the newest event that was seen; ids increase
+        self.last_id = ""
         self.total = self.unseen = 0
-        self.events: Counter[tuple[str, str]] = Counter()  # by operation and status
-        self.durations: dict[str, list[int]] = {}  # by operation, a number for each bucket
-        self.seconds: defaultdict[str, float] = defaultdict(float)  # by operation
+        self.events: Counter[tuple[str, str]] = Counter()
+        self.durations: dict[str, list[int]] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
 
 class AuditCollector(Collector):
     """A collector for ``REGISTRY.register(AuditCollector())``.
 
     Args:
-        handlers: The handlers to read; without any, those that are attached to loggers at the time of a scrape.
-        max_operations: Operations that have a label of their own; at least the six of `OperationType`.
+        handlers: The handlers to read; by default those that are attached to loggers at the time of a scrape.
+        max_operations: The number of operations with a separate label; at least the six of `OperationType`.
         buckets: Upper ends of the buckets of durations, in seconds, increasing.
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter can't be meant.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
     """
 
     def __init__(
@@ -94,48 +109,56 @@ class AuditCollector(Collector):
     ) -> None:
         for handler in handlers:
             if not isinstance(handler, AuditHandler):
-                raise AuditTypeError(f"handlers: {handler!r} is no AuditHandler")
+                raise AuditTypeError(f"handlers: expected an AuditHandler, got {handler!r}")
+
         self._max_operations = require_integer("max_operations", max_operations, least=len(OperationType))
         if not buckets or list(buckets) != sorted(set(buckets)):
-            raise AuditValueError(f"buckets={buckets!r}: give numbers of seconds that increase")
+            raise AuditValueError(f"buckets={buckets!r}: expected increasing numbers of seconds")
+
         self._handlers = handlers
         self._ends = [float(end) for end in buckets if end != math.inf]
         self.after_fork()
         register_fork_reset(self)
 
     def after_fork(self) -> None:
-        """Begin anew in a forked child."""
+        """Start at zero in a forked child."""
         self._lock = threading.Lock()
         self._operations = {member.value for member in OperationType}
-        self._seen: WeakKeyDictionary[AuditHandler, Seen] = WeakKeyDictionary()
+        self._observed: WeakKeyDictionary[AuditHandler, ObservedEvents] = WeakKeyDictionary()
 
     def describe(self) -> Iterable[Metric]:
-        """The metrics without values: to register reads no handler."""
+        """Return the metrics without values, so that registration reads no handler."""
         return self._families().values()
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics of all handlers. O(events since the last scrape)."""
+        """Return the metrics of all handlers. O(events since the last scrape)."""
         families = self._families()
         with self._lock:
             for name, handler in self._named():
                 self._read(handler, name, families)
+
         causes: Counter[str] = Counter()
         for (_, cause), count in unheard_events().items():
             causes[cause] += count
         for cause, count in causes.items():
             families["unheard_events"].add_metric([cause], count)
+
         return families.values()
 
     def _families(self) -> dict[str, Any]:
-        return {
-            name: kind(f"structlog_audit_{name}", text, labels=labels)  # type: ignore[call-arg]
-            for name, (kind, text, labels) in _FAMILIES.items()
-        }
+        families: dict[str, Any] = {}
+        for name, (kind, text, labels) in _FAMILIES.items():
+            families[name] = kind(f"structlog_audit_{name}", text, labels=labels)  # type: ignore[call-arg]
+        return families
 
     def _named(self) -> Iterator[tuple[str, AuditHandler]]:
-        """The handlers by name; one without a name, or with one that is taken, is called by its number as well."""
+        """Yield the handlers with distinct names.
+
+        A name that is missing or taken gets the number of the handler.
+        """
         taken: set[str] = set()
-        for number, handler in enumerate(self._handlers or find_audit_handlers(all_loggers())):
+        handlers = self._handlers or find_audit_handlers(all_loggers())
+        for number, handler in enumerate(handlers):
             name = handler.name or "audit"
             if name in taken:
                 name = f"{name}#{number}"
@@ -143,53 +166,89 @@ class AuditCollector(Collector):
             yield name, handler
 
     def _read(self, handler: AuditHandler, name: str, families: dict[str, Any]) -> None:
-        """Add the metrics of *handler*, which is called *name*, to *families*."""
-        seen = self._seen.setdefault(handler, Seen())
-        before = handler._counters()
-        self._catch_up(handler, seen)
-        seen.unseen = max(seen.unseen, before["recorded"] + before["pending"] - seen.total)
-        for what in ("accepted", "recorded", "raised", "lost", "evicted", "pending"):
-            families[f"{what}_events"].add_metric([name], before[what])
+        """Add the metrics of *handler* to *families* under the label *name*."""
+        observed = self._observed.setdefault(handler, ObservedEvents())
+
+        # Read the counters first: events that arrive meanwhile must not count as unseen.
+        counters = handler._counters()
+        self._observe_new_events(handler, observed)
+        unseen = _committed(counters) - observed.total
+        observed.unseen = max(observed.unseen, unseen)
+
+        for counter in ("accepted", "recorded", "raised", "lost", "evicted", "pending"):
+            family = families[f"{counter}_events"]
+            family.add_metric([name], counters[counter])
         families["buffered_events"].add_metric([name], len(handler))
-        families["unseen_events"].add_metric([name], seen.unseen)
-        for (operation, status), count in seen.events.items():
-            families["events"].add_metric([name, operation, status], count)
-        for operation, counts in seen.durations.items():
-            ends = [*map(floatToGoString, self._ends), "+Inf"]
-            buckets = list(zip(ends, accumulate(counts), strict=True))
-            families["duration_seconds"].add_metric([name, operation], buckets, seen.seconds[operation])
+        families["unseen_events"].add_metric([name], observed.unseen)
+
+        self._add_observed(observed, name, families)
+
         if handler.monitor is not None:
             for rule, count in handler.monitor.alerts.items():
                 families["alerts"].add_metric([name, rule], count)
 
-    def _catch_up(self, handler: AuditHandler, seen: Seen) -> None:
-        """See the events of *handler* that came since the last time. Those of a warm start came before it."""
-        newest = []
+    def _add_observed(self, observed: ObservedEvents, name: str, families: dict[str, Any]) -> None:
+        """Add the series by operation."""
+        for (operation, status), count in observed.events.items():
+            families["events"].add_metric([name, operation, status], count)
+
+        ends = [*map(floatToGoString, self._ends), "+Inf"]
+        for operation, counts in observed.durations.items():
+            cumulative = accumulate(counts)
+            buckets = list(zip(ends, cumulative, strict=True))
+            seconds = observed.seconds[operation]
+            families["duration_seconds"].add_metric([name, operation], buckets, seconds)
+
+    def _observe_new_events(self, handler: AuditHandler, observed: ObservedEvents) -> None:
+        """Add the events of *handler* since the last scrape to *observed*.
+
+        Those of a warm start are not added.
+        """
+        newest: list[StoredEvent] = []
         for event in handler.select(_COUNTED, newest_first=True):
-            if event.event_id <= seen.last_id:
+            if event.event_id <= observed.last_id:
                 break
             newest.append(event)
-        after = handler._counters()
-        del newest[max(0, after["recorded"] + after["pending"] - seen.total) :]
-        for event in reversed(newest):
-            seen.total += 1
-            seen.last_id = event.event_id
-            if event.kind is None:
-                self._count(event, seen)
 
-    def _count(self, event: StoredEvent, seen: Seen) -> None:
+        # Events beyond the handler's own count come from a warm start, and are the oldest.
+        counters = handler._counters()
+        not_observed = _committed(counters) - observed.total
+        del newest[max(0, not_observed) :]
+
+        for event in reversed(newest):
+            observed.total += 1
+            observed.last_id = event.event_id
+            if event.kind is None:
+                self._count(event, observed)
+
+    def _count(self, event: StoredEvent, observed: ObservedEvents) -> None:
         operation = self._label(str(event.operation))
-        seen.events[operation, str(event.status)] += 1
-        if event.duration_ms is not None:
-            seconds = event.duration_ms / 1_000
-            counts = seen.durations.setdefault(operation, [0] * (len(self._ends) + 1))
-            counts[bisect_left(self._ends, seconds)] += 1
-            seen.seconds[operation] += seconds
+        observed.events[operation, str(event.status)] += 1
+        if event.duration_ms is None:
+            return
+
+        seconds = event.duration_ms / 1_000
+        no_events = [0] * (len(self._ends) + 1)
+        counts = observed.durations.setdefault(operation, no_events)
+        bucket = bisect_left(self._ends, seconds)
+        counts[bucket] += 1
+        observed.seconds[operation] += seconds
 
     def _label(self, operation: str) -> str:
-        """The label of *operation*: itself, as long as there are not too many."""
-        if operation not in self._operations:
-            if len(self._operations) >= self._max_operations or len(operation) > _LONGEST_LABEL:
-                return OTHER
-            self._operations.add(operation)
+        """Return the label of *operation*: its name, or `OTHER` beyond the bound."""
+        if operation in self._operations:
+            return operation
+
+        if len(self._operations) >= self._max_operations or len(operation) > _MAX_LABEL_CHARACTERS:
+            return OTHER
+
+        self._operations.add(operation)
         return operation
+
+
+def _committed(counters: dict[str, int]) -> int:
+    """Return how many events were recorded or are pending.
+
+    These are the events that the buffer has received.
+    """
+    return counters["recorded"] + counters["pending"]

@@ -107,7 +107,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         message = fields.pop("event", None)
 
     error = _pop_structlog_keys(fields, record)
-    name_operation(fields, message)
+    resolve_operation(fields, message)
     return fields, error
 
 
@@ -127,7 +127,7 @@ def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
     return extra
 
 
-def name_operation(fields: dict[str, Any], message: Any) -> None:
+def resolve_operation(fields: dict[str, Any], message: Any) -> None:
     """Make *message* the operation of *fields* if they have none.
 
     If they have another, it becomes their field ``message``.

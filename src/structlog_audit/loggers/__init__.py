@@ -1,1 +1,1 @@
-"""Entry points: bound logger, processor, decorators and the logger of the memory SDK."""
+"""Entry points: bound logger, processor, decorators and the audit logger of the memory SDK."""

@@ -1,14 +1,16 @@
-"""`AuditLogger`: the audit logger of the axon memory SDK's page, on logging.
+"""`AuditLogger`: the audit logger of the axon memory SDK's page, on top of logging.
 
-Rules:
+**Guarantees.** It is an entry point like the others. Its events go to an `AuditHandler` through a private `logging.Logger`,
+which no configuration finds and disables.
 
-* It is a door like the others: what it records goes through a `logging.Logger` of its own, which no configuration knows and
-  so none disables, to an `AuditHandler`.
-* Auto-export: each time ``max_events`` events have come in since the last export, they are written as one document called
-  ``audit_2025_01_15_103045.json`` (UTC); the rest is written on close, or when the interpreter ends. Each event is in exactly
-  one document. A name that is taken is never taken again: the next free second is.
-* A document is written by a thread, so that no event waits for it. If that fails, its events go into the next one.
-* A forked child begins anew: what came in before is the parent's to export.
+**Auto-export.** After every ``max_events`` events a document such as ``audit_2025_01_15_103045.json`` (UTC) is written; the
+remaining events follow on close or at the end of the interpreter. Each event is in exactly one document. An existing name
+is never overwritten: the next free second is used.
+
+**Failure handling.** If a document can't be written, its events go into the next one.
+
+**Concurrency.** A thread writes the documents, so no event waits for them. A forked child starts without events; those before
+the fork are exported by the parent.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.auto_export import AutoExport
-from structlog_audit.loggers.bound_logger import AuditBoundLogger, Awaited, settled
+from structlog_audit.loggers.bound_logger import AuditBoundLogger, CompletionWaiter, wait_for_completion
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
@@ -36,38 +38,39 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
 from structlog_audit.recording.queue_entry import LOST, QueueEntry
 
-_living: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
+_instances: weakref.WeakSet[AuditLogger] = weakref.WeakSet()
 
 
-def living_loggers() -> list[AuditLogger]:
-    """Every `AuditLogger` there is."""
-    return list(_living)
+def existing_audit_loggers() -> list[AuditLogger]:
+    """Return all `AuditLogger` objects of this process."""
+    return list(_instances)
 
 
 class PrivateLogger(logging.Logger):
-    """A logger that no configuration knows.
+    """A logger outside of the tree of loggers, which no configuration reaches.
 
-    `logging` clears the caches only of loggers that it knows, so this one has none: ``logging.disable`` counts as it is now.
+    `logging` clears the level caches only of loggers in its tree. This one has no cache, so ``logging.disable`` takes effect
+    at once.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Whether nobody called ``logging.disable`` for *level*."""
+        """Return whether ``logging.disable`` lets *level* pass."""
         return self.manager.disable < level
 
 
 class AuditLogger(EventSource):
-    """Records operations of an application, and answers questions about them.
+    """Records operations of an application, and answers queries about them.
 
     Args:
         max_events: Events that the buffer holds, and events per exported document; at least 1.
-        auto_export_path: A folder for documents of every ``max_events`` events; None means no auto-export.
-        enable_rotation: Whether to export automatically. The buffer is bounded all the same.
-        filename: A trail to record to; None means memory only.
+        auto_export_path: A folder for documents of every ``max_events`` events; None disables auto-export.
+        enable_rotation: Whether to export automatically. The buffer is bounded in either case.
+        filename: A trail to record to; None records to memory only.
         handler: An `AuditHandler`, or the name of a configured one, to record to instead of a new one.
-        options: Of a new `AuditHandler`: ``on_error``, ``max_pending``, ``target``, ….
+        options: Options of a new `AuditHandler`: ``on_error``, ``max_pending``, ``target``, ….
 
     Raises:
-        AuditTypeError, AuditValueError: A parameter can't be meant; the message says which and why.
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
     """
 
     def __init__(
@@ -81,27 +84,20 @@ class AuditLogger(EventSource):
         **options: Any,
     ) -> None:
         require_integer("max_events", max_events, least=1)
-        if handler is None:
-            handler = AuditHandler(max_events, filename=filename, **options)
-        elif filename is not None or options:
-            raise AuditValueError(
-                f"handler={handler!r}: it has its own {', '.join(options) or 'filename'}; leave it out"
-            )
-        if isinstance(handler, str):
-            handler = get_audit_handler(handler)
-        if not isinstance(handler, AuditHandler):
-            raise AuditTypeError(f"handler={handler!r}: give an AuditHandler or the name of one")
-        self.handler = handler
+        self.handler = _handler(handler, max_events, filename, options)
+
         logger = PrivateLogger("structlog_audit.AuditLogger")
         logger.propagate = False
-        logger.addHandler(handler)
+        logger.addHandler(self.handler)
         self._log = AuditBoundLogger(logger, (), {})
+
         self._auto_export: AutoExport | None = None
         if auto_export_path is not None and enable_rotation:
             folder = _folder(auto_export_path)
-            self._auto_export = AutoExport(folder, max_events, handler._now)
+            self._auto_export = AutoExport(folder, max_events, self.handler._now)
             weakref.finalize(self, self._auto_export.close)
-        _living.add(self)
+
+        _instances.add(self)
 
     async def log_event(
         self,
@@ -114,24 +110,27 @@ class AuditLogger(EventSource):
         error_message: str | None = None,
         duration_ms: float | None = None,
     ) -> AuditEvent:
-        """Record an event; the event as recorded.
+        """Record an event, and return it as recorded.
 
         Args:
-            operation: What was done.
-            user_id, session_id: Who did it.
+            operation: The name of the operation.
+            user_id, session_id: The user and the session that performed it.
             entry_ids: The entries that it touched.
-            metadata: What else there is to say.
-            status: How it ended; SUCCESS if not given, or FAILURE if there is an *error_message*.
-            error_message: Why it failed.
-            duration_ms: How long it took, in milliseconds.
+            metadata: Further facts.
+            status: The outcome; by default FAILURE if there is an *error_message*, otherwise SUCCESS.
+            error_message: The reason of a failure.
+            duration_ms: The duration in milliseconds.
 
         Raises:
-            AuditWriteError: It could not be recorded, and the handler says ``on_error="raise"``.
+            AuditWriteError: The event could not be recorded, and the handler has ``on_error="raise"``.
         """
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
-        entry = self._log._record(logging.INFO, None, fields, None, Awaited)
-        if entry is not None and isinstance(entry.wake, Awaited):  # no other coroutine where nobody waits for the disk
-            await settled(entry, entry.wake)
+        entry = self._log._record(logging.INFO, None, fields, None, CompletionWaiter)
+
+        # Without a waiter the event is completed already, and a further coroutine would only cost time.
+        if entry is not None and isinstance(entry.wake, CompletionWaiter):
+            await wait_for_completion(entry, entry.wake)
+
         return self._recorded(fields, entry)
 
     def record(
@@ -145,15 +144,20 @@ class AuditLogger(EventSource):
         error_message: str | None = None,
         duration_ms: float | None = None,
     ) -> AuditEvent:
-        """Record an event; the event as recorded. The same as `log_event`, for code that is not asynchronous."""
+        """Record an event, and return it as recorded.
+
+        The same as `log_event`, for code that is not asynchronous.
+        """
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
         return self._recorded(fields, self._log._record(logging.INFO, None, fields))
 
     def _recorded(self, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
-        """The event with *fields*, given what the handlers said of it."""
-        if entry is None or not entry.line:  # muted, or submitted from within a commit: what it would have been
+        """Return the event with *fields*, which the handlers acknowledged with *entry*."""
+        if entry is None or not entry.line:
+            # The event was muted, or submitted from within a commit. Return it as it would have been recorded.
             body = encode_payload(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
             return decode_event(Stamp().line(body))
+
         if self._auto_export is not None and entry.state != LOST:
             self._auto_export.add(entry.line)
         return decode_event(entry.line)
@@ -168,26 +172,31 @@ class AuditLogger(EventSource):
         end_time: dt.datetime | None = None,
         limit: int | None = None,
     ) -> list[AuditEvent]:
-        """Events as axon-sdk's ``MemorySystem`` asks for them: None means any, and *end_time* is included.
+        """Return events for axon-sdk's ``MemorySystem``.
 
-        Everybody else asks `query_events`.
+        None matches any value, and *end_time* is included.
+
+        All other code uses `query_events`.
         """
         given = {"operation": operation, "user_id": user_id, "session_id": session_id, "status": status}
         filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+
+        # axon's range includes its end; the range of a query is half-open.
         if end_time is not None and end_time.replace(tzinfo=None) < dt.datetime.max:
             end_time += dt.timedelta(microseconds=1)
+
         return self.query_events(start_time=start_time, end_time=end_time, limit=limit, **filters)
 
     def clear(self) -> None:
-        """Forget the events in the buffer. What is recorded stays recorded."""
+        """Remove the events from the buffer. Recorded events stay in the trail."""
         self.handler.clear()
 
     def flush(self) -> None:
-        """Try to write what is pending."""
+        """Try to write the pending events."""
         self.handler.flush()
 
     def close(self) -> None:
-        """Export what was not exported yet, write what is pending, and release the file."""
+        """Export the remaining events, write the pending ones, and release the file."""
         if self._auto_export is not None:
             self._auto_export.close()
         self.handler.close()
@@ -200,19 +209,24 @@ class AuditLogger(EventSource):
 
     @property
     def complete_since(self) -> dt.datetime | None:
-        """From when on the answers are complete, in UTC; see `AuditHandler.complete_since`."""
+        """Time from which query results are complete, in UTC.
+
+        See `AuditHandler.complete_since`.
+        """
         return self.handler.complete_since
 
     @property
     def problems(self) -> dict[str, int]:
-        """What was wrong in what the answers come from; see `AuditHandler.problems`."""
+        """Problems in the data behind the query results; see `AuditHandler.problems`."""
         return self.handler.problems
 
-    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
-        return self.handler.select(asked, newest_first=newest_first, at_most=at_most)
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+    ) -> Iterator[StoredEvent]:
+        return self.handler.select(conditions, newest_first=newest_first, at_most=at_most)
 
-    def _statistics(self, asked: Conditions) -> dict[str, Any]:
-        return self.handler._statistics(asked)
+    def _statistics(self, conditions: Conditions) -> dict[str, Any]:
+        return self.handler._statistics(conditions)
 
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()
@@ -231,7 +245,10 @@ def _fields(
     error_message: str | None,
     duration_ms: float | None,
 ) -> dict[str, Any]:
-    """Those of the members that are given: what is not may be bound. One by one, in a quarter of the time of a loop."""
+    """Return the members that are given; the others may be bound.
+
+    Unrolled, which takes a quarter of the time of a loop.
+    """
     fields: dict[str, Any] = {"operation": operation}
     if user_id is not None:
         fields["user_id"] = user_id
@@ -250,11 +267,33 @@ def _fields(
     return fields
 
 
+def _handler(
+    handler: AuditHandler | str | None,
+    max_events: int,
+    filename: str | os.PathLike[str] | None,
+    options: dict[str, Any],
+) -> AuditHandler:
+    """Return the given or named handler, or a new one with *options*."""
+    if handler is None:
+        return AuditHandler(max_events, filename=filename, **options)
+
+    if filename is not None or options:
+        superfluous = ", ".join(options) or "filename"
+        raise AuditValueError(f"handler={handler!r}: expected no {superfluous} beside it; configure the handler itself")
+
+    if isinstance(handler, str):
+        handler = get_audit_handler(handler)
+    if not isinstance(handler, AuditHandler):
+        raise AuditTypeError(f"handler={handler!r}: expected an AuditHandler or the name of one")
+    return handler
+
+
 def _folder(path: str | os.PathLike[str]) -> Path:
     try:
         folder = Path(os.fsdecode(path))
     except TypeError:
-        raise AuditTypeError(f"auto_export_path={path!r}: give the path of a folder") from None
+        raise AuditTypeError(f"auto_export_path={path!r}: expected the path of a folder") from None
+
     if folder.exists() and not folder.is_dir():
-        raise AuditValueError(f"auto_export_path={str(folder)!r} is no folder: give the path of one")
+        raise AuditValueError(f"auto_export_path={str(folder)!r}: expected a folder, got the path of a file")
     return folder

@@ -1,15 +1,14 @@
-"""`get_audit_logger`: structlog bound loggers whose events are recorded, or somebody is told.
+"""`get_audit_logger`: structlog bound loggers that record every event or report that they could not.
 
-Rules:
+**Guarantees.** An audit logger makes the log record itself, with every field of the event in it, and checks that an
+`AuditHandler` acknowledged it; otherwise it behaves like any structlog bound logger. It neither reads nor changes structlog's
+global configuration. Fields of a call override bound ones, and those override structlog's contextvars.
 
-* A bound logger here is a structlog bound logger in every respect but one: it makes the log record itself, with every field
-  of the event in it, and looks whether an `AuditHandler` acknowledged it. Nothing of structlog's global configuration is
-  read or changed.
-* structlog's contextvars are merged, below what is bound, below what the call says.
-* Any other handler on the logger sees a complete record: the fields as attributes, a name that `logging` reserves with an
-  underscore after it.
-* If one `AuditHandler` is all there is on the logger, and nobody has replaced what loggers of `logging` do with a record, then
-  nobody else can look: no record is made, and the handler is given the fields.
+**Other handlers.** Any other handler on the logger receives a complete record, with the fields as attributes. A field whose
+name `logging` reserves gets a trailing underscore there.
+
+**Performance.** If a single `AuditHandler` is all that is attached to the logger, and the methods of `logging.Logger` are not
+patched, no record is made: the handler receives the fields directly.
 """
 
 from __future__ import annotations
@@ -27,61 +26,70 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import OPENTELEMETRY_TRACE, bound_context
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, name_operation
+from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
-from structlog_audit.loggers.unheard import calling_frame, handle_unrecorded, obstacle
+from structlog_audit.loggers.unheard import find_caller, handle_unrecorded, reason_unrecorded
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.queue_entry import QueueEntry
 
 ExcInfo = tuple[Any, Any, Any] | None
 
 
-class Awaited:
-    """Wakes a coroutine of the running event loop, from whatever thread."""
+class CompletionWaiter:
+    """Wakes a coroutine of the running event loop from any thread.
+
+    An entry calls it when it is completed: recorded, pending, raised or lost.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._settled = asyncio.Event()
+        self._completed = asyncio.Event()
         self._called = False
-        self._then: deque[Callable[[], None]] = deque()
+        self._callbacks: deque[Callable[[], None]] = deque()
 
     def __call__(self) -> None:
         self._called = True
-        self._go_on()
+        self._run_callback()
         try:
-            self._loop.call_soon_threadsafe(self._settled.set)
-        except RuntimeError:  # the loop is closed, and with it whoever waited
+            self._loop.call_soon_threadsafe(self._completed.set)
+        except RuntimeError:
+            # The loop is closed, so no coroutine waits any more.
             pass
 
     async def wait(self) -> None:
-        """Wait until somebody calls."""
-        await self._settled.wait()
+        """Wait until the entry is completed."""
+        await self._completed.wait()
 
-    def then(self, function: Callable[[], None]) -> None:
-        """Have *function* called once, by whoever calls this, or now if somebody did."""
-        self._then.append(function)
+    def add_callback(self, function: Callable[[], None]) -> None:
+        """Call *function* once, when the entry is completed; now, if it already is."""
+        self._callbacks.append(function)
         if self._called:
-            self._go_on()
+            self._run_callback()
 
-    def _go_on(self) -> None:
+    def _run_callback(self) -> None:
         try:
-            function = self._then.pop()  # one of two threads gets it
+            # Two threads may arrive here at once. Only one of them gets the callback.
+            function = self._callbacks.pop()
         except IndexError:
             return
         function()
 
 
-async def settled(entry: QueueEntry, awaited: Awaited, withdrawn: Callable[[QueueEntry], None] | None = None) -> None:
-    """Wait until *entry*, which wakes *awaited*, is settled, and raise the error that is due then.
+async def wait_for_completion(
+    entry: QueueEntry, waiter: CompletionWaiter, on_cancelled: Callable[[QueueEntry], None] | None = None
+) -> None:
+    """Wait until *entry*, which wakes *waiter*, is completed.
 
-    If whoever waits is cancelled, *withdrawn* is called with the entry when it is settled.
+    Raise its error if it has one.
+
+    If the waiting task is cancelled, *on_cancelled* is called with the entry once that is completed, from any thread.
     """
     try:
-        await awaited.wait()
+        await waiter.wait()
     except BaseException:
-        if withdrawn is not None:
-            awaited.then(partial(withdrawn, entry))
+        if on_cancelled is not None:
+            waiter.add_callback(partial(on_cancelled, entry))
         raise
     entry.raise_error()
 
@@ -89,58 +97,67 @@ async def settled(entry: QueueEntry, awaited: Awaited, withdrawn: Callable[[Queu
 class AuditBoundLogger(structlog.BoundLoggerBase):
     """A structlog bound logger that records audit events. Made by `get_audit_logger`.
 
-    ``log.info("STORE", user_id="u1", entry_ids=["e1"], tags=["verified"])``: the first argument is the operation, own
-    members of an event by their names, any other field goes into the metadata. An event that reaches no `AuditHandler` is
-    never silent: see `structlog_audit.loggers.unheard`.
+    ``log.info("STORE", user_id="u1", entry_ids=["e1"], tags=["verified"])``: the first argument is the operation. Keyword
+    arguments that are members of an event fill these members; all others go to the metadata. An event that reaches no
+    `AuditHandler` is never silent: see `structlog_audit.loggers.unheard`.
 
-    Each method raises `AuditWriteError` if the event could not be recorded and the handler says ``on_error="raise"``.
+    Each method raises `AuditWriteError` if the event could not be recorded and the handler has ``on_error="raise"``.
     """
 
     def info(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level INFO: SUCCESS, unless *fields* say otherwise."""
+        """Record an event at level INFO: SUCCESS, unless *fields* state another status."""
         self._record(logging.INFO, operation, fields)
 
     def warning(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level WARNING: SUCCESS, unless *fields* say otherwise."""
+        """Record an event at level WARNING: SUCCESS, unless *fields* state another status."""
         self._record(logging.WARNING, operation, fields)
 
     def error(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level ERROR: FAILURE, unless *fields* say otherwise."""
+        """Record an event at level ERROR: FAILURE, unless *fields* state another status."""
         self._record(logging.ERROR, operation, fields)
 
     def critical(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level CRITICAL: FAILURE, unless *fields* say otherwise."""
+        """Record an event at level CRITICAL: FAILURE, unless *fields* state otherwise."""
         self._record(logging.CRITICAL, operation, fields)
 
     def exception(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record an event at level ERROR, with the exception being handled as its ``error_message``."""
+        """Record an event at level ERROR for the exception being handled.
+
+        The exception becomes its ``error_message``.
+        """
         self._record(logging.ERROR, operation, {"exc_info": True, **fields})
 
     async def ainfo(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record as `info` does."""
+        """Record an event as `info` does, without blocking the event loop."""
         await self._arecord(logging.INFO, operation, fields)
 
     async def awarning(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record as `warning` does."""
+        """Record an event as `warning` does, without blocking the event loop."""
         await self._arecord(logging.WARNING, operation, fields)
 
     async def aerror(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record as `error` does."""
+        """Record an event as `error` does, without blocking the event loop."""
         await self._arecord(logging.ERROR, operation, fields)
 
     async def acritical(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record as `critical` does."""
+        """Record an event as `critical` does, without blocking the event loop."""
         await self._arecord(logging.CRITICAL, operation, fields)
 
     async def aexception(self, operation: str | None = None, /, **fields: Any) -> None:
-        """Record as `exception` does."""
+        """Record an event as `exception` does, without blocking the event loop."""
         await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
     def operation(self, operation: str, /, *, intent: bool = False, **fields: Any) -> OperationScope:
-        """A block that does *operation*, for ``with`` and ``async with``: records its duration and how it ended.
+        """Return a block that records *operation* with its duration and outcome.
 
-        With *intent* an event of kind ``intent`` is recorded before the block runs; if it can't be, the block does not run
-        and the caller gets an `AuditWriteError`. An intent without an outcome (a crash) is found by ``open_intents()``.
+        It is used by ``with`` or ``async with``.
+
+        Args:
+            operation: The name of the operation.
+            intent: Whether to record an event of kind ``intent`` before the block runs. If that fails, the block does not
+                run and the caller gets an `AuditWriteError`. ``open_intents()`` finds intents without an outcome, which
+                a crash leaves behind.
+            fields: Further fields of the event.
         """
         return OperationScope(self._record, operation, fields, intent=intent, arecord=self._arecord)
 
@@ -151,15 +168,15 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         fields: dict[str, Any],
         *,
         kind: str | None = None,
-        withdrawn: Callable[[QueueEntry], None] | None = None,
+        on_cancelled: Callable[[QueueEntry], None] | None = None,
     ) -> QueueEntry | None:
-        """Record an event without holding up the event loop for the disk; otherwise as `_record`.
+        """Record an event as `_record` does, without blocking the event loop for the disk.
 
-        If whoever waits is cancelled, the event is recorded all the same, and then *withdrawn* is called with its entry.
+        If the waiting task is cancelled, the event is recorded all the same, and then *on_cancelled* is called with its entry.
         """
-        entry = self._record(level, operation, fields, kind, Awaited)
-        if entry is not None and isinstance(entry.wake, Awaited):
-            await settled(entry, entry.wake, withdrawn)
+        entry = self._record(level, operation, fields, kind, CompletionWaiter)
+        if entry is not None and isinstance(entry.wake, CompletionWaiter):
+            await wait_for_completion(entry, entry.wake, on_cancelled)
         return entry
 
     def _record(
@@ -170,57 +187,73 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         kind: str | None = None,
         later: Callable[[], Callable[[], None]] | None = None,
     ) -> QueueEntry | None:
-        """Record an event; its acknowledgement, which with *later* may come later; None if no handler took it on."""
+        """Record an event; return its acknowledgement, or None if no handler accepted it.
+
+        *later* makes the function that wakes the caller. With it, the acknowledgement may be completed after the return.
+        """
         logger: logging.Logger = self._logger
         event: dict[str, Any] = self._context | fields
-        # seldom anything is bound or a span active, and to find out costs little
+
+        # Usually nothing is bound and no span is active. This test is cheaper than merging an empty context.
         if copy_context() or OPENTELEMETRY_TRACE in modules:
             event = bound_context(event) | event
+
         if "operation" in fields:
-            name_operation(event, operation)
+            resolve_operation(event, operation)
         else:
             event["operation"] = operation
+
         exc_info = _exc_info(event.pop("exc_info")) if "exc_info" in event else None
+
+        # Fast path: no other handler could see a record, so none is made.
         sole = _sole_handler(logger, level)
         if sole is not None:
             return sole.record_fields(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
+
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind
         handoff.later = later
-        record = _record(logger, level, operation if operation is not None else event["operation"], exc_info, handoff)
+        message = operation if operation is not None else event["operation"]
+        record = _record(logger, level, message, exc_info, handoff)
+
         if logger.isEnabledFor(level):
             logger.handle(record)
         if handoff.entry is None:
             handle_unrecorded(logger, record)
+
         entry: QueueEntry | None = handoff.entry
         return entry
 
 
 def get_audit_logger(name: str = "audit", *, required: bool = False, **initial_values: Any) -> AuditBoundLogger:
-    """A bound logger that records audit events on the `logging` logger called *name*.
+    """Return a bound logger that records audit events.
+
+    They go through the `logging` logger called *name*.
 
     Args:
         name: The logger that an `AuditHandler` is attached to, or a child of it.
-        required: Whether to raise if no event of level INFO would reach an `AuditHandler` as things are now.
-        initial_values: What is bound from the beginning.
+        required: Whether to raise if, as logging is configured now, an event of level INFO would reach no `AuditHandler`.
+        initial_values: Fields that are bound from the beginning.
 
     Raises:
-        AuditTypeError: *name* is no string.
-        AuditWriteError: *required*, and events would be dropped; the message says why.
+        AuditTypeError: *name* is not a string.
+        AuditWriteError: *required*, and events would be dropped; the message states why.
     """
     if not isinstance(name, str):
-        raise AuditTypeError(f"name={name!r}: give the name of a logger")
+        raise AuditTypeError(f"name={name!r}: expected the name of a logger, got {type(name).__name__}")
+
     logger = logging.getLogger(name)
     if required:
-        why = obstacle(logger, logging.INFO)
-        if why is not None:
-            raise AuditWriteError(f"no event on logger {name!r} would be recorded: {why[1]}")
+        cause = reason_unrecorded(logger, logging.INFO)
+        if cause is not None:
+            raise AuditWriteError(f"no event on logger {name!r} would be recorded: {cause[1]}")
+
     return AuditBoundLogger(logger, (), initial_values)
 
 
 def _exc_info(value: Any) -> ExcInfo:
-    """*value* in the form that a log record has."""
+    """Return *value* in the form in which a log record holds an exception."""
     if isinstance(value, BaseException):
         return type(value), value, value.__traceback__
     if isinstance(value, tuple):
@@ -231,17 +264,24 @@ def _exc_info(value: Any) -> ExcInfo:
 _HANDLE: Any = logging.Logger.handle
 _CALL_HANDLERS: Any = logging.Logger.callHandlers
 
-if any(way.__module__ != "logging" or hasattr(way, "__wrapped__") for way in (_HANDLE, _CALL_HANDLERS)):
-    _HANDLE = None  # somebody who looks at all records came before us: no logger is as `logging` made it
+if any(method.__module__ != "logging" or hasattr(method, "__wrapped__") for method in (_HANDLE, _CALL_HANDLERS)):
+    # Another tool patched the class before this module was imported and wants to see all records: disable the fast path.
+    _HANDLE = None
 
 
 def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
-    """The handler that would take on a record of *logger* at *level*, if it is an `AuditHandler` and nobody else looks."""
+    """Return the `AuditHandler` that alone would see a record of *logger* at *level*.
+
+    None if another handler would see it, or if the handler would not accept it.
+    """
     if logger.propagate or logger.filters or len(logger.handlers) != 1:
         return None
+
+    # A patched or overridden method of the logger may want to see the record.
     kind = type(logger)
     if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS:
         return None
+
     handler = logger.handlers[0]
     if type(handler) is AuditHandler and not handler.filters and level >= handler.level:
         target = handler.target
@@ -251,8 +291,11 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
 
 
 def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff) -> logging.LogRecord:
-    """The record as `logging` would make it, by the factory that is set, with the fields of the event as attributes."""
-    frame, _ = calling_frame()
+    """Make the record as `logging` would, with the current record factory.
+
+    It has the fields of the event as attributes.
+    """
+    frame, _ = find_caller()
     code = frame.f_code
     record = logger.makeRecord(
         logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name
@@ -263,5 +306,5 @@ def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo,
 
 
 def _attributes(fields: dict[str, Any]) -> dict[str, Any]:
-    """*fields* under names that no attribute of a record has."""
+    """Return *fields* under names that no attribute of a record has."""
     return {f"{name}_" if name in RESERVED else name: value for name, value in fields.items()}

@@ -1,18 +1,17 @@
-"""Functions and objects whose calls are recorded.
+"""`audited` and `instrument`: record the calls of functions and of an object's methods.
 
-Rules:
+**Guarantees.** The call itself is unchanged: its arguments, its result and its exceptions. `instrument` changes one object; the
+function that it returns undoes that.
 
-* What an event says of a call comes from its arguments: by the name of a parameter, or by a function of all arguments by
-  name. What it says of the result comes from ``on_result``.
-* The call itself is not changed: its arguments, its result and its exceptions are what they were.
-* ``instrument`` changes one object, and undoes that when what it returns is called.
+**Fields.** The fields of an event come from the arguments of the call, by the name of a parameter or by a function of all
+arguments. ``on_result`` adds fields that depend on the result.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -25,10 +24,10 @@ Pick = str | Callable[[Mapping[str, Any]], Any]
 """The name of a parameter, or a function of all arguments by name."""
 
 OnResult = Callable[[OperationScope, Any], None]
-"""Says on the operation what its result says of it."""
+"""Adds fields to the operation that depend on its result."""
 
 _BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entry_ids", "entry_id": "entry_ids"}
-"""Parameters that `instrument` takes for what their names say, and the members that they are."""
+"""Parameters that `instrument` recognises by their names, and the members of the event that they fill."""
 
 
 def audited(
@@ -44,21 +43,21 @@ def audited(
     """Record each call of the decorated function, with its duration and outcome.
 
     Args:
-        operation: What calling the function does.
-        user_id, session_id, entry_ids: The parameter that holds it, or a function of the arguments by name.
-        metadata: Members of the metadata, each likewise.
-        on_result: Called with the operation and the result, to say more of it: ``op.entry_ids.append(result)``.
+        operation: The name of the operation.
+        user_id, session_id, entry_ids: The parameter that holds the value, or a function of the arguments by name.
+        metadata: The same for each member of the metadata.
+        on_result: Called with the operation and the result, to add fields: ``op.entry_ids.append(result)``.
         logger: The name of the logger that an `AuditHandler` is attached to.
 
     Raises:
-        AuditTypeError: The decorated object is no function, or is a generator function, whose call does nothing yet.
+        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called.
         AuditValueError: The function has no parameter of that name.
     """
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     picks = {name: pick for name, pick in given.items() if pick is not None}
 
     def decorate(function: Function) -> Function:
-        return _wrapped(function, operation, picks, dict(metadata or {}), on_result, logger)
+        return _wrap(function, operation, picks, dict(metadata or {}), on_result, logger)
 
     return decorate
 
@@ -74,32 +73,38 @@ def instrument(
     on_result: OnResult | None = None,
     logger: str = "audit",
 ) -> Callable[[], None]:
-    """Record each call of certain methods of *obj*; returns a function that undoes this.
+    """Record each call of the given methods of *obj*.
 
-    Parameters called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` are taken for what their names say, unless
-    told otherwise; a method that has none of them is recorded without.
+    Return a function that undoes this.
+
+    Parameters called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` fill the members of these names, unless other
+    parameters are given for them.
 
     Args:
-        obj: Any object that lets its attributes be set.
-        operations: The operation that each method does, by the name of the method.
-        user_id, session_id, entry_ids, metadata, on_result, logger: As of `audited`; they hold for those of the methods
-            that have the parameter.
+        obj: Any object whose attributes can be set.
+        operations: The names of the operations, by the names of the methods.
+        user_id, session_id, entry_ids, metadata, on_result, logger: As for `audited`; each applies to the methods that
+            have the parameter.
 
     Raises:
-        AuditTypeError: A method can't be called, or can't be replaced.
+        AuditTypeError: A method is not callable or can't be replaced.
         AuditValueError: *obj* has no method of that name.
     """
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     undo: list[Callable[[], None]] = []
+
     for name, operation in operations.items():
         method = getattr(obj, name, None)
         if method is None:
             raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
+
+        # Explicit picks override the parameters that are recognised by name.
         parameters = _parameters(method)
         picks: dict[str, Pick] = {member: found for found, member in _BY_NAME.items() if found in parameters}
         picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}
+
         members = {key: pick for key, pick in (metadata or {}).items() if _fits(pick, parameters)}
-        wrapped = _wrapped(method, operation, picks, members, on_result, logger)
+        wrapped = _wrap(method, operation, picks, members, on_result, logger)
         undo.append(_replace(obj, name, wrapped))
 
     def undo_all() -> None:
@@ -110,19 +115,28 @@ def instrument(
 
 
 def _replace(obj: object, name: str, replacement: Callable[..., Any]) -> Callable[[], None]:
-    """Set the attribute *name* of *obj*; returns what sets it back."""
-    own = getattr(obj, "__dict__", {})
-    before, was_own = own.get(name), name in own
+    """Set the attribute *name* of *obj*; return a function that restores it."""
+    attributes = getattr(obj, "__dict__", {})
+    is_instance_attribute = name in attributes
+    before = attributes.get(name)
+
     try:
         setattr(obj, name, replacement)
     except (AttributeError, TypeError) as error:
         raise AuditTypeError(f"operations: {name!r} of {type(obj).__name__} can't be replaced: {error}") from error
-    return lambda: setattr(obj, name, before) if was_own else delattr(obj, name)
+
+    def restore() -> None:
+        if is_instance_attribute:
+            setattr(obj, name, before)
+        else:
+            delattr(obj, name)
+
+    return restore
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     if not callable(function):
-        raise AuditTypeError(f"{function!r} is no function")
+        raise AuditTypeError(f"expected a function, got {function!r}")
     return inspect.signature(function).parameters
 
 
@@ -130,7 +144,7 @@ def _fits(pick: Pick, parameters: Mapping[str, inspect.Parameter]) -> bool:
     return callable(pick) or pick in parameters
 
 
-def _wrapped(
+def _wrap(
     function: Function,
     operation: str,
     picks: Mapping[str, Pick],
@@ -138,22 +152,18 @@ def _wrapped(
     on_result: OnResult | None,
     logger: str,
 ) -> Function:
-    """*function*, recording its calls."""
-    parameters = _parameters(function)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise AuditTypeError(
-            f"{function!r} is a generator function: its call does nothing yet; use log.operation(…) in it"
-        )
-    for pick in [*picks.values(), *metadata.values()]:
-        if not _fits(pick, parameters):
-            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {', '.join(parameters) or 'none'}")
-    signature, log = inspect.signature(function), get_audit_logger(logger)
+    """Return a function that calls *function* and records the call."""
+    _check_picks(function, [*picks.values(), *metadata.values()])
+    signature = inspect.signature(function)
+    log = get_audit_logger(logger)
 
     def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationScope:
         try:
             bound = signature.bind(*args, **kwargs)
-        except TypeError:  # the call itself will say so, and is recorded as a failure
+        except TypeError:
+            # The call raises the same error, which is recorded as a failure.
             return log.operation(operation)
+
         bound.apply_defaults()
         fields = {name: _picked(pick, bound.arguments) for name, pick in picks.items()}
         members = {name: _picked(pick, bound.arguments) for name, pick in metadata.items()}
@@ -180,6 +190,21 @@ def _wrapped(
             return result
 
     return call  # type: ignore[return-value]
+
+
+def _check_picks(function: Callable[..., Any], picks: Iterable[Pick]) -> None:
+    """Raise unless calls of *function* can be recorded with these *picks*."""
+    parameters = _parameters(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise AuditTypeError(
+            f"expected a function, got the generator function {function!r}, which does nothing when called;"
+            " use log.operation(…) in it"
+        )
+
+    for pick in picks:
+        if not _fits(pick, parameters):
+            available = ", ".join(parameters) or "none"
+            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {available}")
 
 
 def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:

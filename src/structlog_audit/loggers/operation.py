@@ -1,13 +1,12 @@
-"""Recording an operation with its duration and outcome, whatever way it ends.
+"""`OperationScope`: a block that is recorded as one operation, with its duration and outcome.
 
-Rules:
+**Guarantees.** With an intent, the block runs only after the intent is recorded, as durably as the target records. The outcome
+names the intent under ``metadata.intent_id``, whatever the block does to the metadata. If the block does not run, because
+its intent could not be recorded or its task was cancelled meanwhile, the event that reports this names the intent as well.
+Durations come from a monotonic clock.
 
-* Durations come from a monotonic clock.
-* With an intent, the block runs only after the intent is recorded, as durably as the target records. Its outcome names it
-  under ``metadata.intent_id``, whatever the block does to the metadata; so does the event that tells that a block was not
-  begun, because its intent could not be recorded or because its task was cancelled meanwhile.
-* An exception, cancellation among them, is recorded as a FAILURE and goes on its way. A failure to record never takes its
-  place: it is added to it as a note.
+**Failure handling.** An exception, cancellation included, is recorded as a FAILURE and propagates. A failure to record never
+replaces it, but is added to it as a note.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.queue_entry import LOST, PENDING, WAITING, QueueEntry
 
 Recorder = Callable[..., QueueEntry | None]
-"""Records an event: its level, its operation and its fields, and by keyword its kind; what the handlers said of it."""
+"""Records an event and returns its acknowledgement. Takes the level, the operation and the fields, and ``kind`` by keyword."""
 
-ARecorder = Callable[..., Awaitable[QueueEntry | None]]
-"""The same, for ``async with``: without holding up the event loop for the disk. By keyword ``withdrawn``: what is called, from
-whatever thread, with an entry that is settled after the task that waited for it has been cancelled."""
+AsyncRecorder = Callable[..., Awaitable[QueueEntry | None]]
+"""The same for ``async with``, without blocking the event loop. Takes ``on_cancelled`` by keyword as well: a function that is
+called with the entry, from any thread, when it is completed after its task was cancelled."""
 
 _NOT_RECORDED = {
-    None: "no AuditHandler of this process took its intent on; its check() finds what mutes it",
+    None: "no AuditHandler of this process accepted its intent; AuditHandler.check() lists the causes",
     PENDING: "its intent is pending, since the target fails",
     LOST: "its intent was lost, since the target fails and max_pending was reached",
     WAITING: "its intent would have waited for an event that this thread is recording",
@@ -44,13 +43,13 @@ _NOT_RECORDED = {
 
 
 class OperationScope:
-    """A block that does an operation. Made by ``log.operation(…)``; for ``with`` and ``async with``.
+    """A block that performs an operation. Made by ``log.operation(…)``; for ``with`` and ``async with``.
 
-    What becomes known in the block is said on it:
+    The block sets on it the facts that become known only while it runs.
 
     Attributes:
-        entry_ids: The entries that the operation touched; to be appended to, or set.
-        metadata: What else there is to say; to be filled.
+        entry_ids: The entries that the operation touched; append to it, or set it.
+        metadata: Further facts; fill it, or set it.
     """
 
     __slots__ = (
@@ -65,7 +64,7 @@ class OperationScope:
         fields: dict[str, Any],
         *,
         intent: bool = False,
-        arecord: ARecorder | None = None,
+        arecord: AsyncRecorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._intent = intent
@@ -76,25 +75,27 @@ class OperationScope:
         self._fields = fields
         self._clock = clock
         self._start = 0.0
-        self.entry_ids: Any = _list(fields.pop("entry_ids", None))
+
+        self.entry_ids: Any = _as_list(fields.pop("entry_ids", None))
         metadata = fields.pop("metadata", None)
-        self.metadata: dict[str, Any] = {} if metadata is None else _dict(metadata)
+        self.metadata: dict[str, Any] = {} if metadata is None else _as_dict(metadata)
 
     def bind(self, **fields: Any) -> None:
-        """Add *fields* to the event, such as a user who is only known by now."""
+        """Add *fields* to the event, such as a user that only the block knows."""
         self._fields |= fields
 
     def partial(self, reason: str | None = None) -> None:
-        """Say that the operation succeeded for a part of what it was asked to do. *reason* is its ``error_message``."""
+        """Mark the operation as done in part. *reason* becomes its ``error_message``."""
         self._fields["status"] = EventStatus.PARTIAL
         if reason is not None:
             self._fields["error_message"] = reason
 
     def __enter__(self) -> Self:
         if self._intent:
-            with _naming(self._operation):
-                entry = self._record(logging.INFO, self._operation, self._plan(), kind=Kind.INTENT.value)
-            self._declared(entry)
+            with _not_begun_errors(self._operation):
+                entry = self._record(logging.INFO, self._operation, self._intent_fields(), kind=Kind.INTENT.value)
+            self._confirm_intent(entry)
+
         self._start = self._clock()
         return self
 
@@ -104,17 +105,25 @@ class OperationScope:
         try:
             self._record(*self._outcome(error))
         except Exception as failure:
-            _never_in_place_of(error, failure)
+            _raise_or_note(error, failure)
 
     async def __aenter__(self) -> Self:
         if self._arecord is None:
             return self.__enter__()
+
         if self._intent:
+            # The entry may be completed in another thread. What is bound here goes into the event recorded there, too.
             context = contextvars.copy_context()
-            how = {"kind": Kind.INTENT.value, "withdrawn": lambda entry: context.run(self._withdrawn, entry)}
-            with _naming(self._operation):
-                entry = await self._arecord(logging.INFO, self._operation, self._plan(), **how)
-            self._declared(entry)
+            with _not_begun_errors(self._operation):
+                entry = await self._arecord(
+                    logging.INFO,
+                    self._operation,
+                    self._intent_fields(),
+                    kind=Kind.INTENT.value,
+                    on_cancelled=lambda entry: context.run(self._record_cancelled, entry),
+                )
+            self._confirm_intent(entry)
+
         self._start = self._clock()
         return self
 
@@ -123,91 +132,112 @@ class OperationScope:
     ) -> None:
         if self._arecord is None:
             return self.__exit__(kind, error, traceback)
+
         try:
             await self._arecord(*self._outcome(error))
         except Exception as failure:
-            _never_in_place_of(error, failure)
+            _raise_or_note(error, failure)
 
-    def _plan(self) -> dict[str, Any]:
-        """The fields of the intent."""
+    def _intent_fields(self) -> dict[str, Any]:
         return {**self._fields, "entry_ids": list(self.entry_ids), "metadata": dict(self.metadata)}
 
-    def _declared(self, entry: QueueEntry | None) -> None:
-        """Go on if the intent is recorded; otherwise say that the block was not begun."""
+    def _confirm_intent(self, entry: QueueEntry | None) -> None:
+        """Raise unless the intent is recorded.
+
+        Before that, record that the block was not begun.
+        """
         if entry is not None and entry.is_recorded:
             self._intent_id = decode(entry.line).event_id
             return
-        why = _NOT_RECORDED[None if entry is None else entry.state]
-        error = AuditWriteError(f"{self._operation} was not begun: {why}")
+
+        reason = _NOT_RECORDED[None if entry is None else entry.state]
+        error = AuditWriteError(f"{self._operation} was not begun: {reason}")
         if entry is not None and entry.line:
-            self._not_begun(entry, error)
+            self._record_not_begun(entry, error)
         raise error
 
-    def _withdrawn(self, entry: QueueEntry) -> None:
-        """Say that the block was not begun, since its task was cancelled while *entry*, its intent, was being recorded."""
-        if entry.line:
-            error = AuditWriteError(f"{self._operation} was not begun: its task was cancelled")
-            try:
-                self._not_begun(entry, error, later=lambda: _nobody_waits)
-            except Exception as failure:  # such as that of a filter; whoever calls this has nothing to do with it
-                report_on_stderr(f"an operation that was not begun was not recorded ({describe_failure(failure)})")
+    def _record_cancelled(self, entry: QueueEntry) -> None:
+        """Record that the block was not begun because its task was cancelled.
 
-    def _not_begun(self, entry: QueueEntry, error: AuditWriteError, **how: Any) -> None:
+        *entry* is its intent, which was being recorded then.
+        """
+        if not entry.line:
+            return
+
+        error = AuditWriteError(f"{self._operation} was not begun: its task was cancelled")
+        try:
+            self._record_not_begun(entry, error, later=lambda: _ignore_completion)
+        except Exception as failure:
+            # Such as an error of a filter. It must not reach the thread that completed the entry.
+            report_on_stderr(f"an operation that was not begun was not recorded ({describe_failure(failure)})")
+
+    def _record_not_begun(self, entry: QueueEntry, error: AuditWriteError, **options: Any) -> None:
         self._intent_id = decode(entry.line).event_id
         self._start = self._clock()
-        self._record(*self._outcome(error), **how)
+        self._record(*self._outcome(error), **options)
 
-    def _told(self) -> dict[str, Any]:
-        """The metadata with the intent's id, in place of any other; that beside it if the metadata is no dictionary."""
+    def _metadata_fields(self) -> dict[str, Any]:
+        """Return the metadata with the id of the intent, which replaces any other.
+
+        If the metadata is not a dictionary, the id stands beside it.
+        """
         if self._intent_id is None:
             return {"metadata": self.metadata}
-        named = {INTENT_ID: self._intent_id}
-        return (
-            {"metadata": self.metadata | named} if type(self.metadata) is dict else {"metadata": self.metadata, **named}
-        )
+
+        intent = {INTENT_ID: self._intent_id}
+        if type(self.metadata) is dict:
+            return {"metadata": self.metadata | intent}
+        return {"metadata": self.metadata, **intent}
 
     def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
-        """The level, the operation and the fields of the event, given how the block ended."""
+        """Return the level, the operation and the fields of the event.
+
+        *error* is the exception that ended the block, if any.
+        """
         fields: dict[str, Any] = {
             "status": EventStatus.SUCCESS,
             **self._fields,
             "entry_ids": self.entry_ids,
-            **self._told(),
+            **self._metadata_fields(),
             "duration_ms": (self._clock() - self._start) * 1_000,
         }
         if error is None:
             return logging.INFO, self._operation, fields
+
         fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
         return logging.ERROR, self._operation, fields
 
 
 @contextlib.contextmanager
-def _naming(operation: str) -> Iterator[None]:
-    """Say of an error in recording an intent which block does not run."""
+def _not_begun_errors(operation: str) -> Iterator[None]:
+    """Name the *operation* that does not begin in an error of recording its intent."""
     try:
         yield
     except AuditWriteError as error:
         raise AuditWriteError(f"{operation} was not begun: {error}") from error.__cause__
 
 
-def _nobody_waits() -> None:
-    """Called when an event is settled that nobody waits for."""
+def _ignore_completion() -> None:
+    """Do nothing: no caller waits for the event."""
 
 
-def _never_in_place_of(error: BaseException | None, failure: Exception) -> None:
-    """Raise *failure*, unless the block itself ended with an *error*: then it is a note on that."""
+def _raise_or_note(error: BaseException | None, failure: Exception) -> None:
+    """Raise *failure*, or add it as a note to the *error* of the block."""
     if error is None:
         raise failure
     error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
 
 
-def _dict(metadata: Any) -> dict[str, Any]:
-    """*metadata* as a dictionary of the scope's own; what is none is kept under its own name."""
+def _as_dict(metadata: Any) -> dict[str, Any]:
+    """Copy *metadata* into a dictionary.
+
+    Any other value is kept under the key ``metadata``.
+    """
     return dict(metadata) if isinstance(metadata, Mapping) else {"metadata": metadata}
 
 
-def _list(entry_ids: Any) -> list[Any]:
-    """*entry_ids* as a list of the scope's own; one id by itself counts as a list of it."""
+def _as_list(entry_ids: Any) -> list[Any]:
+    """Copy *entry_ids* into a list; a single id becomes a list of one."""
     if entry_ids is None:
         return []
     return list(entry_ids) if isinstance(entry_ids, (list, tuple, set, frozenset)) else [entry_ids]

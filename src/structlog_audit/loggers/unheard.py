@@ -1,12 +1,13 @@
-"""What a front door does about an event that no `AuditHandler` took on.
+"""Treatment of an event that no `AuditHandler` accepted; for the entry points.
 
-Rules:
+**Guarantees.** Such an event is never silent. If a handler in question has ``on_error="raise"``, the caller gets an
+`AuditWriteError`. Otherwise the event is counted, and the first one per logger and cause is reported by ``warnings.warn``.
 
-* It is never silent. If any handler that the door knows of says ``on_error="raise"``, the caller gets an `AuditWriteError`.
-  Otherwise it is counted, and told by one ``warnings.warn`` per logger and cause.
-* A logger that is handling a record in this thread discards what it is given (Python 3.13.4 and newer). The door then goes
-  straight to the audit handlers: an event from a signal handler or a ``__str__`` is recorded.
-* Behind a queue an event is handed over. That is no cause; `AuditHandler.check` tells of it.
+**Re-entrancy.** Since Python 3.13.4 a logger discards a record that it is given while it handles another one in the same
+thread. The event then goes straight to the audit handlers, so events from a signal handler or a ``__str__`` are recorded.
+
+**Queues.** An event that a ``QueueHandler`` accepts has been handed over and does not count as unrecorded;
+`AuditHandler.check` reports the queue.
 """
 
 from __future__ import annotations
@@ -27,78 +28,106 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import find_audit_handlers
 from structlog_audit.recording.logger_tree import is_handling_record, propagation_path, uses_queue
 
-_OURS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
+_LIBRARY_FOLDERS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
+"""The folders of this library and of structlog. Frames of code in them do not count as the caller."""
 
 Cause = tuple[str, str]
-"""A code, which `AuditHandler.check` has as well, and what it means."""
+"""A code, which `AuditHandler.check` uses as well, and its description."""
 
-_FILTER = ("filter", "a filter of the logger, the handler or the target dropped it")
+_FILTER: Cause = ("filter", "a filter of the logger, the handler or the target dropped it")
 
 _counts: Counter[tuple[str, str]] = Counter()
 
 
 def unheard_events() -> dict[tuple[str, str], int]:
-    """How many events no handler took on in this process, by the name of the logger and the cause."""
+    """Return how many events no handler accepted, by logger name and cause.
+
+    The counts are those of this process.
+    """
     return dict(_counts)
 
 
 def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """See to it that *record*, which *logger* was given and no handler took on, is recorded after all, or that somebody knows.
+    """Handle a *record* of *logger* that no `AuditHandler` accepted.
+
+    Deliver it directly if the re-entrancy guard of `logging` discarded it. Otherwise raise, or count it and warn once per
+    logger and cause.
 
     Raises:
-        AuditWriteError: A handler says that the caller must know.
+        AuditWriteError: A handler has ``on_error="raise"``.
     """
     if is_handling_record(logger) and not logger.disabled:
         for handler in find_audit_handlers(propagation_path(logger)):
             if record.levelno >= handler.level:
                 handler.handle(record)
+
         if record.__dict__[HANDOFF].entry is not None:
             return
-    why = obstacle(logger, record.levelno)
-    if why is None and uses_queue(logger, record.levelno):
-        return
-    code, message = why or _FILTER
+
+    cause = reason_unrecorded(logger, record.levelno)
+    if cause is None:
+        if uses_queue(logger, record.levelno):
+            return
+        cause = _FILTER
+
+    code, description = cause
     _counts[logger.name, code] += 1
-    told = f"an event on logger {logger.name!r} was not recorded: {message}"
+    message = f"an event on logger {logger.name!r} was not recorded: {description}"
     if must_raise(logger):
-        raise AuditWriteError(told)
+        raise AuditWriteError(message)
+
     if _counts[logger.name, code] == 1:
-        _, depth = calling_frame()
-        warnings.warn(f"{told} (said once; counted in unheard_events())", RuntimeWarning, stacklevel=depth)
+        _, depth = find_caller()
+        warnings.warn(f"{message} (reported once; counted in unheard_events())", RuntimeWarning, stacklevel=depth)
 
 
-def calling_frame() -> tuple[FrameType, int]:
-    """The frame that called into this library, and how many frames it is above the one that asks."""
+def find_caller() -> tuple[FrameType, int]:
+    """Return the frame that called into this library, and its depth.
+
+    The depth counts frames above the function that calls this.
+    """
     frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY_FOLDERS):
         frame, depth = frame.f_back, depth + 1
     return frame, depth
 
 
 def must_raise(logger: logging.Logger) -> bool:
-    """Whether a handler that *logger* leads to, or if there is none, any handler of this process, says "raise"."""
-    known = find_audit_handlers(propagation_path(logger)) or [
-        owner for owner in live_owners() if isinstance(owner, AuditHandler)
-    ]
-    return any(handler.on_error == "raise" for handler in known)
+    """Return whether an unrecorded event of *logger* is an error for its caller.
+
+    It is one if a handler on the propagation path has ``on_error="raise"``, or, without any handler there, if any handler
+    of this process has.
+    """
+    handlers = find_audit_handlers(propagation_path(logger))
+    if not handlers:
+        handlers = [owner for owner in live_owners() if isinstance(owner, AuditHandler)]
+    return any(handler.on_error == "raise" for handler in handlers)
 
 
-def obstacle(logger: logging.Logger, level: int) -> Cause | None:
-    """What surely keeps an event at *level* from every handler of *logger*; None if there is nothing of the kind.
+def reason_unrecorded(logger: logging.Logger, level: int) -> Cause | None:
+    """Return why an event at *level* certainly reaches no handler of *logger*.
 
-    Filters are not asked: they may look at the event, count, or print.
+    None if it may reach one.
+
+    Filters are not called: they may change the event, count, or print.
     """
     handlers = find_audit_handlers(propagation_path(logger))
     if not handlers and not uses_queue(logger, level):
         return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
+
     if logging.root.manager.disable >= level:
         return "logging-disable", "logging.disable() is in force"
+
     if logger.disabled:
         return "disabled", "the logger is disabled; a configuration that does not mention it does that"
+
     if level < logger.getEffectiveLevel():
         return "level", f"the level of the logger is {logging.getLevelName(logger.getEffectiveLevel())}"
+
     if handlers and all(level < handler.level for handler in handlers):
         return "handler-level", "the level of the handler is higher"
+
     if handlers and all(handler.target is not None and level < handler.target.level for handler in handlers):
         return "target-level", "the level of the target is higher"
+
     return None

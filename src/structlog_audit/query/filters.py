@@ -330,9 +330,9 @@ def with_filter_signature(method: Method) -> Method:
     keywords = [p for p in given if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
     returned = signature.return_annotation
-    spelled_out = signature.replace(
+    with_filter_signature = signature.replace(
         parameters=[*positional, *_filter_parameters(), *keywords],
         return_annotation=_TypeName(returned) if isinstance(returned, str) else returned,
     )
-    method.__signature__ = spelled_out  # type: ignore[attr-defined]
+    method.__signature__ = with_filter_signature  # type: ignore[attr-defined]
     return method

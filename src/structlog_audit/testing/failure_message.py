@@ -1,9 +1,7 @@
-"""What a failed expectation says: what was recorded instead, and where the nearest event differs. It fits on a screen.
+"""The message of a failed expectation: the recorded events, and where the nearest one differs. It fits on a screen.
 
-Rules:
-
-* The nearest event is the one that fulfils most of the filters; of several, the newest.
-* The source itself is asked which events fulfil a filter, so redaction and the forms of values count as in any query.
+**Guarantees.** The nearest event is the one that fulfils most of the filters; of several, the newest. The event source itself
+evaluates each filter, so redaction and equivalent forms of values count as in any query.
 """
 
 from __future__ import annotations
@@ -14,81 +12,166 @@ from typing import Any
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.query.event_source import EventSource
 
-_WIDTH = 110
-_ROWS = 8
+_MAX_LINE_CHARACTERS = 110
+_MAX_VALUE_CHARACTERS = 48
+_MAX_EVENTS = 8
+
 _ANY_KIND = [None, *Kind]
-_MEMBERS = {
+
+_FILTERED_MEMBERS = {
     "start_time": "timestamp",
     "end_time": "timestamp",
     "min_duration_ms": "duration_ms",
     "max_duration_ms": "duration_ms",
 }
-"""The members of an event that filters of another name are about."""
+"""The member of an event that a filter of another name applies to."""
+
+_SHOWN_MEMBERS = ("kind", "user_id", "session_id", "entry_ids", "metadata", "error_message")
 
 
-def told(filters: Mapping[str, Any]) -> str:
-    """The *filters* as they were written."""
-    return ", ".join(f"{name}={_short(value)}" for name, value in filters.items()) or "any"
+def format_filters(filters: Mapping[str, Any]) -> str:
+    """Return the *filters* as keyword arguments."""
+    return ", ".join(_argument(name, value) for name, value in filters.items())
 
 
-def mismatch(source: EventSource, filters: Mapping[str, Any], found: Sequence[AuditEvent]) -> str:
-    """What *source* has recorded instead of exactly what the *filters* ask for, which *found* fulfils. O(events · filters)."""
+def explain_mismatch(source: EventSource, filters: Mapping[str, Any], found: Sequence[AuditEvent]) -> str:
+    """Return a description of the events of *source*. O(events · filters).
+
+    *found* are those that fulfil the *filters*.
+    """
     events = source.query_events(newest_first=False, kind=_ANY_KIND)
     if not events:
         return "nothing was recorded"
-    matching = {event.event_id for event in found}
-    nearest = None
-    parts = []
-    if not found:
-        fulfilled = {
-            name: {event.event_id for event in source.iter_events(**{"kind": _ANY_KIND, name: value})}
-            for name, value in {"kind": None, **filters}.items()
-        }
-        scores = [sum(event.event_id in ids for ids in fulfilled.values()) for event in events]
-        place = max(range(len(events)), key=lambda number: (scores[number], number))
-        nearest = events[place]
-        differing = {name for name, ids in fulfilled.items() if nearest.event_id not in ids}
-        parts = [f"nearest is number {place + 1}:", *_compared(nearest, {"kind": None, **filters}, differing), ""]
-    parts.append(f"{len(events)} recorded, the oldest first (> marks {'the nearest' if nearest else 'a match'}):")
-    marked = matching or {nearest.event_id if nearest else ""}
-    return "\n".join([*parts, *_rows(events, marked)])
+
+    if found:
+        marked = {event.event_id for event in found}
+        lines = [
+            f"{len(events)} recorded, the oldest first (> marks a match):",
+            *_event_lines(events, marked),
+        ]
+        return "\n".join(lines)
+
+    # Without kind= a query returns events without a kind only.
+    filters = {"kind": None, **filters}
+    fulfilled = _ids_by_filter(source, filters)
+    number, nearest = _nearest(events, fulfilled)
+    differing = {name for name, ids in fulfilled.items() if nearest.event_id not in ids}
+    lines = [
+        f"nearest is number {number}:",
+        *_comparison_lines(nearest, filters, differing),
+        "",
+        f"{len(events)} recorded, the oldest first (> marks the nearest):",
+        *_event_lines(events, {nearest.event_id}),
+    ]
+    return "\n".join(lines)
 
 
-def _compared(event: AuditEvent, filters: Mapping[str, Any], differing: set[str]) -> list[str]:
-    """The members of *event* that *filters* ask for, those *differing* marked."""
+def _ids_by_filter(source: EventSource, filters: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return the ids of the events that fulfil each single filter."""
+    fulfilled: dict[str, set[str]] = {}
+
+    for name, value in filters.items():
+        # The filter for the kind is one of them, so any kind counts for all others.
+        matching = source.iter_events(**{"kind": _ANY_KIND, name: value})
+        fulfilled[name] = {event.event_id for event in matching}
+
+    return fulfilled
+
+
+def _nearest(events: Sequence[AuditEvent], fulfilled: Mapping[str, set[str]]) -> tuple[int, AuditEvent]:
+    """Return the number and the newest of the *events* that fulfil most filters.
+
+    Numbers are counted from 1.
+    """
+    best_score = -1
+    best_number = 0
+
+    for number, event in enumerate(events, 1):
+        score = sum(event.event_id in ids for ids in fulfilled.values())
+        if score >= best_score:
+            best_score = score
+            best_number = number
+
+    return best_number, events[best_number - 1]
+
+
+def _comparison_lines(event: AuditEvent, filters: Mapping[str, Any], differing: set[str]) -> list[str]:
+    """Return a line for each member of *event* that *filters* apply to.
+
+    Members of *differing* filters are marked.
+    """
+    members = event.to_dict()
     lines = []
-    for name, wanted in filters.items():
-        if name == "kind" and name not in differing:
-            continue
-        value = event.to_dict().get(_MEMBERS.get(name, name))
-        mark, asked = ("!", f"    asked for {_short(wanted)}") if name in differing else (" ", "")
-        lines.append(_cut(f"  {mark} {name:<15} {_short(value)}{asked}"))
+
+    for name, expected in filters.items():
+        member = _FILTERED_MEMBERS.get(name, name)
+        value = _short(members.get(member))
+
+        if name in differing:
+            line = f"  ! {name:<15} {value}    expected {_short(expected)}"
+            lines.append(_cut(line))
+        elif name != "kind":
+            line = f"    {name:<15} {value}"
+            lines.append(_cut(line))
+
     return lines
 
 
-def _rows(events: Sequence[AuditEvent], marked: set[str]) -> list[str]:
-    """A line for each of the newest *events*, and for those *marked*; how many there are besides."""
-    numbered = list(enumerate(events, 1))
-    shown = [pair for pair in numbered if pair[1].event_id in marked][-_ROWS:]
-    room = _ROWS - len(shown)
-    shown += [pair for pair in numbered if pair[1].event_id not in marked][-room:] if room else []
-    lines = [_row(number, event, event.event_id in marked) for number, event in sorted(shown, key=lambda pair: pair[0])]
-    left_out = len(events) - len(lines)
-    return [*lines, f"  … and {left_out} more"] if left_out else lines
+def _event_lines(events: Sequence[AuditEvent], marked: set[str]) -> list[str]:
+    """Return a line for each *marked* event and for the newest others.
+
+    The last line has the number of events that are left out.
+    """
+    matches: list[tuple[int, AuditEvent]] = []
+    others: list[tuple[int, AuditEvent]] = []
+    for number, event in enumerate(events, 1):
+        group = matches if event.event_id in marked else others
+        group.append((number, event))
+
+    # Marked events come first; others fill the remaining lines.
+    shown = matches[-_MAX_EVENTS:]
+    remaining = _MAX_EVENTS - len(shown)
+    if remaining:
+        shown += others[-remaining:]
+    shown.sort(key=_number_of)
+
+    lines: list[str] = []
+    for number, event in shown:
+        is_marked = event.event_id in marked
+        lines.append(_event_line(number, event, is_marked))
+
+    left_out = len(events) - len(shown)
+    if left_out:
+        lines.append(f"  … and {left_out} more")
+    return lines
 
 
-def _row(number: int, event: AuditEvent, is_marked: bool) -> str:
+def _number_of(numbered: tuple[int, AuditEvent]) -> int:
+    return numbered[0]
+
+
+def _event_line(number: int, event: AuditEvent, is_marked: bool) -> str:
     members = event.to_dict()
-    wanted = ("kind", "user_id", "session_id", "entry_ids", "metadata", "error_message")
-    said = [f"{name}={_short(members[name])}" for name in wanted if members.get(name)]
-    return _cut(f"  {'>' if is_marked else ' '} {number:>3} {event.operation} {event.status} {' '.join(said)}")
+    arguments = [_argument(name, members[name]) for name in _SHOWN_MEMBERS if members.get(name)]
+
+    mark = ">" if is_marked else " "
+    line = f"  {mark} {number:>3} {event.operation} {event.status} {' '.join(arguments)}"
+    return _cut(line)
+
+
+def _argument(name: str, value: Any) -> str:
+    return f"{name}={_short(value)}"
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 48 else f"{text[:47]}…"
+    if len(text) <= _MAX_VALUE_CHARACTERS:
+        return text
+    return f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"
 
 
 def _cut(line: str) -> str:
     line = line.rstrip()
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    if len(line) <= _MAX_LINE_CHARACTERS:
+        return line
+    return f"{line[: _MAX_LINE_CHARACTERS - 1]}…"

@@ -1,79 +1,85 @@
-"""Work in a forked child, and what it has to say."""
+"""Work in a forked child whose result comes back through a pipe; for the checks of targets.
+
+**Guarantees.** The child runs no ``atexit`` function and no finalizer of the parent. It is gone when the call returns or
+raises.
+
+**Failure handling.** A child that raises, dies or hangs is a `ChildFailed`. It hangs if it sends nothing for
+`PATIENCE_SECONDS` after the parent has done its part.
+"""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import select
-import signal
 import sys
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 PATIENCE_SECONDS = 30.0
-"""After which a child that says nothing is taken to hang."""
+"""Seconds after which a child that has sent nothing counts as hanging."""
 
-Say = Callable[[Any], None]
-"""Tells the parent a JSON value, once."""
-
-
-class ChildFailed(Exception):  # noqa: N818 (an answer more than an error)
-    """The child hung, died before it said anything, or failed; the text says which."""
+Send = Callable[[Any], None]
+"""Sends the result to the parent, once: a value that can be pickled."""
 
 
-def in_child(work: Callable[[Say], None], *, meanwhile: Callable[[], object] = lambda: None) -> Any:
-    """Fork, do *work* in the child and *meanwhile* here; what the work said, once the child is gone.
+class ChildFailed(Exception):  # noqa: N818 (a result more than an error)
+    """The child hung, died before it sent a result, or raised; the text states which."""
+
+
+def run_in_forked_child(work: Callable[[Send], None], *, meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """Fork, and return the result that *work* sends from the child.
+
+    *meanwhile* runs in this process at the same time.
 
     Raises:
-        ChildFailed: It hung, died, or raised.
+        ChildFailed: The child hung, died, or raised.
     """
-    ours, theirs = os.pipe()
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_run, args=(work, sender))
+
     with warnings.catch_warnings():
-        # Python 3.12 warns of threads: the child runs one thread only
+        # Python 3.12 warns about forking beside threads. The child runs a single thread.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        _run(work, theirs)  # in a forked child
-    os.close(theirs)
+        child.start()
+
+    # The pipe ends when the child ends only if this process does not hold the other side open.
+    sender.close()
     try:
         meanwhile()
-        said = _heard(ours)
+        failure, result = _receive(receiver)
     finally:
-        os.close(ours)
-        os.kill(child, signal.SIGKILL)  # it has said all it had to say, or hangs
-        os.waitpid(child, 0)
-    if "said" not in said:
-        raise ChildFailed(said.get("failed", "a process died before it was done"))
-    return said["said"]
+        receiver.close()
+        # The child has sent its result, or hangs.
+        child.kill()
+        child.join()
+        child.close()
+
+    if failure is not None:
+        raise ChildFailed(failure)
+    return result
 
 
-def _run(work: Callable[[Say], None], pipe: int) -> None:  # in a forked child
-    """Do *work* in the child, and leave without anything that the parent has registered for its own end."""
-
-    def tell(what: dict[str, Any]) -> None:
-        data = json.dumps(what).encode()
-        while data:
-            data = data[os.write(pipe, data) :]
-
+def _run(work: Callable[[Send], None], sender: Connection) -> None:  # in a forked child
     try:
-        work(lambda value: tell({"said": value}))
+        work(lambda result: sender.send((None, result)))
     except BaseException as error:
-        tell({"failed": f"in another process: {error!r}"})
+        sender.send((f"in another process: {error!r}", None))
     finally:
-        os.close(pipe)
         sys.stderr.flush()
+        # Leave without the exit functions that the parent has registered for its own end.
         os._exit(0)
 
 
-def _heard(pipe: int) -> dict[str, Any]:
-    """All that comes through *pipe* until the child has closed it."""
-    data = b""
-    while True:
-        if not select.select([pipe], [], [], PATIENCE_SECONDS)[0]:
-            return {"failed": f"another process said nothing for {PATIENCE_SECONDS:.0f} seconds: it hangs"}
-        more = os.read(pipe, 65_536)
-        if not more:
-            heard: dict[str, Any] = json.loads(data) if data else {}
-            return heard
-        data += more
+def _receive(receiver: Connection) -> tuple[str | None, Any]:
+    """Return the failure of the child, or None, and the result that it sent."""
+    if not receiver.poll(PATIENCE_SECONDS):
+        return f"another process sent nothing for {PATIENCE_SECONDS:.0f} seconds: it hangs", None
+
+    try:
+        failure, result = receiver.recv()
+    except (EOFError, OSError):
+        return "a process died before it was done", None
+    return failure, result
