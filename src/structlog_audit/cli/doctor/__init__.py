@@ -31,7 +31,7 @@ _DRY_RUN_SECONDS = 60
 """The time limit for loading and applying a configuration."""
 
 
-def doctor(
+def run_doctor(
     trails: Sequence[str], configs: Sequence[str], output: Format, fail_on: Severity, ignore: Sequence[str]
 ) -> Exit:
     """Write a report on trails, configurations and this machine; return the exit code.
