@@ -16,7 +16,7 @@ def load_yaml(text: str) -> Any:
     try:
         import yaml  # type: ignore[import-untyped]
     except ImportError:
-        raise AuditValueError("YAML needs the package PyYAML: pip install pyyaml, or use TOML or JSON") from None
+        raise AuditValueError("YAML needs the package PyYAML: pip install pyyaml, or use another format") from None
 
     try:
         return yaml.safe_load(text)

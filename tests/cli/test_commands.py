@@ -415,7 +415,7 @@ class TestErrors:
             (["catalogue", "json", "user_id=ann"], 2, "--trail"),
             (["catalogue", "json", "--since", "7d"], 2, "--trail"),
             (["catalogue", "json", "--trail", "TRAIL", "user=ann"], 2, "Did you mean 'user_id'?"),
-            (["doctor", "-"], 2, "give the path of a trail"),
+            (["doctor", "-"], 2, "expected the path of a trail"),
             (["export", "TRAIL", "--to", "TRAIL/x.csv"], 3, "TRAIL"),
             (["demo", "FOLDER"], 2, "is there already"),
             (["query", "TRAIL", "user_id=nobody"], 1, None),

@@ -174,5 +174,5 @@ def test_yaml_without_pyyaml_raises(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "r.yaml"
     path.write_text(YAML)
-    with pytest.raises(AuditValueError, match="pip install pyyaml, or use TOML or JSON"):
+    with pytest.raises(AuditValueError, match="pip install pyyaml, or use another format"):
         load_rules(path)

@@ -358,9 +358,9 @@ def doctor(
     ] = None,
 ) -> int:
     """Find what mutes, loses or slows events, and the fix."""
-    from structlog_audit.cli.doctor import doctor as see
+    from structlog_audit.cli.doctor import run_doctor
 
-    return see(words or [], config or [], output, fail_on, ignore or [])
+    return run_doctor(words or [], config or [], output, fail_on, ignore or [])
 
 
 @app.command(epilog=_example("shipper rsyslog --trail logs/audit.jsonl"))

@@ -1,6 +1,6 @@
-"""``doctor``: what mutes, loses or slows events, and the fix for each.
+"""``doctor``: find settings that drop, lose or delay events, with a fix for each.
 
-It changes nothing: a configuration is tried in a process of its own that may not write (`dryrun`), trails are only read.
+The doctor changes nothing. It applies a configuration in a subprocess that cannot write (`dry_run`), and only reads trails.
 """
 
 from __future__ import annotations
@@ -11,137 +11,159 @@ import os
 import subprocess
 import sys
 import tempfile
-import textwrap
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from structlog_audit.cli.doctor.filesystem import of_places
-from structlog_audit.cli.doctor.findings import Finding
-from structlog_audit.cli.doctor.host import of_machine
-from structlog_audit.cli.doctor.trail_history import of_history
+from structlog_audit.cli.doctor.diagnosis import Diagnosis, error, located
+from structlog_audit.cli.doctor.filesystem import check_filesystem
+from structlog_audit.cli.doctor.host import check_host
+from structlog_audit.cli.doctor.report import json_report, text_report
+from structlog_audit.cli.doctor.trail_history import check_history
 from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
 from structlog_audit.cli.options import Format, Severity
-from structlog_audit.cli.terminal import clean, has_colours, progress, put, width
+from structlog_audit.cli.terminal import progress, put
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.opening import open_trail
 
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
-_COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
-_PATIENCE = 60
-"""Seconds that loading and applying a configuration may take."""
+
+_DRY_RUN_SECONDS = 60
+"""The time limit for loading and applying a configuration."""
 
 
-def doctor(
+def run_doctor(
     trails: Sequence[str], configs: Sequence[str], output: Format, fail_on: Severity, ignore: Sequence[str]
 ) -> Exit:
-    """Write what is to be found about *trails*, *configs* and the machine; whether anything is as bad as *fail_on*.
+    """Write a report on trails, configurations and this machine; return the exit code.
 
     Args:
-        trails: Paths; if there are none, those that the configurations name.
-        configs: What `loading` takes.
-        output: How to write it.
-        fail_on: From which severity on the exit code says so.
-        ignore: Codes of findings that are left out.
+        trails: Paths of trails; if empty, those that the configurations name.
+        configs: Configurations, as for `config_loading.load_config`.
+        output: The format of the report.
+        fail_on: The lowest severity that exits with `Exit.FINDINGS`.
+        ignore: Codes of findings to omit.
+
+    Raises:
+        AuditReadError: One of *trails* cannot be read.
+        UnreadableError: One of *configs* cannot be loaded.
+        UsageError: One of *trails* is ``-``.
     """
     if "-" in trails:
-        raise UsageError("the doctor looks at files: give the path of a trail")
+        raise UsageError("TRAIL='-': expected the path of a trail, got stdin")
+
     now = dt.datetime.now(dt.UTC)
-    found: list[Finding] = []
-    named: list[str] = []
-    for given in configs:
-        findings, its_trails = of_configuration(given)
-        found += findings
-        named += its_trails
-    looked_at = [*configs, *dict.fromkeys(trails or named)]
-    for path in dict.fromkeys(trails or named):
-        found += of_trail(path, now, may_be_missing=path not in trails)
-    found += of_machine(now)
-    kept = _sorted(found, ignore)
-    if output == Format.JSON:
-        document = {"findings": [finding.to_dict() for finding in kept], "looked_at": looked_at}
-        put(json.dumps(document, indent=2) + "\n")
-    else:
-        for line in _told(kept, looked_at):
-            put(line + "\n")
-    bad = any(_RANKS[finding.severity] <= _RANKS[fail_on] for finding in kept)
-    return Exit.FINDINGS if bad else Exit.DONE
+    diagnoses: list[Diagnosis] = []
+    configured_trails: list[str] = []
+    for config in configs:
+        of_config, its_trails = examine_configuration(config)
+        diagnoses += of_config
+        configured_trails += its_trails
+
+    # A trail that is only configured may not exist yet.
+    paths = list(dict.fromkeys(trails or configured_trails))
+    for path in paths:
+        diagnoses += examine_trail(path, now, may_be_missing=path not in trails)
+
+    diagnoses += check_host(now)
+    kept = _without_duplicates(diagnosis for diagnosis in diagnoses if diagnosis.finding.code not in ignore)
+    _write(kept, [*configs, *paths], output)
+
+    is_failure = any(_RANKS[diagnosis.severity] <= _RANKS[fail_on] for diagnosis in kept)
+    return Exit.FINDINGS if is_failure else Exit.DONE
 
 
-def of_trail(given: str, now: dt.datetime, *, may_be_missing: bool) -> list[Finding]:
-    """What is to be found about the trail at *given*, or the trails, if that is a folder or a pattern.
+def examine_trail(given: str, now: dt.datetime, *, may_be_missing: bool) -> list[Diagnosis]:
+    """Return the diagnoses of a trail.
+
+    Args:
+        given: The path of a trail, or a folder or pattern for several.
+        now: The present time.
+        may_be_missing: Whether to check only the place of a trail that cannot be opened.
 
     Raises:
-        AuditReadError: There is none, and it may not be missing.
+        AuditReadError, OSError: The trail cannot be opened, unless *may_be_missing* or for lack of permission.
     """
-    found: list[Finding] = []
+    diagnoses: list[Diagnosis] = []
     try:
-        with progress(lambda: trail.size(), quietly=True) as told:
-            trail = open_trail(given, progress=told)
+        with progress(lambda: trail.size(), quietly=True) as report_progress:
+            trail = open_trail(given, progress=report_progress)
             for path in trail.paths:
-                found += of_places(path)
-            found += of_history(trail, given, now)
-    except (OSError, AuditReadError) as error:
-        cause = error.__cause__ or error
-        if not isinstance(cause, PermissionError):
-            if not may_be_missing:
-                raise
-            return [*of_places(given)]
-        message = f"it can't be read by this user ({cause.filename}: {cause.strerror})"
-        fix = "run the doctor as the user of the application"
-        found.append(Finding("unreadable", Severity.ERROR, given, message, fix))
-    return found
+                diagnoses += check_filesystem(path)
+            diagnoses += check_history(trail, given, now)
+    except (OSError, AuditReadError) as failure:
+        cause = failure.__cause__ or failure
+        if isinstance(cause, PermissionError):
+            return diagnoses + _unreadable(given, cause)
+        if not may_be_missing:
+            raise
+        return list(check_filesystem(given))
+
+    return diagnoses
 
 
-def _sorted(found: Sequence[Finding], ignore: Sequence[str]) -> list[Finding]:
-    """The findings that are not ignored, the worst first, each once; what is said of a handler is not said of the machine."""
-    once = {(finding.code, finding.message): finding for finding in found if finding.code not in ignore}
-    kept = sorted(once.values(), key=lambda finding: _RANKS[finding.severity])
-    reentrant = [finding for finding in kept if finding.code == "re-entrancy"]
-    return [finding for finding in kept if finding not in reentrant[1:]]
+def _unreadable(given: str, cause: PermissionError) -> list[Diagnosis]:
+    message = f"this user cannot read the trail ({cause.filename}: {cause.strerror})"
+    finding = error("unreadable", message, "run the doctor as the user of the application")
+    return list(located(given, [finding]))
 
 
-def of_configuration(given: str) -> tuple[list[Finding], list[str]]:
-    """What is to be found about the configuration *given*, and the trails that it names. In a process of its own.
+def examine_configuration(given: str) -> tuple[list[Diagnosis], list[str]]:
+    """Return the diagnoses of a configuration, and the paths of the trails that it names.
+
+    The configuration is applied in a subprocess, which changes nothing.
 
     Raises:
-        UnreadableError: It can't be loaded.
+        UnreadableError: It cannot be loaded.
     """
-    with tempfile.TemporaryDirectory(prefix="structlog-audit-doctor-") as folder:
-        command = [sys.executable, "-B", "-m", "structlog_audit.cli.doctor.dry_run", given, os.path.realpath(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603
-            answer = json.loads(done.stdout)
-        except subprocess.TimeoutExpired:
-            raise UnreadableError(f"{given} was not loaded within {_PATIENCE} seconds") from None
-        except ValueError:
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise UnreadableError(f"{given} ended the process that loaded it ({done.returncode}): {last}") from None
+    answer = _dry_run(given)
     if "error" in answer:
         raise UnreadableError(answer["error"])
-    found = [Finding(**{**said, "severity": Severity(said["severity"])}) for said in answer["findings"]]
-    return found, answer["trails"]
+
+    diagnoses = [Diagnosis.from_dict(members) for members in answer["findings"]]
+    return diagnoses, answer["trails"]
 
 
-def _told(found: Sequence[Finding], looked_at: Sequence[str]) -> Iterator[str]:
-    """The findings in words."""
-    columns = width()
-    for finding in found:
-        label = f"{finding.severity.value}:"
-        shown = f"\x1b[{_COLOURS[finding.severity]}m{label}\x1b[0m" if has_colours() else label
-        first, *rest = _wrapped(f"{label} {finding.message} [{finding.code}]", columns)
-        yield first.replace(label, shown, 1)
-        yield from rest
-        yield from _wrapped(f"  in {finding.where}", columns)
-        yield from _wrapped(f"  fix: {finding.fix}", columns)
-    counts = Counter(finding.severity for finding in found)
-    said = ", ".join(f"{counts[severity]} {severity.value}{'s' * (counts[severity] != 1)}" for severity in Severity)
-    seen = clean(", ".join(looked_at)) or "this machine; name a trail, or a configuration by --config"
-    yield from _wrapped(f"{said if found else 'nothing found'}; looked at {seen}", columns)
+def _dry_run(given: str) -> dict[str, Any]:
+    """Return the answer of `dry_run.examine` in a subprocess."""
+    with tempfile.TemporaryDirectory(prefix="structlog-audit-doctor-") as folder:
+        module = "structlog_audit.cli.doctor.dry_run"
+        command = [sys.executable, "-B", "-m", module, given, os.path.realpath(folder)]
+        try:
+            done = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, timeout=_DRY_RUN_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise UnreadableError(f"{given} was not loaded within {_DRY_RUN_SECONDS} seconds") from None
+
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        message = f"{given} ended the process that loaded it (exit code {done.returncode}): {last_line}"
+        raise UnreadableError(message) from None
+    return answer
 
 
-def _wrapped(text: str, columns: int | None) -> list[str]:
-    text = clean(text)
-    if columns is None:
-        return [text]
-    indent = "    " if text.startswith("  ") else "  "
-    return textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False) or [text]
+def _without_duplicates(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """Return each finding once, the most severe first."""
+    by_finding = {(diagnosis.finding.code, diagnosis.finding.message): diagnosis for diagnosis in diagnoses}
+    unique = sorted(by_finding.values(), key=lambda diagnosis: _RANKS[diagnosis.severity])
+
+    # Handlers and the machine report the same property of this Python in different words.
+    kept = []
+    has_re_entrancy = False
+    for diagnosis in unique:
+        is_re_entrancy = diagnosis.finding.code == "re-entrancy"
+        if not (is_re_entrancy and has_re_entrancy):
+            kept.append(diagnosis)
+        has_re_entrancy = has_re_entrancy or is_re_entrancy
+    return kept
+
+
+def _write(diagnoses: Sequence[Diagnosis], examined: Sequence[str], output: Format) -> None:
+    if output == Format.JSON:
+        put(json_report(diagnoses, examined) + "\n")
+        return
+
+    for line in text_report(diagnoses, examined):
+        put(line + "\n")

@@ -1,14 +1,16 @@
-"""A logging configuration from wherever it is.
+"""Loading of a logging configuration for the doctor, from a file or from Python code.
 
 ==============================  =======================================================================================
-given                           what it is
+argument                        configuration
 ==============================  =======================================================================================
-``logging.json``                JSON
-``logging.yaml``, ``.yml``      YAML; needs PyYAML
-``settings.py``                 the one mapping with a ``version`` at the top of a Python file, such as Django's ``LOGGING``
-``settings.py:NAME``            that one
-``package.module:NAME``         an attribute of a module; dots go deeper; a function without parameters is called
+``logging.json``                a JSON file
+``logging.yaml``, ``.yml``      a YAML file; needs PyYAML
+``settings.py``                 the only dict with ``version: 1`` in a Python file, such as Django's ``LOGGING``
+``settings.py:NAME``            an attribute of a Python file
+``package.module:NAME``         an attribute of a module
 ==============================  =======================================================================================
+
+``NAME`` may contain dots; a function without parameters is called. Python files and modules are executed.
 """
 
 from __future__ import annotations
@@ -19,80 +21,103 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from structlog_audit._yaml import load_yaml
 from structlog_audit.cli.exit_codes import UnreadableError
+from structlog_audit.exceptions import AuditValueError
 
-_FORMS = "give a JSON, YAML or Python file, or module:attribute"
+_EXPECTED = "expected a JSON, YAML or Python file, or module:attribute"
 
 
-def loaded(given: str) -> dict[str, Any]:
-    """The configuration that *given* names. Runs what it names, if that is Python.
+def load_config(argument: str) -> dict[str, Any]:
+    """Return the configuration that *argument* names.
 
     Raises:
-        UnreadableError: There is none, or it is no configuration.
+        UnreadableError: It does not exist, cannot be loaded, or is not a mapping.
     """
     try:
-        found = _found(given)
+        config = _load(argument)
     except UnreadableError:
         raise
-    except Exception as error:  # a module may raise anything
-        raise UnreadableError(f"{given} can't be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Mapping):
-        raise UnreadableError(f"{given} is a {type(found).__name__} and no mapping: {_FORMS}")
-    return dict(found)
+    except Exception as error:
+        # Python configurations are executed, so any exception is possible.
+        raise UnreadableError(f"{argument} cannot be loaded: {type(error).__name__}: {error}") from error
+
+    if not isinstance(config, Mapping):
+        raise UnreadableError(f"{argument}: expected a mapping, got a {type(config).__name__}")
+    return dict(config)
 
 
-def _found(given: str) -> Any:
-    path, _, name = given.partition(":")
-    ending = os.path.splitext(path)[1].lower()
-    if ending == ".py":
-        return _named(_module_at(path), name, given) if name else _only_one(_module_at(path), given)
+def _load(argument: str) -> Any:
+    path, _, name = argument.partition(":")
+    suffix = os.path.splitext(path)[1].lower()
+
+    if suffix == ".py":
+        module = _execute_file(path)
+        return _attribute(module, name, argument) if name else _only_config(module, argument)
     if name:
-        return _named(import_module(path), name, given)
-    if ending in (".yaml", ".yml"):
-        with open(given, encoding="utf-8") as file:
-            return _yaml(given).safe_load(file)
-    if ending in (".ini", ".cfg", ".conf"):
-        raise UnreadableError(f"{given} is for fileConfig: the doctor reads configurations for dictConfig; {_FORMS}")
-    if ending != ".json":
-        raise UnreadableError(f"{given}: what kind of configuration is this? {_FORMS[0].upper()}{_FORMS[1:]}")
-    with open(given, encoding="utf-8") as file:
-        return json.load(file)
+        return _attribute(import_module(path), name, argument)
+    return _load_data_file(argument, suffix)
 
 
-def _yaml(given: str) -> Any:
-    try:
-        return import_module("yaml")
-    except ImportError:
-        raise UnreadableError(f"{given} is YAML, which needs PyYAML: pip install pyyaml") from None
+def _load_data_file(path: str, suffix: str) -> Any:
+    if suffix == ".json":
+        return json.loads(_text_of(path))
+
+    if suffix in (".yaml", ".yml"):
+        try:
+            return load_yaml(_text_of(path))
+        except AuditValueError as error:
+            raise UnreadableError(f"{path} cannot be loaded: {error}") from error
+
+    if suffix in (".ini", ".cfg", ".conf"):
+        raise UnreadableError(f"{path} is for fileConfig: expected a configuration for dictConfig; {_EXPECTED}")
+    raise UnreadableError(f"{path}: {_EXPECTED}")
 
 
-def _module_at(path: str) -> Any:
+def _text_of(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _execute_file(path: str) -> ModuleType:
+    # As `python path` does, so that the file can import its neighbours.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+
     spec = spec_from_file_location(os.path.basename(path).removesuffix(".py"), path)
-    assert spec is not None  # noqa: S101 (for a name that ends in .py there is one)
+    # There is a spec with a loader for every name that ends in .py.
+    assert spec is not None  # noqa: S101
     assert spec.loader is not None  # noqa: S101
+
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def _named(module: Any, name: str, given: str) -> Any:
-    found = module
+def _attribute(module: ModuleType, name: str, argument: str) -> Any:
+    value: Any = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise UnreadableError(f"{given}: there is no {part!r} in {getattr(found, '__name__', found)!r}")
-        found = getattr(found, part)
-    return found() if callable(found) else found
+        if not hasattr(value, part):
+            owner = getattr(value, "__name__", value)
+            raise UnreadableError(f"{argument}: {owner!r} has no attribute {part!r}")
+        value = getattr(value, part)
+
+    return value() if callable(value) else value
 
 
-def _only_one(module: Any, given: str) -> Any:
-    found = {
-        name: value for name, value in vars(module).items() if isinstance(value, dict) and value.get("version") == 1
-    }
-    if len(found) != 1:
-        names = ", ".join(found) or "none"
-        raise UnreadableError(f"{given} has no one configuration ({names}): name it, as {given}:NAME")
-    return next(iter(found.values()))
+def _only_config(module: ModuleType, argument: str) -> Any:
+    configs = {name: value for name, value in vars(module).items() if _is_config(value)}
+
+    if len(configs) != 1:
+        names = ", ".join(configs) or "none"
+        raise UnreadableError(f"{argument}: expected one configuration, got {names}; name it as {argument}:NAME")
+
+    (config,) = configs.values()
+    return config
+
+
+def _is_config(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("version") == 1

@@ -1,7 +1,7 @@
-"""What may be wrong with a configuration of logging, as it stands after it was applied.
+"""Checks of a logging configuration after it was applied.
 
-Beyond `AuditHandler.check`, which knows what mutes the events of a handler, this knows what handlers do to each other and to
-their files, and what a log shipper would trip over.
+`AuditHandler.check` reports settings that drop the events of one handler. The checks here cover the effects of handlers on each
+other and on their files, and problems for log shippers.
 """
 
 from __future__ import annotations
@@ -15,196 +15,290 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.cli.doctor.findings import Finding, of_check
+from structlog_audit.cli.doctor.diagnosis import (
+    Diagnosis,
+    RatedFinding,
+    error,
+    from_health_check,
+    located,
+    note,
+    warning,
+)
 from structlog_audit.cli.options import Severity
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
+from structlog_audit.recording.health_checks import Finding
 from structlog_audit.recording.logger_tree import all_loggers, propagation_path
 
-SMALLEST_SEGMENT = 1_000_000
-"""Bytes. At full speed rsyslog lost events between segments of 60 kB, and none between segments of 2 MB (measured)."""
+MIN_SEGMENT_BYTES = 1_000_000
+"""At full speed rsyslog lost events between segments of 60 kB, and none between segments of 2 MB (measured)."""
 
-LONGEST_LINE = 32_768
-"""Bytes. Fluent Bit drops a whole file for a line longer than its buffer, which has 32 KiB by default."""
+MAX_SHIPPED_LINE_BYTES = 32_768
+"""Fluent Bit skips a whole file for a line longer than its buffer, which has 32 KiB by default."""
 
-_NO_SUFFIX = re.compile(r"(\.(\d+|gz|zst|bz2|old|bak))?", re.IGNORECASE)
+_SHIPPER_SUFFIX = re.compile(r"(\.(\d+|gz|zst|bz2|old|bak))?", re.IGNORECASE)
+"""Suffixes with which a shipper needs the pattern ``name*``, which also matches rolled segments."""
 
-Said = tuple[str, Severity, str, str]
+_SHARED_BY_ROTATION = (logging.handlers.RotatingFileHandler, logging.handlers.TimedRotatingFileHandler)
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
-    """A configuration that was applied: where it is from, itself, its handlers by name, and where their files are below."""
+class AppliedConfiguration:
+    """A configuration that was applied in a dry run.
+
+    Args:
+        given: The argument that named it.
+        config: The configuration as it was loaded.
+        handlers: Its handlers by name.
+        folder: The folder below which the files of its handlers were created.
+    """
 
     given: str
     config: Mapping[str, Any]
     handlers: Mapping[str, Any]
     folder: str
 
-    def audits(self) -> list[AuditHandler]:
-        """The audit handlers, attached or not."""
-        attached = [handler for logger in all_loggers() for handler in logger.handlers]
-        both = [*(handler for handler in self.handlers.values()), *attached]
-        return list(dict.fromkeys(handler for handler in both if isinstance(handler, AuditHandler)))
+    def find_audit_handlers(self) -> list[AuditHandler]:
+        """Return the audit handlers of the configuration and of all loggers, each once."""
+        candidates = list(self.handlers.values())
+        for logger in all_loggers():
+            candidates += logger.handlers
+
+        find_audit_handlers = [handler for handler in candidates if isinstance(handler, AuditHandler)]
+        return list(dict.fromkeys(find_audit_handlers))
 
     def name_of(self, handler: logging.Handler | None) -> str:
-        """How the configuration calls *handler*."""
+        """Return a description of *handler* for messages: its name in the configuration, or its role."""
         for name, named in self.handlers.items():
             if named is handler:
                 return f"handler {name!r}"
-        for audit in self.audits():
+
+        for audit in self.find_audit_handlers():
             if audit.target is handler:
                 return f"the target of {self.name_of(audit)}"
+
         return f"a {type(handler).__name__}"
 
-    def files(self) -> dict[str, list[logging.Handler]]:
-        """The handlers that write to a file, by its true path."""
-        found: defaultdict[str, list[logging.Handler]] = defaultdict(list)
-        everything = [*self.handlers.values(), *(audit.target for audit in self.audits())]
-        for handler in dict.fromkeys(everything):
-            if isinstance(handler, logging.FileHandler):
-                found[os.path.realpath(self.path_of(handler))].append(handler)
-        return found
+    def file_handlers(self) -> dict[str, list[logging.Handler]]:
+        """Return the handlers that write to files, by the real path of the file."""
+        targets = [audit.target for audit in self.find_audit_handlers()]
+        handlers = dict.fromkeys([*self.handlers.values(), *targets])
+
+        by_path: defaultdict[str, list[logging.Handler]] = defaultdict(list)
+        for handler in handlers:
+            if not isinstance(handler, logging.FileHandler):
+                continue
+
+            path = os.path.realpath(self.path_of(handler))
+            by_path[path].append(handler)
+
+        return by_path
 
     def path_of(self, handler: logging.FileHandler) -> str:
-        """Where the file of *handler* lies when it is not tried."""
+        """Return the path of the file of *handler* outside of the dry run."""
         return handler.baseFilename.removeprefix(self.folder)
 
     def trails(self) -> list[str]:
-        """The trails of the audit handlers."""
-        targets = (audit.target for audit in self.audits())
+        """Return the paths of the trails of the audit handlers."""
+        targets = [audit.target for audit in self.find_audit_handlers()]
         return [self.path_of(target) for target in targets if isinstance(target, AuditFileHandler)]
 
 
-def looks(configured: Configured) -> Iterator[Finding]:
-    """Everything that is to be found about *configured*."""
-    where = configured.given
-    for audit in configured.audits():
-        for found in audit.check():
-            if found.code != "disk":  # that of the temporary folder
-                yield of_check(found, f"{where}: {configured.name_of(audit)}")
-    for look in (_of_itself, _of_audits, _of_targets, _of_files, _of_names, _of_others):
-        for code, severity, message, fix in look(configured):
-            yield Finding(code, severity, where, message, fix)
+def check_configuration(applied: AppliedConfiguration) -> Iterator[Diagnosis]:
+    """Yield diagnoses of a configuration that is in force in this process."""
+    yield from _health_checks(applied)
+
+    checks = (
+        _check_whole(applied),
+        _check_audit_handlers(applied),
+        _check_targets(applied),
+        _check_files(applied),
+        _check_bare_handlers(applied),
+        _check_paths(applied),
+        _check_logger_name(applied),
+    )
+    for check in checks:
+        yield from located(applied.given, check)
 
 
-def _of_itself(configured: Configured) -> Iterator[Said]:
-    config = configured.config
-    if not configured.audits():
-        fix = 'give one to a logger: {"class": "structlog_audit.AuditHandler", "filename": "/var/log/app/audit.jsonl"}'
-        yield "no-audit-handler", Severity.ERROR, "there is no AuditHandler in it, so no event is recorded", fix
+def _health_checks(applied: AppliedConfiguration) -> Iterator[Diagnosis]:
+    for audit in applied.find_audit_handlers():
+        where = f"{applied.given}: {applied.name_of(audit)}"
+        for finding in audit.check():
+            # The files are in a temporary folder, whose disk is irrelevant.
+            if finding.code != "disk":
+                yield from_health_check(where, finding)
+
+
+def _check_whole(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    config = applied.config
+    if not applied.find_audit_handlers():
+        fix = 'add one to a logger: {"class": "structlog_audit.AuditHandler", "filename": "/var/log/app/audit.jsonl"}'
+        yield error("no-audit-handler", "the configuration has no AuditHandler, so no event is recorded", fix)
+
+    # dictConfig disables existing loggers by default, except for an incremental configuration.
     if config.get("disable_existing_loggers", True) and not config.get("incremental"):
-        at_root = any(isinstance(handler, AuditHandler) for handler in logging.getLogger().handlers)
-        severity = Severity.WARNING if at_root else Severity.NOTE
-        message = "it disables the loggers that exist already and that it does not mention: their events are dropped"
-        yield "existing-loggers", severity, message, 'say "disable_existing_loggers": False'
+        # Events of all loggers were to reach a handler at the root.
+        is_at_root = any(isinstance(handler, AuditHandler) for handler in logging.getLogger().handlers)
+        severity = Severity.WARNING if is_at_root else Severity.NOTE
+        message = "existing loggers that the configuration does not mention are disabled, and their events dropped"
+        yield severity, Finding("existing-loggers", message, 'set "disable_existing_loggers": False')
 
 
-def _of_audits(configured: Configured) -> Iterator[Said]:
-    for audit in configured.audits():
-        name = configured.name_of(audit)
-        if audit._max_event_bytes > LONGEST_LINE:
-            length = audit._max_event_bytes
-            message = f"{name}: max_event_bytes={length}; Fluent Bit drops a file for a line over {LONGEST_LINE}"
-            fix = "leave out max_event_bytes, or set Skip_Long_Lines and Buffer_Max_Size there"
-            yield "long-lines", Severity.WARNING, message, fix
-        if audit.on_error == "retry" and audit._max_pending == 0 and audit.target is not None:
-            message = f"{name}: with max_pending=0 every event of an outage is lost"
-            yield "no-pending", Severity.WARNING, message, "leave out max_pending"
-        if audit.redactor is None:
-            message = f"{name}: with redactor=None passwords and tokens are written as they come"
-            yield "unredacted", Severity.NOTE, message, "leave out redactor for the default one"
-        if audit.target is None:
-            message = f"{name} has neither target nor filename: events are in memory only, and gone with the process"
-            yield "memory-only", Severity.WARNING, message, "give it a filename"
+def _check_audit_handlers(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    for audit in applied.find_audit_handlers():
+        yield from _check_settings(audit, applied.name_of(audit))
         for logger in all_loggers():
             if audit in logger.handlers:
-                yield from _of_siblings(configured, audit, logger)
+                yield from _check_other_handlers(applied, audit, logger)
 
 
-def _of_siblings(configured: Configured, audit: AuditHandler, logger: logging.Logger) -> Iterator[Said]:
-    """What else gets the events of *audit* on *logger*."""
-    others = [handler for at in propagation_path(logger) for handler in at.handlers if handler is not audit]
+def _check_settings(audit: AuditHandler, name: str) -> Iterator[RatedFinding]:
+    if audit._max_event_bytes > MAX_SHIPPED_LINE_BYTES:
+        setting = f"max_event_bytes={audit._max_event_bytes}"
+        message = f"{name}: {setting}, but Fluent Bit skips a file with a line over {MAX_SHIPPED_LINE_BYTES} bytes"
+        fix = "remove max_event_bytes, or set Skip_Long_Lines and Buffer_Max_Size in Fluent Bit"
+        yield warning("long-lines", message, fix)
+
+    if audit.on_error == "retry" and audit._max_pending == 0 and audit.target is not None:
+        message = f"{name}: with max_pending=0, all events are lost while the target fails"
+        yield warning("no-pending", message, "remove max_pending to use the default")
+
+    if audit.redactor is None:
+        message = f"{name}: with redactor=None, passwords and tokens are written in clear text"
+        yield note("unredacted", message, "remove redactor to use the default rules")
+
+    if audit.target is None:
+        message = f"{name} has neither target nor filename: events are only in memory, and lost when the process ends"
+        yield warning("memory-only", message, "set filename")
+
+
+def _check_other_handlers(
+    applied: AppliedConfiguration, audit: AuditHandler, logger: logging.Logger
+) -> Iterator[RatedFinding]:
+    """Yield findings about handlers that receive the same events as *audit* from *logger*."""
+    others = []
+    for ancestor in propagation_path(logger):
+        others += [handler for handler in ancestor.handlers if handler is not audit]
+
     if audit.target in others:
-        names = f"{configured.name_of(audit.target)} is the target of {configured.name_of(audit)}"
-        message = f"{names}, and events of logger {logger.name!r} reach it directly too: they come twice"
-        yield "twice", Severity.ERROR, message, "take it off the loggers"
-    seeing = [at for at in others if at is not audit.target and not isinstance(at, (AuditHandler, logging.NullHandler))]
-    if seeing:
-        names = ", ".join(map(configured.name_of, seeing))
-        message = f"logger {logger.name!r} leads to {names} too: events get there before they are redacted"
-        fix = f'set "propagate": False on {logger.name!r}, or give those handlers a filter, if that is not meant'
-        yield "clear-values", Severity.NOTE, message, fix
+        target = applied.name_of(audit.target)
+        message = (
+            f"{target}, the target of {applied.name_of(audit)}, also receives the events of logger {logger.name!r} "
+            "directly: they are written twice"
+        )
+        yield error("twice", message, "remove the target from the handlers of loggers")
+
+    # Other audit handlers redact the events themselves.
+    redacting = (AuditHandler, logging.NullHandler)
+    unredacted = [handler for handler in others if handler is not audit.target and not isinstance(handler, redacting)]
+
+    if unredacted:
+        names = ", ".join(applied.name_of(handler) for handler in unredacted)
+        message = f"events of logger {logger.name!r} also reach {names}, without redaction"
+        fix = f'if this is not intended, set "propagate": False on {logger.name!r}, or add a filter to those handlers'
+        yield note("clear-values", message, fix)
 
 
-def _of_targets(configured: Configured) -> Iterator[Said]:
-    for audit in configured.audits():
-        target, name = audit.target, configured.name_of(audit.target)
-        fix = "make it a structlog_audit.AuditFileHandler"
-        if isinstance(target, AuditFileHandler):
-            yield from _of_trail(target, name)
-            continue
-        if isinstance(target, (logging.handlers.RotatingFileHandler, logging.handlers.TimedRotatingFileHandler)):
-            message = f"{name}: when several processes write, a {type(target).__name__} loses events at every rollover"
-            yield "several-processes", Severity.WARNING, message, fix
-            if target.backupCount:
-                message = (
-                    f"{name}: it keeps {target.backupCount} old files and deletes what is older, without a record of it"
-                )
-                yield "deletes", Severity.WARNING, message, fix
-        if isinstance(target, logging.FileHandler) and "w" in target.mode:
-            message = f"{name}: mode {target.mode!r} empties the file at every start"
-            yield "truncates", Severity.ERROR, message, f"{fix}, or leave out the mode"
+def _check_targets(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    for audit in applied.find_audit_handlers():
+        name = applied.name_of(audit.target)
+        if isinstance(audit.target, AuditFileHandler):
+            yield from _check_audit_file_handler(audit.target, name)
+        elif isinstance(audit.target, logging.FileHandler):
+            yield from _check_file_handler(audit.target, name)
 
 
-def _of_trail(target: AuditFileHandler, name: str) -> Iterator[Said]:
+def _check_audit_file_handler(target: AuditFileHandler, name: str) -> Iterator[RatedFinding]:
     if target.maxBytes == 0:
-        message = f"{name}: with maxBytes=0 the file never rolls over, and nothing can be archived or let go"
-        yield "one-segment", Severity.NOTE, message, "leave out maxBytes"
-    elif target.maxBytes < SMALLEST_SEGMENT:
-        message = f"{name}: segments of {target.maxBytes} bytes roll over faster than a log shipper follows"
-        yield "small-segments", Severity.WARNING, message, "set maxBytes to 50_000_000, or at least 2_000_000"
+        message = f"{name}: with maxBytes=0 the file never rolls over, so no segment can be archived or deleted"
+        yield note("one-segment", message, "remove maxBytes to use the default")
+    elif target.maxBytes < MIN_SEGMENT_BYTES:
+        message = f"{name}: segments of {target.maxBytes} bytes can roll over faster than a log shipper reads them"
+        yield warning("small-segments", message, "set maxBytes to 50_000_000, or at least 2_000_000")
+
     if target.syncs:
-        message = f"{name}: every event waits for the disk"
-        yield "fsync", Severity.NOTE, message, "mean it; callers that wait together share an fsync"
+        message = f'{name}: with durability="fsync", every event waits for the disk'
+        fix = "keep it if events must survive a power failure; concurrent callers share an fsync"
+        yield note("fsync", message, fix)
 
 
-def _of_files(configured: Configured) -> Iterator[Said]:
-    for path, handlers in configured.files().items():
-        names = [configured.name_of(handler) for handler in handlers]
+def _check_file_handler(target: logging.FileHandler, name: str) -> Iterator[RatedFinding]:
+    fix = "use a structlog_audit.AuditFileHandler"
+
+    if isinstance(target, _SHARED_BY_ROTATION):
+        kind = type(target).__name__
+        message = f"{name}: when several processes write, a {kind} loses events at every rollover"
+        yield warning("several-processes", message, fix)
+        if target.backupCount:
+            message = f"{name} keeps {target.backupCount} old files and deletes older ones without recording it"
+            yield warning("deletes", message, fix)
+
+    if "w" in target.mode:
+        message = f"{name}: mode {target.mode!r} empties the file at every start"
+        yield error("truncates", message, f"{fix}, or remove mode")
+
+
+def _check_files(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    for path, handlers in applied.file_handlers().items():
+        names = [applied.name_of(handler) for handler in handlers]
+
         if len(handlers) > 1:
-            message = f"{' and '.join(names)} write to one file, {path}: they rotate it under each other"
-            yield "shared-file", Severity.ERROR, message, "give each a file of its own"
-        if any(isinstance(handler, AuditFileHandler) for handler in handlers):
-            suffix = os.path.splitext(path)[1]
-            if _NO_SUFFIX.fullmatch(suffix):
-                message = f"{names[0]}: a shipper that reads {os.path.basename(path)}* reads rolled segments twice"
-                fix = "call it audit.jsonl, and have the shipper read *.jsonl"
-                yield "shipper-glob", Severity.WARNING, message, fix
-    for handler in configured.handlers.values():
-        if isinstance(handler, AuditFileHandler) and handler not in [audit.target for audit in configured.audits()]:
-            message = f"{configured.name_of(handler)} has no AuditHandler before it: what it can't write is lost"
-            yield "bare-file", Severity.WARNING, message, "chain it: an AuditHandler with this handler as its target"
+            writers = " and ".join(names)
+            message = f"{writers} write to the same file, {path}, and roll it over independently"
+            yield error("shared-file", message, "give each handler its own file")
+
+        is_trail = any(isinstance(handler, AuditFileHandler) for handler in handlers)
+        suffix = os.path.splitext(path)[1]
+        if is_trail and _SHIPPER_SUFFIX.fullmatch(suffix):
+            pattern = f"{os.path.basename(path)}*"
+            message = f"{names[0]}: a log shipper that reads {pattern} reads rolled segments twice"
+            yield warning("shipper-glob", message, "name the file audit.jsonl, and have the shipper read *.jsonl")
 
 
-def _of_names(configured: Configured) -> Iterator[Said]:
-    for name, spec in _specs(configured.config):
+def _check_bare_handlers(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    targets = [audit.target for audit in applied.find_audit_handlers()]
+
+    for handler in applied.handlers.values():
+        if not isinstance(handler, AuditFileHandler) or handler in targets:
+            continue
+
+        name = applied.name_of(handler)
+        message = f"{name} is not the target of an AuditHandler: events that it cannot write are lost"
+        yield warning("bare-file", message, "make it the target of an AuditHandler")
+
+
+def _check_paths(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    for name, spec in _handler_specs(applied.config):
         filename = spec.get("filename")
-        if isinstance(filename, (str, os.PathLike)) and not os.path.isabs(filename) and "://" not in str(filename):
-            message = f"handler {name!r}: {str(filename)!r} lies wherever the process is started"
-            yield "relative-path", Severity.WARNING, message, "give the whole path"
+        if not isinstance(filename, (str, os.PathLike)):
+            continue
+
+        # A reference such as cfg://path is not a path.
+        text = str(filename)
+        if not os.path.isabs(filename) and "://" not in text:
+            message = f"handler {name!r}: {text!r} is relative to the directory in which the process starts"
+            yield warning("relative-path", message, "use an absolute path")
 
 
-def _specs(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+def _handler_specs(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Yield the name and the description of each handler, and of each target described within one."""
     for name, spec in config.get("handlers", {}).items():
-        for described in (spec, spec.get("target") if isinstance(spec, Mapping) else None):
-            if isinstance(described, Mapping):
-                yield name, described
+        if not isinstance(spec, Mapping):
+            continue
+
+        yield name, spec
+        if isinstance(spec.get("target"), Mapping):
+            yield name, spec["target"]
 
 
-def _of_others(configured: Configured) -> Iterator[Said]:
-    homes = {logger.name for logger in all_loggers() if any(isinstance(h, AuditHandler) for h in logger.handlers)}
-    if homes and not homes & {"audit", "root"}:
-        name = sorted(homes)[0]
-        message = f"the audit handler is on logger {name!r}, and get_audit_logger() uses 'audit'"
-        yield "logger-name", Severity.NOTE, message, f"call get_audit_logger({name!r})"
+def _check_logger_name(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
+    names = set()
+    for logger in all_loggers():
+        if any(isinstance(handler, AuditHandler) for handler in logger.handlers):
+            names.add(logger.name)
+
+    if names and not names & {"audit", "root"}:
+        name = min(names)
+        message = f"the audit handler is on logger {name!r}, but get_audit_logger() uses 'audit'"
+        yield note("logger-name", message, f"call get_audit_logger({name!r})")

@@ -1,13 +1,17 @@
-"""A logging configuration, tried: the process that the doctor starts for it.
+"""The subprocess in which the doctor applies a logging configuration without side effects.
 
-``python -m structlog_audit.cli.doctor.dry_run CONFIG FOLDER`` prints what it finds as JSON. Rules:
+``python -m structlog_audit.cli.doctor.dry_run CONFIG FOLDER`` prints its diagnoses as JSON.
 
-* Nothing outside of FOLDER, which is empty and temporary, is written, made, renamed or deleted, nothing is connected to and no
-  process is started: an audit hook (PEP 578) refuses. It is there before anything of the application runs.
-* The files of handlers are made in FOLDER, at their own path below it, so that a trail is neither made nor opened. In what
-  is said, that path is taken off again.
-* A handler that can't be made without what is refused is replaced by one that does nothing, and that is said.
-* The process ends at once: nothing that the application registered runs.
+**Guarantees**
+
+* An audit hook (PEP 578), installed before any code of the application runs, refuses all changes outside of FOLDER, an empty
+  temporary folder: creating, writing, renaming and deleting files, network connections, and starting processes.
+* Handlers create their files in FOLDER, below it at their original path, so the trail itself is neither created nor opened.
+  FOLDER is removed from the paths in the output.
+* The process exits without running exit handlers of the application.
+
+**Failure handling**: a handler that cannot be created without a refused action is replaced by one that does nothing, and
+reported with the code ``not-tried``.
 """
 
 from __future__ import annotations
@@ -17,140 +21,206 @@ import logging
 import logging.config
 import os
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from structlog_audit.cli.doctor.config_loading import loaded
-from structlog_audit.cli.doctor.configuration import Configured, looks
-from structlog_audit.cli.doctor.findings import Finding
+from structlog_audit.cli.doctor.config_loading import load_config
+from structlog_audit.cli.doctor.configuration import AppliedConfiguration, check_configuration
+from structlog_audit.cli.doctor.diagnosis import RatedFinding, error, located, note
 from structlog_audit.cli.exit_codes import UnreadableError
-from structlog_audit.cli.options import Severity
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_FILE_CHANGES = {
     "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
     "os.utime",
 }  # fmt: skip
-_NEVER = {
+"""Audit events that are allowed inside of the folder only; the first argument is the path."""
+
+_FORBIDDEN = {
     "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "subprocess.Popen", "os.system", "os.exec",
     "os.posix_spawn", "os.fork", "os.forkpty", "os.spawn", "sqlite3.connect",
 }  # fmt: skip
+"""Audit events that are never allowed."""
 
 
-class Refused(PermissionError):  # noqa: N818 (nothing is wrong)
-    """Something that the doctor does not let happen."""
+class RefusedError(PermissionError):
+    """An action that is not allowed in a dry run. The message names the action."""
 
 
 def refuse_changes(folder: str) -> None:
-    """Let nothing in this process change anything outside of *folder*, from now on."""
-    sys.addaudithook(partial(refuse, os.path.join(os.path.realpath(folder), "")))
+    """Install an audit hook that refuses all changes outside of *folder*; it cannot be removed."""
+    inside = os.path.join(os.path.realpath(folder), "")
+    sys.addaudithook(partial(refuse, inside))
 
 
 def refuse(inside: str, event: str, arguments: tuple[Any, ...]) -> None:
-    """Raise `Refused` if *event* (PEP 578) would change something that is not below *inside*."""
+    """Raise `RefusedError` if an audit event would change anything outside of a folder.
+
+    Args:
+        inside: The real path of the folder, with a slash at its end.
+        event: The name of the audit event (PEP 578).
+        arguments: Its arguments.
+    """
     if event == "open":
         path, _, flags = arguments
-        if flags & _WRITING and not isinstance(path, int) and not _is_inside(path, inside):
-            raise Refused(f"writing to {os.fsdecode(path)}")
-    elif event in _CHANGES:
-        if not _is_inside(arguments[0], inside):
-            raise Refused(f"{event} of {arguments[0]!r}")
-    elif event in _NEVER:
-        raise Refused(f"{event} {arguments[-1]!r}" if event.startswith("socket.") else event)
+        # An integer is a descriptor that is open already.
+        if flags & _WRITE_FLAGS and not isinstance(path, int) and not _is_inside(path, inside):
+            raise RefusedError(f"writing to {os.fsdecode(path)}")
+
+    elif event in _FILE_CHANGES:
+        path = arguments[0]
+        if not _is_inside(path, inside):
+            raise RefusedError(f"{event} of {path!r}")
+
+    elif event in _FORBIDDEN:
+        raise RefusedError(f"{event} {arguments[-1]!r}" if event.startswith("socket.") else event)
 
 
 def _is_inside(path: Any, inside: str) -> bool:
-    text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else os.devnull
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return True
+
+    text = os.fsdecode(path)
     return text == os.devnull or os.path.realpath(text).startswith(inside)
 
 
-class _StandIn(logging.Handler):
-    """In the place of a handler that can't be made here."""
+class DryRun(logging.config.DictConfigurator):
+    """A configurator of logging that places the files of all handlers below a folder."""
+
+    def __init__(self, config: dict[str, Any], folder: str) -> None:
+        super().__init__(config)
+        self._folder = folder
+        self.replaced: list[tuple[str, str]] = []
+        """The names of handlers that were replaced, each with the action that was refused."""
+
+    def configure_handler(self, config: Any) -> Any:
+        """Return the handler that *config* describes, or a substitute if creating it is refused."""
+        name = self._name_of(config)
+        for spec in (config, config.get("target")):
+            if isinstance(spec, dict):
+                self._redirect(spec)
+
+        # The base class takes these members out of the dict.
+        level, filters = config.get("level"), config.get("filters")
+        try:
+            return super().configure_handler(config)
+        except Exception as failure:
+            refused = _refused_in(failure)
+            if refused is None:
+                raise
+
+        self.replaced.append((name, str(refused)))
+        return self._substitute(level, filters)
+
+    def _name_of(self, config: Any) -> str:
+        for name, spec in self.config["handlers"].items():
+            if spec is config:
+                return str(name)
+        return "?"
+
+    def _redirect(self, spec: dict[str, Any]) -> None:
+        """Move the file that *spec* names into the folder, at its original path below it."""
+        filename = spec.get("filename")
+        if not isinstance(filename, (str, os.PathLike)) or str(filename).startswith(self._folder):
+            return
+
+        original = os.path.abspath(filename)
+        redirected = self._folder + original
+
+        # A missing folder stays missing, so that the handler fails here as it would in the application.
+        if os.path.isdir(os.path.dirname(original)):
+            os.makedirs(os.path.dirname(redirected), exist_ok=True)
+        spec["filename"] = redirected
+
+    def _substitute(self, level: Any, filters: Any) -> logging.Handler:
+        """Return a handler that does nothing, with the level and the filters of the one that it replaces."""
+        handler = _Substitute()
+        if level is not None:
+            handler.setLevel(logging._checkLevel(level))  # type: ignore[attr-defined]
+        if filters:
+            self.add_filters(handler, filters)
+        return handler
+
+
+class _Substitute(logging.Handler):
+    """A handler that does nothing, in place of one that cannot be created in a dry run."""
 
     def emit(self, record: logging.LogRecord) -> None:
         pass
 
 
-class DryRun(logging.config.DictConfigurator):
-    """Configures logging with every file below *folder*."""
-
-    def __init__(self, config: dict[str, Any], folder: str) -> None:
-        super().__init__(config)
-        self._folder = folder
-        self.not_made: list[tuple[str, str]] = []
-        """The handlers that were replaced, and what they would have done."""
-
-    def configure_handler(self, config: Any) -> Any:
-        """Make the handler that *config* describes, or what stands in for it."""
-        name = next((name for name, spec in self.config["handlers"].items() if spec is config), "?")
-        self._redirect(config)
-        level, filters = config.get("level"), config.get("filters")
-        try:
-            return super().configure_handler(config)
-        except Exception as error:
-            refused = _cause(error)
-            if refused is None:
-                raise
-            self.not_made.append((name, str(refused)))
-            stand_in = _StandIn()
-            if level is not None:
-                stand_in.setLevel(logging._checkLevel(level))  # type: ignore[attr-defined]
-            if filters:
-                self.add_filters(stand_in, filters)
-            return stand_in
-
-    def _redirect(self, config: Any) -> None:
-        """Have the file of a handler, and that of a target described in it, lie in the folder."""
-        for spec in (config, config.get("target")):
-            filename = spec.get("filename") if isinstance(spec, dict) else None
-            if isinstance(filename, (str, os.PathLike)) and not str(filename).startswith(self._folder):
-                there = os.path.abspath(filename)
-                here = self._folder + there
-                if os.path.isdir(os.path.dirname(there)):
-                    os.makedirs(os.path.dirname(here), exist_ok=True)
-                spec["filename"] = here
-
-
-def _cause(error: BaseException | None) -> Refused | None:
-    """What was refused, if that is why there was an *error*."""
-    while error is not None and not isinstance(error, Refused):
-        error = error.__cause__ or error.__context__
-    return error
+def _refused_in(failure: BaseException) -> RefusedError | None:
+    """Return the refused action that caused *failure*, if any."""
+    cause: BaseException | None = failure
+    while cause is not None and not isinstance(cause, RefusedError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def examine(given: str, folder: str) -> dict[str, Any]:
-    """What is to be found about the configuration *given*: ``findings`` and ``trails``, or an ``error``."""
+    """Return the answer of a dry run as a JSON object.
+
+    Args:
+        given: The configuration, as for `load_config`.
+        folder: The folder for the files of its handlers.
+
+    Returns:
+        ``findings`` and ``trails`` (paths); or only ``error`` if the configuration cannot be loaded.
+    """
     try:
-        config = loaded(given)
-    except UnreadableError as error:
-        return {"error": str(error)}
-    run = None
+        config = load_config(given)
+    except UnreadableError as unreadable:
+        return {"error": str(unreadable)}
+
+    run: DryRun | None = None
+    failed: list[RatedFinding] = []
     try:
         run = DryRun(config, folder)
         run.configure()
-    except Exception as error:  # a handler may raise anything
-        cause = error.__cause__ or error
-        why = str(error) if cause is error else f"{error}: {cause}"
-        fix = "correct it; dictConfig raises the same error when the application starts"
-        made: list[Finding] = [Finding("configuration", Severity.ERROR, given, why, fix)]
-    else:
-        made = []
-    configured = Configured(given, config, {} if run is None else dict(run.config.get("handlers", {})), folder)
-    made += looks(configured) if not made else []
-    for name, what in [] if run is None else run.not_made:
-        message = f"handler {name!r} was not tried: making it does more than the doctor may ({what})"
-        made.append(Finding("not-tried", Severity.NOTE, given, message, "nothing; look at it yourself"))
-    return {"findings": [finding.to_dict() for finding in made], "trails": configured.trails()}
+    except Exception as failure:
+        # A handler of the application may raise any exception.
+        failed.append(_configuration_finding(failure))
+
+    handlers = {} if run is None else dict(run.config.get("handlers", {}))
+    applied = AppliedConfiguration(given, config, handlers, folder)
+
+    diagnoses = list(located(given, failed))
+    if not failed:
+        diagnoses += check_configuration(applied)
+    if run is not None:
+        diagnoses += located(given, _replaced_findings(run))
+
+    return {"findings": [diagnosis.to_dict() for diagnosis in diagnoses], "trails": applied.trails()}
+
+
+def _configuration_finding(failure: Exception) -> RatedFinding:
+    # dictConfig wraps the exception of a handler in a ValueError that names the handler only.
+    message = str(failure) if failure.__cause__ is None else f"{failure}: {failure.__cause__}"
+    fix = "correct the configuration; dictConfig raises the same error when the application starts"
+    return error("configuration", message, fix)
+
+
+def _replaced_findings(run: DryRun) -> Iterator[RatedFinding]:
+    for name, action in run.replaced:
+        message = f"handler {name!r} was not created, because the doctor does not allow this action: {action}"
+        yield note("not-tried", message, "none; check this handler by hand")
 
 
 def main() -> None:
-    """Examine, and end without running anything else."""
+    """Examine the configuration of the command line, and exit without running exit handlers."""
     given, folder = sys.argv[1:]
-    answer = os.dup(1)
-    os.dup2(2, 1)  # what the application prints is no answer
+
+    # The answer goes to the original stdout; output of the application goes to stderr.
+    answer_fd = os.dup(1)
+    os.dup2(2, 1)
+
     refuse_changes(folder)
-    found = examine(given, folder)
-    os.write(answer, json.dumps(found).replace(folder, "").encode())
+    answer = examine(given, folder)
+
+    text = json.dumps(answer).replace(folder, "")
+    os.write(answer_fd, text.encode())
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Where a trail lies: its files, their folder, and the file system below."""
+"""Checks of the place of a trail: its files, their folder, the file system, and programs that rotate files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import pwd
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from structlog_audit.cli.doctor.findings import Finding
+from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, error, located, note, warning
 from structlog_audit.cli.options import Severity
+from structlog_audit.recording.health_checks import Finding
 from structlog_audit.trail.segment_names import order_of
 
-_FLEETING = ("tmpfs", "ramfs")
+_IN_MEMORY = ("tmpfs", "ramfs")
 _OF_CONTAINERS = ("overlay", "aufs")
 _REMOTE = (
     "nfs",
@@ -31,145 +32,217 @@ _REMOTE = (
     "fuse.gcsfuse",
     "fuse.glusterfs",
 )
-_LEAST_FREE = 0.05
-_LEAST_BYTES = 100_000_000
+_MIN_FREE_SHARE = 0.05
+_MIN_FREE_BYTES = 100_000_000
+_MIN_FREE_INODES = 1_000
 
-Said = tuple[str, Severity, str, str]
+_LOGROTATE_BLOCK = re.compile(r"^\s*((?:[\"']?/[^\n{}]*)+)\{(.*?)^\s*\}", re.MULTILINE | re.DOTALL)
+"""A block of a logrotate configuration: its file patterns, and its directives."""
 
 
-def of_places(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator[Finding]:
-    """What is to be found about the files of the trail at *path*, without reading them; also if there are none yet."""
+def check_filesystem(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator[Diagnosis]:
+    """Yield diagnoses of the place of a trail, without reading its files.
+
+    Args:
+        path: The active segment, which need not exist.
+        logrotate: The folder with the configuration of logrotate.
+    """
+    folder = _existing_folder(path)
+    base = os.path.basename(path)
+    segments = [folder / name for name in sorted(os.listdir(folder)) if order_of(base, name) is not None]
+    statuses = {segment: os.lstat(segment) for segment in segments}
+
+    checks = (
+        _check_file_types(statuses),
+        _check_permissions(statuses),
+        _check_owners(statuses),
+        _check_folder_mode(folder),
+        _check_folder_access(folder, segments),
+        _check_file_system_type(folder),
+        _check_free_space(folder),
+        _check_foreign_rotation(folder, base),
+        _check_logrotate(os.path.abspath(path), logrotate),
+    )
+    for check in checks:
+        yield from located(path, check)
+
+
+def mount_of(folder: Path, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, str]:
+    """Return the type and the mount point of the file system of *folder*; empty strings if unknown.
+
+    The fifth field of a line is the mount point; the type follows the separator " - " (proc(5)).
+    """
+    try:
+        lines = Path(mountinfo).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        # Not Linux.
+        return "", ""
+
+    resolved = Path(os.path.realpath(folder))
+    kind, mount_point = "", ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        candidate = _unescaped(before.split()[4])
+
+        # The longest mount point wins; among equal ones the last, which covers those before it.
+        if len(candidate) >= len(mount_point) and resolved.is_relative_to(candidate):
+            kind, mount_point = after.split()[0], candidate
+
+    return kind, mount_point
+
+
+def _unescaped(field: str) -> str:
+    """Return a field of mountinfo with its octal escapes replaced."""
+    return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), field)
+
+
+def _existing_folder(path: str) -> Path:
+    """Return the nearest existing folder above *path*."""
     folder = Path(os.path.abspath(path)).parent
     while not folder.is_dir():
         folder = folder.parent
-    base = os.path.basename(path)
-    files = [folder / name for name in sorted(os.listdir(folder)) if order_of(base, name) is not None]
-    for looks in (
-        _of_files(files), _of_folder(folder, files), _of_file_system(folder), _of_disk(folder),
-        _of_strangers(folder, base), _of_logrotate(os.path.abspath(path), logrotate),
-    ):  # fmt: skip
-        for code, severity, message, fix in looks:
-            yield Finding(code, severity, path, message, fix)
+    return folder
 
 
-def _of_files(files: list[Path]) -> Iterator[Said]:
-    statuses = [(path, os.lstat(path)) for path in files]
-    for path, status in statuses:
-        if not stat.S_ISREG(status.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no regular file"
-            message = f"{path.name} is {what}, and AuditFileHandler refuses it"
-            fix = "move the trail itself"
-            yield "no-file", Severity.ERROR, message, fix
-    regular = [(path, status) for path, status in statuses if stat.S_ISREG(status.st_mode)]
-    for bits, what in ((0o022, "be changed"), (0o044, "be read")):
-        open_to = [path.name for path, status in regular if status.st_mode & bits]
-        if open_to:
-            message = f"{_some(open_to)} can {what} by others than its owner"
-            yield "permissions", Severity.WARNING, message, "chmod 600; the library creates files so (PCI DSS 10.3.2)"
-            break
-    owners = {status.st_uid for _, status in regular}
+def _check_file_types(statuses: dict[Path, os.stat_result]) -> Iterator[RatedFinding]:
+    for path, status in statuses.items():
+        if stat.S_ISREG(status.st_mode):
+            continue
+
+        is_link = stat.S_ISLNK(status.st_mode)
+        what = "a symbolic link" if is_link else "not a regular file"
+        message = f"{path.name} is {what}, and AuditFileHandler refuses to write to it"
+        yield error("no-file", message, "use the path of a regular file")
+
+
+def _check_permissions(statuses: dict[Path, os.stat_result]) -> Iterator[RatedFinding]:
+    for bits, access in ((0o022, "be changed"), (0o044, "be read")):
+        exposed = []
+        for path, status in statuses.items():
+            if stat.S_ISREG(status.st_mode) and status.st_mode & bits:
+                exposed.append(path.name)
+
+        # Write access is the worse of the two, and has the same fix.
+        if exposed:
+            message = f"{_abbreviated(exposed)} can {access} by users other than the owner"
+            yield warning(
+                "permissions", message, "chmod 600, the mode of files created by the library (PCI DSS 10.3.2)"
+            )
+            return
+
+
+def _check_owners(statuses: dict[Path, os.stat_result]) -> Iterator[RatedFinding]:
+    regular = [status for status in statuses.values() if stat.S_ISREG(status.st_mode)]
+    owners = {status.st_uid for status in regular}
+
     if len(owners) > 1:
-        names = ", ".join(map(_user, sorted(owners)))
-        message = f"its segments belong to different users: {names}; each is refused where the other writes"
-        yield "owners", Severity.ERROR, message, "run every writer as one user, and chown the files to it"
-    elif owners - {os.geteuid(), 0}:
-        message = f"it belongs to {_user(owners.pop())}: only that user can append to it"
-        yield "owner", Severity.NOTE, message, "run the doctor, and --record, as the user of the application"
+        names = [_user_name(uid) for uid in sorted(owners)]
+        message = f"the segments belong to different users ({', '.join(names)}), who cannot write to each other's files"
+        yield error("owners", message, "run all writers as one user, and chown the files to that user")
+        return
+
+    # Root can append to every file.
+    for other_user in owners - {os.geteuid(), 0}:
+        message = f"the trail belongs to {_user_name(other_user)}, and no other user can append to it"
+        yield note("owner", message, "run the doctor, and commands with --record, as the user of the application")
 
 
-def _some(names: list[str]) -> str:
-    return names[-1] if len(names) == 1 else f"{names[-1]} (and {len(names) - 1} more)"
+def _abbreviated(names: Sequence[str]) -> str:
+    """Return the last of *names*, and the number of the others."""
+    *others, last = names
+    return f"{last} (and {len(others)} more)" if others else last
 
 
-def _user(uid: int) -> str:
+def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
 
 
-def _of_folder(folder: Path, files: list[Path]) -> Iterator[Said]:
-    status = folder.stat()
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        yield "folder", Severity.WARNING, f"anybody can rename and delete files in {folder}", f"chmod o-w {folder}"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        ours = any(path.stat().st_uid == os.geteuid() for path in files if path.exists())
-        severity = Severity.ERROR if ours or not files else Severity.NOTE
-        message = f"this user may not write to {folder}: no rollover, no new file"
-        fix = "let the writer write there"
-        yield "folder", severity, message, fix
+def _check_folder_mode(folder: Path) -> Iterator[RatedFinding]:
+    mode = folder.stat().st_mode
+
+    # With the sticky bit, as for /tmp, only the owner of a file can rename or delete it.
+    is_sticky = mode & stat.S_ISVTX
+    if mode & stat.S_IWOTH and not is_sticky:
+        yield warning("folder", f"any user can rename and delete files in {folder}", f"chmod o-w {folder}")
 
 
-def mount_of(folder: Path, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, str]:
-    """The kind of the file system that *folder* is on, and where it is mounted; empty where the system does not say so.
+def _check_folder_access(folder: Path, segments: Sequence[Path]) -> Iterator[RatedFinding]:
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
 
-    See proc(5): the mount point is the fifth field, the kind follows a dash.
-    """
-    try:
-        lines = Path(mountinfo).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return "", ""
-    found = ("", "")
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
-        if len(point) >= len(found[1]) and Path(os.path.realpath(folder)).is_relative_to(point):
-            found = (after.split()[0], point)
-    return found
+    # A trail of another user is a note only: the application probably runs as that user.
+    this_user = os.geteuid()
+    is_own = any(path.stat().st_uid == this_user for path in segments if path.exists())
+    severity = Severity.ERROR if is_own or not segments else Severity.NOTE
+
+    message = f"this user cannot write to {folder}: rollovers and new files fail"
+    yield severity, Finding("folder", message, "give the user of the application write permission")
 
 
-def _of_file_system(folder: Path) -> Iterator[Said]:
-    kind, point = mount_of(folder)
-    if kind in _FLEETING:
-        message = f"{point} is a {kind}: the trail is in memory, and gone after a restart"
-        yield "fleeting", Severity.ERROR, message, "put it on a disk"
+def _check_file_system_type(folder: Path) -> Iterator[RatedFinding]:
+    kind, mount_point = mount_of(folder)
+
+    if kind in _IN_MEMORY:
+        message = f"{mount_point} is a {kind}: the trail is in memory and lost at a restart"
+        yield error("fleeting", message, "use a file system on a disk")
     elif kind in _REMOTE:
         message = (
-            f"{point} is {kind}: there, hosts overwrite each other's appends, and a slow network slows the application"
+            f"{mount_point} is {kind}: hosts overwrite each other's appends, and the network delays the application"
         )
-        yield "remote", Severity.WARNING, message, "write to a local disk, one trail per host, and ship it"
+        yield warning("remote", message, "write to a local disk, one trail per host, and ship it")
     elif kind in _OF_CONTAINERS:
-        message = f"{point} is {kind}, as the inside of a container: the trail goes with the container"
-        yield "container", Severity.WARNING, message, "mount a volume for it"
+        message = f"{mount_point} is {kind}, as in a container: the trail is deleted with the container"
+        yield warning("container", message, "mount a volume for the trail")
 
 
-def _of_disk(folder: Path) -> Iterator[Said]:
-    disk, system = shutil.disk_usage(folder), os.statvfs(folder)
-    if disk.free < max(_LEAST_BYTES, disk.total * _LEAST_FREE):
-        message = f"{disk.free // 1_000_000} MB are free, {disk.free / disk.total:.0%} of the disk"
-        yield "disk", Severity.WARNING, message, "make room, or give the trail a bound: retention={'max_bytes': …}"
-    if system.f_files and system.f_favail < 1_000:
-        message = f"the file system has room for {system.f_favail} more files only"
-        fix = "delete some"
-        yield "inodes", Severity.WARNING, message, fix
+def _check_free_space(folder: Path) -> Iterator[RatedFinding]:
+    disk = shutil.disk_usage(folder)
+    if disk.free < max(_MIN_FREE_BYTES, disk.total * _MIN_FREE_SHARE):
+        share = disk.free / disk.total
+        message = f"only {disk.free // 1_000_000} MB are free, {share:.0%} of the disk"
+        yield warning("disk", message, "free some space, or limit the size of the trail: retention={'max_bytes': …}")
+
+    # Some file systems have no fixed number of inodes and report 0.
+    system = os.statvfs(folder)
+    if system.f_files and system.f_favail < _MIN_FREE_INODES:
+        message = f"the file system has room for only {system.f_favail} more files"
+        yield warning("inodes", message, "delete files that are not needed")
 
 
-def _of_strangers(folder: Path, base: str) -> Iterator[Said]:
-    """Files beside the trail as logrotate and other handlers of the standard library leave them."""
-    pattern = re.compile(rf"{re.escape(base)}[.-](\d{{1,8}}|\d{{4}}-\d\d-\d\d.*)(\.gz|\.bz2|\.xz|\.zst)?")
-    strangers = sorted(name for name in os.listdir(folder) if pattern.fullmatch(name))
-    if strangers:
-        message = (
-            f"{_some(strangers)} was rotated by something else, such as logrotate: its rollovers may have lost events"
-        )
-        yield "foreign-rotation", Severity.WARNING, message, "leave rotation to maxBytes of an AuditFileHandler"
+def _check_foreign_rotation(folder: Path, base: str) -> Iterator[RatedFinding]:
+    # File names of logrotate and of the rotating handlers of the standard library.
+    rotated = re.compile(rf"{re.escape(base)}[.-](\d{{1,8}}|\d{{4}}-\d\d-\d\d.*)(\.gz|\.bz2|\.xz|\.zst)?")
+    names = [name for name in sorted(os.listdir(folder)) if rotated.fullmatch(name)]
+
+    if names:
+        message = f"{_abbreviated(names)} was rotated by another program, such as logrotate: events may have been lost"
+        yield warning("foreign-rotation", message, "leave rotation to AuditFileHandler (maxBytes)")
 
 
-def _of_logrotate(path: str, folder: str) -> Iterator[Said]:
-    for config in sorted(Path(folder).glob("*")) if os.path.isdir(folder) else ():
+def _check_logrotate(path: str, folder: str) -> Iterator[RatedFinding]:
+    for config in _files_in(folder):
         try:
             text = config.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        for block in re.finditer(r"^\s*((?:[\"']?/[^\n{}]*)+)\{(.*?)^\s*\}", text, re.MULTILINE | re.DOTALL):
-            if any(fnmatch(path, pattern.strip("\"'")) for pattern in block[1].split()):
-                copies = "copytruncate" in block[2]
-                what = (
-                    "cuts it off after copying it: events in between are lost"
-                    if copies
-                    else "renames it under its writers"
-                )
-                severity = Severity.ERROR if copies else Severity.WARNING
-                message = f"{config} rotates this file, and {what}"
-                fix = "take it out there: maxBytes rolls over"
-                yield "logrotate", severity, message, fix
+
+        for block in _LOGROTATE_BLOCK.finditer(text):
+            patterns = [pattern.strip("\"'") for pattern in block[1].split()]
+            if any(fnmatch(path, pattern) for pattern in patterns):
+                yield _logrotate_finding(config, is_copied="copytruncate" in block[2])
+
+
+def _logrotate_finding(config: Path, *, is_copied: bool) -> RatedFinding:
+    fix = "remove the rule: AuditFileHandler rolls over at maxBytes"
+    if is_copied:
+        message = f"{config} copies this file and then truncates it: events written in between are lost"
+        return error("logrotate", message, fix)
+
+    return warning("logrotate", f"{config} renames this file while it is in use", fix)
+
+
+def _files_in(folder: str) -> list[Path]:
+    return sorted(Path(folder).glob("*")) if os.path.isdir(folder) else []

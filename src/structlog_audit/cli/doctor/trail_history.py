@@ -1,4 +1,4 @@
-"""What a trail says of its own past: one pass over all its events, of every kind."""
+"""Checks of the contents of a trail: one pass over its events of every kind."""
 
 from __future__ import annotations
 
@@ -7,112 +7,169 @@ from collections import Counter
 from collections.abc import Iterator
 
 from structlog_audit.cli.conditions import EVERY_KIND
-from structlog_audit.cli.doctor.findings import Finding
+from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, counted, error, located, note, warning
 from structlog_audit.cli.options import Severity
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
+from structlog_audit.recording.health_checks import Finding
 from structlog_audit.trail.reading.reader import TrailReader
 
-_STEP = dt.timedelta(seconds=1)
-_AHEAD = dt.timedelta(minutes=1)
+_STEP_TOLERANCE = dt.timedelta(seconds=1)
+_FUTURE_TOLERANCE = dt.timedelta(minutes=1)
 
-_ACTS = {
-    "truncated": (Severity.ERROR, "times the file was cut off under its writer, as logrotate's copytruncate does",
-                  "leave rotation to maxBytes"),
-    "replaced": (Severity.ERROR, "times the file was taken away or replaced under its writer",
-                 "let nothing but the library rename or delete it"),
-    "fault": (Severity.WARNING, "outages: the trail could not be written to", "look at the disk, and at kind=trail"),
-    "retention failed": (Severity.WARNING, "segments could not be deleted by retention", "look at kind=trail"),
-}  # fmt: skip
-
+_TRAIL_EVENTS = {
+    "truncated": (
+        Severity.ERROR,
+        "the file was truncated while in use, as by logrotate's copytruncate",
+        "leave rotation to AuditFileHandler (maxBytes)",
+    ),
+    "replaced": (
+        Severity.ERROR,
+        "the file was removed or replaced while in use",
+        "let only this library rename or delete the file",
+    ),
+    "fault": (
+        Severity.WARNING,
+        "the trail could not be written",
+        "check the disk, and the events with kind=trail",
+    ),
+    "retention failed": (
+        Severity.WARNING,
+        "retention could not delete segments",
+        "check the events with kind=trail",
+    ),
+}
+"""Operations of trail events that report trouble: severity, message, fix."""
 
 _PROBLEMS = {
-    "unfinished": (Severity.NOTE, "nothing, if a writer is at it; after a crash, the next writer quarantines it"),
-    "bom": (Severity.NOTE, "nothing: it is ignored"),
-    "repeated": (Severity.NOTE, "nothing: it was written again after an fsync that failed, and counts once"),
-    "vanished": (Severity.NOTE, "nothing, if retention deleted it"),
-    "torn": (Severity.WARNING, "nothing: a writer died there, or the disk was full, and no event was acknowledged"),
-    "unreadable": (Severity.ERROR, "run the doctor as a user who may read it"),
+    "unfinished": (
+        Severity.NOTE,
+        "none while a process is writing; after a crash, the next writer ends the line and records a quarantine event",
+    ),
+    "bom": (Severity.NOTE, "none: the byte order mark is ignored"),
+    "repeated": (Severity.NOTE, "none: the line was written again after a failed fsync and counts once"),
+    "vanished": (Severity.NOTE, "none if retention deleted the segment"),
+    "torn": (Severity.WARNING, "none: a writer died here or the disk was full; the event was not acknowledged"),
+    "unreadable": (Severity.ERROR, "run the doctor as a user with read permission"),
 }
-"""What the reader found, as `structlog_audit.trail.reading.problems` calls it. What is not here deserves a look."""
+"""Problems by code, as in `structlog_audit.trail.reading.problems`: severity, fix. All others use `_OTHER_PROBLEM`."""
+
+_OTHER_PROBLEM = (Severity.WARNING, "inspect the file; the doctor has not changed it")
 
 
-class History:
-    """What is counted in the pass."""
+def check_history(trail: TrailReader, where: str, now: dt.datetime) -> Iterator[Diagnosis]:
+    """Yield diagnoses of the events of *trail*, and of the problems met while they are read.
 
-    def __init__(self) -> None:
-        self.acts: Counter[str] = Counter()
-        self.intents: dict[str, AuditEvent] = {}
-        self.gaps = self.lost = self.steps = 0
-        self.largest = dt.timedelta(0)
-        self.last: dt.datetime | None = None
-        self.latest: dt.datetime | None = None
-
-    def add(self, event: AuditEvent) -> None:
-        """Count *event*, which comes after those before."""
-        if event.kind == Kind.INTENT:
-            self.intents[event.event_id] = event
-        elif event.kind == Kind.GAP:
-            lost = event.metadata.get("lost")
-            self.gaps += 1
-            self.lost += lost if isinstance(lost, int) else 0
-        elif event.kind == Kind.TRAIL:
-            self.acts[event.operation.value] += 1
-        elif event.kind is None:
-            self.intents.pop(str(event.metadata.get("intent_id")), None)
-        if self.last is not None and self.last - event.timestamp > _STEP:
-            self.steps += 1
-            self.largest = max(self.largest, self.last - event.timestamp)
-        self.last = event.timestamp
-        self.latest = event.timestamp if self.latest is None else max(self.latest, event.timestamp)
-
-
-def of_history(trail: TrailReader, where: str, now: dt.datetime) -> Iterator[Finding]:
-    """What is to be found in the events of *trail*, which is called *where*."""
+    Args:
+        trail: The trail. All its events are read.
+        where: The place for the diagnoses.
+        now: The present time, for events in the future.
+    """
     history = History()
     for event in trail.iter_events(kind=EVERY_KIND):
         history.add(event)
-    for looks in (_of_problems(trail), _of_acts(history), _of_loss(history), _of_clock(history, now)):
-        for code, severity, message, fix in looks:
-            yield Finding(code, severity, where, message, fix)
+
+    checks = (
+        _check_problems(trail),
+        _check_trail_events(history),
+        _check_outcomes(history),
+        _check_clock(history, now),
+    )
+    for check in checks:
+        yield from located(where, check)
 
 
-Said = tuple[str, Severity, str, str]
+class History:
+    """Counters over the events of a trail, which are added in the order of recording."""
+
+    def __init__(self) -> None:
+        self.trail_events: Counter[str] = Counter()
+        self.open_intents: dict[str, AuditEvent] = {}
+        self.gaps = 0
+        self.lost = 0
+
+        self.newest: dt.datetime | None = None
+        self.backward_steps = 0
+        self.largest_step = dt.timedelta(0)
+        self._previous: dt.datetime | None = None
+
+    def add(self, event: AuditEvent) -> None:
+        """Count *event*."""
+        self._count_kind(event)
+        self._compare_time(event.timestamp)
+
+    def _count_kind(self, event: AuditEvent) -> None:
+        if event.kind == Kind.INTENT:
+            self.open_intents[event.event_id] = event
+        elif event.kind == Kind.GAP:
+            self._add_gap(event)
+        elif event.kind == Kind.TRAIL:
+            self.trail_events[event.operation.value] += 1
+        elif event.kind is None:
+            intent_id = str(event.metadata.get("intent_id"))
+            self.open_intents.pop(intent_id, None)
+
+    def _add_gap(self, event: AuditEvent) -> None:
+        self.gaps += 1
+
+        lost = event.metadata.get("lost")
+        if isinstance(lost, int):
+            self.lost += lost
+
+    def _compare_time(self, timestamp: dt.datetime) -> None:
+        if self._previous is not None:
+            step = self._previous - timestamp
+            if step > _STEP_TOLERANCE:
+                self.backward_steps += 1
+                self.largest_step = max(self.largest_step, step)
+
+        self._previous = timestamp
+        self.newest = timestamp if self.newest is None else max(self.newest, timestamp)
 
 
-def _of_problems(trail: TrailReader) -> Iterator[Said]:
+def _check_problems(trail: TrailReader) -> Iterator[RatedFinding]:
     for code, count in sorted(trail.problems.items()):
+        severity, fix = _PROBLEMS.get(code, _OTHER_PROBLEM)
+
+        # The reader keeps a limited number of examples, so there may be none for this code.
+        message = f"{count} × {code}"
         example = next((problem for problem in trail.examples if problem.code == code), None)
-        at = "" if example is None else f"; the first is in {example.path} at byte {example.offset}: {example.reason}"
-        severity, fix = _PROBLEMS.get(code, (Severity.WARNING, "look at the place; nothing was changed"))
-        yield code.replace("_", "-"), severity, f"{count} × {code} in what was read{at}", fix
+        if example is not None:
+            message += f", first in {example.path} at byte {example.offset}: {example.reason}"
+
+        yield severity, Finding(code.replace("_", "-"), message, fix)
 
 
-def _of_acts(history: History) -> Iterator[Said]:
-    for act, (severity, what, fix) in _ACTS.items():
-        if history.acts[act]:
-            yield act.replace(" ", "-"), severity, f"{history.acts[act]} {what}", fix
+def _check_trail_events(history: History) -> Iterator[RatedFinding]:
+    for operation, (severity, message, fix) in _TRAIL_EVENTS.items():
+        count = history.trail_events[operation]
+        if not count:
+            continue
+
+        code = operation.replace(" ", "-")
+        counted_message = f"{message} ({count} ×)"
+        yield severity, Finding(code, counted_message, fix)
 
 
-def _of_loss(history: History) -> Iterator[Said]:
+def _check_outcomes(history: History) -> Iterator[RatedFinding]:
     if history.gaps:
-        message = f"{history.lost} events were lost, in {history.gaps} gaps that the trail has for them"
-        yield "gaps", Severity.ERROR, message, "see to the disk; raise max_pending; ask for kind=gap to see when"
-    if history.intents:
-        oldest = min(history.intents.values(), key=lambda intent: intent.timestamp)
+        message = f"{counted(history.lost, 'event')} lost, as recorded in {counted(history.gaps, 'gap event')}"
+        yield error("gaps", message, "check the disk; raise max_pending; query kind=gap for the times")
+
+    if history.open_intents:
+        oldest = min(history.open_intents.values(), key=lambda intent: intent.timestamp)
         message = (
-            f"{len(history.intents)} operations were begun and have no outcome: under way, or ended by a crash; the oldest is "
-            f"{oldest.operation.value} of {rfc3339(oldest.timestamp)}"
+            f"{counted(len(history.open_intents), 'operation')} started without an outcome: still running, or "
+            f"interrupted by a crash; the oldest is {oldest.operation.value} at {rfc3339(oldest.timestamp)}"
         )
-        yield "open-intents", Severity.WARNING, message, f"find out what became of it: event_id={oldest.event_id} --all"
+        yield warning("open-intents", message, f"find out how it ended; query event_id={oldest.event_id} --all")
 
 
-def _of_clock(history: History, now: dt.datetime) -> Iterator[Said]:
-    if history.latest is not None and history.latest - now > _AHEAD:
-        message = f"its newest event is of {rfc3339(history.latest)}, which is still to come"
-        yield "clock-ahead", Severity.WARNING, message, "keep the clocks in step (NTP), here and where it was written"
-    if history.steps:
-        message = (
-            f"{history.steps} events are more than a second earlier than the one before, the most {history.largest}"
-        )
-        fix = "keep the clock in step (NTP); the order of lines is that of recording"
-        yield "clock-steps", Severity.NOTE, message, fix
+def _check_clock(history: History, now: dt.datetime) -> Iterator[RatedFinding]:
+    if history.newest is not None and history.newest - now > _FUTURE_TOLERANCE:
+        message = f"the newest event is from {rfc3339(history.newest)}, which is in the future"
+        yield warning("clock-ahead", message, "synchronize the clocks (NTP) of this machine and of the writers")
+
+    if history.backward_steps:
+        steps = counted(history.backward_steps, "time")
+        message = f"the timestamps go back by more than a second {steps}, by {history.largest_step} at most"
+        yield note("clock-steps", message, "synchronize the clock (NTP); the order of lines is the order of recording")

@@ -1,0 +1,98 @@
+"""Dry runs of ``doctor``: a configuration changes nothing while it is applied."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from commands import run
+from doctor_helpers import clean_process, state_of  # noqa: F401
+
+from structlog_audit.cli.doctor import dry_run
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "open('made', 'w')",
+        "open('there', 'a')",
+        "open('there', 'r+')",
+        "__import__('os').open('made', 64 | 1)",
+        "os.mkdir('made')",
+        "os.rename('there', 'gone')",
+        "os.remove('there')",
+        "os.truncate('there', 0)",
+        "os.symlink('there', 'made')",
+        "os.chmod('there', 0)",
+        "shutil.copy('there', 'made')",
+        "os.system('touch made')",
+        "subprocess.run(['touch', 'made'])",
+        "os.fork()",
+        "socket.create_connection(('127.0.0.1', 9))",
+        "pathlib.Path('made').write_text('x')",
+        "sqlite3.connect('made')",
+    ],
+)
+def test_action_of_config_is_refused(tmp_path, monkeypatch, action):
+    """A configuration that changes anything while it is loaded is refused with an error, and the change does not happen."""
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "settings.py").write_text(
+        f"import os, pathlib, shutil, socket, sqlite3, subprocess\n{action}\nLOGGING = {{'version': 1}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = state_of(tmp_path)
+    done = run("doctor", "--config", "settings.py")
+    assert done.code == 3
+    assert "RefusedError" in done.said
+    assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        ("open", ("/elsewhere/x", "r", os.O_RDONLY)),
+        ("open", (7, "w", os.O_WRONLY)),
+        ("open", ("/inside/x", "w", os.O_WRONLY)),
+        ("open", (os.devnull, "w", os.O_WRONLY)),
+        ("os.mkdir", ("/inside/x", 0o777, -1)),
+        ("import", ("json",)),
+    ],
+)
+def test_audit_event_without_change_outside_is_allowed(event, arguments):
+    """Reading, and changes inside of the folder, are allowed."""
+    dry_run.refuse("/inside/", event, arguments)
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        ("open", ("/elsewhere/x", "w", os.O_WRONLY)),
+        ("open", (b"/elsewhere/x", None, os.O_RDWR | os.O_CREAT)),
+        ("open", ("/inside/../x", "w", os.O_WRONLY)),
+        ("os.remove", ("/elsewhere/x", -1)),
+        ("socket.connect", (None, ("127.0.0.1", 9))),
+        ("os.fork", ()),
+    ],
+)
+def test_audit_event_with_change_outside_is_refused(event, arguments):
+    """Changes outside of the folder, connections and new processes are refused."""
+    with pytest.raises(dry_run.RefusedError):
+        dry_run.refuse("/inside/", event, arguments)
+
+
+def test_hook_allows_changes_in_folder_only(tmp_path):
+    """The installed hook allows changes in the folder and writing to /dev/null, and refuses similar paths."""
+    code = (
+        "import os, sys; from structlog_audit.cli.doctor.dry_run import RefusedError, refuse_changes\n"
+        "folder = sys.argv[1]; refuse_changes(folder); open(os.devnull, 'w').close(); open(folder + '/made', 'w').close()\n"
+        "os.mkdir(folder + '/sub'); os.rename(folder + '/made', folder + '/sub/made'); open(folder + '/sub/made').close()\n"
+        "for path in (folder + 'x', folder + '/../x', folder):\n"
+        "    try: open(path, 'w')\n"
+        "    except RefusedError as refused: print(refused)\n"
+    )
+    (tmp_path / "inside").mkdir()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "inside"], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 3
+    assert os.listdir(tmp_path) == ["inside"]
