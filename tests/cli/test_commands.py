@@ -19,7 +19,8 @@ from children import unmeasured
 from commands import GOLDEN, PROGRAM, environment, many, process, run
 
 from structlog_audit import AuditHandler, AuditLogger, open_trail
-from structlog_audit.cli.app import app
+from structlog_audit.cli import output
+from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.formats import FORMATS, to_line
 
@@ -253,7 +254,8 @@ class TestExport:
         done = run("export", trail, "--to", place)
         assert done.code == 2
         assert (
-            done.said == f"{place} is there already, and was left as it is: give another name, or --force to replace it"
+            done.said
+            == f"{place} already exists and was not changed: choose another name, or use --force to replace it"
         )
         assert state_of(tmp_path) == before
         (tmp_path / "link.csv").symlink_to("nowhere")
@@ -464,9 +466,7 @@ class TestErrors:
 
     def test_a_mistake_of_ours_is_not_hidden(self, trail, monkeypatch):
         """What is no error of a known kind is a traceback: somebody must mend it."""
-        from structlog_audit.cli.commands import query as events
-
-        monkeypatch.setattr(events, "put_events", lambda *given, **more: 1 / 0)
+        monkeypatch.setattr(output, "put_events", lambda *given, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run("query", trail)
 
@@ -550,10 +550,18 @@ class TestProcesses:
 
     def test_help_imports_no_command(self):
         """--help imports nothing that only a command needs, so it stays quick."""
-        code = "import sys; from structlog_audit.cli.app import app; print(*(n for n in sys.modules if '.cli' in n))"
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-        needed = {"app", "exit_codes", "options", "terminal"}
-        assert set(found) == {"structlog_audit.cli", *(f"structlog_audit.cli.{name}" for name in needed)}
+        code = textwrap.dedent("""
+            import sys
+            import structlog_audit
+            before = set(sys.modules)
+            import structlog_audit.cli.app
+            print(*(name for name in sys.modules.keys() - before if name.startswith("structlog_audit")))
+        """)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        shared = {"app", "exit_codes", "options", "output_files", "terminal", "trail_options"}
+        commands = {"commands", *(f"commands.{name}" for name in COMMANDS)}
+        needed = {f"structlog_audit.cli.{name}" for name in shared | commands}
+        assert set(done.stdout.split()) == {"structlog_audit.cli", *needed}
 
     def test_the_shell_completes(self):
         """typer's completion knows the commands and their options."""
@@ -632,7 +640,8 @@ def test_a_long_trail_takes_little_memory(tmp_path):
     code = textwrap.dedent(r"""
         import re, sys
         from structlog_audit.cli import main
-        from structlog_audit.cli.commands import catalogue, export, monitor, query, stats
+        from structlog_audit import catalogue, monitoring
+        from structlog_audit.cli import catalogue_markdown, output, reading, tables
         most = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", open("/proc/self/status").read())[1])
         before = most()
         try:

@@ -12,7 +12,7 @@ Rules:
 * ``FIELD=`` with nothing behind it finds events without one (absent, null, or empty); ``FIELD!=`` those with one.
 * ``~`` is a regular expression of Python that is found anywhere in the text. Of a list (``entry_ids``, lists in the metadata)
   any item counts. Values in the metadata that are no text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``.
-* What the questions of `structlog_audit.query.filters` can ask is asked that way; the rest is tested on the events that they find.
+* What the questions of `structlog_audit.query.filters` can ask is asked that way; the rest is tested on what they find.
 """
 
 from __future__ import annotations

@@ -19,9 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -30,6 +28,7 @@ from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.options import Output
+from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.export import FORMATS
@@ -78,15 +77,6 @@ def put_events(
     return count
 
 
-def clean_rows(sheet: str) -> str:
-    """The rows of a CSV *sheet* for a terminal, with every cell clean."""
-    csv.field_size_limit(sys.maxsize)  # an event may have any number of entries
-    cleaned = io.StringIO()
-    writer = csv.writer(cleaned, lineterminator="\n")
-    writer.writerows([clean(cell) for cell in row] for row in csv.reader(io.StringIO(sheet, newline="")))
-    return cleaned.getvalue()
-
-
 def _table(events: Iterator[AuditEvent], in_utc: bool, first: int) -> Iterator[str]:
     """The lines of a table, its head first, with widths for the *first* events. Nothing at all without events."""
     beginning = list(islice(events, max(1, first)))
@@ -104,13 +94,6 @@ def _table(events: Iterator[AuditEvent], in_utc: bool, first: int) -> Iterator[s
         colour = _COLOURS.get(event.status) if colours else None
         for line in _lines(row, widths, columns):
             yield f"\x1b[{colour}m{line}\x1b[0m\n" if colour else f"{line}\n"
-
-
-def time_text(moment: dt.datetime, *, in_utc: bool) -> str:
-    """*moment* to the millisecond, local with its offset, or in UTC."""
-    if in_utc:
-        return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return moment.astimezone().isoformat(timespec="milliseconds")
 
 
 def _row(event: AuditEvent, in_utc: bool) -> tuple[str, ...]:
@@ -133,11 +116,6 @@ def _details(event: AuditEvent) -> Iterator[str]:
         yield f"session={quoted(event.session_id)}"
     for key, value in event.metadata.items():
         yield f"{quoted(key)}={quoted(text_of(value))}"
-
-
-def quoted(text: str) -> str:
-    """*text*, in quotes where it would not be one word."""
-    return f'"{text}"' if not text or any(character.isspace() for character in text) else text
 
 
 def _lines(cells: tuple[str, ...], widths: list[int], columns: int | None) -> Iterator[str]:

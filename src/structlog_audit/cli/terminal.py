@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from io import StringIO
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from io import UnsupportedOperation
 
 PROGRAM = "structlog-audit"
 
@@ -76,18 +73,21 @@ def width() -> int | None:
     return max(20, shutil.get_terminal_size().columns)
 
 
-def put_table(table: Table) -> None:
-    """Write a table of rich, whose texts are clean."""
-    from rich.console import Console
+def wait_for_reader() -> Callable[[float], None]:
+    """Return a function that waits so many seconds and raises `BrokenPipeError` if the reader of stdout is gone."""
+    poller = select.poll()
+    try:
+        # Errors and hang-ups are always reported: no other event is of interest.
+        poller.register(sys.stdout.fileno(), 0)
+    except UnsupportedOperation:
+        # stdout is not a file, as in tests.
+        pass
 
-    drawn = StringIO()
-    system = "standard" if has_colours() else None
-    console = Console(
-        file=drawn, width=width() or 1_000, color_system=system, force_terminal=system is not None,  # type: ignore[arg-type]
-        no_color=system is None, highlight=False, markup=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
-    console.print(table)
-    put("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+    def wait(seconds: float) -> None:
+        if poller.poll(seconds * 1_000):
+            raise BrokenPipeError
+
+    return wait
 
 
 @contextmanager

@@ -1,136 +1,88 @@
-"""``catalogue``: the operations that code declares, as Markdown or JSON, and how a trail agrees with them."""
+"""``catalogue``: the operations that code declares, and how a trail agrees with them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
-from structlog_audit.catalogue import Catalogue, Comparison, Declaration, catalogue, compare
-from structlog_audit.cli.conditions import sorted_words
+import typer
+
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Listing
-from structlog_audit.cli.reading import Reading, Request, read
 from structlog_audit.cli.terminal import put, say
-from structlog_audit.reports.formatting import count, name, visible
-from structlog_audit.reports.markdown import escape
+from structlog_audit.cli.trail_options import Record, Since, Strict, Until, Utc, request_of
 
-_NOTHING = "–"
+if TYPE_CHECKING:
+    from structlog_audit.catalogue import Catalogue, Comparison
+    from structlog_audit.cli.reading import Reading
+
+EXAMPLE = "catalogue myapp --trail logs/audit.jsonl --since 30d"
 
 
-def list_operations(request: Request, output: Listing) -> Exit:
-    """Write the catalogue of the packages among the words of *request*, and compare it with its trails, if there are any."""
-    packages, found = sorted_words(request.words)
+def catalogue(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False
+        ),
+    ] = None,
+    trail: Annotated[
+        list[str] | None,
+        typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    output: Annotated[Listing, typer.Option("--output", "-o", help="How to write it.")] = Listing.MARKDOWN,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """List the operations that code declares."""
+    from structlog_audit.catalogue import catalogue as catalogue_of
+    from structlog_audit.catalogue import compare
+    from structlog_audit.cli.conditions import sorted_words
+    from structlog_audit.cli.reading import read
+
+    request = request_of(
+        "catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict, trails=trail or []
+    )
+    packages, conditions = sorted_words(request.words)
     if not packages:
         raise UsageError("which package? Give its name, or the path of its source")
-    if not request.trails and (found or request.since or request.until or request.record):
+    if not request.trails and (conditions or since or until or record):
         raise UsageError("conditions, times and --record are about a trail: name it by --trail")
-    declared = catalogue(*packages)
-    is_lacking = request.strict and declared.unread
+
+    declared = catalogue_of(*packages)
+    is_lacking = strict and declared.unread
     if not request.trails:
         _put(declared, None, output)
         return Exit.FINDINGS if is_lacking else Exit.DONE
 
-    def act(reading: Reading) -> Exit:
+    def show(reading: Reading) -> Exit:
         comparison = compare(declared, reading.source, **reading.filters)
         _put(declared, comparison, output)
-        return Exit.FINDINGS if is_lacking else Exit.DONE if comparison.is_declared else Exit.NO
+        if is_lacking:
+            return Exit.FINDINGS
+        return Exit.DONE if comparison.is_declared else Exit.NO
 
-    return read(request, act, quietly=True)
+    return read(request, show, quietly=True)
 
 
 def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) -> None:
+    from structlog_audit.cli.catalogue_markdown import catalogue_lines, comparison_lines
+    from structlog_audit.reports.formatting import count
+
     if output == Listing.JSON:
-        document = declared.to_dict() | ({} if comparison is None else {"trail": comparison.to_dict()})
+        document = declared.to_dict()
+        if comparison is not None:
+            document["trail"] = comparison.to_dict()
         put(json.dumps(document, indent=2) + "\n")
     else:
-        put("\n".join([*_catalogue(declared), *([] if comparison is None else _comparison(comparison))]) + "\n")
+        lines = list(catalogue_lines(declared))
+        if comparison is not None:
+            lines += comparison_lines(comparison)
+        put("\n".join(lines) + "\n")
+
     if declared.unread:
         examples = "; ".join(f"{unread.file}: {unread.reason}" for unread in declared.unread[:3])
         say(f"{count(len(declared.unread), 'file')} could not be read: {examples}")
-
-
-def _catalogue(declared: Catalogue) -> Iterator[str]:
-    computed = declared.computed
-    yield "# Operations"
-    yield ""
-    yield f"{count(len(declared.operations), 'operation')} declared in {count(declared.files, 'file')}" + (
-        f", and {count(len(computed), 'place')} that {'computes' if len(computed) == 1 else 'compute'} one."
-        if computed
-        else "."
-    )
-    if declared.operations:
-        rows = [(escape(name(operation)), each) for operation, those in declared.operations.items() for each in those]
-        yield ""
-        yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
-            ([operation, _where(each), *_details(each)] for operation, each in rows),
-        )
-    if computed:
-        yield from ("", "## Computed", "", "The code computes these operations: their names are not in the source.", "")
-        yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
-            ([_text(each.expression), _where(each), *_details(each)] for each in computed),
-        )
-    if declared.unread:
-        yield from ("", "## Not read", "")
-        yield from _table(("File", "Why"), ([_text(each.file), _text(each.reason)] for each in declared.unread))
-
-
-def _where(declaration: Declaration) -> str:
-    if declaration.operation is None:
-        return f"{_text(declaration.file)}, computed at line {declaration.line}"
-    return f"{_text(declaration.file)}:{declaration.line}"
-
-
-def _details(declaration: Declaration) -> list[str]:
-    door = declaration.door
-    if declaration.intent or declaration.intent is None:
-        door += ", intent" if declaration.intent else ", intent computed"
-    return [
-        _NOTHING if declaration.function is None else _text(declaration.function),
-        _text(door),
-        declaration.status or _NOTHING,
-        _text(", ".join(declaration.fields)) or _NOTHING,
-    ]
-
-
-def _comparison(comparison: Comparison) -> Iterator[str]:
-    """What the trail says, in sections; one that has nothing to say says so."""
-    computed = comparison.computed
-    hint = f" {count(computed, 'place')} computed may have recorded them." if computed and comparison.undeclared else ""
-    beyond = [("further operations", comparison.undeclared_beyond)] if comparison.undeclared_beyond else []
-    yield from ("", "# Trail", "", f"{count(comparison.events, 'event')} compared.")
-    yield from _section(
-        "Recorded, declared nowhere",
-        "Nobody reading the code knows of these." + hint,
-        [*comparison.undeclared.items(), *beyond],
-    )
-    yield from _section(
-        "Declared, never recorded",
-        "Dead code, an untested path, or a logger that nobody hears.",
-        comparison.never_recorded,
-    )
-    yield from _section(
-        "Only ever SUCCESS", "No failure was ever recorded: is the failing path audited?", comparison.never_failed
-    )
-    yield from _section("Recorded without a user", "Events that do not say who acted.", comparison.without_user.items())
-
-
-def _section(title: str, note: str, found: Iterable[str | tuple[str, int]]) -> Iterator[str]:
-    items = [item if isinstance(item, tuple) else (item, None) for item in found]
-    yield from ("", f"## {title}", "", note if items else "None.")
-    if items:
-        yield ""
-    for operation, events in items:
-        yield f"- {escape(name(operation))}" + ("" if events is None else f": {count(events, 'event')}")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"| {' | '.join(['---'] * len(head))} |"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _text(text: str) -> str:
-    return escape(visible(text))

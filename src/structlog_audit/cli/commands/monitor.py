@@ -1,38 +1,57 @@
-"""``monitor``: the alerts that rules bring over a trail.
+"""``monitor``: the alerts that rules raise over a trail.
 
-Rules:
-
-* The rules are loaded before anything is read. They are those of ``AuditHandler(monitor=…)``, in the same files.
-* Events of every kind are shown to the rules: each says itself which ones count.
-* With ``--follow`` too the windows are filled from the beginning, or from ``--since``: an alert needs what came before.
+The rules are those of ``AuditHandler(monitor=…)``, in the same files, and are loaded before anything is read. They are
+given events of every kind: each rule states itself which ones count. ``--follow`` too reads from the beginning, or from
+``--since``: an alert needs the events before it.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-from structlog_audit.cli.commands.query import wait_for_reader
+import typer
+
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import AlertOutput
-from structlog_audit.cli.output import time_text
-from structlog_audit.cli.reading import Reading, Request, read
-from structlog_audit.cli.terminal import put, put_line
+from structlog_audit.cli.terminal import put, put_line, wait_for_reader
+from structlog_audit.cli.trail_options import Follow, Record, Since, Strict, Until, Utc, Words, request_of
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import AuditEvent
-from structlog_audit.monitoring.alerts import Alert
-from structlog_audit.monitoring.monitor import replay
-from structlog_audit.monitoring.rules import load_rules
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+    from structlog_audit.monitoring.alerts import Alert
+
+EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 
 
-def monitor(request: Request, rules: str, output: AlertOutput, *, follow: bool) -> Exit:
-    """Write the alerts that the rules in the file *rules* bring over the events that *request* asks for; whether any came."""
+def monitor(
+    rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="A file of rules: TOML, JSON or YAML.")],
+    words: Words = None,
+    since: Since = None,
+    until: Until = None,
+    follow: Follow = False,
+    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="How to write it.")] = AlertOutput.TEXT,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """Show the alerts of rules; exit with 1 if there is one."""
+    from structlog_audit.cli.reading import read
+    from structlog_audit.monitoring.monitor import replay
+    from structlog_audit.monitoring.rules import load_rules
+
+    request = request_of(
+        "monitor", words, since=since, until=until, in_utc=utc, every_kind=True, record=record, strict=strict
+    )
     if follow and request.until is not None:
         raise UsageError("--until ends what --follow goes on with: leave one of them out")
     loaded = load_rules(rules)
 
-    def act(reading: Reading) -> Exit:
+    def show(reading: Reading) -> Exit:
         events: Iterable[AuditEvent]
         if follow:
             wait = wait_for_reader()
@@ -40,27 +59,24 @@ def monitor(request: Request, rules: str, output: AlertOutput, *, follow: bool) 
             events = filter(reading.sought.passes, coming)
         else:
             events = reading.source.iter_events(**reading.filters)
+
         code = Exit.DONE
         for alert in replay(loaded, events):
-            _WRITTEN[output](alert, request.in_utc)
+            _put(alert, output, in_utc=request.in_utc)
             code = Exit.NO
             if follow:
                 sys.stdout.flush()
         return code
 
-    return read(request, act)
+    return read(request, show)
 
 
-def _put_text(alert: Alert, in_utc: bool) -> None:
+def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:
+    from structlog_audit.cli.tables import time_text
+
+    if output == AlertOutput.JSONL:
+        put(to_json(alert.to_dict()) + "\n")
+        return
     time = time_text(alert.timestamp, in_utc=in_utc)
-    put_line(f"{time}  {logging.getLevelName(alert.rule.level)}  {alert}  [{alert.event_id}]")
-
-
-def _put_json(alert: Alert, in_utc: bool) -> None:
-    put(to_json(alert.to_dict()) + "\n")
-
-
-_WRITTEN: dict[AlertOutput, Callable[[Alert, bool], None]] = {
-    AlertOutput.TEXT: _put_text,
-    AlertOutput.JSONL: _put_json,
-}
+    level = logging.getLevelName(alert.rule.level)
+    put_line(f"{time}  {level}  {alert}  [{alert.event_id}]")

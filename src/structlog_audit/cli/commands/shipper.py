@@ -1,39 +1,61 @@
-"""``shipper``: configurations of log shippers, on stdout.
+"""``shipper``: the configuration of a log shipper on stdout.
 
 The configuration is the text to save as it stands; nothing else is written to stdout with it.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from structlog_audit.cli.exit_codes import Exit, UsageError, did_you_mean
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditError
-from structlog_audit.shippers import SHIPPERS, configuration
+
+EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
 
 
-def shipper(name: str | None, trail: str | None, to: str | None) -> Exit:
-    """Write the configuration of the shipper called *name* for the trail at *trail*, or the names that there are."""
+def shipper(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The shipper; lists them if not given.", show_default=False)
+    ] = None,
+    trail: Annotated[
+        str | None, typer.Option("--trail", metavar="PATH", help="The active file of the trail.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FILE", help="The file to ship to, where a file can be.", show_default=False),
+    ] = None,
+) -> int:
+    """Print the configuration of a log shipper for a trail."""
+    from structlog_audit.shippers import SHIPPERS, configuration
+
+    known = ", ".join(SHIPPERS)
     if name is None:
         if trail is not None or to is not None:
-            raise UsageError(f"which shipper? There are: {', '.join(SHIPPERS)}")
+            raise UsageError(f"which shipper? There are: {known}")
         _list()
         return Exit.DONE
+
     if name not in SHIPPERS:
-        raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} There are: {', '.join(SHIPPERS)}")
+        raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} There are: {known}")
     if trail is None:
         raise UsageError(f"give the trail that {name} is to ship: --trail logs/audit.jsonl")
     if trail == "-":
         raise UsageError("a shipper needs files: give the path of a trail")
     try:
-        made = configuration(name, trail, to=to)
+        put(configuration(name, trail, to=to))
     except AuditError as error:
         raise UsageError(f"--{error}") from None
-    put(made)
     return Exit.DONE
 
 
 def _list() -> None:
-    """The names, and which of the configurations our tests run."""
-    wide = max(map(len, SHIPPERS))
+    """Write the names, and which of the configurations our tests run."""
+    from structlog_audit.shippers import SHIPPERS
+
+    width = max(map(len, SHIPPERS))
     for name, known in SHIPPERS.items():
-        put_line(f"{name:{wide}}  {'run by our tests' if known.is_run else 'not run by our tests'}  {known.title}")
+        tested = "run by our tests" if known.is_run else "not run by our tests"
+        put_line(f"{name:{width}}  {tested}  {known.title}")

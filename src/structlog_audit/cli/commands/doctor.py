@@ -1,0 +1,40 @@
+"""``doctor``: findings about trails, configurations and the machine; `structlog_audit.cli.doctor` makes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from structlog_audit.cli.options import Format, Severity
+
+EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
+
+
+def doctor(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TRAIL", help="Trails; those of the configuration if none.", show_default=False),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="CONFIG",
+            help="A dictConfig: JSON, YAML or Python file, or module:attribute.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to write it.")] = Format.TEXT,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 4 for findings at least as bad.")
+    ] = Severity.WARNING,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="CODE", help="Leave these findings out.", show_default=False)
+    ] = None,
+) -> int:
+    """Find what mutes, loses or slows events, and the fix."""
+    from structlog_audit.cli.doctor import doctor as examine
+
+    return examine(words or [], config or [], output, fail_on, ignore or [])

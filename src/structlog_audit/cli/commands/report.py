@@ -1,0 +1,84 @@
+"""``report``: the compliance report of a trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.output_files import refusing_to_replace, require_free
+from structlog_audit.cli.terminal import put
+from structlog_audit.cli.trail_options import Force, Record, Since, Strict, Trails, Until, Utc, request_of
+from structlog_audit.exceptions import AuditValueError
+from structlog_audit.export import write_beside
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+
+EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
+
+
+def report(
+    words: Trails = None,
+    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="A month in UTC.")] = None,
+    since: Since = None,
+    until: Until = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="About one user only.")] = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML; - for stdout.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown (the default, to stdout).")
+    ] = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
+    force: Force = False,
+    utc: Utc = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """Make the compliance report of a month, or of any time."""
+    from structlog_audit.cli.reading import read
+    from structlog_audit.reports import compliance_report
+
+    request = request_of("report", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
+    if month is not None and (since or until):
+        raise UsageError("--month beside --since or --until: give the one or the other")
+    _require_month(month)
+    targets = _targets({"html": html, "markdown": markdown, "json": json})
+    for path in targets.values():
+        require_free(path, force=force)
+
+    def write(reading: Reading) -> Exit:
+        if reading.sought.tests or reading.filters.keys() - {"start_time", "end_time"}:
+            raise UsageError("a report is about everything in its time, or about --user: leave out the conditions")
+        made = compliance_report(reading.trail, month=month, user_id=user, **reading.filters)
+        for form, path in targets.items():
+            _write(getattr(made, f"to_{form}")(), path, replace=force)
+        return Exit.DONE
+
+    return read(request, write, quietly=True)
+
+
+def _require_month(month: str | None) -> None:
+    from structlog_audit.reports.period import period_of
+
+    try:
+        period_of(month, None, None)
+    except AuditValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def _targets(given: dict[str, str | None]) -> dict[str, str]:
+    """Return the path for each form of the report that is written; Markdown to stdout if none is given."""
+    targets = {form: path for form, path in given.items() if path is not None} or {"markdown": "-"}
+    if list(targets.values()).count("-") > 1:
+        raise UsageError("more than one document to -: give files to all but one")
+    return targets
+
+
+def _write(text: str, path: str, *, replace: bool) -> None:
+    if path == "-":
+        put(text if text.endswith("\n") else f"{text}\n")
+        return
+    with refusing_to_replace(path):
+        write_beside(Path(path), [text.encode()], replace=replace)

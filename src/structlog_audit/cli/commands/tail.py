@@ -1,0 +1,59 @@
+"""``tail``: the newest events on stdout, and the events that follow."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import Output
+from structlog_audit.cli.terminal import wait_for_reader
+from structlog_audit.cli.trail_options import All, As, Follow, Record, Since, Strict, Until, Utc, Words, request_of
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+
+EXAMPLE = "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET"
+
+
+def tail(
+    words: Words = None,
+    since: Since = None,
+    until: Until = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many to begin with.")] = 10,
+    follow: Follow = False,
+    output: As = Output.TABLE,
+    utc: Utc = False,
+    every_kind: All = False,
+    record: Record = False,
+    strict: Strict = False,
+) -> int:
+    """Show the newest events, and follow those that come."""
+    from structlog_audit.cli.output import put_events
+    from structlog_audit.cli.reading import read
+
+    request = request_of(
+        "tail", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
+    )
+    if follow and output == Output.JSON:
+        raise UsageError("a document has no end while it is followed: use --output jsonl")
+    if follow and request.until is not None:
+        raise UsageError("--until ends what --follow goes on with: leave one of them out")
+
+    def show(reading: Reading) -> Exit:
+        if not follow:
+            count = put_events(reading.newest(lines), output, reading.now, in_utc=request.in_utc)
+            return Exit.DONE if count else Exit.NO
+
+        # Following begins before the newest events are read, so that no event is missed in between.
+        coming = reading.trail.follow(since_now=True, stop=lambda: False, wait=wait_for_reader(), **reading.filters)
+        # stdin has no events before they arrive.
+        last = [] if "-" in request.words else reading.newest(lines)
+        known = {event.event_id for event in last}
+        new = (event for event in coming if event.event_id not in known and reading.sought.passes(event))
+        put_events(chain(last, new), output, reading.now, in_utc=request.in_utc, first=len(last))
+        return Exit.DONE
+
+    return read(request, show)
