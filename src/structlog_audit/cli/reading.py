@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -13,30 +13,13 @@ from structlog_audit.cli.conditions import Condition, Sought, sorted_words, soug
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.terminal import progress, say
 from structlog_audit.cli.times import time_range
+from structlog_audit.cli.trail_options import TrailOptions
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked on the command line, as it was given.
-
-    Without ``trails`` they are among the words; with them, what is no condition there means something else.
-    """
-
-    command: str
-    words: list[str]
-    since: str | None = None
-    until: str | None = None
-    in_utc: bool = False
-    every_kind: bool = False
-    record: bool = False
-    strict: bool = False
-    trails: Sequence[str] = ()
 
 
 class Sifted(EventSource):
@@ -65,14 +48,14 @@ class Reading:
     """A trail that is open, and what is sought in it.
 
     Attributes:
-        request: What was asked.
+        options: The options of the command.
         trail: The reader.
         sought: Filters and tests.
         source: What answers with the filters of ``sought``, its tests included.
         now: The time at the beginning.
     """
 
-    request: Request
+    options: TrailOptions
     trail: TrailReader
     sought: Sought
     source: Sifted
@@ -88,11 +71,11 @@ class Reading:
         return self.source.query_events(limit=count, **self.filters)[::-1]
 
 
-def read(request: Request, act: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
-    """Open what *request* asks for, *act* on it, and say at the end what was wrong with it; the exit code.
+def read(options: TrailOptions, act: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
+    """Open what *options* asks for, *act* on it, and say at the end what was wrong with it; the exit code.
 
     Args:
-        request: What was asked.
+        options: The options of the command.
         act: What to do.
         quietly: Whether it writes to stdout only at its end.
 
@@ -101,22 +84,22 @@ def read(request: Request, act: Callable[[Reading], Exit], *, quietly: bool = Fa
         UnreadableError, AuditError, OSError: Something can't be read.
     """
     now = dt.datetime.now(dt.UTC)
-    among, found = sorted_words(request.words)
-    trails = list(request.trails) or among
+    among, found = sorted_words(options.words)
+    trails = list(options.trails) or among
     if not trails:
         raise UsageError("which trail? Give the path of its active file, such as logs/audit.jsonl, or - for stdin")
-    start, end = time_range(request.since, request.until, now, in_utc=request.in_utc)
-    asked = sought(found, every_kind=request.every_kind, start_time=start, end_time=end)
-    if request.record:
-        record_reading(trails, request.command, _said(found, start, end))
+    start, end = time_range(options.since, options.until, now, in_utc=options.utc)
+    asked = sought(found, every_kind=options.every_kind, start_time=start, end_time=end)
+    if options.record:
+        record_reading(trails, options.command, _said(found, start, end))
     streams: list[str | BinaryIO] = [sys.stdin.buffer if trail == "-" else trail for trail in dict.fromkeys(trails)]
     with progress(lambda: trail.size(), quietly=quietly) as told:
         trail = open_trail(*streams, progress=told)
-        code = act(Reading(request, trail, asked, Sifted(trail, asked), now))
+        code = act(Reading(options, trail, asked, Sifted(trail, asked), now))
     sys.stdout.flush()
     if trail.problems:
         say_problems(trail.problems)
-        if request.strict:
+        if options.strict:
             return Exit.FINDINGS
     return code
 

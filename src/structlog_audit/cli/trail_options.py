@@ -1,7 +1,15 @@
-"""The options that several commands share."""
+"""The options that commands share: those of every command that reads trails as one value, the others one by one.
+
+A command that reads trails takes a `TrailOptions` as its first parameter and is decorated with `reads_trails`, which adds the
+shared options to its command line. Options of its own stand between them in the help.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +20,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="TRAIL|FIELD=value", help="Trails (paths, - for stdin) and conditions.", show_default=False),
 ]
-Trails = Annotated[
+TrailWords = Annotated[
     list[str] | None, typer.Argument(metavar="TRAIL", help="Trails (paths, - for stdin).", show_default=False)
 ]
 Since = Annotated[
@@ -22,18 +30,75 @@ Since = Annotated[
     ),
 ]
 Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="Before this time.")]
-Lines = Annotated[int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="The newest N only.")]
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with the events that come, across rollovers.")]
 Utc = Annotated[bool, typer.Option("--utc", help="Times are in UTC, and not local.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="The library's own events too (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record in the trail that it is read, by whom and for what.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if not everything could be read.")]
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with the events that come, across rollovers.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
-As = Annotated[Output, typer.Option("--output", "-o", help="How to write it.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to write it.")]
 
 
-def request_of(command: str, words: list[str] | None, **given: Any) -> Any:
-    """Return the request of *command* with the options *given*."""
-    from structlog_audit.cli.reading import Request
+@dataclass(frozen=True, slots=True)
+class TrailOptions:
+    """The options that every command that reads trails has, as they were given.
 
-    return Request(command, words or [], **given)
+    Attributes:
+        command: The name of the command.
+        words: Trails and conditions.
+        since: The start of the time range, as text.
+        until: The end of the time range, as text.
+        utc: Whether times without an offset are UTC, and times are shown in UTC.
+        every_kind: Whether the library's own events are included.
+        record: Whether to record the reading in the trail.
+        strict: Whether problems in what was read determine the exit code.
+        trails: Trails named by an option of the command. If there are any, no word names a trail.
+    """
+
+    command: str
+    words: Sequence[str] = ()
+    since: str | None = None
+    until: str | None = None
+    utc: bool = False
+    every_kind: bool = False
+    record: bool = False
+    strict: bool = False
+    trails: Sequence[str] = ()
+
+
+_FIRST = {"words": Words, "since": Since, "until": Until}
+_LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
+
+
+def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return a decorator that gives a command the options of every command that reads trails.
+
+    The command takes them as a `TrailOptions`, its first parameter.
+
+    Args:
+        words: The argument of the command line: its type, with its help.
+        has_all: Whether the command has ``--all``.
+    """
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        before = [_parameter(name, hint, None) for name, hint in (_FIRST | {"words": words}).items()]
+        after = [_parameter(name, hint, False) for name, hint in _LAST.items() if has_all or name != "every_kind"]
+        shared = [parameter.name for parameter in before + after]
+
+        @functools.wraps(function)
+        def command(**given: Any) -> int:
+            options = {name: given.pop(name) for name in shared if name in given}
+            options["words"] = options.get("words") or ()
+            return function(TrailOptions(function.__name__, **options), **given)
+
+        parameters = before + [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + after
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Listing
 from structlog_audit.cli.terminal import put, say
-from structlog_audit.cli.trail_options import Record, Since, Strict, Until, Utc, request_of
+from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.catalogue import Catalogue, Comparison
@@ -18,43 +19,38 @@ if TYPE_CHECKING:
 
 EXAMPLE = "catalogue myapp --trail logs/audit.jsonl --since 30d"
 
+PackageWords = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False),
+]
 
+
+@reads_trails(words=PackageWords, has_all=False)
 def catalogue(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False
-        ),
-    ] = None,
+    options: TrailOptions,
+    *,
     trail: Annotated[
         list[str] | None,
         typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
     ] = None,
-    since: Since = None,
-    until: Until = None,
     output: Annotated[Listing, typer.Option("--output", "-o", help="How to write it.")] = Listing.MARKDOWN,
-    utc: Utc = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+) -> Exit:
     """List the operations that code declares."""
     from structlog_audit.catalogue import catalogue as catalogue_of
     from structlog_audit.catalogue import compare
     from structlog_audit.cli.conditions import sorted_words
     from structlog_audit.cli.reading import read
 
-    request = request_of(
-        "catalogue", words, since=since, until=until, in_utc=utc, record=record, strict=strict, trails=trail or []
-    )
-    packages, conditions = sorted_words(request.words)
+    packages, conditions = sorted_words(options.words)
+    options = replace(options, trails=trail or ())
     if not packages:
         raise UsageError("which package? Give its name, or the path of its source")
-    if not request.trails and (conditions or since or until or record):
+    if not options.trails and (conditions or options.since or options.until or options.record):
         raise UsageError("conditions, times and --record are about a trail: name it by --trail")
 
     declared = catalogue_of(*packages)
-    is_lacking = strict and declared.unread
-    if not request.trails:
+    is_lacking = options.strict and declared.unread
+    if not options.trails:
         _put(declared, None, output)
         return Exit.FINDINGS if is_lacking else Exit.DONE
 
@@ -65,7 +61,7 @@ def catalogue(
             return Exit.FINDINGS
         return Exit.DONE if comparison.is_declared else Exit.NO
 
-    return read(request, show, quietly=True)
+    return read(options, show, quietly=True)
 
 
 def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) -> None:

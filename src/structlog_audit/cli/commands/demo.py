@@ -27,7 +27,7 @@ def demo(
         str | None,
         typer.Argument(metavar="FOLDER", help="Where to; a temporary folder if not given.", show_default=False),
     ] = None,
-) -> int:
+) -> Exit:
     """Write a small trail and ask it three questions."""
     place = Path(tempfile.mkdtemp(prefix="audit-demo-") if folder is None else folder)
     trail = place / "audit.jsonl"

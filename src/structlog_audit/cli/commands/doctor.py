@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Format, Severity
 
 EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
@@ -33,7 +34,7 @@ def doctor(
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", metavar="CODE", help="Leave these findings out.", show_default=False)
     ] = None,
-) -> int:
+) -> Exit:
     """Find what mutes, loses or slows events, and the fix."""
     from structlog_audit.cli.doctor import doctor as examine
 

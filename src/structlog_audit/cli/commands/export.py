@@ -9,7 +9,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put_line
-from structlog_audit.cli.trail_options import All, Force, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import Force, TrailOptions, reads_trails
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import checked_place
 from structlog_audit.export import export as export_to
@@ -20,26 +20,19 @@ if TYPE_CHECKING:
 EXAMPLE = "export logs/audit.jsonl status=FAILURE --to failures.csv"
 
 
+@reads_trails()
 def export(
+    options: TrailOptions,
+    *,
     to: Annotated[str, typer.Option("--to", metavar="FILE", help="The file; its suffix names the format.")],
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
     format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="The format, if not that of the suffix.")
     ] = None,
     force: Force = False,
-    utc: Utc = False,
-    every_kind: All = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+) -> Exit:
     """Write events to a file, whole or not at all."""
     from structlog_audit.cli.reading import read
 
-    request = request_of(
-        "export", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
-    )
     if to == "-":
         raise UsageError("--to -: an export is a file; for stdout use query with -o json, jsonl or csv")
     try:
@@ -55,4 +48,4 @@ def export(
         put_line(f"{count} events in {to}")
         return Exit.DONE
 
-    return read(request, write, quietly=True)
+    return read(options, write, quietly=True)

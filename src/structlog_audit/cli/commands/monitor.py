@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import AlertOutput
 from structlog_audit.cli.terminal import put, put_line, wait_for_reader
-from structlog_audit.cli.trail_options import Follow, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import Follow, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import AuditEvent
 
@@ -28,27 +29,22 @@ if TYPE_CHECKING:
 EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 
 
+@reads_trails(has_all=False)
 def monitor(
+    options: TrailOptions,
+    *,
     rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="A file of rules: TOML, JSON or YAML.")],
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
     follow: Follow = False,
     output: Annotated[AlertOutput, typer.Option("--output", "-o", help="How to write it.")] = AlertOutput.TEXT,
-    utc: Utc = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+) -> Exit:
     """Show the alerts of rules; exit with 1 if there is one."""
     from structlog_audit.cli.reading import read
     from structlog_audit.monitoring.monitor import replay
     from structlog_audit.monitoring.rules import load_rules
 
-    request = request_of(
-        "monitor", words, since=since, until=until, in_utc=utc, every_kind=True, record=record, strict=strict
-    )
-    if follow and request.until is not None:
+    if follow and options.until is not None:
         raise UsageError("--until ends what --follow goes on with: leave one of them out")
+    options = replace(options, every_kind=True)
     loaded = load_rules(rules)
 
     def show(reading: Reading) -> Exit:
@@ -62,13 +58,13 @@ def monitor(
 
         code = Exit.DONE
         for alert in replay(loaded, events):
-            _put(alert, output, in_utc=request.in_utc)
+            _put(alert, output, in_utc=options.utc)
             code = Exit.NO
             if follow:
                 sys.stdout.flush()
         return code
 
-    return read(request, show)
+    return read(options, show)
 
 
 def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:

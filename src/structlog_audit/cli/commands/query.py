@@ -10,7 +10,7 @@ import typer
 
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Output
-from structlog_audit.cli.trail_options import All, As, Lines, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.query.filters import conditions
 
@@ -20,25 +20,17 @@ if TYPE_CHECKING:
 EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
 
 
+@reads_trails()
 def query(
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
-    lines: Lines = None,
+    options: TrailOptions,
+    *,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="The newest N only.")] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="The newest first.")] = False,
-    output: As = Output.TABLE,
-    utc: Utc = False,
-    every_kind: All = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+    output: OutputOption = Output.TABLE,
+) -> Exit:
     """Show events, the oldest first."""
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read
-
-    request = request_of(
-        "query", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
-    )
 
     def show(reading: Reading) -> Exit:
         events: Iterator[AuditEvent]
@@ -49,7 +41,7 @@ def query(
             events = iter(reading.newest(lines))
         else:
             events = reading.source.iter_events(**reading.filters)
-        count = put_events(events, output, reading.now, in_utc=request.in_utc)
+        count = put_events(events, output, reading.now, in_utc=options.utc)
         return Exit.DONE if count else Exit.NO
 
-    return read(request, show)
+    return read(options, show)

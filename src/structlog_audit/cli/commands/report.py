@@ -10,7 +10,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
-from structlog_audit.cli.trail_options import Force, Record, Since, Strict, Trails, Until, Utc, request_of
+from structlog_audit.cli.trail_options import Force, TrailOptions, TrailWords, reads_trails
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import write_beside
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
 
 
+@reads_trails(words=TrailWords, has_all=False)
 def report(
-    words: Trails = None,
+    options: TrailOptions,
+    *,
     month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="A month in UTC.")] = None,
-    since: Since = None,
-    until: Until = None,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="About one user only.")] = None,
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML; - for stdout.")] = None,
     markdown: Annotated[
@@ -32,16 +32,12 @@ def report(
     ] = None,
     json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
     force: Force = False,
-    utc: Utc = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+) -> Exit:
     """Make the compliance report of a month, or of any time."""
     from structlog_audit.cli.reading import read
     from structlog_audit.reports import compliance_report
 
-    request = request_of("report", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
-    if month is not None and (since or until):
+    if month is not None and (options.since or options.until):
         raise UsageError("--month beside --since or --until: give the one or the other")
     _require_month(month)
     targets = _targets({"html": html, "markdown": markdown, "json": json})
@@ -56,7 +52,7 @@ def report(
             _write(getattr(made, f"to_{form}")(), path, replace=force)
         return Exit.DONE
 
-    return read(request, write, quietly=True)
+    return read(options, write, quietly=True)
 
 
 def _require_month(month: str | None) -> None:

@@ -27,7 +27,7 @@ def shipper(
         str | None,
         typer.Option("--to", metavar="FILE", help="The file to ship to, where a file can be.", show_default=False),
     ] = None,
-) -> int:
+) -> Exit:
     """Print the configuration of a log shipper for a trail."""
     from structlog_audit.shippers import SHIPPERS, configuration
 

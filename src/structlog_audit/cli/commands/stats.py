@@ -12,7 +12,7 @@ import msgspec
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Output
 from structlog_audit.cli.terminal import clean, put
-from structlog_audit.cli.trail_options import All, As, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 
@@ -27,23 +27,16 @@ _MOST = 10
 """The number of names that a table lists. The JSON lists all."""
 
 
+@reads_trails()
 def stats(
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
-    output: As = Output.TABLE,
-    utc: Utc = False,
-    every_kind: All = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+    options: TrailOptions,
+    *,
+    output: OutputOption = Output.TABLE,
+) -> Exit:
     """Count events by status, operation and user."""
     from structlog_audit.cli.reading import read
     from structlog_audit.cli.tables import put_table
 
-    request = request_of(
-        "stats", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
-    )
     if output not in (Output.TABLE, Output.JSON):
         raise UsageError(f"--output={output.value!r}: statistics are a table or json")
 
@@ -53,7 +46,7 @@ def stats(
             put(_document(found))
             return Exit.DONE
 
-        put_table(_overview(found, request.in_utc))
+        put_table(_overview(found, options.utc))
         for head, group in (("OPERATION", "by_operation"), ("USER", "by_user")):
             counted = Counter({name: count for name, count in found[group].items() if count})
             if counted:
@@ -61,7 +54,7 @@ def stats(
                 put_table(_counts(head, counted))
         return Exit.DONE
 
-    return read(request, show, quietly=True)
+    return read(options, show, quietly=True)
 
 
 def _document(found: Mapping[str, Any]) -> str:

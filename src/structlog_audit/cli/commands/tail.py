@@ -10,7 +10,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Output
 from structlog_audit.cli.terminal import wait_for_reader
-from structlog_audit.cli.trail_options import All, As, Follow, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -18,42 +18,35 @@ if TYPE_CHECKING:
 EXAMPLE = "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET"
 
 
+@reads_trails()
 def tail(
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
+    options: TrailOptions,
+    *,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many to begin with.")] = 10,
     follow: Follow = False,
-    output: As = Output.TABLE,
-    utc: Utc = False,
-    every_kind: All = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+    output: OutputOption = Output.TABLE,
+) -> Exit:
     """Show the newest events, and follow those that come."""
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read
 
-    request = request_of(
-        "tail", words, since=since, until=until, in_utc=utc, every_kind=every_kind, record=record, strict=strict
-    )
     if follow and output == Output.JSON:
         raise UsageError("a document has no end while it is followed: use --output jsonl")
-    if follow and request.until is not None:
+    if follow and options.until is not None:
         raise UsageError("--until ends what --follow goes on with: leave one of them out")
 
     def show(reading: Reading) -> Exit:
         if not follow:
-            count = put_events(reading.newest(lines), output, reading.now, in_utc=request.in_utc)
+            count = put_events(reading.newest(lines), output, reading.now, in_utc=options.utc)
             return Exit.DONE if count else Exit.NO
 
         # Following begins before the newest events are read, so that no event is missed in between.
         coming = reading.trail.follow(since_now=True, stop=lambda: False, wait=wait_for_reader(), **reading.filters)
         # stdin has no events before they arrive.
-        last = [] if "-" in request.words else reading.newest(lines)
+        last = [] if "-" in options.words else reading.newest(lines)
         known = {event.event_id for event in last}
         new = (event for event in coming if event.event_id not in known and reading.sought.passes(event))
-        put_events(chain(last, new), output, reading.now, in_utc=request.in_utc, first=len(last))
+        put_events(chain(last, new), output, reading.now, in_utc=options.utc, first=len(last))
         return Exit.DONE
 
-    return read(request, show)
+    return read(options, show)

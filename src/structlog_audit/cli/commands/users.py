@@ -12,7 +12,7 @@ import typer
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Output
 from structlog_audit.cli.terminal import clean, is_terminal, put, width
-from structlog_audit.cli.trail_options import As, Record, Since, Strict, Until, Utc, Words, request_of
+from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 from structlog_audit.export import safe_cell
@@ -31,36 +31,31 @@ _LEAST_FOR_WHOLE_TIMES = 60
 Row = dict[str, Any]
 
 
+@reads_trails(has_all=False)
 def users(
-    words: Words = None,
-    since: Since = None,
-    until: Until = None,
+    options: TrailOptions,
+    *,
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="The N most active only.")
     ] = None,
-    output: As = Output.TABLE,
-    utc: Utc = False,
-    record: Record = False,
-    strict: Strict = False,
-) -> int:
+    output: OutputOption = Output.TABLE,
+) -> Exit:
     """Count the events of each user: last activity, success."""
     from structlog_audit.cli.reading import read
     from structlog_audit.cli.tables import put_table
-
-    request = request_of("users", words, since=since, until=until, in_utc=utc, record=record, strict=strict)
 
     def show(reading: Reading) -> Exit:
         found = statistics_by_user(reading.source.iter_events(**reading.filters))
         ranked = sorted(found.items(), key=lambda item: -item[1]["total_operations"])[:lines]
         if output == Output.TABLE:
             if ranked:
-                put_table(_table(ranked, request.in_utc))
+                put_table(_table(ranked, options.utc))
         else:
             rows = [_row(user, figures) for user, figures in ranked]
             put(_DOCUMENTS[output](rows))
         return Exit.DONE
 
-    return read(request, show, quietly=True)
+    return read(options, show, quietly=True)
 
 
 def _row(user: str | None, figures: Mapping[str, Any]) -> Row:
