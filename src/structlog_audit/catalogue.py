@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -23,7 +23,7 @@ from structlog_audit.code_files import bases_of, files_of, shown
 from structlog_audit.code_meaning import LIBRARY
 from structlog_audit.code_names import UNREADABLE, Code
 from structlog_audit.declarations import Declaration, declarations_in
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Filters, with_filter_signature
@@ -174,11 +174,16 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
     Raises:
         AuditTypeError, AuditValueError, AuditReadError: As of ``iter_events``.
     """
+    return compare_events(declared, source.iter_events(**filters))
+
+
+def compare_events(declared: Catalogue, events: Iterable[AuditEvent]) -> Comparison:
+    """Compare *declared* with *events*, which may be any selection. Otherwise as `compare`."""
     names = set(declared.operations)
     recorded, succeeded, without_user, undeclared = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    events = beyond = 0
-    for event in source.iter_events(**filters):
-        events += 1
+    compared = beyond = 0
+    for event in events:
+        compared += 1
         name = event.operation.value
         if name in names:
             recorded[name] += 1
@@ -189,7 +194,7 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
         else:
             beyond += 1
     return Comparison(
-        events=events,
+        events=compared,
         recorded=_sorted(recorded),
         never_recorded=tuple(sorted(names - recorded.keys())),
         never_failed=tuple(name for name, count in sorted(recorded.items()) if count == succeeded[name]),

@@ -127,9 +127,14 @@ class TrailReader(EventSource):
             wait: Given the seconds to wait until the next look, such as `time.sleep`.
             filters: What is asked for.
         """
-        asked = conditions(**filters)
-        found = follow(self._engine, self._trails, asked, since_now, stop, wait)
+        found = self.follow_matching(conditions(**filters), since_now=since_now, stop=stop, wait=wait)
         return (stored.event() for stored in found)
+
+    def follow_matching(
+        self, conditions: Conditions, *, since_now: bool, stop: Callable[[], bool], wait: Callable[[float], None]
+    ) -> Iterator[StoredEvent]:
+        """Yield the events that match ready-made *conditions* as they come. Otherwise as `follow`."""
+        return follow(self._engine, self._trails, conditions, since_now, stop, wait)
 
     def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
         return self._engine.select(asked, newest_first=newest_first, at_most=at_most)
