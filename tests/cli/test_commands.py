@@ -397,8 +397,8 @@ class TestErrors:
             (["query", "TRAIL", "-o", "xml"], 2, "jsonl"),
             (["query", "TRAIL", "user_id>ann"], 2, "Did you mean '>='?"),
             (["query", "TRAIL", "status=BAD"], 2, "use one of SUCCESS, FAILURE, PARTIAL"),
-            (["query", "user_id=ann"], 2, "which trail?"),
-            (["query"], 2, "which trail?"),
+            (["query", "user_id=ann"], 2, "expected a trail"),
+            (["query"], 2, "expected a trail"),
             (["tail", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
             (["tail", "TRAIL", "-f", "-U", "now"], 2, "--until"),
             (["export", "TRAIL"], 2, "--to"),
@@ -448,7 +448,7 @@ class TestErrors:
             file.write(b"this is no event\n")
         done = run("query", trail, "-o", "jsonl")
         assert (done.code, ids(done)) == (0, IDS)
-        assert done.said == "not everything could be read: 1 foreign; structlog-audit doctor says where"
+        assert done.said == "not everything could be read: 1 foreign; run structlog-audit doctor for details"
         for words in (["query"], ["tail"], ["stats"], ["users"], ["report"], ["export", "--to", tmp_path / "x.csv"]):
             done = run(words[0], trail, *words[1:], "--strict")
             assert done.code == 4, words

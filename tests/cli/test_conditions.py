@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit import open_trail
-from structlog_audit.cli.conditions import EVERY_KIND, Condition, sorted_words, sought, values_at
+from structlog_audit.cli.conditions import EVERY_KIND, Condition, build_selection, split_words, values_at
 from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.query.filters import conditions
@@ -21,9 +21,8 @@ ORDINARY = [event for event in EVENTS if event.kind is None]
 
 def found(*words, **options) -> list[AuditEvent]:
     """The golden events that *words* find."""
-    asked = sought(sorted_words(words)[1], **options)
-    matching = conditions(**asked.filters)
-    return [event for event in EVENTS if matching.matches(event) and asked.passes(event)]
+    asked = build_selection(split_words(words)[1], **options)
+    return [event for event in EVENTS if asked.conditions.matches(event) and asked.passes(event)]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,7 @@ def found(*words, **options) -> list[AuditEvent]:
 )
 def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
     """What stands before the first operator is the field, what stands behind it the value, whatever is in it."""
-    assert sorted_words([word]) == ([], [condition])
+    assert split_words([word]) == ([], [condition])
     assert str(condition) == word
 
 
@@ -66,32 +65,32 @@ def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
 )
 def test_every_other_word_is_a_trail(word):
     """A word that does not begin with a name and an operator is a trail; ./ makes one of any file's name."""
-    assert sorted_words([word]) == ([word], [])
+    assert split_words([word]) == ([word], [])
 
 
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
         ("user=ann", "unknown field 'user'. Did you mean 'user_id'?"),
-        ("user=ann", "metadata is asked by 'metadata.user', a file of that name by './user=ann'"),
+        ("user=ann", "use 'metadata.user' for a key of the metadata, './user=ann' for a file of that name"),
         ("staus=FAILURE", "Did you mean 'status'?"),
         ("quite_another=1", "unknown field 'quite_another'. Fields: event_id,"),
-        ("metadata=api", "ask for what lies in the metadata by its key, such as 'metadata.source=api'"),
-        ("timestamp>=2025", "ask for times by --since and --until"),
+        ("metadata=api", "expected a key of the metadata, such as 'metadata.source=api'"),
+        ("timestamp>=2025", "use --since and --until to select times"),
         ("user_id==ann", "unknown operator '==' in 'user_id==ann'. Did you mean '='?"),
         ("user_id=~ann", "Did you mean '~'?"),
         ("duration_ms>5", "Did you mean '>='?"),
         ("duration_ms<5", "Did you mean '<='?"),
-        ("duration_ms~5", "for duration_ms use one of = != >= <="),
-        ("user_id>=5", "for user_id use one of = != ~ !~"),
-        ("duration_ms", "quote < and > from the shell: 'duration_ms>=100'"),
-        ("metadata.size", "has no operator"),
+        ("duration_ms~5", "expected one of = != >= <= after duration_ms, got '~'"),
+        ("user_id>=5", "expected one of = != ~ !~ after user_id, got '>='"),
+        ("duration_ms", "quote < and > in the shell, as in 'duration_ms>=100'"),
+        ("metadata.size", "'metadata.size': expected FIELD=value"),
     ],
 )
 def test_a_condition_that_cannot_be_meant_is_an_error_with_a_hint(word, hint):
     """A mistyped field or operator is never a trail, and never finds nothing: it is said what was probably meant."""
     with pytest.raises(UsageError, match=re.escape(hint)):
-        sorted_words([word])
+        split_words([word])
 
 
 @pytest.mark.parametrize(
@@ -100,10 +99,10 @@ def test_a_condition_that_cannot_be_meant_is_an_error_with_a_hint(word, hint):
         ("status=GOOD", "status='GOOD': use one of SUCCESS, FAILURE, PARTIAL"),
         ("status!=GOOD", "status='GOOD'"),
         ("kind=GOOD", "kind='GOOD'"),
-        ("operation=", "every event has one"),
-        ("duration_ms>=soon", "'soon' is no number"),
-        ("duration_ms=nan", "'nan' is no number"),
-        ("user_id~(", "is no regular expression"),
+        ("operation=", "expected a value, because every event has one"),
+        ("duration_ms>=soon", "expected a number, got 'soon'"),
+        ("duration_ms=nan", "expected a number, got 'nan'"),
+        ("user_id~(", "'user_id~(': expected a regular expression"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_an_error(word, message):
@@ -197,10 +196,10 @@ def test_any_word_is_a_trail_a_condition_or_an_error(field, operator, value):
     """No word does anything else, and a condition that is accepted can be asked or is an error of its value."""
     for word in (field, field + operator + value, f"metadata.{field}{operator}{value}", f"user_id{operator}{value}"):
         try:
-            trails, those = sorted_words([word])
+            trails, those = split_words([word])
             assert len(trails) + len(those) == 1
             assert [str(condition) for condition in those] == ([] if trails else [word])
-            asked = sought(those)
+            asked = build_selection(those)
             for event in EVENTS[:5]:
                 asked.passes(event)
         except UsageError:

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from structlog_audit.cli.exit_codes import ClosedPipe, Exit, UsageError
-from structlog_audit.cli.terminal import PROGRAM, say
+from structlog_audit.cli.terminal import PROGRAM, put_error
 from structlog_audit.exceptions import AuditError
 
 COMMANDS = (
@@ -46,14 +46,14 @@ def guarded(command: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so the interpreter's own flush at its end fails no more
         return Exit.CLOSED_PIPE
     except UsageError as error:
-        say(str(error))
+        put_error(str(error))
         return Exit.USAGE
     except OSError as error:
         what = error.strerror or str(error)
-        say(f"{error.filename}: {what}" if error.filename is not None else what)
+        put_error(f"{error.filename}: {what}" if error.filename is not None else what)
         return Exit.UNREADABLE
     except AuditError as error:
-        say(str(error))
+        put_error(str(error))
         return Exit.UNREADABLE
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
@@ -62,7 +62,7 @@ def guarded(command: Callable[[], Any]) -> int:
         if explain is None:
             raise
         said = explain()
-        say(f"{said if said.endswith(('.', '?')) else f'{said}.'} Try '{_path_of(error)} --help'.")
+        put_error(f"{said if said.endswith(('.', '?')) else f'{said}.'} Try '{_path_of(error)} --help'.")
         return Exit.USAGE
 
 

@@ -49,7 +49,7 @@ def put_line(text: str) -> None:
     put(clean(text) + "\n")
 
 
-def say(text: str) -> None:
+def put_error(text: str) -> None:
     """Say *text*, cleaned, in one line on stderr, if anybody is there to read it."""
     with suppress(BrokenPipeError):
         sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")

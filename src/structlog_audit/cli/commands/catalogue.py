@@ -10,7 +10,7 @@ import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Listing
-from structlog_audit.cli.terminal import put, say
+from structlog_audit.cli.terminal import put, put_error
 from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def catalogue(
 ) -> Exit:
     """List the operations that code declares."""
     from structlog_audit.catalogue import catalogue as catalogue_of
-    from structlog_audit.catalogue import compare
-    from structlog_audit.cli.conditions import sorted_words
-    from structlog_audit.cli.reading import read
+    from structlog_audit.catalogue import compare_events
+    from structlog_audit.cli.conditions import split_words
+    from structlog_audit.cli.reading import read_trails
 
-    packages, conditions = sorted_words(options.words)
+    packages, conditions = split_words(options.words)
     options = replace(options, trails=trail or ())
     if not packages:
         raise UsageError("which package? Give its name, or the path of its source")
@@ -55,13 +55,13 @@ def catalogue(
         return Exit.FINDINGS if is_lacking else Exit.DONE
 
     def show(reading: Reading) -> Exit:
-        comparison = compare(declared, reading.source, **reading.filters)
+        comparison = compare_events(declared, reading.events())
         _put(declared, comparison, output)
         if is_lacking:
             return Exit.FINDINGS
         return Exit.DONE if comparison.is_declared else Exit.NO
 
-    return read(options, show, quietly=True)
+    return read_trails(options, show, quietly=True)
 
 
 def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) -> None:
@@ -81,4 +81,4 @@ def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) ->
 
     if declared.unread:
         examples = "; ".join(f"{unread.file}: {unread.reason}" for unread in declared.unread[:3])
-        say(f"{count(len(declared.unread), 'file')} could not be read: {examples}")
+        put_error(f"{count(len(declared.unread), 'file')} could not be read: {examples}")

@@ -31,7 +31,7 @@ def export(
     force: Force = False,
 ) -> Exit:
     """Write events to a file, whole or not at all."""
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
 
     if to == "-":
         raise UsageError("--to -: an export is a file; for stdout use query with -o json, jsonl or csv")
@@ -42,10 +42,9 @@ def export(
     require_free(to, force=force)
 
     def write(reading: Reading) -> Exit:
-        events = reading.source.iter_events(**reading.filters)
         with refusing_to_replace(to):
-            count = export_to(events, path, format=format_name, now=reading.now, replace=force)
+            count = export_to(reading.events(), path, format=format_name, now=reading.now, replace=force)
         put_line(f"{count} events in {to}")
         return Exit.DONE
 
-    return read(options, write, quietly=True)
+    return read_trails(options, write, quietly=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +16,9 @@ import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import AlertOutput
-from structlog_audit.cli.terminal import put, put_line, wait_for_reader
+from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.cli.trail_options import Follow, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
-from structlog_audit.events.event import AuditEvent
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -38,7 +36,7 @@ def monitor(
     output: Annotated[AlertOutput, typer.Option("--output", "-o", help="How to write it.")] = AlertOutput.TEXT,
 ) -> Exit:
     """Show the alerts of rules; exit with 1 if there is one."""
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
     from structlog_audit.monitoring.monitor import replay
     from structlog_audit.monitoring.rules import load_rules
 
@@ -48,14 +46,7 @@ def monitor(
     loaded = load_rules(rules)
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent]
-        if follow:
-            wait = wait_for_reader()
-            coming = reading.trail.follow(since_now=False, stop=lambda: False, wait=wait, **reading.filters)
-            events = filter(reading.sought.passes, coming)
-        else:
-            events = reading.source.iter_events(**reading.filters)
-
+        events = reading.follow(since_now=False) if follow else reading.events()
         code = Exit.DONE
         for alert in replay(loaded, events):
             _put(alert, output, in_utc=options.utc)
@@ -64,7 +55,7 @@ def monitor(
                 sys.stdout.flush()
         return code
 
-    return read(options, show)
+    return read_trails(options, show)
 
 
 def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,6 @@ from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Output
 from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.event import AuditEvent
-from structlog_audit.query.filters import conditions
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -30,18 +28,17 @@ def query(
 ) -> Exit:
     """Show events, the oldest first."""
     from structlog_audit.cli.output import put_events
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
 
     def show(reading: Reading) -> Exit:
-        events: Iterator[AuditEvent]
+        events: Iterable[AuditEvent]
         if reverse:
-            found = reading.source.select(conditions(**reading.filters), newest_first=True)
-            events = (stored.event() for stored in islice(found, lines))
+            events = reading.events(newest_first=True, at_most=lines)
         elif lines is not None:
-            events = iter(reading.newest(lines))
+            events = reading.newest(lines)
         else:
-            events = reading.source.iter_events(**reading.filters)
+            events = reading.events()
         count = put_events(events, output, reading.now, in_utc=options.utc)
         return Exit.DONE if count else Exit.NO
 
-    return read(options, show)
+    return read_trails(options, show)

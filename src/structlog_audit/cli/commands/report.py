@@ -34,7 +34,7 @@ def report(
     force: Force = False,
 ) -> Exit:
     """Make the compliance report of a month, or of any time."""
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
     if month is not None and (options.since or options.until):
@@ -45,14 +45,17 @@ def report(
         require_free(path, force=force)
 
     def write(reading: Reading) -> Exit:
-        if reading.sought.tests or reading.filters.keys() - {"start_time", "end_time"}:
-            raise UsageError("a report is about everything in its time, or about --user: leave out the conditions")
-        made = compliance_report(reading.trail, month=month, user_id=user, **reading.filters)
+        if reading.selection.words:
+            raise UsageError("a report covers all events of its time range, or of --user: leave out the conditions")
+        conditions = reading.selection.conditions
+        made = compliance_report(
+            reading.trail, month=month, user_id=user, start_time=conditions.start_time, end_time=conditions.end_time
+        )
         for form, path in targets.items():
             _write(getattr(made, f"to_{form}")(), path, replace=force)
         return Exit.DONE
 
-    return read(options, write, quietly=True)
+    return read_trails(options, write, quietly=True)
 
 
 def _require_month(month: str | None) -> None:

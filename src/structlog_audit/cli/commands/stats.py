@@ -34,14 +34,14 @@ def stats(
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Count events by status, operation and user."""
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
     if output not in (Output.TABLE, Output.JSON):
         raise UsageError(f"--output={output.value!r}: statistics are a table or json")
 
     def show(reading: Reading) -> Exit:
-        found = reading.source.get_statistics(**reading.filters)
+        found = reading.statistics()
         if output == Output.JSON:
             put(_document(found))
             return Exit.DONE
@@ -54,7 +54,7 @@ def stats(
                 put_table(_counts(head, counted))
         return Exit.DONE
 
-    return read(options, show, quietly=True)
+    return read_trails(options, show, quietly=True)
 
 
 def _document(found: Mapping[str, Any]) -> str:

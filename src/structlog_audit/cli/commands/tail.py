@@ -9,7 +9,6 @@ import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Output
-from structlog_audit.cli.terminal import wait_for_reader
 from structlog_audit.cli.trail_options import Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def tail(
 ) -> Exit:
     """Show the newest events, and follow those that come."""
     from structlog_audit.cli.output import put_events
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
 
     if follow and output == Output.JSON:
         raise UsageError("a document has no end while it is followed: use --output jsonl")
@@ -41,12 +40,12 @@ def tail(
             return Exit.DONE if count else Exit.NO
 
         # Following begins before the newest events are read, so that no event is missed in between.
-        coming = reading.trail.follow(since_now=True, stop=lambda: False, wait=wait_for_reader(), **reading.filters)
+        coming = reading.follow(since_now=True)
         # stdin has no events before they arrive.
         last = [] if "-" in options.words else reading.newest(lines)
         known = {event.event_id for event in last}
-        new = (event for event in coming if event.event_id not in known and reading.sought.passes(event))
+        new = (event for event in coming if event.event_id not in known)
         put_events(chain(last, new), output, reading.now, in_utc=options.utc, first=len(last))
         return Exit.DONE
 
-    return read(options, show)
+    return read_trails(options, show)

@@ -41,11 +41,11 @@ def users(
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Count the events of each user: last activity, success."""
-    from structlog_audit.cli.reading import read
+    from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
     def show(reading: Reading) -> Exit:
-        found = statistics_by_user(reading.source.iter_events(**reading.filters))
+        found = statistics_by_user(reading.events())
         ranked = sorted(found.items(), key=lambda item: -item[1]["total_operations"])[:lines]
         if output == Output.TABLE:
             if ranked:
@@ -55,7 +55,7 @@ def users(
             put(_DOCUMENTS[output](rows))
         return Exit.DONE
 
-    return read(options, show, quietly=True)
+    return read_trails(options, show, quietly=True)
 
 
 def _row(user: str | None, figures: Mapping[str, Any]) -> Row:
