@@ -174,7 +174,7 @@ def test_a_bar_shows_only_where_it_is_in_nobodys_way(monkeypatch, err, out, quie
     """Progress is shown if stderr is a terminal, and not while stdout writes to one."""
     monkeypatch.setattr(sys, "stderr", err())
     monkeypatch.setattr(sys, "stdout", out())
-    monkeypatch.setattr(terminal, "_PATIENCE", -1)
+    monkeypatch.setattr(terminal, "_PROGRESS_DELAY", -1)
     monkeypatch.setenv("TERM", "xterm")
     with terminal.progress(lambda: 100, quietly=quietly) as told:
         assert (told is not None) == shown

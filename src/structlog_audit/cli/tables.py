@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 import sys
 from collections.abc import Iterable
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from structlog_audit.cli.terminal import clean, has_colours, put, width
+from structlog_audit.cli.terminal import clean, put, stdout_console, width
+
+_SPACE = re.compile(r"\s")
+_UNBOUNDED = 1_000
+"""The width of a table in a pipe."""
 
 
 def make_table(
@@ -45,19 +49,16 @@ def make_table(
 
 def put_table(table: Table) -> None:
     """Write *table*, whose texts are clean, to stdout."""
-    drawn = io.StringIO()
-    system = "standard" if has_colours() else None
-    console = Console(
-        file=drawn, width=width() or 1_000, color_system=system, force_terminal=system is not None,  # type: ignore[arg-type]
-        no_color=system is None, highlight=False, markup=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
-    console.print(table)
-    put("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+    console = stdout_console(width() or _UNBOUNDED)
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        put(line.rstrip() + "\n")
 
 
 def quoted(text: str) -> str:
-    """Return *text*, in quotes unless it is a single word."""
-    return f'"{text}"' if not text or any(character.isspace() for character in text) else text
+    """Return *text*, in quotes if it is empty or contains whitespace."""
+    return f'"{text}"' if not text or _SPACE.search(text) else text
 
 
 def time_text(timestamp: dt.datetime, *, in_utc: bool) -> str:
@@ -68,7 +69,7 @@ def time_text(timestamp: dt.datetime, *, in_utc: bool) -> str:
 
 
 def clean_rows(sheet: str) -> str:
-    """Return the CSV text *sheet* for a terminal, with every cell clean."""
+    """Return the CSV text *sheet* for a terminal, with every cell cleaned."""
     # An event may have any number of entries.
     csv.field_size_limit(sys.maxsize)
 
