@@ -155,10 +155,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? There are: rsyslog, "),
-            (["--trail", "a"], "which shipper? There are: rsyslog, "),
-            (["vector"], "give the trail that vector is to ship: --trail "),
-            (["vector", "--trail", "-"], "a shipper needs files"),
+            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, "),
+            (["--trail", "a"], "expected the name of a shipper, one of rsyslog, "),
+            (["vector"], "expected the trail that vector ships, such as --trail "),
+            (["vector", "--trail", "-"], "--trail=-: expected the path of a file"),
             (["vector", "--trail", ""], "--trail='' is no file"),
             (["vector", "--trail", "."], "--trail='.' is no file"),
             (["vector", "--trail", "/a/*.jsonl"], "--trail='/a/*.jsonl' has '*' in it"),

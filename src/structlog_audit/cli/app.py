@@ -1,10 +1,7 @@
-"""The commands, their options and their help.
+"""The command line: its commands, its errors and its version.
 
-Rules:
-
-* What a command needs is imported when it runs: ``--help`` stays quick.
-* Every command ends in `guarded`, which turns an error into one line on stderr and an exit code (`exits`).
-* The example in a command's help is run by the tests.
+A command is a module of `structlog_audit.cli.commands`, listed in `COMMANDS`. Every command runs in `run_guarded`, which
+turns an error into one line on stderr and an exit code (`structlog_audit.cli.exit_codes`).
 """
 
 from __future__ import annotations
@@ -35,22 +32,23 @@ COMMANDS = (
     "shipper",
     "demo",
 )
-"""The commands in the order of ``--help``: each is a module of `structlog_audit.cli.commands`."""
+"""The commands in the order of ``--help``."""
 
 
-def guarded(command: Callable[[], Any]) -> int:
-    """The exit code of *command*; an error of it is said in one line on stderr."""
+def run_guarded(command: Callable[[], Any]) -> int:
+    """Run *command* and return its exit code. An error is written to stderr as one line."""
     try:
         return int(command() or 0)
     except ClosedPipe:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so the interpreter's own flush at its end fails no more
+        # Otherwise the interpreter fails when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return Exit.CLOSED_PIPE
     except UsageError as error:
         put_error(str(error))
         return Exit.USAGE
     except OSError as error:
-        what = error.strerror or str(error)
-        put_error(f"{error.filename}: {what}" if error.filename is not None else what)
+        reason = error.strerror or str(error)
+        put_error(reason if error.filename is None else f"{error.filename}: {reason}")
         return Exit.UNREADABLE
     except AuditError as error:
         put_error(str(error))
@@ -58,24 +56,27 @@ def guarded(command: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except Exception as error:
-        explain = getattr(error, "format_message", None)  # typer's own, whose class has no public name in every version
-        if explain is None:
+        # The usage errors of typer have no public class in every version.
+        if not hasattr(error, "format_message"):
             raise
-        said = explain()
-        put_error(f"{said if said.endswith(('.', '?')) else f'{said}.'} Try '{_path_of(error)} --help'.")
+        _put_usage_error(error)
         return Exit.USAGE
 
 
-def _path_of(error: Exception) -> str:
+def _put_usage_error(error: Any) -> None:
+    message = error.format_message()
+    if not message.endswith((".", "?")):
+        message += "."
     context = getattr(error, "ctx", None)
-    return PROGRAM if context is None else context.command_path
+    path = PROGRAM if context is None else context.command_path
+    put_error(f"{message} Try '{path} --help'.")
 
 
 class Commands(TyperGroup):
-    """The commands, guarded."""
+    """The group of all commands, each run by `run_guarded`."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run what was asked for, and see that all of it was read: typer would hide a closed pipe behind exit code 1."""
+        """Run the command, and flush stdout where a closed pipe can be detected: typer would exit with 1."""
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
@@ -84,15 +85,15 @@ class Commands(TyperGroup):
         return code
 
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
-        """Run the command; see `guarded`."""
+        """Run the command line, and exit with its code in *standalone_mode*; otherwise return it."""
         run = super().main
-        code = guarded(lambda: run(*args, **{**options, "standalone_mode": False}))
+        code = run_guarded(lambda: run(*args, **{**options, "standalone_mode": False}))
         if standalone_mode:
             sys.exit(code)
         return code
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of this module."""
+        """Return the names of the commands in the order of `COMMANDS`."""
         return list(self.commands)
 
 
@@ -104,8 +105,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         from structlog_audit import __version__
 
         typer.echo(f"{PROGRAM} {__version__}")
@@ -116,14 +117,14 @@ def _version(asked: bool) -> None:
 def main(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> int:
-    """Ask the files of an audit trail.
+    """Query the files of an audit trail.
 
-    A trail is named by its active file; its rolled segments are found beside it. A word with an operator is a condition:
+    A trail is named by its active file; its rolled segments are found next to it. A word with an operator is a condition:
     user_id=ann, status!=SUCCESS, operation~^auth, metadata.source=api.
-    The same field twice means any of them.
+    Several values for one field match any of them.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -134,7 +135,7 @@ def main(
 def _register(name: str) -> None:
     """Add the command *name*: the function of that name in the module of that name."""
     module = import_module(f"structlog_audit.cli.commands.{name}")
-    # With \b the lines are not wrapped.
+    # After \b, typer does not wrap the lines.
     example = f"\b\nExample:\n  {PROGRAM} {module.EXAMPLE}"
     app.command(name, epilog=example)(getattr(module, name))
 

@@ -9,34 +9,61 @@ from structlog_audit.reports.formatting import count, name, visible
 from structlog_audit.reports.markdown import escape
 
 _NOTHING = "–"
+_HEAD = ("Operation", "Where", "Function", "With", "Outcome", "Fields")
 
 
 def catalogue_lines(declared: Catalogue) -> Iterator[str]:
-    """Yield the lines of the catalogue: what is declared, computed, and could not be read."""
-    computed = declared.computed
+    """Yield the lines of the catalogue: declared operations, computed ones, and files that could not be read."""
     yield "# Operations"
     yield ""
-    yield f"{count(len(declared.operations), 'operation')} declared in {count(declared.files, 'file')}" + (
-        f", and {count(len(computed), 'place')} that {'computes' if len(computed) == 1 else 'compute'} one."
-        if computed
-        else "."
-    )
+    yield _summary(declared)
+
     if declared.operations:
-        rows = [(escape(name(operation)), each) for operation, those in declared.operations.items() for each in those]
         yield ""
-        yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
-            ([operation, _where(each), *_details(each)] for operation, each in rows),
-        )
-    if computed:
+        yield from _table(_HEAD, _declared_rows(declared))
+
+    if declared.computed:
         yield from ("", "## Computed", "", "The code computes these operations: their names are not in the source.", "")
-        yield from _table(
-            ("Operation", "Where", "Function", "With", "Outcome", "Fields"),
-            ([_text(each.expression), _where(each), *_details(each)] for each in computed),
-        )
+        yield from _table(_HEAD, ([_text(each.expression), *_details(each)] for each in declared.computed))
+
     if declared.unread:
         yield from ("", "## Not read", "")
         yield from _table(("File", "Why"), ([_text(each.file), _text(each.reason)] for each in declared.unread))
+
+
+def _summary(declared: Catalogue) -> str:
+    operations = count(len(declared.operations), "operation")
+    files = count(declared.files, "file")
+    summary = f"{operations} declared in {files}"
+
+    computed = len(declared.computed)
+    if computed:
+        verb = "computes" if computed == 1 else "compute"
+        summary += f", and {count(computed, 'place')} that {verb} one"
+    return summary + "."
+
+
+def _declared_rows(declared: Catalogue) -> Iterator[list[str]]:
+    for operation, declarations in declared.operations.items():
+        for declaration in declarations:
+            yield [escape(name(operation)), *_details(declaration)]
+
+
+def _details(declaration: Declaration) -> list[str]:
+    """Return the cells of a row after the operation."""
+    door = declaration.door
+    if declaration.intent is None:
+        door += ", intent computed"
+    elif declaration.intent:
+        door += ", intent"
+
+    return [
+        _where(declaration),
+        _NOTHING if declaration.function is None else _text(declaration.function),
+        _text(door),
+        declaration.status or _NOTHING,
+        _text(", ".join(declaration.fields)) or _NOTHING,
+    ]
 
 
 def _where(declaration: Declaration) -> str:
@@ -45,47 +72,41 @@ def _where(declaration: Declaration) -> str:
     return f"{_text(declaration.file)}:{declaration.line}"
 
 
-def _details(declaration: Declaration) -> list[str]:
-    door = declaration.door
-    if declaration.intent or declaration.intent is None:
-        door += ", intent" if declaration.intent else ", intent computed"
-    return [
-        _NOTHING if declaration.function is None else _text(declaration.function),
-        _text(door),
-        declaration.status or _NOTHING,
-        _text(", ".join(declaration.fields)) or _NOTHING,
-    ]
-
-
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    """What the trail says, in sections; one that has nothing to say says so."""
-    computed = comparison.computed
-    hint = f" {count(computed, 'place')} computed may have recorded them." if computed and comparison.undeclared else ""
-    beyond = [("further operations", comparison.undeclared_beyond)] if comparison.undeclared_beyond else []
+    """Yield the lines of the comparison with a trail, one section for each kind of difference."""
     yield from ("", "# Trail", "", f"{count(comparison.events, 'event')} compared.")
-    yield from _section(
-        "Recorded, declared nowhere",
-        "Nobody reading the code knows of these." + hint,
-        [*comparison.undeclared.items(), *beyond],
-    )
-    yield from _section(
-        "Declared, never recorded",
-        "Dead code, an untested path, or a logger that nobody hears.",
-        comparison.never_recorded,
-    )
-    yield from _section(
-        "Only ever SUCCESS", "No failure was ever recorded: is the failing path audited?", comparison.never_failed
-    )
-    yield from _section("Recorded without a user", "Events that do not say who acted.", comparison.without_user.items())
+
+    undeclared = list(comparison.undeclared.items())
+    if comparison.undeclared_beyond:
+        undeclared.append(("further operations", comparison.undeclared_beyond))
+    note = "The source code does not declare these operations."
+    if comparison.computed:
+        note += f" {count(comparison.computed, 'place')} computed may have recorded them."
+    yield from _section("Recorded, declared nowhere", note, undeclared)
+
+    note = "Dead code, an untested path, or a logger without a handler."
+    yield from _section("Declared, never recorded", note, comparison.never_recorded)
+
+    note = "No failure was ever recorded: check that the failing path is audited."
+    yield from _section("Only ever SUCCESS", note, comparison.never_failed)
+
+    note = "Events without the user who acted."
+    yield from _section("Recorded without a user", note, comparison.without_user.items())
 
 
 def _section(title: str, note: str, found: Iterable[str | tuple[str, int]]) -> Iterator[str]:
-    items = [item if isinstance(item, tuple) else (item, None) for item in found]
+    """Yield a section with an item for each operation of *found*, and the number of its events if that is given."""
+    items = list(found)
     yield from ("", f"## {title}", "", note if items else "None.")
     if items:
         yield ""
-    for operation, events in items:
-        yield f"- {escape(name(operation))}" + ("" if events is None else f": {count(events, 'event')}")
+
+    for item in items:
+        if isinstance(item, tuple):
+            operation, events = item
+            yield f"- {escape(name(operation))}: {count(events, 'event')}"
+        else:
+            yield f"- {escape(name(item))}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

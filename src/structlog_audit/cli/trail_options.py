@@ -14,30 +14,36 @@ from typing import Annotated, Any
 
 import typer
 
+from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.options import Output
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="TRAIL|FIELD=value", help="Trails (paths, - for stdin) and conditions.", show_default=False),
+    typer.Argument(
+        metavar="TRAIL|FIELD=value", help="Trails (paths, or - for stdin) and conditions.", show_default=False
+    ),
 ]
 TrailWords = Annotated[
-    list[str] | None, typer.Argument(metavar="TRAIL", help="Trails (paths, - for stdin).", show_default=False)
+    list[str] | None, typer.Argument(metavar="TRAIL", help="Trails (paths, or - for stdin).", show_default=False)
 ]
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", "-S", metavar="TIME", help="From this time on: RFC 3339, a date, today, yesterday, 1h, 30m, 7d."
+        "--since",
+        "-S",
+        metavar="TIME",
+        help="Start of the time range: RFC 3339, a date, today, yesterday, 1h, 30m, 7d.",
     ),
 ]
-Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="Before this time.")]
-Utc = Annotated[bool, typer.Option("--utc", help="Times are in UTC, and not local.")]
-All = Annotated[bool, typer.Option("--all", "-a", help="The library's own events too (opened, gap, intent ...).")]
-Record = Annotated[bool, typer.Option("--record", help="Record in the trail that it is read, by whom and for what.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if not everything could be read.")]
+Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="End of the time range (exclusive).")]
+Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="Include the library's own events (opened, gap, intent ...).")]
+Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read.")]
 
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with the events that come, across rollovers.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to write it.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, across rollovers.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +72,20 @@ class TrailOptions:
     strict: bool = False
     trails: Sequence[str] = ()
 
+    def require_open_end(self) -> None:
+        """Raise `UsageError` if the time range has an end, after which nothing can be followed."""
+        if self.until is not None:
+            raise UsageError("--follow cannot be combined with --until")
+
 
 _FIRST = {"words": Words, "since": Since, "until": Until}
 _LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
 
 
 def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Return a decorator that gives a command the options of every command that reads trails.
+    """Return a decorator that adds the shared options to a command that reads trails.
 
-    The command takes them as a `TrailOptions`, its first parameter.
+    The command takes them as its first parameter, a `TrailOptions`.
 
     Args:
         words: The argument of the command line: its type, with its help.

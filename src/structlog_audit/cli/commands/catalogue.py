@@ -21,7 +21,7 @@ EXAMPLE = "catalogue myapp --trail logs/audit.jsonl --since 30d"
 
 PackageWords = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PACKAGE|FIELD=value", help="Packages, paths of source; conditions.", show_default=False),
+    typer.Argument(metavar="PACKAGE|FIELD=value", help="Packages, source paths and conditions.", show_default=False),
 ]
 
 
@@ -33,7 +33,7 @@ def catalogue(
         list[str] | None,
         typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
     ] = None,
-    output: Annotated[Listing, typer.Option("--output", "-o", help="How to write it.")] = Listing.MARKDOWN,
+    output: Annotated[Listing, typer.Option("--output", "-o", help="Output format.")] = Listing.MARKDOWN,
 ) -> Exit:
     """List the operations that code declares."""
     from structlog_audit.catalogue import catalogue as catalogue_of
@@ -44,9 +44,9 @@ def catalogue(
     packages, conditions = split_words(options.words)
     options = replace(options, trails=trail or ())
     if not packages:
-        raise UsageError("which package? Give its name, or the path of its source")
+        raise UsageError("expected a package: its name, or the path of its source")
     if not options.trails and (conditions or options.since or options.until or options.record):
-        raise UsageError("conditions, times and --record are about a trail: name it by --trail")
+        raise UsageError("conditions, times and --record need a trail: name it with --trail")
 
     declared = catalogue_of(*packages)
     is_lacking = options.strict and declared.unread

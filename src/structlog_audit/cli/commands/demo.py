@@ -25,14 +25,14 @@ EXAMPLE = "demo audit-demo"
 def demo(
     folder: Annotated[
         str | None,
-        typer.Argument(metavar="FOLDER", help="Where to; a temporary folder if not given.", show_default=False),
+        typer.Argument(metavar="FOLDER", help="Folder of the trail; by default a temporary one.", show_default=False),
     ] = None,
 ) -> Exit:
-    """Write a small trail and ask it three questions."""
+    """Write a small trail and run three queries on it."""
     place = Path(tempfile.mkdtemp(prefix="audit-demo-") if folder is None else folder)
     trail = place / "audit.jsonl"
     if trail.exists():
-        raise UsageError(f"{trail} is there already, and was left as it is: give another folder")
+        raise UsageError(f"{trail} already exists and was not changed: choose another folder")
 
     _record(trail)
     name = str(trail)
@@ -41,7 +41,7 @@ def demo(
     _show("What failed, and why?", query, name, "status!=SUCCESS")
     _show("Who does what?", users, name)
     put_line("")
-    put_line(f"More: {PROGRAM} --help. Follow what comes: {PROGRAM} tail -f {shlex.quote(name)}")
+    put_line(f"More: {PROGRAM} --help. Follow new events: {PROGRAM} tail -f {shlex.quote(name)}")
     return Exit.DONE
 
 

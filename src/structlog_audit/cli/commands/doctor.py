@@ -15,7 +15,7 @@ EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
 def doctor(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TRAIL", help="Trails; those of the configuration if none.", show_default=False),
+        typer.Argument(metavar="TRAIL", help="Trails; by default those of the configuration.", show_default=False),
     ] = None,
     config: Annotated[
         list[str] | None,
@@ -27,15 +27,16 @@ def doctor(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="How to write it.")] = Format.TEXT,
+    output: Annotated[Format, typer.Option("--output", "-o", help="Output format.")] = Format.TEXT,
     fail_on: Annotated[
-        Severity, typer.Option("--fail-on", help="Exit with 4 for findings at least as bad.")
+        Severity, typer.Option("--fail-on", help="Exit with 4 for findings of at least this severity.")
     ] = Severity.WARNING,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="CODE", help="Leave these findings out.", show_default=False)
+        list[str] | None,
+        typer.Option("--ignore", metavar="CODE", help="Leave out findings with this code.", show_default=False),
     ] = None,
 ) -> Exit:
-    """Find what mutes, loses or slows events, and the fix."""
+    """Find causes of suppressed, lost or delayed events, with fixes."""
     from structlog_audit.cli.doctor import doctor as examine
 
     return examine(words or [], config or [], output, fail_on, ignore or [])

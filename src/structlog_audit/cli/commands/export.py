@@ -24,17 +24,17 @@ EXAMPLE = "export logs/audit.jsonl status=FAILURE --to failures.csv"
 def export(
     options: TrailOptions,
     *,
-    to: Annotated[str, typer.Option("--to", metavar="FILE", help="The file; its suffix names the format.")],
+    to: Annotated[str, typer.Option("--to", metavar="FILE", help="Output file; its suffix determines the format.")],
     format: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="The format, if not that of the suffix.")
+        str | None, typer.Option("--format", metavar="FORMAT", help="Format, if the suffix does not determine it.")
     ] = None,
     force: Force = False,
 ) -> Exit:
-    """Write events to a file, whole or not at all."""
+    """Write events to a file, completely or not at all."""
     from structlog_audit.cli.reading import read_trails
 
     if to == "-":
-        raise UsageError("--to -: an export is a file; for stdout use query with -o json, jsonl or csv")
+        raise UsageError("--to -: expected a file; to write to stdout, use query with -o json, jsonl or csv")
     try:
         path, format_name = checked_place(to, format)
     except AuditValueError as error:

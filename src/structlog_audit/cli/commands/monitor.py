@@ -1,8 +1,8 @@
 """``monitor``: the alerts that rules raise over a trail.
 
-The rules are those of ``AuditHandler(monitor=…)``, in the same files, and are loaded before anything is read. They are
-given events of every kind: each rule states itself which ones count. ``--follow`` too reads from the beginning, or from
-``--since``: an alert needs the events before it.
+The rules are those of ``AuditHandler(monitor=…)``, in the same files, and are loaded before anything is read. They receive
+events of every kind, and each rule selects its events. ``--follow`` starts at the beginning or at ``--since``, because an
+alert depends on the events before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import AlertOutput
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.cli.trail_options import Follow, TrailOptions, reads_trails
@@ -31,17 +31,17 @@ EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 def monitor(
     options: TrailOptions,
     *,
-    rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="A file of rules: TOML, JSON or YAML.")],
+    rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="File of rules: TOML, JSON or YAML.")],
     follow: Follow = False,
-    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="How to write it.")] = AlertOutput.TEXT,
+    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="Output format.")] = AlertOutput.TEXT,
 ) -> Exit:
-    """Show the alerts of rules; exit with 1 if there is one."""
+    """Show the alerts that rules raise; exit with 1 if there are any."""
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.monitoring.monitor import replay
     from structlog_audit.monitoring.rules import load_rules
 
-    if follow and options.until is not None:
-        raise UsageError("--until ends what --follow goes on with: leave one of them out")
+    if follow:
+        options.require_open_end()
     options = replace(options, every_kind=True)
     loaded = load_rules(rules)
 

@@ -22,11 +22,13 @@ EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
 def query(
     options: TrailOptions,
     *,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="The newest N only.")] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="The newest first.")] = False,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the newest N events.")
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show newest first.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
-    """Show events, the oldest first."""
+    """Show events, oldest first."""
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
 

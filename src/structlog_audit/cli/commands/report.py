@@ -24,21 +24,23 @@ EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
 def report(
     options: TrailOptions,
     *,
-    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="A month in UTC.")] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="About one user only.")] = None,
-    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML; - for stdout.")] = None,
-    markdown: Annotated[
-        str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown (the default, to stdout).")
+    month: Annotated[
+        str | None, typer.Option("--month", metavar="YYYY-MM", help="Month of the report, in UTC.")
     ] = None,
-    json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Report on one user only.")] = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML to FILE; - is stdout.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown to FILE; the default is stdout.")
+    ] = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")] = None,
     force: Force = False,
 ) -> Exit:
-    """Make the compliance report of a month, or of any time."""
+    """Write the compliance report of a month or a time range."""
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
     if month is not None and (options.since or options.until):
-        raise UsageError("--month beside --since or --until: give the one or the other")
+        raise UsageError("--month cannot be combined with --since or --until")
     _require_month(month)
     targets = _targets({"html": html, "markdown": markdown, "json": json})
     for path in targets.values():
@@ -68,10 +70,10 @@ def _require_month(month: str | None) -> None:
 
 
 def _targets(given: dict[str, str | None]) -> dict[str, str]:
-    """Return the path for each form of the report that is written; Markdown to stdout if none is given."""
+    """Return the path of each form to write; Markdown to stdout if none is given."""
     targets = {form: path for form, path in given.items() if path is not None} or {"markdown": "-"}
     if list(targets.values()).count("-") > 1:
-        raise UsageError("more than one document to -: give files to all but one")
+        raise UsageError("cannot write more than one form to -: name a file for the others")
     return targets
 
 

@@ -1,6 +1,6 @@
 """``shipper``: the configuration of a log shipper on stdout.
 
-The configuration is the text to save as it stands; nothing else is written to stdout with it.
+The text can be saved unchanged: nothing else is written to stdout.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
 
 def shipper(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The shipper; lists them if not given.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="Shipper; without it, all are listed.", show_default=False)
     ] = None,
     trail: Annotated[
-        str | None, typer.Option("--trail", metavar="PATH", help="The active file of the trail.", show_default=False)
+        str | None, typer.Option("--trail", metavar="PATH", help="Active file of the trail.", show_default=False)
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="FILE", help="The file to ship to, where a file can be.", show_default=False),
+        typer.Option("--to", metavar="FILE", help="File to ship to, if the shipper can write one.", show_default=False),
     ] = None,
 ) -> Exit:
     """Print the configuration of a log shipper for a trail."""
@@ -34,16 +34,16 @@ def shipper(
     known = ", ".join(SHIPPERS)
     if name is None:
         if trail is not None or to is not None:
-            raise UsageError(f"which shipper? There are: {known}")
+            raise UsageError(f"expected the name of a shipper, one of {known}")
         _list()
         return Exit.DONE
 
     if name not in SHIPPERS:
-        raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} There are: {known}")
+        raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} Known shippers: {known}")
     if trail is None:
-        raise UsageError(f"give the trail that {name} is to ship: --trail logs/audit.jsonl")
+        raise UsageError(f"expected the trail that {name} ships, such as --trail logs/audit.jsonl")
     if trail == "-":
-        raise UsageError("a shipper needs files: give the path of a trail")
+        raise UsageError("--trail=-: expected the path of a file, because a shipper does not read stdin")
     try:
         put(configuration(name, trail, to=to))
     except AuditError as error:
@@ -52,7 +52,7 @@ def shipper(
 
 
 def _list() -> None:
-    """Write the names, and which of the configurations our tests run."""
+    """Write the names, and whether our tests run the configuration."""
     from structlog_audit.shippers import SHIPPERS
 
     width = max(map(len, SHIPPERS))

@@ -38,7 +38,7 @@ def stats(
     from structlog_audit.cli.tables import put_table
 
     if output not in (Output.TABLE, Output.JSON):
-        raise UsageError(f"--output={output.value!r}: statistics are a table or json")
+        raise UsageError(f"--output={output.value!r}: expected table or json")
 
     def show(reading: Reading) -> Exit:
         found = reading.statistics()

@@ -21,18 +21,20 @@ EXAMPLE = "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET"
 def tail(
     options: TrailOptions,
     *,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many to begin with.")] = 10,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="Number of events to start with.")
+    ] = 10,
     follow: Follow = False,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
-    """Show the newest events, and follow those that come."""
+    """Show the newest events, and follow new ones."""
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
 
     if follow and output == Output.JSON:
-        raise UsageError("a document has no end while it is followed: use --output jsonl")
-    if follow and options.until is not None:
-        raise UsageError("--until ends what --follow goes on with: leave one of them out")
+        raise UsageError("--follow cannot write a document, which has an end: use --output jsonl")
+    if follow:
+        options.require_open_end()
 
     def show(reading: Reading) -> Exit:
         if not follow:

@@ -36,11 +36,11 @@ def users(
     options: TrailOptions,
     *,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="The N most active only.")
+        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the N most active users.")
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
-    """Count the events of each user: last activity, success."""
+    """Show the total, last activity and success rate of each user."""
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
