@@ -155,13 +155,15 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
     tests: list[Test] = []
 
     for field, group in _by_field(words).items():
-        if field in _NAMES and all(condition.operator == "=" for condition in group):
-            filters[field] = [value for condition in group for value in _filter_values(condition)]
-        else:
-            # The tests decide about the kind: the filter must not leave any kind out before them.
-            if field == "kind":
-                filters[field] = EVERY_KIND
-            tests += _tests(field, group)
+        is_filter = field in _NAMES and all(condition.operator == "=" for condition in group)
+        if is_filter:
+            filters[field] = _filter_values(group)
+            continue
+
+        # The tests decide about the kind: the filter must not leave any kind out before them.
+        if field == "kind":
+            filters[field] = EVERY_KIND
+        tests += _tests(field, group)
 
     try:
         return Selection(tuple(words), query_conditions(**filters), tuple(tests))
@@ -176,13 +178,19 @@ def _by_field(words: Iterable[Condition]) -> dict[str, list[Condition]]:
     return groups
 
 
-def _filter_values(condition: Condition) -> list[str | None]:
-    """Return the values of the filter that ``FIELD=value`` stands for."""
-    if condition.value:
-        return [condition.value]
-    if condition.field in _REQUIRED:
-        raise UsageError(f"{str(condition)!r}: expected a value, because every event has one")
-    return [None] if condition.field == "kind" else [None, ""]
+def _filter_values(group: Iterable[Condition]) -> list[str | None]:
+    """Return the values of the filter that the conditions ``FIELD=value`` of one field stand for."""
+    values: list[str | None] = []
+    for condition in group:
+        if condition.value:
+            values.append(condition.value)
+        elif condition.field in _REQUIRED:
+            raise UsageError(f"{str(condition)!r}: expected a value, because every event has one")
+        elif condition.field == "kind":
+            values.append(None)
+        else:
+            values += [None, ""]
+    return values
 
 
 def _tests(field: str, group: Sequence[Condition]) -> Iterator[Test]:

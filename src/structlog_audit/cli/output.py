@@ -113,15 +113,17 @@ def _widths(rows: list[Row]) -> list[int]:
     widths = [len(rows[0][0])]
     for number, least in enumerate(_LEAST_WIDTHS, start=1):
         widest = max(cell_len(row[number]) for row in rows)
-        widths.append(max(least, min(_GREATEST_WIDTH, widest)))
+        needed = min(widest, _GREATEST_WIDTH)
+        widths.append(max(least, needed))
     return widths
 
 
 def _row(event: AuditEvent, in_utc: bool) -> Row:
     time = time_text(event.timestamp, in_utc=in_utc)
-    user = "-" if event.user_id is None else quoted(event.user_id)
-    details = " ".join(_details(event))
-    return time, clean(event.operation.value), event.status.value, clean(user), clean(details)
+    operation = clean(event.operation.value)
+    user = "-" if event.user_id is None else clean(quoted(event.user_id))
+    details = clean(" ".join(_details(event)))
+    return time, operation, event.status.value, user, details
 
 
 def _details(event: AuditEvent) -> Iterator[str]:
@@ -132,20 +134,24 @@ def _details(event: AuditEvent) -> Iterator[str]:
         yield f"error={quoted(event.error_message)}"
     if event.entry_ids:
         entries = ",".join(map(quoted, event.entry_ids[:_MOST_ENTRIES]))
-        yield f"entries={entries}{'…' if len(event.entry_ids) > _MOST_ENTRIES else ''}"
+        more = "…" if len(event.entry_ids) > _MOST_ENTRIES else ""
+        yield f"entries={entries}{more}"
     if event.duration_ms is not None:
         yield f"ms={event.duration_ms:.6g}"
     if event.session_id is not None:
         yield f"session={quoted(event.session_id)}"
+
     for key, value in event.metadata.items():
-        yield f"{quoted(key)}={quoted(text_of(value))}"
+        text = quoted(text_of(value))
+        yield f"{quoted(key)}={text}"
 
 
 def _lines(cells: Row, widths: list[int], columns: int | None, is_narrow: bool) -> list[str]:
     """Return one line, or in a narrow terminal two: the details below the rest."""
     padded = []
     for cell, column in zip(cells, widths, strict=False):
-        padded.append(cell + " " * (column - cell_len(cell)))
+        missing = column - cell_len(cell)
+        padded.append(cell + " " * missing)
     details = cells[-1]
 
     if not is_narrow:

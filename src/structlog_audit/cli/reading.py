@@ -92,15 +92,19 @@ def read_trails(options: TrailOptions, act: Callable[[Reading], Exit], *, quietl
     paths = list(options.trails) or named
     if not paths:
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
+
     start, end = time_range(options.since, options.until, now, in_utc=options.utc)
     selection = build_selection(words, every_kind=options.every_kind, start_time=start, end_time=end)
 
+    # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        record_reading(paths, options.command, _description(selection))
-    streams: list[str | BinaryIO] = [sys.stdin.buffer if path == "-" else path for path in dict.fromkeys(paths)]
+        description = _description(selection)
+        record_reading(paths, options.command, description)
+
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = open_trail(*streams, progress=advance)
-        code = act(Reading(trail, selection, now))
+        trail = open_trail(*_streams(paths), progress=advance)
+        reading = Reading(trail, selection, now)
+        code = act(reading)
     sys.stdout.flush()
 
     if not trail.problems:
@@ -109,13 +113,20 @@ def read_trails(options: TrailOptions, act: Callable[[Reading], Exit], *, quietl
     return Exit.FINDINGS if options.strict else code
 
 
+def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
+    """Yield each of *paths* once, and stdin for ``-``."""
+    for path in dict.fromkeys(paths):
+        yield sys.stdin.buffer if path == "-" else path
+
+
 def _description(selection: Selection) -> dict[str, Any]:
     """Return the times and conditions of *selection*, for the record of the reading."""
     description: dict[str, Any] = {}
-    if selection.conditions.start_time is not None:
-        description["since"] = rfc3339(selection.conditions.start_time)
-    if selection.conditions.end_time is not None:
-        description["until"] = rfc3339(selection.conditions.end_time)
+    start, end = selection.conditions.start_time, selection.conditions.end_time
+    if start is not None:
+        description["since"] = rfc3339(start)
+    if end is not None:
+        description["until"] = rfc3339(end)
     if selection.words:
         description["conditions"] = [str(condition) for condition in selection.words]
     return description
@@ -123,5 +134,6 @@ def _description(selection: Selection) -> dict[str, Any]:
 
 def report_problems(problems: Mapping[str, int]) -> None:
     """Write one line to stderr with the number of problems of each code."""
-    counts = ", ".join(f"{count} {code}" for code, count in sorted(problems.items()))
+    found = sorted(problems.items())
+    counts = ", ".join(f"{count} {code}" for code, count in found)
     put_error(f"not everything could be read: {counts}; run structlog-audit doctor for details")

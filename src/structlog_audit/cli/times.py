@@ -61,17 +61,22 @@ def _time_ago(word: str, now: dt.datetime) -> dt.datetime | None:
     found = _AGO.fullmatch(word)
     if found is None:
         return None
-    seconds = sum(int(count) * _SECONDS[unit] for count, unit in _AGO_PART.findall(found[1]))
+
+    seconds = 0
+    for count, unit in _AGO_PART.findall(found[1]):
+        seconds += int(count) * _SECONDS[unit]
     return now - dt.timedelta(seconds=seconds)
 
 
 def _calendar_time(word: str, now: dt.datetime) -> dt.datetime:
     """Return the time of a date, a time of day, or both; naive without an offset. *now* is in the zone of the result."""
     if word in _DAYS:
-        day = now.date() + dt.timedelta(days=_DAYS[word])
+        days = dt.timedelta(days=_DAYS[word])
+        day = now.date() + days
         return dt.datetime.combine(day, dt.time())
     if ":" in word[:3]:
-        return dt.datetime.combine(now.date(), dt.time.fromisoformat(word.upper()))
+        time = dt.time.fromisoformat(word.upper())
+        return dt.datetime.combine(now.date(), time)
     return dt.datetime.fromisoformat(word.upper())
 
 
@@ -83,8 +88,12 @@ def time_range(
     Raises:
         UsageError: One of them is not a time, or the range is reversed.
     """
-    start = None if since is None else parse_time("--since", since, now, in_utc=in_utc)
-    end = None if until is None else parse_time("--until", until, now, in_utc=in_utc)
+    start = end = None
+    if since is not None:
+        start = parse_time("--since", since, now, in_utc=in_utc)
+    if until is not None:
+        end = parse_time("--until", until, now, in_utc=in_utc)
+
     if start is not None and end is not None and start > end:
         raise UsageError(f"--since={since!r} must not be later than --until={until!r}")
     return start, end

@@ -78,11 +78,16 @@ class TrailOptions:
             raise UsageError("--follow cannot be combined with --until")
 
 
+Command = Callable[..., int]
+
 _FIRST = {"words": Words, "since": Since, "until": Until}
+"""The shared options before those of the command itself, without a value by default."""
+
 _LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
+"""The shared switches after the options of the command itself, off by default."""
 
 
-def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Command], Command]:
     """Return a decorator that adds the shared options to a command that reads trails.
 
     The command takes them as its first parameter, a `TrailOptions`.
@@ -92,23 +97,44 @@ def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Calla
         has_all: Whether the command has ``--all``.
     """
 
-    def decorate(function: Callable[..., int]) -> Callable[..., int]:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        before = [_parameter(name, hint, None) for name, hint in (_FIRST | {"words": words}).items()]
-        after = [_parameter(name, hint, False) for name, hint in _LAST.items() if has_all or name != "every_kind"]
-        shared = [parameter.name for parameter in before + after]
-
+    def decorate(function: Command) -> Command:
         @functools.wraps(function)
         def command(**given: Any) -> int:
-            options = {name: given.pop(name) for name in shared if name in given}
-            options["words"] = options.get("words") or ()
-            return function(TrailOptions(function.__name__, **options), **given)
+            options = _take_options(function.__name__, given)
+            return function(options, **given)
 
-        parameters = before + [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + after
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        # typer makes the options of the command line from the signature.
+        signature = _command_signature(function, words, has_all=has_all)
+        command.__signature__ = signature  # type: ignore[attr-defined]
         return command
 
     return decorate
+
+
+def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
+    """Remove the shared options from *given* and return them."""
+    options = {}
+    for name in (*_FIRST, *_LAST):
+        if name in given:
+            options[name] = given.pop(name)
+
+    # typer passes None if there are no words.
+    words = options.pop("words", None) or ()
+    return TrailOptions(command, words, **options)
+
+
+def _command_signature(function: Command, words: Any, *, has_all: bool) -> inspect.Signature:
+    """Return the signature of *function* with the shared options in place of its first parameter."""
+    first = _FIRST | {"words": words}
+    last = dict(_LAST)
+    if not has_all:
+        del last["every_kind"]
+
+    parameters = [_parameter(name, hint, None) for name, hint in first.items()]
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    parameters += own[1:]
+    parameters += [_parameter(name, hint, False) for name, hint in last.items()]
+    return inspect.Signature(parameters)
 
 
 def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:

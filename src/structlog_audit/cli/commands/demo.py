@@ -50,8 +50,11 @@ def _record(trail: Path) -> None:
     logger.propagate = False
     handler = AuditHandler(filename=trail)
     logger.addHandler(handler)
+
     log = AuditBoundLogger(logger, (), {"source": "demo"})
-    ann, bob = log.bind(user_id="ann", session_id="s1"), log.bind(user_id="bob", session_id="s2")
+    ann = log.bind(user_id="ann", session_id="s1")
+    bob = log.bind(user_id="bob", session_id="s2")
+
     with ann.operation("STORE", entry_ids=["entry_1", "entry_2"], tags=["verified"]):
         pass
     bob.info("RECALL", entry_ids=["entry_1"], duration_ms=3.5)
@@ -61,15 +64,19 @@ def _record(trail: Path) -> None:
         op.entry_ids += ["entry_3", "entry_4"]
         op.partial("one of three entries was no JSON")
     ann.info("RECALL", entry_ids=["entry_1"], duration_ms=2.75)
+
     logger.removeHandler(handler)
     handler.close()
 
 
 def _show(question: str, command: Callable[..., int], *words: str, **options: str) -> None:
     """Write *question*, the command line that answers it, and the answer."""
-    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    arguments = [command.__name__, *words]
+    for name, value in options.items():
+        arguments += [f"--{name}", value]
+
     put_line("")
     put_line(question)
-    put_line(f"$ {PROGRAM} {shlex.join([command.__name__, *words, *given])}")
+    put_line(f"$ {PROGRAM} {shlex.join(arguments)}")
     command(words=list(words), **options)
     sys.stdout.flush()

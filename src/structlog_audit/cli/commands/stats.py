@@ -58,8 +58,13 @@ def stats(
 
 
 def _document(found: Mapping[str, Any]) -> str:
-    members = {name: rfc3339(value) if isinstance(value, dt.datetime) else value for name, value in found.items()}
-    return msgspec.json.format(to_json(members), indent=2) + "\n"
+    members = dict(found)
+    for name, value in found.items():
+        if isinstance(value, dt.datetime):
+            members[name] = rfc3339(value)
+
+    document = to_json(members)
+    return msgspec.json.format(document, indent=2) + "\n"
 
 
 def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
@@ -68,16 +73,27 @@ def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
     def time(timestamp: dt.datetime | None) -> str:
         return "-" if timestamp is None else time_text(timestamp, in_utc=in_utc)
 
-    durations = [f"{name} {found[f'{name}_duration_ms']:.6g}" for name in ("avg", "p50", "p95", "p99")]
-    statuses = [f"{status} {count}" for status, count in found["by_status"].items()]
+    first = time(found["first_event"])
+    last = time(found["last_event"])
+
+    statuses = ", ".join(f"{status} {count}" for status, count in found["by_status"].items())
+    success = f"{found['success_rate']:.1%}  ({statuses})"
+
+    durations = []
+    for name in ("avg", "p50", "p95", "p99"):
+        milliseconds = found[f"{name}_duration_ms"]
+        durations.append(f"{name} {milliseconds:.6g}")
+
     since = found["complete_since"]
+    complete_since = "the beginning" if since is None else time(since)
+
     rows = [
         ("events", str(found["total_events"])),
-        ("first, last", f"{time(found['first_event'])}  {time(found['last_event'])}"),
-        ("succeeded", f"{found['success_rate']:.1%}  ({', '.join(statuses)})"),
+        ("first, last", f"{first}  {last}"),
+        ("succeeded", success),
         ("milliseconds", "  ".join(durations)),
         ("without a user", str(found["without_user"])),
-        ("complete since", "the beginning" if since is None else time(since)),
+        ("complete since", complete_since),
     ]
     return make_table(None, rows)
 
@@ -86,8 +102,13 @@ def _counts(head: str, counted: Counter[str]) -> Table:
     from structlog_audit.cli.tables import make_table, quoted
 
     ranked = counted.most_common()
-    rows = [(clean(quoted(name)), str(count)) for name, count in ranked[:_MOST]]
+    rows = []
+    for name, count in ranked[:_MOST]:
+        rows.append((clean(quoted(name)), str(count)))
+
     rest = ranked[_MOST:]
     if rest:
-        rows.append((f"… {len(rest)} more", str(sum(count for _, count in rest))))
+        total = sum(count for _, count in rest)
+        rows.append((f"… {len(rest)} more", str(total)))
+
     return make_table((head, "EVENTS"), rows, numbers=(1,))

@@ -46,13 +46,14 @@ def users(
 
     def show(reading: Reading) -> Exit:
         found = statistics_by_user(reading.events())
-        ranked = sorted(found.items(), key=lambda item: -item[1]["total_operations"])[:lines]
-        if output == Output.TABLE:
-            if ranked:
-                put_table(_table(ranked, options.utc))
-        else:
+        by_activity = sorted(found.items(), key=lambda item: -item[1]["total_operations"])
+        ranked = by_activity[:lines]
+
+        if output != Output.TABLE:
             rows = [_row(user, figures) for user, figures in ranked]
             put(_DOCUMENTS[output](rows))
+        elif ranked:
+            put_table(_table(ranked, options.utc))
         return Exit.DONE
 
     return read_trails(options, show, quietly=True)
@@ -69,9 +70,11 @@ def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], in_utc: bool)
     rows = []
     for user, figures in ranked:
         name = "-" if user is None else clean(quoted(user))
+        total = str(figures["total_operations"])
         time = time_text(figures["last_activity"], in_utc=in_utc)
         operation = clean(str(figures["most_common_operation"]))
-        rows.append((name, str(figures["total_operations"]), time, operation, f"{figures['success_rate']:.1%}"))
+        success = f"{figures['success_rate']:.1%}"
+        rows.append((name, total, time, operation, success))
 
     columns = width()
     has_room = columns is None or columns >= _LEAST_FOR_WHOLE_TIMES
