@@ -1,4 +1,4 @@
-"""``catalogue``: what code declares, as Markdown and JSON, and compared with a trail."""
+"""``catalogue``: declared operations as Markdown and JSON, and their comparison with a trail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def other(what):
 
 @pytest.fixture
 def app(tmp_path, monkeypatch):
-    """A module with declarations, in the current directory, and a trail that agrees with it."""
+    """Create a module with declarations in the current folder, and a trail that agrees with it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app.py").write_text(SOURCE)
     with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
@@ -42,7 +42,7 @@ def app(tmp_path, monkeypatch):
 
 
 def tables(text):
-    """The cells of the tables in Markdown, row by row, as a reader sees them."""
+    """Return the cells of the Markdown tables in *text*, row by row, as they are rendered."""
     rows, row = [], None
     for token in MarkdownIt("gfm-like").parse(text):
         if token.type == "tr_open":
@@ -56,13 +56,13 @@ def tables(text):
 
 
 def listed(text, title):
-    """The items below a heading of Markdown."""
+    """Return the items below the Markdown heading *title*."""
     section = text.split(f"## {title}\n")[1].split("\n## ")[0]
     return [line.removeprefix("- ") for line in section.splitlines() if line.startswith("- ")]
 
 
-def test_the_catalogue_is_markdown(app):
-    """Each declaration is a row: operation, file and line, function, with what, outcome, fields; computed ones stand apart."""
+def test_catalogue_is_a_markdown_table(app):
+    """Each declaration is a row; computed operations have a table of their own."""
     done = run("catalogue", "app")
     assert (done.code, done.err) == (0, "")
     assert tables(done.out) == [
@@ -76,7 +76,7 @@ def test_the_catalogue_is_markdown(app):
     assert "3 operations declared in 1 file, and 1 place that computes one." in done.out
 
 
-def test_the_json_is_what_python_gives(app):
+def test_json_equals_to_dict(app):
     """-o json is `Catalogue.to_dict`, and with a trail `Comparison.to_dict` below it."""
     declared = catalogue("app")
     assert json.loads(run("catalogue", "app", "-o", "json").out) == declared.to_dict()
@@ -86,8 +86,8 @@ def test_the_json_is_what_python_gives(app):
     assert with_trail["trail"]["recorded"] == {"FORGET": 1, "STORE": 2}
 
 
-def test_a_trail_is_compared(app):
-    """Four lists say where code and trail differ; 0 says that all that is recorded is declared, 1 that something is not."""
+def test_trail_is_compared_in_four_lists(app):
+    """Four lists show the differences of code and trail; the exit code is 1 if an undeclared operation is recorded."""
     done = run("catalogue", "app", "--trail", "audit.jsonl")
     assert done.code == 0
     assert listed(done.out, "Recorded, declared nowhere") == []
@@ -102,8 +102,8 @@ def test_a_trail_is_compared(app):
     assert "1 place computed may have recorded them." in done.out
 
 
-def test_conditions_times_and_trails_choose_the_events(app):
-    """Conditions, times and several trails choose what is compared, as in other commands."""
+def test_conditions_times_and_trails_select_the_events(app):
+    """Conditions, times and several trails select the compared events, as in other commands."""
     with AuditLogger(filename=app / "other.jsonl") as audit:
         audit.record("surprise", "bob")
     both = ["catalogue", "app", "--trail", "audit.jsonl", "--trail", "other.jsonl"]
@@ -112,20 +112,21 @@ def test_conditions_times_and_trails_choose_the_events(app):
     assert run(*both, "user_id=bob").code == 1
     assert run(*both, "--until", "yesterday").code == 0
     shutil.copy("other.jsonl", "third.jsonl")
-    shutil.copy("other.jsonl", "user_id=x")  # has the shape of a condition, but is named by --trail
+    # The name has the shape of a condition, but --trail takes a path.
+    shutil.copy("other.jsonl", "user_id=x")
     assert run("catalogue", "app", "--trail", "user_id=x").code == 1
     with open("third.jsonl", "rb") as file:
         assert process("catalogue", "app.py", "--trail", "-", stdin=file).code == 1
 
 
-def test_what_was_not_read_is_said_and_strict_makes_it_count(app):
-    """Files that are no Python are listed and said on stderr, the rest is shown; --strict exits with 4, also for the trail."""
+def test_unread_files_are_reported_and_strict_exits_with_4(app):
+    """Files without valid Python are listed and reported on stderr; --strict exits with 4, also for the trail."""
     (app / "package").mkdir()
     (app / "package" / "bad.py").write_text("x = (")
     (app / "package" / "good.py").write_text(SOURCE)
     done = run("catalogue", "package")
     assert done.code == 0
-    assert done.said == "1 file could not be read: package/bad.py: line 1: '(' was never closed"
+    assert done.error_line == "1 file could not be read: package/bad.py: line 1: '(' was never closed"
     assert ["package/bad.py", "line 1: '(' was never closed"] in tables(done.out)
     assert run("catalogue", "package", "--strict").code == 4
     assert run("catalogue", "package", "--strict", "--trail", "audit.jsonl").code == 4
@@ -136,16 +137,16 @@ def test_what_was_not_read_is_said_and_strict_makes_it_count(app):
     assert run("catalogue", "app", "--strict", "--trail", "audit.jsonl").code == 4
 
 
-def test_reading_may_be_recorded(app):
-    """--record leaves an event in the trail that names the command, and is not itself a recorded operation."""
+def test_record_names_the_command(app):
+    """--record leaves an event that names the command, and does not count as a recorded operation."""
     done = run("catalogue", "app", "--trail", "audit.jsonl", "--record")
     assert (done.code, listed(done.out, "Recorded, declared nowhere")) == (0, [])
     (read,) = open_trail("audit.jsonl").query_events(kind="trail", operation="read")
     assert read.metadata["command"] == "catalogue"
 
 
-def test_nothing_of_the_source_or_the_trail_forges_markdown(app):
-    """Names with markup, cells, line ends and controls are shown as they are, on one line."""
+def test_names_cannot_forge_markdown(app):
+    """Names with markup, cells, line ends and control characters are shown unchanged, on one line."""
     hostile = ["a|b", "<b>x</b>", "[x](http://evil)", "`x`", "# x", "line\nend", "\x1b[31m", "\u202egnp.exe", ""]
     (app / "app.py").write_text(
         "import structlog_audit\n" + "".join(f"structlog_audit.audited({x!r})\n" for x in hostile)

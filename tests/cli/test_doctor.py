@@ -299,7 +299,7 @@ def test_what_is_no_configuration_is_an_error(tmp_path, monkeypatch, name, text,
         assert dryrun.examine(given, str(tmp_path))["error"].startswith(given)
     done = run("doctor", "--config", given)
     assert (done.code, done.out) == (3, "")
-    assert said in done.said
+    assert said in done.error_line
 
 
 @pytest.fixture(autouse=True)
@@ -320,7 +320,7 @@ def test_yaml_needs_pyyaml(tmp_path, monkeypatch):
     (tmp_path / "yaml.py").write_text("raise ImportError('not here')")
     (tmp_path / "logging.yml").write_text("version: 1")
     monkeypatch.chdir(tmp_path)
-    assert "pip install pyyaml" in run("doctor", "--config", "logging.yml").said
+    assert "pip install pyyaml" in run("doctor", "--config", "logging.yml").error_line
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_configuration_changes_nothing(tmp_path, monkeypatch, deed):
     before = state_of(tmp_path)
     done = run("doctor", "--config", "settings.py")
     assert done.code == 3
-    assert "Refused" in done.said
+    assert "Refused" in done.error_line
     assert state_of(tmp_path) == before
 
 

@@ -1,4 +1,4 @@
-"""Configurations of log shippers: what is printed is in the syntax of each, and names the trail."""
+"""Configurations of log shippers: each is in the syntax of its shipper, and names the trail."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BY_CONTENT = {"vector", "filebeat", "otel-collector", "splunk"}
 
 
 def strings(text, unescaped):
-    """The texts in double quotes of *text*, without its comments."""
+    """Return the texts in double quotes in *text*, without its comments."""
     text = re.sub(r"^\s*(?:#|//).*$", "", text, flags=re.MULTILINE)
     found = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
     return [unescaped(re.sub(r"\\(.)", r"\1", each)) for each in found]
 
 
 def leaves(value):
-    """Every text within *value*, which came out of a parser."""
+    """Return every text within *value*, the result of a parser."""
     if isinstance(value, dict):
         return [text for each in value.values() for text in leaves(each)]
     if isinstance(value, list):
@@ -40,7 +40,7 @@ def leaves(value):
 
 
 def balanced(text):
-    """Whether every bracket of *text* that is not in a comment or in quotes is closed by its own."""
+    """Return whether every bracket of *text* outside comments and quotes is closed."""
     text = re.sub(r'"(?:[^"\\]|\\.)*"', "", re.sub(r"^\s*(?:#|//).*$", "", text, flags=re.MULTILINE))
     text, before = re.sub(r"[^(){}\[\]]", "", text), None
     while text != before:
@@ -49,7 +49,7 @@ def balanced(text):
 
 
 def texts_in(name, text):
-    """What a parser of the syntax of *name* finds in *text*, as the shipper understands it."""
+    """Return the texts that a parser for the syntax of *name* finds in *text*, as the shipper reads them."""
     if SHIPPERS[name].file.endswith(".json"):
         return leaves(json.loads(text))
     if SHIPPERS[name].file.endswith((".yaml", ".yml")):
@@ -65,8 +65,8 @@ def texts_in(name, text):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", SHIPPERS)
-def test_a_configuration_is_in_its_syntax_and_names_the_trail(name, path):
-    """Every configuration parses, nothing in it is left open, and the trail is in it, whatever its name."""
+def test_configuration_parses_and_names_the_trail(name, path):
+    """Every configuration parses without placeholders and contains the trail, whatever its name."""
     text = configuration(name, path)
     assert "<<" not in text
     found = texts_in(name, text)
@@ -82,8 +82,8 @@ def test_a_configuration_is_in_its_syntax_and_names_the_trail(name, path):
 
 
 @pytest.mark.parametrize("name", SHIPPERS)
-def test_a_configuration_says_whether_our_tests_run_it(name):
-    """What our tests do not run says so at its head, the guide says it too, and every file is one of a shipper."""
+def test_configuration_states_whether_tests_run_it(name):
+    """A configuration that the tests do not run states so at its head, as the guide does."""
     text = configuration(name, PATHS[0])
     assert ("NOT RUN BY OUR TESTS" in text[:400]) is not SHIPPERS[name].is_run
     row = next(line for line in GUIDE.splitlines() if line.startswith(f"| `{name}` "))
@@ -92,20 +92,20 @@ def test_a_configuration_says_whether_our_tests_run_it(name):
 
 
 def test_every_template_belongs_to_a_shipper():
-    """No file lies there that no shipper has."""
+    """Every template is the file of a shipper."""
     there = {each.name for each in files(shippers).iterdir() if not each.name.startswith("__")}
     assert there == {shipper.file for shipper in SHIPPERS.values()}
 
 
 @pytest.mark.parametrize("name", SHIPPERS)
-def test_who_knows_a_file_by_its_content_names_rolled_segments_and_nobody_packed_ones(name):
-    """Rolled segments are named where that sends nothing twice."""
+def test_configuration_lists_rolled_segments_if_tracked_by_content(name):
+    """A configuration lists rolled segments only if its shipper tracks files by content and sends nothing twice."""
     text = configuration(name, PATHS[0])
     assert (f"{PATHS[0]}.*Z" in text or r"\.\d{6}Z" in text) is (name in BY_CONTENT)
 
 
-def test_the_whitelist_of_splunk_takes_the_segments_that_are_not_packed():
-    """Active and rolled segments match, packed ones and other files do not."""
+def test_splunk_whitelist_excludes_packed_segments():
+    """Active and rolled segments match; packed segments and other files do not."""
     wanted = re.compile(re.search("^whitelist = (.*)$", configuration("splunk", PATHS[1]), re.MULTILINE)[1])
     rolled = next_name(PATHS[1], [], dt.datetime(2025, 1, 15, tzinfo=dt.UTC))
     assert all(wanted.search(each) for each in (PATHS[1], rolled))
@@ -113,8 +113,8 @@ def test_the_whitelist_of_splunk_takes_the_segments_that_are_not_packed():
 
 
 @pytest.mark.parametrize("name", ["rsyslog", "syslog-ng", "fluent-bit", "vector", "filebeat", "splunk"])
-def test_a_line_of_the_greatest_length_is_within_the_bound(name):
-    """Where a shipper has a bound on lines, it is well above that of an event."""
+def test_longest_line_is_within_the_limit_of_the_shipper(name):
+    """A shipper's limit on lines is at least twice that of an event."""
     bounds = re.findall(r"(?:128k|131072|128K)", configuration(name, PATHS[0]))
     assert bounds
     assert DEFAULT_MAX_EVENT_BYTES * 2 < 131_072
@@ -122,40 +122,43 @@ def test_a_line_of_the_greatest_length_is_within_the_bound(name):
 
 @pytest.mark.parametrize("text", ["a*", "a?", "[a]", "{a}", "a\\b", "a\nb", "a\x7f", "a\udcff", "a "])
 @pytest.mark.parametrize("parameter", ["trail", "to"])
-def test_a_path_that_is_a_pattern_or_cannot_be_written_down_is_refused(parameter, text):
-    """No path is silently taken for something else."""
+def test_path_with_special_characters_is_refused(parameter, text):
+    """A path that is a pattern, or cannot be written in a configuration, is refused."""
     given = {"trail": "/logs/audit.jsonl", "to": "/copy"} | {parameter: f"/x/{text}"}
     with pytest.raises(AuditError, match=f"^{parameter}="):
         configuration("vector", given["trail"], to=given["to"])
 
 
 @pytest.mark.parametrize(("name", "path"), [("fluent-bit", "/a,b"), ("vector", "/a%b"), ("splunk", "/a...b")])
-def test_a_path_that_means_something_to_one_shipper_is_refused_for_it(name, path):
-    """What only one shipper takes for a pattern, only that one refuses."""
+def test_path_special_to_one_shipper_is_refused_for_it(name, path):
+    """A pattern in the syntax of one shipper only is refused for that one only."""
     with pytest.raises(AuditError, match=r"^trail="):
         configuration(name, path)
     assert path in configuration("rsyslog", path)
 
 
 class TestCommand:
-    def test_it_prints_the_configuration_alone(self, tmp_path, monkeypatch):
-        """stdout is the configuration of the absolute path, and stderr is silent."""
+    def test_stdout_is_the_configuration_alone(self, tmp_path, monkeypatch):
+        """stdout is the configuration for the absolute path, and stderr is empty."""
         monkeypatch.chdir(tmp_path)
         done = run("shipper", "syslog-ng", "--trail", "logs/audit.jsonl", "--to", "copy")
         assert (done.code, done.err) == (0, "")
         assert done.out == configuration("syslog-ng", tmp_path / "logs" / "audit.jsonl", to=str(tmp_path / "copy"))
 
-    def test_without_a_name_it_lists_them(self):
-        """The names are listed, with whether our tests run the configuration."""
+    def test_without_a_name_all_shippers_are_listed(self):
+        """The names are listed, with whether the tests run the configuration."""
         done = run("shipper")
         assert done.code == 0
         assert [line.split()[0] for line in done.lines] == list(SHIPPERS)
         assert sum(" not run by our tests " in line for line in done.lines) == 8
 
     @pytest.mark.parametrize(
-        ("words", "said"),
+        ("words", "message"),
         [
-            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, "),
+            (
+                ["rsyslogd", "--trail", "a"],
+                "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, ",
+            ),
             (["--trail", "a"], "expected the name of a shipper, one of rsyslog, "),
             (["vector"], "expected the trail that vector ships, such as --trail "),
             (["vector", "--trail", "-"], "--trail=-: expected the path of a file"),
@@ -167,15 +170,15 @@ class TestCommand:
             (["alloy", "--trail", "a", "--to", "b"], "alloy does not ship to a file"),
         ],
     )
-    def test_what_cannot_be_meant_is_said_in_one_line(self, words, said):
-        """A bad name or path is a usage error that says what to do."""
+    def test_invalid_name_or_path_is_a_usage_error(self, words, message):
+        """An invalid name or path is a usage error with a remedy."""
         done = run("shipper", *words)
         assert (done.code, done.out) == (2, "")
-        assert said in done.said
+        assert message in done.error_line
 
 
-def test_the_module_refuses_what_is_no_shipper_or_no_path():
-    """Called from Python it says the same."""
+def test_configuration_refuses_unknown_shipper_or_path_type():
+    """The Python function raises for an unknown shipper and for a path of the wrong type."""
     with pytest.raises(AuditError, match="no configuration for 'x'; there is one for: rsyslog"):
         configuration("x", "/a")
     with pytest.raises(TypeError, match="trail=3"):
