@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pkgutil
 import re
 import shutil
 import signal
@@ -19,7 +20,7 @@ from children import unmeasured
 from commands import GOLDEN, PROGRAM, environment, process, run, trail_lines
 
 from structlog_audit import AuditHandler, AuditLogger, open_trail
-from structlog_audit.cli import output
+from structlog_audit.cli import commands, output
 from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.formats import FORMATS, to_line
@@ -357,12 +358,12 @@ class TestRecord:
         run("users", trail, "--record")
         run("report", trail, "--record")
         run("tail", trail, "--record")
-        for path, commands in (
+        for path, expected in (
             (trail, ["stats", "export", "users", "report", "tail"]),
             (tmp_path / "other.jsonl", ["stats"]),
         ):
             acts = run("query", path, "kind=trail", "operation=read", "-o", "jsonl").events
-            assert [act["metadata"]["command"] for act in acts] == commands
+            assert [act["metadata"]["command"] for act in acts] == expected
             assert acts[0]["metadata"]["sudo_user"] == "carol"
 
     def test_secret_conditions_are_redacted(self, trail):
@@ -575,6 +576,11 @@ class TestProcesses:
         commands = {"commands", *(f"commands.{name}" for name in COMMANDS)}
         needed = {f"structlog_audit.cli.{name}" for name in shared | commands}
         assert set(done.stdout.split()) == {"structlog_audit.cli", *needed}
+
+    def test_every_module_of_commands_is_listed(self):
+        """A command is a module of its own with a function of that name and an example: one file and one line."""
+        modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+        assert modules == set(COMMANDS) == set(NAMES)
 
     def test_shell_completion_knows_the_commands(self):
         """typer's completion completes the names of commands."""

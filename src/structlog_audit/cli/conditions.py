@@ -127,16 +127,22 @@ def _require_valid(condition: Condition) -> None:
 
     accepted = _METADATA_OPERATORS if field.startswith("metadata.") else _FIELDS.get(field)
     if accepted is None:
-        hint = did_you_mean(field, [*_FIELDS, "metadata"])
-        fields = ", ".join(_FIELDS)
-        raise UsageError(
-            f"unknown field {field!r}.{hint} Fields: {fields}; "
-            f"use 'metadata.{field}' for a key of the metadata, './{condition}' for a file of that name"
-        )
+        raise _unknown_field(condition)
+
     if operator in _CORRECTIONS:
         raise UsageError(f"unknown operator {operator!r} in {given}. Did you mean {_CORRECTIONS[operator]!r}?")
     if operator not in accepted:
         raise UsageError(f"{given}: expected one of {' '.join(accepted)} after {field}, got {operator!r}")
+
+
+def _unknown_field(condition: Condition) -> UsageError:
+    field = condition.field
+    hint = did_you_mean(field, [*_FIELDS, "metadata"])
+    fields = ", ".join(_FIELDS)
+    return UsageError(
+        f"unknown field {field!r}.{hint} Fields: {fields}; "
+        f"use 'metadata.{field}' for a key of the metadata, './{condition}' for a file of that name"
+    )
 
 
 def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **bounds: Any) -> Selection:

@@ -19,7 +19,7 @@ class AlertOutput(StrEnum):
     JSONL = "jsonl"
 
 
-class Listing(StrEnum):
+class CatalogueOutput(StrEnum):
     """The output formats of the catalogue."""
 
     MARKDOWN = "markdown"

@@ -96,15 +96,21 @@ def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[
     rows = [_row(event, in_utc) for event in beginning]
     widths = _widths(rows)
 
+    # In a narrow terminal the details have a line of their own.
     head = (*_HEAD[:-1], "") if is_narrow else _HEAD
     for line in _lines(head, widths, columns, is_narrow):
         yield f"{line}\n"
 
+    first = zip(beginning, rows, strict=True)
     later = ((event, _row(event, in_utc)) for event in events)
-    for event, row in chain(zip(beginning, rows, strict=True), later):
+    for event, row in chain(first, later):
         colour = _COLOURS.get(event.status) if has_colour else None
         for line in _lines(row, widths, columns, is_narrow):
-            yield f"\x1b[{colour}m{line}\x1b[0m\n" if colour else f"{line}\n"
+            yield f"{_coloured(line, colour)}\n"
+
+
+def _coloured(line: str, colour: str | None) -> str:
+    return line if colour is None else f"\x1b[{colour}m{line}\x1b[0m"
 
 
 def _widths(rows: list[Row]) -> list[int]:
@@ -120,10 +126,17 @@ def _widths(rows: list[Row]) -> list[int]:
 
 def _row(event: AuditEvent, in_utc: bool) -> Row:
     time = time_text(event.timestamp, in_utc=in_utc)
-    operation = clean(event.operation.value)
-    user = "-" if event.user_id is None else clean(quoted(event.user_id))
-    details = clean(" ".join(_details(event)))
-    return time, operation, event.status.value, user, details
+    operation = event.operation.value
+    user = "-" if event.user_id is None else quoted(event.user_id)
+    details = " ".join(_details(event))
+
+    return (
+        time,
+        clean(operation),
+        event.status.value,
+        clean(user),
+        clean(details),
+    )
 
 
 def _details(event: AuditEvent) -> Iterator[str]:

@@ -35,12 +35,19 @@ def make_table(
         numbers: Columns that are aligned to the right.
         whole: Columns that are not wrapped where others can be.
     """
-    table = Table(box=None, show_header=head is not None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     rows = list(rows)
+    names = [""] * len(rows[0]) if head is None else head
 
-    for number, name in enumerate(head or rows[0]):
+    table = Table(
+        box=None,
+        show_header=head is not None,
+        header_style="",
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for number, name in enumerate(names):
         justify: Literal["left", "right"] = "right" if number in numbers else "left"
-        table.add_column(name if head else "", justify=justify, overflow="fold", no_wrap=number in whole)
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=number in whole)
 
     for row in rows:
         table.add_row(*map(Text, row))

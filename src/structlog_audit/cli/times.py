@@ -70,14 +70,17 @@ def _time_ago(word: str, now: dt.datetime) -> dt.datetime | None:
 
 def _calendar_time(word: str, now: dt.datetime) -> dt.datetime:
     """Return the time of a date, a time of day, or both; naive without an offset. *now* is in the zone of the result."""
+    today = now.date()
     if word in _DAYS:
         days = dt.timedelta(days=_DAYS[word])
-        day = now.date() + days
-        return dt.datetime.combine(day, dt.time())
-    if ":" in word[:3]:
-        time = dt.time.fromisoformat(word.upper())
-        return dt.datetime.combine(now.date(), time)
-    return dt.datetime.fromisoformat(word.upper())
+        return dt.datetime.combine(today + days, dt.time())
+
+    # Python accepts the Z of RFC 3339 in upper case only.
+    text = word.upper()
+    if ":" in text[:3]:
+        time = dt.time.fromisoformat(text)
+        return dt.datetime.combine(today, time)
+    return dt.datetime.fromisoformat(text)
 
 
 def time_range(

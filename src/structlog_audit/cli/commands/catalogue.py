@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Listing
+from structlog_audit.cli.options import CatalogueOutput
 from structlog_audit.cli.terminal import put, put_error
 from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 
@@ -33,7 +33,9 @@ def catalogue(
         list[str] | None,
         typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
     ] = None,
-    output: Annotated[Listing, typer.Option("--output", "-o", help="Output format.")] = Listing.MARKDOWN,
+    output: Annotated[
+        CatalogueOutput, typer.Option("--output", "-o", help="Output format.")
+    ] = CatalogueOutput.MARKDOWN,
 ) -> Exit:
     """List the operations that code declares."""
     from structlog_audit.catalogue import catalogue as catalogue_of
@@ -64,11 +66,11 @@ def catalogue(
     return read_trails(options, show, quietly=True)
 
 
-def _put(declared: Catalogue, comparison: Comparison | None, output: Listing) -> None:
+def _put(declared: Catalogue, comparison: Comparison | None, output: CatalogueOutput) -> None:
     from structlog_audit.cli.catalogue_markdown import catalogue_lines, comparison_lines
     from structlog_audit.reports.formatting import count
 
-    if output == Listing.JSON:
+    if output == CatalogueOutput.JSON:
         document = declared.to_dict()
         if comparison is not None:
             document["trail"] = comparison.to_dict()

@@ -37,17 +37,21 @@ def tail(
         options.require_open_end()
 
     def show(reading: Reading) -> Exit:
-        if not follow:
-            count = put_events(reading.newest(lines), output, reading.now, in_utc=options.utc)
-            return Exit.DONE if count else Exit.NO
+        newest = reading.newest(lines)
+        count = put_events(newest, output, reading.now, in_utc=options.utc)
+        return Exit.DONE if count else Exit.NO
 
+    def show_and_follow(reading: Reading) -> Exit:
         # Following begins before the newest events are read, so that no event is missed in between.
         coming = reading.follow(since_now=True)
+
         # stdin has no events before they arrive.
-        last = [] if "-" in options.words else reading.newest(lines)
-        known = {event.event_id for event in last}
-        new = (event for event in coming if event.event_id not in known)
-        put_events(chain(last, new), output, reading.now, in_utc=options.utc, first=len(last))
+        newest = [] if "-" in options.words else reading.newest(lines)
+        known = {event.event_id for event in newest}
+        later = (event for event in coming if event.event_id not in known)
+
+        events = chain(newest, later)
+        put_events(events, output, reading.now, in_utc=options.utc, first=len(newest))
         return Exit.DONE
 
-    return read_trails(options, show)
+    return read_trails(options, show_and_follow if follow else show)

@@ -67,14 +67,17 @@ def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], in_utc: bool)
     from structlog_audit.cli.tables import make_table, quoted, time_text
 
     head = ("USER", "TOTAL", "LAST ACTIVITY", "MOST COMMON", "SUCCESS")
+
     rows = []
     for user, figures in ranked:
-        name = "-" if user is None else clean(quoted(user))
-        total = str(figures["total_operations"])
+        name = "-" if user is None else quoted(user)
+        total = figures["total_operations"]
         time = time_text(figures["last_activity"], in_utc=in_utc)
-        operation = clean(str(figures["most_common_operation"]))
-        success = f"{figures['success_rate']:.1%}"
-        rows.append((name, total, time, operation, success))
+        operation = figures["most_common_operation"]
+        success = figures["success_rate"]
+
+        row = (clean(name), str(total), time, clean(str(operation)), f"{success:.1%}")
+        rows.append(row)
 
     columns = width()
     has_room = columns is None or columns >= _LEAST_FOR_WHOLE_TIMES
