@@ -1,4 +1,4 @@
-"""The record of reading a trail, in that trail: who read it, with which command and conditions (PCI DSS 10.2.1.3).
+"""The record of reading a trail, in that trail: user, command and conditions (PCI DSS 10.2.1.3).
 
 It is an event of kind ``trail`` with the operation ``read``, and is recorded as every event is, redaction included. It is
 recorded before anything is read; if that fails, nothing is read.
@@ -61,7 +61,7 @@ def _record(trail: str, metadata: dict[str, Any]) -> None:
 
 
 def current_user() -> dict[str, Any]:
-    """Return the name and number of the user of this process, and the user who became that user with ``sudo``."""
+    """Return the name and number of the user of this process, and the original user under ``sudo``."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name

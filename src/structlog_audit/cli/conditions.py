@@ -76,6 +76,11 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.field}{self.operator}{self.value}"
 
+    @property
+    def quoted(self) -> str:
+        """The condition as it was given, in quotes, for an error message."""
+        return repr(str(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -118,21 +123,23 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
 
 
 def _require_valid(condition: Condition) -> None:
+    """Raise `UsageError` unless *condition* has a known field and an operator that the field accepts."""
     field, operator = condition.field, condition.operator
-    given = repr(str(condition))
     if field == "timestamp":
-        raise UsageError(f"{given}: use --since and --until to select times")
+        raise UsageError(f"{condition.quoted}: use --since and --until to select times")
     if field == "metadata":
-        raise UsageError(f"{given}: expected a key of the metadata, such as 'metadata.source=api'")
+        raise UsageError(f"{condition.quoted}: expected a key of the metadata, such as 'metadata.source=api'")
 
     accepted = _METADATA_OPERATORS if field.startswith("metadata.") else _FIELDS.get(field)
     if accepted is None:
         raise _unknown_field(condition)
 
     if operator in _CORRECTIONS:
-        raise UsageError(f"unknown operator {operator!r} in {given}. Did you mean {_CORRECTIONS[operator]!r}?")
+        correction = _CORRECTIONS[operator]
+        raise UsageError(f"unknown operator {operator!r} in {condition.quoted}. Did you mean {correction!r}?")
     if operator not in accepted:
-        raise UsageError(f"{given}: expected one of {' '.join(accepted)} after {field}, got {operator!r}")
+        choices = " ".join(accepted)
+        raise UsageError(f"{condition.quoted}: expected one of {choices} after {field}, got {operator!r}")
 
 
 def _unknown_field(condition: Condition) -> UsageError:
@@ -191,7 +198,7 @@ def _filter_values(group: Iterable[Condition]) -> list[str | None]:
         if condition.value:
             values.append(condition.value)
         elif condition.field in _REQUIRED:
-            raise UsageError(f"{str(condition)!r}: expected a value, because every event has one")
+            raise UsageError(f"{condition.quoted}: expected a value, because every event has one")
         elif condition.field == "kind":
             values.append(None)
         else:
@@ -241,7 +248,7 @@ def _number(condition: Condition) -> float:
             return number
     except ValueError:
         pass
-    raise UsageError(f"{str(condition)!r}: expected a number, got {condition.value!r}")
+    raise UsageError(f"{condition.quoted}: expected a number, got {condition.value!r}")
 
 
 def _reader(field: str) -> Callable[[Event], Values]:
@@ -289,7 +296,7 @@ def _pattern_matcher(condition: Condition) -> Callable[[Values], bool]:
     try:
         search = re.compile(condition.value).search
     except re.error as error:
-        raise UsageError(f"{str(condition)!r}: expected a regular expression: {error}") from None
+        raise UsageError(f"{condition.quoted}: expected a regular expression: {error}") from None
     return lambda values: any(search(text_of(item)) for item in values if item is not None)
 
 
