@@ -1,4 +1,4 @@
-"""The command line in tests: in this process, and as a process of its own."""
+"""Running the command line in tests: in this process, and as a separate process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from structlog_audit.cli.app import app
 
 PROGRAM = [sys.executable, "-m", "structlog_audit.cli"]
 GOLDEN = Path(__file__).parent / "golden" / "trail.jsonl"
-NOT_OURS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
+OUTPUT_VARIABLES = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
 
 
-def many(count: int) -> bytes:
-    """So many lines of a trail, each with an id of its own."""
+def trail_lines(count: int) -> bytes:
+    """Return *count* lines of a trail with distinct event ids."""
     line = GOLDEN.read_bytes().splitlines(keepends=True)[1]
     return b"".join(line[:33] + b"%012x" % number + line[45:] for number in range(count))
 
 
 class Result:
-    """What a command wrote, and how it ended."""
+    """The output and the exit code of a command."""
 
     def __init__(self, out: str, err: str, code: int) -> None:
         self.out, self.err, self.code = out, err, code
@@ -41,7 +41,7 @@ class Result:
         return [json.loads(line) for line in self.lines]
 
     @property
-    def said(self) -> str:
+    def error_line(self) -> str:
         """The one line on stderr."""
         assert self.err.startswith("structlog-audit: "), self.err
         assert self.err.endswith("\n")
@@ -50,22 +50,24 @@ class Result:
 
 
 def run(*words: object, input: bytes | None = None, **environment: str) -> Result:
-    """Run a command in this process."""
-    set_to = {"TZ": "UTC", "COLUMNS": None, "NO_COLOR": None, **environment}
-    done = CliRunner().invoke(app, [str(word) for word in words], input=input, env=set_to, prog_name="structlog-audit")
+    """Run a command in this process, and return its result."""
+    variables = {"TZ": "UTC", "COLUMNS": None, "NO_COLOR": None, **environment}
+    done = CliRunner().invoke(
+        app, [str(word) for word in words], input=input, env=variables, prog_name="structlog-audit"
+    )
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Result(done.stdout, done.stderr, done.exit_code)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a process: ours, without what would change what it writes."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
-    return {**ours, "TZ": "UTC", **more}
+    """Return the environment of this process without variables that change the output of a command."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
+    return {**kept, "TZ": "UTC", **more}
 
 
 def process(*words: object, **options: Any) -> Result:
-    """Run a command as a process of its own, to its end."""
+    """Run a command as a separate process to its end, and return its result."""
     done = subprocess.run(
         [*PROGRAM, *map(str, words)], capture_output=True, timeout=60, check=False,
         **{"env": environment(), **options},

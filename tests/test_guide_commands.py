@@ -1,4 +1,4 @@
-"""The shell commands of the guide do what the guide shows."""
+"""The shell commands of the guide print the output that the guide shows."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_unreadable_files_are_reported_and_strict_exits_with_4(app):
     (app / "package" / "good.py").write_text(SOURCE)
     done = run("catalogue", "package")
     assert done.code == 0
-    assert done.said == "1 file could not be read: package/bad.py: line 1: '(' was never closed"
+    assert done.error_line == "1 file could not be read: package/bad.py: line 1: '(' was never closed"
     assert ["package/bad.py", "line 1: '(' was never closed"] in tables(done.out)
     assert run("catalogue", "package", "--strict").code == 4
     assert run("catalogue", "package", "--strict", "--trail", "audit.jsonl").code == 4

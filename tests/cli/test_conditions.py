@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit import open_trail
-from structlog_audit.cli.conditions import EVERY_KIND, Condition, sorted_words, sought, values_at
+from structlog_audit.cli.conditions import EVERY_KIND, Condition, build_selection, split_words, values_at
 from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.query.filters import conditions
@@ -19,11 +19,10 @@ EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 ORDINARY = [event for event in EVENTS if event.kind is None]
 
 
-def found(*words, **options) -> list[AuditEvent]:
-    """The golden events that *words* find."""
-    asked = sought(sorted_words(words)[1], **options)
-    matching = conditions(**asked.filters)
-    return [event for event in EVENTS if matching.matches(event) and asked.passes(event)]
+def select(*words, **options) -> list[AuditEvent]:
+    """Return the golden events that *words* select."""
+    selection = build_selection(split_words(words)[1], **options)
+    return [event for event in EVENTS if selection.conditions.matches(event) and selection.passes(event)]
 
 
 @pytest.mark.parametrize(
@@ -44,9 +43,9 @@ def found(*words, **options) -> list[AuditEvent]:
         ("metadata.naïve~grü", Condition("metadata.naïve", "~", "grü")),
     ],
 )
-def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
-    """What stands before the first operator is the field, what stands behind it the value, whatever is in it."""
-    assert sorted_words([word]) == ([], [condition])
+def test_word_with_name_and_operator_is_a_condition(word, condition):
+    """A condition is the field before the first operator, the operator, and the rest of the word as the value."""
+    assert split_words([word]) == ([], [condition])
     assert str(condition) == word
 
 
@@ -64,52 +63,52 @@ def test_a_word_with_a_name_and_an_operator_is_a_condition(word, condition):
         "~/a",
     ],
 )
-def test_every_other_word_is_a_trail(word):
-    """A word that does not begin with a name and an operator is a trail; ./ makes one of any file's name."""
-    assert sorted_words([word]) == ([word], [])
+def test_word_without_name_and_operator_is_a_trail(word):
+    """A word that does not begin with a name and an operator is a trail; ./ makes any file name a trail."""
+    assert split_words([word]) == ([word], [])
 
 
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
         ("user=ann", "unknown field 'user'. Did you mean 'user_id'?"),
-        ("user=ann", "metadata is asked by 'metadata.user', a file of that name by './user=ann'"),
+        ("user=ann", "use 'metadata.user' for a key of the metadata, './user=ann' for a file of that name"),
         ("staus=FAILURE", "Did you mean 'status'?"),
         ("quite_another=1", "unknown field 'quite_another'. Fields: event_id,"),
-        ("metadata=api", "ask for what lies in the metadata by its key, such as 'metadata.source=api'"),
-        ("timestamp>=2025", "ask for times by --since and --until"),
+        ("metadata=api", "expected a key of the metadata, such as 'metadata.source=api'"),
+        ("timestamp>=2025", "use --since and --until to select times"),
         ("user_id==ann", "unknown operator '==' in 'user_id==ann'. Did you mean '='?"),
         ("user_id=~ann", "Did you mean '~'?"),
         ("duration_ms>5", "Did you mean '>='?"),
         ("duration_ms<5", "Did you mean '<='?"),
-        ("duration_ms~5", "for duration_ms use one of = != >= <="),
-        ("user_id>=5", "for user_id use one of = != ~ !~"),
-        ("duration_ms", "quote < and > from the shell: 'duration_ms>=100'"),
-        ("metadata.size", "has no operator"),
+        ("duration_ms~5", "expected one of = != >= <= after duration_ms, got '~'"),
+        ("user_id>=5", "expected one of = != ~ !~ after user_id, got '>='"),
+        ("duration_ms", "quote < and > in the shell, as in 'duration_ms>=100'"),
+        ("metadata.size", "'metadata.size': expected FIELD=value"),
     ],
 )
-def test_a_condition_that_cannot_be_meant_is_an_error_with_a_hint(word, hint):
-    """A mistyped field or operator is never a trail, and never finds nothing: it is said what was probably meant."""
+def test_invalid_condition_is_an_error_with_a_hint(word, hint):
+    """A mistyped field or operator is never a trail and never matches nothing: the error suggests a correction."""
     with pytest.raises(UsageError, match=re.escape(hint)):
-        sorted_words([word])
+        split_words([word])
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("status=GOOD", "status='GOOD': use one of SUCCESS, FAILURE, PARTIAL"),
+        ("status=GOOD", "status='GOOD': expected one of SUCCESS, FAILURE, PARTIAL"),
         ("status!=GOOD", "status='GOOD'"),
         ("kind=GOOD", "kind='GOOD'"),
-        ("operation=", "every event has one"),
-        ("duration_ms>=soon", "'soon' is no number"),
-        ("duration_ms=nan", "'nan' is no number"),
-        ("user_id~(", "is no regular expression"),
+        ("operation=", "expected a value, because every event has one"),
+        ("duration_ms>=soon", "expected a number, got 'soon'"),
+        ("duration_ms=nan", "expected a number, got 'nan'"),
+        ("user_id~(", "'user_id~(': expected a regular expression"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_an_error(word, message):
-    """So are values that no event could have."""
+def test_invalid_value_is_an_error(word, message):
+    """A value that no event can have is an error."""
     with pytest.raises(UsageError, match=re.escape(message)):
-        found(word)
+        select(word)
 
 
 def kept(test):
@@ -160,55 +159,55 @@ def kept(test):
         (["metadata.source="], lambda e: e.metadata.get("source") in (None, "")),
     ],
 )  # fmt: skip
-def test_conditions_find_what_they_say(words, test):
-    """Each form finds the events that a plain comparison finds, and none of them finds all or nothing."""
+def test_condition_selects_the_events_of_a_plain_comparison(words, test):
+    """Each form of condition selects the events that a plain comparison selects, neither all nor none."""
     expected = kept(test)
-    assert found(*words) == expected
+    assert select(*words) == expected
     assert 0 < len(expected) < len(ORDINARY)
 
 
-def test_kinds():
-    """The library's own events count when they are asked for: by kind, or with --all."""
-    assert found() == ORDINARY
-    assert found(every_kind=True) == EVENTS
-    assert found("kind=trail") == [event for event in EVENTS if event.kind == "trail"]
-    assert found("kind~.") == [event for event in EVENTS if event.kind is not None]
-    assert found("kind=") == ORDINARY
-    assert found("kind!=trail") == [event for event in EVENTS if event.kind != "trail"]
-    assert found("user_id=", "kind=trail", every_kind=True) == found("kind=trail")
+def test_own_events_are_selected_by_kind_or_with_all():
+    """The library's own events are selected by a condition on kind, or with --all."""
+    assert select() == ORDINARY
+    assert select(every_kind=True) == EVENTS
+    assert select("kind=trail") == [event for event in EVENTS if event.kind == "trail"]
+    assert select("kind~.") == [event for event in EVENTS if event.kind is not None]
+    assert select("kind=") == ORDINARY
+    assert select("kind!=trail") == [event for event in EVENTS if event.kind != "trail"]
+    assert select("user_id=", "kind=trail", every_kind=True) == select("kind=trail")
 
 
 NAMES = ["user_id", "session_id", "operation", "status", "event_id"]
 
 
 @given(st.sampled_from(NAMES), st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=3))
-def test_equality_asks_what_a_query_asks(name, examples):
-    """For all values of a name, FIELD=value finds what the query for them finds, and FIELD!=value the rest."""
+def test_equality_selects_the_events_of_the_query_filter(name, examples):
+    """For all values of a name, FIELD=value selects the events of the query with that filter, and FIELD!=value the others."""
     values = [getattr(event, name) for event in examples]
     if not all(values):
         return
     asked = conditions(**{name: values})
-    assert found(*(f"{name}={value}" for value in values)) == [event for event in EVENTS if asked.matches(event)]
-    assert found(*(f"{name}!={value}" for value in values)) == kept(lambda event: not asked.matches(event))
+    assert select(*(f"{name}={value}" for value in values)) == [event for event in EVENTS if asked.matches(event)]
+    assert select(*(f"{name}!={value}" for value in values)) == kept(lambda event: not asked.matches(event))
 
 
 @given(st.text(), st.sampled_from(["=", "!=", "~", "!~", ">=", "<="]), st.text())
-def test_any_word_is_a_trail_a_condition_or_an_error(field, operator, value):
-    """No word does anything else, and a condition that is accepted can be asked or is an error of its value."""
+def test_any_word_is_a_trail_or_condition_or_error(field, operator, value):
+    """Every word is a trail, a condition or an error, and every condition can be applied or is an error of its value."""
     for word in (field, field + operator + value, f"metadata.{field}{operator}{value}", f"user_id{operator}{value}"):
         try:
-            trails, those = sorted_words([word])
+            trails, those = split_words([word])
             assert len(trails) + len(those) == 1
             assert [str(condition) for condition in those] == ([] if trails else [word])
-            asked = sought(those)
+            selection = build_selection(those)
             for event in EVENTS[:5]:
-                asked.passes(event)
+                selection.passes(event)
         except UsageError:
             pass
 
 
-def test_values_in_metadata_are_found_by_their_path():
-    """A path leads through objects and lists; keys may have dots of their own, and every way to a value counts."""
+def test_values_at_follows_every_path_through_metadata():
+    """A path leads through objects and lists; keys may contain dots, and every path to a value counts."""
     metadata = {"a.b": 1, "a": {"b": [2, {"c": 3}], "b.c": 4}, "l": [[5], {"m": 6}], "": 7}
     assert list(values_at(metadata, "a.b")) == [1, 2, {"c": 3}]
     assert list(values_at(metadata, "a.b.c")) == [3, 4]

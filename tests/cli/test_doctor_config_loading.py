@@ -73,7 +73,7 @@ def test_config_that_cannot_be_loaded_exits_3(tmp_path, monkeypatch, name, text,
     monkeypatch.chdir(tmp_path)
     done = run("doctor", "--config", given)
     assert (done.code, done.out) == (3, "")
-    assert message in done.said
+    assert message in done.error_line
 
     # The texts that end the process would end this one too.
     if "ystem" not in text and "exit" not in text:
@@ -85,4 +85,4 @@ def test_yaml_config_without_pyyaml_names_package(tmp_path, monkeypatch):
     (tmp_path / "yaml.py").write_text("raise ImportError('not here')")
     (tmp_path / "logging.yml").write_text("version: 1")
     monkeypatch.chdir(tmp_path)
-    assert "pip install pyyaml" in run("doctor", "--config", "logging.yml").said
+    assert "pip install pyyaml" in run("doctor", "--config", "logging.yml").error_line

@@ -45,7 +45,7 @@ def test_action_of_config_is_refused(tmp_path, monkeypatch, action):
     before = state_of(tmp_path)
     done = run("doctor", "--config", "settings.py")
     assert done.code == 3
-    assert "RefusedError" in done.said
+    assert "RefusedError" in done.error_line
     assert state_of(tmp_path) == before
 
 

@@ -1,4 +1,4 @@
-"""``monitor``: the alerts of rules over a trail."""
+"""``monitor``: the alerts that rules raise over a trail."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ START = dt.datetime(2025, 1, 15, 10, tzinfo=dt.UTC)
 
 @pytest.fixture
 def trail(tmp_path):
-    """The golden trail, in a folder of its own."""
+    """Return the golden trail, in a folder of its own."""
     shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
     return tmp_path / "audit.jsonl"
 
 
 def rules_in(folder, *rules):
-    """A file with *rules*."""
+    """Write *rules* to a file in *folder* and return its path."""
     (folder / "rules.json").write_text(json.dumps({"rules": list(rules)}))
     return folder / "rules.json"
 
 
 def line(number, seconds=0, operation="STORE", user="ann", **members):
-    """A line of a trail."""
+    """Return a line of a trail."""
     event = AuditEvent(
         event_id=f"evt_{number:032x}", timestamp=START + dt.timedelta(seconds=seconds), operation=operation_of(operation),
         user_id=user, **members,
@@ -49,8 +49,8 @@ def failing(*numbers):
     return b"".join(line(number, number, status=EventStatus.FAILURE) for number in numbers)
 
 
-def test_alerts_are_lines_and_the_exit_code(tmp_path):
-    """Each alert is a line with its time, level, text and event, and the exit code 1; without any there is silence, and 0."""
+def test_alerts_are_lines_and_exit_code_1(tmp_path):
+    """Each alert is a line with time, level, text and event, and the exit code is 1; without alerts it is 0."""
     (tmp_path / "audit.jsonl").write_bytes(failing(1, 2, 3))
     rules = rules_in(tmp_path, FAILURES | {"per": "user_id", "level": "ERROR"})
     done = run("monitor", "--rules", rules, tmp_path / "audit.jsonl")
@@ -81,8 +81,8 @@ RULES = [
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
-def test_the_alerts_are_those_of_replay(tmp_path, events):
-    """For all events: the lines of -o jsonl are the alerts that `replay` gives over the events of every kind."""
+def test_jsonl_equals_the_alerts_of_replay(tmp_path, events):
+    """For all events, the lines of -o jsonl are the alerts of `replay` over events of every kind."""
     lines = [
         line(number, seconds, operation, user, status=status, kind=kind)
         for number, (seconds, operation, user, status, kind) in enumerate(events)
@@ -94,8 +94,8 @@ def test_the_alerts_are_those_of_replay(tmp_path, events):
     assert done.code == bool(alerts)
 
 
-def test_conditions_and_times_choose_the_events(tmp_path):
-    """Only the events that the conditions and times ask for are shown to the rules."""
+def test_conditions_and_times_select_the_events(tmp_path):
+    """The rules see only the events that the conditions and times select."""
     (tmp_path / "audit.jsonl").write_bytes(failing(1, 2) + line(3, 3, user="bob", status=EventStatus.FAILURE))
     words = ["monitor", "--rules", rules_in(tmp_path, FAILURES), tmp_path / "audit.jsonl"]
     assert run(*words, "user_id=ann").code == 1
@@ -106,64 +106,75 @@ def test_conditions_and_times_choose_the_events(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "fragments"),
     [
-        ({"more_then": 1}, ["rule 'failures'", "'more_then'", "use one of name, within, more_than"]),
-        ({"within": "-5m"}, ["rule 'failures'", "within='-5m'", "write it as 90s"]),
-        ({"within": -5}, ["rule 'failures'", "within=-5", "give 1s or more"]),
+        ({"more_then": 1}, ["rule 'failures'", "'more_then'", "expected one of name, within, more_than"]),
+        ({"within": "-5m"}, ["rule 'failures'", "within='-5m'", "expected a duration such as 90s"]),
+        ({"within": -5}, ["rule 'failures'", "within=-5", "expected 1s or more"]),
         ({"more_than": "many"}, ["rule 'failures'", "more_than='many'", "expected an integer"]),
         ({"per": ["user_id"]}, ["rule 'failures'", "per=['user_id']", "expected one of 'user_id'"]),
-        ({"status": "BAD"}, ["rule 'failures'", "status='BAD'", "use one of SUCCESS"]),
-        ({"name": 5}, ["rule 2", "name=5", "give it a name"]),
-        ({"name": "first"}, ["two rules are called 'first'", "a name of its own"]),
+        ({"status": "BAD"}, ["rule 'failures'", "status='BAD'", "expected one of SUCCESS"]),
+        ({"name": 5}, ["rule 2", "name=5", "expected a name"]),
+        ({"name": "first"}, ["two rules are named 'first'", "a name of its own"]),
     ],
 )
-def test_a_bad_rule_is_named_with_what_to_write(trail, tmp_path, rule, said):
-    """A rule that can't be meant is said in one line: the file, the rule, the member, what to write; nothing is recorded."""
+def test_invalid_rule_is_named_with_a_remedy(trail, tmp_path, rule, fragments):
+    """An invalid rule is reported in one line with file, rule, member and remedy; nothing is recorded."""
     rules, before = rules_in(tmp_path, FAILURES | {"name": "first"}, FAILURES | rule), trail.read_bytes()
     done = run("monitor", "--rules", rules, trail, "--record")
     assert (done.code, done.out) == (3, "")
-    assert all(words in done.said for words in [str(rules), *said]), done.said
+    assert all(words in done.error_line for words in [str(rules), *fragments]), done.error_line
     assert trail.read_bytes() == before
 
 
 @pytest.mark.parametrize("missing", ["name", "within"])
-def test_what_a_rule_lacks_is_named(trail, tmp_path, missing):
-    """A rule without a name or a window is told so, with what to write."""
+def test_missing_member_of_a_rule_is_named(trail, tmp_path, missing):
+    """A rule without a name or a window is an error that names the missing member."""
     done = run("monitor", "--rules", rules_in(tmp_path, {k: v for k, v in FAILURES.items() if k != missing}), trail)
     assert done.code == 3
-    assert f"{missing!r} is missing: give" in done.said
+    assert f"{missing!r} is missing: expected" in done.error_line
 
 
-def test_rules_may_be_toml_and_must_be_there(trail, tmp_path):
-    """The ending of the file says its format; another ending, no file, no --rules and no trail are errors."""
+def test_rules_file_must_exist_in_a_known_format(trail, tmp_path):
+    """The suffix of the file determines its format; an unknown suffix and a missing file are errors."""
     (tmp_path / "rules.toml").write_text('[[rules]]\nname = "any"\nmore_than = 0\nwithin = "1h"\n')
     assert run("monitor", "--rules", tmp_path / "rules.toml", trail).code == 1
-    assert run("monitor", "--rules", tmp_path / "none.toml", trail).said.endswith(
+    assert run("monitor", "--rules", tmp_path / "none.toml", trail).error_line.endswith(
         "none.toml': No such file or directory"
     )
     (tmp_path / "rules.txt").touch()
-    assert "ends in .toml, .json" in run("monitor", "--rules", tmp_path / "rules.txt", trail).said
+    assert "with the suffix .toml, .json" in run("monitor", "--rules", tmp_path / "rules.txt", trail).error_line
+
+
+def test_rules_and_trail_are_required_and_followed_without_end(trail, tmp_path):
+    """No --rules, no trail, and --follow with --until are usage errors."""
+    (tmp_path / "rules.toml").write_text('[[rules]]\nname = "any"\nmore_than = 0\nwithin = "1h"\n')
     assert run("monitor", trail).code == 2
     assert run("monitor", "--rules", tmp_path / "rules.toml").code == 2
     assert run("monitor", "--rules", tmp_path / "rules.toml", trail, "-f", "-U", "now").code == 2
 
 
-def test_strict_and_record_are_those_of_the_other_commands(tmp_path):
-    """--strict exits with 4 for what could not be read; --record leaves an event that says what was asked."""
+def test_strict_exits_with_4_for_unreadable_lines(tmp_path):
+    """Unreadable lines are counted on stderr and alerts are shown all the same; --strict exits with 4."""
     (tmp_path / "audit.jsonl").write_bytes(b"no event\n" + failing(1, 2))
     words = ["monitor", "--rules", rules_in(tmp_path, FAILURES), tmp_path / "audit.jsonl"]
     done = run(*words)
     assert (done.code, len(done.lines)) == (1, 1)
-    assert "1 foreign" in done.said
+    assert "1 foreign" in done.error_line
     assert run(*words, "--strict").code == 4
+
+
+def test_record_names_the_command(tmp_path):
+    """--record leaves an event that names the command."""
+    (tmp_path / "audit.jsonl").write_bytes(failing(1, 2))
+    words = ["monitor", "--rules", rules_in(tmp_path, FAILURES), tmp_path / "audit.jsonl"]
     assert run(*words, "--record").code == 1
     (read,) = open_trail(tmp_path / "audit.jsonl").query_events(kind="trail", operation="read")
     assert read.metadata["command"] == "monitor"
 
 
-def test_following_shows_an_alert_as_it_comes(tmp_path):
-    """With --follow the windows know what came before, alerts are shown at once, and Ctrl-C ends with 130."""
+def test_following_shows_each_alert_at_once(tmp_path):
+    """With --follow the windows include earlier events, alerts are shown at once, and Ctrl-C exits with 130."""
     trail = tmp_path / "audit.jsonl"
     trail.write_bytes(failing(1, 2))
     rules = rules_in(tmp_path, FAILURES | {"name": "two"}, FAILURES | {"name": "three", "more_than": 2})
@@ -178,8 +189,8 @@ def test_following_shows_an_alert_as_it_comes(tmp_path):
     assert (done.returncode, err, out) == (130, b"", b"")
 
 
-def test_following_a_stream_ends_with_it(tmp_path):
-    """Followed events of stdin end when it does, with conditions too, and the exit code says whether there was an alert."""
+def test_following_stdin_ends_with_it(tmp_path):
+    """Following stdin ends when it does, and the exit code reports whether there was an alert."""
     (tmp_path / "audit.jsonl").write_bytes(failing(1, 2))
     words = ["monitor", "--rules", rules_in(tmp_path, FAILURES), "-f", "-"]
     for condition, code in (("user_id!=bob", 1), ("user_id!=ann", 0)):

@@ -189,10 +189,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? There are: rsyslog, "),
-            (["--trail", "a"], "which shipper? There are: rsyslog, "),
-            (["vector"], "give the trail that vector is to ship: --trail "),
-            (["vector", "--trail", "-"], "a shipper needs files"),
+            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, "),
+            (["--trail", "a"], "expected the name of a shipper, one of rsyslog, "),
+            (["vector"], "expected the trail that vector ships, such as --trail "),
+            (["vector", "--trail", "-"], "because a shipper does not read stdin"),
             (["vector", "--trail", ""], "--trail='': expected the path of a file"),
             (["vector", "--trail", "."], "--trail='.': expected the path of a file"),
             (["vector", "--trail", "/a/*.jsonl"], "--trail='/a/*.jsonl': contains '*'"),
@@ -208,4 +208,4 @@ class TestCommand:
         """An invalid name or path is a usage error on one line that names the expected value."""
         done = run("shipper", *words)
         assert (done.code, done.out) == (2, "")
-        assert message in done.said
+        assert message in done.error_line

@@ -1,4 +1,4 @@
-"""The times that the command line understands."""
+"""The times that the command line accepts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.times import moment, time_range
+from structlog_audit.cli.times import parse_time, time_range
 from structlog_audit.events.event import rfc3339
 
-NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)  # the day on which Berlin leaves winter time
+# The day on which summer time begins in Berlin.
+NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
 
 
 @pytest.fixture
 def berlin(monkeypatch):
-    """Local time is that of Berlin."""
+    """Set the local time zone to Berlin."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     yield
@@ -27,7 +28,7 @@ def berlin(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [
         ("2025-01-15T10:30:00Z", "2025-01-15T10:30:00Z"),
         ("2025-01-15 10:30:00.123456+02:00", "2025-01-15T08:30:00.123456Z"),
@@ -51,56 +52,56 @@ def berlin(monkeypatch):
     ],
 )
 @pytest.mark.usefixtures("berlin")
-def test_a_time_means_a_moment(text, meant):
-    """Each form means one moment; a time without an offset is local, with the offset of that day."""
-    assert moment("--since", text, NOW) == dt.datetime.fromisoformat(meant)
+def test_time_is_parsed_as_a_timestamp(text, expected):
+    """Each form is one timestamp; a time without an offset is local, with the offset of that day."""
+    assert parse_time("--since", text, NOW) == dt.datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [("2025-01-15", "2025-01-15T00:00:00Z"), ("today", "2025-03-30T00:00:00Z"), ("10:15", "2025-03-30T10:15:00Z"),
      ("2025-01-15T10:30+01:00", "2025-01-15T09:30:00Z")],
 )  # fmt: skip
 @pytest.mark.usefixtures("berlin")
-def test_in_utc_a_time_without_an_offset_is_utc(text, meant):
-    """With --utc the day and the hour are those of UTC; an offset that is given counts as it is."""
-    assert moment("--since", text, NOW, in_utc=True) == dt.datetime.fromisoformat(meant)
+def test_time_without_offset_is_utc_with_utc_option(text, expected):
+    """With --utc, days and hours are those of UTC; a given offset is kept."""
+    assert parse_time("--since", text, NOW, in_utc=True) == dt.datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "yesteday", "1", "h", "1y", "1h ago", "--1h", "2025-02-30", "2025-13-01", "25:00", "99999999999d", "²h"],
 )
-def test_what_is_no_time_is_an_error(text):
-    """Everything else is an error that shows the text and what could be meant."""
+def test_invalid_time_is_an_error(text):
+    """Any other text is an error that names the option and the text."""
     with pytest.raises(UsageError) as caught:
-        moment("--since", text, NOW)
-    assert str(caught.value).startswith(f"--since={text!r} is no time.")
+        parse_time("--since", text, NOW)
+    assert str(caught.value).startswith(f"--since={text!r}: expected a time.")
 
 
-def test_a_mistyped_word_gets_a_hint():
-    """A word that is nearly one that is known is answered with that."""
+def test_mistyped_word_gets_a_suggestion():
+    """The error for a word close to a known one suggests that one."""
     with pytest.raises(UsageError, match="Did you mean 'yesterday'"):
-        moment("--until", "yesteday", NOW)
+        parse_time("--until", "yesteday", NOW)
 
 
 @given(st.datetimes(min_value=dt.datetime(2, 1, 1), max_value=dt.datetime(9998, 1, 1), timezones=st.just(dt.UTC)))
-def test_the_time_of_an_event_is_a_time(time):
-    """The time of any event, as it stands in the trail, means that moment."""
-    assert moment("--since", rfc3339(time), NOW) == time
+def test_timestamp_of_an_event_is_parsed_unchanged(time):
+    """The timestamp of any event, as the trail contains it, is parsed as the same timestamp."""
+    assert parse_time("--since", rfc3339(time), NOW) == time
 
 
 @given(st.text(max_size=12))
-def test_any_text_is_a_moment_or_an_error(text):
-    """No text does anything but mean an aware moment or be an error."""
+def test_any_text_is_a_timestamp_or_an_error(text):
+    """Every text is an aware timestamp or a usage error."""
     try:
-        assert moment("--since", text, NOW).tzinfo is dt.UTC
+        assert parse_time("--since", text, NOW).tzinfo is dt.UTC
     except UsageError:
         pass
 
 
-def test_a_reversed_range_is_an_error():
-    """A range that ends before it begins names both ends; one without an end has none."""
-    with pytest.raises(UsageError, match="--since='1h' lies after --until='2h': exchange them"):
+def test_reversed_range_is_an_error():
+    """A range that ends before it begins is an error that names both ends; a missing end is not a bound."""
+    with pytest.raises(UsageError, match="--since='1h' must not be later than --until='2h'"):
         time_range("1h", "2h", NOW)
     assert time_range("1h", None, NOW) == (NOW - dt.timedelta(hours=1), None)

@@ -4,8 +4,17 @@
 events of a trail.
 """
 
-from structlog_audit.catalogue.comparison import MOST_UNDECLARED, Comparison, compare
+from structlog_audit.catalogue.comparison import MOST_UNDECLARED, Comparison, compare, compare_events
 from structlog_audit.catalogue.declarations import Declaration
 from structlog_audit.catalogue.inventory import Catalogue, Unread, catalogue
 
-__all__ = ["MOST_UNDECLARED", "Catalogue", "Comparison", "Declaration", "Unread", "catalogue", "compare"]
+__all__ = [
+    "MOST_UNDECLARED",
+    "Catalogue",
+    "Comparison",
+    "Declaration",
+    "Unread",
+    "catalogue",
+    "compare",
+    "compare_events",
+]

@@ -14,12 +14,12 @@ are listed by name; the events of further ones are counted together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from structlog_audit.catalogue.inventory import Catalogue
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Filters, with_filter_signature
 
@@ -85,16 +85,21 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
         AuditTypeError, AuditValueError: A filter has the wrong type or an invalid value; the message names it.
         AuditReadError: A file of the trail cannot be read.
     """
+    return compare_events(declared, source.iter_events(**filters))
+
+
+def compare_events(declared: Catalogue, events: Iterable[AuditEvent]) -> Comparison:
+    """Compare *events*, which may be any selection, with *declared*. Otherwise as `compare`."""
     names = set(declared.operations)
     recorded = Counter[str]()
     succeeded = Counter[str]()
     without_user = Counter[str]()
     undeclared = Counter[str]()
-    events = 0
+    compared = 0
     undeclared_beyond = 0
 
-    for event in source.iter_events(**filters):
-        events += 1
+    for event in events:
+        compared += 1
         name = event.operation.value
         if name in names:
             recorded[name] += 1
@@ -109,7 +114,7 @@ def compare(declared: Catalogue, source: EventSource, **filters: Unpack[Filters]
     never_recorded = sorted(names - recorded.keys())
     never_failed = sorted(name for name, count in recorded.items() if count == succeeded[name])
     return Comparison(
-        events=events,
+        events=compared,
         recorded=_sorted_by_name(recorded),
         never_recorded=tuple(never_recorded),
         never_failed=tuple(never_failed),

@@ -1,7 +1,6 @@
-"""The command ``structlog-audit``. It needs the extra ``cli``; `structlog_audit.cli.exit_codes` has its exit codes.
+"""The command ``structlog-audit``, which needs the extra ``cli``. `structlog_audit.cli.exit_codes` lists its exit codes.
 
-Nothing else in this library imports it, and this module imports nothing of typer and rich before it is known that they are
-there.
+No other package of this library imports it. It imports typer and rich only after it has checked that they are installed.
 """
 
 from __future__ import annotations
@@ -15,19 +14,20 @@ def main() -> None:
     """Run the command line."""
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]
     if missing:
-        sys.stderr.write(
-            f"structlog-audit: the command line needs {' and '.join(missing)}: pip install 'structlog-audit[cli]'\n"
-        )
+        names = " and ".join(missing)
+        sys.stderr.write(f"structlog-audit: the command line needs {names}: pip install 'structlog-audit[cli]'\n")
         raise SystemExit(2)
-    _open_closed()
+
+    _replace_closed_streams()
     from structlog_audit.cli.app import app
 
     app(prog_name="structlog-audit")
 
 
-def _open_closed() -> None:
-    """Let what the caller closed (``>&-``) be ``/dev/null``, before a trail gets its number."""
+def _replace_closed_streams() -> None:
+    """Open ``/dev/null`` for each standard stream that is closed (``>&-``), before a trail is given its descriptor."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            # The system returns the lowest free descriptor: the one of this stream.
+            os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""``python -m structlog_audit.cli``: the command by another way."""
+"""``python -m structlog_audit.cli``: the command ``structlog-audit`` without its script."""
 
 from structlog_audit.cli import main
 

@@ -1,7 +1,7 @@
-"""Reading a trail, recorded in that trail: who, with which command, asked for what (PCI DSS 10.2.1.3).
+"""The record of reading a trail, in that trail: user, command and conditions (PCI DSS 10.2.1.3).
 
-It is an own act of kind ``trail``, called ``read``, and goes the way of every event: an `AuditHandler` and an
-`AuditFileHandler`, redaction included. It is recorded before anything is read; if it can't be, nothing is read.
+It is an event of kind ``trail`` with the operation ``read``, and is recorded as every event is, redaction included. It is
+recorded before anything is read; if that fails, nothing is read.
 """
 
 from __future__ import annotations
@@ -22,41 +22,55 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.segment_names import base_of
 
 
-def record_reading(trails: Iterable[str], command: str, said: dict[str, Any]) -> None:
-    """Record that *command* is about to read *trails*, with what there is to say of it besides.
+def record_reading(trails: Iterable[str], command: str, description: dict[str, Any]) -> None:
+    """Record in each of *trails* that *command* is about to read it.
+
+    Args:
+        trails: The paths of the active files.
+        command: The name of the command.
+        description: Further members of the event's metadata.
 
     Raises:
-        UsageError: One of *trails* is no file that could be appended to.
-        UnreadableError: It could not be recorded.
+        UsageError: One of *trails* is not the active file of a trail.
+        UnreadableError: The event could not be recorded.
     """
-    metadata = {"command": command, **reader(), **said}
+    metadata = {"command": command, **current_user(), **description}
     for trail in trails:
-        if not os.path.isfile(trail) or base_of(os.path.basename(trail)) != os.path.basename(trail):
-            raise UsageError(f"--record needs the active file of each trail, and {trail!r} is none")
+        name = os.path.basename(trail)
+        if not os.path.isfile(trail) or base_of(name) != name:
+            raise UsageError(f"--record: expected the active file of each trail, got {trail!r}")
         try:
             _record(trail, metadata)
         except (AuditError, OSError) as error:
-            raise UnreadableError(f"reading {trail!r} can't be recorded, so nothing was read: {error}") from None
+            raise UnreadableError(f"cannot record the reading of {trail!r}, so nothing was read: {error}") from None
 
 
 def _record(trail: str, metadata: dict[str, Any]) -> None:
-    target = AuditFileHandler(trail, maxBytes=0)  # it is the application that says when to roll over
+    # Only the application decides when its trail rolls over.
+    target = AuditFileHandler(trail, maxBytes=0)
     handler = AuditHandler(1, target=target, on_error="raise")
     logger = PrivateLogger("structlog_audit.cli")
     logger.propagate = False
     logger.addHandler(handler)
+
+    fields = {"metadata": metadata}
     try:
-        AuditBoundLogger(logger, (), {})._record(logging.INFO, "read", {"metadata": metadata}, kind=Kind.TRAIL.value)
+        AuditBoundLogger(logger, (), {})._record(logging.INFO, "read", fields, kind=Kind.TRAIL.value)
     finally:
         handler.close()
 
 
-def reader() -> dict[str, Any]:
-    """Who runs this: the name and number of the user, and who became that user by ``sudo``, as far as that says so."""
+def current_user() -> dict[str, Any]:
+    """Return the name and number of the user of this process, and the original user under ``sudo``."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # as in containers
+    except KeyError:
+        # In containers a user often has no name.
         name = str(uid)
-    sudo = os.environ.get("SUDO_USER")
-    return {"os_user": name, "uid": uid, "pid": os.getpid()} | ({"sudo_user": sudo} if sudo else {})
+
+    user = {"os_user": name, "uid": uid, "pid": os.getpid()}
+    sudo_user = os.environ.get("SUDO_USER")
+    if sudo_user:
+        user["sudo_user"] = sudo_user
+    return user

@@ -1,18 +1,18 @@
 """The conditions of the command line: ``FIELD=value`` among the words beside the options.
 
-Rules:
+A word is a condition if it begins with the shape of a name (a letter or ``_``, then letters, digits, ``_``, ``.``, ``-``;
+after ``metadata.`` anything) that an operator follows. Every other word is a trail; ``-`` is stdin. A file with such a name is
+given as ``./x=y``.
 
-* A word is a condition if it begins with the shape of a name (a letter or ``_``, then letters, digits, ``_``, ``.``, ``-``;
-  after ``metadata.`` anything) and an operator behind it. Every other word is a trail, and ``-`` is stdin. A file with such a
-  name is given as ``./x=y``: that does not begin as a name does.
-* Fields are the members of an event, and ``metadata.KEY`` for what lies below; ``metadata.user.plan`` goes deeper. A key may
-  have dots of its own. A bare name that is no member is an error: a mistyped field must not find nothing, or everything.
-* Different fields combine with AND. Of one field, ``=`` and ``~`` are alternatives, as in journalctl; each ``!=``, ``!~``,
+**Guarantees**
+
+* Fields are the members of an event, and ``metadata.KEY`` at any depth; a key may contain dots. An unknown field is an error:
+  a mistyped field never matches nothing, or everything.
+* Different fields combine with AND. For one field, ``=`` and ``~`` are alternatives, as in journalctl; each ``!=``, ``!~``,
   ``>=`` and ``<=`` must hold.
-* ``FIELD=`` with nothing behind it finds events without one (absent, null, or empty); ``FIELD!=`` those with one.
-* ``~`` is a regular expression of Python that is found anywhere in the text. Of a list (``entry_ids``, lists in the metadata)
-  any item counts. Values in the metadata that are no text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``.
-* What the questions of `structlog_audit.query.filters` can ask is asked that way; the rest is tested on the events that they find.
+* ``FIELD=`` without a value matches events without one (absent, null, or empty); ``FIELD!=`` those with one.
+* ``~`` searches for a Python regular expression. In a list (``entry_ids``, lists in the metadata) any item counts. Values in
+  the metadata other than text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``.
 """
 
 from __future__ import annotations
@@ -29,33 +29,40 @@ from structlog_audit.cli.exit_codes import UsageError, did_you_mean
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditError
-from structlog_audit.query.filters import conditions, contains
+from structlog_audit.query.filters import Conditions, contains
+from structlog_audit.query.filters import conditions as query_conditions
 
 Event = StoredEvent | AuditEvent
 Test = Callable[[Event], bool]
+Values = list[Any]
+"""The values that an event has for a field: none, one, or several of a list."""
 
 EVERY_KIND: list[str | None] = [None, *Kind]
-"""The filter ``kind`` that leaves nothing out."""
+"""The value of the filter ``kind`` that matches every event."""
 
 _WORD = re.compile(
     r"(?P<field>metadata\.[^=!~<>]+|[A-Za-z_][\w.-]*)(?P<operator>!=|!~|>=|<=|==|=~|=|~|>|<)(?P<value>.*)", re.DOTALL
 )
-_TEXT, _NUMBER = ("=", "!=", "~", "!~"), ("=", "!=", ">=", "<=")
+_TEXT_OPERATORS = ("=", "!=", "~", "!~")
+_NUMBER_OPERATORS = ("=", "!=", ">=", "<=")
+_METADATA_OPERATORS = (*_TEXT_OPERATORS, ">=", "<=")
 _FIELDS: dict[str, tuple[str, ...]] = {
-    "event_id": _TEXT,
-    "operation": _TEXT,
-    "user_id": _TEXT,
-    "session_id": _TEXT,
-    "entry_ids": _TEXT,
-    "status": _TEXT,
-    "error_message": _TEXT,
-    "kind": _TEXT,
-    "duration_ms": _NUMBER,
+    "event_id": _TEXT_OPERATORS,
+    "operation": _TEXT_OPERATORS,
+    "user_id": _TEXT_OPERATORS,
+    "session_id": _TEXT_OPERATORS,
+    "entry_ids": _TEXT_OPERATORS,
+    "status": _TEXT_OPERATORS,
+    "error_message": _TEXT_OPERATORS,
+    "kind": _TEXT_OPERATORS,
+    "duration_ms": _NUMBER_OPERATORS,
 }
-_EVERY = (*_TEXT, ">=", "<=")
-_INSTEAD = {"==": "=", "=~": "~", ">": ">=", "<": "<="}
+_CORRECTIONS = {"==": "=", "=~": "~", ">": ">=", "<": "<="}
 _NAMES = ("event_id", "operation", "user_id", "session_id", "status", "kind")
-_ALWAYS_THERE = ("event_id", "operation", "status")
+"""The fields for which a query has a filter by value."""
+
+_REQUIRED = ("event_id", "operation", "status")
+"""The fields that every event has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,123 +76,169 @@ class Condition:
     def __str__(self) -> str:
         return f"{self.field}{self.operator}{self.value}"
 
+    @property
+    def quoted(self) -> str:
+        """The condition as it was given, in quotes, for an error message."""
+        return repr(str(self))
+
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """What conditions ask for: the filters of a query, and tests that what it finds must pass besides."""
+class Selection:
+    """The events that a command line selects: those that match the conditions of a query and pass all tests.
 
-    filters: dict[str, Any]
-    tests: tuple[Test, ...] = ()
+    Attributes:
+        words: The conditions of the command line, as they were given.
+        conditions: The part that a query filters by.
+        tests: The part that a query has no filters for (``!=``, ``~``, bounds, most of the metadata).
+    """
+
+    words: tuple[Condition, ...]
+    conditions: Conditions
+    tests: tuple[Test, ...]
 
     def passes(self, event: Event) -> bool:
-        """Whether *event*, which matches the filters, is sought."""
+        """Return whether *event*, which matches the conditions, passes all tests."""
         return all(test(event) for test in self.tests)
 
 
-def sorted_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
-    """The trails and the conditions among *words*.
+def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
+    """Return the trails and the conditions among *words*.
 
     Raises:
-        UsageError: A word has the shape of a condition and can't be meant as one.
+        UsageError: A word has the shape of a condition, with an unknown field or operator.
     """
     trails, found = [], []
     for word in words:
         parts = _WORD.fullmatch(word)
         if parts is not None:
-            found.append(_checked(Condition(*parts.group("field", "operator", "value"))))
+            condition = Condition(*parts.group("field", "operator", "value"))
+            _require_valid(condition)
+            found.append(condition)
         elif word in _FIELDS or word.startswith("metadata."):
-            quoted = "'duration_ms>=100'"
-            raise UsageError(f"{word!r} has no operator: give FIELD=value, and quote < and > from the shell: {quoted}")
+            example = "'duration_ms>=100'"
+            raise UsageError(f"{word!r}: expected FIELD=value; quote < and > in the shell, as in {example}")
         else:
             trails.append(word)
     return trails, found
 
 
-def _checked(condition: Condition) -> Condition:
+def _require_valid(condition: Condition) -> None:
+    """Raise `UsageError` unless *condition* has a known field and an operator that the field accepts."""
     field, operator = condition.field, condition.operator
-    accepted = _EVERY if field.startswith("metadata.") else _FIELDS.get(field, ())
     if field == "timestamp":
-        raise UsageError(f"{str(condition)!r}: ask for times by --since and --until")
+        raise UsageError(f"{condition.quoted}: use --since and --until to select times")
     if field == "metadata":
-        raise UsageError(
-            f"{str(condition)!r}: ask for what lies in the metadata by its key, such as 'metadata.source=api'"
-        )
-    if not accepted:
-        hint = did_you_mean(field, [*_FIELDS, "metadata"])
-        elsewhere = f"metadata is asked by 'metadata.{field}', a file of that name by './{condition}'"
-        raise UsageError(f"unknown field {field!r}.{hint} Fields: {', '.join(_FIELDS)}; {elsewhere}")
-    if operator in _INSTEAD:
-        raise UsageError(f"unknown operator {operator!r} in {str(condition)!r}. Did you mean {_INSTEAD[operator]!r}?")
+        raise UsageError(f"{condition.quoted}: expected a key of the metadata, such as 'metadata.source=api'")
+
+    accepted = _METADATA_OPERATORS if field.startswith("metadata.") else _FIELDS.get(field)
+    if accepted is None:
+        raise _unknown_field(condition)
+
+    if operator in _CORRECTIONS:
+        correction = _CORRECTIONS[operator]
+        raise UsageError(f"unknown operator {operator!r} in {condition.quoted}. Did you mean {correction!r}?")
     if operator not in accepted:
-        raise UsageError(f"{operator!r} in {str(condition)!r}: for {field} use one of {' '.join(accepted)}")
-    return condition
+        choices = " ".join(accepted)
+        raise UsageError(f"{condition.quoted}: expected one of {choices} after {field}, got {operator!r}")
 
 
-def sought(found: Sequence[Condition], *, every_kind: bool = False, **bounds: Any) -> Sought:
-    """What *found* asks for.
+def _unknown_field(condition: Condition) -> UsageError:
+    field = condition.field
+    hint = did_you_mean(field, [*_FIELDS, "metadata"])
+    fields = ", ".join(_FIELDS)
+    return UsageError(
+        f"unknown field {field!r}.{hint} Fields: {fields}; "
+        f"use 'metadata.{field}' for a key of the metadata, './{condition}' for a file of that name"
+    )
+
+
+def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **bounds: Any) -> Selection:
+    """Return the selection that the conditions *words* describe.
 
     Args:
-        found: The conditions.
-        every_kind: Whether the library's own events count too, where no condition asks for a kind.
-        bounds: Filters of a query besides.
+        words: The conditions.
+        every_kind: Whether the library's own events are selected too, unless a condition filters by kind.
+        bounds: Further filters of a query; None is no filter.
 
     Raises:
-        UsageError: A value that can't be meant.
+        UsageError: A condition has an invalid value.
     """
     filters: dict[str, Any] = {"kind": EVERY_KIND} if every_kind else {}
     filters |= {name: value for name, value in bounds.items() if value is not None}
-    by_field: defaultdict[str, list[Condition]] = defaultdict(list)
-    for condition in found:
-        by_field[condition.field].append(condition)
     tests: list[Test] = []
-    for field, those in by_field.items():
-        if field in _NAMES and all(condition.operator == "=" for condition in those):
-            filters[field] = [value for condition in those for value in _values(condition)]
+
+    for field, group in _by_field(words).items():
+        is_filter = field in _NAMES and all(condition.operator == "=" for condition in group)
+        if is_filter:
+            filters[field] = _filter_values(group)
             continue
+
+        # The tests decide about the kind: the filter must not leave any kind out before them.
         if field == "kind":
             filters[field] = EVERY_KIND
-        tests += _tests(field, those)
+        tests += _tests(field, group)
+
     try:
-        conditions(**filters)
+        return Selection(tuple(words), query_conditions(**filters), tuple(tests))
     except AuditError as error:
         raise UsageError(str(error)) from None
-    return Sought(filters, tuple(tests))
 
 
-def _values(condition: Condition) -> list[str | None]:
-    """The values that ``FIELD=value`` asks for, as a filter has them."""
-    if condition.value:
-        return [condition.value]
-    if condition.field in _ALWAYS_THERE:
-        raise UsageError(f"{str(condition)!r}: every event has one; give a value")
-    return [None] if condition.field == "kind" else [None, ""]
+def _by_field(words: Iterable[Condition]) -> dict[str, list[Condition]]:
+    groups: defaultdict[str, list[Condition]] = defaultdict(list)
+    for condition in words:
+        groups[condition.field].append(condition)
+    return groups
 
 
-def _tests(field: str, those: Sequence[Condition]) -> Iterator[Test]:
-    """The tests for all conditions of one *field*."""
+def _filter_values(group: Iterable[Condition]) -> list[str | None]:
+    """Return the values of the filter that the conditions ``FIELD=value`` of one field stand for."""
+    values: list[str | None] = []
+    for condition in group:
+        if condition.value:
+            values.append(condition.value)
+        elif condition.field in _REQUIRED:
+            raise UsageError(f"{condition.quoted}: expected a value, because every event has one")
+        elif condition.field == "kind":
+            values.append(None)
+        else:
+            values += [None, ""]
+    return values
+
+
+def _tests(field: str, group: Sequence[Condition]) -> Iterator[Test]:
+    """Yield the tests for all conditions on one *field*."""
     values_of = _reader(field)
-    alternatives = [_holds(condition) for condition in those if condition.operator in ("=", "~")]
+
+    alternatives = [_matcher(condition) for condition in group if condition.operator in ("=", "~")]
     if alternatives:
-        yield lambda event: any(holds(values_of(event)) for holds in alternatives)
-    for condition in those:
+        yield lambda event: any(matches(values_of(event)) for matches in alternatives)
+
+    for condition in group:
         if condition.operator in ("!=", "!~"):
-            yield _not(_holds(condition), values_of)
+            yield _negation(_matcher(condition), values_of)
         elif condition.operator in (">=", "<="):
             yield _bound(condition, values_of)
 
 
-def _not(holds: Callable[[list[Any]], bool], values_of: Callable[[Event], list[Any]]) -> Test:
-    return lambda event: not holds(values_of(event))
+def _negation(matches: Callable[[Values], bool], values_of: Callable[[Event], Values]) -> Test:
+    return lambda event: not matches(values_of(event))
 
 
-def _bound(condition: Condition, values_of: Callable[[Event], list[Any]]) -> Test:
+def _bound(condition: Condition, values_of: Callable[[Event], Values]) -> Test:
     bound = _number(condition)
+    is_lower = condition.operator == ">="
 
-    def holds(event: Event) -> bool:
-        numbers = [value for value in values_of(event) if isinstance(value, (int, float)) and value is not True]
-        return any(value >= bound if condition.operator == ">=" else value <= bound for value in numbers)
+    def is_within(event: Event) -> bool:
+        for value in values_of(event):
+            # True is an int to isinstance. False is compared, as 0.
+            if not isinstance(value, (int, float)) or value is True:
+                continue
+            if value >= bound if is_lower else value <= bound:
+                return True
+        return False
 
-    return holds
+    return is_within
 
 
 def _number(condition: Condition) -> float:
@@ -195,11 +248,11 @@ def _number(condition: Condition) -> float:
             return number
     except ValueError:
         pass
-    raise UsageError(f"{str(condition)!r}: {condition.value!r} is no number")
+    raise UsageError(f"{condition.quoted}: expected a number, got {condition.value!r}")
 
 
-def _reader(field: str) -> Callable[[Event], list[Any]]:
-    """What gives the values that an event has for *field*: none, one, or of a list several."""
+def _reader(field: str) -> Callable[[Event], Values]:
+    """Return a function that returns the values of *field* in an event."""
     if field.startswith("metadata."):
         path = field.removeprefix("metadata.")
         return lambda event: list(values_at(event.metadata, path))
@@ -209,7 +262,7 @@ def _reader(field: str) -> Callable[[Event], list[Any]]:
 
 
 def values_at(value: Any, path: str) -> Iterator[Any]:
-    """The values at *path* in the JSON *value*, those in lists one by one. A key may have the dots that separate keys."""
+    """Yield the values at *path* in the JSON *value*, those in lists one by one. A key may contain dots itself."""
     if isinstance(value, list):
         for item in value:
             yield from values_at(item, path)
@@ -223,32 +276,49 @@ def values_at(value: Any, path: str) -> Iterator[Any]:
                 yield from values_at(item, path[len(key) + 1 :])
 
 
-def _holds(condition: Condition) -> Callable[[list[Any]], bool]:
-    """Whether some of the values of an event are what *condition* says, or does not say (``!=``, ``!~``)."""
+def _matcher(condition: Condition) -> Callable[[Values], bool]:
+    """Return a function that returns whether any value of an event matches *condition*, its ``!`` left aside."""
     field, value = condition.field, condition.value
     if condition.operator.endswith("~"):
-        try:
-            search = re.compile(value).search
-        except re.error as error:
-            raise UsageError(f"{str(condition)!r} is no regular expression: {error}") from None
-        return lambda values: any(search(text_of(item)) for item in values if item is not None)
+        return _pattern_matcher(condition)
     if not value:
         return lambda values: all(item in (None, "") for item in values)
     if field in _NAMES:
-        try:
-            wanted = dict(conditions(**{field: value}).names)[field]
-        except AuditError as error:
-            raise UsageError(str(error)) from None
+        wanted = _filter_value(field, value)
         return lambda values: not wanted.isdisjoint(values)
     if field == "duration_ms":
         number = _number(condition)
         return lambda values: number in values
-    scalar = _scalar(value)
-    return lambda values: any(item == value if isinstance(item, str) else contains(item, scalar) for item in values)
+    return _json_matcher(value)
+
+
+def _pattern_matcher(condition: Condition) -> Callable[[Values], bool]:
+    try:
+        search = re.compile(condition.value).search
+    except re.error as error:
+        raise UsageError(f"{condition.quoted}: expected a regular expression: {error}") from None
+    return lambda values: any(search(text_of(item)) for item in values if item is not None)
+
+
+def _filter_value(field: str, value: str) -> frozenset[str | None]:
+    """Return *value* as a query compares it: of ``status`` and ``operation`` in their standard spelling."""
+    try:
+        return dict(query_conditions(**{field: value}).names)[field]
+    except AuditError as error:
+        raise UsageError(str(error)) from None
+
+
+def _json_matcher(text: str) -> Callable[[Values], bool]:
+    scalar = _scalar(text)
+
+    def is_match(item: Any) -> bool:
+        return item == text if isinstance(item, str) else contains(item, scalar)
+
+    return lambda values: any(map(is_match, values))
 
 
 def _scalar(text: str) -> Any:
-    """The number or boolean that *text* is in JSON; otherwise the text."""
+    """Return the number or boolean that *text* is in JSON; otherwise *text*."""
     try:
         found = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
     except (msgspec.DecodeError, UnicodeError):
@@ -257,5 +327,5 @@ def _scalar(text: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A JSON value as text: strings as they are, everything else as JSON."""
+    """Return a JSON value as text: a string as it is, everything else as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

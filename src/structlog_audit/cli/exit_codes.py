@@ -1,16 +1,16 @@
-"""How the command line ends.
+"""Exit codes and errors of the command line.
 
 ====  ================================================================================================================
 code  meaning
 ====  ================================================================================================================
-0     done
-1     the answer is no: of ``query`` and ``tail``, no event matched (as grep); of ``monitor``, there was an alert;
-      of ``catalogue``, something is recorded that is declared nowhere
-2     the command can't be meant: an unknown option, field, operator or time, a reversed range, a file in the way
-3     a trail, a configuration or a file can't be read or written, or reading can't be recorded
-4     findings: of ``doctor``, or with ``--strict`` problems in what was read
+0     success
+1     a negative answer: ``query`` and ``tail`` found no event (as grep), ``monitor`` raised an alert,
+      ``catalogue`` found a recorded operation that the code does not declare
+2     invalid usage: an unknown option, field, operator or time, a reversed range, an existing file
+3     a trail, a configuration or a file cannot be read or written, or the reading cannot be recorded
+4     findings: of ``doctor``, or with ``--strict`` problems in the files
 130   interrupted
-141   whoever read our output is gone (as a shell says of any program: 128 + SIGPIPE)
+141   the reader of stdout is gone (as shells report it: 128 + SIGPIPE)
 ====  ================================================================================================================
 
 An error is one line on stderr, and nothing on disk has changed.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """The exit codes; see the head of this module."""
+    """The exit codes, described at the head of this module."""
 
     DONE = 0
     NO = 1
@@ -41,18 +41,18 @@ class Exit(IntEnum):
 
 
 class UsageError(AuditError):
-    """The command can't be meant. The message is what stderr says."""
+    """A command line is invalid. The message is written to stderr."""
 
 
 class UnreadableError(AuditError):
-    """Something can't be read, written or recorded. The message is what stderr says."""
+    """A file cannot be read, written or recorded in. The message is written to stderr."""
+
+
+class ClosedPipe(Exception):  # noqa: N818
+    """The reader of stdout is gone, which is not an error."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question with the one of *known* that is nearest to *word*, with a space before it; nothing if none is near."""
-    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-class ClosedPipe(Exception):  # noqa: N818 (nothing is wrong)
-    """Whoever reads our output is gone."""
+    """Return a question with the closest of *known* to *word*, after a space; an empty text without a close one."""
+    closest = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f" Did you mean {closest[0]!r}?" if closest else ""

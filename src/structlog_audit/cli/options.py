@@ -1,10 +1,10 @@
-"""The values that options choose from."""
+"""The values that options choose from. This module imports nothing, so that doctor's processes stay small."""
 
 from enum import StrEnum
 
 
 class Output(StrEnum):
-    """The outputs of events."""
+    """The output formats of events."""
 
     TABLE = "table"
     JSON = "json"
@@ -13,34 +13,34 @@ class Output(StrEnum):
 
 
 class AlertOutput(StrEnum):
-    """The outputs of alerts."""
+    """The output formats of alerts."""
 
     TEXT = "text"
     JSONL = "jsonl"
 
 
-class Listing(StrEnum):
-    """The outputs of the catalogue."""
+class CatalogueOutput(StrEnum):
+    """The output formats of the catalogue."""
 
     MARKDOWN = "markdown"
     JSON = "json"
 
 
 class Format(StrEnum):
-    """The outputs of the doctor."""
+    """The output formats of the doctor."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Severity(StrEnum):
-    """How bad a finding is, the worst first."""
+    """The severity of a finding, the worst first."""
 
     ERROR = "error"
     """Events are lost or never recorded, or will be."""
 
     WARNING = "warning"
-    """Events may be lost, delayed or cut, or be read or changed by others."""
+    """Events may be lost, delayed or truncated, or be read or changed by other users."""
 
     NOTE = "note"
-    """Nothing is wrong; somebody should know."""
+    """Nothing is wrong, but the operator should know."""

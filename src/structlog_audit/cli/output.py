@@ -1,7 +1,7 @@
 """Events on stdout.
 
 =========  ============================================================================================================
-output     what it is
+output     content
 =========  ============================================================================================================
 ``table``  for people: time, operation, status, user, and everything else as NAME=value; two lines in a narrow terminal
 ``json``   one document, as an export has it
@@ -9,19 +9,14 @@ output     what it is
 ``csv``    a table for spreadsheets, as an export has it
 =========  ============================================================================================================
 
-Rules:
-
-* Events are written as they come: memory does not grow with their number. So a table takes the widths of its columns from its
-  first events, and later ones may push a line to the right.
-* Times in a table are local, with their offset, or UTC with ``--utc``; each can be given to ``--since`` as it stands. The
-  other outputs are for machines, and always in UTC.
+Events are written as they arrive, in constant memory. A table therefore takes the widths of its columns from its first
+events, and later ones may shift a line to the right. Its times are local with their offset, or UTC with ``--utc``; ``--since``
+accepts both. The other outputs are for programs and always use UTC.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -30,33 +25,42 @@ from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.options import Output
+from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.export import FORMATS
 
-_FIRST = 50
-"""Events that the widths of the columns are taken from."""
+_SAMPLE = 50
+"""The number of events that determine the widths of the columns."""
 
 _HEAD = ("TIME", "OPERATION", "STATUS", "USER", "DETAILS")
-_LEAST, _WIDEST = (9, 7, 8), 24
+_LEAST_WIDTHS = (9, 7, 8)
+"""The least widths of the columns between time and details."""
+
+_GREATEST_WIDTH = 24
 _NARROW = 90
+"""The columns of a terminal below which an event takes two lines."""
+
+_MOST_ENTRIES = 5
 _COLOURS = {EventStatus.FAILURE: "31", EventStatus.PARTIAL: "33"}
+
+Row = tuple[str, ...]
 
 
 def put_events(
     events: Iterable[AuditEvent], output: Output, now: dt.datetime, *, in_utc: bool, first: int | None = None
 ) -> int:
-    """Write *events* to stdout as they come; how many.
+    """Write *events* to stdout as they arrive, and return their number.
 
     Args:
-        events: Taken one by one.
-        output: How.
-        now: The time that the document is made.
-        in_utc: Whether a table has its times in UTC.
-        first: If each event is to be seen at once: how many come without waiting.
+        events: The events, taken one by one.
+        output: The output format.
+        now: The time of a document.
+        in_utc: Whether a table shows times in UTC.
+        first: The number of events that arrive without waiting, if each one is to be visible at once.
     """
     count = 0
-    live = first is not None
+    is_live = first is not None
 
     def counted() -> Iterator[AuditEvent]:
         nonlocal count
@@ -66,91 +70,113 @@ def put_events(
 
     chunks: Iterable[str | bytes]
     if output == Output.TABLE:
-        chunks = _table(counted(), in_utc, min(_FIRST, first or 1) if live else _FIRST)
+        sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
+        chunks = _table(counted(), in_utc, sample)
     elif output == Output.CSV and is_terminal():
         chunks = (clean_rows(chunk.decode()) for chunk in FORMATS[output](counted(), now))
     else:
         chunks = FORMATS[output](counted(), now)
+
     for chunk in chunks:
         put(chunk)
-        if live:
+        if is_live:
             sys.stdout.flush()
     return count
 
 
-def clean_rows(sheet: str) -> str:
-    """The rows of a CSV *sheet* for a terminal, with every cell clean."""
-    csv.field_size_limit(sys.maxsize)  # an event may have any number of entries
-    cleaned = io.StringIO()
-    writer = csv.writer(cleaned, lineterminator="\n")
-    writer.writerows([clean(cell) for cell in row] for row in csv.reader(io.StringIO(sheet, newline="")))
-    return cleaned.getvalue()
-
-
-def _table(events: Iterator[AuditEvent], in_utc: bool, first: int) -> Iterator[str]:
-    """The lines of a table, its head first, with widths for the *first* events. Nothing at all without events."""
-    beginning = list(islice(events, max(1, first)))
+def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[str]:
+    """Yield the lines of a table, its head first; no line without events. *sample* events determine the widths."""
+    beginning = list(islice(events, sample))
     if not beginning:
         return
-    columns, colours = width(), has_colours()
+
+    columns = width()
+    is_narrow = columns is not None and columns < _NARROW
+    has_colour = has_colours()
     rows = [_row(event, in_utc) for event in beginning]
-    widths = [
-        max(least, min(_WIDEST, max(cell_len(row[number]) for row in rows)))
-        for number, least in enumerate((len(rows[0][0]), *_LEAST))
-    ]
-    head = _HEAD if columns is None or columns >= _NARROW else (*_HEAD[:-1], "")
-    yield from (f"{line}\n" for line in _lines(head, widths, columns))
-    for event, row in chain(zip(beginning, rows, strict=True), ((event, _row(event, in_utc)) for event in events)):
-        colour = _COLOURS.get(event.status) if colours else None
-        for line in _lines(row, widths, columns):
-            yield f"\x1b[{colour}m{line}\x1b[0m\n" if colour else f"{line}\n"
+    widths = _widths(rows)
+
+    # In a narrow terminal the details have a line of their own.
+    head = (*_HEAD[:-1], "") if is_narrow else _HEAD
+    for line in _lines(head, widths, columns, is_narrow):
+        yield f"{line}\n"
+
+    first = zip(beginning, rows, strict=True)
+    later = ((event, _row(event, in_utc)) for event in events)
+    for event, row in chain(first, later):
+        colour = _COLOURS.get(event.status) if has_colour else None
+        for line in _lines(row, widths, columns, is_narrow):
+            yield f"{_coloured(line, colour)}\n"
 
 
-def time_text(moment: dt.datetime, *, in_utc: bool) -> str:
-    """*moment* to the millisecond, local with its offset, or in UTC."""
-    if in_utc:
-        return moment.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return moment.astimezone().isoformat(timespec="milliseconds")
+def _coloured(line: str, colour: str | None) -> str:
+    return line if colour is None else f"\x1b[{colour}m{line}\x1b[0m"
 
 
-def _row(event: AuditEvent, in_utc: bool) -> tuple[str, ...]:
+def _widths(rows: list[Row]) -> list[int]:
+    """Return the widths of all columns but the details."""
+    # All times have the same width.
+    widths = [len(rows[0][0])]
+    for number, least in enumerate(_LEAST_WIDTHS, start=1):
+        widest = max(cell_len(row[number]) for row in rows)
+        needed = min(widest, _GREATEST_WIDTH)
+        widths.append(max(least, needed))
+    return widths
+
+
+def _row(event: AuditEvent, in_utc: bool) -> Row:
     time = time_text(event.timestamp, in_utc=in_utc)
+    operation = event.operation.value
     user = "-" if event.user_id is None else quoted(event.user_id)
-    return time, clean(event.operation.value), event.status.value, clean(user), clean(" ".join(_details(event)))
+    details = " ".join(_details(event))
+
+    return (
+        time,
+        clean(operation),
+        event.status.value,
+        clean(user),
+        clean(details),
+    )
 
 
 def _details(event: AuditEvent) -> Iterator[str]:
-    """What the other columns do not say, as NAME=value."""
+    """Yield the fields that have no column, as NAME=value."""
     if event.kind is not None:
         yield f"kind={event.kind}"
     if event.error_message is not None:
         yield f"error={quoted(event.error_message)}"
     if event.entry_ids:
-        yield f"entries={','.join(map(quoted, event.entry_ids[:5]))}{'…' if len(event.entry_ids) > 5 else ''}"
+        entries = ",".join(map(quoted, event.entry_ids[:_MOST_ENTRIES]))
+        more = "…" if len(event.entry_ids) > _MOST_ENTRIES else ""
+        yield f"entries={entries}{more}"
     if event.duration_ms is not None:
         yield f"ms={event.duration_ms:.6g}"
     if event.session_id is not None:
         yield f"session={quoted(event.session_id)}"
+
     for key, value in event.metadata.items():
-        yield f"{quoted(key)}={quoted(text_of(value))}"
+        text = quoted(text_of(value))
+        yield f"{quoted(key)}={text}"
 
 
-def quoted(text: str) -> str:
-    """*text*, in quotes where it would not be one word."""
-    return f'"{text}"' if not text or any(character.isspace() for character in text) else text
+def _lines(cells: Row, widths: list[int], columns: int | None, is_narrow: bool) -> list[str]:
+    """Return one line, or in a narrow terminal two: the details below the rest."""
+    padded = []
+    for cell, column in zip(cells, widths, strict=False):
+        missing = column - cell_len(cell)
+        padded.append(cell + " " * missing)
+    details = cells[-1]
 
-
-def _lines(cells: tuple[str, ...], widths: list[int], columns: int | None) -> Iterator[str]:
-    """One line, or in a narrow terminal two: the details below the rest."""
-    padded = [cell + " " * (wide - cell_len(cell)) for cell, wide in zip(cells, widths, strict=False)]
-    if columns is None or columns >= _NARROW:
-        yield _cut("  ".join([*padded, cells[-1]]), columns)
-    else:
-        yield _cut("  ".join(padded), columns)
-        if cells[-1]:
-            yield _cut(f"    {cells[-1]}", columns)
+    if not is_narrow:
+        return [_cut("  ".join([*padded, details]), columns)]
+    lines = [_cut("  ".join(padded), columns)]
+    if details:
+        lines.append(_cut(f"    {details}", columns))
+    return lines
 
 
 def _cut(line: str, columns: int | None) -> str:
     line = line.rstrip()
-    return line if columns is None or cell_len(line) <= columns else f"{set_cell_size(line, columns - 1)}…"
+    if columns is None or cell_len(line) <= columns:
+        return line
+    return f"{set_cell_size(line, columns - 1)}…"

@@ -1,133 +1,139 @@
-"""What the commands that read trails have in common."""
+"""Opening the trails that a command line names, and selecting their events."""
 
 from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, BinaryIO
 
 from structlog_audit.cli.access_record import record_reading
-from structlog_audit.cli.conditions import Condition, Sought, sorted_words, sought
+from structlog_audit.cli.conditions import Selection, build_selection, split_words
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.terminal import progress, say
+from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
+from structlog_audit.cli.trail_options import TrailOptions
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, rfc3339
-from structlog_audit.query.event_source import EventSource
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.statistics import statistics
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked on the command line, as it was given.
-
-    Without ``trails`` they are among the words; with them, what is no condition there means something else.
-    """
-
-    command: str
-    words: list[str]
-    since: str | None = None
-    until: str | None = None
-    in_utc: bool = False
-    every_kind: bool = False
-    record: bool = False
-    strict: bool = False
-    trails: Sequence[str] = ()
-
-
-class Sifted(EventSource):
-    """The events of a trail that pass the tests of conditions which no filter can ask."""
-
-    def __init__(self, trail: TrailReader, sought: Sought) -> None:
-        self._trail = trail
-        self._sought = sought
-
-    def select(self, asked: Conditions, *, newest_first: bool, at_most: int | None = None) -> Iterator[StoredEvent]:
-        if not self._sought.tests:
-            return self._trail.select(asked, newest_first=newest_first, at_most=at_most)
-        return filter(self._sought.passes, self._trail.select(asked, newest_first=newest_first))
-
-    @property
-    def complete_since(self) -> dt.datetime | None:
-        """As of the trail."""
-        return self._trail.complete_since
-
-    def _counters(self) -> dict[str, int]:
-        return self._trail._counters()
-
-
-@dataclass(frozen=True, slots=True)
 class Reading:
-    """A trail that is open, and what is sought in it.
+    """The selected events of the trails that are open.
 
     Attributes:
-        request: What was asked.
-        trail: The reader.
-        sought: Filters and tests.
-        source: What answers with the filters of ``sought``, its tests included.
-        now: The time at the beginning.
+        trail: The reader of the trails.
+        selection: The conditions, built once.
+        now: The time at the start of the command.
     """
 
-    request: Request
     trail: TrailReader
-    sought: Sought
-    source: Sifted
+    selection: Selection
     now: dt.datetime
 
-    @property
-    def filters(self) -> dict[str, Any]:
-        """The filters to ask the source with."""
-        return self.sought.filters
+    def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
+        """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
+        conditions = self.selection.conditions
+        if not self.selection.tests:
+            return self.trail.select(conditions, newest_first=newest_first, at_most=at_most)
+
+        # The tests drop events after the query: it cannot know how many it has to find.
+        found = self.trail.select(conditions, newest_first=newest_first)
+        return filter(self.selection.passes, found)
+
+    def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[AuditEvent]:
+        """Yield the first *at_most* of the selected events, or all."""
+        found = self.select(newest_first=newest_first, at_most=at_most)
+        return (stored.event() for stored in islice(found, at_most))
 
     def newest(self, count: int) -> list[AuditEvent]:
-        """The newest *count* events that are sought, the oldest first."""
-        return self.source.query_events(limit=count, **self.filters)[::-1]
+        """Return the newest *count* of the selected events, oldest first."""
+        return list(self.events(newest_first=True, at_most=count))[::-1]
+
+    def follow(self, *, since_now: bool) -> Iterator[AuditEvent]:
+        """Yield selected events as they are recorded, until the reader of stdout is gone.
+
+        Args:
+            since_now: Whether to begin with the events that are recorded after this call, or with the oldest.
+        """
+        wait = wait_for_reader()
+        coming = self.trail.follow_matching(
+            self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
+        )
+        return (stored.event() for stored in coming if self.selection.passes(stored))
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the statistics of the selected events, as ``get_statistics`` of a trail."""
+        return {**statistics(self.select()), "complete_since": self.trail.complete_since}
 
 
-def read(request: Request, act: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
-    """Open what *request* asks for, *act* on it, and say at the end what was wrong with it; the exit code.
+def read_trails(options: TrailOptions, act: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
+    """Open the trails that *options* name, call *act*, and report the problems that were found.
 
     Args:
-        request: What was asked.
-        act: What to do.
-        quietly: Whether it writes to stdout only at its end.
+        options: The options of the command.
+        act: The work of the command; it returns the exit code.
+        quietly: Whether *act* writes to stdout only at its end.
+
+    Returns:
+        The exit code of *act*, or `Exit.FINDINGS` with ``--strict`` and any problem.
 
     Raises:
-        UsageError: The request can't be meant.
-        UnreadableError, AuditError, OSError: Something can't be read.
+        UsageError: An option or a condition is invalid.
+        UnreadableError, AuditError, OSError: A trail cannot be read, or the reading cannot be recorded.
     """
     now = dt.datetime.now(dt.UTC)
-    among, found = sorted_words(request.words)
-    trails = list(request.trails) or among
-    if not trails:
-        raise UsageError("which trail? Give the path of its active file, such as logs/audit.jsonl, or - for stdin")
-    start, end = time_range(request.since, request.until, now, in_utc=request.in_utc)
-    asked = sought(found, every_kind=request.every_kind, start_time=start, end_time=end)
-    if request.record:
-        record_reading(trails, request.command, _said(found, start, end))
-    streams: list[str | BinaryIO] = [sys.stdin.buffer if trail == "-" else trail for trail in dict.fromkeys(trails)]
-    with progress(lambda: trail.size(), quietly=quietly) as told:
-        trail = open_trail(*streams, progress=told)
-        code = act(Reading(request, trail, asked, Sifted(trail, asked), now))
+    named, words = split_words(options.words)
+    paths = list(options.trails) or named
+    if not paths:
+        raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
+
+    start, end = time_range(options.since, options.until, now, in_utc=options.utc)
+    selection = build_selection(words, every_kind=options.every_kind, start_time=start, end_time=end)
+
+    # The reading is recorded first: if that fails, nothing is read.
+    if options.record:
+        description = _description(selection)
+        record_reading(paths, options.command, description)
+
+    with progress(lambda: trail.size(), quietly=quietly) as advance:
+        trail = open_trail(*_streams(paths), progress=advance)
+        reading = Reading(trail, selection, now)
+        code = act(reading)
     sys.stdout.flush()
-    if trail.problems:
-        say_problems(trail.problems)
-        if request.strict:
-            return Exit.FINDINGS
-    return code
+
+    if not trail.problems:
+        return code
+    report_problems(trail.problems)
+    return Exit.FINDINGS if options.strict else code
 
 
-def _said(found: list[Condition], start: dt.datetime | None, end: dt.datetime | None) -> dict[str, Any]:
-    bounds = {"since": start, "until": end}
-    times = {name: rfc3339(moment) for name, moment in bounds.items() if moment is not None}
-    return times | ({"conditions": [str(condition) for condition in found]} if found else {})
+def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
+    """Yield each of *paths* once, and stdin for ``-``."""
+    for path in dict.fromkeys(paths):
+        yield sys.stdin.buffer if path == "-" else path
 
 
-def say_problems(problems: Mapping[str, int]) -> None:
-    """Say in one line what the reader found wrong."""
-    counts = ", ".join(f"{count} {code}" for code, count in sorted(problems.items()))
-    say(f"not everything could be read: {counts}; structlog-audit doctor says where")
+def _description(selection: Selection) -> dict[str, Any]:
+    """Return the times and conditions of *selection*, for the record of the reading."""
+    description: dict[str, Any] = {}
+    start, end = selection.conditions.start_time, selection.conditions.end_time
+    if start is not None:
+        description["since"] = rfc3339(start)
+    if end is not None:
+        description["until"] = rfc3339(end)
+    if selection.words:
+        description["conditions"] = [str(condition) for condition in selection.words]
+    return description
+
+
+def report_problems(problems: Mapping[str, int]) -> None:
+    """Write one line to stderr with the number of problems of each code."""
+    found = sorted(problems.items())
+    counts = ", ".join(f"{count} {code}" for code, count in found)
+    put_error(f"not everything could be read: {counts}; run structlog-audit doctor for details")

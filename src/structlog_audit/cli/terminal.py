@@ -1,125 +1,142 @@
-"""What reaches stdout and stderr.
+"""Writing to stdout and stderr.
 
-Rules:
+**Guarantees**
 
-* Text of events, paths and words reaches a terminal with its control characters, line ends and bidirectional controls as
-  escapes: an event must neither move the cursor nor forge a line.
-* Colours only on a terminal, and neither with NO_COLOR (https://no-color.org) nor with TERM=dumb.
+* Texts of events, paths and arguments are written with control characters, line ends and bidirectional controls escaped: an
+  event can neither move the cursor nor forge a line.
+* Colours are used only on a terminal, and neither with NO_COLOR (https://no-color.org) nor with TERM=dumb.
 * Lines are cut to the width of the terminal, or to COLUMNS if that is set. In a pipe nothing is cut.
-* stdout is written as UTF-8 whatever the locale: what goes into a pipe is data.
-* A progress bar appears on stderr, after half a second, only if that is a terminal and stdout does not write to one meanwhile.
+* stdout is UTF-8 in every locale.
+* A progress bar appears on stderr after half a second, if stderr is a terminal and stdout does not write to one meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from io import StringIO
-from typing import TYPE_CHECKING
+from io import UnsupportedOperation
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from rich.console import Console
 
 PROGRAM = "structlog-audit"
 
 _DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_PATIENCE = 0.5
+_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_PROGRESS_DELAY = 0.5
+"""Seconds before a progress bar appears."""
+
+_LEAST_WIDTH = 20
 
 
 def clean(text: str) -> str:
-    r"""*text* on one line, with everything that a terminal would act on as an escape: ``\n``, ``\x1b``, ``\u202e``."""
+    r"""Return *text* on one line, with dangerous characters as escapes: ``\n``, ``\x1b``, ``\u202e``."""
     return _DANGEROUS.sub(_escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:
+    named = _NAMED_ESCAPES.get(found[0])
+    if named is not None:
+        return named
     code = ord(found[0])
-    return _NAMED.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def put(data: str | bytes) -> None:
-    """Write *data*, which is clean or meant as it is, to stdout."""
+    """Write *data* to stdout unchanged: the caller has cleaned it where necessary."""
     sys.stdout.buffer.write(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
 
 
 def put_line(text: str) -> None:
-    """Write *text*, cleaned, as a line to stdout."""
+    """Write *text*, cleaned, to stdout as a line."""
     put(clean(text) + "\n")
 
 
-def say(text: str) -> None:
-    """Say *text*, cleaned, in one line on stderr, if anybody is there to read it."""
+def put_error(text: str) -> None:
+    """Write *text*, cleaned, to stderr as a line. A closed pipe is ignored."""
     with suppress(BrokenPipeError):
         sys.stderr.write(f"{PROGRAM}: {clean(text)}\n")
         sys.stderr.flush()
 
 
 def is_terminal() -> bool:
-    """Whether stdout is one."""
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
+def stdout_console(width: int | None = None) -> Console:
+    """Return rich's view of stdout; FORCE_COLOR does not make a terminal of a pipe."""
+    return Console(file=sys.stdout, force_terminal=is_terminal(), width=width, legacy_windows=False)
+
+
 def has_colours() -> bool:
-    """Whether stdout takes colours."""
-    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Return whether stdout shows colours."""
+    console = stdout_console()
+    return console.color_system is not None and not console.no_color
 
 
 def width() -> int | None:
-    """The columns of the terminal; None where nothing is to be cut."""
+    """Return the columns of the terminal; None where nothing is cut."""
     if not is_terminal() and not os.environ.get("COLUMNS", "").isdigit():
         return None
-    return max(20, shutil.get_terminal_size().columns)
+    return max(_LEAST_WIDTH, shutil.get_terminal_size().columns)
 
 
-def put_table(table: Table) -> None:
-    """Write a table of rich, whose texts are clean."""
-    from rich.console import Console
+def wait_for_reader() -> Callable[[float], None]:
+    """Return a function that waits a number of seconds, and raises `BrokenPipeError` once the reader of stdout is gone."""
+    poller = select.poll()
+    try:
+        # Errors and hang-ups are reported without being requested; other events are not needed.
+        poller.register(sys.stdout.fileno(), 0)
+    except UnsupportedOperation:
+        # stdout is not a file, as in tests.
+        pass
 
-    drawn = StringIO()
-    system = "standard" if has_colours() else None
-    console = Console(
-        file=drawn, width=width() or 1_000, color_system=system, force_terminal=system is not None,  # type: ignore[arg-type]
-        no_color=system is None, highlight=False, markup=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
-    console.print(table)
-    put("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+    def wait(seconds: float) -> None:
+        if poller.poll(seconds * 1_000):
+            raise BrokenPipeError
+
+    return wait
 
 
 @contextmanager
 def progress(total: Callable[[], int], *, quietly: bool) -> Iterator[Callable[[int], None] | None]:
-    """Something that can be told how many bytes were read so far, or None if nobody is to see it.
+    """Show a progress bar on stderr while the block runs.
 
     Args:
-        total: How many bytes there are to read.
-        quietly: Whether stdout stays silent meanwhile, so that a bar does not get in its way.
+        total: Returns the number of bytes to read.
+        quietly: Whether the block writes to stdout only at its end, so that the bar does not interfere.
+
+    Yields:
+        A function that takes the number of bytes read so far; None where a bar would not be seen.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or (is_terminal() and not quietly):
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if not can_draw or (is_terminal() and not quietly):
         yield None
         return
-    from rich.console import Console
+
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    bar = Progress(
-        BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True
-    )
-    begun = time.monotonic()
+    console = Console(file=sys.stderr)
+    bar = Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console, transient=True)
+    started = time.monotonic()
     task = None
 
-    def told(done: int) -> None:
+    def advance(done: int) -> None:
         nonlocal task
-        if task is None and time.monotonic() - begun > _PATIENCE:
+        if task is None and time.monotonic() - started > _PROGRESS_DELAY:
             bar.start()
             task = bar.add_task("", total=total() or None)
         if task is not None:
             bar.update(task, completed=done)
 
     try:
-        yield told
+        yield advance
     finally:
         if task is not None:
             bar.stop()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 from trail_files import PACKS, append, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
-from structlog_audit import AuditFileHandler, AuditHandler, open_trail
+from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, open_trail
+from structlog_audit.query.filters import conditions
 from structlog_audit.trail.reading import line_blocks
 from structlog_audit.trail.reading.follow import LATE_SEGMENTS, POLL_SECONDS
 
@@ -323,3 +324,14 @@ def test_follow_beside_real_writers(tmp_path):
     assert sorted(found) == sorted(f"{number}/{count}" for number in range(3) for count in range(400))
     assert len(os.listdir(tmp_path)) > 20
     assert json.loads(path.read_bytes().splitlines()[-1])["operation"] == "closed"
+
+
+def test_follow_matching_takes_ready_made_conditions(tmp_path):
+    """Following with ready-made conditions yields the stored events that following with the same filters yields."""
+    with AuditLogger(filename=tmp_path / "audit.jsonl") as logger:
+        logger.record("STORE", "ann")
+        logger.record("STORE", "bob")
+    reader = open_trail(tmp_path / "audit.jsonl")
+    options = {"since_now": False, "stop": lambda: True, "wait": pytest.fail}
+    stored = reader.follow_matching(conditions(user_id="ann"), **options)
+    assert [each.event() for each in stored] == list(reader.follow(user_id="ann", **options)) != []

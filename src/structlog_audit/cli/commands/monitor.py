@@ -1,66 +1,69 @@
-"""``monitor``: the alerts that rules bring over a trail.
+"""``monitor``: the alerts that rules raise over a trail.
 
-Rules:
-
-* The rules are loaded before anything is read. They are those of ``AuditHandler(monitor=…)``, in the same files.
-* Events of every kind are shown to the rules: each says itself which ones count.
-* With ``--follow`` too the windows are filled from the beginning, or from ``--since``: an alert needs what came before.
+The rules are those of ``AuditHandler(monitor=…)``, in the same files, and are loaded before anything is read. They receive
+events of every kind, and each rule selects its events. ``--follow`` starts at the beginning or at ``--since``, because an
+alert depends on the events before it.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
-from structlog_audit.cli.commands.query import wait_for_reader
-from structlog_audit.cli.exit_codes import Exit, UsageError
+import typer
+
+from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import AlertOutput
-from structlog_audit.cli.output import time_text
-from structlog_audit.cli.reading import Reading, Request, read
 from structlog_audit.cli.terminal import put, put_line
+from structlog_audit.cli.trail_options import Follow, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
-from structlog_audit.events.event import AuditEvent
-from structlog_audit.monitoring.alerts import Alert
-from structlog_audit.monitoring.monitor import replay
-from structlog_audit.monitoring.rules import load_rules
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+    from structlog_audit.monitoring.alerts import Alert
+
+EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 
 
-def monitor(request: Request, rules: str, output: AlertOutput, *, follow: bool) -> Exit:
-    """Write the alerts that the rules in the file *rules* bring over the events that *request* asks for; whether any came."""
-    if follow and request.until is not None:
-        raise UsageError("--until ends what --follow goes on with: leave one of them out")
+@reads_trails(has_all=False)
+def monitor(
+    options: TrailOptions,
+    *,
+    rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="File of rules: TOML, JSON or YAML.")],
+    follow: Follow = False,
+    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="Output format.")] = AlertOutput.TEXT,
+) -> Exit:
+    """Show the alerts that rules raise; exit with 1 if there are any."""
+    from structlog_audit.cli.reading import read_trails
+    from structlog_audit.monitoring.monitor import replay
+    from structlog_audit.monitoring.rules import load_rules
+
+    if follow:
+        options.require_open_end()
+    options = replace(options, every_kind=True)
     loaded = load_rules(rules)
 
-    def act(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent]
-        if follow:
-            wait = wait_for_reader()
-            coming = reading.trail.follow(since_now=False, stop=lambda: False, wait=wait, **reading.filters)
-            events = filter(reading.sought.passes, coming)
-        else:
-            events = reading.source.iter_events(**reading.filters)
+    def show(reading: Reading) -> Exit:
+        events = reading.follow(since_now=False) if follow else reading.events()
         code = Exit.DONE
         for alert in replay(loaded, events):
-            _WRITTEN[output](alert, request.in_utc)
+            _put(alert, output, in_utc=options.utc)
             code = Exit.NO
             if follow:
                 sys.stdout.flush()
         return code
 
-    return read(request, act)
+    return read_trails(options, show)
 
 
-def _put_text(alert: Alert, in_utc: bool) -> None:
+def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:
+    from structlog_audit.cli.tables import time_text
+
+    if output == AlertOutput.JSONL:
+        put(to_json(alert.to_dict()) + "\n")
+        return
     time = time_text(alert.timestamp, in_utc=in_utc)
-    put_line(f"{time}  {logging.getLevelName(alert.rule.level)}  {alert}  [{alert.event_id}]")
-
-
-def _put_json(alert: Alert, in_utc: bool) -> None:
-    put(to_json(alert.to_dict()) + "\n")
-
-
-_WRITTEN: dict[AlertOutput, Callable[[Alert, bool], None]] = {
-    AlertOutput.TEXT: _put_text,
-    AlertOutput.JSONL: _put_json,
-}
+    level = logging.getLevelName(alert.rule.level)
+    put_line(f"{time}  {level}  {alert}  [{alert.event_id}]")

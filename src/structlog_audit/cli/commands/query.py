@@ -1,71 +1,46 @@
-"""``query`` and ``tail``: events on stdout."""
+"""``query``: events on stdout."""
 
 from __future__ import annotations
 
-import select
-import sys
-from collections.abc import Callable, Iterator
-from io import UnsupportedOperation
-from itertools import chain, islice
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-from structlog_audit.cli.exit_codes import Exit, UsageError
+import typer
+
+from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Output
-from structlog_audit.cli.output import put_events
-from structlog_audit.cli.reading import Reading, Request, read
+from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.event import AuditEvent
-from structlog_audit.query.filters import conditions
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+
+EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
 
 
-def query(request: Request, output: Output, lines: int | None, *, reverse: bool) -> Exit:
-    """Write the events that *request* asks for: the oldest first, of those the newest *lines*; or *reverse*."""
+@reads_trails()
+def query(
+    options: TrailOptions,
+    *,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the newest N events.")
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show newest first.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> Exit:
+    """Show events, oldest first."""
+    from structlog_audit.cli.output import put_events
+    from structlog_audit.cli.reading import read_trails
 
-    def act(reading: Reading) -> Exit:
+    def show(reading: Reading) -> Exit:
+        events: Iterable[AuditEvent]
         if reverse:
-            found = reading.source.select(conditions(**reading.filters), newest_first=True)
-            events: Iterator[AuditEvent] = (stored.event() for stored in islice(found, lines))
+            events = reading.events(newest_first=True, at_most=lines)
         elif lines is not None:
-            events = iter(reading.newest(lines))
+            events = reading.newest(lines)
         else:
-            events = reading.source.iter_events(**reading.filters)
-        return _shown(put_events(events, output, reading.now, in_utc=request.in_utc))
+            events = reading.events()
+        count = put_events(events, output, reading.now, in_utc=options.utc)
+        return Exit.DONE if count else Exit.NO
 
-    return read(request, act)
-
-
-def tail(request: Request, output: Output, lines: int, *, follow: bool) -> Exit:
-    """Write the newest *lines* events, and with *follow* those that come, for as long as somebody reads."""
-    if follow and output == Output.JSON:
-        raise UsageError("a document has no end while it is followed: use --output jsonl")
-    if follow and request.until is not None:
-        raise UsageError("--until ends what --follow goes on with: leave one of them out")
-
-    def act(reading: Reading) -> Exit:
-        if not follow:
-            return _shown(put_events(reading.newest(lines), output, reading.now, in_utc=request.in_utc))
-        coming = reading.trail.follow(since_now=True, stop=lambda: False, wait=wait_for_reader(), **reading.filters)
-        last = [] if "-" in request.words else reading.newest(lines)  # of stdin nothing is there before it comes
-        known = {event.event_id for event in last}
-        new = (event for event in coming if event.event_id not in known and reading.sought.passes(event))
-        put_events(chain(last, new), output, reading.now, in_utc=request.in_utc, first=len(last))
-        return Exit.DONE
-
-    return read(request, act)
-
-
-def _shown(count: int) -> Exit:
-    return Exit.DONE if count else Exit.NO
-
-
-def wait_for_reader() -> Callable[[float], None]:
-    """What waits so many seconds, unless whoever reads our stdout goes away meanwhile: then it raises `BrokenPipeError`."""
-    asked = select.poll()
-    try:
-        asked.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always told
-    except UnsupportedOperation:  # stdout is no file, as in tests
-        pass
-
-    def wait(seconds: float) -> None:
-        if asked.poll(seconds * 1_000):
-            raise BrokenPipeError
-
-    return wait
+    return read_trails(options, show)

@@ -144,8 +144,14 @@ class TrailReader(EventSource):
             filters: The filters.
         """
         conditions = query_filters.conditions(**filters)
-        events = follow(self._scanner, self._trails, conditions, since_now, stop, wait)
+        events = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
         return (stored.event() for stored in events)
+
+    def follow_matching(
+        self, conditions: Conditions, *, since_now: bool, stop: Callable[[], bool], wait: Callable[[float], None]
+    ) -> Iterator[StoredEvent]:
+        """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
+        return follow(self._scanner, self._trails, conditions, since_now, stop, wait)
 
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None

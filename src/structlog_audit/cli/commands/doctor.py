@@ -1,0 +1,42 @@
+"""``doctor``: findings about trails, configurations and the machine; `structlog_audit.cli.doctor` makes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit
+from structlog_audit.cli.options import Format, Severity
+
+EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
+
+
+def doctor(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TRAIL", help="Trails; by default those of the configuration.", show_default=False),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="CONFIG",
+            help="A dictConfig: JSON, YAML or Python file, or module:attribute.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Format, typer.Option("--output", "-o", help="Output format.")] = Format.TEXT,
+    fail_on: Annotated[
+        Severity, typer.Option("--fail-on", help="Exit with 4 for findings of at least this severity.")
+    ] = Severity.WARNING,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="CODE", help="Leave out findings with this code.", show_default=False),
+    ] = None,
+) -> Exit:
+    """Find causes of suppressed, lost or delayed events, with fixes."""
+    from structlog_audit.cli.doctor import run_doctor as examine
+
+    return examine(words or [], config or [], output, fail_on, ignore or [])

@@ -1,0 +1,85 @@
+"""``report``: the compliance report of a trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.output_files import refusing_to_replace, require_free
+from structlog_audit.cli.terminal import put
+from structlog_audit.cli.trail_options import Force, TrailOptions, TrailWords, reads_trails
+from structlog_audit.exceptions import AuditValueError
+from structlog_audit.export import write_atomically
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+
+EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
+
+
+@reads_trails(words=TrailWords, has_all=False)
+def report(
+    options: TrailOptions,
+    *,
+    month: Annotated[
+        str | None, typer.Option("--month", metavar="YYYY-MM", help="Month of the report, in UTC.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Report on one user only.")] = None,
+    html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML to FILE; - is stdout.")] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown to FILE; the default is stdout.")
+    ] = None,
+    json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")] = None,
+    force: Force = False,
+) -> Exit:
+    """Write the compliance report of a month or a time range."""
+    from structlog_audit.cli.reading import read_trails
+    from structlog_audit.reports import compliance_report
+
+    if month is not None and (options.since or options.until):
+        raise UsageError("--month cannot be combined with --since or --until")
+    _require_month(month)
+    targets = _targets({"html": html, "markdown": markdown, "json": json})
+    for path in targets.values():
+        require_free(path, force=force)
+
+    def write(reading: Reading) -> Exit:
+        if reading.selection.words:
+            raise UsageError("a report covers all events of its time range, or of --user: leave out the conditions")
+        conditions = reading.selection.conditions
+        made = compliance_report(
+            reading.trail, month=month, user_id=user, start_time=conditions.start_time, end_time=conditions.end_time
+        )
+        for form, path in targets.items():
+            _write(getattr(made, f"to_{form}")(), path, replace=force)
+        return Exit.DONE
+
+    return read_trails(options, write, quietly=True)
+
+
+def _require_month(month: str | None) -> None:
+    from structlog_audit.reports.period import period_of
+
+    try:
+        period_of(month, None, None)
+    except AuditValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def _targets(given: dict[str, str | None]) -> dict[str, str]:
+    """Return the path of each form to write; Markdown to stdout if none is given."""
+    targets = {form: path for form, path in given.items() if path is not None} or {"markdown": "-"}
+    if list(targets.values()).count("-") > 1:
+        raise UsageError("cannot write more than one form to -: name a file for the others")
+    return targets
+
+
+def _write(text: str, path: str, *, replace: bool) -> None:
+    if path == "-":
+        put(text if text.endswith("\n") else f"{text}\n")
+        return
+    with refusing_to_replace(path):
+        write_atomically(Path(path), [text.encode()], replace=replace)

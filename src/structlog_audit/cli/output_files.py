@@ -1,0 +1,32 @@
+"""Files that a command writes: an existing file is replaced only with ``--force``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from structlog_audit.cli.exit_codes import UsageError
+
+
+def require_free(path: str, *, force: bool) -> None:
+    """Raise `UsageError` if a file exists at *path* and may not be replaced. ``-`` is stdout."""
+    if path != "-" and not force and os.path.lexists(path):
+        raise file_exists(path)
+
+
+@contextmanager
+def refusing_to_replace(path: str) -> Iterator[None]:
+    """Report as `UsageError` that a file was created at *path* after `require_free` checked it."""
+    try:
+        yield
+    except FileExistsError:
+        # Without a file at the path itself, one of its parent folders is a file: a different error.
+        if not os.path.lexists(path):
+            raise
+        raise file_exists(path) from None
+
+
+def file_exists(path: str) -> UsageError:
+    """Return the error for a file that exists already."""
+    return UsageError(f"{path} already exists and was not changed: choose another name, or use --force to replace it")
