@@ -1,4 +1,4 @@
-"""The command line in tests: in this process, and as a process of its own."""
+"""Helpers that run the command line in tests: in this process, or in a new one."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ NOT_OURS = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LINES")
 
 
 def many(count: int) -> bytes:
-    """So many lines of a trail, each with an id of its own."""
+    """Return *count* lines of a trail, each with a different id."""
     line = GOLDEN.read_bytes().splitlines(keepends=True)[1]
     return b"".join(line[:33] + b"%012x" % number + line[45:] for number in range(count))
 
 
 class Result:
-    """What a command wrote, and how it ended."""
+    """The output and the exit code of a command."""
 
     def __init__(self, out: str, err: str, code: int) -> None:
         self.out, self.err, self.code = out, err, code
 
     @property
     def lines(self) -> list[str]:
-        """The lines on stdout."""
+        """The lines of stdout."""
         return self.out.splitlines()
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The lines on stdout as JSON."""
+        """The lines of stdout, decoded from JSON."""
         return [json.loads(line) for line in self.lines]
 
     @property
     def said(self) -> str:
-        """The one line on stderr."""
+        """The only line of stderr, without the name of the program."""
         assert self.err.startswith("structlog-audit: "), self.err
         assert self.err.endswith("\n")
         assert self.err.count("\n") == 1, self.err
@@ -50,7 +50,7 @@ class Result:
 
 
 def run(*words: object, input: bytes | None = None, **environment: str) -> Result:
-    """Run a command in this process."""
+    """Run a command in this process, and return its result."""
     set_to = {"TZ": "UTC", "COLUMNS": None, "NO_COLOR": None, **environment}
     done = CliRunner().invoke(app, [str(word) for word in words], input=input, env=set_to, prog_name="structlog-audit")
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -59,13 +59,13 @@ def run(*words: object, input: bytes | None = None, **environment: str) -> Resul
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a process: ours, without what would change what it writes."""
+    """Return the environment of this process with *more*, but without variables that change the output of commands."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
     return {**ours, "TZ": "UTC", **more}
 
 
 def process(*words: object, **options: Any) -> Result:
-    """Run a command as a process of its own, to its end."""
+    """Run a command in a new process, wait for it, and return its result."""
     done = subprocess.run(
         [*PROGRAM, *map(str, words)], capture_output=True, timeout=60, check=False,
         **{"env": environment(), **options},
