@@ -59,7 +59,10 @@ def run(*words: object, input: bytes | None = None, **environment: str) -> Resul
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of this process with *more*, but without variables that change the output of commands."""
+    """Return this process's environment with *more*.
+
+    Variables that change the output of commands are left out.
+    """
     ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
     return {**ours, "TZ": "UTC", **more}
 

@@ -58,7 +58,10 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def matches(printed: str, shown: str) -> bool:
-    """Return whether *printed* equals *shown*, where ``...`` in a line matches any text within that line."""
+    """Return whether *printed* equals *shown*.
+
+    ``...`` matches any text within a line.
+    """
     return re.fullmatch(re.escape(shown).replace(re.escape("..."), ".*"), printed) is not None
 
 
@@ -66,6 +69,7 @@ def matches(printed: str, shown: str) -> bool:
 def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
     """The Python blocks of a page run in order, without a warning, and print exactly the text shown below each."""
     blocks = blocks_of(page.read_text(encoding="utf-8"))
+
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DRIVER],
         input=json.dumps([page.name, [[block.line, block.code] for block in blocks]]),
@@ -75,6 +79,7 @@ def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
         timeout=60,
         check=False,
     )
+
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split(MARK)
     assert len(printed) == len(blocks) + 1
@@ -87,8 +92,18 @@ def test_comment_with_a_reason_excludes_the_next_block_only():
     """A "not run" comment excludes the block directly below it, if the comment gives a reason."""
     reason, none = "<!-- not run: needs a server -->", "<!-- not run: -->"
     block = "```python\n{}\n```\n"
-    text = f"{reason}\n\n{block.format('a')}\n{block.format('b')}\n{none}\n{block.format('c')}\n{reason} and\n{block}"
-    assert [found.code for found in blocks_of(text)] == ["b\n", "c\n", "{}\n"]
+    text = "\n".join(
+        [
+            f"{reason}\n",
+            block.format("a"),
+            block.format("b"),
+            none,
+            block.format("c"),
+            f"{reason} and",
+            block.format("d"),
+        ]
+    )
+    assert [found.code for found in blocks_of(text)] == ["b\n", "c\n", "d\n"]
 
 
 def test_text_block_is_output_only_directly_below_a_python_block():

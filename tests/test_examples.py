@@ -88,10 +88,20 @@ TRAIL_LINES = {
 
 def run(name: str, *arguments: str, folder: Path) -> str:
     """Run an example in *folder*, check that it exits with 0, and return its output."""
-    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"{NEEDS[name]} is not installed; it may not support this Python")
+    needed = NEEDS.get(name)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed; it may not support this Python")
+
     command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -107,7 +117,9 @@ def test_every_example_is_tested():
 def test_example_prints_its_lines_and_writes_to_its_folder_only(name, tmp_path):
     """An example exits with 0, prints its key lines, and writes to the given folder only."""
     (tmp_path / "given").mkdir()
+
     output = run(name, "given", folder=tmp_path)
+
     for line in LINES[name]:
         assert line in output, output
     assert [path.name for path in tmp_path.iterdir()] == ["given"]
@@ -146,10 +158,13 @@ def test_demo_exports_all_events_and_all_failures(demo):
     """The JSON export has all events of the demo, the CSV export its failures."""
     current, _ = demo
     folder = current / "audit-demo"
+
     document = json.loads((folder / "export.json").read_text())
     assert document["total_events"] == len(document["events"]) == 82
+
     with (folder / "failures.csv").open(newline="") as file:
-        assert [row["error_message"] for row in csv.DictReader(file)] == ["Database connection timeout"]
+        messages = [row["error_message"] for row in csv.DictReader(file)]
+    assert messages == ["Database connection timeout"]
 
 
 def test_second_run_of_demo_continues_the_trail(tmp_path):

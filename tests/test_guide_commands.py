@@ -29,7 +29,10 @@ loggers:
 
 
 def commands_of(body):
-    """Return the commands of a block, each with the output shown for it; a here-document belongs to its command."""
+    """Return the commands of a block, each with the output shown for it.
+
+    A here-document belongs to its command.
+    """
     found, ending = [], None
     for line in body.splitlines(keepends=True):
         if ending is not None:
@@ -59,7 +62,10 @@ def matches(printed, shown):
 
 
 def prepare(folder):
-    """Write the trail, a logging configuration and the command into *folder*, and return the PATH to use there."""
+    """Write the files that the commands need, and return the PATH to use.
+
+    They are the trail, a logging configuration and the command ``structlog-audit``.
+    """
     guide_trail.write_trail(folder)
     (folder / "logging.yaml").write_text(CONFIG)
 
@@ -72,22 +78,31 @@ def prepare(folder):
 
 
 def commands_on(page, path):
-    """Return the commands of a page, and the tools that are missing on the PATH *path*.
+    """Return the commands of a page, and the tools that are missing on *path*.
 
     Blocks that need a missing tool are left out.
     """
-    commands, missing = [], set()
-    for block in BLOCK.finditer((GUIDE / page).read_text(encoding="utf-8")):
+    text = (GUIDE / page).read_text(encoding="utf-8")
+    commands = []
+    missing = set()
+
+    for block in BLOCK.finditer(text):
         needed = (block["needs"] or "").split()
         unavailable = [tool for tool in needed if shutil.which(tool, path=path) is None]
-        missing |= set(unavailable)
-        if not unavailable:
-            commands += commands_of(block["body"])
+        if unavailable:
+            missing.update(unavailable)
+            continue
+        commands += commands_of(block["body"])
+
     return commands, missing
 
 
 def run_page(page, folder):
-    """Run the commands of a page in one shell, compare their output, and return their number and the missing tools."""
+    """Run the commands of a page in one shell, and compare their output.
+
+    Returns:
+        The number of commands, and the missing tools.
+    """
     path = prepare(folder)
     commands, missing = commands_on(page, path)
     script = "".join(f"{{ {command.rstrip()}\n}} 2>&1\nprintf '\\x1e'\n" for command, _ in commands)
@@ -127,7 +142,8 @@ def test_commands_of_other_tools_run_if_all_tools_are_installed(tmp_path):
 
 def test_every_page_with_a_console_block_is_tested():
     """The tested pages are those that show a shell session."""
-    assert [path.name for path in sorted(GUIDE.glob("*.md")) if "```console" in path.read_text()] == PAGES
+    pages = sorted(GUIDE.glob("*.md"))
+    assert [page.name for page in pages if "```console" in page.read_text(encoding="utf-8")] == PAGES
 
 
 def test_three_dots_match_within_a_line_and_alone_any_lines():

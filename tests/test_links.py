@@ -36,7 +36,7 @@ def tokens_of(text):
 
 
 def links_of(text):
-    """Return the targets of the relative links and images of a page, in Markdown and in HTML."""
+    """Return the targets of relative links and images, in Markdown and in HTML."""
     links = []
     for token in tokens_of(text):
         if token.type == "link_open":
@@ -58,7 +58,10 @@ def slug_of(heading):
 
 
 def anchors_of(text):
-    """Return the anchors of a page: one per heading, numbered if it repeats, and those of HTML elements."""
+    """Return the anchors of a page.
+
+    Each heading has one, which is numbered if it repeats; HTML elements with an id have one as well.
+    """
     anchors = set()
     tokens = MARKDOWN.parse(text)
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -78,14 +81,24 @@ def anchors_of(text):
 
 
 def resolves(link, page, top):
-    """Return whether a link on *page* leads to a file below *top* and, if it has an anchor, to a heading of it."""
+    """Return whether a link on *page* leads to a file and heading that exist.
+
+    The file must lie below *top*.
+    """
     path, _, anchor = link.partition("#")
-    target = (page.parent / path).resolve() if path else page
-    if not target.exists() or not target.is_relative_to(top.resolve()):
+    target = (page.parent / path if path else page).resolve()
+
+    if not target.exists():
+        return False
+    if not target.is_relative_to(top.resolve()):
         return False
     if not anchor:
         return True
-    return target.suffix == ".md" and anchor in anchors_of(target.read_text(encoding="utf-8"))
+
+    # Only pages have headings.
+    if target.suffix != ".md":
+        return False
+    return anchor in anchors_of(target.read_text(encoding="utf-8"))
 
 
 def broken_links(page, top=TOP):

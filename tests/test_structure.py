@@ -14,7 +14,10 @@ MOST_NODES_PER_LINE = 9
 
 
 def size_of(function):
-    """Return the AST nodes and the lines of a function's body, without its docstring; (0, 0) if nothing else is in it."""
+    """Return the AST nodes and the lines of a function's body.
+
+    The docstring does not count. A body without anything else has size (0, 0).
+    """
     body = function.body
     if ast.get_docstring(function, clean=False) is not None:
         body = body[1:]
@@ -27,22 +30,27 @@ def size_of(function):
 
 
 def sizes_in(source):
-    """Return the sizes of all functions and methods in the text of a module, nested ones included."""
+    """Return the sizes of all functions in a module, nested ones included."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [size_of(node) for node in ast.walk(ast.parse(source)) if isinstance(node, functions)]
+    tree = ast.parse(source)
+    return [size_of(node) for node in ast.walk(tree) if isinstance(node, functions)]
 
 
 def nodes_per_line(sources):
-    """Return the AST nodes per line of the function bodies in *sources*, the texts of modules."""
-    sizes = [size for source in sources for size in sizes_in(source)]
-    nodes = sum(nodes for nodes, _ in sizes)
-    lines = sum(lines for _, lines in sizes)
-    return nodes / lines
+    """Return the AST nodes per line of all function bodies in *sources*."""
+    all_nodes = 0
+    all_lines = 0
+    for source in sources:
+        for nodes, lines in sizes_in(source):
+            all_nodes += nodes
+            all_lines += lines
+    return all_nodes / all_lines
 
 
 def test_function_bodies_have_at_most_nine_nodes_per_line():
     """Blank lines, named steps and whole-line comments keep the average density low."""
-    density = nodes_per_line(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    modules = SOURCE.rglob("*.py")
+    density = nodes_per_line(path.read_text(encoding="utf-8") for path in modules)
     assert density <= MOST_NODES_PER_LINE, f"{density:.2f} AST nodes per line of function body"
 
 

@@ -17,7 +17,7 @@ from lower_bounds import limit, limit_in_order, path, path_two_more, steps
 
 
 def rotating(name: str) -> logging.Handler:
-    """Return the standard library's rotating file handler with python-json-logger's orjson formatter."""
+    """Return the rotating file handler with python-json-logger's orjson formatter."""
     from pythonjsonlogger.orjson import OrjsonFormatter
 
     handler = logging.handlers.RotatingFileHandler(path_of(name), maxBytes=50_000_000, backupCount=5)
@@ -32,7 +32,10 @@ def stdlib_json() -> Call:
 
 
 def structlog_json() -> Call:
-    """Return a call of structlog that writes JSON to a rotating file through `logging`."""
+    """Return a call of structlog that writes JSON through `logging`.
+
+    The handler is that of `stdlib_json`.
+    """
     import structlog
 
     log = structlog.wrap_logger(
@@ -51,18 +54,27 @@ def structlog_json() -> Call:
 
 
 def stdlib_null() -> Call:
-    """Return a call of `logging` without a handler: the share of `ours_stdlib` that `logging` itself takes."""
+    """Return a call of `logging` without a handler.
+
+    It shows the share of `ours_stdlib` that `logging` itself takes.
+    """
     logger = logger_with("null", logging.NullHandler())
     return lambda: logger.info("STORE", extra={**CONTEXT, **FIELDS})
 
 
 def structlog_dropped() -> Call:
-    """Return a call of the chain of `ours_processor` without it: the share that structlog itself takes."""
+    """Return a call of the chain of `ours_processor` without the processor.
+
+    It shows the share that structlog itself takes.
+    """
     return chain()
 
 
 def chain(*processors: Callable[..., object]) -> Call:
-    """Return a call of an application's own chain with *processors*; no renderer is measured, because the event is dropped."""
+    """Return a call of an application's own chain with *processors*.
+
+    The last processor drops the event, so that no renderer is measured.
+    """
     import structlog
 
     def drop(*_: object) -> None:
@@ -121,7 +133,7 @@ def picologging_orjson() -> Call:
 
 
 def axon() -> Call:
-    """Return a call that records a hundred events with the memory SDK's logger, which writes no file."""
+    """Return a call that records a hundred events with axon, in memory only."""
     from axon.core.audit import AuditLogger
     from axon.models.audit import EventStatus, OperationType
 
@@ -146,7 +158,7 @@ def ours_bound() -> Call:
 
 
 def ours_two_more() -> Call:
-    """Return a call of a bound logger with two more fields, which belong to the metadata."""
+    """Return a call of a bound logger with two more fields, for the metadata."""
     import structlog_audit
 
     logger = logger_with("ours2", structlog_audit.AuditHandler(filename=path_of("ours2")))
@@ -187,7 +199,7 @@ def ours_queried_by_user() -> Call:
 
 
 def ours_queried_by_all() -> Call:
-    """Return a call that records a thousand events and then queries with every filter that has an index."""
+    """Return a call that records a thousand events and then filters by all fields."""
     return queried("ours8", EVERY_FILTER)
 
 
@@ -281,7 +293,12 @@ OURS = [name for name in CASES if name.startswith("ours: ")]
 
 
 def ours_held(events: int, filled: int) -> Call:
-    """Return a call that records into a buffer for *events*, of which *filled* are present and indexed."""
+    """Return a call that records into a buffer that holds indexed events.
+
+    Args:
+        events: The size of the buffer.
+        filled: The number of events in it at the beginning.
+    """
     import structlog_audit
 
     handler = structlog_audit.AuditHandler(events, filename=path_of("held"))
@@ -296,7 +313,10 @@ def ours_held(events: int, filled: int) -> Call:
 
 
 def ours_on(path: str, max_bytes: int) -> Call:
-    """Return a call that records into the trail at *path*, to which other processes may append as well."""
+    """Return a call that records into the trail at *path*.
+
+    Other processes may append to it as well.
+    """
     import structlog_audit
 
     target = structlog_audit.AuditFileHandler(path, maxBytes=max_bytes)

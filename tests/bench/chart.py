@@ -36,7 +36,10 @@ class Bar(NamedTuple):
 
 
 def chart(bars: list[Bar], title: str, below: str) -> str:
-    """Return an SVG document with *bars*, a line that marks length 1, and the text *below* them."""
+    """Return an SVG document with *bars* and the text *below* them.
+
+    A line marks length 1.
+    """
     longest = max(1.0, *(bar.length for bar in bars))
     unit = BARS / longest
     mark = LABEL + unit

@@ -86,7 +86,10 @@ class Child:
 
 
 def cpu_seconds_of(call: Any, calls: int) -> float:
-    """Return the CPU seconds of so many calls; garbage of earlier work is collected before."""
+    """Return the CPU seconds of so many calls.
+
+    Garbage of earlier work is collected before.
+    """
     gc.collect()
 
     start = time.process_time()

@@ -27,20 +27,23 @@ Pair = tuple[float, float]
 
 
 def calls_of(name: str, events: int) -> int:
-    """Return the number of calls of a case that record about so many events, at least one."""
+    """Return the number of calls of a case that record so many events, at least one."""
     _, batch = cases.CASES[name]
     return max(1, events // batch)
 
 
 def round_times(children: tuple[Child, Child], name: str, calls: int, first: int) -> Pair:
-    """Run one round of a case, beginning with the child number *first*, and return the CPU seconds of both."""
+    """Run one round of a case, and return the CPU seconds of both processes.
+
+    The child number *first* runs first.
+    """
     second = 1 - first
     times = {number: children[number].request(time=name, calls=calls) for number in (first, second)}
     return times[0], times[1]
 
 
 def run_pair(other: Path, names: list[str], events: int, rounds: int, times: dict[str, list[Pair]]) -> None:
-    """Start a pair of processes, run the rounds of each case, and add their seconds to *times*.
+    """Start a pair of processes, and add the seconds of each round to *times*.
 
     A case that one of the checkouts cannot run is removed from *names*.
     """
@@ -103,7 +106,7 @@ def document_of(name: str, pairs: list[Pair]) -> dict[str, Any]:
 
 
 def comparison_text(documents: list[dict[str, Any]]) -> str:
-    """Return the table of a comparison, with the number of slower cases as its last line."""
+    """Return the table of a comparison, and the number of slower cases."""
     lines = [f"{'this checkout / the other':44} {'median':>7}  {'95 % confidence':>15}  {'middle half':>15}"]
     slower = 0
 

@@ -24,7 +24,10 @@ class Spread(NamedTuple):
 
 
 def ratios(times: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Return the ratio of each round, so that a load that slows down both cases of a round cancels out."""
+    """Return the ratio of each round.
+
+    A load that slows down both cases of a round cancels out.
+    """
     return [time / other for time, other in zip(times, base, strict=True)]
 
 
@@ -92,7 +95,7 @@ class Figure(NamedTuple):
         return f"{text}  (goal: {goal})"
 
     def document(self) -> dict[str, Any]:
-        """Return the members that are set, and ``met`` if there is a goal, for the JSON file."""
+        """Return the members that are set, and ``met`` if there is a goal."""
         members = {key: value for key, value in self._asdict().items() if value not in (None, "")}
         if self.has_goal:
             members["met"] = self.is_met

@@ -42,7 +42,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def filled_logger(count: int) -> tuple[Any, list[Figure]]:
-    """Return an `AuditLogger` that holds *count* distinct events, and the figures of its first queries.
+    """Return a logger with *count* distinct events, and its first figures.
 
     Memory is measured as the resident memory of the process, so its figure is left out below 100,000 events, where the
     process's other memory would distort it.
@@ -92,7 +92,10 @@ QUERIES: dict[str, Callable[..., Any]] = {
 
 
 def peer_query_of(audit: Any, size: int) -> Callable[[], list[object]] | None:
-    """Return the query by user and operation against axon's logger with the events of *audit*; None without axon."""
+    """Return the selective query against axon's logger, with the same events.
+
+    The result is None if axon is not installed.
+    """
     try:
         from axon.core.audit import AuditLogger
         from axon.models.audit import EventStatus, OperationType
@@ -114,7 +117,7 @@ def peer_query_of(audit: Any, size: int) -> Callable[[], list[object]] | None:
 
 
 def query_against_axon(audit: Any, size: int, rounds: int) -> Iterator[Figure]:
-    """Yield the ratio of the selective query: axon's logger / this library, with the same events.
+    """Yield the ratio of the selective query: axon / this library.
 
     Its bound is the time of an equal query without hits, plus decoding the hits.
     """
@@ -148,7 +151,7 @@ def query_against_axon(audit: Any, size: int, rounds: int) -> Iterator[Figure]:
 
 
 def query_times(loggers: dict[int, Any], rounds: int) -> dict[str, dict[int, list[float]]]:
-    """Return the CPU seconds of each round, by query and by number of events in the buffer."""
+    """Return the CPU seconds of each round, by query and by number of events."""
     times: dict[str, dict[int, list[float]]] = {}
     for name in QUERIES:
         times[name] = {size: [] for size in loggers}
@@ -165,9 +168,10 @@ def query_times(loggers: dict[int, Any], rounds: int) -> dict[str, dict[int, lis
 
 
 def buffer_figures(sizes: Sequence[int], rounds: int) -> Iterator[Figure]:
-    """Yield memory and query times by number of events in the buffer, and the ratios of the largest to the smallest.
+    """Yield memory and query times by number of events in the buffer.
 
-    Each round runs each query with each size.
+    Each round runs each query with each size. The goals limit the ratios of the largest to the smallest size, and of many
+    to few hits.
     """
     loggers = {}
     for size in sizes:
@@ -206,7 +210,7 @@ def tail_of(times: Sequence[float]) -> float:
 
 
 def garbage_collection(size: int, events: int, rounds: int) -> Iterator[Figure]:
-    """Yield how much a full buffer adds to the slowest calls and to a full garbage collection.
+    """Yield the cost that a full buffer adds to calls and to garbage collections.
 
     A process with an empty buffer and one with a full buffer are measured alternately.
     """
@@ -238,7 +242,7 @@ def garbage_collection(size: int, events: int, rounds: int) -> Iterator[Figure]:
 
 
 def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
-    """Yield the throughput of *count* threads relative to one, for the limit and for this library.
+    """Yield the throughput of *count* threads relative to one.
 
     It is measured in a new process: switching threads takes longer in one that holds the memory of earlier measurements.
     """
@@ -266,7 +270,10 @@ def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
 
 
 def fsync_figures(events: int, callers: int = 64) -> Iterator[Figure]:
-    """Yield events per second with ``durability="fsync"``: one caller at a time, and *callers* at once."""
+    """Yield the throughput with ``durability="fsync"``.
+
+    One caller at a time is compared with *callers* at once.
+    """
     import structlog_audit
 
     target = structlog_audit.AuditFileHandler(example_event.path_of("durable"), durability="fsync")
@@ -309,7 +316,10 @@ def fsync_figures(events: int, callers: int = 64) -> Iterator[Figure]:
 
 
 def child_cpu_seconds(code: str) -> float:
-    """Return the CPU seconds of a process that runs *code*, with cached bytecode as in an installed package."""
+    """Return the CPU seconds of a process that runs *code*.
+
+    Bytecode is cached, as in an installed package.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -322,9 +332,9 @@ def child_cpu_seconds(code: str) -> float:
 
 
 def import_time(rounds: int) -> Iterator[Figure]:
-    """Yield the time that importing this package adds to importing structlog: the median of differences in one round.
+    """Yield the time that this package adds to importing structlog.
 
-    The difference of two minima would vary more.
+    It is the median of the differences within a round; the difference of two minima would vary more.
     """
     # This round compiles the bytecode.
     child_cpu_seconds("import structlog, structlog_audit")

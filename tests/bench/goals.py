@@ -69,7 +69,7 @@ def figures_of_goals(times: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
 
 
 def summary(figures: Sequence[Figure]) -> str:
-    """Return how many of the goals among *figures* are met, and a line for each that is missed."""
+    """Return the number of goals met, and a line for each that is missed."""
     with_goal = [figure for figure in figures if figure.has_goal]
     missed = [str(figure) for figure in with_goal if not figure.is_met]
 

@@ -32,7 +32,7 @@ VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out
 
 
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
-    """Return the stages by name: functions that set a stage up and return a call of it."""
+    """Return the functions that set a stage up and return a call of it, by name."""
     import cases
     import example_event
     import lower_bounds
@@ -130,7 +130,7 @@ def run_stage(stage: str, events: int) -> None:
 
 
 def main() -> None:
-    """Run a stage under valgrind's control, or start valgrind for each stage and print the results."""
+    """Run one stage, or start valgrind for each stage and print the results."""
     if sys.argv[1:2] == ["--run"]:
         run_stage(sys.argv[2], int(sys.argv[3]))
         return

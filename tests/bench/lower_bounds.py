@@ -37,7 +37,10 @@ def limit() -> Call:
 
 
 def limit_in_order() -> Call:
-    """Return the limit for a trail: writes under a lock, each followed by a query of the position in the file."""
+    """Return the limit for a trail, which has one write at a time.
+
+    The position in the file is queried after each write.
+    """
     import orjson
 
     fd = os.open(path_of("in-order"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -125,7 +128,10 @@ def path_two_more() -> Call:
 
 
 def in_one_function(name: str, context: dict[str, Any]) -> Call:
-    """Return a call of the path from a bound logger with this *context* to the file and the buffer, and back."""
+    """Return a call of the path for a bound logger with this *context*.
+
+    It leads to the file and the buffer, and back.
+    """
     import msgspec
     from structlog.contextvars import get_contextvars
 

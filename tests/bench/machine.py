@@ -13,7 +13,10 @@ DISTRIBUTIONS = (
 
 
 def processor() -> str:
-    """Return the model of the processor from ``/proc/cpuinfo``, or else from `platform`."""
+    """Return the model of the processor.
+
+    Its source is ``/proc/cpuinfo``, or else `platform`.
+    """
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -22,7 +25,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return the hardware, the system, the Python, and the load average of the last minute."""
+    """Return the hardware, the system, the Python, and the recent load."""
     return {
         "processor": processor(),
         "cpus": os.cpu_count(),
@@ -33,7 +36,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this library, its dependencies and the peers, as far as they are installed."""
+    """Return the installed versions of this library, its dependencies and peers."""
     found = {}
     for name in DISTRIBUTIONS:
         try:

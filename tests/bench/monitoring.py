@@ -40,7 +40,10 @@ CASES = {
 
 
 def case(number: int, rules: list[Rule] | None, operation: str) -> Callable[[int], None]:
-    """Return a function that records a number of events of a hundred users, with a handler that has *rules*."""
+    """Return a function that records so many events with a handler that has *rules*.
+
+    The events belong to a hundred users.
+    """
     logger = logger_with(str(number), structlog_audit.AuditHandler(monitor=rules))
     log = structlog_audit.get_audit_logger(logger.name).bind(session_id="session_abc")
     users = [f"user_{number}" for number in range(100)]

@@ -57,7 +57,10 @@ with open("/proc/self/status") as status:
 
 
 def payload_of(number: int) -> Payload:
-    """Return the payload of event *number*: one of four operations, 997 users, 2 % failures."""
+    """Return the payload of event *number*.
+
+    There are four operations and 997 users; 2 % of the events are failures.
+    """
     return Payload(
         OPERATIONS[number % 4],
         f"user_{number % 997}",
@@ -71,7 +74,10 @@ def payload_of(number: int) -> Payload:
 
 
 def write(folder: Path, events: int) -> Path:
-    """Write a trail of *events*, evenly distributed over its hours, and return the path of its active segment."""
+    """Write a trail of *events*, and return the path of its active segment.
+
+    The events are evenly distributed over its hours.
+    """
     step = SEGMENTS * 3_600_000_000_000 // max(events, 1)
     # Timestamps have fractions of a second, as nearly all have; whole seconds are slower to read.
     now = int(BEGIN.timestamp()) * 1_000_000_000 + 123_456_789
@@ -112,14 +118,14 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 
 def peak(path: Path, query: str) -> int:
-    """Return the peak memory in bytes of a process that runs *query* on the trail at *path*."""
+    """Return the peak memory in bytes of a process that runs *query* on a trail."""
     code = PEAK.format(path=str(path), query=query)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout) * 1_024
 
 
 def compress(folder: Path, into: Path) -> Path:
-    """Copy the trail in *folder*, compress its rolled segments with gzip, and return the path of its active segment."""
+    """Copy a trail with gzipped rolled segments, and return its active segment."""
     into.mkdir()
     for path in folder.iterdir():
         data = path.read_bytes()
@@ -160,7 +166,7 @@ def measure_times(plain: Path, gzipped: Path, events: int, rounds: int) -> dict[
 
 
 def measure_peaks(path: Path, gzipped: Path, empty: Path) -> dict[str, int]:
-    """Return the peak memory in bytes beyond that of a query of the *empty* trail, by query."""
+    """Return the peak memory in bytes beyond that of an *empty* trail, by query."""
     count = QUERIES["count_events()"]
     base = peak(empty, count)
 

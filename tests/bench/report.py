@@ -71,7 +71,10 @@ def least_seconds(rounds: int, work: Callable[[], object]) -> float:
 
 
 def measure(name: str, audit: AuditLogger, rounds: int) -> None:
-    """Print the cost of the report of *audit*: its figures, each format, and the memory while counting."""
+    """Print the cost of the report of *audit*.
+
+    It has the time of the figures, time and size of each format, and the memory while counting.
+    """
 
     def make_report() -> Report:
         return compliance_report(audit, month="2025-01")

@@ -39,7 +39,10 @@ LONG_SIZES = [*SIZES, 1_000_000]
 
 
 def prepare(names: list[str]) -> dict[str, cases.Call]:
-    """Return the calls of the cases that match *names*, and of the limit; leave out missing peers."""
+    """Return the calls of the limit and of the cases that match *names*.
+
+    Cases of missing peers are left out.
+    """
     calls = {}
     for name, (make, _) in cases.CASES.items():
         if name != LIMIT and names and not any(part in name for part in names):
@@ -67,7 +70,7 @@ def measure_cases(names: list[str], events: int, rounds: int) -> dict[str, list[
 
 
 def rows_of(times: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Return a document of each case: the median and the middle half of its time and of its ratio to the limit."""
+    """Return a document of each case: its time, and its ratio to the limit."""
     has_limit = LIMIT in times
     rows = []
     for name, taken in times.items():
@@ -122,7 +125,10 @@ def chart_of(document: dict[str, Any]) -> str:
 
 
 def further(args: argparse.Namespace) -> Iterable[Figure]:
-    """Yield the figures beside the table, or those of ``--scale``; none if cases were named."""
+    """Yield the figures beside the table, or those of ``--scale``.
+
+    There are none if cases were named.
+    """
     if args.scale:
         yield from scale(args.events * 100, args.rounds)
         return
@@ -205,7 +211,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure, print and write the results; return 1 if ``--against`` found a slower case."""
+    """Measure, print and write the results; return 1 if a case is slower."""
     args = arguments()
     document = measure(args)
     if args.json:

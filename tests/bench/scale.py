@@ -60,7 +60,10 @@ def maximum_rate(paths: list[Path], events: int, max_bytes: int) -> Rate:
 
 
 def check_and_delete(path: Path, expected: int) -> tuple[int, int]:
-    """Check that the trail at *path* has each event once, delete it, and return its number of segments and its bytes.
+    """Check that a trail has each event once, and delete it.
+
+    Returns:
+        The number of segments, and their bytes.
 
     Raises:
         SystemExit: An event is missing or duplicated.
@@ -87,7 +90,10 @@ def check_and_delete(path: Path, expected: int) -> tuple[int, int]:
 
 
 def processes(count: int, events: int, rounds: int, max_bytes: int) -> Iterator[Figure]:
-    """Yield the figures of *count* processes on one trail, and on one trail each, measured alternately."""
+    """Yield the figures of *count* processes on one trail, and on one each.
+
+    Both are measured alternately.
+    """
     folder = Path(example_event.FOLDER)
     shared_path = folder / "shared"
     separate_paths = [folder / f"own{number}" for number in range(count)]
@@ -122,7 +128,10 @@ def processes(count: int, events: int, rounds: int, max_bytes: int) -> Iterator[
 
 
 def small_segments(events: int, max_bytes: int) -> Iterator[Figure]:
-    """Yield the cost of rollovers at the rate of a large host, which small segments reach here."""
+    """Yield the cost of rollovers at the rate of a large host.
+
+    Small segments reach it here.
+    """
     path = Path(example_event.FOLDER) / "small"
     rate = maximum_rate([path], events, max_bytes)
     segments, _ = check_and_delete(path, events)
@@ -136,7 +145,10 @@ def small_segments(events: int, max_bytes: int) -> Iterator[Figure]:
 
 
 def rollover_among(segments: int) -> Iterator[Figure]:
-    """Yield the cost of a rollover in a folder of so many segments, which is listed to find the newest name."""
+    """Yield the cost of a rollover in a folder of so many segments.
+
+    The folder is listed to find the newest name.
+    """
     import structlog_audit
 
     folder = Path(example_event.FOLDER) / f"among{segments}"
