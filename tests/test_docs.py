@@ -1,4 +1,4 @@
-"""The code in the README and in the guide runs, and prints what stands below it."""
+"""The code in the README and the guide runs, and prints the text shown below it."""
 
 import json
 import re
@@ -16,7 +16,7 @@ FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[\w-]*)\n(?P<body>.*?)^(?P=fe
 NOT_RUN = re.compile(r"<!-- not run: \S.*? -->\s*\Z")
 
 MARK = "\x1e"
-"""Ends what a block printed, in the output of the page."""
+"""The separator after the output of each block."""
 
 DRIVER = """
 import json, sys
@@ -26,11 +26,11 @@ for line, code in blocks:
     exec(compile("\\n" * (line - 1) + code, page, "exec"), namespace)
     print(chr(0x1E), end="", flush=True)
 """
-"""Runs the blocks of a page one after the other; errors have the line numbers of the page."""
+"""A program that runs the blocks of a page in order. Errors have the line numbers of the page."""
 
 
 class Block(NamedTuple):
-    """A block of code of a page, and what it must print, if the page says so."""
+    """A block of code of a page, and the output that the page shows for it, if any."""
 
     line: int
     code: str
@@ -38,28 +38,38 @@ class Block(NamedTuple):
 
 
 def blocks_of(text: str) -> list[Block]:
-    """The Python blocks of *text* that are to be run."""
+    """Return the Python blocks of *text* that must run."""
     fences = list(FENCE.finditer(text))
     found = []
     for number, fence in enumerate(fences):
         if fence["language"] != "python" or NOT_RUN.search(text, 0, fence.start()):
             continue
-        after = fences[number + 1] if number + 1 < len(fences) else None
-        follows = after is not None and after["language"] == "text" and not text[fence.end() : after.start()].strip()
+
+        printed = None
+        if number + 1 < len(fences):
+            following = fences[number + 1]
+            between = text[fence.end() : following.start()].strip()
+            if following["language"] == "text" and not between:
+                printed = following["body"]
+
         line = text.count("\n", 0, fence.start()) + 2
-        found.append(Block(line, fence["body"], after["body"] if after is not None and follows else None))
+        found.append(Block(line, fence["body"], printed))
     return found
 
 
 def matches(printed: str, shown: str) -> bool:
-    """Whether *printed* is what is *shown*, where ``...`` in a line matches anything within that line."""
+    """Return whether *printed* equals *shown*.
+
+    ``...`` matches any text within a line.
+    """
     return re.fullmatch(re.escape(shown).replace(re.escape("..."), ".*"), printed) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_the_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
+def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
     """The Python blocks of a page run in order, without a warning, and print exactly the text shown below each."""
     blocks = blocks_of(page.read_text(encoding="utf-8"))
+
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DRIVER],
         input=json.dumps([page.name, [[block.line, block.code] for block in blocks]]),
@@ -69,6 +79,7 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
         timeout=60,
         check=False,
     )
+
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split(MARK)
     assert len(printed) == len(blocks) + 1
@@ -77,22 +88,32 @@ def test_the_code_of_a_page_runs_and_prints_what_it_shows(page, tmp_path):
             assert output == block.printed, f"{page.name}:{block.line} prints something else"
 
 
-def test_a_block_is_left_out_only_with_a_reason():
-    """A comment directly before a block leaves that block out if it says why, and no other block."""
+def test_comment_with_a_reason_excludes_the_next_block_only():
+    """A "not run" comment excludes the block directly below it, if the comment gives a reason."""
     reason, none = "<!-- not run: needs a server -->", "<!-- not run: -->"
     block = "```python\n{}\n```\n"
-    text = f"{reason}\n\n{block.format('a')}\n{block.format('b')}\n{none}\n{block.format('c')}\n{reason} and\n{block}"
-    assert [found.code for found in blocks_of(text)] == ["b\n", "c\n", "{}\n"]
+    text = "\n".join(
+        [
+            f"{reason}\n",
+            block.format("a"),
+            block.format("b"),
+            none,
+            block.format("c"),
+            f"{reason} and",
+            block.format("d"),
+        ]
+    )
+    assert [found.code for found in blocks_of(text)] == ["b\n", "c\n", "d\n"]
 
 
-def test_only_the_text_directly_below_a_block_is_its_output():
-    """A text block is the output of the Python block that it follows, and of none if anything stands between."""
+def test_text_block_is_output_only_directly_below_a_python_block():
+    """A text block is the output of the Python block before it, unless prose or another block lies between them."""
     text = "```python\na\n```\n\n```text\n1\n```\n```python\nb\n```\nProse.\n```text\n2\n```\n```sh\nc\n```\n"
     assert blocks_of(text) == [Block(2, "a\n", "1\n"), Block(9, "b\n", None)]
 
 
 def test_three_dots_match_within_a_line_only():
-    """Three dots stand for anything in one line, and everything else only for itself."""
+    """Three dots match any text within a line; all other characters match themselves."""
     assert matches("id evt_1 (x)\n", "id ... (x)\n")
     assert not matches("id 1\n2 (x)\n", "id ... (x)\n")
     assert not matches("a+\n", "a.\n")

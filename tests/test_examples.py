@@ -1,4 +1,4 @@
-"""The examples run, say what they should, and stay short."""
+"""The examples run, print their key lines, and are short."""
 
 import csv
 import importlib.util
@@ -65,13 +65,13 @@ LINES = {
     ],
     "memory_system.py": [],
 }
-"""What the output of each example contains, in lines or parts of them."""
+"""Lines, or parts of lines, that the output of each example contains."""
 
 SYSTEM = {"07_flask.py", "08_sqlalchemy.py"}
-"""Examples that need what the extra ``system`` brings."""
+"""Examples that need the extra ``system``."""
 
 NEEDS = {"03_axon_memory.py": "axon"}
-"""What an example needs that may be missing, because it does not support every Python."""
+"""Modules that an example needs, and that do not support every Python."""
 
 TRAIL_LINES = {
     "01_dictconfig.py": 4,
@@ -83,31 +83,43 @@ TRAIL_LINES = {
     "08_sqlalchemy.py": 3,
     "demo.py": 82,
 }
-"""How many events each example leaves in ``audit.jsonl``."""
+"""The number of events that each example leaves in ``audit.jsonl``."""
 
 
 def run(name: str, *arguments: str, folder: Path) -> str:
-    """The output of an example that is run in *folder* and ends well."""
-    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"{NEEDS[name]} is not installed; it may not support this Python")
+    """Run an example in *folder*, check that it exits with 0, and return its output."""
+    needed = NEEDS.get(name)
+    if needed is not None and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed; it may not support this Python")
+
     command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_every_example_is_tested():
-    """Each script among the examples is known to these tests."""
+    """Each script in the folder of examples has an entry in `LINES`."""
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(LINES)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.system if name in SYSTEM else ()) for name in LINES]
 )
-def test_example_runs(name, tmp_path):
-    """An example ends with exit code 0, prints its key lines, and writes to the folder it is given and nowhere else."""
+def test_example_prints_its_lines_and_writes_to_its_folder_only(name, tmp_path):
+    """An example exits with 0, prints its key lines, and writes to the given folder only."""
     (tmp_path / "given").mkdir()
+
     output = run(name, "given", folder=tmp_path)
+
     for line in LINES[name]:
         assert line in output, output
     assert [path.name for path in tmp_path.iterdir()] == ["given"]
@@ -116,22 +128,48 @@ def test_example_runs(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_example_is_short_and_says_what_it_shows(name):
-    """An example has fewer than 60 lines, and begins with a docstring."""
-    text = (EXAMPLES / name).read_text()
-    assert len(text.splitlines()) < 60
-    assert text.startswith('"""')
+def test_example_has_fewer_than_60_lines(name):
+    """An example is short enough to read in one go."""
+    assert len((EXAMPLES / name).read_text().splitlines()) < 60
 
 
-def test_demo_leaves_its_files_in_the_current_folder(tmp_path):
-    """The demo without arguments leaves a trail and two exports in ``./audit-demo``, and says where; twice is no problem."""
-    output = run("demo.py", folder=tmp_path)
-    folder = tmp_path / "audit-demo"
+@pytest.mark.parametrize("name", LINES)
+def test_example_begins_with_a_docstring(name):
+    """An example begins with a docstring that describes it."""
+    assert (EXAMPLES / name).read_text().startswith('"""')
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo, run without arguments: the current folder and the output."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run("demo.py", folder=folder)
+
+
+def test_demo_names_the_folder_of_its_files(demo):
+    """The demo without arguments writes a trail and two exports to ``./audit-demo``, and prints its path."""
+    current, output = demo
+    folder = current / "audit-demo"
     assert f"Files in {folder.resolve()}:" in output
     assert sorted(path.name for path in folder.iterdir()) == ["audit.jsonl", "export.json", "failures.csv"]
+
+
+def test_demo_exports_all_events_and_all_failures(demo):
+    """The JSON export has all events of the demo, the CSV export its failures."""
+    current, _ = demo
+    folder = current / "audit-demo"
+
     document = json.loads((folder / "export.json").read_text())
     assert document["total_events"] == len(document["events"]) == 82
+
     with (folder / "failures.csv").open(newline="") as file:
-        assert [row["error_message"] for row in csv.DictReader(file)] == ["Database connection timeout"]
+        messages = [row["error_message"] for row in csv.DictReader(file)]
+    assert messages == ["Database connection timeout"]
+
+
+def test_second_run_of_demo_continues_the_trail(tmp_path):
+    """The demo can run again in the same folder; its export then has the events of both runs."""
     run("demo.py", folder=tmp_path)
-    assert json.loads((folder / "export.json").read_text())["total_events"] == 164
+    run("demo.py", folder=tmp_path)
+    document = json.loads((tmp_path / "audit-demo" / "export.json").read_text())
+    assert document["total_events"] == 164

@@ -1,4 +1,4 @@
-"""The direction of imports, and the names of the root package."""
+"""The direction of imports, forbidden imports, and the public names of the root package."""
 
 from __future__ import annotations
 
@@ -18,92 +18,120 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
-    """The name of the module at *path*, below the root package."""
+    """Return the name of the module at *path*, relative to the root package."""
     parts = path.relative_to(SOURCE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"
+    if parts == ("__init__",):
+        return "__init__"
+
+    # A package is named by its folder.
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts)
 
 
 def imported_by(path: Path) -> set[str]:
-    """The top-level names of everything that *path* imports."""
-    found = set()
+    """Return the top-level names of all imports in the module at *path*."""
+    modules = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").split(".")[0])
-    return found
+            # A relative import has no module, and counts as "".
+            modules.append(node.module or "")
+
+    return {module.split(".")[0] for module in modules}
 
 
-def test_structlog_is_imported_by_entry_points_and_one_module_below():
-    """Only entry points import structlog; below them, one module does, which reads its context variables."""
-    knowing = {name_of(path) for path in MODULES if "structlog" in imported_by(path)}
-    entry_points = {name for name in knowing if name.startswith("loggers.")} | {"contrib.actor"}
-    assert knowing - entry_points == {"events.context"}
+def test_only_entry_points_and_context_module_import_structlog():
+    """Entry points import structlog; below them, only the module that reads its context variables does."""
+    below = set()
+    for path in MODULES:
+        name = name_of(path)
+        is_entry_point = name.startswith("loggers.") or name == "contrib.actor"
+        if "structlog" in imported_by(path) and not is_entry_point:
+            below.add(name)
+
+    assert below == {"events.context"}
 
 
-def test_values_touch_neither_disk_nor_clock():
-    """Events, filters, statistics and formats are functions of values."""
+def test_events_query_and_formats_use_neither_disk_nor_clock():
+    """Events, filters, statistics and formats depend on their arguments only; ids need the clock and random bits."""
     packages = ("events", "query", "formats")
-    values = [path for path in MODULES if name_of(path).split(".")[0] in packages]
-    assert len(values) > 15
-    for path in values:
-        if name_of(path) == "events.event_id":
+    impure = {"time", "io", "tempfile", "pathlib", "threading", "secrets"}
+    checked = 0
+    for path in MODULES:
+        name = name_of(path)
+        if name.split(".")[0] not in packages:
             continue
-        assert not imported_by(path) & {"time", "io", "tempfile", "pathlib", "threading", "secrets"}, path
+
+        checked += 1
+        if name != "events.event_id":
+            assert not imported_by(path) & impure, path
+
+    assert checked > 15
 
 
-def test_root_has_few_modules():
-    """At most ten modules lie in the root of the package; everything else has a package of its own."""
+def test_root_package_has_at_most_ten_modules():
+    """All other modules lie in a sub-package."""
     assert len(list(SOURCE.glob("*.py"))) <= 10
 
 
-def test_no_module_shares_its_name_with_a_public_function():
-    """`import structlog_audit.x as m` never gives a function: no public name of the root is a module, too."""
-    functions = {name for name in structlog_audit.__all__ if not isinstance(getattr(structlog_audit, name), type)}
-    assert not functions & {name_of(path).rsplit(".")[-1] for path in MODULES}
+def test_module_names_differ_from_names_of_public_functions():
+    """`import structlog_audit.x as m` binds a module, never a function of the root package."""
+    functions = set()
+    for name in structlog_audit.__all__:
+        if not isinstance(getattr(structlog_audit, name), type):
+            functions.add(name)
+
+    modules = {name_of(path).split(".")[-1] for path in MODULES}
+    assert not functions & modules
 
 
-def test_layers_hold():
-    """Imports run downwards only, lazy imports included: the contract in pyproject.toml."""
-    command = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv = ['lint-imports']; run()"
-    done = subprocess.run([sys.executable, "-c", command], cwd=TOP, capture_output=True, text=True, check=False)
+def test_imports_follow_the_layers_of_pyproject():
+    """Imports run downwards only, lazy imports included."""
+    code = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv = ['lint-imports']; run()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["pickle", "marshal", "socket", "ctypes", "subprocess"])
-def test_nothing_dangerous_is_imported(name):
-    """No pickle, no sockets, no foreign code; only the doctor starts processes, to try a configuration and to ask the clock."""
-    allowed = {"cli.doctor", "cli.doctor.host"} if name == "subprocess" else set()
-    assert {name_of(path) for path in MODULES if name in imported_by(path)} == allowed
+def test_dangerous_modules_are_imported_by_the_doctor_only(name):
+    """The doctor runs processes to try a configuration and to query the clock; other dangerous modules are not imported."""
+    importing = {name_of(path) for path in MODULES if name in imported_by(path)}
+    doctor = {"cli.doctor", "cli.doctor.host"}
+    assert importing == (doctor if name == "subprocess" else set())
 
 
 @pytest.mark.parametrize(
     "module", ["structlog_audit", "structlog_audit.contrib.asgi", "structlog_audit.contrib.threads"]
 )
-def test_the_root_imports_no_optional_dependency(module):
-    """Importing the package, or what fits any framework, brings in the core dependencies and the standard library only."""
+def test_import_loads_no_optional_dependency(module):
+    """Importing the root, or the integrations without a framework, loads core dependencies and the standard library only."""
     code = (
         f"import sys; before = set(sys.modules); import {module};"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
-    found = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    allowed = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
-    # structlog itself imports rich, better_exceptions and colorama if it finds them; and rich attrs
-    assert (
-        set(found) - {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl", "attr", "attrs"}
-        <= allowed
-    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    core = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
+    # structlog imports rich, better_exceptions and colorama if they are installed, and rich imports the others.
+    of_structlog = {"rich", "better_exceptions", "colorama", "pygments", "markdown_it", "mdurl", "attr", "attrs"}
+    assert set(done.stdout.split()) <= core | of_structlog
 
 
-def test_the_public_names_are_those_that_are_documented():
-    """`__all__` is sorted, complete, and every name has a docstring."""
+def test_all_lists_every_public_name_sorted():
+    """`__all__` is sorted and complete."""
+    module = type(ast)
     names = structlog_audit.__all__
     assert names == sorted(names)
-    assert set(names) == {
-        name
-        for name, value in vars(structlog_audit).items()
-        if not name.startswith("_") and not isinstance(value, type(ast))
-    }
-    assert all(getattr(structlog_audit, name).__doc__ for name in names)
+
+    public = set()
+    for name, value in vars(structlog_audit).items():
+        if not name.startswith("_") and not isinstance(value, module):
+            public.add(name)
+    assert set(names) == public
+
+
+def test_every_public_name_has_a_docstring():
+    """Each public name of the root package is documented."""
+    for name in structlog_audit.__all__:
+        assert getattr(structlog_audit, name).__doc__, name

@@ -1,4 +1,7 @@
-"""The cases of the benchmark: the least (`least`), ours, and the peers. Each is a function that sets up and returns a call."""
+"""The cases of the benchmark: the lower bounds, this library, and its peers.
+
+Each case is a function that sets up what it needs and returns the call to be measured.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,30 @@ import logging.handlers
 import uuid
 from collections.abc import Callable
 
-from example import CONTEXT, FIELDS, Call, file, logger_with
-from least import limit, limit_in_order, path, path_two_more, steps
+from example_event import CONTEXT, FIELDS, Call, logger_with, path_of
+from lower_bounds import limit, limit_in_order, path, path_two_more, steps
 
 
 def rotating(name: str) -> logging.Handler:
+    """Return the rotating file handler with python-json-logger's orjson formatter."""
     from pythonjsonlogger.orjson import OrjsonFormatter
 
-    handler = logging.handlers.RotatingFileHandler(file(name), maxBytes=50_000_000, backupCount=5)
+    handler = logging.handlers.RotatingFileHandler(path_of(name), maxBytes=50_000_000, backupCount=5)
     handler.setFormatter(OrjsonFormatter("%(message)s", timestamp=True))
     return handler
 
 
 def stdlib_json() -> Call:
+    """Return a call of `logging` that writes JSON to a rotating file."""
     logger = logger_with("stdlib", rotating("stdlib"))
     return lambda: logger.info("STORE", extra={"event_id": uuid.uuid4().hex, **CONTEXT, **FIELDS})
 
 
 def structlog_json() -> Call:
+    """Return a call of structlog that writes JSON through `logging`.
+
+    The handler is that of `stdlib_json`.
+    """
     import structlog
 
     log = structlog.wrap_logger(
@@ -45,18 +54,27 @@ def structlog_json() -> Call:
 
 
 def stdlib_null() -> Call:
-    """What `logging` itself takes to make a record with fields, which `ours_stdlib` takes as well."""
+    """Return a call of `logging` without a handler.
+
+    It shows the share of `ours_stdlib` that `logging` itself takes.
+    """
     logger = logger_with("null", logging.NullHandler())
     return lambda: logger.info("STORE", extra={**CONTEXT, **FIELDS})
 
 
 def structlog_dropped() -> Call:
-    """What structlog itself takes for the chain of `ours_processor`."""
+    """Return a call of the chain of `ours_processor` without the processor.
+
+    It shows the share that structlog itself takes.
+    """
     return chain()
 
 
 def chain(*processors: Callable[..., object]) -> Call:
-    """An application's own chain; what it would print itself is dropped, so that its renderer is not measured."""
+    """Return a call of an application's own chain with *processors*.
+
+    The last processor drops the event, so that no renderer is measured.
+    """
     import structlog
 
     def drop(*_: object) -> None:
@@ -73,32 +91,36 @@ def chain(*processors: Callable[..., object]) -> Call:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     ).bind(**CONTEXT)
+
     return lambda: log.info("entry stored", operation="STORE", **FIELDS)
 
 
 def loguru_json() -> Call:
+    """Return a call of loguru that writes its own JSON to a rotating file."""
     from loguru import logger
 
     logger.remove()
-    logger.add(file("loguru"), serialize=True, rotation="50 MB")
+    logger.add(path_of("loguru"), serialize=True, rotation="50 MB")
     log = logger.bind(**CONTEXT, **FIELDS)
     return lambda: log.bind(event_id=uuid.uuid4().hex).info("STORE")
 
 
 def eliot_file() -> Call:
+    """Return a call of eliot that writes to a file."""
     import eliot
 
-    eliot.to_file(open(file("eliot"), "ab"))
+    eliot.to_file(open(path_of("eliot"), "ab"))
     return lambda: eliot.log_message(message_type="STORE", event_id=uuid.uuid4().hex, **CONTEXT, **FIELDS)
 
 
 def picologging_orjson() -> Call:
+    """Return a call of picologging with a message that is encoded by the caller."""
     import orjson
     import picologging
 
     logger = picologging.getLogger("bench.picologging")
     logger.setLevel(picologging.INFO)
-    handler = picologging.FileHandler(file("picologging"))
+    handler = picologging.FileHandler(path_of("picologging"))
     handler.setFormatter(picologging.Formatter("%(message)s"))
     logger.addHandler(handler)
 
@@ -111,31 +133,35 @@ def picologging_orjson() -> Call:
 
 
 def axon() -> Call:
+    """Return a call that records a hundred events with axon, in memory only."""
     from axon.core.audit import AuditLogger
     from axon.models.audit import EventStatus, OperationType
 
-    peer, loop = AuditLogger(max_events=10_000), asyncio.new_event_loop()
+    peer = AuditLogger(max_events=10_000)
+    loop = asyncio.new_event_loop()
     fields = {key: value for key, value in FIELDS.items() if key != "status"}
 
-    async def many(count: int) -> None:
+    async def trail_lines(count: int) -> None:
         for _ in range(count):
             await peer.log_event(operation=OperationType.STORE, status=EventStatus.SUCCESS, **CONTEXT, **fields)
 
-    return lambda: loop.run_until_complete(many(100))
+    return lambda: loop.run_until_complete(trail_lines(100))
 
 
 def ours_bound() -> Call:
+    """Return a call of a bound logger."""
     import structlog_audit
 
-    logger = logger_with("ours", structlog_audit.AuditHandler(filename=file("ours")))
+    logger = logger_with("ours", structlog_audit.AuditHandler(filename=path_of("ours")))
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     return lambda: log.info("STORE", **FIELDS)
 
 
 def ours_two_more() -> Call:
+    """Return a call of a bound logger with two more fields, for the metadata."""
     import structlog_audit
 
-    logger = logger_with("ours2", structlog_audit.AuditHandler(filename=file("ours2")))
+    logger = logger_with("ours2", structlog_audit.AuditHandler(filename=path_of("ours2")))
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT, request_id="r-1", region="eu")
     return lambda: log.info("STORE", **FIELDS)
 
@@ -148,14 +174,16 @@ EVERY_FILTER = {
     "status": "PARTIAL",
     "kind": "gap",
 }
-"""A question that needs every index."""
+"""A query that needs every index and has no result."""
 
 
-def asked(name: str, filters: dict[str, str]) -> Call:
+def queried(name: str, filters: dict[str, str]) -> Call:
+    """Return a call that records a thousand events and then queries with *filters*."""
     import structlog_audit
 
-    handler = structlog_audit.AuditHandler(filename=file(name))
-    log = structlog_audit.get_audit_logger(logger_with(name, handler).name).bind(**CONTEXT)
+    handler = structlog_audit.AuditHandler(filename=path_of(name))
+    logger = logger_with(name, handler)
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
 
     def call() -> None:
         for _ in range(1_000):
@@ -165,55 +193,64 @@ def asked(name: str, filters: dict[str, str]) -> Call:
     return call
 
 
-def ours_asked_by_user() -> Call:
-    return asked("ours3", {"user_id": "nobody"})
+def ours_queried_by_user() -> Call:
+    """Return a call that records a thousand events and then queries by user."""
+    return queried("ours3", {"user_id": "nobody"})
 
 
-def ours_asked_by_all() -> Call:
-    return asked("ours8", EVERY_FILTER)
+def ours_queried_by_all() -> Call:
+    """Return a call that records a thousand events and then filters by all fields."""
+    return queried("ours8", EVERY_FILTER)
 
 
-def ours_watched() -> Call:
+def ours_monitored() -> Call:
+    """Return a call of a bound logger with the default monitoring rules."""
     import structlog_audit
     from structlog_audit.monitoring import DEFAULT_RULES
 
-    logger = logger_with("watched", structlog_audit.AuditHandler(filename=file("watched"), monitor=DEFAULT_RULES))
+    handler = structlog_audit.AuditHandler(filename=path_of("monitored"), monitor=DEFAULT_RULES)
+    logger = logger_with("monitored", handler)
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     return lambda: log.info("STORE", **FIELDS)
 
 
 def ours_unredacted() -> Call:
+    """Return a call of a bound logger without redaction."""
     import structlog_audit
 
-    logger = logger_with("ours6", structlog_audit.AuditHandler(filename=file("ours6"), redactor=None))
+    logger = logger_with("ours6", structlog_audit.AuditHandler(filename=path_of("ours6"), redactor=None))
     log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     return lambda: log.info("STORE", **FIELDS)
 
 
 def ours_processor() -> Call:
+    """Return a call of an application's structlog chain with the processor in it."""
     import structlog_audit
 
-    audit = logger_with("ours7", structlog_audit.AuditHandler(filename=file("ours7")))
+    audit = logger_with("ours7", structlog_audit.AuditHandler(filename=path_of("ours7")))
     return chain(structlog_audit.AuditProcessor(audit.name))
 
 
 def ours_stdlib() -> Call:
+    """Return a call of `logging`."""
     import structlog_audit
 
-    logger = logger_with("ours4", structlog_audit.AuditHandler(filename=file("ours4")))
+    logger = logger_with("ours4", structlog_audit.AuditHandler(filename=path_of("ours4")))
     return lambda: logger.info("STORE", extra={**CONTEXT, **FIELDS})
 
 
 def ours_log_event() -> Call:
+    """Return a call that records a hundred events with the coroutine of `AuditLogger`."""
     import structlog_audit
 
-    audit, loop = structlog_audit.AuditLogger(filename=file("ours5")), asyncio.new_event_loop()
+    audit = structlog_audit.AuditLogger(filename=path_of("ours5"))
+    loop = asyncio.new_event_loop()
 
-    async def many(count: int) -> None:
+    async def trail_lines(count: int) -> None:
         for _ in range(count):
             await audit.log_event("STORE", **CONTEXT, **FIELDS)
 
-    return lambda: loop.run_until_complete(many(100))
+    return lambda: loop.run_until_complete(trail_lines(100))
 
 
 CASES: dict[str, tuple[Callable[[], Call], int]] = {
@@ -223,9 +260,9 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "the same, with two extra fields": (path_two_more, 1),
     "ours: get_audit_logger().info": (ours_bound, 1),
     "ours: the same, with two extra fields": (ours_two_more, 1),
-    "ours: the same, asked by user every 1,000": (ours_asked_by_user, 1_000),
-    "ours: the same, asked by all every 1,000": (ours_asked_by_all, 1_000),
-    "ours: the same, watched by three rules": (ours_watched, 1),
+    "ours: the same, queried by user every 1,000": (ours_queried_by_user, 1_000),
+    "ours: the same, queried by all every 1,000": (ours_queried_by_all, 1_000),
+    "ours: the same, with three monitoring rules": (ours_monitored, 1),
     "ours: the same, without redaction": (ours_unredacted, 1),
     "ours: AuditProcessor in an app's chain": (ours_processor, 1),
     "ours: logging.info(extra=...)": (ours_stdlib, 1),
@@ -239,34 +276,47 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "structlog, json-logger orjson, rotating": (structlog_json, 1),
     "loguru serialize": (loguru_json, 1),
 }
-"""The cases, and how many events a call of each records."""
+"""The cases, each with the number of events that one call records."""
 
-LIMIT_OF_THREADS, OURS_OF_THREADS = "the limit", "ours: get_audit_logger().info"
+LIMIT_OF_THREADS = "the limit"
+OURS_OF_THREADS = "ours: get_audit_logger().info"
 
 THREADED: dict[str, Callable[[], Call]] = {
     LIMIT_OF_THREADS: limit,
     "the limit, one write at a time": limit_in_order,
     OURS_OF_THREADS: ours_bound,
 }
-"""The cases that several threads share."""
+"""The cases that run in several threads at once."""
 
 OURS = [name for name in CASES if name.startswith("ours: ")]
+"""The cases of this library."""
 
 
 def ours_held(events: int, filled: int) -> Call:
-    """A buffer for so many *events* that holds *filled*, its indexes up to date."""
+    """Return a call that records into a buffer that holds indexed events.
+
+    Args:
+        events: The size of the buffer.
+        filled: The number of events in it at the beginning.
+    """
     import structlog_audit
 
-    handler = structlog_audit.AuditHandler(events, filename=file("held"))
-    log = structlog_audit.get_audit_logger(logger_with("held", handler).name).bind(**CONTEXT)
+    handler = structlog_audit.AuditHandler(events, filename=path_of("held"))
+    logger = logger_with("held", handler)
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
     for _ in range(filled):
         log.info("STORE", **FIELDS)
+
+    # The first query builds the index.
     handler.count_events(user_id="nobody")
     return lambda: log.info("STORE", **FIELDS)
 
 
 def ours_on(path: str, max_bytes: int) -> Call:
-    """A writer of the trail at *path*, which other processes may write as well."""
+    """Return a call that records into the trail at *path*.
+
+    Other processes may append to it as well.
+    """
     import structlog_audit
 
     target = structlog_audit.AuditFileHandler(path, maxBytes=max_bytes)

@@ -1,16 +1,16 @@
-"""A process that measures cases when it is told to: for pairs that share the weather, and for several writers of one trail.
+"""A process that measures cases on request, for comparisons of checkouts and for several writers of one trail.
 
-The parent writes a request as one line of JSON to its stdin, and reads the answer, a line too, from its stdout:
+The parent writes a request as one line of JSON to the child's stdin, and reads the answer, also a line, from its stdout:
 
-* ``{"make": NAME, "of": FUNCTION, "with": [ARGUMENTS]}``: call that function of `cases`, and keep what it returns as NAME.
-* ``{"time": NAME, "calls": N}``: CPU seconds that N calls take.
-* ``{"each": NAME, "calls": N}``: CPU nanoseconds that each of N calls takes.
-* ``{"share": NAME, "calls": N, "threads": COUNT}``: the throughput of COUNT threads together, in that of one, by the clock.
-* ``{"collect": ROUNDS}``: CPU seconds that each of so many full garbage collections takes.
+* ``{"make": NAME, "of": FUNCTION, "with": [ARGUMENTS]}``: call that function of `cases`, and keep its result as NAME.
+* ``{"time": NAME, "calls": N}``: the CPU seconds of N calls.
+* ``{"each": NAME, "calls": N}``: the CPU nanoseconds of each of N calls.
+* ``{"share": NAME, "calls": N, "threads": COUNT}``: the wall-clock throughput of COUNT threads, relative to one thread.
+* ``{"collect": ROUNDS}``: the CPU seconds of each of so many full garbage collections.
 * ``{"package": true}``: the file that `structlog_audit` is imported from.
 
-What is timed here, but for shares, runs in one thread and waits for nothing. So its CPU time, user and kernel, is its time on
-an idle machine. Seconds of the clock would mostly say what else is running.
+Except for shares, the measured code runs in one thread and does not wait. Its CPU time, user and kernel, is therefore its
+duration on an idle machine; wall-clock time would mostly show the other load.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ CHECKOUT = HERE.parent.parent.parent
 
 
 class ChildError(RuntimeError):
-    """What the child could not do, in its words."""
+    """A request failed in the child; the message is the child's."""
 
 
 class Child:
-    """A child process that imports the package of *checkout*; to be used in a ``with``."""
+    """A child process that imports the package of *checkout*, as a context manager."""
 
     def __init__(self, checkout: Path = CHECKOUT) -> None:
         source = (checkout / "src").resolve()
         if not (source / "structlog_audit" / "__init__.py").is_file():
-            raise SystemExit(f"{checkout}: no checkout of this repository (no src/structlog_audit in it)")
-        # hashing is seeded alike, so that two processes do not differ by the luck of their dictionaries
+            raise SystemExit(f"{checkout}: not a checkout of this repository (src/structlog_audit is missing)")
+
+        # With equal hash seeds, two processes do not differ by the order of their sets.
         environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONHASHSEED": "0"}
         self._process = subprocess.Popen(
             [sys.executable, str(HERE)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        found = self.ask(package=True)
-        if not Path(found).is_relative_to(source):
-            raise SystemExit(f"{checkout}: its child imports {found}")
+        package = self.request(package=True)
+        if not Path(package).is_relative_to(source):
+            raise SystemExit(f"{checkout}: its child process imports {package}")
 
     def __enter__(self) -> Self:
         return self
@@ -59,94 +60,128 @@ class Child:
         self._process.stdout.close()
 
     def send(self, **request: Any) -> None:
-        """Have it begin; `answer` waits until it is done."""
+        """Send a request without waiting; `answer` waits until it is done."""
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What the request came to.
+        """Return the answer to the oldest request that was sent.
 
         Raises:
-            ChildError: An exception there, or its end.
+            ChildError: The request raised an exception, or the child has exited.
         """
         line = self._process.stdout.readline()
         if not line:
-            raise ChildError(f"the child ended with {self._process.wait()}")
+            raise ChildError(f"the child process exited with code {self._process.wait()}")
+
         answer = json.loads(line)
         if "error" in answer:
             raise ChildError(answer["error"])
         return answer["value"]
 
-    def ask(self, **request: Any) -> Any:
+    def request(self, **request: Any) -> Any:
+        """Send a request, and return its answer."""
         self.send(**request)
         return self.answer()
 
 
-def timed(call: Any, calls: int) -> float:
-    """CPU seconds of so many calls, after a collection of the garbage of others."""
+def cpu_seconds_of(call: Any, calls: int) -> float:
+    """Return the CPU seconds of so many calls.
+
+    Garbage of earlier work is collected before.
+    """
     gc.collect()
+
     start = time.process_time()
     for _ in range(calls):
         call()
     return time.process_time() - start
 
 
-def each_timed(call: Any, calls: int) -> list[int]:
-    now, taken = time.thread_time_ns, [0] * calls
+def nanoseconds_of_each(call: Any, calls: int) -> list[int]:
+    """Return the CPU nanoseconds of each call."""
+    now = time.thread_time_ns
+    times = [0] * calls
+
     for number in range(calls):
         start = now()
         call()
-        taken[number] = now() - start
-    return taken
+        times[number] = now() - start
+
+    return times
 
 
-def share(call: Any, calls: int, count: int) -> float:
-    def spend(times: int) -> None:
+def throughput_share(call: Any, calls: int, count: int) -> float:
+    """Return the throughput of *count* threads divided by that of one thread."""
+
+    def run(times: int) -> None:
         for _ in range(times):
             call()
 
     gc.collect()
+
     start = time.perf_counter()
-    spend(calls)
-    alone = time.perf_counter()
-    workers = [threading.Thread(target=spend, args=(-(-calls // count),)) for _ in range(count)]
+    run(calls)
+    alone = time.perf_counter() - start
+
+    calls_each = -(-calls // count)
+    start = time.perf_counter()
+    workers = [threading.Thread(target=run, args=(calls_each,)) for _ in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return (alone - start) / (time.perf_counter() - alone)
+    together = time.perf_counter() - start
+
+    return alone / together
 
 
-def answered(request: dict[str, Any], made: dict[str, Any]) -> Any:
+def handle(request: dict[str, Any], calls_by_name: dict[str, Any]) -> Any:
+    """Execute a request of the parent, and return the answer.
+
+    Raises:
+        ValueError: The request is unknown.
+        Exception: The case raised it.
+    """
     import cases
 
     match request:
         case {"make": name, "of": function, "with": arguments}:
-            made[name] = getattr(cases, function)(*arguments)
+            calls_by_name[name] = getattr(cases, function)(*arguments)
             return None
+
         case {"time": name, "calls": calls}:
-            return timed(made[name], calls)
+            return cpu_seconds_of(calls_by_name[name], calls)
+
         case {"each": name, "calls": calls}:
-            return each_timed(made[name], calls)
+            return nanoseconds_of_each(calls_by_name[name], calls)
+
         case {"share": name, "calls": calls, "threads": count}:
-            return share(made[name], calls, count)
+            return throughput_share(calls_by_name[name], calls, count)
+
         case {"collect": rounds}:
-            return [timed(gc.collect, 1) for _ in range(rounds)]
+            return [cpu_seconds_of(gc.collect, 1) for _ in range(rounds)]
+
         case {"package": True}:
             import structlog_audit
 
             return structlog_audit.__file__
+
         case _:
             raise ValueError(f"unknown request {request}")
 
 
 def serve() -> None:
-    made: dict[str, Any] = {}
+    """Answer requests until stdin ends."""
+    calls_by_name: dict[str, Any] = {}
+
+    # Peers print to stdout. Answers keep the descriptor; their prints go to stderr.
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a peer prints is no answer
+    os.dup2(2, 1)
+
     for line in sys.stdin:
         try:
-            answer = {"value": answered(json.loads(line), made)}
+            answer = {"value": handle(json.loads(line), calls_by_name)}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

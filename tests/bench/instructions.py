@@ -1,12 +1,14 @@
-"""Instructions per event, by stage: steadier than seconds on a machine that others use too.
+"""The instructions per event and stage, which vary less than seconds on a machine with other load.
 
     apt-get install valgrind
     python tests/bench/instructions.py [STAGE ...]
 
-Each stage runs twice under ``valgrind --tool=cachegrind``, with few events and with more; the difference, divided by the
-events between, is what one event costs in user space. System calls count as what leads to them. ``ours`` is the whole path;
-the stages below it are run by themselves, so they add up to nearly that. Valgrind makes a process some fifty times slower;
-so the clock is one that goes on by as much as an event takes without it, or each event would begin a millisecond.
+Each stage runs twice under ``valgrind --tool=cachegrind``, with few and with more events. The difference, divided by the number
+of additional events, is the cost of one event in user space; the kernel's part of a system call is not counted. ``ours`` is the
+whole path. The stages below it run separately, and add up to nearly that.
+
+Valgrind slows a process down about fifty times. The clock is therefore replaced by one that advances by the normal duration of
+an event; otherwise each event would be the first of its millisecond.
 """
 
 from __future__ import annotations
@@ -21,15 +23,19 @@ from itertools import count, cycle
 from typing import Any
 
 FEW, MORE = 1_000, 3_000
+"""The events of the two runs."""
+
 NANOSECONDS = 6_000
+"""The advance of the clock per reading."""
+
 VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 
 
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
-    """What is measured, by name: functions that set a stage up and return a call of it."""
+    """Return the functions that set a stage up and return a call of it, by name."""
     import cases
-    import example
-    import least
+    import example_event
+    import lower_bounds
 
     import structlog_audit
     from structlog_audit.buffer.event_buffer import EventBuffer
@@ -40,7 +46,7 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     from structlog_audit.recording.group_commit import GroupCommit, QueueEntry
     from structlog_audit.redaction.redactor import DEFAULT_REDACTOR
 
-    fields: dict[str, Any] = {**example.CONTEXT, **example.FIELDS, "operation": "STORE"}
+    fields: dict[str, Any] = {**example_event.CONTEXT, **example_event.FIELDS, "operation": "STORE"}
     body: Payload = convert(fields)
     data = encode_payload(body, 32_000)
     line = Stamp().line(data)
@@ -48,12 +54,12 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     def nothing(*_: object) -> None:
         pass
 
-    def door() -> Callable[[], object]:
+    def entry_point() -> Callable[[], object]:
         handler = structlog_audit.AuditHandler()
-
         handler.record_fields = nothing
-        log = structlog_audit.get_audit_logger(example.logger_with("door", handler).name).bind(**example.CONTEXT)
-        return lambda: log.info("STORE", **example.FIELDS)
+        logger = example_event.logger_with("entry_point", handler)
+        log = structlog_audit.get_audit_logger(logger.name).bind(**example_event.CONTEXT)
+        return lambda: log.info("STORE", **example_event.FIELDS)
 
     def commit() -> Callable[[], object]:
         queue = GroupCommit(
@@ -62,28 +68,28 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         return lambda: queue.submit(QueueEntry(data, 20, "audit"))
 
     def files() -> Callable[[], object]:
-        target, entry = structlog_audit.AuditFileHandler(example.file("files")), QueueEntry(data, 20, "audit")
+        target = structlog_audit.AuditFileHandler(example_event.path_of("files"))
+        entry = QueueEntry(data, 20, "audit")
         entry.line = line
         return lambda: target.deliver([entry])
 
     def buffer() -> Callable[[], object]:
-        held, lines = (
-            EventBuffer(10_000),
-            cycle([line, bytes(bytearray(line))]),
-        )  # the same one twice in a row is one event
-        return lambda: held.append(next(lines), 1)
+        events = EventBuffer(10_000)
+        # The same object twice in a row would count as one event.
+        lines = cycle([line, bytes(bytearray(line))])
+        return lambda: events.append(next(lines), 1)
 
     return {
-        "limit": least.limit,
-        "steps": least.steps,
-        "path": least.path,
+        "limit": lower_bounds.limit,
+        "steps": lower_bounds.steps,
+        "path": lower_bounds.path,
         "axon": cases.axon,
         "structlog-json": cases.structlog_json,
         "ours": cases.ours_bound,
         "ours-two-more": cases.ours_two_more,
         "ours-extra": cases.ours_stdlib,
         "ours-log-event": cases.ours_log_event,
-        "door": door,
+        "entry-point": entry_point,
         "convert": lambda: lambda: convert(fields),
         "encode": lambda: lambda: encode_payload(body, 32_000),
         "encode-redact": lambda: lambda: encode_payload(body, 32_000, DEFAULT_REDACTOR),
@@ -94,11 +100,11 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
 
 
 BATCHED = {"axon", "ours-log-event"}
-"""Those whose call records a hundred events."""
+"""The stages that record a hundred events per call."""
 
 
 def instructions(stage: str, events: int) -> int:
-    """What a process with so many events of *stage* executes."""
+    """Return the instructions of a process that records so trail_lines events of *stage*."""
     done = subprocess.run(
         [*VALGRIND, sys.executable, __file__, "--run", stage, str(events)],
         env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
@@ -108,20 +114,30 @@ def instructions(stage: str, events: int) -> int:
     )
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     if found is None:
-        raise SystemExit(f"valgrind said nothing of instructions:\n{done.stderr}")
+        raise SystemExit(f"valgrind printed no number of instructions:\n{done.stderr}")
     return int(found[1].replace(",", ""))
 
 
+def run_stage(stage: str, events: int) -> None:
+    """Record so trail_lines events of *stage* in this process."""
+    # The package binds the clock when it is imported.
+    time.time_ns = count(time.time_ns(), NANOSECONDS).__next__
+
+    call = stages()[stage]()
+    per_call = 100 if stage in BATCHED else 1
+    for _ in range(events // per_call):
+        call()
+
+
 def main() -> None:
+    """Run one stage, or start valgrind for each stage and print the results."""
     if sys.argv[1:2] == ["--run"]:
-        time.time_ns = count(time.time_ns(), NANOSECONDS).__next__  # before the package is imported
-        stage, events = sys.argv[2], int(sys.argv[3])
-        call = stages()[stage]()
-        for _ in range(events // (100 if stage in BATCHED else 1)):
-            call()
+        run_stage(sys.argv[2], int(sys.argv[3]))
         return
+
     for stage in sys.argv[1:] or stages():
-        cost = (instructions(stage, MORE) - instructions(stage, FEW)) / (MORE - FEW)
+        added = instructions(stage, MORE) - instructions(stage, FEW)
+        cost = added / (MORE - FEW)
         print(f"{stage:16} {cost:9,.0f} instructions/event", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What was measured on: for the head of the table, and for the document."""
+"""The machine and the versions that were measured, for the head of the table and for the JSON file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ DISTRIBUTIONS = (
 
 
 def processor() -> str:
-    """The model, as Linux or else Python calls it."""
+    """Return the model of the processor.
+
+    Its source is ``/proc/cpuinfo``, or else `platform`.
+    """
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -22,6 +25,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
+    """Return the hardware, the system, the Python, and the recent load."""
     return {
         "processor": processor(),
         "cpus": os.cpu_count(),
@@ -32,7 +36,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what is installed of the peers, and of what they and we stand on."""
+    """Return the installed versions of this library, its dependencies and peers."""
     found = {}
     for name in DISTRIBUTIONS:
         try:

@@ -189,7 +189,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["rsyslogd", "--trail", "a"], "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, "),
+            (
+                ["rsyslogd", "--trail", "a"],
+                "unknown shipper 'rsyslogd'. Did you mean 'rsyslog'? Known shippers: rsyslog, ",
+            ),
             (["--trail", "a"], "expected the name of a shipper, one of rsyslog, "),
             (["vector"], "expected the trail that vector ships, such as --trail "),
             (["vector", "--trail", "-"], "because a shipper does not read stdin"),

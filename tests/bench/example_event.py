@@ -1,6 +1,7 @@
-"""The event that the benchmark records, and where to: the example of the memory SDK's audit page, each with an id of its own.
+"""The event that the benchmark records, and the folder for its files.
 
-Files lie in a temporary folder on the disk of $TMPDIR, which is gone when the process ends.
+The event is the example of the memory SDK's audit page. Files lie in a temporary folder below ``$TMPDIR``, which is deleted
+when the process ends.
 """
 
 from __future__ import annotations
@@ -14,22 +15,28 @@ from collections.abc import Callable
 
 FOLDER = tempfile.mkdtemp(prefix="structlog-audit-bench-")
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
 CONTEXT = {"user_id": "user_123", "session_id": "session_abc"}
+"""The fields that a logger is bound to."""
+
 FIELDS = {
     "entry_ids": ["entry_1", "entry_2"],
     "metadata": {"importance": 0.8, "tags": ["verified"], "source": "api"},
     "status": "SUCCESS",
     "duration_ms": 45.2,
 }
+"""The fields that each call passes."""
 
 Call = Callable[[], object]
 
 
-def file(name: str) -> str:
+def path_of(name: str) -> str:
+    """Return the path of the file *name* in the temporary folder."""
     return os.path.join(FOLDER, f"{name}.jsonl")
 
 
 def logger_with(name: str, handler: logging.Handler) -> logging.Logger:
+    """Return a logger that has *handler* only, accepts INFO, and does not propagate."""
     logger = logging.getLogger(f"bench.{name}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
