@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from structlog_audit.events.codec import decode_event
 from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.export import COLUMNS, FORMATS, export, write_atomically
+from structlog_audit.export import COLUMNS, WRITERS, export, write_atomically
 
 NOW = dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
 
@@ -51,7 +51,7 @@ def test_json_is_one_document_with_total_and_time(tmp_path):
     assert [decode_event(json.dumps(one).encode()) for one in document["events"]] == EVENTS
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WRITERS)
 def test_operation_and_status_as_text_export_like_enum_members(tmp_path, format):
     """An event with operation and status as plain text is exported like one with enum members."""
     members, texts = (tmp_path / name for name in ("members", "texts"))
@@ -119,7 +119,7 @@ def test_export_without_events_is_a_valid_file(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("count", [1, 20_000])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITERS)
 def test_all_entry_ids_are_exported_in_every_format(tmp_path, name, count):
     """Every format contains all entry ids of an event, in any number."""
     ids = [f"e{number}" for number in range(count)]
@@ -244,7 +244,7 @@ def failing(error):
 
 @pytest.mark.parametrize("error", [ValueError("broken"), Broken()])
 @pytest.mark.parametrize("before", [None, b"old"])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITERS)
 def test_failure_during_an_export_leaves_the_old_file(tmp_path, name, before, error):
     """If the iterable of events raises, the old file is unchanged, no other remains, and the error propagates."""
     path = tmp_path / f"out.{name}"

@@ -95,7 +95,7 @@ def _other_system(name: str) -> _Writer:
     return lines
 
 
-FORMATS: dict[str, _Writer] = {
+WRITERS: dict[str, _Writer] = {
     "json": _document,
     "jsonl": _lines,
     "csv": _table,
@@ -120,7 +120,7 @@ def export(
     Args:
         events: Read one by one, so they need not fit in memory.
         path: The file. Missing folders are created.
-        format: A name in `FORMATS`; None selects it by the suffix of *path*.
+        format: A name in `WRITERS`; None selects it by the suffix of *path*.
         now: The time of the export.
         replace: Whether an existing file is replaced.
 
@@ -139,7 +139,7 @@ def export(
             count += 1
             yield event
 
-    write_atomically(destination, FORMATS[name](counted(), now), replace=replace)
+    write_atomically(destination, WRITERS[name](counted(), now), replace=replace)
     return count
 
 
@@ -154,8 +154,8 @@ def checked_destination(path: str | os.PathLike[str], format: str | None = None)
         raise AuditValueError(f"path={str(destination)!r}: expected a regular file, got a folder or special file")
 
     name = format if format is not None else destination.suffix.removeprefix(".").lower()
-    if name not in FORMATS:
-        known = ", ".join(FORMATS)
+    if name not in WRITERS:
+        known = ", ".join(WRITERS)
         raise AuditValueError(
             f"format={name!r} for path={str(destination)!r}: expected one of {known}, as the suffix or as format="
         )

@@ -104,7 +104,7 @@ BATCHED = {"axon", "ours-log-event"}
 
 
 def instructions(stage: str, events: int) -> int:
-    """Return the instructions of a process that records so trail_lines events of *stage*."""
+    """Return the instructions of a process that records so many events of *stage*."""
     done = subprocess.run(
         [*VALGRIND, sys.executable, __file__, "--run", stage, str(events)],
         env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
@@ -119,7 +119,7 @@ def instructions(stage: str, events: int) -> int:
 
 
 def run_stage(stage: str, events: int) -> None:
-    """Record so trail_lines events of *stage* in this process."""
+    """Record so many events of *stage* in this process."""
     # The package binds the clock when it is imported.
     time.time_ns = count(time.time_ns(), NANOSECONDS).__next__
 

@@ -215,7 +215,7 @@ def test_event_with_hostile_values_is_exported_as_one_line(tmp_path, format, mak
 
 def test_exports_offer_every_format():
     """The formats of exports are JSON, JSON Lines, CSV and those of all other systems."""
-    assert list(export.FORMATS) == ["json", "jsonl", "csv", *FORMATS]
+    assert list(export.WRITERS) == ["json", "jsonl", "csv", *FORMATS]
 
 
 def test_an_event_source_exports_in_every_format(tmp_path):

@@ -33,7 +33,7 @@ def test_an_owner_that_fails_does_not_stop_the_others(capfd):
 
 
 def test_the_generation_of_a_child_is_one_higher():
-    """The fork fork_generation counts the forks since the first process."""
+    """The fork generation counts the forks since the first process."""
     before = fork_safety.fork_generation()
     pid = os.fork()
     if not pid:

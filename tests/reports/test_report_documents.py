@@ -15,7 +15,7 @@ from strategies import texts, unruly_texts
 
 from structlog_audit import EventStatus
 from structlog_audit.reports import charts, compliance_report, formatting
-from structlog_audit.reports.markdown import escape
+from structlog_audit.reports.markdown import escape_markdown
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "base"}
 
@@ -355,7 +355,7 @@ def test_hostile_texts_add_no_markup_to_markdown(hostile):
 def test_escaped_text_is_rendered_literally(value):
     """A cell with an escaped text is rendered as exactly that text, for all visible texts."""
     shown = formatting.visible(value)
-    found = Page(render(f"| a | b |\n| - | - |\n| {escape(shown)} | &#32;end |\n"))
+    found = Page(render(f"| a | b |\n| - | - |\n| {escape_markdown(shown)} | &#32;end |\n"))
     assert " ".join("".join(found.text_in("td")).split()) == " ".join(f"{shown} end".split())
 
 

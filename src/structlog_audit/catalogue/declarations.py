@@ -80,7 +80,7 @@ class Declaration:
     Attributes:
         operation: The name of the operation; None if the code computes it.
         expression: The source of the operation, truncated after 100 characters.
-        entry_point: The entry point: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, or a method of a logger.
+        entry_point: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, or a method of a logger.
         file: The path of the file, relative to the current directory if it is below it.
         line: The line, from 1 on.
         function: The qualified name of the decorated function, the instrumented method, or the enclosing function; None at the

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from structlog_audit.catalogue import Catalogue, Comparison, Declaration
 from structlog_audit.reports.formatting import count, display_name, visible
-from structlog_audit.reports.markdown import escape
+from structlog_audit.reports.markdown import escape_markdown
 
 _NOTHING = "–"
 _HEAD = ("Operation", "Location", "Function", "Entry point", "Status", "Fields")
@@ -52,7 +52,7 @@ def _summary(declared: Catalogue) -> str:
 def _declared_rows(declared: Catalogue) -> Iterator[list[str]]:
     for operation, declarations in declared.operations.items():
         for declaration in declarations:
-            yield [escape(display_name(operation)), *_details(declaration)]
+            yield [escape_markdown(display_name(operation)), *_details(declaration)]
 
 
 def _details(declaration: Declaration) -> list[str]:
@@ -110,9 +110,9 @@ def _section(title: str, note: str, found: Iterable[str | tuple[str, int]]) -> I
     for item in items:
         if isinstance(item, tuple):
             operation, events = item
-            yield f"- {escape(display_name(operation))}: {count(events, 'event')}"
+            yield f"- {escape_markdown(display_name(operation))}: {count(events, 'event')}"
         else:
-            yield f"- {escape(display_name(item))}"
+            yield f"- {escape_markdown(display_name(item))}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -123,4 +123,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return escape(visible(text))
+    return escape_markdown(visible(text))

@@ -28,7 +28,7 @@ from structlog_audit.cli.options import Output
 from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.event import AuditEvent, EventStatus
-from structlog_audit.export import FORMATS
+from structlog_audit.export import WRITERS
 
 _SAMPLE = 50
 """The number of events that determine the widths of the columns."""
@@ -73,9 +73,9 @@ def put_events(
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
         chunks = _table(counted(), in_utc, sample)
     elif output == Output.CSV and is_terminal():
-        chunks = (clean_rows(chunk.decode()) for chunk in FORMATS[output](counted(), now))
+        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now))
     else:
-        chunks = FORMATS[output](counted(), now)
+        chunks = WRITERS[output](counted(), now)
 
     for chunk in chunks:
         put(chunk)

@@ -24,9 +24,19 @@ from io import UnsupportedOperation
 
 from rich.console import Console
 
+from structlog_audit.events.characters import (
+    BIDIRECTIONAL,
+    C0_BUT_LINE_BREAKS,
+    DELETE_AND_C1,
+    LINE_BREAKS,
+    SEPARATORS,
+    SURROGATES,
+    matching,
+)
+
 PROGRAM = "structlog-audit"
 
-_DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_DANGEROUS = matching(C0_BUT_LINE_BREAKS, LINE_BREAKS, DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL, SURROGATES)
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _PROGRESS_DELAY = 0.5
 """Seconds before a progress bar appears."""

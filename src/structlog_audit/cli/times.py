@@ -16,14 +16,11 @@ Ranges are half-open: ``--until`` is the first timestamp outside.
 from __future__ import annotations
 
 import datetime as dt
-import re
 
+from structlog_audit._durations import parse_duration
 from structlog_audit.cli.exit_codes import UsageError, did_you_mean
 from structlog_audit.events.event import utc
 
-_AGO = re.compile(r"-?((?:\d+[smhdw])+)")
-_AGO_PART = re.compile(r"(\d+)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
 _FORMS = "RFC 3339, a date, 'today', 'yesterday', 'now', or how long ago, such as '1h', '30m' or '7d'"
 
@@ -58,14 +55,8 @@ def _time_ago(word: str, now: dt.datetime) -> dt.datetime | None:
     """Return the time for ``now`` and for durations; None for anything else."""
     if word == "now":
         return now
-    found = _AGO.fullmatch(word)
-    if found is None:
-        return None
-
-    seconds = 0
-    for count, unit in _AGO_PART.findall(found[1]):
-        seconds += int(count) * _SECONDS[unit]
-    return now - dt.timedelta(seconds=seconds)
+    duration = parse_duration(word.removeprefix("-"))
+    return None if duration is None else now - duration
 
 
 def _calendar_time(word: str, now: dt.datetime) -> dt.datetime:

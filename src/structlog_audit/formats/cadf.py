@@ -67,7 +67,7 @@ def _attachments(event: AuditEvent) -> list[dict[str, Any]]:
     return attachments
 
 
-CADF: t.Table = {
+CADF: t.FieldTable = {
     "typeURI": t.constant("http://schemas.dmtf.org/cloud/audit/1.0/event"),
     "eventType": t.constant("activity"),
     "id": _event_id,
@@ -94,4 +94,4 @@ CADF: t.Table = {
 
 def to_cadf(event: AuditEvent) -> dict[str, Any]:
     """Return *event* as a CADF event record."""
-    return t.record_of(event, CADF)
+    return t.build_record(event, CADF)

@@ -63,8 +63,8 @@ def _json(name: str) -> t.Value:
     return found
 
 
-CEF: t.Table = {
-    "rt": t.milliseconds,
+CEF: t.FieldTable = {
+    "rt": t.timestamp_ms,
     "externalId": attrgetter("event_id"),
     "cat": lambda event: event.kind or "audit",
     "act": t.operation,
@@ -119,7 +119,7 @@ def to_cef(event: AuditEvent) -> str:
 
 
 def _extension(event: AuditEvent) -> Iterator[tuple[str, str]]:
-    for key, value in t.record_of(event, CEF).items():
+    for key, value in t.build_record(event, CEF).items():
         yield key, str(value)
         if key in LABELS:
             yield f"{key}Label", LABELS[key]

@@ -15,7 +15,7 @@ from typing import Any
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
-ECS: t.Table = {
+ECS: t.FieldTable = {
     "@timestamp": lambda event: rfc3339(event.timestamp),
     "log.level": t.by_outcome("info", "error", "warn", "info"),
     "message": t.operation,
@@ -45,4 +45,4 @@ ECS: t.Table = {
 
 def to_ecs(event: AuditEvent) -> dict[str, Any]:
     """Return *event* as a document of the Elastic Common Schema."""
-    return t.record_of(event, ECS)
+    return t.build_record(event, ECS)

@@ -21,7 +21,7 @@ from typing import Any
 from structlog_audit.events.event import AuditEvent, Kind, utc
 
 Value = Callable[[AuditEvent], Any]
-Table = Mapping[str, Value]
+FieldTable = Mapping[str, Value]
 """Values by path; a dot in a path enters an object. None, ``[]`` and ``{}`` are left out of the record."""
 
 PRODUCT = "structlog-audit"
@@ -46,7 +46,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _INT64_LIMIT = 2.0**63
 
 
-def record_of(event: AuditEvent, table: Table) -> dict[str, Any]:
+def build_record(event: AuditEvent, table: FieldTable) -> dict[str, Any]:
     """Return the record of *event* that *table* describes. O(members)."""
     record: dict[str, Any] = {}
     for path, value in table.items():
@@ -142,11 +142,11 @@ def duration(per_ms: int) -> Value:
     return found
 
 
-def microseconds(event: AuditEvent) -> int:
+def timestamp_us(event: AuditEvent) -> int:
     """Return the time of the event in microseconds since 1970, exactly."""
     return (utc(event.timestamp) - _EPOCH) // dt.timedelta(microseconds=1)
 
 
-def milliseconds(event: AuditEvent) -> int:
+def timestamp_ms(event: AuditEvent) -> int:
     """Return the time of the event in whole milliseconds since 1970."""
-    return microseconds(event) // 1_000
+    return timestamp_us(event) // 1_000

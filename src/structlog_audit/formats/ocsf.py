@@ -42,7 +42,7 @@ def _without_user(unknown: Any, library: Any) -> t.Value:
     return found
 
 
-OCSF: t.Table = {
+OCSF: t.FieldTable = {
     "activity_id": _activity,
     "activity_name": _activity_name,
     "category_uid": t.constant(6),
@@ -51,7 +51,7 @@ OCSF: t.Table = {
     "class_name": t.constant("API Activity"),
     "type_uid": lambda event: 600300 + _activity(event),
     "type_name": lambda event: f"API Activity: {_caption(event) or 'Other'}",
-    "time": t.milliseconds,
+    "time": t.timestamp_ms,
     "severity_id": t.by_outcome(1, 3, 2, 1),
     "severity": t.by_outcome("Informational", "Medium", "Low", "Informational"),
     "status_id": t.by_outcome(1, 2, 99, 0),
@@ -83,4 +83,4 @@ OCSF: t.Table = {
 
 def to_ocsf(event: AuditEvent) -> dict[str, Any]:
     """Return *event* as an OCSF event of the class API Activity."""
-    return t.record_of(event, OCSF)
+    return t.build_record(event, OCSF)

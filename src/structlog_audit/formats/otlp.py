@@ -26,11 +26,11 @@ _FIXED64 = range(2**64)
 
 def _nanoseconds(event: AuditEvent) -> str | None:
     """Return the time, if an unsigned 64-bit integer holds it: from 1970 to 2554."""
-    value = t.microseconds(event) * 1_000
+    value = t.timestamp_us(event) * 1_000
     return str(value) if value in _FIXED64 else None
 
 
-RECORD: t.Table = {
+RECORD: t.FieldTable = {
     "timeUnixNano": _nanoseconds,
     "observedTimeUnixNano": _nanoseconds,
     "severityNumber": t.by_outcome(9, 17, 13, 9),
@@ -80,7 +80,7 @@ def to_otlp(event: AuditEvent) -> dict[str, Any]:
     """Return *event* as an OTLP ``LogsData`` with one log record."""
     found = {name: value(event) for name, value in ATTRIBUTES.items()}
     attributes = {name: value for name, value in found.items() if value not in (None, [], {})}
-    record = {**t.record_of(event, RECORD), "attributes": _key_values(attributes)}
+    record = {**t.build_record(event, RECORD), "attributes": _key_values(attributes)}
 
     scope = {"name": "structlog_audit", "version": __version__}
     scope_logs = {"scope": scope, "logRecords": [record]}

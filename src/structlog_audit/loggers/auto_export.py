@@ -10,7 +10,7 @@ from pathlib import Path
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.events.codec import decode_event
-from structlog_audit.export import FORMATS, write_atomically
+from structlog_audit.export import WRITERS, write_atomically
 from structlog_audit.recording.fork_safety import register_fork_reset
 
 MOST_UNWRITTEN = 10
@@ -89,7 +89,7 @@ class AutoExport:
             now = self._now()
             # Sorted by id, which is the order of commit.
             events = (decode_event(line) for line in sorted(lines))
-            chunks = list(FORMATS["json"](events, now))
+            chunks = list(WRITERS["json"](events, now))
             try:
                 self._write_to_free_name(chunks, now)
             except OSError as error:

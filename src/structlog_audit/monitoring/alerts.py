@@ -15,7 +15,7 @@ from structlog_audit.monitoring.windows import CountWindow, MeanWindow
 _MAX_SUBJECT_CHARACTERS = 200
 """Characters of a subject in an alert's message."""
 
-Window = CountWindow | MeanWindow
+AnyWindow = CountWindow | MeanWindow
 
 
 class Watchable(Protocol):
@@ -42,8 +42,8 @@ class Measure(NamedTuple):
     """
 
     value: Callable[[Watchable, Rule], int | None] | None
-    window: Callable[[Rule, int, int], Window]
-    result: Callable[[Window], float]
+    window: Callable[[Rule, int, int], AnyWindow]
+    result: Callable[[AnyWindow], float]
     text: str
 
 

@@ -28,11 +28,11 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater
 from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus
-from structlog_audit.monitoring.alerts import MEASURES, Alert, Window
+from structlog_audit.monitoring.alerts import MEASURES, Alert, AnyWindow
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
 from structlog_audit.query.filters import Conditions, microseconds
 
-LOGGER = "structlog_audit.alerts"
+ALERTS_LOGGER = "structlog_audit.alerts"
 """The logger of alerts. Without a handler on it or its parents, `logging` writes alerts to stderr."""
 
 _MAX_WAITING = 10_000
@@ -84,16 +84,16 @@ class Tracker:
         self.needs_whole_event = remaining.entry_ids is not None or remaining.metadata is not None
 
         self._only = self._new_window()
-        self._windows: OrderedDict[str | None, Window] = OrderedDict()
+        self._windows: OrderedDict[str | None, AnyWindow] = OrderedDict()
 
-    def _new_window(self) -> Window:
+    def _new_window(self) -> AnyWindow:
         return self._measure.window(self.rule, self._within_us, self._quiet_us)
 
     def accepts(self, names: tuple[str | None, ...]) -> bool:
         """Return whether the rule may concern events with these `_DISPATCH` members."""
         return all(accepted is None or name in accepted for name, accepted in zip(names, self._accepted, strict=True))
 
-    def add(self, event: Any, timestamp: int) -> tuple[str | None, Window] | None:
+    def add(self, event: Any, timestamp: int) -> tuple[str | None, AnyWindow] | None:
         """Add *event*, whose names the rule `accepts`, and return subject and window if that is a crossing."""
         if self._conditions is not None and not self._conditions.matches(event):
             return None
@@ -114,7 +114,7 @@ class Tracker:
         self.alerts += 1
         return subject, window
 
-    def _window_of(self, subject: str | None, timestamp: int) -> Window:
+    def _window_of(self, subject: str | None, timestamp: int) -> AnyWindow:
         """Return the window of *subject*; if it is new and there are too many, another is dropped."""
         found = self._windows.get(subject)
         if found is not None:
@@ -128,13 +128,13 @@ class Tracker:
         window = self._windows[subject] = self._new_window()
         return window
 
-    def alert(self, subject: str | None, window: Window, event: StoredEvent | AuditEvent) -> Alert:
+    def alert(self, subject: str | None, window: AnyWindow, event: StoredEvent | AuditEvent) -> Alert:
         """Return the alert for *event*, which brought the *window* of *subject* beyond the bound."""
         value = self._measure.result(window)
         return Alert(self.rule, subject, window.size, value, event.timestamp, event.event_id)
 
 
-Crossings = list[tuple[Tracker, str | None, Window]]
+Crossings = list[tuple[Tracker, str | None, AnyWindow]]
 _NONE: Crossings = []
 
 
@@ -244,7 +244,7 @@ class Monitor:
                 self._logging.release()
 
     def _log_all(self) -> None:
-        logger = logging.getLogger(LOGGER)
+        logger = logging.getLogger(ALERTS_LOGGER)
         # A dictConfig that does not mention the logger disables it.
         logger.disabled = False
 

@@ -95,7 +95,7 @@ class GroupCommit:
         self.recorded = 0
         """The number of application events that the target has recorded."""
 
-    def submit(self, entry: QueueEntry) -> None:
+    def submit(self, entry: QueueEntry) -> None:  # noqa: C901, PLR0915 (one function for speed)
         """Write *entry* and return when it is completed.
 
         Its state is the outcome. If the leading thread itself submits, in the middle of a write, the state is still

@@ -29,7 +29,7 @@ from structlog_audit.recording.group_commit import GroupCommit
 from structlog_audit.recording.queue_entry import InternalEntry
 from structlog_audit.trail.writing.notices import Notice
 
-LOGGER = "structlog_audit"
+TRAIL_LOGGER = "structlog_audit"
 """The name of the logger in the records of trail events."""
 
 
@@ -99,4 +99,4 @@ class TrailEvents:
 
 def _entry(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
     body = TrailPayload(operation, metadata=metadata, status=status, kind=Kind.TRAIL.value)
-    return InternalEntry(encode_payload(body, MIN_EVENT_BYTES), logging.CRITICAL, LOGGER)
+    return InternalEntry(encode_payload(body, MIN_EVENT_BYTES), logging.CRITICAL, TRAIL_LOGGER)

@@ -20,7 +20,7 @@ from structlog_audit.redaction.rules import (
     normalize_key,
 )
 
-Selection = Collection[str] | Mapping[str, Mode]
+RuleSelection = Collection[str] | Mapping[str, Mode]
 """Keys or paths to redact; as a mapping, each with its mode."""
 
 _MODES = ("mask", "drop", "pseudonym")

@@ -27,7 +27,7 @@ from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
-from structlog_audit.redaction.parameters import RedactionParameters, Selection
+from structlog_audit.redaction.parameters import RedactionParameters, RuleSelection
 from structlog_audit.redaction.prefilter import Prefilter
 from structlog_audit.redaction.rules import TEXT_MEMBERS, Mode
 from structlog_audit.redaction.scrubber import MASK, Scrubber, pseudonym_of
@@ -42,7 +42,7 @@ class Redactor:
     Immutable, and safe for use by any number of threads.
 
     With ``AuditHandler(redactor=…)`` it acts on the trail. As a processor of a structlog chain it acts on all later
-    processors and leaves no marks. SegmentOrder it after ``format_exc_info``: it cannot change an exception that is not text yet.
+    processors and leaves no marks. Place it after ``format_exc_info``: it cannot change an exception that is not text yet.
 
     Args:
         keys: Names of keys at any depth, including members of the event: ``["email"]``, or
@@ -65,8 +65,8 @@ class Redactor:
     def __init__(
         self,
         *,
-        keys: Selection = (),
-        paths: Selection = (),
+        keys: RuleSelection = (),
+        paths: RuleSelection = (),
         patterns: Collection[str | re.Pattern[str]] | Mapping[str | re.Pattern[str], Mode] = (),
         mode: Mode = "mask",
         secret: str | bytes | None = None,

@@ -17,7 +17,7 @@ from typing import Any
 
 from structlog_audit.events.event import INTENT_ID, AuditEvent, EventStatus, Kind, OperationType, rfc3339
 from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts
-from structlog_audit.reports.formatting import truncate
+from structlog_audit.reports.formatting import shorten
 from structlog_audit.reports.period import month_of, rfc3339_or_none
 
 NEWEST = 50
@@ -240,4 +240,4 @@ def event_row(event: AuditEvent) -> dict[str, Any]:
 
 def truncated(text: str | None) -> str | None:
     """Return at most `LONGEST` characters of *text*, or None for None."""
-    return None if text is None else truncate(text, LONGEST)
+    return None if text is None else shorten(text, LONGEST)

@@ -130,7 +130,7 @@ def _dots(operations: Rows, size: str) -> Any:
     labels = []
     for row in operations:
         name = formatting.visible(row["operation"])
-        labels.append(formatting.truncate(name, _LONGEST_LABEL[size]))
+        labels.append(formatting.shorten(name, _LONGEST_LABEL[size]))
 
     chart = pygal.HorizontalLine(
         x_labels=labels,

@@ -205,6 +205,6 @@ def display_name(value: str, limit: int = LONGEST_NAME) -> str:
     return f"{shown[: limit // 2]}…{shown[1 - limit // 2 :]}"
 
 
-def truncate(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """Return at most *limit* characters of *text*; an ellipsis replaces the rest."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -27,7 +27,7 @@ _SPECIAL = re.compile(r"[\\`*_{}\[\]#!&<>|@~$^]|:(?=//)|(?<=www)\.", re.IGNORECA
 _NUMERIC = {"number", "rate", "ms"}
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return *text*, a single line, escaped so that Markdown shows it literally."""
     return _SPECIAL.sub(_escape_character, text)
 
@@ -45,12 +45,12 @@ def render_markdown(report: Document) -> str:
 
 
 def _lines(report: Document) -> Iterator[str]:
-    yield f"# {escape(report.title)}: {escape(report.subtitle)}"
+    yield f"# {escape_markdown(report.title)}: {escape_markdown(report.subtitle)}"
 
     yield ""
     for name, value in report.facts:
-        yield f"- **{escape(name)}:** {escape(value)}"
-    yield f"- **Completeness:** {escape(report.verdict)}"
+        yield f"- **{escape_markdown(name)}:** {escape_markdown(value)}"
+    yield f"- **Completeness:** {escape_markdown(report.verdict)}"
 
     yield ""
     names, values = zip(*report.keys, strict=True)
@@ -64,15 +64,15 @@ def _lines(report: Document) -> Iterator[str]:
 
 def _section(section: Section) -> Iterator[str]:
     yield ""
-    yield f"## {section.number}. {escape(section.title)}"
+    yield f"## {section.number}. {escape_markdown(section.title)}"
 
     for block in section.blocks:
         yield ""
         if isinstance(block, str):
-            yield escape(block)
+            yield escape_markdown(block)
         elif isinstance(block, BulletList):
             for item in block.items:
-                yield f"- {escape(item)}"
+                yield f"- {escape_markdown(item)}"
         elif isinstance(block, Figure):
             yield from _figure(block)
         else:
@@ -81,17 +81,17 @@ def _section(section: Section) -> Iterator[str]:
 
 def _figure(figure: Figure) -> Iterator[str]:
     """Yield the description of *figure* and its numbers in place of the chart."""
-    yield escape(figure.text)
+    yield escape_markdown(figure.text)
     if figure.table is not None:
         yield ""
         yield from _table(figure.table)
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield f"**{escape(table.caption)}.** {escape(table.note)}".rstrip()
+    yield f"**{escape_markdown(table.caption)}.** {escape_markdown(table.note)}".rstrip()
     yield ""
 
-    yield _row([escape(column.title) for column in table.columns])
+    yield _row([escape_markdown(column.title) for column in table.columns])
     yield _row([_delimiter(column) for column in table.columns])
     for row in table.rows:
         yield _row([_cell(column, row) for column in table.columns])
@@ -104,7 +104,7 @@ def _delimiter(column: Column) -> str:
 def _cell(column: Column, row: dict[str, object]) -> str:
     value = row[column.name]
     text = cell_text(column.kind, value)
-    return escape(text)
+    return escape_markdown(text)
 
 
 def _row(cells: Iterable[str]) -> str:

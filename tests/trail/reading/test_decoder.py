@@ -13,7 +13,7 @@ from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.filters import conditions
 from structlog_audit.trail.reading.decoder import REMEMBERED, LineDecoder, Matcher
-from structlog_audit.trail.reading.line_blocks import Block
+from structlog_audit.trail.reading.line_blocks import LineBlock
 
 ONE, TWO = line_of(1, 1.5), line_of(2, 2.5, user_id="ann", metadata={"a": 1})
 HEAD = line_of(3, 3.5, entry_ids=["e1"], metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
@@ -24,7 +24,9 @@ LAST_PART = line_of(5, 3.7, part_of=HEAD, entry_ids=["e3", "e4"])
 def decoded(*lines, scanner=None):
     """Return the batch of *lines*, and the codes and offsets of the findings."""
     reports = []
-    batch = (scanner or LineDecoder()).decode_block(Block(0, b"".join(lines)), lambda *finding: reports.append(finding))
+    batch = (scanner or LineDecoder()).decode_block(
+        LineBlock(0, b"".join(lines)), lambda *finding: reports.append(finding)
+    )
     assert all(reason for _, _, reason in reports)
     return batch, [(code, offset) for code, offset, _ in reports]
 

@@ -17,7 +17,7 @@ from zstandard_of_python import zstd
 
 from structlog_audit import AuditReadError
 from structlog_audit.events.codec import decode_event
-from structlog_audit.export import FORMATS
+from structlog_audit.export import WRITERS
 from structlog_audit.trail.reading import export_document
 from structlog_audit.trail.reading.decompression import HEAD_BYTES, unpack
 
@@ -159,7 +159,7 @@ EVENTS = [decode_event(line) for line in LINES.splitlines()[:20]]
 
 
 def exported(count=20):
-    return b"".join(FORMATS["json"](iter(EVENTS[:count]), EVENTS[0].timestamp))
+    return b"".join(WRITERS["json"](iter(EVENTS[:count]), EVENTS[0].timestamp))
 
 
 @pytest.mark.parametrize("most", [1, 100, 100_000])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trail_files import line_of
 
 from structlog_audit.trail.reading import line_blocks
-from structlog_audit.trail.reading.line_blocks import Block, promised_parts, read_backwards, read_forwards
+from structlog_audit.trail.reading.line_blocks import LineBlock, promised_parts, read_backwards, read_forwards
 
 ONE, TWO = line_of(1), line_of(2)
 HEAD = line_of(3, metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
@@ -196,5 +196,5 @@ def test_file_that_became_shorter_is_truncated():
 
 def test_block_has_its_end_and_its_lines():
     """A block has the offset of its end, and its lines without their LFs."""
-    assert Block(10, b"a\n\nb\n").stop == 15
-    assert Block(10, b"a\n\nb\n").lines() == [b"a", b"", b"b"]
+    assert LineBlock(10, b"a\n\nb\n").stop == 15
+    assert LineBlock(10, b"a\n\nb\n").lines() == [b"a", b"", b"b"]

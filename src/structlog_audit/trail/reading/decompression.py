@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.export_document import DOCUMENT_START, document_lines
 from structlog_audit.trail.reading.line_blocks import Readable
-from structlog_audit.trail.reading.problems import Report
+from structlog_audit.trail.reading.problems import ReportProblem
 
 _GZIP = b"\x1f\x8b"
 
@@ -57,7 +57,7 @@ class Stream:
         return data
 
 
-def unpack(file: Readable, path: str, report: Report) -> tuple[Readable, bool, bytes]:
+def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, bool, bytes]:
     """Unpack *file*, which is positioned at its beginning.
 
     Args:
@@ -118,7 +118,7 @@ def _buffer_head(chunks: Iterator[bytes]) -> tuple[Stream, bytes]:
     return Stream(head, chunks), head[:HEAD_BYTES]
 
 
-def _gzip_chunks(packed: Readable, report: Report) -> Iterator[bytes]:
+def _gzip_chunks(packed: Readable, report: ReportProblem) -> Iterator[bytes]:
     """Yield the data of all gzip members in *packed*."""
     file = gzip.GzipFile(fileobj=cast(BinaryIO, packed))
     offset = 0
@@ -133,7 +133,7 @@ def _gzip_chunks(packed: Readable, report: Report) -> Iterator[bytes]:
         report("truncated", offset, f"damaged: {error}")
 
 
-def _zstd_chunks(packed: Readable, zstd: Any, report: Report) -> Iterator[bytes]:
+def _zstd_chunks(packed: Readable, zstd: Any, report: ReportProblem) -> Iterator[bytes]:
     """Yield the data of all zstd frames in *packed*.
 
     ``ZstdFile`` does not replace this: it rejects the NUL bytes that pad a file on a tape.

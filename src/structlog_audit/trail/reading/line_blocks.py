@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from structlog_audit.trail.reading.problems import Report
+from structlog_audit.trail.reading.problems import ReportProblem
 
 BLOCK_BYTES = 65_536
 """The number of bytes read at once. Decoded events take about ten times that; larger blocks are slower because of the
@@ -49,7 +49,7 @@ class Seekable(Readable, Protocol):
     def seek(self, offset: int, /) -> int: ...
 
 
-class Block(NamedTuple):
+class LineBlock(NamedTuple):
     """Consecutive whole lines."""
 
     start: int
@@ -81,8 +81,8 @@ def promised_parts(line: bytes) -> int:
 
 
 def read_forwards(
-    file: Readable, start: int, stop: int | None, report: Report, report_rest: ReportRest, *, is_open: bool
-) -> Iterator[Block]:
+    file: Readable, start: int, stop: int | None, report: ReportProblem, report_rest: ReportRest, *, is_open: bool
+) -> Iterator[LineBlock]:
     """Yield the blocks of *file*, oldest first.
 
     Args:
@@ -122,7 +122,7 @@ class _BlockAssembler:
     of a line that is too long, which are only counted.
     """
 
-    def __init__(self, start: int, report: Report) -> None:
+    def __init__(self, start: int, report: ReportProblem) -> None:
         self.start = start
         self._report = report
         self._held = b""
@@ -138,7 +138,7 @@ class _BlockAssembler:
         """The offset of the next byte to feed."""
         return self.start + self._too_long_bytes + len(self._held)
 
-    def feed(self, data: bytes) -> Iterator[Block]:
+    def feed(self, data: bytes) -> Iterator[LineBlock]:
         """Add *data*, and yield the events that are whole now."""
         if self._too_long_bytes:
             data = self._skip_long_line(data)
@@ -149,7 +149,7 @@ class _BlockAssembler:
             end = self._make_room()
         yield from self._take(end)
 
-    def flush(self, *, is_open: bool) -> Iterator[Block]:
+    def flush(self, *, is_open: bool) -> Iterator[LineBlock]:
         """Yield the remaining events at the end of the file. If it *is open*, incomplete ones are held back."""
         end = _end_of_events(self._held, at_end=True) if is_open else self._held.rfind(b"\n") + 1
         yield from self._take(end)
@@ -176,18 +176,18 @@ class _BlockAssembler:
             return 0
         return end if len(self._held) > MAX_EVENT_BYTES else 0
 
-    def _take(self, end: int) -> Iterator[Block]:
+    def _take(self, end: int) -> Iterator[LineBlock]:
         if not end:
             return
-        block = Block(self.start, self._held[:end])
+        block = LineBlock(self.start, self._held[:end])
         self.start += end
         self._held = self._held[end:]
         yield from _without_long_lines(block, self._report)
 
 
 def read_backwards(
-    file: Seekable, start: int, stop: int, report: Report, report_rest: ReportRest, *, is_open: bool
-) -> Iterator[Block]:
+    file: Seekable, start: int, stop: int, report: ReportProblem, report_rest: ReportRest, *, is_open: bool
+) -> Iterator[LineBlock]:
     """Yield the blocks of *file* between *start* and *stop*, newest first. Other arguments as of `read_forwards`."""
     upper = end_of_events(file, start, stop, is_open=is_open)
     if upper < stop:
@@ -200,7 +200,7 @@ def read_backwards(
         begin = 0 if lower == start else _begin_of_events(data)
 
         if begin < len(data):
-            block = Block(lower + begin, data[begin:])
+            block = LineBlock(lower + begin, data[begin:])
             yield from reversed(list(_without_long_lines(block, report)))
             upper = lower + begin
             size = BLOCK_BYTES
@@ -318,7 +318,7 @@ def _begin_before(file: Seekable, start: int, stop: int) -> int:
     return start
 
 
-def _without_long_lines(block: Block, report: Report) -> Iterator[Block]:
+def _without_long_lines(block: LineBlock, report: ReportProblem) -> Iterator[LineBlock]:
     """Yield *block*, or the pieces of it that remain without the lines that are too long."""
     if len(block.data) <= MAX_LINE_BYTES:
         yield block
@@ -330,9 +330,9 @@ def _without_long_lines(block: Block, report: Report) -> Iterator[Block]:
         if len(line) > MAX_LINE_BYTES:
             report("too_long", block.start + end, f"a line of {size} bytes")
             if begin < end:
-                yield Block(block.start + begin, block.data[begin:end])
+                yield LineBlock(block.start + begin, block.data[begin:end])
             begin = end + size
         end += size
 
     if begin < end:
-        yield Block(block.start + begin, block.data[begin:end])
+        yield LineBlock(block.start + begin, block.data[begin:end])

@@ -16,7 +16,7 @@ MAX_EXAMPLES = 100
 MAX_REASON = 300
 """The length of a reason in characters. A reason may quote the file."""
 
-Report = Callable[[str, int, str], None]
+ReportProblem = Callable[[str, int, str], None]
 """Takes a code, the offset in the unpacked segment in bytes, and the reason."""
 
 

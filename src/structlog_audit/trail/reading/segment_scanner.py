@@ -23,7 +23,7 @@ from structlog_audit.trail.reading.decoder import Batch, LineDecoder
 from structlog_audit.trail.reading.decompression import unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail
 from structlog_audit.trail.reading.line_blocks import (
-    Block,
+    LineBlock,
     ReportRest,
     Seekable,
     end_of_events,
@@ -32,7 +32,7 @@ from structlog_audit.trail.reading.line_blocks import (
     skip,
 )
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
-from structlog_audit.trail.reading.problems import Problems, Report
+from structlog_audit.trail.reading.problems import Problems, ReportProblem
 from structlog_audit.trail.reading.time_ranges import (
     NO_END,
     first_timestamps,
@@ -58,7 +58,7 @@ class ProgressMeter:
         self._bytes_read: dict[str, int] = {}
 
     def advance(self, path: str, bytes_read: int) -> None:
-        """Report that *bytes_read* bytes of the segment at *path* have been read, unless that was reported before."""
+        """ReportProblem that *bytes_read* bytes of the segment at *path* have been read, unless that was reported before."""
         if self._progress is None or bytes_read <= self._bytes_read.get(path, 0):
             return
         self._bytes_read[path] = bytes_read
@@ -260,12 +260,14 @@ class _ScanFindings:
             reason = f"{size} bytes after the last whole event"
             self._problems.add_once(code, self._path, offset, reason, segment=self.key)
 
-    def mark_checked(self, block: Block) -> None:
+    def mark_checked(self, block: LineBlock) -> None:
         """Record that the findings of *block* have been counted."""
         self._problems.mark_checked(self.key, block.start, block.stop)
 
 
-def _blocks(opened: OpenSegment, scan: SegmentScan, report: Report, report_rest: ReportRest) -> Iterator[Block]:
+def _blocks(
+    opened: OpenSegment, scan: SegmentScan, report: ReportProblem, report_rest: ReportRest
+) -> Iterator[LineBlock]:
     is_open = opened.is_open
     start = scan.start
     stop = scan.stop

@@ -23,7 +23,7 @@ import msgspec
 
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.filters import Conditions
-from structlog_audit.trail.reading.line_blocks import Block, Seekable, read_at
+from structlog_audit.trail.reading.line_blocks import LineBlock, Seekable, read_at
 
 SLACK = dt.timedelta(minutes=10)
 """The clock error that is tolerated."""
@@ -64,7 +64,7 @@ def is_range_outside(time_range: TimeRange, conditions: Conditions) -> bool:
     return ends_before or begins_after
 
 
-def is_block_outside(block: Block, conditions: Conditions) -> bool:
+def is_block_outside(block: LineBlock, conditions: Conditions) -> bool:
     """Return whether no line of *block* can belong to an event that *conditions* admit.
 
     O(1) if *conditions* have no time range.
