@@ -13,7 +13,7 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 from structlog_audit import AuditTypeError
 from structlog_audit.contrib.actor import (
     FIELDS,
-    acting,
+    bind_actor,
     client_address,
     current_actor,
     request_actor,
@@ -28,19 +28,19 @@ texts_or_none = st.none() | st.text(min_size=1, max_size=8)
 
 
 @given(before=st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, st.text(max_size=3))), data=st.data())
-def test_acting_binds_the_whole_actor_and_restores_the_former_fields(before, data):
+def test_bind_actor_binds_all_fields_and_restores_the_former_ones(before, data):
     """For any actor: in the block the fields are the actor's, afterwards they are those from before."""
     actor = data.draw(st.fixed_dictionaries(dict.fromkeys(FIELDS, texts_or_none)))
-    with acting(before):
+    with bind_actor(before):
         outside = get_contextvars()
-        with acting(actor):
+        with bind_actor(actor):
             assert current_actor() == actor
             bind_contextvars(user_id="bound meanwhile")
         assert get_contextvars() == outside
     assert get_contextvars() == {}
 
 
-def test_acting_restores_the_former_fields_after_an_exception():
+def test_bind_actor_restores_the_former_fields_after_an_exception():
     """An exception restores the former fields, and fields that are not part of an actor stay as they are."""
     bind_contextvars(**LEFT)
 
@@ -48,7 +48,7 @@ def test_acting_restores_the_former_fields_after_an_exception():
         assert get_contextvars() == {"user_id": "u1", "tenant": "acme"}
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), acting({"user_id": "u1"}):
+    with pytest.raises(KeyboardInterrupt), bind_actor({"user_id": "u1"}):
         interrupted()
     assert get_contextvars() == LEFT
 

@@ -304,7 +304,7 @@ def test_invalid_target_is_an_error_that_names_the_parameter(target):
 def test_forked_child_sends_a_large_result_while_the_parent_works():
     """The parent gets the whole result of the child, and runs its own part at the same time."""
     done = []
-    result = run_in_forked_child(lambda send: send(["x" * 200_000]), meanwhile=lambda: done.append(1))
+    result = run_in_forked_child(lambda send: send(["x" * 200_000]), in_parent=lambda: done.append(1))
     assert result == ["x" * 200_000]
     assert done == [1]
 
@@ -341,7 +341,7 @@ def test_forked_child_that_hangs_raises_child_failed(monkeypatch):
 def test_forked_child_ends_when_the_part_of_the_parent_raises():
     """An error in the parent's part reaches the caller, and no child process is left."""
     with pytest.raises(ZeroDivisionError):
-        run_in_forked_child(lambda send: signal.pause(), meanwhile=lambda: 1 / 0)
+        run_in_forked_child(lambda send: signal.pause(), in_parent=lambda: 1 / 0)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

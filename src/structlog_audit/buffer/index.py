@@ -286,10 +286,10 @@ class Run:
         if not matches:
             return range(self.start, self.stop)
 
-        (member, slices), *others = sorted(matches, key=_posting_count)
+        (member, slices), *remaining = sorted(matches, key=_posting_count)
         positions = self.positions(member, slices)
 
-        for member, slices in others:
+        for member, slices in remaining:
             size = _posting_count((member, slices))
 
             # Few postings: read them all.

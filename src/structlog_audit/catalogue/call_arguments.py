@@ -14,8 +14,8 @@ def argument(call: ast.Call, position: int, name: str | None) -> ast.expr | None
     """
     if position < len(call.args):
         # Behind ``*arguments`` the positions are unknown.
-        up_to_it = call.args[: position + 1]
-        if not _has_starred(up_to_it):
+        preceding = call.args[: position + 1]
+        if not _has_starred(preceding):
             return call.args[position]
 
     if name is None:

@@ -102,8 +102,8 @@ def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[
         yield f"{line}\n"
 
     first = zip(beginning, rows, strict=True)
-    later = ((event, _row(event, in_utc)) for event in events)
-    for event, row in chain(first, later):
+    remaining = ((event, _row(event, in_utc)) for event in events)
+    for event, row in chain(first, remaining):
         colour = _COLOURS.get(event.status) if has_colour else None
         for line in _lines(row, widths, columns, is_narrow):
             yield f"{_coloured(line, colour)}\n"

@@ -72,16 +72,16 @@ class Reading:
         return {**statistics(self.select()), "complete_since": self.trail.complete_since}
 
 
-def read_trails(options: TrailOptions, act: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
-    """Open the trails that *options* name, call *act*, and report the problems that were found.
+def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
+    """Open the trails that *options* name, call *work*, and report the problems that were found.
 
     Args:
         options: The options of the command.
-        act: The work of the command; it returns the exit code.
-        quietly: Whether *act* writes to stdout only at its end.
+        work: The part of the command; it returns the exit code.
+        quietly: Whether *work* writes to stdout only at its end.
 
     Returns:
-        The exit code of *act*, or `Exit.FINDINGS` with ``--strict`` and any problem.
+        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem.
 
     Raises:
         UsageError: An option or a condition is invalid.
@@ -104,7 +104,7 @@ def read_trails(options: TrailOptions, act: Callable[[Reading], Exit], *, quietl
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         trail = open_trail(*_streams(paths), progress=advance)
         reading = Reading(trail, selection, now)
-        code = act(reading)
+        code = work(reading)
     sys.stdout.flush()
 
     if not trail.problems:

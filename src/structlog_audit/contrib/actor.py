@@ -40,7 +40,7 @@ _ID_ATTRIBUTES = ("pk", "id", "identity", "username")
 
 
 @contextmanager
-def acting(actor: Actor) -> Iterator[None]:
+def bind_actor(actor: Actor) -> Iterator[None]:
     """Bind the fields of *actor* in the block.
 
     Those of `FIELDS` that it lacks are unbound.

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from structlog_audit.contrib.actor import Actor, acting, checked_function, checked_proxies, request_actor
+from structlog_audit.contrib.actor import Actor, bind_actor, checked_function, checked_proxies, request_actor
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -79,7 +79,7 @@ class AuditContextMiddleware:
 
         is_early = self._user is user_of_scope and "user" not in scope
         actor = await self._actor(scope)
-        with acting(actor):
+        with bind_actor(actor):
             await self.app(scope, receive, send)
 
         if is_early and "user" in scope:

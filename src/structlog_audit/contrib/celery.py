@@ -18,7 +18,7 @@ from typing import Any
 
 from celery import signals
 
-from structlog_audit.contrib.actor import acting, current_actor
+from structlog_audit.contrib.actor import bind_actor, current_actor
 from structlog_audit.exceptions import AuditValueError
 
 HEADER = "structlog_audit"
@@ -29,7 +29,7 @@ CARRIED = ("user_id", "session_id", "request_id")
 
 _MAX_CHARACTERS = 1_000
 
-_BLOCK_ATTRIBUTE = "structlog_audit_acting"
+_BLOCK_ATTRIBUTE = "structlog_audit_bound_actor"
 """The attribute of a task's request that holds the block to leave when the task ends."""
 
 
@@ -65,7 +65,7 @@ def _begin(task: Any, **_: Any) -> None:
     is_valid = isinstance(actor, dict) and all(_is_carried(name, value) for name, value in actor.items())
 
     # Enter the block even without a valid actor: it unbinds the fields of the previous task.
-    block = acting(actor if is_valid else {})
+    block = bind_actor(actor if is_valid else {})
     block.__enter__()
     setattr(request, _BLOCK_ATTRIBUTE, block)
 

@@ -27,7 +27,7 @@ from django.utils.module_loading import import_string
 
 from structlog_audit.contrib.actor import (
     Actor,
-    acting,
+    bind_actor,
     checked_function,
     checked_proxies,
     current_actor,
@@ -93,7 +93,7 @@ class AuditContextMiddleware:
             return self._respond_async(request)
 
         is_early = self._is_early(request)
-        with acting(self._actor(request)):
+        with bind_actor(self._actor(request)):
             response = _with_actor_in_stream(self.get_response(request))
         self._warn_if_early(is_early, request)
         return response
@@ -101,7 +101,7 @@ class AuditContextMiddleware:
     async def _respond_async(self, request: Any) -> Any:
         is_early = self._is_early(request)
         actor = await sync_to_async(self._actor)(request)
-        with acting(actor):
+        with bind_actor(actor):
             response = _with_actor_in_stream(await self.get_response(request))
         self._warn_if_early(is_early, request)
         return response
@@ -149,7 +149,7 @@ def _close_as(actor: Actor, close: Callable[[], None]) -> None:
 
     Its generator may still run code of the application then.
     """
-    with acting(actor):
+    with bind_actor(actor):
         close()
 
 
@@ -159,7 +159,7 @@ def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
     Between them other code runs in this context.
     """
     while True:
-        with acting(actor):
+        with bind_actor(actor):
             try:
                 piece = next(content)
             except StopIteration:
@@ -170,7 +170,7 @@ def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
 async def _pieces_async(content: AsyncIterator[bytes], actor: Actor) -> AsyncIterator[bytes]:
     """Yield as `_pieces` does."""
     while True:
-        with acting(actor):
+        with bind_actor(actor):
             try:
                 piece = await anext(content)
             except StopAsyncIteration:

@@ -40,7 +40,7 @@ class Handoff(dict[str, Any]):
     this library.
     """
 
-    __slots__ = ("entry", "kind", "later")
+    __slots__ = ("entry", "kind", "make_waker")
 
     # The acknowledgement: the queue entry of the group commit, or None as long as no handler has accepted the event.
     entry: Any
@@ -49,7 +49,7 @@ class Handoff(dict[str, Any]):
     kind: str | None
 
     # For an entry point that must not wait for the disk: a factory of the function that wakes it.
-    later: Callable[[], Callable[[], None]] | None
+    make_waker: Callable[[], Callable[[], None]] | None
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)

@@ -23,14 +23,14 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-a
 _ATTACHED = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
 
 
-def identifier(what: str, text: str | None) -> str:
-    """Return the identifier of the *what* with the id *text*; None stands for an unknown one."""
+def identifier(resource: str, text: str | None) -> str:
+    """Return the identifier of a *resource* whose id is *text*, or None if unknown."""
     if text is None:
-        return str(uuid.uuid5(NAMESPACE, what))
+        return str(uuid.uuid5(NAMESPACE, resource))
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        return str(uuid.uuid5(NAMESPACE, f"{what}:{text}"))
+        return str(uuid.uuid5(NAMESPACE, f"{resource}:{text}"))
 
 
 def _event_id(event: AuditEvent) -> str:

@@ -213,7 +213,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind
-        handoff.later = later
+        handoff.make_waker = later
         message = operation if operation is not None else event["operation"]
         record = _record(logger, level, message, exc_info, handoff)
 

@@ -92,7 +92,7 @@ class Rule:
             raise AuditTypeError(f"name={name!r}: expected a non-empty string")
 
         thresholds = (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above)
-        given = {what: value for what, value in zip(_BOUNDS, thresholds, strict=True) if value is not None}
+        given = {name: value for name, value in zip(_BOUNDS, thresholds, strict=True) if value is not None}
         try:
             conditions = _conditions(filters)
             bound, threshold = _bound_of(given)
@@ -113,8 +113,8 @@ class Rule:
             raise type(error)(f"rule {name!r}: {error}") from None
 
         # The dataclass is frozen.
-        for what, value in values.items():
-            object.__setattr__(self, what, value)
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
 
 
 _PARAMETERS = tuple(name for name in Rule.__init__.__annotations__ if name not in ("return", "filters"))

@@ -193,13 +193,13 @@ def _accepted_value(name: str, value: Any) -> str | None:
     return _NAMES[name](text)
 
 
-def _known_word(what: str, known: type[Enum], find: Callable[[str], str | None]) -> Callable[[str], str]:
+def _known_word(name: str, known: type[Enum], find: Callable[[str], str | None]) -> Callable[[str], str]:
     """Return a function that gives the canonical form of a word, or an `AuditValueError` that lists the *known* ones."""
 
     def canonical(text: str) -> str:
         found = find(text)
         if found is None:
-            raise AuditValueError(f"{what}={text!r}: expected one of {', '.join(member.value for member in known)}")
+            raise AuditValueError(f"{name}={text!r}: expected one of {', '.join(member.value for member in known)}")
         return found
 
     return canonical

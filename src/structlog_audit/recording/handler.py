@@ -245,7 +245,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
             error = error_of(record.exc_info) if record.exc_info else None
-            handoff.entry = self.record_fields(handoff, record.levelno, record.name, error, handoff.kind, handoff.later)
+            handoff.entry = self.record_fields(
+                handoff, record.levelno, record.name, error, handoff.kind, handoff.make_waker
+            )
 
         # Any other record, from `logging` or structlog. The processor of this library may have recorded its event before.
         elif recorded_by(record) is not self:
@@ -259,7 +261,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         logger: str,
         error: str | None = None,
         kind: str | None = None,
-        later: Callable[[], Callable[[], None]] | None = None,
+        make_waker: Callable[[], Callable[[], None]] | None = None,
     ) -> QueueEntry:
         """Record an event from its *fields*, without a log record, and return its acknowledgement.
 
@@ -271,7 +273,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             logger: The name of the logger.
             error: The text of the exception, if there is one.
             kind: The kind of the event; None for an application event.
-            later: For a caller that must not wait for the disk: returns the function to call when the event is completed.
+            make_waker: For a caller that must not wait for the disk: returns the function to call when the event is completed.
                 It is used only if the target waits for the disk. Then the caller raises the error of the entry.
 
         Raises:
@@ -290,8 +292,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         # Commit, in the background if the caller must not wait. Event notices of the target are recorded afterwards: the
         # write of this event may have added some.
-        if later is not None and self._waits_for_disk:
-            entry.wake = later()
+        if make_waker is not None and self._waits_for_disk:
+            entry.wake = make_waker()
             self._commit.submit_later(entry)
             if trail_events.notices:
                 trail_events.record_notices_later()

@@ -37,8 +37,8 @@ class Finding(msgspec.Struct, frozen=True):
 def muting_findings(handler: logging.Handler, target: logging.Handler | None) -> Iterator[Finding]:
     """Yield a finding for each setting that would keep events of level INFO from *handler* or from its *target*."""
     loggers = all_loggers()
-    homes = [logger for logger in loggers if handler in reachable_handlers([logger])]
-    if not homes:
+    audit_loggers = [logger for logger in loggers if handler in reachable_handlers([logger])]
+    if not audit_loggers:
         yield Finding(
             "detached",
             "no logger has this handler, so no event reaches it",
@@ -53,7 +53,7 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
             "call logging.disable(logging.NOTSET)",
         )
 
-    for logger in homes:
+    for logger in audit_loggers:
         yield from _logger_findings(logger)
         yield from _descendant_findings(logger, handler, loggers)
 
@@ -97,19 +97,19 @@ def _logger_findings(logger: logging.Logger) -> Iterator[Finding]:
 
 
 def _descendant_findings(
-    home: logging.Logger, handler: logging.Handler, loggers: list[logging.Logger]
+    audit_logger: logging.Logger, handler: logging.Handler, loggers: list[logging.Logger]
 ) -> Iterator[Finding]:
-    """Yield the findings of the loggers below *home* whose records do not reach it."""
-    is_root = home is logging.root
-    prefix = "" if is_root else f"{home.name}."
+    """Yield the findings of the loggers below *audit_logger* whose records do not reach it."""
+    is_root = audit_logger is logging.root
+    prefix = "" if is_root else f"{audit_logger.name}."
 
     for logger in loggers:
-        if logger is home or not logger.name.startswith(prefix):
+        if logger is audit_logger or not logger.name.startswith(prefix):
             continue
 
         name = repr(logger.name)
         if handler not in reachable_handlers(propagation_path(logger)):
-            message = f"logger {name} does not propagate to {home.name!r}"
+            message = f"logger {name} does not propagate to {audit_logger.name!r}"
             yield Finding("propagate", message, "let it propagate")
         elif is_root:
             # A handler on the root gets the records of all libraries: their levels are intended.

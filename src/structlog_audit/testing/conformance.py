@@ -256,7 +256,7 @@ def _fork(trial: TargetTrial) -> None:
             handler.close()
             send(event_dicts(handler))
 
-        dicts = run_in_forked_child(child, meanwhile=lambda: record_events(handler, 20))
+        dicts = run_in_forked_child(child, in_parent=lambda: record_events(handler, 20))
         events = accepted_events(handler)
 
     _check_each_once(trial, [events, events_from_dicts(dicts)])
@@ -270,20 +270,20 @@ def _processes(trial: TargetTrial) -> None:
     if not trial.is_factory:
         raise NotChecked("it needs several handlers; pass a function that makes them")
 
-    def record_in_processes(others: int) -> list[Any]:
-        """Record in this process and in so many *others*.
+    def record_in_processes(child_count: int) -> list[Any]:
+        """Record in this process and in *child_count* child processes.
 
         Return the events and the failures of each.
         """
         failures: list[str] = []
         with trial.handler(on_failure=lambda error: failures.append(repr(error))) as handler:
-            if others == 0:
+            if child_count == 0:
                 record_events(handler, 500)
                 results = []
             else:
                 results = run_in_forked_child(
-                    lambda send: send(record_in_processes(others - 1)),
-                    meanwhile=lambda: record_events(handler, 500),
+                    lambda send: send(record_in_processes(child_count - 1)),
+                    in_parent=lambda: record_events(handler, 500),
                 )
         return [[event_dicts(handler), failures], *results]
 

@@ -28,10 +28,10 @@ class ChildFailed(Exception):  # noqa: N818 (a result more than an error)
     """The child hung, died before it sent a result, or raised; the text states which."""
 
 
-def run_in_forked_child(work: Callable[[Send], None], *, meanwhile: Callable[[], object] = lambda: None) -> Any:
+def run_in_forked_child(work: Callable[[Send], None], *, in_parent: Callable[[], object] = lambda: None) -> Any:
     """Fork, and return the result that *work* sends from the child.
 
-    *meanwhile* runs in this process at the same time.
+    *in_parent* runs in this process at the same time.
 
     Raises:
         ChildFailed: The child hung, died, or raised.
@@ -48,7 +48,7 @@ def run_in_forked_child(work: Callable[[Send], None], *, meanwhile: Callable[[],
     # The pipe ends when the child ends only if this process does not hold the other side open.
     sender.close()
     try:
-        meanwhile()
+        in_parent()
         failure, result = _receive(receiver)
     finally:
         receiver.close()

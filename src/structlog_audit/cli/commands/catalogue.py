@@ -51,15 +51,15 @@ def catalogue(
         raise UsageError("conditions, times and --record apply to a trail: name it with --trail")
 
     declared = catalogue_of(*packages)
-    is_lacking = options.strict and declared.unread
+    is_incomplete = options.strict and declared.unread
     if not options.trails:
         _put(declared, None, output)
-        return Exit.FINDINGS if is_lacking else Exit.DONE
+        return Exit.FINDINGS if is_incomplete else Exit.DONE
 
     def show(reading: Reading) -> Exit:
         comparison = compare_events(declared, reading.events())
         _put(declared, comparison, output)
-        if is_lacking:
+        if is_incomplete:
             return Exit.FINDINGS
         return Exit.DONE if comparison.is_declared else Exit.NO
 

@@ -55,9 +55,9 @@ def run_doctor(
     diagnoses: list[Diagnosis] = []
     configured_trails: list[str] = []
     for config in configs:
-        of_config, its_trails = examine_configuration(config)
+        of_config, trails_of_config = examine_configuration(config)
         diagnoses += of_config
-        configured_trails += its_trails
+        configured_trails += trails_of_config
 
     # A trail that is only configured may not exist yet.
     paths = list(dict.fromkeys(trails or configured_trails))

@@ -177,11 +177,11 @@ def _check_other_handlers(
     applied: AppliedConfiguration, audit: AuditHandler, logger: logging.Logger
 ) -> Iterator[RatedFinding]:
     """Yield findings about handlers that receive the same events as *audit* from *logger*."""
-    others = []
+    other_handlers = []
     for ancestor in propagation_path(logger):
-        others += [handler for handler in ancestor.handlers if handler is not audit]
+        other_handlers += [handler for handler in ancestor.handlers if handler is not audit]
 
-    if audit.target in others:
+    if audit.target in other_handlers:
         target = applied.name_of(audit.target)
         message = (
             f"{target}, the target of {applied.name_of(audit)}, also receives the events of logger {logger.name!r} "
@@ -191,7 +191,9 @@ def _check_other_handlers(
 
     # Other audit handlers redact the events themselves.
     redacting = (AuditHandler, logging.NullHandler)
-    unredacted = [handler for handler in others if handler is not audit.target and not isinstance(handler, redacting)]
+    unredacted = [
+        handler for handler in other_handlers if handler is not audit.target and not isinstance(handler, redacting)
+    ]
 
     if unredacted:
         names = ", ".join(applied.name_of(handler) for handler in unredacted)

@@ -110,8 +110,8 @@ def _check_file_types(statuses: dict[Path, os.stat_result]) -> Iterator[RatedFin
             continue
 
         is_link = stat.S_ISLNK(status.st_mode)
-        what = "a symbolic link" if is_link else "not a regular file"
-        message = f"{path.name} is {what}, and AuditFileHandler refuses to write to it"
+        kind = "a symbolic link" if is_link else "not a regular file"
+        message = f"{path.name} is {kind}, and AuditFileHandler refuses to write to it"
         yield error("no-file", message, "use the path of a regular file")
 
 

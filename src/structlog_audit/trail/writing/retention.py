@@ -136,13 +136,13 @@ def trusted_now(times: Sequence[dt.datetime], now: dt.datetime) -> dt.datetime:
         times: The rollover times, ascending.
         now: The current time in UTC.
     """
-    later = now
+    next_time = now
     for time in reversed(times):
-        if now - later >= CLOCK_TRUSTED_AFTER:
+        if now - next_time >= CLOCK_TRUSTED_AFTER:
             break
-        if later - time > CLOCK_LEAP:
+        if next_time - time > CLOCK_LEAP:
             return time
-        later = time
+        next_time = time
 
     return now
 
