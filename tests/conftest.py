@@ -28,18 +28,18 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
 
 
 class Interruption:
-    """Calls *act* in a ``with`` block, like a signal handler, before one line that runs in *modules*.
+    """Calls *action* in a ``with`` block, like a signal handler, before one line that runs in *modules*.
 
     Args:
         due: The number of that line, counted from 1 over all lines that run in *modules*.
-        act: The signal handler.
+        action: The signal handler.
         modules: The traced modules.
 
     Afterwards `lines` is the number of lines that ran there.
     """
 
-    def __init__(self, due: int, act: Callable[[], object], *modules: ModuleType) -> None:
-        self.due, self.act, self.names = due, act, {module.__name__ for module in modules}
+    def __init__(self, due: int, action: Callable[[], object], *modules: ModuleType) -> None:
+        self.due, self.action, self.names = due, action, {module.__name__ for module in modules}
         self.lines = 0
 
     def __enter__(self) -> None:
@@ -49,18 +49,18 @@ class Interruption:
     def __exit__(self, *exc_info: object) -> None:
         sys.settrace(self.traced_before)
 
-    def _trace(self, frame: FrameType, what: str, argument: object) -> Any:
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_globals.get("__name__") not in self.names:
             return None
-        if what == "line":
+        if event == "line":
             self.lines += 1
             if self.lines == self.due:
-                self.act()
+                self.action()
         return self._trace
 
 
-class Later:
-    """Keeps the functions that are to be called later, until `run` is called."""
+class DeferredCalls:
+    """Stands in for ``call_later``: keeps the functions until `run` calls them."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []

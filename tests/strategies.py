@@ -136,11 +136,11 @@ def _refuse(*args, **kwargs):
 
 
 def _raise(*args):
-    raise ValueError("a dictionary may ask")
+    raise ValueError("a dictionary may compare")
 
 
 class HostileStr(str):
-    """A string whose methods raise. Only ``__eq__``, which dictionaries call, raises an error of an ordinary kind."""
+    """A string with methods that raise. Only ``__eq__``, which dictionaries call, raises an error of an ordinary kind."""
 
     __slots__ = ()
     __eq__ = _raise

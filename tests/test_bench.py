@@ -78,7 +78,7 @@ def test_run_writes_figures_and_prints_number_of_goals_met(small_run):
 
 
 def test_run_prints_versions(small_run):
-    """The head of the table names the versions of what was measured."""
+    """The head of the table names the measured versions."""
     done, document, _ = small_run
     assert document["versions"]["structlog"] in done.stdout
 

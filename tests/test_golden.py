@@ -137,7 +137,7 @@ def test_golden_files_are_those_of_make():
     spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
-    trail, questions = make.made()
+    trail, questions = make.file_texts()
     assert (GOLDEN / "trail.jsonl").read_bytes() == trail.encode()
     assert (GOLDEN / "questions.json").read_bytes() == questions.encode()
 

@@ -1,6 +1,6 @@
 """The cases of the benchmark: the lower bounds, this library, and its peers.
 
-Each case is a function that sets up what it needs and returns the call to be measured.
+Each case is a function that prepares its objects and returns the call to be measured.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def structlog_dropped() -> Call:
 
 
 def chain(*processors: Callable[..., object]) -> Call:
-    """Return a call of an application's own chain with *processors*.
+    """Return a call of a chain of an application with *processors*.
 
     The last processor drops the event, so that no renderer is measured.
     """
@@ -96,7 +96,7 @@ def chain(*processors: Callable[..., object]) -> Call:
 
 
 def loguru_json() -> Call:
-    """Return a call of loguru that writes its own JSON to a rotating file."""
+    """Return a call of loguru that writes JSON, by its ``serialize`` option, to a rotating file."""
     from loguru import logger
 
     logger.remove()

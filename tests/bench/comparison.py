@@ -92,8 +92,8 @@ def compare(other: Path, names: list[str], events: int, rounds: int) -> list[dic
 
 def document_of(name: str, pairs: list[Pair]) -> dict[str, Any]:
     """Return the ratios of a case as a document for the JSON file."""
-    this, that = zip(*pairs, strict=True)
-    found = ratios(this, that)
+    first, second = zip(*pairs, strict=True)
+    found = ratios(first, second)
     spread = Spread.of(found)
     return {
         "name": name,
@@ -101,7 +101,7 @@ def document_of(name: str, pairs: list[Pair]) -> dict[str, Any]:
         "middle_half": [spread.low, spread.high],
         "median_95": list(confidence_of_median(found)),
         "slower": spread.median > SLOWER,
-        "seconds": {"this": this, "other": that},
+        "seconds": {"this": first, "other": second},
     }
 
 

@@ -94,7 +94,7 @@ QUERIES: dict[str, Callable[..., Any]] = {
 def peer_query_of(audit: Any, size: int) -> Callable[[], list[object]] | None:
     """Return the selective query against axon's logger, with the same events.
 
-    The result is None if axon is not installed.
+    Return None if axon is not installed.
     """
     try:
         from axon.core.audit import AuditLogger
@@ -249,7 +249,7 @@ def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
     shares: dict[str, list[float]] = {}
     with Child() as child:
         for name, make in cases.THREADED.items():
-            # A case whose peer is not installed is left out.
+            # A case is left out if its peer is not installed.
             with contextlib.suppress(ChildError):
                 child.request(make=name, of=make.__name__, **{"with": []})
                 shares[name] = []

@@ -47,7 +47,7 @@ GOALS = (
 
 
 def figures_of_goals(times: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
-    """Yield the figure of each goal whose two cases were measured.
+    """Yield the figure of each goal, if both of its cases were measured.
 
     Args:
         times: The microseconds per event of each round, by case.
@@ -58,7 +58,7 @@ def figures_of_goals(times: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
 
         bound = ""
         if goal.path in times:
-            # Either the case or the base is the library's own; the other one stays.
+            # Either the case or the base belongs to this library; the other one stays.
             case = goal.path if goal.case in WITH_PATH else goal.case
             base = goal.path if goal.base in WITH_PATH else goal.base
             best = statistics.median(ratios(times[case], times[base]))

@@ -76,7 +76,7 @@ def steps() -> Call:
     lock = threading.RLock()
     stamp = Stamp()
     buffer = EventBuffer(10_000)
-    suspects = DEFAULT_REDACTOR.may_contain_secrets
+    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -87,7 +87,7 @@ def steps() -> Call:
 
             # Encode, without the opening brace, and check for secrets, control characters and length.
             data = encode(body)[1:]
-            if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+            if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
                 raise ValueError(data)
 
             # Commit.
@@ -151,7 +151,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:
     lock = threading.RLock()
     stamp = Stamp()
     buffer = EventBuffer(10_000)
-    suspects = DEFAULT_REDACTOR.may_contain_secrets
+    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
     members = frozenset(Payload.__struct_fields__)
     known_operations = frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
@@ -186,7 +186,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:
 
         # Encode, and check for secrets, control characters and length.
         data = encode(body)[1:]
-        if suspects(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+        if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
             raise UnusualCaseError
 
         # From here on the event is either recorded or counted as lost.

@@ -8,7 +8,7 @@ a segment at once, splits it, and decodes each line with msgspec into the same m
 joining parts. Ratios are medians over rounds in which both run one after the other. Memory is the peak of a separate process
 per query, less that of a query of an empty trail.
 
-Exit code 1 means that a goal is missed: reading takes at most 3 times the bare loop, an hour at most a tenth of a full scan,
+The exit code is 1 if a goal is missed: reading takes at most 3 times the bare loop, an hour at most a tenth of a full scan,
 and memory at most 40 MB for any number of events.
 """
 

@@ -127,7 +127,7 @@ def chart_of(document: dict[str, Any]) -> str:
 def further(args: argparse.Namespace) -> Iterable[Figure]:
     """Yield the figures beside the table, or those of ``--scale``.
 
-    There are none if cases were named.
+    Yield nothing if cases were named.
     """
     if args.scale:
         yield from scale(args.events * 100, args.rounds)
@@ -143,7 +143,7 @@ def further(args: argparse.Namespace) -> Iterable[Figure]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print what the options select, and return it as a document."""
+    """Measure and print the selected cases and figures, and return them as a document."""
     document: dict[str, Any] = {
         "taken_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": machine(),

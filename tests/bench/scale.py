@@ -76,7 +76,7 @@ def check_and_delete(path: Path, expected: int) -> tuple[int, int]:
         with open(segment, "rb") as lines:
             for line in lines:
                 size += len(line)
-                # The library's own events have other operations.
+                # Trail events have other operations.
                 if b'"operation":"STORE"' in line:
                     ids.append(line[: line.index(b",")])
         segment.unlink()

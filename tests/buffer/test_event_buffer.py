@@ -346,11 +346,11 @@ def test_query_that_waits_for_the_index_is_complete():
     class LockOfAnotherThread:
         """The lock of the index, which another thread acquires first."""
 
-        came = False
+        was_reached = False
 
         def __enter__(self):
-            if not self.came:
-                self.came = True
+            if not self.was_reached:
+                self.was_reached = True
                 append(buffer, range(5, 10))
                 assert numbers(buffer, user_id="u1") == [1, 4, 7]
 
@@ -380,18 +380,18 @@ def test_signal_handler_can_append_and_query_during_a_query(query):
         buffer = EventBuffer(64)
         append(buffer, range(12))
         numbers(buffer, user_id="u1")
-        came = []
+        answers = []
 
-        def append_and_query(buffer=buffer, came=came):
+        def append_and_query(buffer=buffer, answers=answers):
             append(buffer, range(12, 30))
-            came.append(numbers(buffer, user_id="u1"))
+            answers.append(numbers(buffer, user_id="u1"))
             buffer.statistics()
 
         with Interruption(due, append_and_query, buffer_module, index_module):
             found = query(buffer)
-        interrupted = bool(came)
+        interrupted = bool(answers)
         if interrupted:
-            assert came == [list(range(1, 30, 3))], due
+            assert answers == [list(range(1, 30, 3))], due
         if isinstance(found, list):
             assert found == list(range(len(found))), due
             assert 12 <= len(found) <= 30, due
@@ -401,7 +401,7 @@ def test_signal_handler_can_append_and_query_during_a_query(query):
 
 
 def test_append_repeated_after_an_interruption_counts_once():
-    """Wherever an exception ends `append`, the same line again makes one event of it, with its timestamp."""
+    """Wherever an exception ends `append`, appending the line again gives one event with its timestamp."""
     due, stopped = 0, True
     while stopped:
         due += 1

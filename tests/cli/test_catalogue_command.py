@@ -62,7 +62,7 @@ def listed(text, title):
 
 
 def test_markdown_lists_each_declaration_as_a_row(app):
-    """Each declaration is a row of a table; computed operations have a table of their own."""
+    """Each declaration is a row of a table; computed operations have a separate table."""
     done = run("catalogue", "app")
     assert (done.code, done.err) == (0, "")
     assert tables(done.out) == [
@@ -112,7 +112,8 @@ def test_conditions_times_and_trails_select_the_events(app):
     assert run(*both, "user_id=bob").code == 1
     assert run(*both, "--until", "yesterday").code == 0
     shutil.copy("other.jsonl", "third.jsonl")
-    shutil.copy("other.jsonl", "user_id=x")  # looks like a condition, but is the value of --trail
+    # The name has the form of a condition, but is the value of --trail.
+    shutil.copy("other.jsonl", "user_id=x")
     assert run("catalogue", "app", "--trail", "user_id=x").code == 1
     with open("third.jsonl", "rb") as file:
         assert process("catalogue", "app.py", "--trail", "-", stdin=file).code == 1

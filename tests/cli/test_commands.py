@@ -32,7 +32,7 @@ NAMES = [command.callback.__name__ for command in app.registered_commands]
 
 @pytest.fixture
 def trail(tmp_path):
-    """Return the golden trail, in a folder of its own."""
+    """Return a copy of the golden trail in a new folder."""
     shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
     return tmp_path / "audit.jsonl"
 
@@ -362,9 +362,9 @@ class TestRecord:
             (trail, ["stats", "export", "users", "report", "tail"]),
             (tmp_path / "other.jsonl", ["stats"]),
         ):
-            acts = run("query", path, "kind=trail", "operation=read", "-o", "jsonl").events
-            assert [act["metadata"]["command"] for act in acts] == expected
-            assert acts[0]["metadata"]["sudo_user"] == "carol"
+            trail_events = run("query", path, "kind=trail", "operation=read", "-o", "jsonl").events
+            assert [event["metadata"]["command"] for event in trail_events] == expected
+            assert trail_events[0]["metadata"]["sudo_user"] == "carol"
 
     def test_secret_conditions_are_redacted(self, trail):
         """Recorded conditions are redacted as any event is."""
@@ -578,7 +578,7 @@ class TestProcesses:
         assert set(done.stdout.split()) == {"structlog_audit.cli", *needed}
 
     def test_every_module_of_commands_is_listed(self):
-        """A command is a module of its own with a function of that name and an example: one file and one line."""
+        """Each command is a separate module with a function of that name and an example."""
         modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
         assert modules == set(COMMANDS) == set(NAMES)
 
@@ -644,8 +644,8 @@ def test_demo_runs_three_queries(tmp_path):
     assert re.search(r'IMPORT +PARTIAL +bob +error="one of three', done.out)
     assert re.search(r"^bob +3 ", done.out, re.MULTILINE)
     assert len(run("query", tmp_path / "given" / "audit.jsonl", "-o", "jsonl").lines) == 6
-    asked = re.findall(r"^\$ structlog-audit (.*)$", done.out, re.MULTILINE)
-    assert len(asked) == 3
+    shown = re.findall(r"^\$ structlog-audit (.*)$", done.out, re.MULTILINE)
+    assert len(shown) == 3
     own = process("demo", env=environment(TMPDIR=str(tmp_path)))
     assert len(list(tmp_path.glob("audit-demo-*/audit.jsonl"))) == 1, own.err
 

@@ -167,7 +167,7 @@ def test_condition_selects_the_events_of_a_plain_comparison(words, test):
 
 
 def test_own_events_are_selected_by_kind_or_with_all():
-    """The library's own events are selected by a condition on kind, or with --all."""
+    """Trail events and intents are selected by a condition on kind, or with --all."""
     assert select() == ORDINARY
     assert select(every_kind=True) == EVENTS
     assert select("kind=trail") == [event for event in EVENTS if event.kind == "trail"]
@@ -186,9 +186,9 @@ def test_equality_selects_the_events_of_the_query_filter(name, examples):
     values = [getattr(event, name) for event in examples]
     if not all(values):
         return
-    asked = conditions(**{name: values})
-    assert select(*(f"{name}={value}" for value in values)) == [event for event in EVENTS if asked.matches(event)]
-    assert select(*(f"{name}!={value}" for value in values)) == kept(lambda event: not asked.matches(event))
+    expected = conditions(**{name: values})
+    assert select(*(f"{name}={value}" for value in values)) == [event for event in EVENTS if expected.matches(event)]
+    assert select(*(f"{name}!={value}" for value in values)) == kept(lambda event: not expected.matches(event))
 
 
 @given(st.text(), st.sampled_from(["=", "!=", "~", "!~", ">=", "<="]), st.text())

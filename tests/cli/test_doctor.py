@@ -88,7 +88,7 @@ def test_ignored_code_is_omitted(save_config):
 
 
 def test_several_configs_are_examined_separately(folder, save_config):
-    """Findings about several configurations each name theirs; all places are listed in the order of examination."""
+    """Each finding about several configurations names one of them; all places are listed in the order of examination."""
     a = save_config("a.json", loggers__audit__level="ERROR")
     b = save_config("b.json", loggers__audit__level="CRITICAL")
     document = json.loads(run("doctor", "-c", a, "-c", b, "-o", "json").out)

@@ -17,7 +17,7 @@ from structlog_audit.cli.doctor.trail_history import check_history
 
 
 class FailingFileHandler(AuditFileHandler):
-    """A file handler whose disk fails on request."""
+    """A file handler with a disk that fails on request."""
 
     fails = False
 
@@ -57,7 +57,7 @@ def eventful_trail(folder):
 
 @pytest.fixture
 def golden_trail(folder):
-    """A private copy of the golden trail, whose events are of 2025-01-15."""
+    """A private copy of the golden trail. Its events are of 2025-01-15."""
     path = folder / "audit.jsonl"
     shutil.copy(GOLDEN, path)
     path.chmod(0o600)
@@ -92,7 +92,7 @@ def test_trail_without_active_segment_is_examined(folder):
 
 
 def test_gap_event_is_error_with_number_of_lost_events(eventful_trail):
-    """A gap is an error, whose message has the number of lost events."""
+    """A gap is an error, and the message has the number of lost events."""
     finding = findings_of(eventful_trail)["gaps"]
     assert finding["severity"] == "error"
     assert finding["message"] == "2 events lost, as recorded in 1 gap event"

@@ -25,7 +25,7 @@ START = dt.datetime(2025, 1, 15, 10, tzinfo=dt.UTC)
 
 @pytest.fixture
 def trail(tmp_path):
-    """Return the golden trail, in a folder of its own."""
+    """Return a copy of the golden trail in a new folder."""
     shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
     return tmp_path / "audit.jsonl"
 

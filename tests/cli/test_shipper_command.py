@@ -116,7 +116,7 @@ def test_every_template_belongs_to_shipper():
 
 
 @pytest.mark.parametrize("name", SHIPPERS)
-def test_configuration_reads_rolled_segments_only_if_identified_by_content(name):
+def test_rolled_segments_are_read_only_if_identified_by_content(name):
     """Rolled segments are read only by shippers that identify a file by its content, which do not send it twice."""
     text = configuration(name, PLAIN_PATH)
     assert (f"{PLAIN_PATH}.*Z" in text or r"\.\d{6}Z" in text) is (name in IDENTIFY_BY_CONTENT)

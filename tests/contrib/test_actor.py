@@ -85,7 +85,7 @@ ID = uuid.UUID(int=7)
     ],
 )
 def test_user_id_of_returns_the_first_id_of_a_user(user, found):
-    """An anonymous user is None, a plain id is itself, and an object stands for the first id that it has."""
+    """An anonymous user has the id None, a plain id is kept, and an object stands for its first id."""
     assert user_id_of(user) == found
 
 

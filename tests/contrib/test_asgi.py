@@ -118,7 +118,7 @@ def test_websocket_names_its_actor(handler):
 
 
 def test_anonymous_requests_have_no_user_and_distinct_request_ids(handler):
-    """Events of an anonymous request have no user, and each request has its own id."""
+    """Events of an anonymous request have no user, and each request has a different id."""
     http = client()
     http.get("/thread")
     http.get("/thread")
@@ -178,7 +178,7 @@ def test_user_and_session_functions_determine_the_actor(handler):
 
 
 def test_concurrent_requests_keep_their_actors_apart(handler):
-    """With many requests in one loop each event has the user of its own request."""
+    """With many requests in one loop each event has the user of its request."""
 
     async def app(scope, receive, send):
         for _ in range(5):

@@ -200,7 +200,7 @@ def test_aborted_stream_is_recorded_with_its_actor(handler, ada):
 
 @SERVERS
 def test_session_key_invented_by_the_client_is_not_recorded(handler, ada, request_view):
-    """A key that opens no session is not recorded, even if the user is known by other means."""
+    """A key that opens no session is not recorded, even if the user is known from another source."""
     for options in ({}, {"user": lambda request: "bob"}):
         with override_settings(STRUCTLOG_AUDIT=options):
             request_view(plain, headers={"cookie": "sessionid=" + "a" * 32})
@@ -216,7 +216,7 @@ def test_file_response_is_left_to_the_server(project):
 
 @SERVERS
 def test_anonymous_requests_have_no_user_and_distinct_request_ids(handler, project, request_view):
-    """An anonymous request has neither user nor session, and each has its own id."""
+    """An anonymous request has neither user nor session, and each has a different id."""
     request_view(plain)
     request_view(plain)
     events = handler.query_events()

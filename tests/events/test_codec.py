@@ -172,7 +172,7 @@ def test_metadata_of_too_many_members_is_left_out_as_a_whole():
 
 
 def test_truncation_calls_no_method_of_a_key():
-    """Truncation calls no method of keys whose class is derived from str."""
+    """Truncation calls no method of keys of a subclass of str."""
     metadata = {s.HostileStr(f"key_{number}"): "v" * 9_000 for number in range(9)}
     (line,) = lines_of({"operation": "STORE", "metadata": metadata})
     assert any(name.startswith("key_") for name in line["metadata"][MARKS])
@@ -368,7 +368,7 @@ def test_decoding_error_names_line_member_and_reason(line, reasons):
 
 
 def test_decoding_error_without_position_calls_it_line():
-    """Without a position, the message speaks of the line."""
+    """Without a position, the message refers to the line."""
     with pytest.raises(AuditDecodeError, match=r"^line is not an event: "):
         decode(b"{")
 

@@ -118,11 +118,11 @@ def test_to_dict_has_a_kind_only_if_the_event_has():
 
 @given(st.datetimes(timezones=st.timezones() | st.just(dt.UTC), allow_imaginary=False))
 @settings(max_examples=200, deadline=None)
-def test_rfc3339_is_fixed_width_and_exact(moment):
+def test_rfc3339_is_fixed_width_and_exact(time):
     """For all aware times, the text has 27 characters and denotes the same microsecond."""
-    text = rfc3339(moment)
+    text = rfc3339(time)
     assert len(text) == 27
-    assert dt.datetime.fromisoformat(text) == utc(moment)
+    assert dt.datetime.fromisoformat(text) == utc(time)
 
 
 def test_naive_time_is_local(monkeypatch):

@@ -62,7 +62,7 @@ def raised(error=None):
 
 
 def structured(logger, *processors):
-    """Return a structlog logger whose chain ends with *processors*."""
+    """Return a structlog logger with a chain that ends with *processors*."""
     return structlog.wrap_logger(
         logger,
         processors=[structlog.contextvars.merge_contextvars, *processors],
@@ -260,7 +260,7 @@ def test_arguments_belong_to_the_message(msg, args, fields):
 
 
 def test_argument_whose_text_raises_is_kept():
-    """An argument whose ``__str__`` raises is kept beside the template."""
+    """An argument with a ``__str__`` that raises is kept beside the template."""
     argument = s._Fatal()
     assert fields_of(record_of("by %s", argument)) == ({"operation": "by %s", "args": (argument,)}, None)
 
@@ -281,7 +281,7 @@ def test_message_formatting_propagates_signals(signal):
 
 
 def test_contextvars_are_added_to_foreign_records(logger, records):
-    """A record of no entry point gets the bound contextvars, unless it has a field of that name."""
+    """A record that does not come from an entry point gets the bound contextvars, unless it has a field of that name."""
     with structlog.contextvars.bound_contextvars(user_id="context", request_id="r"):
         logger.info("STORE", extra={"user_id": "own"})
         assert fields_of(records[0])[0] == {"operation": "STORE", "user_id": "own", "request_id": "r"}

@@ -1,4 +1,4 @@
-"""A program that fills and frees the disk of a trail and prints the outcome. It needs its own mount namespace.
+"""A program that fills and frees the disk of a trail and prints the outcome. It needs a separate mount namespace.
 
 ``unshare -Urm python full_disk.py FOLDER on_error max_pending``
 """
@@ -32,12 +32,12 @@ loggers["other"].addHandler(other)
 raised, number = [], 0
 
 
-def record(count, who="one"):
+def record(count, name="one"):
     global number
     for _ in range(count):
         number += 1
         try:
-            loggers[who].info("STORE", extra={"entry_ids": [str(number)], "pad": "x" * (number % 100)})
+            loggers[name].info("STORE", extra={"entry_ids": [str(number)], "pad": "x" * (number % 100)})
         except AuditWriteError:
             raised.append(number)
 

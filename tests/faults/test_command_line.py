@@ -29,14 +29,14 @@ def followed(trail, writers, *options):
             done = subprocess.run(
                 [sys.executable, WRITER, *map(str, writers)], capture_output=True, text=True, timeout=300, check=True
             )
-            said = WriterOutput(done.stdout)
-            ids = [tail.stdout.readline()[13:49] for _ in range(len(said.acknowledged))]
+            writer_output = WriterOutput(done.stdout)
+            ids = [tail.stdout.readline()[13:49] for _ in range(len(writer_output.acknowledged))]
             tail.send_signal(signal.SIGINT)
             rest, errors = tail.communicate(timeout=60)
         finally:
             tail.kill()
     assert (rest, errors, tail.returncode) == ("", "", 130)
-    return ids, said
+    return ids, writer_output
 
 
 def test_tail_prints_each_event_of_many_writers_once(tmp_path):
@@ -44,10 +44,10 @@ def test_tail_prints_each_event_of_many_writers_once(tmp_path):
     trail = tmp_path / "audit.jsonl"
     with AuditLogger(filename=trail) as logger:
         logger.record("FIRST")
-    ids, said = followed(trail, [trail, "--count", 5_000, "--processes", 4, "--max-bytes", 50_000])
+    ids, writer_output = followed(trail, [trail, "--count", 5_000, "--processes", 4, "--max-bytes", 50_000])
     assert len(list(tmp_path.iterdir())) > 50
-    assert len(said.acknowledged) == 20_000
-    assert sorted(ids) == sorted(said.acknowledged.values())
+    assert len(writer_output.acknowledged) == 20_000
+    assert sorted(ids) == sorted(writer_output.acknowledged.values())
 
 
 def test_tail_follows_a_rollover_by_the_first_write_of_new_writers(tmp_path):
@@ -56,8 +56,8 @@ def test_tail_follows_a_rollover_by_the_first_write_of_new_writers(tmp_path):
     with AuditLogger(filename=trail) as logger:
         logger.record("FIRST")
     os.truncate(trail, trail.stat().st_size)
-    ids, said = followed(trail, [trail, "--count", 50, "--processes", 2, "--max-bytes", 300])
-    assert sorted(ids) == sorted(said.acknowledged.values())
+    ids, writer_output = followed(trail, [trail, "--count", 50, "--processes", 2, "--max-bytes", 300])
+    assert sorted(ids) == sorted(writer_output.acknowledged.values())
     assert len(ids) == 100
 
 

@@ -49,9 +49,9 @@ def test_acknowledged_events_survive_random_kills(tmp_path, kills):
         assert victim.returncode == -signal.SIGKILL
     _, more = write(path, "--first", kills * 100_000, "--count", 10)
     trail = Trail(path)
-    said = WriterOutput(output)
-    figure("SIGKILL", runs=kills, acknowledged=len(said.acknowledged), torn=len(trail.torn))
-    trail.holds(said)
+    writer_output = WriterOutput(output)
+    figure("SIGKILL", runs=kills, acknowledged=len(writer_output.acknowledged), torn=len(trail.torn))
+    trail.holds(writer_output)
     trail.holds(more)
     assert len(more.acknowledged) == 10
     assert len(trail.torn) <= kills
@@ -64,20 +64,23 @@ def test_kill_does_not_affect_other_processes(tmp_path, kills):
     chance = random.Random(8)
     survivor = start(path, "--first", 10**9, "--count", 10**6, "--pad", 200, "--max-bytes", 2_000_000)
     os.set_blocking(survivor.stdout.fileno(), False)
-    output = heard = ""
+    output = survivor_output = ""
     for kill in range(kills):
         victim = start(path, "--first", kill * 100_000, "--count", 50_000, "--max-bytes", 2_000_000, "--pad", 30_000)
         output += kill_after(victim, chance.randint(20, 60), chance.random() * 0.002)
         # read() returns None, which is a TypeError here, when no output is available.
         with contextlib.suppress(TypeError):
-            heard += survivor.stdout.read() or ""
+            survivor_output += survivor.stdout.read() or ""
     os.set_blocking(survivor.stdout.fileno(), True)
-    heard += kill_after(survivor, 1, 0)
+    survivor_output += kill_after(survivor, 1, 0)
     trail = Trail(path)
     figure(
-        "SIGKILL beside another", runs=kills, torn=len(trail.torn), acknowledged=len(WriterOutput(heard).acknowledged)
+        "SIGKILL beside another",
+        runs=kills,
+        torn=len(trail.torn),
+        acknowledged=len(WriterOutput(survivor_output).acknowledged),
     )
-    trail.holds(WriterOutput(heard))
+    trail.holds(WriterOutput(survivor_output))
     trail.holds(WriterOutput(output))
 
 
@@ -88,7 +91,7 @@ def test_eight_processes_write_each_event_once(tmp_path, method, count, rollover
     path = tmp_path / "audit.jsonl"
     size = 8 * count * 180 // (rollovers * 6)
     started = time.perf_counter()
-    done, said = write(
+    done, writer_output = write(
         path, "--processes", 8, "--count", count, "--method", method, "--max-bytes", size, timeout=240
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -97,9 +100,9 @@ def test_eight_processes_write_each_event_once(tmp_path, method, count, rollover
     rolled = len(trail.segments) - 1
     figure(f"8 processes, {method}", events=len(trail.ids), rollovers=rolled, torn=len(trail.torn),
            seconds=round(time.perf_counter() - started, 1))  # fmt: skip
-    assert len(said.acknowledged) == 8 * count
+    assert len(writer_output.acknowledged) == 8 * count
     assert sorted(trail.numbers) == list(range(8 * count))
     assert trail.torn == []
     assert rolled >= rollovers
-    assert len(said.counters) == 8
-    trail.holds(said)
+    assert len(writer_output.counters) == 8
+    trail.holds(writer_output)

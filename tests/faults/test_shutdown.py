@@ -69,9 +69,9 @@ def test_interpreter_exit_neither_hangs_nor_loses_an_event(tmp_path, ending):
         assert time.monotonic() - started < 5
         assert done.returncode == status, done.stderr
         trail = Trail(path)
-        said = [int(line) for line in done.stdout.split()]
-        assert said
-        assert not set(said) - set(trail.numbers)
+        acknowledged = [int(line) for line in done.stdout.split()]
+        assert acknowledged
+        assert not set(acknowledged) - set(trail.numbers)
         assert trail.torn == []
     figure(f"the end: {ending}", runs=rounds, lost=0, torn=0)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from trails import Trail, figure, go_on, needs_strace, run, write
+from trails import Trail, figure, needs_strace, record_with_new_handler, run, write
 
 from structlog_audit import AuditFileHandler
 
@@ -49,17 +49,17 @@ def judge(path, call, inject, when, options, before):
     if before:
         path.write_bytes(before)
     log = path.parent / "strace.log"
-    done, said = write(path, *WRITER, *options, wrapper=strace(log, call, inject, when, path=path))
+    done, writer_output = write(path, *WRITER, *options, wrapper=strace(log, call, inject, when, path=path))
     killed = done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
     assert killed <= (inject == "signal=KILL")
-    assert killed or said.counters or not said.acknowledged, done.stderr
-    if said.counters:
-        assert said.counters[0]["recorded"] == COUNT, (when, said.counters, done.stderr)
-    again = go_on(path, first=COUNT, count=3)
+    assert killed or writer_output.counters or not writer_output.acknowledged, done.stderr
+    if writer_output.counters:
+        assert writer_output.counters[0]["recorded"] == COUNT, (when, writer_output.counters, done.stderr)
+    again = record_with_new_handler(path, first=COUNT, count=3)
     trail = Trail(path)
 
     # Events that were not synced are written again with the same id.
-    trail.holds(said, twice=call == "fsync")
+    trail.holds(writer_output, twice=call == "fsync")
     assert trail.numbers[-3:] == again
     assert trail.numbers == sorted(trail.numbers)
     torn = len(trail.torn) - bool(before)
@@ -95,20 +95,20 @@ def test_permanent_disk_failure_accounts_for_every_event(tmp_path, error, on_err
     """If every write from the n-th on fails, recorded, pending, raised and lost add up to the accepted events."""
     for when in range(1, COUNT + 1):
         path = tmp_path / str(when) / "audit.jsonl"
-        done, said = write(
+        done, writer_output = write(
             path, "--count", COUNT, "--on-error", on_error, "--max-pending", 3,
             wrapper=strace(tmp_path / "strace.log", "write", f"error={error}", f"{when}+", path=path),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        counters = said.counters[0]
+        counters = writer_output.counters[0]
         left = COUNT - counters["recorded"]
         assert counters["accepted"] == COUNT
-        assert counters["recorded"] == len(said.acknowledged) < when
-        assert (counters["raised"], len(said.raised)) == ((left, left) if on_error == "raise" else (0, 0))
+        assert counters["recorded"] == len(writer_output.acknowledged) < when
+        assert (counters["raised"], len(writer_output.raised)) == ((left, left) if on_error == "raise" else (0, 0))
         assert counters["pending"] == (min(left, 3) if on_error == "retry" else 0)
         assert done.stderr.count(" fails (OSError: [Errno ") == 1
         trail = Trail(path)
-        trail.holds(said)
+        trail.holds(writer_output)
         assert trail.numbers == list(range(COUNT - left))
 
 

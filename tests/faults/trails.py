@@ -29,12 +29,12 @@ class WriterOutput:
         self.raised: set[int] = set()
         self.counters: list[dict[str, int]] = []
         for line in output.splitlines():
-            what, _, rest = line.partition(" ")
-            if what == "ack" and len(rest.split()) == 2 and len(rest.split()[1]) == 36:
+            keyword, _, rest = line.partition(" ")
+            if keyword == "ack" and len(rest.split()) == 2 and len(rest.split()[1]) == 36:
                 self.acknowledged[int(rest.split()[0])] = rest.split()[1]
-            elif what == "raised":
+            elif keyword == "raised":
                 self.raised.add(int(rest))
-            elif what == "counters":
+            elif keyword == "counters":
                 self.counters.append(json.loads(rest))
         for counters in self.counters:
             account = sum(counters[name] for name in ("recorded", "pending", "raised", "lost"))
@@ -79,22 +79,22 @@ class Trail:
         self.numbers = [int(event["entry_ids"][0]) for event in self.events if "entry_ids" in event]
         self.gaps = [event["metadata"]["lost"] for event in self.events if event.get("kind") == "gap"]
 
-    def holds(self, said: WriterOutput, *, twice: bool = False) -> None:
+    def holds(self, output: WriterOutput, *, twice: bool = False) -> None:
         """Assert that the trail holds every acknowledged event and no event twice.
 
         With *twice*, an identical line may be repeated, but no id may have two different lines.
         """
-        there = set(self.ids)
+        present = set(self.ids)
         lines = {json.dumps(event) for event in self.events} if twice else self.ids
-        assert len(there) == len(lines), "an event is there twice"
-        missing = {number: name for number, name in said.acknowledged.items() if name not in there}
+        assert len(present) == len(lines), "an event is in the trail twice"
+        missing = {number: name for number, name in output.acknowledged.items() if name not in present}
         assert not missing, (f"{len(missing)} acknowledged events are missing", missing, self.torn)
 
 
-def go_on(path, *, first, count):
+def record_with_new_handler(path, *, first, count):
     """Record *count* events in the trail at *path* with a new handler, and return their numbers."""
     handler = structlog_audit.AuditHandler(filename=path)
-    logger = logging.Logger("goes on")
+    logger = logging.Logger("continued")
     logger.addHandler(handler)
     numbers = list(range(first, first + count))
     for number in numbers:

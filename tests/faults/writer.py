@@ -82,7 +82,7 @@ def main():
         return
     context = multiprocessing.get_context(options.method)
 
-    # Only forked processes inherit a handler; the others create their own.
+    # Only forked processes inherit a handler; the others create one.
     handler = configure(options) if options.method == "fork" else None
 
     processes = [

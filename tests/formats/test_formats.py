@@ -503,7 +503,7 @@ def test_cadf_id_is_the_uuid_of_the_event_id():
 
 
 def test_cadf_identifier_of_a_uuid_is_that_uuid():
-    """A text that is a UUID is its own identifier."""
+    """The identifier of a text that is a UUID is that UUID."""
     assert identifier("user", "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c") == "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c"
 
 

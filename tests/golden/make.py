@@ -1,6 +1,6 @@
 """The maker of the golden trail and its questions, independent of the library: ``python tests/golden/make.py``.
 
-* The trail is spelled out below, one call per event, with fixed ids and times. The answers come from the naive filter below,
+* The trail is written below, one call per event, with fixed ids and times. The answers come from the naive filter below,
   and were reviewed by hand before they were committed.
 * ``questions.json`` serves any engine: ``method`` is a method of `EventSource`, filters are JSON, times RFC 3339, answers are
   event ids in the requested order, counts, or members of the statistics. Percentiles are exact (nearest rank); an engine may
@@ -61,7 +61,7 @@ HOSTILE = "'; DROP TABLE events; --"
 ZOE = "zoë-王"
 
 
-def spell_out():
+def add_trail():
     """Add the lines of the trail."""
     add(0, "trail.open", metadata={"file": "audit.jsonl"}, kind="trail")
     add(1.5, "STORE", "ann", "s1", ["e1"], API, duration_ms=45.2)
@@ -86,7 +86,7 @@ def spell_out():
     first = LINES[-1]["event_id"]
     add(14, "IMPORT", entry_ids=["e32", "e33"], part_of=first, kind="part")
     add(14, "IMPORT", entry_ids=["e34"], part_of=first, kind="part")
-    # the clock steps back by nine seconds
+    # The clock steps back by nine seconds.
     add(5, "STORE", "ann", "s6", ["e5"], API, duration_ms=11)
     add(5.5, "STORE", "bob", "s2", ["e6"], {"source": "api", "tags": []}, "FAILURE", error_message="OSError: disk")
     add(6, "RECALL", "bob", "s2", ["e6"], {"source": "api", "tags": None})
@@ -122,17 +122,17 @@ def events():
     return found
 
 
-def has(value, wanted):
+def contains(value, wanted):
     """Return whether *value* contains *wanted*, below the top level."""
     if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(name in value and has(value[name], wanted[name]) for name in wanted)
+        return isinstance(value, dict) and all(name in value and contains(value[name], wanted[name]) for name in wanted)
     if isinstance(wanted, list):
-        return isinstance(value, list) and all(any(has(one, item) for one in value) for item in wanted)
+        return isinstance(value, list) and all(any(contains(one, item) for one in value) for item in wanted)
     numbers = type(value) in (int, float) and type(wanted) in (int, float)
     return (numbers or type(value) is type(wanted)) and value == wanted
 
 
-def listed(value):
+def as_list(value):
     """Return *value* as a list."""
     return value if isinstance(value, list) else [value]
 
@@ -140,17 +140,17 @@ def listed(value):
 def matches(event, filters):
     """Return whether *event* matches all *filters*. Times are texts of fixed width, which compare as times do."""
     for name in ("event_id", "user_id", "session_id", "status"):
-        if name in filters and event.get(name) not in listed(filters[name]):
+        if name in filters and event.get(name) not in as_list(filters[name]):
             return False
-    if event.get("kind") not in listed(filters.get("kind")):
+    if event.get("kind") not in as_list(filters.get("kind")):
         return False
     if "operation" in filters:
-        wanted = [name.upper() if name.upper() in SIX else name for name in listed(filters["operation"])]
+        wanted = [name.upper() if name.upper() in SIX else name for name in as_list(filters["operation"])]
         if event["operation"] not in wanted:
             return False
-    if "entry_ids" in filters and not set(listed(filters["entry_ids"])) & set(event.get("entry_ids", [])):
+    if "entry_ids" in filters and not set(as_list(filters["entry_ids"])) & set(event.get("entry_ids", [])):
         return False
-    if not has(event.get("metadata", {}), filters.get("metadata", {})):
+    if not contains(event.get("metadata", {}), filters.get("metadata", {})):
         return False
     if not filters.get("start_time", "0") <= event["timestamp"] < filters.get("end_time", "9"):
         return False
@@ -250,19 +250,19 @@ ERRORS = [
 ]
 
 
-def selected(filters, newest_first=True, limit=None, offset=0):
+def select(filters, newest_first=True, limit=None, offset=0):
     """Return the events that match, in the order of the query."""
     found = [event for event in events() if matches(event, filters)]
     found = found[::-1] if newest_first else found
     return found[offset:] if limit is None else found[offset : offset + limit]
 
 
-def ranked(durations, percent):
+def percentile(durations, percent):
     """Return the exact percentile (nearest rank)."""
     return sorted(durations)[max(1, -(-percent * len(durations) // 100)) - 1] if durations else 0.0
 
 
-def counted(found, name, start=()):
+def counts_by(found, name, start=()):
     """Return the number of events by a member, including zeros for *start*."""
     return {**dict.fromkeys(start, 0), **Counter(event[name] for event in found if name in event)}
 
@@ -275,10 +275,10 @@ def statistics(found):
         "total_events": len(found),
         "success_rate": good / len(found) if found else 1.0,
         "avg_duration_ms": sum(durations) / len(durations) if durations else 0.0,
-        **{f"p{percent}_duration_ms": ranked(durations, percent) for percent in (50, 95, 99)},
-        "by_operation": counted(found, "operation", SIX),
-        "by_status": counted(found, "status", ["SUCCESS", "FAILURE", "PARTIAL"]),
-        "by_user": counted(found, "user_id"),
+        **{f"p{percent}_duration_ms": percentile(durations, percent) for percent in (50, 95, 99)},
+        "by_operation": counts_by(found, "operation", SIX),
+        "by_status": counts_by(found, "status", ["SUCCESS", "FAILURE", "PARTIAL"]),
+        "by_user": counts_by(found, "user_id"),
         "without_user": sum("user_id" not in event for event in found),
         "first_event": found[0]["timestamp"] if found else None,
         "last_event": found[-1]["timestamp"] if found else None,
@@ -288,8 +288,9 @@ def statistics(found):
 
 def user_statistics(found):
     """Return the statistics of one user's events."""
-    operations = counted(found, "operation")
-    most = max(operations, key=lambda name: operations[name]) if operations else None  # the first of the largest
+    operations = counts_by(found, "operation")
+    # Among equals, the first one counts.
+    most = max(operations, key=lambda name: operations[name]) if operations else None
     return {
         "total_operations": len(found),
         "last_activity": found[-1]["timestamp"] if found else None,
@@ -303,24 +304,25 @@ def questions():
     """Return every question with its answer."""
     found = [
         {"method": "query_events", "filters": filters, "how": how,
-         "answer": [event["event_id"] for event in selected(filters, **how)]}
+         "answer": [event["event_id"] for event in select(filters, **how)]}
         for filters, how in QUERIES
     ]  # fmt: skip
-    found += [{"method": "count_events", "filters": filters, "answer": len(selected(filters))} for filters in COUNTS]
+    found += [{"method": "count_events", "filters": filters, "answer": len(select(filters))} for filters in COUNTS]
     found += [
-        {"method": "get_statistics", "filters": filters, "answer": statistics(selected(filters, newest_first=False))}
+        {"method": "get_statistics", "filters": filters, "answer": statistics(select(filters, newest_first=False))}
         for filters in STATISTICS
     ]
     found += [
         {"method": "get_user_statistics", "user_id": user,
-         "answer": user_statistics(selected({"user_id": user}, newest_first=False))}
+         "answer": user_statistics(select({"user_id": user}, newest_first=False))}
         for user in USERS
     ]  # fmt: skip
     for event_id_, answer in [
         (LINES[1]["event_id"], LINES[1]),
         (LINES[16]["event_id"], LINES[16]),
         (LINES[17]["event_id"], next(event for event in events() if event["event_id"] == LINES[17]["event_id"])),
-        (LINES[18]["event_id"], None),  # a part is no event
+        # A part is not an event.
+        (LINES[18]["event_id"], None),
         ("evt_none", None),
     ]:
         found.append({"method": "get_event", "event_id": event_id_, "answer": answer})
@@ -328,15 +330,15 @@ def questions():
     return found
 
 
-def made():
+def file_texts():
     """Return the texts of both files."""
     LINES.clear()
-    spell_out()
+    add_trail()
     trail = "".join(f"{text(line)}\n" for line in LINES)
     lines = ",\n".join(json.dumps(question, ensure_ascii=True) for question in questions())
     return trail, f"[\n{lines}\n]\n"
 
 
 if __name__ == "__main__":
-    for name, content in zip(("trail.jsonl", "questions.json"), made(), strict=True):
+    for name, content in zip(("trail.jsonl", "questions.json"), file_texts(), strict=True):
         (HERE / name).write_text(content, encoding="utf-8", newline="\n")

@@ -29,14 +29,14 @@ from structlog_audit import (
 )
 from structlog_audit.testing import FailingTarget
 
-MOMENT = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
+START = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock:
     """A clock that moves by a microsecond at each reading."""
 
-    def __init__(self, start: datetime = MOMENT, step: int = 1) -> None:
+    def __init__(self, start: datetime = START, step: int = 1) -> None:
         self.microseconds = (start - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
         self.step = step
 
@@ -132,7 +132,7 @@ def test_options_are_passed_to_the_new_handler(tmp_path):
     """Options are those of the new AuditHandler."""
     audit_logger = AuditLogger(20, on_error="raise", max_pending=3, clock=Clock())
     assert audit_logger.handler.on_error == "raise"
-    assert audit_logger.record("STORE").timestamp == MOMENT + MICROSECOND
+    assert audit_logger.record("STORE").timestamp == START + MICROSECOND
     with pytest.raises(AuditValueError, match="on_error='ignore'"):
         AuditLogger(on_error="ignore")
 
@@ -575,13 +575,13 @@ def three():
         ((None, "alice"), "ba"),
         ((None, None, "s1"), "ca"),
         ((None, None, None, "FAILURE"), "b"),
-        ((None, None, None, None, MOMENT + 2 * MICROSECOND), "cb"),
-        ((None, None, None, None, None, MOMENT + 2 * MICROSECOND), "ba"),
-        ((None, None, None, None, MOMENT + 2 * MICROSECOND, MOMENT + 2 * MICROSECOND), "b"),
+        ((None, None, None, None, START + 2 * MICROSECOND), "cb"),
+        ((None, None, None, None, None, START + 2 * MICROSECOND), "ba"),
+        ((None, None, None, None, START + 2 * MICROSECOND, START + 2 * MICROSECOND), "b"),
         ((None, None, None, None, datetime.min, datetime.max), "cba"),
         ((None, None, None, None, None, datetime.max.replace(tzinfo=UTC)), "cba"),
         ((None, None, None, None, None, None, 2), "cb"),
-        (("STORE", "alice", "s1", "SUCCESS", MOMENT, None, 1), "a"),
+        (("STORE", "alice", "s1", "SUCCESS", START, None, 1), "a"),
         (("GET",), ""),
     ],
 )

@@ -104,7 +104,7 @@ def test_logger_name_that_is_not_a_string_is_an_error():
 
 
 def test_required_logger_is_returned_if_events_are_recorded(handler):
-    """required=True returns a logger whose events reach a handler."""
+    """required=True returns a logger if its events reach a handler."""
     get_audit_logger(required=True).info("STORE")
     assert handler.count_events() == 1
 
@@ -116,7 +116,7 @@ def test_required_logger_without_a_handler_is_an_error(handler):
 
 
 def test_required_logger_with_a_high_level_is_an_error(handler):
-    """required=True raises for a logger whose level drops INFO, and the message names the level."""
+    """required=True raises if the level of the logger drops INFO, and the message names the level."""
     logging.getLogger("audit").setLevel(logging.ERROR)
     with pytest.raises(AuditWriteError, match="ERROR"):
         get_audit_logger(required=True)
@@ -177,7 +177,7 @@ def test_cancelled_task_is_recorded_as_one_failure(handler, log):
 
 
 def log_over_failing_target(**options):
-    """Return an audit logger whose target always fails, and its handler."""
+    """Return an audit logger with a target that always fails, and its handler."""
     target = FailingTarget()
     target.fail()
     handler = AuditHandler(target=target, call_later=lambda seconds, retry: None, **options)
@@ -262,7 +262,7 @@ def test_block_does_not_run_without_its_recorded_intent(on_error, reason):
 
 
 def test_block_does_not_run_if_its_intent_is_muted(handler, log):
-    """A block whose intent reaches no handler does not run."""
+    """A block does not run if its intent reaches no handler."""
     handler.setLevel(logging.ERROR)
     with (
         pytest.warns(RuntimeWarning),
@@ -375,7 +375,7 @@ def test_other_handlers_see_every_field_and_the_caller(handler, log):
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_field_with_a_reserved_name_keeps_it_in_the_event(handler, log, name):
-    """A field may be called like any attribute of a record; the event has it under its name."""
+    """A field may have the name of any attribute of a record; the event keeps that name."""
     if name in ("exc_info",):
         pytest.skip("exc_info means the exception, as everywhere in structlog")
     log.info("STORE", **{name: "value"})

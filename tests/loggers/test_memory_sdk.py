@@ -157,8 +157,8 @@ def test_export_audit_log_filters_by_operation_user_and_session(memory):
 
 def test_export_audit_log_includes_the_end_of_its_range():
     """The end of axon's time range is included, as is its start; that of a query is not."""
-    moment = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
-    audit_logger = AuditLogger(clock=lambda: int(moment.timestamp()) * 10**9 + 123_456_000)
+    timestamp = datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=UTC)
+    audit_logger = AuditLogger(clock=lambda: int(timestamp.timestamp()) * 10**9 + 123_456_000)
     memory = make_memory(audit_logger)
     microsecond = timedelta(microseconds=1)
 
@@ -166,11 +166,11 @@ def test_export_audit_log_includes_the_end_of_its_range():
         return len(await memory.export_audit_log(start_time=start_time, end_time=end_time))
 
     asyncio.run(memory.store("at that moment"))
-    assert asyncio.run(count(moment, moment)) == 1
-    assert asyncio.run(count(None, moment - microsecond)) == 0
-    assert asyncio.run(count(moment + microsecond, None)) == 0
+    assert asyncio.run(count(timestamp, timestamp)) == 1
+    assert asyncio.run(count(None, timestamp - microsecond)) == 0
+    assert asyncio.run(count(timestamp + microsecond, None)) == 0
     assert asyncio.run(count(datetime.min, datetime.max)) == 1
-    assert audit_logger.count_events(end_time=moment) == 0
+    assert audit_logger.count_events(end_time=timestamp) == 0
 
 
 def test_export_audit_log_without_an_audit_logger_raises():

@@ -13,7 +13,7 @@ import threading
 
 import msgspec
 import pytest
-from conftest import Later
+from conftest import DeferredCalls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,28 +36,29 @@ def event(seconds, operation="STORE", status="SUCCESS", **members):
     )
 
 
-def told(rules, events):
+def alerts_of(rules, events):
     return [str(alert) for alert in replay(rules, events)]
 
 
-# which events bring which alerts
+# Alerts of rules
 
 
 def test_default_rules_alert_above_their_bounds():
     """More than 100 deletions in an hour, 10 failures in 15 minutes or 5 exports in 24 hours cause an alert."""
     minute, hour = 60, 3_600
-    deletions = [event(number * 36, "FORGET") for number in range(101)]  # the first and the last are an hour apart
-    assert told(DEFAULT_RULES, deletions) == ["deletions: more than 100 events within 1h"]
-    assert told(DEFAULT_RULES, deletions[:100]) == []
+    # The first and the last deletion are an hour apart.
+    deletions = [event(number * 36, "FORGET") for number in range(101)]
+    assert alerts_of(DEFAULT_RULES, deletions) == ["deletions: more than 100 events within 1h"]
+    assert alerts_of(DEFAULT_RULES, deletions[:100]) == []
     slower = [event(number * 36.01, "FORGET") for number in range(200)]
-    assert told(DEFAULT_RULES, slower) == []
+    assert alerts_of(DEFAULT_RULES, slower) == []
     failures = [event(number * 1.5 * minute, status="FAILURE") for number in range(11)]
-    assert told(DEFAULT_RULES, failures) == ["failures: more than 10 events within 15m"]
-    assert told(DEFAULT_RULES, [event(number * 1.6 * minute, status="FAILURE") for number in range(50)]) == []
+    assert alerts_of(DEFAULT_RULES, failures) == ["failures: more than 10 events within 15m"]
+    assert alerts_of(DEFAULT_RULES, [event(number * 1.6 * minute, status="FAILURE") for number in range(50)]) == []
     exports = [event(number * 4.8 * hour, "EXPORT") for number in range(6)]
-    assert told(DEFAULT_RULES, exports) == ["exports: more than 5 events within 1d"]
-    assert told(DEFAULT_RULES, [event(number * 5 * hour, "EXPORT") for number in range(50)]) == []
-    assert told(DEFAULT_RULES, [event(number / 10) for number in range(1_000)]) == []
+    assert alerts_of(DEFAULT_RULES, exports) == ["exports: more than 5 events within 1d"]
+    assert alerts_of(DEFAULT_RULES, [event(number * 5 * hour, "EXPORT") for number in range(50)]) == []
+    assert alerts_of(DEFAULT_RULES, [event(number / 10) for number in range(1_000)]) == []
 
 
 def test_crossing_alerts_once_until_it_ends():
@@ -101,7 +102,7 @@ def test_per_counts_each_subject_by_itself():
     ],
 )
 def test_rule_takes_the_filters_of_queries(filters, matching):
-    """A rule takes the filters of queries; the library's own events count only if kind selects them."""
+    """A rule takes the filters of queries; trail events and intents count only if kind selects them."""
     events = [
         event(0, "STORE", user_id="ann", session_id="s1", metadata={"source": "api"}),
         event(1, "FORGET", user_id="ann", entry_ids=["e1", "e2"]),
@@ -111,7 +112,8 @@ def test_rule_takes_the_filters_of_queries(filters, matching):
         event(5, "STORE", user_id="ann", kind="intent", metadata={"source": "api"}),
     ]
     monitor = Monitor([Rule("any", more_than=0, within=1, **filters)])
-    spread = [moved(one, number * 10) for number, one in enumerate(events)]  # each a crossing by itself
+    # Each matching event is a crossing by itself.
+    spread = [moved(one, number * 10) for number, one in enumerate(events)]
     assert [number for number, one in enumerate(spread) if monitor.see(one)] == matching
 
 
@@ -122,11 +124,11 @@ def moved(one, seconds):
 def test_low_success_rate_alerts():
     """The alert states the rate and the number of events; fewer than min_events cause none."""
     rule = Rule("success", success_rate_below=0.95, within="15m", min_events=20)
-    assert told(rule, [event(number, status="FAILURE") for number in range(19)]) == []
+    assert alerts_of(rule, [event(number, status="FAILURE") for number in range(19)]) == []
     mostly = [event(number, status="FAILURE" if number in (3, 25) else "SUCCESS") for number in range(26)]
-    assert told(rule, mostly) == ["success: 92.3% of 26 events within 15m succeeded, less than 95.0%"]
+    assert alerts_of(rule, mostly) == ["success: 92.3% of 26 events within 15m succeeded, less than 95.0%"]
     partial = [event(number, status="PARTIAL") for number in range(20)]
-    assert told(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
+    assert alerts_of(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
 
 
 def test_slow_events_alert():
@@ -134,10 +136,10 @@ def test_slow_events_alert():
     average = Rule("average", avg_duration_ms_above=1_000, within="15m", min_events=3)
     durations = [None, 1_000.0, 1_000.0, None, 1_000.0, 1_003.0]
     events = [event(number, duration_ms=value) for number, value in enumerate(durations)]
-    assert told(average, events) == ["average: 4 events within 15m took 1000.8 ms on average, more than 1000 ms"]
+    assert alerts_of(average, events) == ["average: 4 events within 15m took 1000.8 ms on average, more than 1000 ms"]
     slow = Rule("p95", p95_duration_ms_above=1_000, within="15m", min_events=40)
     events = [event(number, duration_ms=5_000.0 if number in (1, 2, 45) else 1_000.0) for number in range(60)]
-    assert told(slow, events) == ["p95: 6.5% of 46 events within 15m took more than 1000 ms, more than 5%"]
+    assert alerts_of(slow, events) == ["p95: 6.5% of 46 events within 15m took more than 1000 ms, more than 5%"]
 
 
 @given(st.lists(st.floats(0, 100, width=16), min_size=20, max_size=60), st.integers(1, 99))
@@ -178,12 +180,14 @@ def test_alert_converts_to_plain_json():
 def test_subjects_are_bounded_and_dropped_ones_counted():
     """The window longest without an event is dropped, and counted if it was not over."""
     monitor = Monitor([Rule("many", more_than=2, within="1m", per="user_id", max_subjects=2)])
-    for seconds, user in enumerate(["ann", "bob", "ann", "cid", "ann"]):  # bob makes room for cid
+    # The window of cid replaces that of bob.
+    for seconds, user in enumerate(["ann", "bob", "ann", "cid", "ann"]):
         alerts = monitor.see(event(seconds, user_id=user))
     assert [alert.subject for alert in alerts] == ["ann"]
     assert monitor.forgotten == {"many": 1}
+    # The window that this event replaces is over, so it is not counted.
     monitor.see(event(1_000, user_id="dan"))
-    assert monitor.forgotten == {"many": 1}  # what made room was over
+    assert monitor.forgotten == {"many": 1}
     assert monitor.alerts == {"many": 1}
 
 
@@ -213,11 +217,11 @@ def test_invalid_rules_raise_before_the_first_event():
         replay(5, [])
 
 
-# in a handler
+# Rules in a handler
 
 
 class Alerts(logging.Handler):
-    """What was logged on the logger of alerts, and by which thread."""
+    """A handler that keeps the logged alerts, and the threads that logged them."""
 
     def __init__(self):
         super().__init__()
@@ -242,13 +246,13 @@ def alerts():
 
 
 def watched(rules, **options):
-    later = Later()
-    handler = AuditHandler(monitor=rules, call_later=later, **options)
+    deferred = DeferredCalls()
+    handler = AuditHandler(monitor=rules, call_later=deferred, **options)
     logger = logging.getLogger("audit")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(handler)
-    return handler, get_audit_logger(), later
+    return handler, get_audit_logger(), deferred
 
 
 MANY = [{"name": "many", "operation": "FORGET", "more_than": 2, "within": "1h"}]
@@ -256,12 +260,12 @@ MANY = [{"name": "many", "operation": "FORGET", "more_than": 2, "within": "1h"}]
 
 def test_alert_is_logged_after_the_event(alerts):
     """Nothing is logged while the event is handled; then one record has the alert in its text and attributes."""
-    handler, log, later = watched(MANY)
+    handler, log, deferred = watched(MANY)
     for _ in range(5):
         log.info("FORGET")
     assert alerts.records == []
-    assert len(later.calls) == 1
-    later.run()
+    assert len(deferred.calls) == 1
+    deferred.run()
     (record,) = alerts.records
     assert record.getMessage() == "many: more than 2 events within 1h"
     assert (record.levelno, record.rule, record.threshold) == (logging.WARNING, "many", 2)
@@ -284,14 +288,14 @@ def test_alerts_are_logged_from_another_thread(alerts):
 
 def test_waiting_alerts_are_logged_together_in_order(alerts):
     """Alerts that arrive before the first is logged are logged with it, in order."""
-    _, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
+    _, log, deferred = watched([Rule("any", more_than=0, within=60, per="operation")])
     for operation in ("STORE", "RECALL", "FORGET"):
         log.info(operation)
-    assert len(later.calls) == 1
-    later.run()
+    assert len(deferred.calls) == 1
+    deferred.run()
     assert [record.subject for record in alerts.records] == ["STORE", "RECALL", "FORGET"]
     log.info("EXPORT")
-    assert len(later.calls) == 1
+    assert len(deferred.calls) == 1
 
 
 def test_flush_and_close_log_waiting_alerts(alerts):
@@ -318,14 +322,15 @@ def test_close_waits_for_alert_in_another_thread(alerts):
 
     alerts.emit = slow
     log.info("STORE")
-    teller = threading.Thread(target=handler.flush)
+    flushing = threading.Thread(target=handler.flush)
     closer = threading.Thread(target=lambda: (handler.close(), order.append("closed")))
-    teller.start()
+    flushing.start()
     began.wait(60)
     closer.start()
-    closer.join(0.1)  # it must not end
+    # The close must not return yet.
+    closer.join(0.1)
     closing.set()
-    teller.join()
+    flushing.join()
     closer.join()
     assert order == ["logged", "closed"]
 
@@ -365,11 +370,11 @@ def test_dictconfig_takes_rules_inline_from_file_or_object(alerts, tmp_path):
 
 def test_disabled_alert_logger_is_enabled_again(alerts):
     """dictConfig disables loggers that it does not mention; alerts are logged all the same."""
-    _, log, later = watched(MANY)
+    _, log, deferred = watched(MANY)
     logging.getLogger("structlog_audit.alerts").disabled = True
     for _ in range(3):
         log.info("FORGET")
-    later.run()
+    deferred.run()
     assert alerts.texts == ["many: more than 2 events within 1h"]
 
 
@@ -399,9 +404,9 @@ def test_events_with_a_kind_do_not_count(alerts, path):
 def test_alert_names_the_pseudonym(alerts):
     """An alert names a pseudonymised user by the pseudonym: redaction comes first."""
     redactor = {"paths": {"user_id": "pseudonym"}, "secret": "s" * 32}
-    handler, log, later = watched([Rule("any", more_than=0, within=60, per="user_id")], redactor=redactor)
+    handler, log, deferred = watched([Rule("any", more_than=0, within=60, per="user_id")], redactor=redactor)
     log.info("STORE", user_id="ann")
-    later.run()
+    deferred.run()
     (seen,) = handler.query_events()
     assert alerts.records[0].subject == seen.user_id != "ann"
 
@@ -424,8 +429,8 @@ def test_event_accepted_again_counts_once():
     """An interrupted commit may accept an event again; it counts once."""
     handler, log, _ = watched([Rule("many", more_than=1, within="1h")])
     log.info("STORE")
-    line, moment = handler._buffer._parts[1]
-    handler._commit._accept(line, moment)
+    line, timestamp_us = handler._buffer._parts[1]
+    handler._commit._accept(line, timestamp_us)
     assert handler.monitor.alerts == {"many": 0}
     log.info("STORE")
     assert handler.monitor.alerts == {"many": 1}
@@ -433,20 +438,20 @@ def test_event_accepted_again_counts_once():
 
 def test_audited_alert_starts_no_loop(alerts):
     """If alerts reach the audit handler as well, each is one more event and causes no further alert."""
-    handler, log, later = watched([Rule("all", more_than=2, within="1h")])
+    handler, log, deferred = watched([Rule("all", more_than=2, within="1h")])
     logging.getLogger("structlog_audit.alerts").addHandler(handler)
     for _ in range(3):
         log.info("STORE")
-    later.run()
+    deferred.run()
     assert handler.count_events() == 4
     assert handler.query_events(limit=1)[0].operation == "all: more than 2 events within 1h"
-    assert later.calls == []
+    assert deferred.calls == []
 
 
 def test_unlogged_alerts_are_counted_and_events_unaffected(alerts, capsys, monkeypatch):
     """A handler that raises, and too many waiting alerts, lose alerts, which are counted; events are unaffected."""
     monkeypatch.setattr(monitor_module, "_MAX_WAITING", 2)
-    handler, log, later = watched([Rule("any", more_than=0, within=60, per="operation")])
+    handler, log, deferred = watched([Rule("any", more_than=0, within=60, per="operation")])
 
     def fail(record):
         raise OSError(28, "No space left on device")
@@ -455,7 +460,7 @@ def test_unlogged_alerts_are_counted_and_events_unaffected(alerts, capsys, monke
     for number in range(3):
         log.info(f"op{number}")
     assert handler.monitor.lost == 1
-    later.run()
+    deferred.run()
     assert handler.monitor.lost == 3
     assert "an alert of the rule 'any' could not be logged (OSError: [Errno 28]" in capsys.readouterr().err
     assert handler.count_events() == 3
@@ -483,7 +488,8 @@ def test_rules_use_the_clock_of_the_handler(alerts):
         log.info("FORGET")
         clock.advance(minutes=31)
     assert handler.monitor.alerts == {"many": 0}
-    clock.advance(days=-5)  # set back: what was counted an hour around now is all that counts
+    # After the clock is set back, only events within an hour of the new time count.
+    clock.advance(days=-5)
     for _ in range(3):
         log.info("FORGET")
     assert handler.monitor.alerts == {"many": 1}

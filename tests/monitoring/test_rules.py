@@ -61,7 +61,7 @@ def test_rule_is_an_immutable_value():
     ],
 )
 def test_invalid_argument_raises(arguments, error, words):
-    """Each error names the rule, the parameter, the value and what was expected."""
+    """Each error names the rule, the parameter, the value and the expected value."""
     with pytest.raises(error) as caught:
         Rule(**{**DELETIONS, **arguments})
     for word in ["rule 'deletions': ", *words]:

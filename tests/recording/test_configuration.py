@@ -186,7 +186,7 @@ def test_invalid_parameter_is_named_in_the_error(parameters, error, match):
         AuditHandler(**parameters)
 
 
-def test_get_audit_handler_lists_the_handlers_if_it_finds_none_or_several():
+def test_get_audit_handler_lists_handlers_if_none_or_several_match():
     """Without a handler, or with several and no name, the error lists the attached handlers."""
     with pytest.raises(AuditValueError, match="attached: none"):
         get_audit_handler()

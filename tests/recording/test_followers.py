@@ -70,7 +70,7 @@ def test_woken_follower_wakes_the_next(no_polling):
 
 
 def test_busy_follower_polls(no_polling):
-    """A busy follower leaves nothing to call in its entry, and goes on by its own check."""
+    """A busy follower registers no ``wake`` function in its entry, and continues after a periodic check."""
     followers = busy_followers()
     completed = threading.Event()
     entry = new_entry()
@@ -136,7 +136,7 @@ def test_waiter_that_is_woken_twice_goes_on_once():
 
 
 def test_follower_that_was_not_woken_wakes_another_one(no_polling):
-    """A follower that ends by its own check skips itself among those to wake, and wakes the next."""
+    """A follower that continues after a periodic check is not woken again; the next one is."""
     followers = Followers()
     completed = threading.Event()
     entry = new_entry()
@@ -167,8 +167,8 @@ def test_followers_are_busy_by_the_rate_since_the_last_check(steps):
     """Over any period of a millisecond or more, busy is more than one event in `BUSY_INTERVAL_US`."""
     followers = Followers()
     checks = [(0, 0)]
-    for later_us, more in steps:
-        checks.append((checks[-1][0] + later_us, checks[-1][1] + more))
+    for elapsed_us, more in steps:
+        checks.append((checks[-1][0] + elapsed_us, checks[-1][1] + more))
     followers._is_busy(*checks[0])
     for (start_us, start_count), (timestamp_us, count) in pairwise(checks):
         expected = (count - start_count) * BUSY_INTERVAL_US > timestamp_us - start_us
@@ -176,6 +176,6 @@ def test_followers_are_busy_by_the_rate_since_the_last_check(steps):
 
 
 def test_followers_are_not_busy_if_the_clock_stands_still():
-    """Without elapsed time there is no rate of events."""
+    """If no time has passed since the last check, followers are not busy."""
     followers = Followers()
     assert not any([followers._is_busy(5, count) for count in range(0, 10_000, 1_000)][1:])

@@ -169,7 +169,7 @@ def test_each_follower_wakes_the_next(monkeypatch):
 
 
 def test_follower_leads_when_the_leader_is_done():
-    """A leader does not write the events of others once its own is completed, if a follower can lead."""
+    """A leader whose event is completed hands over to a follower instead of writing further events."""
     rig = Rig()
     entries = [new_entry(f"op{number}") for number in range(8)]
     threads = threads_of(rig, entries)
@@ -213,8 +213,8 @@ def test_entries_that_a_failing_target_wrote_are_not_written_again(room):
     assert rig.trail() == ["op0", "op1", "op2"]
 
 
-def test_event_that_the_leading_thread_submits_is_written_before_it_returns():
-    """An event submitted within the target stays in the inbox; the same leader writes it after its own."""
+def test_event_submitted_within_the_target_is_written_before_the_return():
+    """An event submitted within the target stays in the inbox; the same leader writes it next."""
     rig = Rig()
     inner = new_entry("inner")
     seen = []

@@ -51,11 +51,11 @@ def test_interrupt_after_the_write_repeats_the_line_with_its_id():
 class InterruptedOnce(deque):
     """An inbox that a signal interrupts when the first entry is removed from it."""
 
-    came = False
+    has_come = False
 
     def popleft(self):
-        if not self.came:
-            self.came = True
+        if not self.has_come:
+            self.has_come = True
             raise KeyboardInterrupt
         return super().popleft()
 

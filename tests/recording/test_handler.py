@@ -297,7 +297,8 @@ stop.set()
 for thread in threads: thread.join()
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env=without_coverage())
-    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]  # a child may add an empty line
+    # A child may add an empty line.
+    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     assert sum(line["operation"] == "CHILD" for line in lines) == 20
     assert len({line["event_id"] for line in lines}) == len(lines)
 

@@ -21,7 +21,7 @@ NOW = 1_736_937_045_123_456_789  # 2025-01-15T10:30:45.123456Z
 
 
 class Stream:
-    """A stream whose disk is full on demand."""
+    """A stream with a disk that is full on demand."""
 
     def __init__(self):
         self.lines = []
@@ -40,7 +40,7 @@ class Stream:
 
 
 class Stubborn(logging.Handler):
-    """A handler that raises from its emit, as those of other libraries do."""
+    """A handler that raises in its emit, as those of other libraries do."""
 
     def __init__(self, error=None):
         super().__init__()
@@ -203,7 +203,7 @@ def test_handle_error_without_an_exception_is_a_failure():
 
 
 def test_lock_of_the_handler_is_held_and_released():
-    """A handler emits under its own lock, which is released after any exception."""
+    """A handler emits under its lock, which is released after any exception."""
     target = Stubborn(OSError("full"))
     held = []
 

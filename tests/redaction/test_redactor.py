@@ -279,7 +279,7 @@ def test_redaction_accepts_any_value(fields):
 
 
 def test_kelvin_sign_is_the_only_letter_with_an_ascii_lower_case():
-    """The prefilter knows every letter whose lower case is ASCII."""
+    """The prefilter knows every letter with an ASCII lower case."""
     assert [chr(n) for n in range(128, sys.maxunicode + 1) if chr(n).lower().isascii()] == ["\u212a"]
 
 
@@ -543,7 +543,7 @@ def test_repr_hides_the_secret():
     ({"defaults": 1}, AuditTypeError, "defaults=1"),
 ])  # fmt: skip
 def test_invalid_parameter_is_refused_with_its_name(arguments, error, message):
-    """The message names the parameter, the expected value and the one that came."""
+    """The message names the parameter, the expected value and the received one."""
     with pytest.raises(error, match=re.escape(message)):
         Redactor(**arguments)
     with pytest.raises(error):

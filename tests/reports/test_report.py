@@ -288,7 +288,7 @@ def test_range_up_to_the_ends_of_the_calendar_has_charts(range):
 @settings(max_examples=200)
 @given(st.datetimes(timezones=st.just(dt.UTC)), st.datetimes(timezones=st.just(dt.UTC)))
 def test_steps_cover_any_two_times(one, other):
-    """Steps are in order, begin at the floor of their own time, cover both ends, and are at most `MOST_STEPS`."""
+    """Steps are in order, begin at the floor of their time, cover both ends, and are at most `MOST_STEPS`."""
     first, last = sorted((one, other))
     unit, starts = steps(first, last)
     assert len(starts) <= MOST_STEPS

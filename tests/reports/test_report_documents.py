@@ -129,7 +129,7 @@ def test_page_has_no_active_elements(page):
 
 
 def test_page_has_no_active_attributes(page):
-    """No element has an event handler, a style of its own, or an address to load or submit to."""
+    """No element has an event handler, an inline style, or an address to load or submit to."""
     for _, attributes in page.tags:
         assert not attributes.keys() & ACTIVE_ATTRIBUTES
         assert not [name for name in attributes if name.startswith("on")]

@@ -139,7 +139,8 @@ def test_rendered_report_shows_the_figures_of_the_queries(site, tmp_path):
     bars = re.findall(r"<rect [^>]*><title>[^<]*: ([\d,]+) (SUCCESS|FAILURE|PARTIAL)</title></rect>", dom)
     for status, charts in (("SUCCESS", 1), ("FAILURE", 2), ("PARTIAL", 2)):
         counted = sum(int(count.replace(",", "")) for count, of in bars if of == status)
-        assert counted == statistics["by_status"][status] * charts * 2  # wide and narrow
+        # Each chart exists in a wide and a narrow size.
+        assert counted == statistics["by_status"][status] * charts * 2
     assert len(bars) == 2 * sum((step["SUCCESS"] > 0) + 2 * (step["FAILURE"] > 0) + 2 * (step["PARTIAL"] > 0)
                                 for step in begins)  # fmt: skip
 

@@ -74,11 +74,11 @@ def assert_arrived_once(trail, copy, shipper):
     # Stopping flushes the shipper, so a duplicated line arrives before the comparison.
     stop(shipper)
 
-    came = copy.read_bytes().splitlines(keepends=True)
-    assert collections.Counter(came) == collections.Counter(sent)
-    lines = [json.loads(line) for line in came]
+    received = copy.read_bytes().splitlines(keepends=True)
+    assert collections.Counter(received) == collections.Counter(sent)
+    lines = [json.loads(line) for line in received]
     assert {"trail", "part", None} == {line.get("kind") for line in lines}
-    assert max(map(len, came)) > 31_000
+    assert max(map(len, received)) > 31_000
     assert sum(line["operation"] == "STORE" for line in lines) == EVENTS + 100
 
 

@@ -216,7 +216,7 @@ def test_get_audit_handler_finds_the_capturing_handler(path):
 
 
 def test_redaction_and_filters_of_the_application_apply(path):
-    """An event looks as in the application's trail: redacted, cut, and with the fields that filters add."""
+    """An event is recorded as in the application's trail: redacted, truncated, and with the fields that filters add."""
     handler = AuditHandler(filename=path, redactor={"keys": ["ssn"]}, max_event_bytes=5_000)
 
     def add(record):
@@ -230,7 +230,8 @@ def test_redaction_and_filters_of_the_application_apply(path):
         (event,) = trail.query_events()
     assert event.metadata["ssn"] != "123"
     assert event.metadata["region"] == "eu"
-    assert "_audit" in event.metadata  # marks a truncated event
+    # The mark of a truncated event.
+    assert "_audit" in event.metadata
 
 
 def test_audit_logger_is_captured_without_trail_or_export(path, tmp_path):
@@ -504,7 +505,7 @@ def test_frozen_clock_and_seeded_bits_repeat_the_same_events():
     assert first[0]["event_id"] < first[1]["event_id"]
 
 
-def test_frozen_clock_moves_only_when_told():
+def test_frozen_clock_moves_only_by_its_methods():
     """The clock moves on request only, forwards and backwards, to the microsecond."""
     clock = FrozenClock("2025-01-15T10:30:45Z")
     assert clock() == clock() == 1_736_937_045_000_000_000
@@ -517,10 +518,10 @@ def test_frozen_clock_moves_only_when_told():
 
 
 @given(st.datetimes(dt.datetime(1971, 1, 1), dt.datetime(9990, 1, 1), timezones=st.just(dt.UTC)))
-def test_frozen_clock_shows_any_time_exactly(moment):
+def test_frozen_clock_shows_any_time_exactly(time):
     """For any time: the clock shows the time that it was set to, in both forms."""
-    clock = FrozenClock(moment)
-    assert clock.now() == moment
+    clock = FrozenClock(time)
+    assert clock.now() == time
     assert clock() % 1_000 == 0
 
 

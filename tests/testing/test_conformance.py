@@ -106,7 +106,7 @@ class OneLine(logging.FileHandler):
         return super().format(record).splitlines()[0][:10_000]
 
 
-class Once(logging.FileHandler):
+class FailsForever(logging.FileHandler):
     """Fails forever after it has failed or was closed."""
 
     broken = False
@@ -153,7 +153,7 @@ class Closing(logging.FileHandler):
 
 
 class Altering(logging.FileHandler):
-    """Changes what it writes."""
+    """Changes the text of each line."""
 
     def format(self, record):
         return super().format(record).replace("CHECK", "OTHER")
@@ -165,7 +165,7 @@ class Altering(logging.FileHandler):
         (Swallowing, {"failure"}, "3 events were acknowledged in an outage and not written"),
         (Buffering, {"survives", "failure", "fork"}, "3 of 23 events that were acknowledged can't be read"),
         (OneLine, {"whole"}, "that were acknowledged can't be read; 2 lines are not events"),
-        (Once, {"reopened", "recovery"}, "it accepts no event after it was closed"),
+        (FailsForever, {"reopened", "recovery"}, "it accepts no event after it was closed"),
         (Backwards, {"order", "recovery"}, "in another order than they were committed in"),
         (Twice, {"once"}, "events were written twice"),
         (Closing, {"recorded"}, "it raised ValueError('not like this')"),
@@ -302,7 +302,7 @@ def test_invalid_target_is_an_error_that_names_the_parameter(target):
 
 
 def test_forked_child_sends_a_large_result_while_the_parent_works():
-    """The parent gets the whole result of the child, and runs its own part at the same time."""
+    """The parent gets the whole result of the child, and runs ``in_parent`` at the same time."""
     done = []
     result = run_in_forked_child(lambda send: send(["x" * 200_000]), in_parent=lambda: done.append(1))
     assert result == ["x" * 200_000]
@@ -339,7 +339,7 @@ def test_forked_child_that_hangs_raises_child_failed(monkeypatch):
 
 
 def test_forked_child_ends_when_the_part_of_the_parent_raises():
-    """An error in the parent's part reaches the caller, and no child process is left."""
+    """An error of ``in_parent`` reaches the caller, and no child process is left."""
     with pytest.raises(ZeroDivisionError):
         run_in_forked_child(lambda send: signal.pause(), in_parent=lambda: 1 / 0)
     with pytest.raises(ChildProcessError):
@@ -347,7 +347,7 @@ def test_forked_child_ends_when_the_part_of_the_parent_raises():
 
 
 def test_forked_child_runs_no_exit_function_of_the_parent(tmp_path):
-    """What the parent has registered with atexit or as a finalizer runs in the parent only."""
+    """Functions that the parent registered with atexit or as a finalizer run in the parent only."""
     trace, owner = tmp_path / "trace", logging.NullHandler()
 
     def leave_trace():

@@ -155,7 +155,7 @@ def test_failure_points_at_the_line_of_the_test(run):
 
 
 def test_audit_logger_setting_names_the_captured_logger(run):
-    """An application whose audit logger has another name configures it once, in the settings of pytest."""
+    """An application with another name for its audit logger configures it once, in the settings of pytest."""
     result = run(
         """
         from structlog_audit import get_audit_logger

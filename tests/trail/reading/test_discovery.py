@@ -136,7 +136,7 @@ def test_folder_without_trail_selects_export_documents(tmp_path):
 
 @pytest.mark.parametrize("path", ["nothing.jsonl", "no/such/folder.jsonl", "*.nothing", "empty", "audit.jsonl/x"])
 def test_path_without_trail_is_an_error(tmp_path, path):
-    """Where there is no trail, the error states what was expected."""
+    """A path without a trail is an error that names the expected kinds of paths."""
     touch(tmp_path, "audit.jsonl")
     touch(tmp_path / "empty", "notes.txt")
     with pytest.raises(AuditReadError, match="expected"):
@@ -230,12 +230,12 @@ def test_named_pipe_is_read_once(tmp_path):
 
 
 class Interference:
-    """Calls *act* before the *when*-th system call of the reader, and before all later ones if *ever*."""
+    """Calls *action* before the *when*-th system call of the reader, and before all later ones if *ever*."""
 
     CALLS = ("stat", "listdir")
 
-    def __init__(self, monkeypatch, when, act, *, ever=False):
-        self.calls, self.when, self.act, self.ever, self.busy = 0, when, act, ever, False
+    def __init__(self, monkeypatch, when, action, *, ever=False):
+        self.calls, self.when, self.action, self.ever, self.busy = 0, when, action, ever, False
         for name in self.CALLS:
             monkeypatch.setattr(os, name, self.wrapped(getattr(os, name)))
         monkeypatch.setattr(discovery, "open_file", self.wrapped(discovery.open_file))
@@ -245,7 +245,7 @@ class Interference:
             if not self.busy:
                 self.busy = True
                 if self.calls == self.when or (self.ever and self.calls >= self.when):
-                    self.act()
+                    self.action()
                 self.calls += 1
                 self.busy = False
             return function(*args, **kwargs)
@@ -267,11 +267,11 @@ def test_rollover_while_the_set_is_taken(tmp_path, monkeypatch, when, rollovers)
     path = write_trail(tmp_path / "logs", (0, b"1\n"), (60, b"2\n"), active=b"3\n")
     (trail,) = find_trails([path])
 
-    def act():
+    def action():
         for _ in range(rollovers):
             roll_over(path)
 
-    Interference(monkeypatch, when, act)
+    Interference(monkeypatch, when, action)
     found = contents_of(trail)
     assert found[:3] == [b"1\n", b"2\n", b"3\n"]
     assert set(found[3:]) <= {b"after\n"}
@@ -291,11 +291,11 @@ def test_active_file_that_always_changes_is_an_error(tmp_path, monkeypatch):
     (trail,) = find_trails([path])
     other = path.with_name("other")
 
-    def act():
+    def action():
         other.write_bytes(b"3\n")
         other.rename(path)
 
-    Interference(monkeypatch, 0, act, ever=True)
+    Interference(monkeypatch, 0, action, ever=True)
     with pytest.raises(AuditReadError, match="again and again"):
         contents_of(trail)
 
@@ -307,11 +307,11 @@ def test_compression_while_the_set_is_taken(tmp_path, monkeypatch, when):
     (trail,) = find_trails([path])
     segment = path.with_name(next(name for name in sorted(os.listdir(path.parent)) if name != path.name))
 
-    def act():
+    def action():
         segment.with_name(segment.name + ".gz").write_bytes(gzip.compress(segment.read_bytes(), mtime=0))
         segment.unlink()
 
-    Interference(monkeypatch, when, act)
+    Interference(monkeypatch, when, action)
     found = contents_of(trail)
     assert found in ([gzip.compress(b"1\n", mtime=0), b"2\n", b"3\n"], [b"1\n", b"2\n", b"3\n"])
 
@@ -383,11 +383,11 @@ def test_rotation_while_the_set_is_taken(tmp_path, monkeypatch, when, steps):
     (trail,) = find_trails([path])
     stepping = (step for _ in range(2) for step in rotate(path, 9))
 
-    def act():
+    def action():
         for _ in range(steps):
             next(stepping, None)
 
-    Interference(monkeypatch, when, act)
+    Interference(monkeypatch, when, action)
     found = contents_of(trail)
     assert found[:4] == [b"1\n", b"2\n", b"3\n", b"4\n"]
     assert set(found[4:]) <= {b"after\n"}
@@ -402,12 +402,12 @@ def test_numbered_file_dropped_while_the_set_is_taken(tmp_path, monkeypatch, whe
         path.with_name(f"app.log.{number}").write_bytes(b"%d\n" % (3 - number))
     (trail,) = find_trails([path])
 
-    def act():
+    def action():
         os.rename(f"{path}.1", f"{path}.2")
         os.rename(path, f"{path}.1")
         path.write_bytes(b"after\n")
 
-    Interference(monkeypatch, when, act)
+    Interference(monkeypatch, when, action)
     found = contents_of(trail)
     assert [data for data in found if data != b"after\n"] in ([b"1\n", b"2\n", b"3\n"], [b"2\n", b"3\n"])
 

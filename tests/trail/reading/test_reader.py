@@ -77,7 +77,8 @@ bodies = st.builds(
     st.none() | s.texts,
     st.none() | st.sampled_from([0.0, 1.5, 20.0]),
 )
-steps = st.integers(-300, 900)  # of the clock, in seconds; it never is off by more than the slack
+# Steps of the clock, in seconds. Its error never exceeds the slack.
+steps = st.integers(-300, 900)
 
 any_filters = st.fixed_dictionaries(
     {},
@@ -98,7 +99,8 @@ any_filters = st.fixed_dictionaries(
 @st.composite
 def trails(draw):
     """Draw lines with timestamps, and rollovers with their time and packing."""
-    clock = [BEGIN + dt.timedelta(microseconds=draw(st.sampled_from([0, 123_456])))]  # whole seconds are read otherwise
+    # Timestamps of whole seconds are decoded by another path.
+    clock = [BEGIN + dt.timedelta(microseconds=draw(st.sampled_from([0, 123_456])))]
     stamp = Stamp(clock=lambda: microseconds(clock[0]) * 1_000)
     segments, rolled_at, latest = [], BEGIN, BEGIN
     for body in draw(st.lists(st.none() | bodies, max_size=25)):
@@ -177,7 +179,7 @@ def paged(reader, limit, **filters):
 
 
 def test_several_trails_are_merged_by_time(tmp_path):
-    """The events of several trails come in the order of their times, each trail in its own order, in both directions."""
+    """Events of several trails are merged by time in both directions, and the order within each trail is kept."""
     first = write_trail(tmp_path / "a", (3, ONE + THREE), active=line_of(5) + line_of(9))
     second = write_trail(tmp_path / "b", (5, TWO), active=line_of(4) + line_of(7, 2.5) + line_of(8), packs=["gzip"])
     third = write_trail(tmp_path / "c", active=b"")
@@ -368,7 +370,7 @@ def test_invalid_query_is_an_error_at_once(tmp_path):
 
 
 def test_open_trail_without_a_path_is_an_error():
-    """`open_trail` without a path is an error that states what was expected."""
+    """`open_trail` without a path is an error that names the expected argument."""
     with pytest.raises(AuditTypeError, match=r"expected .* got no path"):
         open_trail()
 
@@ -504,7 +506,7 @@ def test_event_is_searched_at_the_time_in_its_id(tmp_path):
 
 
 def test_event_with_another_time_than_its_id_is_found(tmp_path):
-    """An event whose timestamp differs from the time in its id is found in the other segments."""
+    """An event with a timestamp other than the time in its id is found in the other segments."""
     line = line_of(130, 2 * HOUR + 600)
     moved = json.dumps({**json.loads(line), "timestamp": at(0).isoformat()}).encode() + b"\n"
     path = write_trail(tmp_path, (HOUR, ONE + moved), active=TWO)
@@ -735,7 +737,7 @@ def test_lines_of_other_loggers_are_foreign(tmp_path):
 
 
 def test_events_of_the_library_need_a_kind_filter(tmp_path):
-    """The library's own events are left out unless a filter selects their kind."""
+    """Trail events and intents are left out unless a filter selects their kind."""
     path = write_trail(tmp_path, active=ONE + line_of(2, kind="gap") + line_of(3, kind="trail"))
     reader = open_trail(path)
     assert (reader.count_events(), reader.count_events(kind="gap"), reader.count_events(kind=[None, *Kind])) == (

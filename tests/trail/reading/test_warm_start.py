@@ -61,7 +61,7 @@ def test_newest_events_without_a_trail_are_an_error(tmp_path):
 
 
 def test_handler_without_a_trail_starts_complete(tmp_path):
-    """A handler whose trail does not exist yet starts with complete answers."""
+    """A handler without an existing trail starts with complete answers."""
     assert AuditHandler(filename=tmp_path / "new" / "audit.jsonl", warm_start=True).complete_since is None
 
 

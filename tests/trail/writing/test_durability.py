@@ -248,7 +248,7 @@ def test_an_awaited_event_is_pending_while_the_disk_fails(path, disk):
 
 
 def test_an_event_of_a_closed_loop_is_recorded(path, disk):
-    """An event whose event loop has ended before it is recorded blocks no other event."""
+    """An event with an event loop that ended before it is recorded blocks no other event."""
     handler, log = logger_on(path)
 
     async def leave():

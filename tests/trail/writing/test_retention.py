@@ -9,7 +9,7 @@ import types
 from itertools import accumulate, count
 
 import pytest
-from conftest import Later
+from conftest import DeferredCalls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_records import record_of
@@ -154,11 +154,11 @@ def test_a_retention_of_none_is_not_bounded():
     assert not make_retention({"max_age_days": None}, 0).is_bounded
 
 
-def fill(path, events, later, **options):
+def fill(path, events, deferred, **options):
     """Record this number of *events* with a clock that advances by a minute at each call, and return the handler."""
     minutes = count()
     options = {"maxBytes": 1_000, "clock": lambda: NOW + dt.timedelta(minutes=next(minutes)), **options}
-    handler = AuditHandler(target=AuditFileHandler(path, **options), call_later=later)
+    handler = AuditHandler(target=AuditFileHandler(path, **options), call_later=deferred)
     record(handler, events)
     return handler
 
@@ -176,9 +176,9 @@ def check_retention(handler):
 @pytest.mark.parametrize("options", [{"backupCount": 2}, {"retention": {"max_segments": 2}}])
 def test_segments_are_deleted_after_their_announcement_is_recorded(path, options):
     """A trail event names the segments while they exist; then they are deleted, oldest first."""
-    later = Later()
-    handler = fill(path, 40, later, **options)
-    assert not later.calls
+    deferred = DeferredCalls()
+    handler = fill(path, 40, deferred, **options)
+    assert not deferred.calls
     there = [segment.name for segment in handler.target.segments()]
     check_retention(handler)
     record(handler, 1)
@@ -186,7 +186,7 @@ def test_segments_are_deleted_after_their_announcement_is_recorded(path, options
     assert len(there) > 4
     assert named == there[:-3]
     assert set(there) <= {segment.name for segment in handler.target.segments()}
-    later.run()
+    deferred.run()
     assert [segment.name for segment in handler.target.segments()][:2] == there[-3:-1]
 
 
@@ -196,55 +196,55 @@ def test_segments_whose_announcement_is_not_recorded_are_kept(path):
     def failing(entries):
         raise DeliveryError(0) from OSError("disk")
 
-    later = Later()
-    handler = fill(path, 40, later)
+    deferred = DeferredCalls()
+    handler = fill(path, 40, deferred)
     before = handler.target.segments()
     handler.target._pruning.retention = Retention(max_segments=0)
     handler.target._pruning.announce_due(0)
     handler._trail_events._commit._deliver = failing
     handler.handle(record_of("X"))
     handler._trail_events._commit._deliver = lambda entries: None
-    later.run()
+    deferred.run()
     assert handler.target.segments() == before
     handler.target._pruning.announce_due(0)
     handler.handle(record_of("X"))
-    later.run()
+    deferred.run()
     assert handler.target.segments() == before[-1:]
 
 
 def test_a_late_write_is_not_deleted_with_its_segment(path):
     """Lines of a writer that has not noticed a rollover are kept for a second, whatever the bounds."""
-    later, now = Later(), [NOW]
+    deferred, now = DeferredCalls(), [NOW]
     options = {"retention": {"max_bytes": 3_000}, "clock": lambda: now[0]}
-    late, busy = fill(path, 1, later, **options), fill(path, 1, later, **options)
+    late, busy = fill(path, 1, deferred, **options), fill(path, 1, deferred, **options)
     for _ in range(40):
         now[0] += dt.timedelta(milliseconds=1)
         check_retention(busy)
         record(busy, 1)
-        later.run()
+        deferred.run()
     late.target._active.check_at = float("inf")
     late.handle(record_of("LATE"))
     assert any(b"LATE" in segment.read_bytes() for segment in late.target.segments()[:-1])
     now[0] += dt.timedelta(seconds=1)
     check_retention(busy)
     record(busy, 1)
-    later.run()
+    deferred.run()
     assert sum(segment.stat().st_size for segment in busy.target.segments()) < 4_000
 
 
 def test_segments_due_at_the_start_are_deleted(path):
     """A process that seldom rolls over deletes old segments when it records its first event."""
-    later = Later()
-    fill(path, 40, later)
-    handler = fill(path, 1, later, maxBytes=10_000, retention={"max_segments": 1}, clock=lambda: NOW + DAY)
-    later.run()
+    deferred = DeferredCalls()
+    fill(path, 40, deferred)
+    handler = fill(path, 1, deferred, maxBytes=10_000, retention={"max_segments": 1}, clock=lambda: NOW + DAY)
+    deferred.run()
     assert len(handler.target.segments()) == 2
 
 
 def test_a_failed_deletion_is_recorded(path):
     """A segment that can't be deleted is recorded as "retention failed"."""
-    later = Later()
-    handler = fill(path, 1, later, retention={"max_segments": 0})
+    deferred = DeferredCalls()
+    handler = fill(path, 1, deferred, retention={"max_segments": 0})
     folder = path.with_name("audit.jsonl.20250115T103045.123456Z")
     folder.mkdir()
     handler.target._pruning.delete([folder], True)
