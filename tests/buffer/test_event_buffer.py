@@ -151,8 +151,8 @@ class AgainstAList(RuleBasedStateMachine):
 
     @invariant()
     def complete_since_is_right(self):
-        gone = [timestamp_us for _, timestamp_us in self.all[: self.first]]
-        assert self.buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
+        evicted = [timestamp_us for _, timestamp_us in self.all[: self.first]]
+        assert self.buffer.complete_since == (time_of(max(evicted) + 1) if evicted else None)
 
     def teardown(self):
         if hasattr(self, "saved"):
@@ -427,8 +427,8 @@ def test_complete_since_follows_the_latest_evicted_event(timestamps_us):
     buffer = EventBuffer(2)
     for number, timestamp_us in enumerate(timestamps_us):
         buffer.append(line_of(number, timestamp_us), timestamp_us)
-        gone = timestamps_us[: max(0, number - 1)]
-        assert buffer.complete_since == (time_of(max(gone) + 1) if gone else None)
+        evicted = timestamps_us[: max(0, number - 1)]
+        assert buffer.complete_since == (time_of(max(evicted) + 1) if evicted else None)
 
 
 def test_mark_incomplete_until_keeps_the_latest_timestamp():

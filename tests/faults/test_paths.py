@@ -86,14 +86,14 @@ def symlink(path):
     path.symlink_to(path.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("there", [symlink, os.mkfifo, os.mkdir])
-def test_link_fifo_or_folder_at_the_path_is_refused_without_a_hang(recorder, there, capsys):
+@pytest.mark.parametrize("create", [symlink, os.mkfifo, os.mkdir])
+def test_link_fifo_or_folder_at_the_path_is_refused_without_a_hang(recorder, create, capsys):
     """Nothing is written through a link or into a FIFO; the events are pending until the path is free again."""
     record, path = recorder, recorder.path
     record(3)
     kept = path.read_bytes()
     path.rename(path.with_name("kept"))
-    there(path)
+    create(path)
     next_check(record.handler)
     signal.alarm(10)
     record(3)

@@ -125,8 +125,8 @@ def test_low_success_rate_alerts():
     """The alert states the rate and the number of events; fewer than min_events cause none."""
     rule = Rule("success", success_rate_below=0.95, within="15m", min_events=20)
     assert alerts_of(rule, [event(number, status="FAILURE") for number in range(19)]) == []
-    mostly = [event(number, status="FAILURE" if number in (3, 25) else "SUCCESS") for number in range(26)]
-    assert alerts_of(rule, mostly) == ["success: 92.3% of 26 events within 15m succeeded, less than 95.0%"]
+    nearly_all = [event(number, status="FAILURE" if number in (3, 25) else "SUCCESS") for number in range(26)]
+    assert alerts_of(rule, nearly_all) == ["success: 92.3% of 26 events within 15m succeeded, less than 95.0%"]
     partial = [event(number, status="PARTIAL") for number in range(20)]
     assert alerts_of(rule, partial) == ["success: 0.0% of 20 events within 15m succeeded, less than 95.0%"]
 

@@ -147,13 +147,13 @@ def threads_of(rig, entries, **options):
 def follow_during_write(rig, threads, entries):
     """In the middle of the next write, start *threads* and wait until each of them follows with its entry."""
 
-    def let_them_follow():
+    def start_followers():
         for thread in threads:
             thread.start()
         while not all(entry.wake for entry in entries):
             os.sched_yield()
 
-    rig.target.during = let_them_follow
+    rig.target.during = start_followers
 
 
 def ids(lines):

@@ -137,13 +137,13 @@ def test_waiting_entries_share_one_write():
     entries = [new_entry(f"op{number}") for number in range(waiting)]
     threads = threads_of(rig, entries)
 
-    def let_them_submit():
+    def start_submitters():
         for thread in threads:
             thread.start()
         while len(rig.commit._inbox) < waiting:
             os.sched_yield()
 
-    rig.target.during = let_them_submit
+    rig.target.during = start_submitters
     first = rig.submit("first")
     for thread in threads:
         thread.join()
@@ -268,10 +268,10 @@ def test_submit_later_writes_inline_if_no_thread_can_be_started():
     """If no thread can be started, each event for the background is written at once."""
     rig = Rig()
 
-    def no_thread(seconds, function):
+    def refuse_thread(seconds, function):
         raise RuntimeError("can't start new thread")
 
-    rig.commit._call_later = no_thread
+    rig.commit._call_later = refuse_thread
     woken = []
     for name in ("first", "second"):
         entry = new_entry(name)

@@ -51,11 +51,11 @@ def test_interrupt_after_the_write_repeats_the_line_with_its_id():
 class InterruptedOnce(deque):
     """An inbox that a signal interrupts when the first entry is removed from it."""
 
-    has_come = False
+    was_interrupted = False
 
     def popleft(self):
-        if not self.has_come:
-            self.has_come = True
+        if not self.was_interrupted:
+            self.was_interrupted = True
             raise KeyboardInterrupt
         return super().popleft()
 
@@ -93,7 +93,7 @@ def test_interrupt_while_acknowledging_counts_nothing_twice():
 
 def test_interrupt_while_events_become_pending_strands_no_waiter():
     """If an exception comes between two entries that become pending, their waiters are woken once they are recorded."""
-    accepted, woken, fails = [], [], [True]
+    accepted, woken_states, fails = [], [], [True]
 
     def accept(line, timestamp_us):
         accepted.append(line)
@@ -106,13 +106,13 @@ def test_interrupt_while_events_become_pending_strands_no_waiter():
 
     commit = retrying_commit(deliver, accept)
     first = new_entry("ONE")
-    first.wake = lambda: woken.append(first.state)
+    first.wake = lambda: woken_states.append(first.state)
     commit.enqueue(first)
     with pytest.raises(KeyboardInterrupt):
         commit.submit(new_entry("TWO"))
     fails[0] = False
     assert commit.drain() == 0
-    assert woken[-1] == RECORDED
+    assert woken_states[-1] == RECORDED
     assert commit.counters() == {"accepted": 2, "recorded": 2, "pending": 0, "raised": 0, "lost": 0}
 
 

@@ -241,11 +241,11 @@ def test_clear_empties_only_the_buffer(handler, log, path):
 def test_unreferenced_handler_is_collected(path):
     """The library itself does not keep a handler alive."""
     made = AuditHandler(filename=path)
-    gone = weakref.ref(made)
+    reference = weakref.ref(made)
     made.close()
     del made
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 def test_forked_child_starts_empty(path):

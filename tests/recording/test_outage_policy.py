@@ -99,7 +99,7 @@ def test_raise_reaches_exactly_the_callers_of_unwritten_events():
 
     threads = [threading.Thread(target=call, args=(f"op{number}",)) for number in range(6)]
 
-    def let_them_submit():
+    def start_submitters():
         for number, thread in enumerate(threads):
             thread.start()
             while len(rig.commit._inbox) <= number:
@@ -107,7 +107,7 @@ def test_raise_reaches_exactly_the_callers_of_unwritten_events():
         # The entry of this write, and two of the next.
         rig.target.room = 1 + 2
 
-    rig.target.during = let_them_submit
+    rig.target.during = start_submitters
     call("first")
     for thread in threads:
         thread.join()

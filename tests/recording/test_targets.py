@@ -39,29 +39,29 @@ class Stream:
         """Do nothing: every line is written at once."""
 
 
-class Stubborn(logging.Handler):
+class RaisingHandler(logging.Handler):
     """A handler that raises in its emit, as those of other libraries do."""
 
     def __init__(self, error=None):
         super().__init__()
         self.error = error
-        self.taken = []
+        self.records = []
 
     def emit(self, record):
         if self.error is not None:
             raise self.error
-        self.taken.append(record)
+        self.records.append(record)
 
 
-class Complaining(logging.StreamHandler):
+class HandleErrorRecorder(logging.StreamHandler):
     """A stream handler that keeps the messages of the records passed to its handleError."""
 
     def __init__(self, stream):
         super().__init__(stream)
-        self.complaints = []
+        self.failed_messages = []
 
     def handleError(self, record):
-        self.complaints.append(record.getMessage())
+        self.failed_messages.append(record.getMessage())
 
 
 def audit_over(target, **arguments):
@@ -158,7 +158,7 @@ def test_accepted_part_of_a_backlog_is_not_written_again():
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("user ann")])
 def test_error_from_emit_is_the_cause_of_the_write_error(error, capsys):
     """If a handler raises from its emit, with "raise" the caller gets that error as the cause."""
-    handler = audit_over(Stubborn(error), on_error="raise")
+    handler = audit_over(RaisingHandler(error), on_error="raise")
     with pytest.raises(AuditWriteError) as caught:
         log_to(handler, "STORE", user_id="ann")
     assert caught.value.__cause__ is error
@@ -170,14 +170,14 @@ def test_error_from_emit_is_the_cause_of_the_write_error(error, capsys):
 def test_handle_error_of_another_logger_works_as_before():
     """A failure while another logger uses the handler, even at the same time in another thread, is not intercepted."""
     stream = Stream()
-    target = Complaining(stream)
+    target = HandleErrorRecorder(stream)
     handler = audit_over(target)
     stream.full = True
     other = logging.LogRecord("app", logging.INFO, "", 0, "of another", (), None)
     target.handle(other)
-    assert target.complaints == ["of another"]
+    assert target.failed_messages == ["of another"]
 
-    foreign = ForeignTarget(Stubborn())
+    foreign = ForeignTarget(RaisingHandler())
     foreign._original_handle_error = target.handleError
 
     def fail_elsewhere(record):
@@ -187,13 +187,13 @@ def test_handle_error_of_another_logger_works_as_before():
 
     foreign._handler.emit = fail_elsewhere
     foreign.deliver([entry_of("STORE")])
-    assert target.complaints == ["of another", "of another"]
+    assert target.failed_messages == ["of another", "of another"]
     assert counters(handler) == {"recorded": 0, "pending": 0, "raised": 0, "lost": 0}
 
 
 def test_handle_error_without_an_exception_is_a_failure():
     """A handler that calls handleError outside of an except clause has failed as well."""
-    target = Stubborn()
+    target = RaisingHandler()
     foreign = ForeignTarget(target)
     target.emit = lambda record: target.handleError(record)
     with pytest.raises(DeliveryError) as caught:
@@ -204,7 +204,7 @@ def test_handle_error_without_an_exception_is_a_failure():
 
 def test_lock_of_the_handler_is_held_and_released():
     """A handler emits under its lock, which is released after any exception."""
-    target = Stubborn(OSError("full"))
+    target = RaisingHandler(OSError("full"))
     held = []
 
     def emit(record):
@@ -271,7 +271,7 @@ def test_queue_handler_as_target_passes_on_the_record():
 @pytest.mark.parametrize("refuse", ["level", "filter"])
 def test_event_that_the_target_would_drop_is_not_recorded(refuse):
     """The level and the filters of the target apply before an event is accepted."""
-    target = Stubborn()
+    target = RaisingHandler()
     if refuse == "level":
         target.setLevel(logging.WARNING)
     else:
@@ -279,7 +279,7 @@ def test_event_that_the_target_would_drop_is_not_recorded(refuse):
     handler = audit_over(target)
     assert not log_to(handler, "low")
     assert log_to(handler, "high", logging.ERROR)
-    assert [record.getMessage() for record in target.taken] == ["high"]
+    assert [record.getMessage() for record in target.records] == ["high"]
     assert [event.operation for event in handler.iter_events()] == ["high"]
 
 
@@ -305,7 +305,7 @@ def test_mapping_describes_a_handler(described, kind, tmp_path, monkeypatch):
 
 def test_name_of_a_configured_handler_is_resolved():
     """The name of a configured handler specifies that handler."""
-    named = Stubborn()
+    named = RaisingHandler()
     named.name = "named"
     assert make_target("named") is named
     assert make_target(named) is named

@@ -184,9 +184,9 @@ def test_deleted_trail_is_an_error(tmp_path):
 
 def test_symbolic_links_are_followed(tmp_path):
     """Reading follows symbolic links to files and to folders."""
-    touch(tmp_path / "there", *FILES)
-    (tmp_path / "logs").symlink_to(tmp_path / "there")
-    (tmp_path / "one.jsonl").symlink_to(tmp_path / "there" / "audit.jsonl")
+    touch(tmp_path / "data", *FILES)
+    (tmp_path / "logs").symlink_to(tmp_path / "data")
+    (tmp_path / "one.jsonl").symlink_to(tmp_path / "data" / "audit.jsonl")
     assert names_of(tmp_path / "logs" / "audit.jsonl") == [AUDIT]
     assert contents_of(find_trails([tmp_path / "one.jsonl"])[0]) == [b"audit.jsonl\n"]
 
@@ -221,8 +221,8 @@ def test_named_pipe_is_read_once(tmp_path):
     assert contents_of(stream) == [b"abc"]
     writer.join()
     (tmp_path / "pipe").unlink()
-    gone = StreamTrail(str(tmp_path / "pipe"))
-    with pytest.raises(AuditReadError, match="cannot be read"), gone.segments():
+    missing = StreamTrail(str(tmp_path / "pipe"))
+    with pytest.raises(AuditReadError, match="cannot be read"), missing.segments():
         pass
 
 

@@ -68,10 +68,10 @@ trails = st.lists(st.integers(1, 30), max_size=20).map(lambda gaps: sorted(accum
 @settings(max_examples=200, deadline=None)
 def test_due_segments_are_old_enough_and_no_more_than_necessary(days, retention):
     """For all trails, each due segment has its minimum age, and with one less a bound would be exceeded."""
-    gone = retention.count_due(aged(*days), 0, NOW)
-    assert all(age >= retention.min_age_days for age in days[:gone])
-    if gone:
-        left = days[gone - 1 :]
+    due_count = retention.count_due(aged(*days), 0, NOW)
+    assert all(age >= retention.min_age_days for age in days[:due_count])
+    if due_count:
+        left = days[due_count - 1 :]
         broken = (
             (retention.max_age_days is not None and left[0] > retention.max_age_days)
             or (retention.max_bytes is not None and 100 * len(left) > retention.max_bytes)
@@ -91,8 +91,8 @@ def test_no_segment_is_due_early_after_a_leap_of_the_clock(days, retention, leap
     after = [RolledSegment(time, time, 100) for time in leapt]
     now = (leapt[0] if leapt else last + leap * DAY) + 6.99 * DAY
     # The segments rolled over since the leap have the age that the new clock gives them.
-    gone = min(len(before), ages.count_due([*before, *after], 0, now))
-    assert gone <= ages.count_due(before, 0, max(last, NOW))
+    due_count = min(len(before), ages.count_due([*before, *after], 0, now))
+    assert due_count <= ages.count_due(before, 0, max(last, NOW))
 
 
 @pytest.mark.parametrize(("days", "due"), [(0, 0), (6.9, 0), (7, 1), (30, 1)])
@@ -179,15 +179,15 @@ def test_segments_are_deleted_after_their_announcement_is_recorded(path, options
     deferred = DeferredCalls()
     handler = fill(path, 40, deferred, **options)
     assert not deferred.calls
-    there = [segment.name for segment in handler.target.segments()]
+    existing = [segment.name for segment in handler.target.segments()]
     check_retention(handler)
     record(handler, 1)
     named = [name for event in handler.iter_events(kind="trail") for name in event.metadata.get("segments", [])]
-    assert len(there) > 4
-    assert named == there[:-3]
-    assert set(there) <= {segment.name for segment in handler.target.segments()}
+    assert len(existing) > 4
+    assert named == existing[:-3]
+    assert set(existing) <= {segment.name for segment in handler.target.segments()}
     deferred.run()
-    assert [segment.name for segment in handler.target.segments()][:2] == there[-3:-1]
+    assert [segment.name for segment in handler.target.segments()][:2] == existing[-3:-1]
 
 
 def test_segments_whose_announcement_is_not_recorded_are_kept(path):
