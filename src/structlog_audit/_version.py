@@ -1,3 +1,3 @@
-"""The version of the package, for whatever names its maker in what it writes."""
+"""The version of the package, for modules that write it into their output."""
 
 __version__ = "0.1.0"

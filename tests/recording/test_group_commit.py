@@ -169,7 +169,7 @@ def test_each_follower_wakes_the_next(monkeypatch):
 
 
 def test_follower_leads_when_the_leader_is_done():
-    """A leader whose event is completed hands over to a follower instead of writing further events."""
+    """A leader that has completed its event hands over to a follower instead of writing further events."""
     rig = Rig()
     entries = [new_entry(f"op{number}") for number in range(8)]
     threads = threads_of(rig, entries)

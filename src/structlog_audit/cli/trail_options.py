@@ -58,7 +58,7 @@ class TrailOptions:
         utc: Whether times without an offset are UTC, and times are shown in UTC.
         every_kind: Whether the library's own events are included.
         record: Whether to record the reading in the trail.
-        strict: Whether problems in what was read determine the exit code.
+        strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.
     """
 
@@ -118,7 +118,7 @@ def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
         if name in given:
             options[name] = given.pop(name)
 
-    # typer passes None if there are no words.
+    # typer passes None without words.
     words = options.pop("words", None) or ()
     return TrailOptions(command, words, **options)
 

@@ -1,9 +1,9 @@
-"""Rules: what a monitor watches for, defined in code, in a ``dictConfig`` or in a file.
+"""The rules of a monitor, defined in code, in a ``dictConfig`` or in a file.
 
 * A rule has one bound (``more_than`` events, ``success_rate_below``, ``avg_duration_ms_above`` or ``p95_duration_ms_above``),
   the length of the window (``within``) and, as the filters of queries, the events that count.
 * A duration is a `datetime.timedelta`, a number of seconds, or text: ``"90s"``, ``"15m"``, ``"24h"``, ``"7d"``, ``"1h30m"``.
-* An error names the rule, the parameter, its value and what was expected; for a file, the file as well.
+* An error names the rule, the parameter, its value and the expected one; for a file, the file as well.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class EventSource:
 
     @property
     def problems(self) -> Mapping[str, int]:
-        """The number of problems found in the data behind the answers, by code; empty if there were none."""
+        """The number of problems found in the data behind the answers, by code; empty without problems."""
         return {}
 
     def _counters(self) -> dict[str, int]:

@@ -56,7 +56,7 @@ OptionalWordFilter = str | Names | None
 
 
 class Filters(TypedDict, total=False):
-    """The filters by name; the module's documentation defines what they match."""
+    """The filters by name; the module's documentation defines their matches."""
 
     event_id: IdFilter
     user_id: OptionalIdFilter

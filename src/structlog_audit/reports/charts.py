@@ -194,7 +194,7 @@ def _svg(chart: Any, titles: Titles, size: str, label: str) -> Markup:
     """Return the shapes and labels of *chart* as an image, with titles and a label."""
     root = chart.render_tree()
 
-    # pygal's own titles are removed first, then the shapes get ours.
+    # The titles of pygal are removed first, then the shapes get those of the report.
     _remove(root, lambda node: _tag(node) in _REMOVED_TAGS)
     _add_titles(root, titles)
     _remove(root, _is_invisible)

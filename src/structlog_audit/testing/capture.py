@@ -85,7 +85,7 @@ class AuditTrail(EventSource):
         self._disable = logging.root.manager.disable
         self._unheard = Counter(unheard_events())
 
-        # The application's own handler determines what a recorded event contains.
+        # The application's handler determines the content of a recorded event.
         handlers = find_audit_handlers(propagation_path(self._logger)) or find_audit_handlers(all_loggers())
         model = handlers[0] if handlers else None
         self.handler: AuditHandler = CapturingHandler(

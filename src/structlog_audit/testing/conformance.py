@@ -6,7 +6,8 @@ failed (a finding with its name) or was not made (with the reason). No result is
 **Faults.** They are real ones: a limit on the size of files in a separate process, a killed process, or an outage that the
 caller causes.
 
-**Limits.** A passed check covers what was tried. A target may have faults that need more events, or other ones, to show.
+**Limits.** A passed check covers only the events that it recorded. A target may have faults that need more events, or other
+ones, to show.
 """
 
 from __future__ import annotations
