@@ -58,7 +58,7 @@ class ProgressMeter:
         self._bytes_read: dict[str, int] = {}
 
     def advance(self, path: str, bytes_read: int) -> None:
-        """ReportProblem that *bytes_read* bytes of the segment at *path* have been read, unless that was reported before."""
+        """Report that *bytes_read* bytes of the segment at *path* have been read, unless that was reported before."""
         if self._progress is None or bytes_read <= self._bytes_read.get(path, 0):
             return
         self._bytes_read[path] = bytes_read
