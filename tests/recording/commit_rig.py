@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import threading
 
 from structlog_audit._failures import DeliveryError
 from structlog_audit.events.codec import decode, encode_payload
-from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.event_id import Stamp, parse_event_id
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.group_commit import GroupCommit
@@ -49,11 +50,12 @@ class Rig:
         self.reported = []
         self.timers = []
         self.now = 1_700_000_000_000_000_000
+        self.writers = itertools.count(1)
         self.commit = GroupCommit(
             lambda entries: self.target.deliver(entries),
             lambda line, timestamp_us: self.accepted_lines.append(line),
             self.reported.append,
-            stamp=Stamp(self.clock, lambda bits: 1),
+            stamp=Stamp(self.clock, lambda bits: next(self.writers)),
             on_error=on_error,
             max_pending=max_pending,
             call_later=lambda seconds, function: self.timers.append(function),
@@ -94,6 +96,16 @@ class Rig:
     def is_balanced(self):
         """Return whether every submitted event is counted once."""
         return self.counter("accepted") == sum(entry.counts for entry in self.submitted)
+
+
+def assert_no_gaps(lines):
+    """Assert that the sequence numbers of each writer in *lines* are 0, 1, 2 …; a line may be there twice."""
+    numbers = {}
+    for line in lines:
+        event_id = parse_event_id(decode(line).event_id)
+        numbers.setdefault(event_id.writer, set()).add(event_id.number)
+    for writer, found in numbers.items():
+        assert found == set(range(len(found))), writer
 
 
 def new_entry(name="STORE"):

@@ -373,7 +373,9 @@ def test_a_file_handler_refuses_a_formatter_with_a_schema(tmp_path):
 def lines_interrupted_at(step):
     """Return the lines of a record and of a signal handler that formats it before this *step*. One id of the block is left."""
     formatter, lines = AuditJsonFormatter(), []
-    formatter._stamp = Stamp(randbits=lambda bits: 254)
+    formatter._stamp = Stamp()
+    for _ in range(255):
+        formatter._stamp.line(b"}")
     record = record_of()
     with Interruption(step, lambda: lines.append(formatter.format(record)), event_id, formatter_module):
         lines.append(formatter.format(record))

@@ -5,7 +5,7 @@ import os
 import threading
 
 import pytest
-from commit_rig import Rig, follow_during_write, ids, new_entry, threads_of
+from commit_rig import Rig, assert_no_gaps, follow_during_write, ids, new_entry, threads_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -103,6 +103,7 @@ class Account(RuleBasedStateMachine):
         self.every_event_is_counted_once()
         written = ids(self.rig.target.lines)
         assert written == sorted(set(written))
+        assert_no_gaps(self.rig.target.lines)
 
         expected = iter(entry for entry in self.entries if entry.state != RAISED)
         for token in self.rig.trail():

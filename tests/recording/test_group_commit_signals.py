@@ -4,10 +4,11 @@ import errno
 from collections import deque
 
 import pytest
-from commit_rig import Rig, in_another_thread, new_entry, os_error, raising, retrying_commit
+from commit_rig import Rig, assert_no_gaps, in_another_thread, new_entry, os_error, raising, retrying_commit
 from conftest import Interruption
 
 from structlog_audit._failures import DeliveryError
+from structlog_audit.events import event_id
 from structlog_audit.events.codec import decode
 from structlog_audit.recording import outage_policy
 from structlog_audit.recording.queue_entry import LOST, PENDING, RAISED, RECORDED, WAITING
@@ -138,6 +139,39 @@ def test_interrupt_at_any_line_of_the_outage_policy_loses_no_event(on_error, max
         assert {entry.state for entry in rig.submitted} <= {RECORDED, RAISED, LOST}
         recorded = [decode(entry.line).operation for entry in rig.submitted if entry.state == RECORDED]
         assert [token for token in rig.trail() if isinstance(token, str)] == recorded
+        assert_no_gaps(rig.target.lines)
+
+
+def test_interrupt_at_any_line_of_the_stamp_leaves_no_gap():
+    """Before whichever line of the stamp an exception comes, the numbers of each writer have no gap."""
+    interruption, due = None, 0
+    while interruption is None or interruption.lines >= due:
+        due += 1
+        rig = Rig()
+        interruption = Interruption(due, raising(KeyboardInterrupt()), event_id)
+        for name in ("one", "two", "three"):
+            try:
+                with interruption:
+                    rig.submit(name)
+            except KeyboardInterrupt:
+                pass
+        rig.commit.drain()
+        assert_no_gaps(rig.target.lines)
+    assert due > 30
+
+
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_lost_and_raised_events_leave_no_gap(on_error):
+    """Events that are lost or raised use up sequence numbers, so the events after them belong to a new writer."""
+    rig = Rig(on_error, max_pending=1)
+    rig.submit("before")
+    rig.target.room = 0
+    for name in ("one", "two", "three"):
+        rig.submit(name)
+    rig.target.room = None
+    rig.submit("after")
+    assert rig.counter("lost" if on_error == "retry" else "raised") >= 2
+    assert_no_gaps(rig.target.lines)
 
 
 def test_interrupt_while_the_line_is_made_loses_nothing():

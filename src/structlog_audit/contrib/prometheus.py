@@ -206,7 +206,7 @@ class AuditCollector(Collector):
         """
         newest: list[StoredEvent] = []
         for event in handler.select(_COUNTED, newest_first=True):
-            if event.event_id <= observed.last_id:
+            if event.event_id == observed.last_id:
                 break
             newest.append(event)
 

@@ -39,7 +39,7 @@ HEAD_BYTES = len('{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e2f4a6b7c","timestamp"
 """The length of every head."""
 
 _OVERHEAD = 400
-"""Bytes of a line outside its payload: head 93, ``part_of`` 47, and the writer, seq and prev of a chain."""
+"""Bytes of a line outside its payload: head 93, ``part_of`` 47; the rest is room for members to come, such as a hash."""
 
 _UNSAFE = matching(DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL)
 

@@ -2,9 +2,10 @@
 
 **Guarantees**
 
-* An id is ``evt_`` and the 32 hex digits of a UUIDv7 (RFC 9562 §5.7). Within a writer, ids increase strictly whatever the
-  clock does: within a millisecond the last 32 bits count up from a random start (§6.2, method 1), and when the clock
-  steps back, the milliseconds of the id stay where they were.
+* An id is ``evt_`` and the 32 hex digits of a UUIDv7 (RFC 9562 §5.7): 12 digits of milliseconds, ``7``, 11 digits of the
+  writer (42 random bits and the variant), 8 digits of the sequence number. The sequence numbers of a writer begin at 0 and
+  have no gaps, so a missing, repeated or moved line shows. `Stamp.renew` begins a new writer.
+* Within a writer, ids increase strictly: when the clock steps back, the milliseconds of the id stay where they were.
 * The timestamp is the clock's, in UTC with microseconds, always 27 characters. It may step back.
 
 **Concurrency**: a `Stamp` is neither thread-safe nor re-entrant. The group commit calls it under its lock. A formatter uses
@@ -20,6 +21,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 _LINE = '{{"event_id":"evt_{:012x}7{:03x}{:08x}{:06x}%b","timestamp":"{}.{:03d}%bZ",%b\n'
 _PART_OF = b'"part_of":"evt_%b",%b'
@@ -31,20 +33,41 @@ _HEX = tuple(b"%02x" % number for number in range(256))
 _DECIMAL = {number: b"%03d" % number for number in range(1_000)}
 
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
-_EVENT_ID = re.compile("evt_([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}")
+_EVENT_ID = re.compile("evt_([0-9a-f]{12})7([0-9a-f]{3}[89ab][0-9a-f]{7})([0-9a-f]{8})")
 
+_WRITER_BITS = 42
 _VARIANT = 0b10 << 30
 _30_BITS = (1 << 30) - 1
+_MAX_BLOCK = (1 << 24) - 1
 _NEVER = -(1 << 62)
 
 
-def millisecond_of(event_id: str) -> int | None:
-    """Return the milliseconds since 1970 in *event_id*.
+class EventId(NamedTuple):
+    """The parts of an event id of this library.
 
-    None if it has another form.
+    Attributes:
+        millisecond: The time in milliseconds since 1970; later than the event's if the clock stepped back.
+        writer: The 11 hex digits of the writer: one process life appending to a trail.
+        number: The sequence number of the line within its writer, from 0.
     """
+
+    millisecond: int
+    writer: str
+    number: int
+
+
+def parse_event_id(event_id: str) -> EventId | None:
+    """Return the parts of *event_id*, or None if it has another form."""
     found = _EVENT_ID.fullmatch(event_id) if isinstance(event_id, str) else None
-    return None if found is None else int(found[1], 16)
+    if found is None:
+        return None
+    return EventId(int(found[1], 16), found[2], int(found[3], 16))
+
+
+def millisecond_of(event_id: str) -> int | None:
+    """Return the milliseconds since 1970 in *event_id*, or None if it has another form."""
+    parts = parse_event_id(event_id)
+    return None if parts is None else parts.millisecond
 
 
 class Stamp:
@@ -65,9 +88,10 @@ class Stamp:
         self._format = b""
         self._format_begin = _NEVER
 
-        # The parts of an id: milliseconds, random bits, and the last 32 bits as a block number (24) and a count (8).
+        # The parts of an id: milliseconds, writer, and the sequence number as a block number (24 bits) and a count (8 bits).
+        # A writer is None until its first line.
         self._id_millisecond = -1
-        self._random = (0, 0)
+        self._writer: tuple[int, int] | None = None
         self._block = 0
         self._count = 0
 
@@ -76,6 +100,14 @@ class Stamp:
 
         self.timestamp_us = 0
         """The timestamp of the last line, in microseconds since 1970."""
+
+    def renew(self) -> None:
+        """Begin a new writer with the next line.
+
+        Call this if sequence numbers were used for lines that are not written: the writer would have a gap.
+        """
+        self._writer = None
+        self._format_begin = _NEVER
 
     def line(self, payload: bytes) -> bytes:
         """Return *payload* as a line with its id, timestamp and LF.
@@ -108,24 +140,28 @@ class Stamp:
         self._format_begin = _NEVER
 
         millisecond, microsecond = divmod(timestamp_us, 1_000)
-        if millisecond > self._id_millisecond:
-            self._id_millisecond = millisecond
-
-            # One request for all bits: a system call takes as long as all other steps here.
-            bits = self._randbits(72)
-            self._random = (bits >> 60, _VARIANT | bits >> 30 & _30_BITS)
-
-            # A start of 30 bits leaves three quarters of the 32 bits to count up.
-            self._block, self._count = divmod((bits & _30_BITS) + 1, 256)
+        self._id_millisecond = max(millisecond, self._id_millisecond)
 
         if self._count > 255:
             self._block, self._count = self._block + 1, 0
+        is_used_up = self._block > _MAX_BLOCK
+        writer = self._new_writer() if self._writer is None or is_used_up else self._writer
 
         second, rest = divmod(millisecond, 1_000)
         if second != self._second[0]:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second, text
 
-        line = _LINE.format(self._id_millisecond, *self._random, self._block, self._second[1], rest)
+        line = _LINE.format(self._id_millisecond, *writer, self._block, self._second[1], rest)
         self._format = line.encode()
         self._format_begin = timestamp_us - microsecond
+
+    def _new_writer(self) -> tuple[int, int]:
+        """Begin a new writer, whose first sequence number is 0, and return its two parts."""
+        bits = self._randbits(_WRITER_BITS)
+        writer = bits >> 30, _VARIANT | bits & _30_BITS
+
+        # The writer last: if a signal handler raises before that, the next line begins another one.
+        self._block, self._count = 0, 0
+        self._writer = writer
+        return writer

@@ -95,7 +95,7 @@ class GroupCommit:
         self.recorded = 0
         """The number of application events that the target has recorded."""
 
-    def submit(self, entry: QueueEntry) -> None:  # noqa: C901, PLR0915 (one function for speed)
+    def submit(self, entry: QueueEntry) -> None:  # noqa: C901, PLR0912, PLR0915 (one function for speed)
         """Write *entry* and return when it is completed.
 
         Its state is the outcome. If the leading thread itself submits, in the middle of a write, the state is still
@@ -121,28 +121,33 @@ class GroupCommit:
                 if not self._leading:
                     self._leading = True
                     try:
-                        if self._queue or len(inbox) > 1 or entry.state != WAITING or self._outage.is_active:
-                            # There are other entries to write, this one was completed meanwhile, or an outage may end.
-                            self._write_batches()
-                        else:
-                            # Fast path for nearly every event: the entry is alone, and skips the queue.
-                            # Assign the line, as `_assign_line` does.
-                            stamp, deliver, accept = self._stamp, self._deliver, self._accept
-                            line = entry.line = stamp.line(entry.body)
-                            timestamp_us = entry.timestamp_us = stamp.timestamp_us
+                        try:
+                            if self._queue or len(inbox) > 1 or entry.state != WAITING or self._outage.is_active:
+                                # There are other entries to write, this one was completed meanwhile, or an outage may end.
+                                self._write_batches()
+                            else:
+                                # Fast path for nearly every event: the entry is alone, and skips the queue.
+                                # Assign the line, as `_assign_line` does.
+                                stamp, deliver, accept = self._stamp, self._deliver, self._accept
+                                line = entry.line = stamp.line(entry.body)
+                                timestamp_us = entry.timestamp_us = stamp.timestamp_us
 
-                            deliver((entry,))
+                                deliver((entry,))
 
-                            # Mark the entry as recorded, as `_mark_recorded` does. It leaves the inbox last: if a signal
-                            # handler raises before that, the next leader finds it there.
-                            accept(line, timestamp_us)
-                            entry.state = RECORDED
-                            self.recorded += entry.counts
-                            inbox.popleft()
-                    except DeliveryError as error:
-                        # The error comes from the fast path: `_write_batches` handles its errors itself.
-                        self._move_first_to_queue()
-                        self._handle_failure((entry,), error)
+                                # Mark the entry as recorded, as `_mark_recorded` does. It leaves the inbox last: if a signal
+                                # handler raises before that, the next leader finds it there.
+                                accept(line, timestamp_us)
+                                entry.state = RECORDED
+                                self.recorded += entry.counts
+                                inbox.popleft()
+                        except DeliveryError as error:
+                            # The error comes from the fast path: `_write_batches` handles its errors itself.
+                            self._move_first_to_queue()
+                            self._handle_failure((entry,), error)
+                    except BaseException:
+                        # A signal handler may have raised between the use of a sequence number and the line that has it.
+                        self._stamp.renew()
+                        raise
                     finally:
                         self._leading = False
 
@@ -282,6 +287,10 @@ class GroupCommit:
         self._leading = True
         try:
             self._write_batches()
+        except BaseException:
+            # As in `submit`: a sequence number may have been used without a line.
+            self._stamp.renew()
+            raise
         finally:
             self._leading = False
 

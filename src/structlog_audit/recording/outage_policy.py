@@ -132,6 +132,9 @@ class OutagePolicy:
     def _raise_all(self, error: BaseException) -> None:
         """Complete all entries in the queue as raised."""
         queue = self._queue
+        if queue:
+            # The sequence numbers of these entries are used up, and no line has them.
+            self._stamp.renew()
         while queue:
             entry = queue[0]
             entry.error = error
@@ -172,6 +175,12 @@ class OutagePolicy:
         Args:
             lost: The last entries of the queue, the newest first.
         """
+        if not lost:
+            return
+
+        # The sequence numbers of these entries are used up, and no line has them. The gap event belongs to the new writer.
+        self._stamp.renew()
+
         # The library's own entries are not counted.
         gap = None
         if any(entry.counts for entry in lost):
