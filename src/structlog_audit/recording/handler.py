@@ -428,7 +428,10 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
     from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import rules_of
 
-    parsed = rules_of(rules)
+    try:
+        parsed = rules_of(rules)
+    except (AuditTypeError, AuditValueError) as error:
+        raise type(error)(f"monitor: {error}") from error
     return lambda: Monitor(parsed) if parsed else None
 
 

@@ -69,7 +69,7 @@ def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, 
         The stream of lines; whether *file* holds these lines as they are; and the beginning of the unpacked data.
 
     Raises:
-        AuditReadError: The file is packed with zstd, and no module that unpacks zstd is installed.
+        AuditReadError: The file is compressed with zstd, and no module for zstd is installed.
     """
     head = _read_head(file)
     stream, is_plain = Stream(head, _stored_chunks(file)), False
@@ -128,7 +128,7 @@ def _gzip_chunks(packed: Readable, report: ReportProblem) -> Iterator[bytes]:
             offset += len(data)
             yield data
     except EOFError:
-        report("truncated", offset, "the packed data ends early")
+        report("truncated", offset, "the compressed data ends early")
     except (gzip.BadGzipFile, zlib.error) as error:
         report("truncated", offset, f"damaged: {error}")
 
@@ -159,7 +159,7 @@ def _zstd_chunks(packed: Readable, zstd: Any, report: ReportProblem) -> Iterator
         report("truncated", offset, f"damaged: {error}")
     else:
         if is_in_frame:
-            report("truncated", offset, "the packed data ends early")
+            report("truncated", offset, "the compressed data ends early")
 
 
 def _import_zstd(path: str) -> Any:
@@ -170,5 +170,7 @@ def _import_zstd(path: str) -> Any:
         try:
             from backports import zstd
         except ImportError:
-            raise AuditReadError(f"{path} is packed with zstd: install structlog-audit[zstd], or unpack it") from None
+            raise AuditReadError(
+                f"{path!r} is compressed with zstd: pip install 'structlog-audit[zstd]', or decompress it"
+            ) from None
     return zstd
