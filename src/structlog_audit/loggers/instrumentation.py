@@ -27,7 +27,7 @@ OnResult = Callable[[OperationScope, Any], None]
 """Adds fields to the operation that depend on its result."""
 
 _BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entry_ids", "entry_id": "entry_ids"}
-"""Parameters that `instrument` recognises by their names, and the members of the event that they fill."""
+"""Parameters that `instrument` recognizes by their names, and the members of the event that they fill."""
 
 
 def audited(
@@ -98,7 +98,7 @@ def instrument(
         if method is None:
             raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
 
-        # Explicit picks override the parameters that are recognised by name.
+        # Explicit picks override the parameters that are recognized by name.
         parameters = _parameters(method)
         picks: dict[str, Pick] = {member: found for found, member in _BY_NAME.items() if found in parameters}
         picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}

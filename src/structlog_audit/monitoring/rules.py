@@ -51,7 +51,7 @@ class Rule:
         quiet: The time after an alert in which the same rule and subject gives no other.
         level: The level of alerts as log records.
         max_subjects: The windows that are kept with *per*; at least 1. The one longest without an event is dropped.
-        filters: The events that count, as in queries. Only ordinary events, unless ``kind=`` selects others.
+        filters: The events that count, as in queries. Only application events, unless ``kind=`` selects others.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.

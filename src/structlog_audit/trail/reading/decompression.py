@@ -4,7 +4,7 @@
 
 **Failure handling.** Damaged data ends the stream at the damage, which is reported. Everything before it is read.
 
-**Performance.** Only a little of the unpacked data is in memory at a time, whatever its size.
+**Performance.** Only a little of the decompressed data is in memory at a time, whatever its size.
 
 zstd needs Python 3.14, or the extra ``zstd``.
 """
@@ -58,15 +58,15 @@ class Stream:
 
 
 def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, bool, bytes]:
-    """Unpack *file*, which is positioned at its beginning.
+    """Decompress *file*, which is positioned at its beginning.
 
     Args:
         file: The file as it is stored.
         path: Its path, for error messages.
-        report: Receives findings, with offsets in the unpacked data.
+        report: Receives findings, with offsets in the decompressed data.
 
     Returns:
-        The stream of lines; whether *file* holds these lines as they are; and the beginning of the unpacked data.
+        The stream of lines; whether *file* holds these lines as they are; and the beginning of the decompressed data.
 
     Raises:
         AuditReadError: The file is compressed with zstd, and no module for zstd is installed.

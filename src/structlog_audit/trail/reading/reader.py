@@ -40,7 +40,7 @@ class TrailReader(EventSource):
     Args:
         trails: The trails to read.
         engine: Answers queries of these trails.
-        scanner: Reads single segments for pages, following and `complete_since`, and holds the findings.
+        scanner: Reads single segments for pages, following and `complete_since`, and holds the problems found.
     """
 
     def __init__(self, trails: Sequence[AnyTrail], engine: Engine, scanner: SegmentScanner) -> None:
@@ -50,12 +50,12 @@ class TrailReader(EventSource):
 
     @property
     def problems(self) -> Mapping[str, int]:
-        """The findings in the files read so far, counted by code: see `structlog_audit.trail.reading.problems`."""
+        """The number of problems in the files read so far, by code: see `structlog_audit.trail.reading.problems`."""
         return dict(self._scanner.problems.counts)
 
     @property
     def examples(self) -> Sequence[Problem]:
-        """The first hundred findings: code, path, offset and reason."""
+        """The first hundred problems: code, path, offset and reason."""
         return tuple(self._scanner.problems.examples)
 
     @property
