@@ -50,9 +50,13 @@ def audited(
         logger: The name of the logger that an `AuditHandler` is attached to.
 
     Raises:
-        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called.
+        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called;
+            or the operation is missing.
         AuditValueError: The function has no parameter of that name.
     """
+    if callable(operation):
+        raise AuditTypeError(f'operation={operation!r}: expected the name of an operation: @audited("document.read")')
+
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     picks = {name: pick for name, pick in given.items() if pick is not None}
 
@@ -87,9 +91,12 @@ def instrument(
             have the parameter.
 
     Raises:
-        AuditTypeError: A method is not callable or can't be replaced.
+        AuditTypeError: *operations* is not a mapping, or a method is not callable or can't be replaced.
         AuditValueError: *obj* has no method of that name.
     """
+    if not isinstance(operations, Mapping):
+        raise AuditTypeError(f"operations={operations!r}: expected a mapping of methods to operations")
+
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     undo: list[Callable[[], None]] = []
 
@@ -204,7 +211,7 @@ def _check_picks(function: Callable[..., Any], picks: Iterable[Pick]) -> None:
     for pick in picks:
         if not _fits(pick, parameters):
             available = ", ".join(parameters) or "none"
-            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {available}")
+            raise AuditValueError(f"{pick!r}: expected the name of a parameter of {function!r}, which has {available}")
 
 
 def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:

@@ -183,7 +183,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active
-        chain = "chain the handler to an AuditHandler"
+        attach = "make it the target of an AuditHandler, and attach that to the logger"
 
         if active.failed_rollovers:
             message = (
@@ -194,9 +194,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             message = f"{active.failed_syncs} fsyncs failed; events were written again"
             yield Finding("fsync", message, "check the disk")
         if self.unwritten:
-            yield Finding("unwritten", f"{self.unwritten} events could not be written", chain)
+            yield Finding("unwritten", f"{self.unwritten} events could not be written", attach)
         if self.notices.dropped:
-            yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", chain)
+            yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", attach)
 
         # A lock that is released soon is not a problem: report it only if the segment exceeds its size by a tenth.
         if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:
