@@ -17,6 +17,7 @@ Exports have mode 0600.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import io
 import os
 import secrets
@@ -156,10 +157,20 @@ def checked_destination(path: str | os.PathLike[str], format: str | None = None)
     name = format if format is not None else destination.suffix.removeprefix(".").lower()
     if name not in WRITERS:
         known = ", ".join(WRITERS)
+        if format is not None:
+            raise AuditValueError(f"format={format!r}: expected one of {known}")
         raise AuditValueError(
-            f"format={name!r} for path={str(destination)!r}: expected one of {known}, as the suffix or as format="
+            f"path={str(destination)!r}: expected one of {known}, as the suffix of the path or as the format"
         )
     return destination, name
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # The path, or a folder above it, is a file. The error of the system would be "File exists".
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
 
 
 def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: bool = True) -> None:
@@ -169,10 +180,15 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
         FileExistsError: The file exists, and *replace* is False.
         OSError: The system could not write the file; the previous file is unchanged.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(destination.parent)
     temporary = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600)
+    try:
+        fd = os.open(temporary, flags, 0o600)
+    except OSError as error:
+        # The caller knows the destination, not the temporary file.
+        raise OSError(error.errno, error.strerror, str(destination)) from error
+
     try:
         with open(fd, "wb") as file:
             file.writelines(chunks)

@@ -115,7 +115,7 @@ def test_conditions_and_times_select_the_events(tmp_path):
         ({"per": ["user_id"]}, ["rule 'failures'", "per=['user_id']", "expected one of 'user_id'"]),
         ({"status": "BAD"}, ["rule 'failures'", "status='BAD'", "expected one of SUCCESS"]),
         ({"name": 5}, ["rule 2", "name=5", "expected a name"]),
-        ({"name": "first"}, ["two rules are named 'first'", "a name of its own"]),
+        ({"name": "first"}, ["two rules have the name 'first'", "a different name for each"]),
     ],
 )
 def test_invalid_rule_is_named_with_a_remedy(trail, tmp_path, rule, fragments):

@@ -72,7 +72,7 @@ def test_call_with_wrong_arguments_is_recorded_and_raised(handler):
 
 def test_audited_refuses_an_unknown_parameter():
     """An unknown parameter is an error at decoration, and the message lists the parameters."""
-    with pytest.raises(AuditValueError, match="no parameter 'usr': it has user"):
+    with pytest.raises(AuditValueError, match=r"'usr': expected the name of a parameter of .*, which has user"):
         audited("STORE", user_id="usr")(lambda user: None)
 
 
@@ -154,6 +154,18 @@ def test_explicit_picks_override_parameters_found_by_name(handler):
     memory.store("e1", user_id="u1")
     memory.count()
     assert [(event.user_id, event.metadata) for event in handler.iter_events()] == [("e1", {"who": "u1"}), (None, {})]
+
+
+def test_audited_without_an_operation_is_refused():
+    """The decorator without its argument is an error that shows how to write it."""
+    with pytest.raises(AuditTypeError, match=r'expected the name of an operation: @audited\("document.read"\)'):
+        audited(lambda: None)
+
+
+def test_instrument_refuses_operations_that_are_not_a_mapping():
+    """A list of methods is an error that names the parameter."""
+    with pytest.raises(AuditTypeError, match=r"operations=\['store'\]: expected a mapping"):
+        instrument(Memory(), ["store"])
 
 
 def test_instrument_refuses_an_unknown_method():

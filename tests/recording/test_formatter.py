@@ -183,6 +183,13 @@ def test_an_attribute_of_the_record_does_not_replace_a_member(renaming):
     assert json.loads(renaming.format(record))["metadata"] == FORGED
 
 
+@pytest.mark.parametrize("option", ["rename_fields", "static_fields"])
+def test_an_option_that_is_not_a_mapping_is_refused(option):
+    """A list of fields is an error that names the option."""
+    with pytest.raises(AuditTypeError, match=rf"{option}=\['service'\]: expected a mapping"):
+        AuditJsonFormatter(**{option: ["service"]})
+
+
 @pytest.mark.parametrize("name", EVERY_MEMBER)
 def test_a_static_field_with_the_name_of_a_member_is_refused(name):
     """A static field with the name of a member is a configuration error."""

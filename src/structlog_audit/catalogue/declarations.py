@@ -15,9 +15,9 @@ in the source                       counts if
 **Guarantees**
 
 * The file is parsed but neither imported nor executed.
-* `structlog_audit.catalogue.inference` defines which loggers and strings are recognised. A call with an unknown operation is
+* `structlog_audit.catalogue.inference` defines which loggers and strings are recognized. A call with an unknown operation is
   still a `Declaration`, but without an operation.
-* Operations are normalised as a recorded event normalises them: ``store`` is ``STORE``.
+* Operations are normalized as a recorded event normalizes them: ``store`` is ``STORE``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 * A string is known if it is a literal, a constant, or a member of an Enum in the same code. Both sides of ``a if b else c``
   count, and so does each value of a name that is bound more than once.
 * A string that is computed in another way is unknown. A wrong name of an operation would be worse than an unknown one.
-* A logger is recognised by its origin (``get_audit_logger()``, ``AuditLogger()``, their ``bind`` and ``new``), through names,
+* A logger is recognized by its origin (``get_audit_logger()``, ``AuditLogger()``, their ``bind`` and ``new``), through names,
   attributes of ``self`` and imports in the same code, and by its annotation (``log: AuditBoundLogger``).
 """
 

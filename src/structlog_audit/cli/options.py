@@ -12,6 +12,13 @@ class Output(StrEnum):
     CSV = "csv"
 
 
+class StatisticsOutput(StrEnum):
+    """The output formats of statistics."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 class AlertOutput(StrEnum):
     """The output formats of alerts."""
 

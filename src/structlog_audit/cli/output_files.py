@@ -21,9 +21,6 @@ def refusing_to_replace(path: str) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        # Without a file at the path itself, one of its parent folders is a file: a different error.
-        if not os.path.lexists(path):
-            raise
         raise file_exists(path) from None
 
 

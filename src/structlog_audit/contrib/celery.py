@@ -16,7 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import signals
+try:
+    from celery import signals
+except ModuleNotFoundError as error:
+    message = "structlog_audit.contrib.celery needs Celery: pip install 'structlog-audit[celery]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit.contrib.actor import bind_actor, current_actor
 from structlog_audit.exceptions import AuditValueError

@@ -21,9 +21,13 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
-from django.utils.module_loading import import_string
+try:
+    from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+except ModuleNotFoundError as error:
+    message = "structlog_audit.contrib.django needs Django: pip install 'structlog-audit[django]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit.contrib.actor import (
     Actor,

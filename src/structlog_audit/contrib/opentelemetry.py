@@ -14,7 +14,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+try:
+    from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+except ModuleNotFoundError as error:
+    message = (
+        "structlog_audit.contrib.opentelemetry needs OpenTelemetry's SDK: pip install 'structlog-audit[opentelemetry]'"
+    )
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit.events.log_record import HANDOFF
 from structlog_audit.recording.formatter import LINE

@@ -24,10 +24,14 @@ from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+try:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
+except ModuleNotFoundError as error:
+    message = "structlog_audit.contrib.prometheus needs prometheus-client: pip install 'structlog-audit[prometheus]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent

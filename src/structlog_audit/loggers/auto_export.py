@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,9 +101,6 @@ class AutoExport:
             try:
                 write_atomically(path, chunks, replace=False)
             except FileExistsError:
-                # Without the document, the error is about the folder: something else lies at its path.
-                if not os.path.lexists(path):
-                    raise
                 now += dt.timedelta(seconds=1)
             else:
                 return

@@ -27,7 +27,7 @@ OnResult = Callable[[OperationScope, Any], None]
 """Adds fields to the operation that depend on its result."""
 
 _BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entry_ids", "entry_id": "entry_ids"}
-"""Parameters that `instrument` recognises by their names, and the members of the event that they fill."""
+"""Parameters that `instrument` recognizes by their names, and the members of the event that they fill."""
 
 
 def audited(
@@ -50,9 +50,13 @@ def audited(
         logger: The name of the logger that an `AuditHandler` is attached to.
 
     Raises:
-        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called.
+        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called;
+            or the operation is missing.
         AuditValueError: The function has no parameter of that name.
     """
+    if callable(operation):
+        raise AuditTypeError(f'operation={operation!r}: expected the name of an operation: @audited("document.read")')
+
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     picks = {name: pick for name, pick in given.items() if pick is not None}
 
@@ -87,9 +91,12 @@ def instrument(
             have the parameter.
 
     Raises:
-        AuditTypeError: A method is not callable or can't be replaced.
+        AuditTypeError: *operations* is not a mapping, or a method is not callable or can't be replaced.
         AuditValueError: *obj* has no method of that name.
     """
+    if not isinstance(operations, Mapping):
+        raise AuditTypeError(f"operations={operations!r}: expected a mapping of methods to operations")
+
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     undo: list[Callable[[], None]] = []
 
@@ -98,7 +105,7 @@ def instrument(
         if method is None:
             raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
 
-        # Explicit picks override the parameters that are recognised by name.
+        # Explicit picks override the parameters that are recognized by name.
         parameters = _parameters(method)
         picks: dict[str, Pick] = {member: found for found, member in _BY_NAME.items() if found in parameters}
         picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}
@@ -204,7 +211,7 @@ def _check_picks(function: Callable[..., Any], picks: Iterable[Pick]) -> None:
     for pick in picks:
         if not _fits(pick, parameters):
             available = ", ".join(parameters) or "none"
-            raise AuditValueError(f"{function!r} has no parameter {pick!r}: it has {available}")
+            raise AuditValueError(f"{pick!r}: expected the name of a parameter of {function!r}, which has {available}")
 
 
 def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@
 its keys, and passed on unchanged. Any other event dict is only passed on.
 
 **Duplicates.** If the chain ends in `logging` and leads to the same `AuditHandler`, the event is recorded once: the handler
-recognises the message by its type. A processor that renders the whole event to text in between (``JSONRenderer``) removes
+recognizes the message by its type. A processor that renders the whole event to text in between (``JSONRenderer``) removes
 that type; then give the audit logger a handler that the application's loggers do not lead to.
 """
 

@@ -51,7 +51,7 @@ class Rule:
         quiet: The time after an alert in which the same rule and subject gives no other.
         level: The level of alerts as log records.
         max_subjects: The windows that are kept with *per*; at least 1. The one longest without an event is dropped.
-        filters: The events that count, as in queries. Only ordinary events, unless ``kind=`` selects others.
+        filters: The events that count, as in queries. Only application events, unless ``kind=`` selects others.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -137,15 +137,15 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
 
     if isinstance(value, Mapping):
         if set(value) != {"rules"}:
-            raise AuditTypeError(f"{value!r}: expected a list of rules, or a mapping with only the key 'rules'")
+            raise AuditTypeError(f"expected a list of rules, or a mapping with only the key 'rules', got {value!r}")
         value = value["rules"]
 
     if not isinstance(value, (list, tuple)):
-        raise AuditTypeError(f"rules={value!r}: expected a list of rules, or the path of a file with one")
+        raise AuditTypeError(f"expected a list of rules, or the path of a file with one, got {value!r}")
 
     found = tuple(_rule(number, item) for number, item in enumerate(value, 1))
     if not found:
-        raise AuditValueError(f"rules={value!r}: expected at least one rule")
+        raise AuditValueError(f"expected at least one rule, got {value!r}")
 
     _refuse_duplicate_names(found)
     return found
@@ -155,7 +155,7 @@ def _refuse_duplicate_names(rules: tuple[Rule, ...]) -> None:
     seen = set()
     for rule in rules:
         if rule.name in seen:
-            raise AuditValueError(f"two rules are named {rule.name!r}: expected a name of its own for each")
+            raise AuditValueError(f"two rules have the name {rule.name!r}: expected a different name for each")
         seen.add(rule.name)
 
 
@@ -189,7 +189,7 @@ def _rule(number: int, item: Any) -> Rule:
     name = item.get("name")
     if not isinstance(name, str) or not name:
         problem = f"name={name!r}" if "name" in item else "'name' is missing"
-        raise AuditTypeError(f"rule {number}: {problem}: expected a name, which alerts carry")
+        raise AuditTypeError(f"rule {number}: {problem}: expected a name, for the alerts of the rule")
     if "within" not in item:
         raise AuditTypeError(f"rule {name!r}: 'within' is missing: expected the length of the window, such as 15m")
 

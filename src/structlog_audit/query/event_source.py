@@ -66,7 +66,7 @@ class EventSource:
             newest_first: Whether the order is the reverse of the order of commit.
             limit: The maximum number of events; None means all.
             offset: The number of matching events to skip first.
-            filters: The filters; without any, all ordinary events match.
+            filters: The filters; without any, all application events match.
         """
         require_integer("offset", offset, least=0)
         stop = None if limit is None else offset + require_integer("limit", limit, least=0)
@@ -141,7 +141,7 @@ class EventSource:
             path: The file. Missing folders are created; an existing file is replaced once the new one is complete.
             format: ``json``, ``jsonl``, ``csv``, or the format of another system (`structlog_audit.formats`): ``ecs``,
                 ``ocsf``, ``cadf``, ``cef``, ``otlp``. None selects it by the suffix of *path*.
-            filters: The filters; without any, all ordinary events are exported.
+            filters: The filters; without any, all application events are exported.
 
         Raises:
             AuditValueError: Also if the format is unknown, or *path* is a folder or not a regular file.

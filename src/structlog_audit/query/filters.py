@@ -52,7 +52,7 @@ WordFilter = str | Names
 """A filter by operation or status."""
 
 OptionalWordFilter = str | Names | None
-"""A filter by kind; ``None`` selects the application's own events."""
+"""A filter by kind; ``None`` selects the application events."""
 
 
 class Filters(TypedDict, total=False):

@@ -43,8 +43,8 @@ Durability = Literal["os", "fsync"]
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
     """Appends events as JSON lines, and keeps every segment unless a retention is configured.
 
-    Chain it to an `AuditHandler`. Attached to a logger directly it writes the same lines, but has no buffer, no pending events
-    and no failure policy: an event that can't be written is counted, and the first one is reported on stderr.
+    Use it as the target of an `AuditHandler`. Attached to a logger directly, it writes the same lines, but has no buffer, no
+    pending events and no failure policy: an event that cannot be written is counted, and the first one is reported on stderr.
 
     Args:
         filename: The path of the active segment. Missing folders are created.
@@ -57,6 +57,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. The
             path of a folder, a symbolic link or a special file is invalid, too.
+        OSError: The folder cannot be created, or the file cannot be opened.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         retention: Retention | Mapping[str, Any] | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
+        """Open the trail. The class documents the parameters."""
         self.syncs = require_choice("durability", durability, ("os", "fsync")) == "fsync"
         """Whether a write waits for the disk."""
 
@@ -160,7 +162,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 self._write_waiting_lines()
 
     def after_fork(self) -> None:
-        """Reset the handler in a forked child: the open file, the notices and the waiting lines belong to the parent.
+        """Reset the handler in a forked child: the open file, event notices and waiting lines belong to the parent.
 
         The `AuditHandler` in front may call this before `fork_safety` does, and uses the new lock from then on. So the
         second call after one fork does nothing.
@@ -181,7 +183,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active
-        chain = "chain the handler to an AuditHandler"
+        attach = "make it the target of an AuditHandler, and attach that to the logger"
 
         if active.failed_rollovers:
             message = (
@@ -192,9 +194,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             message = f"{active.failed_syncs} fsyncs failed; events were written again"
             yield Finding("fsync", message, "check the disk")
         if self.unwritten:
-            yield Finding("unwritten", f"{self.unwritten} events could not be written", chain)
+            yield Finding("unwritten", f"{self.unwritten} events could not be written", attach)
         if self.notices.dropped:
-            yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", chain)
+            yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", attach)
 
         # A lock that is released soon is not a problem: report it only if the segment exceeds its size by a tenth.
         if active.postponed_rollovers and 0 < self.maxBytes * 1.1 < active.size:

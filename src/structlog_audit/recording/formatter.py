@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -69,6 +70,10 @@ class AuditJsonFormatter(BaseJsonFormatter):
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
+
+        for name, members in (("rename_fields", rename_fields), ("static_fields", static_fields)):
+            if members is not None and not isinstance(members, Mapping):
+                raise AuditTypeError(f"{name}={members!r}: expected a mapping")
 
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
         self.static_fields = JsonSanitizer().sanitize_members(self.static_fields)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class AuditHandler(EventSource, logging.handlers.MemoryHandler):
-    """Records events in a bounded buffer that answers queries, and in the target that it is chained to.
+    """Records events in its target, and in a bounded buffer that answers queries.
 
     Without a target, events are kept in memory only, and an event in memory counts as recorded.
 
@@ -132,7 +132,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         register_fork_reset(self)
 
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
-        """Chain the handler to another *target*, before the first event. ``fileConfig`` sets targets this way.
+        """Set another *target*, before the first event. ``fileConfig`` sets targets this way.
 
         Raises:
             AuditTypeError: *target* is not a handler, or it is another `AuditHandler`.
@@ -430,7 +430,10 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
     from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import rules_of
 
-    parsed = rules_of(rules)
+    try:
+        parsed = rules_of(rules)
+    except (AuditTypeError, AuditValueError) as error:
+        raise type(error)(f"monitor: {error}") from error
     return lambda: Monitor(parsed) if parsed else None
 
 

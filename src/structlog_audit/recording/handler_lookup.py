@@ -38,7 +38,10 @@ def get_audit_handler(name: str | None = None) -> AuditHandler:
     if len(found) == 1:
         return found[0]
 
-    names = ", ".join(repr(handler.name) for handler in attached) or "none"
+    if not attached:
+        raise AuditValueError(f"name={name!r}: no AuditHandler is attached to a logger; configure logging first")
+
+    names = ", ".join(repr(handler.name) for handler in attached)
     if found:
-        raise AuditValueError(f"name={name!r}: several audit handlers are attached; expected the name of one: {names}")
-    raise AuditValueError(f"name={name!r}: no such audit handler is attached to a logger; attached: {names}")
+        raise AuditValueError(f"name={name!r}: several AuditHandlers are attached; expected the name of one: {names}")
+    raise AuditValueError(f"name={name!r}: expected the name of an attached AuditHandler: {names}")

@@ -37,7 +37,7 @@ _UNTOUCHED_KEYS = frozenset((*STRUCTLOG_INTERNAL_KEYS, "exc_info"))
 
 
 class Redactor:
-    """Masks, drops or pseudonymises parts of events.
+    """Masks, drops or pseudonymizes parts of events.
 
     Immutable, and safe for use by any number of threads.
 

@@ -119,7 +119,7 @@ def check_target(
             handler has a ``baseFilename``.
 
     Raises:
-        AuditTypeError: *target* neither is nor makes a handler that an `AuditHandler` can be chained to.
+        AuditTypeError: *target* neither is nor makes a handler that can be the target of an `AuditHandler`.
     """
     trial = TargetTrial(target, read, outage)
     passed: list[str] = []

@@ -1,6 +1,6 @@
 """`TargetTrial`: a target under trial, used through an `AuditHandler`, read back, and exposed to a real outage.
 
-**Guarantees.** Events are recognised by their ids among any other content, so a target need not be empty. A line that a fault
+**Guarantees.** Events are recognized by their ids among any other content, so a target need not be empty. A line that a fault
 tore does not fail a check, unless another line is glued to it: readers skip it.
 
 **Outages.** The outage of a handler of files is a limit on the size of files, in a separate process.
@@ -72,7 +72,7 @@ class TargetTrial:
             )
 
         self._handle_error = vars(self.first).get("handleError")
-        # Raises if an AuditHandler can't be chained to it.
+        # Raises if it cannot be the target of an AuditHandler.
         AuditHandler(target=self.first)
 
         self.outage = outage
@@ -134,7 +134,7 @@ class TargetTrial:
 
     @contextmanager
     def handler(self, **options: Any) -> Iterator[AuditHandler]:
-        """Yield an `AuditHandler` with *options* that is chained to the target.
+        """Yield an `AuditHandler` with *options* that records to the target.
 
         It is closed at the end.
         """

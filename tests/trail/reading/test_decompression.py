@@ -150,7 +150,7 @@ def test_zstd_without_a_module_names_the_extra(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(AuditReadError, match=r"x is packed with zstd: install structlog-audit\[zstd\]"):
+    with pytest.raises(AuditReadError, match=r"'x' is compressed with zstd: pip install 'structlog-audit\[zstd\]'"):
         unpack(io.BytesIO(zstd.compress(LINES)), "x", pytest.fail)
     assert read(gzip.compress(LINES))[0] == LINES
 

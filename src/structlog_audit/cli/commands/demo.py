@@ -58,7 +58,7 @@ def _record(trail: Path) -> None:
     with ann.operation("STORE", entry_ids=["entry_1", "entry_2"], tags=["verified"]):
         pass
     bob.info("RECALL", entry_ids=["entry_1"], duration_ms=3.5)
-    ann.info("FORGET", entry_ids=["entry_2"], reason="asked by its owner", duration_ms=8.25)
+    ann.info("FORGET", entry_ids=["entry_2"], reason="requested by its owner", duration_ms=8.25)
     bob.error("EXPORT", error_message="PermissionError: bob may not export", duration_ms=0.5)
     with bob.operation("IMPORT") as op:
         op.entry_ids += ["entry_3", "entry_4"]

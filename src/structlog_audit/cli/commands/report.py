@@ -70,10 +70,10 @@ def _require_month(month: str | None) -> None:
 
 
 def _targets(given: dict[str, str | None]) -> dict[str, str]:
-    """Return the path of each form to write; Markdown to stdout if none is given."""
+    """Return the path of each format to write; Markdown to stdout if none is given."""
     targets = {form: path for form, path in given.items() if path is not None} or {"markdown": "-"}
     if list(targets.values()).count("-") > 1:
-        raise UsageError("cannot write more than one form to -: name a file for the others")
+        raise UsageError("only one format can be written to -: name a file for each of the others")
     return targets
 
 

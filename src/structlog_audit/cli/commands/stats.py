@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import typer
 
-from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Output
+from structlog_audit.cli.exit_codes import Exit
+from structlog_audit.cli.options import StatisticsOutput
 from structlog_audit.cli.terminal import clean, put
-from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 
@@ -31,18 +32,15 @@ _MOST = 10
 def stats(
     options: TrailOptions,
     *,
-    output: OutputOption = Output.TABLE,
+    output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
 ) -> Exit:
     """Count events by status, operation and user."""
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
-    if output not in (Output.TABLE, Output.JSON):
-        raise UsageError(f"--output={output.value!r}: expected table or json")
-
     def show(reading: Reading) -> Exit:
         found = reading.statistics()
-        if output == Output.JSON:
+        if output == StatisticsOutput.JSON:
             put(_document(found))
             return Exit.DONE
 

@@ -31,7 +31,7 @@ from structlog_audit.trail.reading.problems import ReportProblem
 from structlog_audit.trail.reading.torn_lines import CANONICAL_START, is_torn
 
 REMEMBERED = 2_000
-"""The least number of preceding events among which a repeated line is recognised."""
+"""The least number of preceding events among which a repeated line is recognized."""
 
 _BOM = b"\xef\xbb\xbf"
 _PROMISE = b"continued in "

@@ -4,7 +4,7 @@
 
 **Failure handling.** Damaged data ends the stream at the damage, which is reported. Everything before it is read.
 
-**Performance.** Only a little of the unpacked data is in memory at a time, whatever its size.
+**Performance.** Only a little of the decompressed data is in memory at a time, whatever its size.
 
 zstd needs Python 3.14, or the extra ``zstd``.
 """
@@ -58,18 +58,18 @@ class Stream:
 
 
 def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, bool, bytes]:
-    """Unpack *file*, which is positioned at its beginning.
+    """Decompress *file*, which is positioned at its beginning.
 
     Args:
         file: The file as it is stored.
         path: Its path, for error messages.
-        report: Receives findings, with offsets in the unpacked data.
+        report: Receives findings, with offsets in the decompressed data.
 
     Returns:
-        The stream of lines; whether *file* holds these lines as they are; and the beginning of the unpacked data.
+        The stream of lines; whether *file* holds these lines as they are; and the beginning of the decompressed data.
 
     Raises:
-        AuditReadError: The file is packed with zstd, and no module that unpacks zstd is installed.
+        AuditReadError: The file is compressed with zstd, and no module for zstd is installed.
     """
     head = _read_head(file)
     stream, is_plain = Stream(head, _stored_chunks(file)), False
@@ -128,7 +128,7 @@ def _gzip_chunks(packed: Readable, report: ReportProblem) -> Iterator[bytes]:
             offset += len(data)
             yield data
     except EOFError:
-        report("truncated", offset, "the packed data ends early")
+        report("truncated", offset, "the compressed data ends early")
     except (gzip.BadGzipFile, zlib.error) as error:
         report("truncated", offset, f"damaged: {error}")
 
@@ -159,7 +159,7 @@ def _zstd_chunks(packed: Readable, zstd: Any, report: ReportProblem) -> Iterator
         report("truncated", offset, f"damaged: {error}")
     else:
         if is_in_frame:
-            report("truncated", offset, "the packed data ends early")
+            report("truncated", offset, "the compressed data ends early")
 
 
 def _import_zstd(path: str) -> Any:
@@ -170,5 +170,7 @@ def _import_zstd(path: str) -> Any:
         try:
             from backports import zstd
         except ImportError:
-            raise AuditReadError(f"{path} is packed with zstd: install structlog-audit[zstd], or unpack it") from None
+            raise AuditReadError(
+                f"{path!r} is compressed with zstd: pip install 'structlog-audit[zstd]', or decompress it"
+            ) from None
     return zstd

@@ -5,9 +5,9 @@ reused, so it is enough to open the active segment, list the folder, and check w
 if so, every listed segment precedes it; if not, it was rolled over, and the list is cut at its new name.
 
 **Concurrency.** The folder is listed twice, because one listing can miss both names of a segment that is being compressed.
-Where a segment exists plain and packed, the plain file is used: the other may be incomplete. The numbered files of a
+Where a segment exists plain and compressed, the plain file is used: the other may be incomplete. The numbered files of a
 `logging.handlers.RotatingFileHandler` change names at every rollover; all are opened until two passes find the same files.
-A segment is opened when it is read; if it was packed or unpacked by then, the other name is found.
+A segment is opened when it is read; if it was compressed or decompressed by then, the other name is found.
 
 Reading follows symbolic links and changes nothing.
 """
@@ -38,7 +38,7 @@ MAX_ATTEMPTS = 100
 """The number of attempts to take a set of files that keeps changing."""
 
 TRAIL_SUFFIXES = (".jsonl", ".ndjson", ".log")
-"""The suffixes by which trails are recognised in a folder."""
+"""The suffixes by which trails are recognized in a folder."""
 
 _Inode = tuple[int, int]
 
@@ -50,7 +50,7 @@ class Segment:
     path: str
     order: SegmentOrder
     size: int = 0
-    """Bytes when the set was taken, packed or not; 0 for a stream. Bytes appended later are not read."""
+    """Bytes when the set was taken, compressed or not; 0 for a stream. Bytes appended later are not read."""
     is_open: bool = False
     """Whether a writer may still append to the file."""
     file: BinaryIO | None = None
@@ -83,10 +83,10 @@ class Segment:
 
 
 def _open_by_any_name(path: str) -> BinaryIO:
-    """Open the file at *path*, or the one that replaced it when it was packed or unpacked."""
+    """Open the file at *path*, or the one that replaced it when it was compressed or decompressed."""
     plain = _without_packed_suffix(path)
     packed = [plain + suffix for suffix in COMPRESSED_SUFFIXES]
-    # The last attempt finds a file that was unpacked and packed again meanwhile.
+    # The last attempt finds a file that was decompressed and compressed again meanwhile.
     for name in (path, plain, *packed, path):
         file = open_file(name)
         if file is not None:
@@ -226,7 +226,7 @@ class Trail:
         listed = [*os.listdir(self.folder), *os.listdir(self.folder)]
         names: dict[SegmentOrder, str] = {}
 
-        # Longest first: of a plain and a packed file, the plain one remains because its name is shorter.
+        # Longest first: of a plain and a compressed file, the plain one remains because its name is shorter.
         for name in sorted(listed, key=len, reverse=True):
             order = order_of(self.base, name)
             if order is not None and order != ACTIVE:

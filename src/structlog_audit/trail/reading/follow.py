@@ -126,5 +126,5 @@ class _Tail:
             self._offsets[identity] = batch.block.stop
             yield from self._matcher(batch.events)
         if not opened.is_plain:
-            # Writers never append to packed data.
+            # Writers never append to compressed data.
             self._offsets[identity] = END_OF_PACKED

@@ -3,7 +3,7 @@
 **Guarantees.** Only bytes that end in LF are a line, because another writer's line can be seen half written. A block holds
 whole events: a first line and the lines of its parts are in one block. In a file that is still *open* to writers, a last
 event of which only some parts are there is held back; with no part at all it may come from an export, where an event is one
-line. Bytes that are held back are passed to `ReportRest`. Offsets count unpacked bytes.
+line. Bytes that are held back are passed to `ReportRest`. Offsets count decompressed bytes.
 
 **Performance.** A block is about `BLOCK_BYTES`, or one event. A line longer than `MAX_LINE_BYTES` is left out without ever
 being in memory ("gzip bomb"); an event longer than `MAX_EVENT_BYTES` comes in several blocks.

@@ -12,7 +12,7 @@ from structlog_audit.trail.reading.export_document import DOCUMENT_START
 from structlog_audit.trail.reading.line_blocks import Readable
 
 END_OF_PACKED = -1
-"""The offset after the last event of packed data. The unpacked size is unknown until all of it has been read."""
+"""The offset after the last event of compressed data. The decompressed size is unknown until all of it has been read."""
 
 
 @dataclass(slots=True)
@@ -23,13 +23,13 @@ class OpenSegment:
     raw: BinaryIO
     """The file as it is stored."""
     file: Readable
-    """The lines of the file, unpacked. Seekable if the segment is plain."""
+    """The lines of the file, decompressed. Seekable if the segment is plain."""
     is_plain: bool
-    """Whether the file holds plain lines, neither packed nor in an export document, and is seekable."""
+    """Whether the file holds plain lines, neither compressed nor in an export document, and is seekable."""
     size: int
     """The number of stored bytes to read."""
     head: bytes
-    """The first unpacked bytes."""
+    """The first decompressed bytes."""
 
     @property
     def is_open(self) -> bool:

@@ -21,8 +21,8 @@ def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[in
     Args:
         paths: Each one of: the active file of a trail, which includes the rolled segments beside it; a single segment; a
             `glob` pattern; a folder, for all trails in it or, without trails, all export documents; an export document;
-            a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be packed with gzip, or with
-            zstd (extra ``zstd``).
+            a file that is open for reading bytes, such as ``sys.stdin.buffer``. Files may be compressed with gzip or
+            with zstd (extra ``zstd``).
         progress: Called with the number of bytes read so far for the current query; `TrailReader.size` is the total.
 
     Raises:

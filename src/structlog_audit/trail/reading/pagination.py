@@ -1,9 +1,9 @@
 """Pages of trails that are still being written.
 
 **Guarantees.** A cursor holds the segment and the offset, in each trail, at which the next page begins. A segment is identified
-by its first line and offsets count unpacked bytes, so a cursor stays valid when its segment is rolled over or packed, and when
-events are added. With the newest first, the first cursor also fixes the end: later events are on no later page. A cursor is
-opaque, safe in a URL, and contains nothing of an event but a digest.
+by its first line and offsets count decompressed bytes, so a cursor stays valid when its segment is rolled over or compressed,
+and when events are added. With the newest first, the first cursor also fixes the end: later events are on no later page. A
+cursor is opaque, safe in a URL, and contains nothing of an event but a digest.
 
 **Failure handling.** Where the segment of a cursor was deleted, everything before it was, too. With the oldest first, the next
 page begins with the remaining events and the finding ``vanished`` is counted; with the newest first, nothing is left.

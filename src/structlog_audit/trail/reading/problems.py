@@ -17,11 +17,11 @@ MAX_REASON = 300
 """The length of a reason in characters. A reason may quote the file."""
 
 ReportProblem = Callable[[str, int, str], None]
-"""Takes a code, the offset in the unpacked segment in bytes, and the reason."""
+"""Takes a code, the offset in the decompressed segment in bytes, and the reason."""
 
 
 class Problem(NamedTuple):
-    """An example of a finding: its code, the file, the offset in the unpacked file in bytes, and the reason.
+    """An example of a finding: its code, the file, the offset in the decompressed file in bytes, and the reason.
 
     =================  ======================================================================================================
     code               finding
@@ -77,7 +77,7 @@ class Problems:
         Args:
             code: The kind of finding.
             path: The file.
-            offset: The offset in the unpacked file, in bytes.
+            offset: The offset in the decompressed file, in bytes.
             reason: The details.
             segment: The key of the segment, if its path does not identify it.
         """

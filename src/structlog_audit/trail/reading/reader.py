@@ -40,7 +40,7 @@ class TrailReader(EventSource):
     Args:
         trails: The trails to read.
         engine: Answers queries of these trails.
-        scanner: Reads single segments for pages, following and `complete_since`, and holds the findings.
+        scanner: Reads single segments for pages, following and `complete_since`, and holds the problems found.
     """
 
     def __init__(self, trails: Sequence[AnyTrail], engine: Engine, scanner: SegmentScanner) -> None:
@@ -50,12 +50,12 @@ class TrailReader(EventSource):
 
     @property
     def problems(self) -> Mapping[str, int]:
-        """The findings in the files read so far, counted by code: see `structlog_audit.trail.reading.problems`."""
+        """The number of problems in the files read so far, by code: see `structlog_audit.trail.reading.problems`."""
         return dict(self._scanner.problems.counts)
 
     @property
     def examples(self) -> Sequence[Problem]:
-        """The first hundred findings: code, path, offset and reason."""
+        """The first hundred problems: code, path, offset and reason."""
         return tuple(self._scanner.problems.examples)
 
     @property
@@ -64,7 +64,7 @@ class TrailReader(EventSource):
         return tuple(trail.path for trail in self._trails)
 
     def size(self) -> int:
-        """Return the number of bytes to read now, packed or not. Streams are not counted: their size is unknown."""
+        """Return the number of bytes to read now, compressed or not. Streams are not counted: their size is unknown."""
         total = 0
         for trail in self._trails:
             if isinstance(trail, Trail):
@@ -113,7 +113,7 @@ class TrailReader(EventSource):
 
         Args:
             cursor: The cursor of the previous page; None for the first page. A cursor stays valid across rollovers, when
-                a segment is packed, and when events are added; it is opaque and safe in a URL.
+                a segment is compressed, and when events are added; it is opaque and safe in a URL.
             limit: The largest number of events, at least 1.
             newest_first: The order; the same for all pages.
             filters: The filters; the same for all pages.

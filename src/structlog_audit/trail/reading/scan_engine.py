@@ -5,7 +5,7 @@ was set back, the interleaving may differ between the two directions.
 
 **Failure handling.** Damage in a file is counted and never ends an answer.
 
-**Performance.** Memory is bounded by a block of lines per trail. Packed segments, documents and streams can only be read
+**Performance.** Memory is bounded by a block of lines per trail. Compressed segments, documents and streams can only be read
 forwards: for the newest events they are read whole, and at most the requested number of events is kept.
 """
 

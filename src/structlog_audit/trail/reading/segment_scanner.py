@@ -70,7 +70,7 @@ class SegmentScan:
     """Which part of a segment to read, and how."""
 
     start: int = 0
-    """The offset in the unpacked lines at which to begin."""
+    """The offset in the decompressed lines at which to begin."""
     stop: int | None = None
     """The offset at which to end; None means the end of the segment."""
     newest_first: bool = False
@@ -124,7 +124,7 @@ class SegmentScanner:
         is_seekable = raw.seekable() and raw.tell() == 0
 
         # The size from when the set was taken holds only for a file that was kept open: another path may lead to a
-        # packed or unpacked copy by now.
+        # compressed or decompressed copy by now.
         size = 0 if segment.file is None else segment.size
 
         if is_seekable and not size:
@@ -195,14 +195,14 @@ class SegmentScanner:
                 with self.open(segment) as opened:
                     names = [] if opened is None else self.deleted_segments(opened)
 
-                # A name that was announced may still be there, packed or not.
+                # A name that was announced may still be there, compressed or not.
                 rollovers = {rollover_time(trail.base, name) for name in names} - existing
                 if rollovers:
                     return max(rolled_at for rolled_at in rollovers if rolled_at is not None)
         return None
 
     def end_of_events(self, opened: OpenSegment) -> int:
-        """Return the offset after the last whole event; `END_OF_PACKED` for packed data."""
+        """Return the offset after the last whole event; `END_OF_PACKED` for compressed data."""
         if not opened.is_plain:
             return END_OF_PACKED
         return end_of_events(cast(Seekable, opened.file), 0, opened.size, is_open=opened.is_open)

@@ -1,7 +1,7 @@
 """Exclusion of segments by time without reading them, and of blocks without decoding them.
 
 **Segments.** The events of a segment lie between the rollover before it and its own, as far as the clock can be trusted.
-Events are sampled as well: the first, the last, and `SAMPLES` in between; of packed data only the first. The time range of a
+Events are sampled, too: the first, the last, and `SAMPLES` in between; of compressed data only the first. The time range of a
 segment covers all these timestamps; that of the active segment has no end. A segment is skipped only if its range is more than
 `SLACK` away from the requested one. This tolerates late writers and small clock steps; a larger step back is noticed unless
 the clock was set forward again before the next sample. Omit the time filter to scan everything.
@@ -119,7 +119,7 @@ def sample_timestamps(file: Seekable, size: int) -> list[dt.datetime]:
 
 
 def first_timestamps(head: bytes) -> list[dt.datetime]:
-    """Return the timestamp of the first event in *head*, the beginning of unpacked data, as a list of at most one."""
+    """Return the timestamp of the first event in *head*, the beginning of decompressed data, as a list of at most one."""
     timestamp = _first_timestamp(_whole_lines(head))
     return [] if timestamp is None else [timestamp]
 

@@ -1,6 +1,6 @@
 """The newest events of a trail, with which a buffer begins (``warm_start=True``).
 
-**Guarantees.** Segments are read from the newest on, packed ones included, until there are enough events. Of several events
+**Guarantees.** Segments are read from the newest on, compressed ones included, until there are enough events. Of several events
 with one id, the last counts. Events that exceed the size of the buffer, and segments that retention deleted or that cannot be
 read, make the buffer's answers incomplete: `NewestEvents.missing_until` states up to which time.
 """
