@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import uuid
+from http import HTTPStatus
 from pathlib import Path
 
 import jsonschema
@@ -711,6 +712,12 @@ def test_otlp_integer_beyond_64_bits_is_text():
     """An integer that exceeds the range of OTLP becomes text."""
     one = event(metadata={"large": 2**64 - 1, "small": -(2**63)})
     assert from_otlp(to_otlp(one)).metadata == {"large": str(2**64 - 1), "small": -(2**63)}
+
+
+def test_otlp_accepts_a_subclass_of_int():
+    """A value of a subclass of int is exported as its number."""
+    one = event(metadata={"code": HTTPStatus.OK})
+    assert from_otlp(to_otlp(one)).metadata == {"code": 200}
 
 
 # --- the tables and the guide -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from structlog_audit._version import __version__
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
-_INT64 = range(-(2**63), 2**63)
+_INT64_END = 2**63
 _FIXED64 = range(2**64)
 
 
@@ -67,8 +67,8 @@ def _any_value(value: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, bool):
         return {"boolValue": value}
-    if isinstance(value, int) and value in _INT64:
-        return {"intValue": str(value)}
+    if isinstance(value, int) and -_INT64_END <= value < _INT64_END:
+        return {"intValue": str(int(value))}
     if isinstance(value, float) and math.isfinite(value):
         return {"doubleValue": value}
     if isinstance(value, list):

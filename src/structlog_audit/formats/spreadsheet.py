@@ -44,8 +44,8 @@ _METADATA = "metadata."
 _FIXED_FORM = frozenset(("timestamp", "status", "kind", "duration_ms"))
 """The columns without text of the application. No spreadsheet changes them."""
 
-_EXACT_INTEGERS = range(-(10**15) + 1, 10**15)
-"""The integers that a spreadsheet displays with all their digits."""
+_EXACT_INTEGERS_END = 10**15
+"""The first integer whose digits a spreadsheet does not all keep."""
 
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b"
 """The signs that begin a formula, with their full-width and small forms."""
@@ -182,7 +182,7 @@ def _cell(value: Any, cells: Cells) -> Any:
         return _json_cell(value, cells)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if cells == "text" and isinstance(value, int) and value not in _EXACT_INTEGERS:
+    if cells == "text" and isinstance(value, int) and abs(value) >= _EXACT_INTEGERS_END:
         return f"'{value}"
     return value
 
