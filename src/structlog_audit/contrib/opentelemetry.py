@@ -4,13 +4,12 @@
 audit logger it exports every field unredacted. As the ``target`` of an `AuditHandler` it exports the event as recorded:
 redacted, with its id.
 
-**Processor.** `AuditRecordProcessor` makes of such a log record one that says what the event says: without this library's
-internal attributes, with the name of the operation, the time and the span of the event. The handler takes the span of the
-thread that runs it, which may be another one than the caller's: threads share writes, and queues have separate threads.
+**Processor.** `AuditRecordProcessor` removes this library's internal attributes from a log record, and sets the name of the
+operation, the exact time and the span of the event. The handler takes the span of the thread that runs it, which may be
+another one than the caller's: threads share writes, and queues have separate threads.
 
 **Limits.** OpenTelemetry drops the first attributes beyond ``OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT``, and counts them. Of a
-recorded event, the processor keeps the actor before all others. Values that OTLP cannot encode, which would take the whole
-attribute or the whole batch with them, become text.
+recorded event, the processor keeps the actor before all others. A value that OTLP cannot encode becomes text.
 """
 
 from __future__ import annotations
