@@ -183,6 +183,13 @@ def test_long_cell_continues_in_rows_of_kind_part(text, cells):
     assert cells == "raw" or not any(is_formula(cell) for row in [first, *parts] for cell in row.values())
 
 
+def test_long_event_id_is_split_and_not_repeated():
+    """An event id beyond the limit, which a file of another program may have, continues in the rows below, too."""
+    found = rows(text_of(event(event_id="e" * 70_000)))
+    assert "".join(row["event_id"] for row in found) == "e" * 70_000
+    assert [row["kind"] for row in found] == ["", "part", "part"]
+
+
 def test_cell_of_the_limit_is_in_one_row():
     """A cell of exactly the limit needs no further row."""
     (row,) = rows(text_of(event(error_message="x" * MAX_CELL_CHARACTERS)))

@@ -14,6 +14,7 @@ recorded event, the processor keeps the actor before all others. A value that OT
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -85,9 +86,9 @@ class AuditRecordProcessor(LogRecordProcessor):
         if hasattr(attributes, "dropped"):
             attributes.dropped = total - len(attributes)
 
-        operation = attributes.get("operation")
-        if record.event_name is None and isinstance(operation, str):
-            record.event_name = operation
+        name = attributes.get("operation")
+        if record.event_name is None and isinstance(name, str):
+            record.event_name = name
 
         # A recorded event holds the ids in its metadata; the record of another handler has them as attributes.
         details: Any = attributes if event is None else event.metadata
@@ -144,11 +145,13 @@ def _nanoseconds(event: AuditEvent, otherwise: int | None) -> int | None:
 def _make_encodable(attributes: Any) -> None:
     """Replace the *attributes* that OTLP cannot encode."""
     for name, value in list(attributes.items()):
-        key, changed = encodable(name), encodable(value)
-        if key != name:
-            del attributes[name]
-        if key != name or changed is not value:
-            attributes[key] = changed
+        key = _in_utf8(name)
+        changed = encodable(value)
+        if key is name and changed is value:
+            continue
+
+        del attributes[name]
+        attributes[key] = changed
 
 
 def encodable(value: Any) -> Any:
@@ -157,17 +160,22 @@ def encodable(value: Any) -> Any:
     An integer beyond 64 bits becomes text, as in `structlog_audit.formats.otlp`, and a lone surrogate its escape.
     """
     if isinstance(value, str):
-        return value if value.isascii() else _in_utf8(value)
+        return _in_utf8(value)
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else str(value)
+        is_64_bits = -(2**63) <= value < 2**63
+        return value if is_64_bits else str(value)
+
     if isinstance(value, (tuple, list)):
-        items = [encodable(item) for item in value]
-        is_same = all(new is old for new, old in zip(items, value, strict=True))
-        return value if is_same else tuple(items)
+        items = tuple(map(encodable, value))
+        is_same = all(map(operator.is_, items, value))
+        return value if is_same else items
+
     if isinstance(value, Mapping):
-        members = {encodable(key): encodable(item) for key, item in value.items()}
-        is_same = all(key in members and members[key] is item for key, item in value.items())
-        return value if is_same else members
+        keys = tuple(map(_in_utf8, value))
+        items = tuple(map(encodable, value.values()))
+        is_same = all(map(operator.is_, keys + items, (*value, *value.values())))
+        return value if is_same else dict(zip(keys, items, strict=True))
+
     return value
 
 
@@ -176,5 +184,6 @@ def _in_utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
+        escaped = text.encode("utf-8", "backslashreplace")
+        return escaped.decode()
     return text

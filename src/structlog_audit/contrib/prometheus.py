@@ -192,9 +192,11 @@ class AuditCollector(Collector):
     def _add_observed(self, observed: ObservedEvents, name: str, families: dict[str, Any]) -> None:
         """Add the series by operation."""
         # A series that begins later than the operation would hide its first event from `rate` and `increase`.
-        for operation in dict.fromkeys(operation for operation, _ in observed.events):
+        operations = dict.fromkeys(operation for operation, _ in observed.events)
+        for operation in operations:
             for status in EventStatus:
-                families["events"].add_metric([name, operation, status.value], observed.events[operation, status.value])
+                count = observed.events[operation, status.value]
+                families["events"].add_metric([name, operation, status.value], count)
 
         ends = [*map(floatToGoString, self._ends), "+Inf"]
         for operation, counts in observed.durations.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Literal
 
 import msgspec
@@ -166,11 +167,12 @@ def _row(event: AuditEvent, columns: Sequence[str], cells: Cells) -> list[Any]:
 
     row = []
     for name in columns:
-        if name.startswith(_METADATA):
-            value = _value_at(members["metadata"], name.removeprefix(_METADATA))
-        else:
-            value = members.get(name)
-        row.append(_cell(value, "safe" if name in _FIXED_FORM and cells == "text" else cells))
+        path = name.removeprefix(_METADATA)
+        value = members.get(name) if path == name else _value_at(members["metadata"], path)
+
+        # These need no further apostrophe.
+        has_fixed_form = cells == "text" and name in _FIXED_FORM
+        row.append(_cell(value, "safe" if has_fixed_form else cells))
     return row
 
 
@@ -208,17 +210,20 @@ def _rows_of_parts(row: Sequence[Any], columns: Sequence[str], cells: Cells) -> 
         yield list(row)
         return
 
-    if not {"event_id", "kind"} <= set(columns):
+    if "event_id" not in columns or "kind" not in columns:
         longest = max(len(cell) for cell in row if isinstance(cell, str))
         raise AuditValueError(
             f"columns: a cell of {longest} characters needs rows of kind 'part'; add event_id and kind to the columns"
         )
 
-    yield [of_column[0] for of_column in pieces]
-    for number in range(1, count):
-        part = [of_column[number] if number < len(of_column) else None for of_column in pieces]
-        part[columns.index("event_id")] = pieces[columns.index("event_id")][0]
-        part[columns.index("kind")] = Kind.PART.value
+    first, *parts = zip_longest(*pieces)
+    yield list(first)
+
+    id_column = columns.index("event_id")
+    kind_column = columns.index("kind")
+    for part in map(list, parts):
+        part[id_column] = part[id_column] or first[id_column]
+        part[kind_column] = Kind.PART.value
         yield part
 
 
