@@ -5,7 +5,7 @@ format      content
 ==========  =========================================================================================================
 ``json``    one document: ``events``, ``total_events``, ``exported_at`` (the format of the axon memory SDK's audit page)
 ``jsonl``   trail lines, one per event, of any length
-``csv``     a table with a header; entry ids and metadata as JSON; safe to open in a spreadsheet (OWASP, CSV injection)
+``csv``     a table with a header, safe to open in a spreadsheet (`structlog_audit.formats.spreadsheet`)
 others      lines in the formats of other systems: ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp`` (`structlog_audit.formats`)
 ==========  =========================================================================================================
 
@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import io
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from structlog_audit.events.codec import decode_event, encode_event, to_json
+from structlog_audit.events.codec import decode_event, encode_event
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
-COLUMNS = AuditEvent.__struct_fields__
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+if TYPE_CHECKING:
+    from structlog_audit.formats.spreadsheet import Cells
 
 
 def _document(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
@@ -52,30 +52,9 @@ def _lines(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[b
 
 def _table(events: Iterable[AuditEvent], exported_at: dt.datetime) -> Iterator[bytes]:
     # Imported lazily: only needed for CSV.
-    import csv
+    from structlog_audit.formats.spreadsheet import table
 
-    row = io.StringIO()
-    writer = csv.writer(row, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for event in events:
-        members = event.to_dict()
-        members["entry_ids"] = to_json(event.entry_ids) if event.entry_ids else None
-        members["metadata"] = to_json(event.metadata) if event.metadata else None
-        writer.writerow([safe_cell(members.get(name)) for name in COLUMNS])
-
-        yield row.getvalue().encode()
-        row.seek(0)
-        row.truncate()
-
-    # Without events only the header is left.
-    yield row.getvalue().encode()
-
-
-def safe_cell(value: str | float | None) -> str | float | None:
-    """Return *value*, with an apostrophe in front if a spreadsheet would evaluate it as a formula."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    return table(events)
 
 
 _Writer = Callable[[Iterable[AuditEvent], dt.datetime], Iterator[bytes]]
@@ -113,6 +92,8 @@ def export(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
+    columns: Sequence[str] | None = None,
+    cells: Cells = "safe",
     now: dt.datetime,
     replace: bool = True,
 ) -> int:
@@ -122,16 +103,22 @@ def export(
         events: Read one by one, so they need not fit in memory.
         path: The file. Missing folders are created.
         format: A name in `WRITERS`; None selects it by the suffix of *path*.
+        columns: For ``csv``, the columns in their order: names of members, or ``metadata.KEY`` for a value in the metadata at
+            any depth. None selects all members.
+        cells: For ``csv``, how texts are written. ``safe``: no spreadsheet evaluates one as a formula. ``text``: nor does it
+            convert one to a number or date, because an apostrophe is before each. ``raw``: unchanged, for programs only.
         now: The time of the export.
         replace: Whether an existing file is replaced.
 
     Raises:
-        AuditTypeError: *path* is not a path.
-        AuditValueError: The format is unknown, or *path* is a folder or not a regular file.
+        AuditTypeError: *path* is not a path, or *columns* are not names.
+        AuditValueError: The format is unknown, or *path* is a folder or not a regular file. A column or *cells* is unknown, or
+            the format has neither. An event needs further rows, and *columns* lacks the two that mark them.
         FileExistsError: The file exists, and *replace* is False.
         OSError: The system could not write the file; the previous file is unchanged.
     """
     destination, name = checked_destination(path, format)
+    writer = checked_writer(name, columns, cells)
     count = 0
 
     def counted() -> Iterator[AuditEvent]:
@@ -140,8 +127,22 @@ def export(
             count += 1
             yield event
 
-    write_atomically(destination, WRITERS[name](counted(), now), replace=replace)
+    write_atomically(destination, writer(counted(), now), replace=replace)
     return count
+
+
+def checked_writer(format: str, columns: Sequence[str] | None = None, cells: Cells = "safe") -> _Writer:
+    """Return the writer of *format*, for csv with these *columns* and *cells*. Raises as `export`, before any write."""
+    if columns is None and cells == "safe":
+        return WRITERS[format]
+
+    from structlog_audit.formats.spreadsheet import checked_cells, checked_columns, table
+
+    if format != "csv":
+        raise AuditValueError(f"columns, cells: expected the format csv, got {format!r}, which has no columns")
+
+    names, form = checked_columns(columns), checked_cells(cells)
+    return lambda events, exported_at: table(events, names, form)
 
 
 def checked_destination(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
@@ -181,7 +182,7 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
         OSError: The system could not write the file; the previous file is unchanged.
     """
     _make_folder(destination.parent)
-    temporary = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = destination.with_name(_temporary_name(destination.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(temporary, flags, 0o600)
@@ -201,3 +202,12 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
             os.link(temporary, destination)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str) -> str:
+    """Return an unused name that begins as *name* does and is not too long for a file system.
+
+    File systems limit names in bytes (Linux) or UTF-16 code units (macOS).
+    """
+    beginning = os.fsencode(name)[:100].decode("utf-8", "ignore")
+    return f".{beginning}.{secrets.token_hex(8)}.tmp"

@@ -24,6 +24,7 @@ from structlog_audit.cli import commands, output
 from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.formats import FORMATS, to_line
+from structlog_audit.formats.spreadsheet import safe_cell
 
 EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 IDS = [event.event_id for event in EVENTS if event.kind is None]
@@ -225,7 +226,7 @@ class TestCounts:
         assert document["users"] == rows
         assert document["total_users"] == len(rows)
         sheet = list(csv.DictReader(io.StringIO(run("users", trail, "-o", "csv").out)))
-        assert [row["user_id"] or None for row in sheet] == [row["user_id"] or None for row in rows]
+        assert [row["user_id"] for row in sheet] == [safe_cell(row["user_id"] or "") for row in rows]
         handler.close()
 
     def test_no_events_are_a_valid_answer(self, trail):
@@ -257,6 +258,31 @@ class TestExport:
             assert run("export", trail, "user_id=ann", *options).code == 0
             lines = options[1].read_text().splitlines()
             assert lines == [to_line(event, format) for event in open_trail(trail).iter_events(user_id="ann")]
+
+    def test_columns_and_cells_shape_the_table(self, trail, tmp_path):
+        """--columns selects the columns of csv, and --cells how texts are written."""
+        words = ["--columns", "user_id,metadata.source", "--cells", "text"]
+        assert run("export", trail, "user_id=ann", "--to", tmp_path / "out.csv", *words).code == 0
+        head, first, *_ = (tmp_path / "out.csv").read_text().splitlines()
+        assert (head, first) == ("user_id,metadata.source", "'ann,'api")
+
+    @pytest.mark.parametrize(
+        ("to", "words", "reason"),
+        [
+            ("out.csv", ["--columns", "user"], "columns: expected event_id, "),
+            ("out.json", ["--columns", "user_id"], "columns, cells: expected the format csv, got 'json'"),
+            ("out.csv", ["--columns", "entry_ids"], "columns: a cell of 148726 characters needs rows of kind 'part'"),
+        ],
+    )
+    def test_invalid_columns_are_a_usage_error(self, tmp_path, to, words, reason):
+        """Columns that the export cannot have are a usage error, and no file is written."""
+        logger = AuditLogger(filename=tmp_path / "audit.jsonl")
+        logger.record("IMPORT", entry_ids=[f"entry_{number:06d}" for number in range(9_915)])
+        logger.close()
+        done = run("export", tmp_path / "audit.jsonl", "--to", tmp_path / to, *words)
+        assert done.code == 2
+        assert done.error_line.startswith(reason)
+        assert not (tmp_path / to).exists()
 
     def test_existing_file_is_replaced_only_with_force(self, trail, tmp_path):
         """An existing file, or a dangling link, is an error and unchanged; --force replaces it."""

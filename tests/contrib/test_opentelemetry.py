@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from structlog_audit import AuditHandler, AuditLogger, AuditProcessor, get_audit_logger
 from structlog_audit.contrib.opentelemetry import AuditRecordProcessor
 from structlog_audit.events.context import bound_context
+from structlog_audit.testing import FrozenClock
 
 TRACER = TracerProvider().get_tracer("tests")
 
@@ -212,6 +213,120 @@ def test_handler_as_target_exports_the_recorded_event():
     assert "clear" not in str(record.attributes)
     assert (record.event_name, record.body) == ("STORE", "STORE")
     handler.close()
+
+
+LIMIT = "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT"
+
+
+@pytest.mark.parametrize("processed", [True, False], ids=["processed", "as it is"])
+@pytest.mark.filterwarnings("ignore:Log record attributes were dropped")
+def test_dropped_attributes_are_counted_and_the_actor_is_kept(handler, log, monkeypatch, processed):
+    """Of more fields than OpenTelemetry takes, a second handler exports the actor, and the dropped ones are counted."""
+    monkeypatch.setenv(LIMIT, "10")
+    pipeline = Pipeline(processed=processed)
+    logging.getLogger("audit").addHandler(pipeline.handler)
+    log.info("STORE", user_id="u", session_id="s", **{f"f{number}": number for number in range(20)})
+    (found,) = pipeline.exporter.get_finished_logs()
+    attributes = dict(found.log_record.attributes)
+    internal = attributes.pop("_audit", None)
+    assert (attributes["user_id"], attributes["session_id"], attributes["operation"]) == ("u", "s", "STORE")
+    assert len(attributes) + found.dropped_attributes == 23
+    assert (internal is None) is processed
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 100])
+@pytest.mark.filterwarnings("ignore:Log record attributes were dropped")
+def test_limit_keeps_the_actor_of_a_recorded_event(monkeypatch, limit):
+    """Of a recorded event, the actor is kept before all other members, and the dropped ones are counted."""
+    monkeypatch.setenv(LIMIT, str(limit))
+    pipeline = Pipeline()
+    handler = AuditHandler(target=pipeline.handler)
+    AuditLogger(handler=handler).record("STORE", "u", "s", ["e1"], metadata={"k": 1}, duration_ms=1.5)
+    (found,), (event,) = pipeline.exporter.get_finished_logs(), handler.query_events()
+    members = {name: value for name, value in event.to_dict().items() if value is not None}
+    kept = [
+        "user_id",
+        "operation",
+        "status",
+        "event_id",
+        "session_id",
+        "timestamp",
+        "duration_ms",
+        "entry_ids",
+        "metadata",
+    ]
+    assert list(found.log_record.attributes)[::-1] == kept[:limit]
+    assert len(found.log_record.attributes) + found.dropped_attributes == len(members)
+    handler.close()
+
+
+def test_time_of_a_recorded_event_is_exact():
+    """The time of the log record is that of the event to the microsecond, for all microseconds."""
+    pipeline = Pipeline()
+    clock = FrozenClock("2025-01-15T10:30:45.000000Z")
+    handler = AuditHandler(target=pipeline.handler, clock=clock)
+    expected = []
+    for _ in range(300):
+        AuditLogger(handler=handler).record("STORE")
+        expected.append(clock() // 1_000 * 1_000)
+        clock.advance(microseconds=3_337)
+    assert [record.timestamp for record in pipeline.records()] == expected
+    handler.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "exported"),
+    [
+        (2**63, str(2**63)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (2**63 - 1, 2**63 - 1),
+        ([1, 2**63], (1, str(2**63))),
+        ({"deep": [{"n": 2**64 - 1}]}, {"deep": ({"n": str(2**64 - 1)},)}),
+        (True, True),
+        ("é\ud800", "é\\ud800"),
+        ({"\ud800": 1}, {"\\ud800": 1}),
+    ],
+    ids=repr,
+)
+def test_value_that_otlp_cannot_encode_is_text(handler, log, value, exported):
+    """A value beyond 64 bits or UTF-8 becomes text, so that the others beside it are exported."""
+    pipeline = Pipeline()
+    logging.getLogger("audit").addHandler(pipeline.handler)
+    log.info("STORE", metadata={"n": value, "k": 1})
+    (record,) = pipeline.records()
+    assert record.attributes["metadata"] == {"n": exported, "k": 1}
+
+
+def test_large_integer_of_a_recorded_event_is_text():
+    """An integer beyond 64 bits in a recorded event becomes text, and the metadata beside it is exported."""
+    pipeline = Pipeline()
+    handler = AuditHandler(target=pipeline.handler)
+    AuditLogger(handler=handler).record("STORE", metadata={"n": 2**63, "k": 1})
+    (record,) = pipeline.records()
+    assert record.attributes["metadata"] == {"n": str(2**63), "k": 1}
+    handler.close()
+
+
+def test_name_that_utf8_cannot_encode_is_escaped(handler, log, monkeypatch):
+    """Operations and names of attributes with lone surrogates are escaped: they would take a whole batch with them."""
+    # pytest-xdist cannot send a captured log with a lone surrogate to its controller.
+    monkeypatch.setattr(logging.getLogger("audit"), "propagate", False)
+    pipeline = Pipeline()
+    logging.getLogger("audit").addHandler(pipeline.handler)
+    log.info("\ud800", **{"\udcff": 1})
+    (record,) = pipeline.records()
+    assert (record.body, record.event_name) == ("\\ud800", "\\ud800")
+    assert record.attributes["\\udcff"] == 1
+
+
+def test_forged_line_changes_nothing_else():
+    """An application's value under the internal name is removed, and the others are exported."""
+    pipeline = Pipeline()
+    for forged in (b"not a line", "text", 5):
+        pipeline.handler.handle(
+            logging.makeLogRecord({"msg": "hello", "levelno": 20, "_audit_line": forged, "user_id": "u"})
+        )
+    assert [dict(record.attributes) for record in pipeline.records()] == [{"user_id": "u"}] * 3
 
 
 def test_event_keeps_the_span_of_its_sender_across_threads():

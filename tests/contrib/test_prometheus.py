@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from structlog_audit import AuditHandler, AuditLogger, AuditTypeError, AuditValueError, get_audit_logger
+from structlog_audit import AuditHandler, AuditLogger, AuditTypeError, AuditValueError, EventStatus, get_audit_logger
 from structlog_audit.contrib.prometheus import AuditCollector
+from structlog_audit.loggers.unheard import CAUSES
 from structlog_audit.testing import FailingTarget
 
 
@@ -62,6 +63,27 @@ def test_repeated_scrapes_count_each_event_once(log):
     assert value(shown, "buffered_events") == 4  # and that the trail was opened
 
 
+def test_every_status_of_an_observed_operation_has_a_series_from_zero(log):
+    """The first failure of an operation raises a series from zero, so that rates over it are right."""
+    shown = registry()
+    assert value(shown, "events_total", operation="STORE", status="FAILURE") is None
+    log.info("STORE")
+    assert value(shown, "events_total", operation="STORE", status="FAILURE") == 0
+    assert value(shown, "events_total", operation="STORE", status="PARTIAL") == 0
+    assert value(shown, "events_total", operation="FORGET", status="FAILURE") is None
+    log.error("STORE")
+    assert value(shown, "events_total", operation="STORE", status="FAILURE") == 1
+
+
+def test_every_cause_and_every_rule_has_a_series_from_zero():
+    """Causes of unrecorded events and rules of the monitor have a series before the first of each."""
+    rules = [{"name": "quiet", "more_than": 10, "within": 60}]
+    shown = registry(AuditHandler(monitor=rules, call_later=lambda *_: None))
+    assert value(shown, "alerts_total", rule="quiet") == 0
+    for cause in CAUSES:
+        assert shown.get_sample_value("structlog_audit_unheard_events_total", {"cause": cause}) is not None
+
+
 def test_durations_are_counted_in_cumulative_buckets(log):
     """Buckets are cumulative, include their upper ends, and the sum is in seconds."""
     for milliseconds in (5.0, 10.0, 11.0, 90_000.0):
@@ -83,7 +105,7 @@ def test_operations_beyond_the_bound_share_one_label(log):
     for operation in [f"op{number}" for number in range(50)] + ["x" * 1_000, "EXPORT"]:
         log.info(operation)
     text = generate_latest(shown).decode()
-    assert text.count("structlog_audit_events_total{") == 4
+    assert text.count("structlog_audit_events_total{") == 4 * len(EventStatus)
     assert value(shown, "events_total", operation="other", status="SUCCESS") == 49
     assert value(shown, "events_total", operation="EXPORT", status="SUCCESS") == 1
 

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import subprocess
+import uuid
+from http import HTTPStatus
 from pathlib import Path
 
 import jsonschema
@@ -26,6 +28,8 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from structlog_audit import AuditEvent, AuditLogger, EventStatus, OperationType, export, open_trail
+from structlog_audit.events import characters
+from structlog_audit.events.characters import matching
 from structlog_audit.events.event import Kind, operation_of, rfc3339
 from structlog_audit.formats import FORMATS, to_cadf, to_cef, to_ecs, to_line, to_ocsf, to_otlp
 from structlog_audit.formats.cadf import CADF, identifier
@@ -507,6 +511,12 @@ def test_cadf_identifier_of_a_uuid_is_that_uuid():
     assert identifier("user", "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c") == "0197f3a0-c1d2-7d1e-9b0c-5d8e2f4a6b7c"
 
 
+@pytest.mark.parametrize("text", ["１" * 32, "\U00011f50" * 32, "0" * 31 + "_", "0_" * 16, " " + "0" * 31, "0-" * 32])
+def test_cadf_identifier_of_a_text_like_a_uuid_is_that_of_a_text(text):
+    """A text is a UUID only in its two forms of ASCII, whatever digits this Python knows."""
+    assert uuid.UUID(identifier("user", text)).version == 5
+
+
 def test_cadf_identifier_of_other_texts_is_constant_and_unique():
     """Equal texts of equal type have equal identifiers, and all others differ."""
     assert identifier("user", "ann") == identifier("user", "ann")
@@ -576,9 +586,10 @@ def from_cef(line):
 
 
 CONTROLS = [chr(code) for code in range(32)] + list(s.DANGEROUS)
-printable = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=s.DANGEROUS), max_size=12)
+ESCAPED = matching(*(value for name, value in vars(characters).items() if name.isupper()))
+printable = st.text(st.characters().filter(lambda character: not ESCAPED.match(character)), max_size=12)
 awkward = printable | st.text(st.sampled_from('ab =|\\\n\r"é😀nr'), max_size=12)
-"""Texts that CEF can represent, all without control characters, with many characters that need escapes."""
+"""Texts that CEF can represent, all without characters that it escapes as JSON does, with many characters that need escapes."""
 
 
 @given(
@@ -633,6 +644,25 @@ def test_cef_escapes_depend_on_the_part_of_the_line():
     assert r" suid=u|v\=w\\x\ny\\u001b " in line
 
 
+@pytest.mark.parametrize("character", "\xad\u180e\u200b\u2061\u2065\u206a\u206f\ufeff\U000e0001\U000e0041")
+def test_cef_escapes_invisible_characters_as_json_does(character):
+    """An invisible character is escaped as in JSON in every member, so JSON in a custom string can be read back."""
+    one = event(operation=operation_of(f"a{character}b"), user_id=character, metadata={character: character})
+    line = to_cef(one)
+    assert line.isascii()
+    found = extension_of(line)
+    assert json.loads(f'"{found["suid"]}"') == character
+    assert json.loads(found["cs3"]) == one.metadata
+
+
+@given(st.characters(categories=["Cc", "Cf", "Cn", "Co", "Zl", "Zp", "Zs"]))
+@settings(max_examples=300)
+def test_cef_escapes_the_listed_characters_only(character):
+    """For all characters, an escape depends on the table of characters, not on the Unicode of this Python."""
+    is_escaped = f"suid={character} " not in to_cef(event(user_id=character))
+    assert is_escaped is bool(ESCAPED.match(character))
+
+
 # --- OTLP ---------------------------------------------------------------------------------------------------------------
 
 
@@ -668,10 +698,26 @@ def test_every_event_is_valid_otlp(given):
     assert parsed(to_line(given, "otlp")).resource_logs
 
 
+@pytest.mark.parametrize("year", [1969, 2555])
+def test_otlp_time_that_64_bits_cannot_hold_is_an_attribute(year):
+    """A time before 1970 or after 2554 is in an attribute; any other is in the record only."""
+    one = event(timestamp=NOW.replace(year=year))
+    attributes = attributes_of(log_record(to_otlp(one))["attributes"])
+    assert attributes["audit.timestamp"] == rfc3339(one.timestamp)
+    assert "audit.timestamp" not in attributes_of(log_record(to_otlp(event()))["attributes"])
+    assert parsed(to_line(one, "otlp"))
+
+
 def test_otlp_integer_beyond_64_bits_is_text():
     """An integer that exceeds the range of OTLP becomes text."""
     one = event(metadata={"large": 2**64 - 1, "small": -(2**63)})
     assert from_otlp(to_otlp(one)).metadata == {"large": str(2**64 - 1), "small": -(2**63)}
+
+
+def test_otlp_accepts_a_subclass_of_int():
+    """A value of a subclass of int is exported as its number."""
+    one = event(metadata={"code": HTTPStatus.OK})
+    assert from_otlp(to_otlp(one)).metadata == {"code": 200}
 
 
 # --- the tables and the guide -------------------------------------------------------------------------------------------

@@ -133,15 +133,8 @@ def test_syslog_ng_ships_every_line_once(place):
     ship(trail, copy, (words, environment), copy.exists)
 
 
-def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
-    """lnav with the printed format reads active, rolled and compressed segments as one table with all fields."""
-    trail = place / "audit.jsonl"
-    write(trail, 3_000, 300_000)
-    oldest, *others = segments(trail)[1:]
-    with oldest.open("rb") as plain, gzip.open(f"{oldest}.gz", "wb") as packed:
-        shutil.copyfileobj(plain, packed)
-    oldest.unlink()
-    assert others
+def lnav_of(trail, place, monkeypatch):
+    """Return a function that lets lnav answer a query about *trail* with the printed format."""
     formats = place.parent / "formats" / "audit"
     formats.mkdir(parents=True)
     (formats / "structlog_audit.json").write_text(printed("lnav", "--trail", trail))
@@ -163,6 +156,33 @@ def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
         assert not done.stderr
         return done.stdout.splitlines()[1:]
 
+    return run_sql
+
+
+def test_lnav_shows_the_time_of_each_line(place, monkeypatch):
+    """lnav with the printed format shows the time of a line that is older than the line before it."""
+    trail = place / "audit.jsonl"
+    times = [f"2025-01-15T10:00:0{second}" for second in (5, 1, 3, 6)]
+    lines = [
+        f'{{"event_id":"evt_{number:032x}","timestamp":"{time}.000000Z","operation":"STORE","status":"SUCCESS"}}\n'
+        for number, time in enumerate(times)
+    ]
+    trail.write_text("".join(lines))
+    run_sql = lnav_of(trail, place, monkeypatch)
+    found = run_sql("SELECT log_time FROM structlog_audit ORDER BY event_id")
+    assert [time[:19].replace(" ", "T") for time in found] == times
+
+
+def test_lnav_answers_sql_over_all_segments(place, monkeypatch):
+    """lnav with the printed format reads active, rolled and compressed segments as one table with all fields."""
+    trail = place / "audit.jsonl"
+    write(trail, 3_000, 300_000)
+    oldest, *others = segments(trail)[1:]
+    with oldest.open("rb") as plain, gzip.open(f"{oldest}.gz", "wb") as packed:
+        shutil.copyfileobj(plain, packed)
+    oldest.unlink()
+    assert others
+    run_sql = lnav_of(trail, place, monkeypatch)
     events = open_trail(trail)
     assert run_sql(
         "SELECT count(*), count(DISTINCT event_id) FROM structlog_audit WHERE kind IS NULL AND operation = 'STORE'"

@@ -16,7 +16,6 @@ be forged). If there are fewer entries, or that entry is not an IP address, the 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import Any
 
 from structlog.contextvars import bind_contextvars, reset_contextvars, unbind_contextvars
 
+from structlog_audit.events.addresses import address_text
 from structlog_audit.events.context import bound_context
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
@@ -153,13 +153,7 @@ def _ip_address(entry: str) -> str | None:
     address = (match["six"] or match["four"]) if match else entry
 
     # A scope id may be any text, so an address with one is not recorded.
-    if "%" in address:
-        return None
-
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        return None
+    return None if "%" in address else address_text(address)
 
 
 def checked_proxies(trusted_proxies: Any) -> int:

@@ -5,6 +5,8 @@ come from the buffer: they cover the events since the last scrape. If more event
 ``structlog_audit_unseen_events_total`` counts those that these series miss. A buffer that holds the events of a minute and a
 scrape every 15 seconds miss none.
 
+**Series.** Each status of an operation that was observed, each rule and each cause has a series, from zero.
+
 **Cardinality.** The six operations and the first others, up to ``max_operations``, have a label each; later ones are ``other``.
 Users, sessions and metadata never become labels.
 
@@ -35,9 +37,9 @@ except ModuleNotFoundError as error:
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import Kind, OperationType
+from structlog_audit.events.event import EventStatus, Kind, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.loggers.unheard import unheard_events
+from structlog_audit.loggers.unheard import CAUSES, unheard_events
 from structlog_audit.query.filters import conditions
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.handler import AuditHandler
@@ -141,7 +143,7 @@ class AuditCollector(Collector):
             for name, handler in self._named():
                 self._read(handler, name, families)
 
-        causes: Counter[str] = Counter()
+        causes = Counter(dict.fromkeys(CAUSES, 0))
         for (_, cause), count in unheard_events().items():
             causes[cause] += count
         for cause, count in causes.items():
@@ -193,8 +195,12 @@ class AuditCollector(Collector):
 
     def _add_observed(self, observed: ObservedEvents, name: str, families: dict[str, Any]) -> None:
         """Add the series by operation."""
-        for (operation, status), count in observed.events.items():
-            families["events"].add_metric([name, operation, status], count)
+        # A series that begins later than the operation would hide its first event from `rate` and `increase`.
+        operations = dict.fromkeys(operation for operation, _ in observed.events)
+        for operation in operations:
+            for status in EventStatus:
+                count = observed.events[operation, status.value]
+                families["events"].add_metric([name, operation, status.value], count)
 
         ends = [*map(floatToGoString, self._ends), "+Inf"]
         for operation, counts in observed.durations.items():

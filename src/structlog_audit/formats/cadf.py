@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from operator import attrgetter
 from typing import Any
@@ -20,6 +21,9 @@ from structlog_audit.formats import field_mapping as t
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
 """The namespace of the identifiers made from text."""
 
+# Not `uuid.UUID` alone: it also accepts underscores, and the decimal digits that the Unicode of this Python knows.
+_UUID = re.compile("[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\\1[0-9a-fA-F]{4}\\1[0-9a-fA-F]{4}\\1[0-9a-fA-F]{12}")
+
 _ATTACHED = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
 
 
@@ -27,10 +31,9 @@ def identifier(resource: str, text: str | None) -> str:
     """Return the identifier of a *resource* whose id is *text*, or None if unknown."""
     if text is None:
         return str(uuid.uuid5(NAMESPACE, resource))
-    try:
+    if _UUID.fullmatch(text):
         return str(uuid.UUID(text))
-    except ValueError:
-        return str(uuid.uuid5(NAMESPACE, f"{resource}:{text}"))
+    return str(uuid.uuid5(NAMESPACE, f"{resource}:{text}"))
 
 
 def _event_id(event: AuditEvent) -> str:

@@ -4,8 +4,8 @@ r"""ArcSight Common Event Format, version 0: ``CEF:0|vendor|product|version|clas
 
 * In the header, a backslash escapes backslashes and pipes. The header cannot express a line break; it becomes a space.
 * In the extension, a backslash escapes backslashes and equals signs; LF is ``\n`` and CR is ``\r``.
-* CEF has no other control characters. They, and invisible characters that act on a terminal, are written as JSON writes
-  ``\u001b``, with the backslash escaped. So an event is one line without invisible characters.
+* CEF has no other control characters. They, and invisible characters (`structlog_audit.events.characters`), are written as
+  JSON writes ``\u001b``, with the backslash escaped. So an event is one line without any of them.
 * Keys come from the extension dictionary. Members without a key use the custom strings and their labels. Entry ids and metadata
   are JSON. Nothing is truncated; the dictionary allows 4,000 characters in a custom string, and a receiver may cut the rest.
 """
@@ -21,12 +21,12 @@ from structlog_audit.events.characters import (
     BIDIRECTIONAL,
     C0_BUT_LINE_BREAKS,
     DELETE_AND_C1,
+    INVISIBLE_FORMATTING,
     JOINERS,
     SEPARATORS,
     SURROGATES,
     ZERO_WIDTH,
     matching,
-    unicode_escape,
 )
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import AuditEvent, rfc3339
@@ -35,7 +35,8 @@ from structlog_audit.formats import field_mapping as t
 SEVERITY = t.by_outcome(3, 7, 5, 3)
 """From 0 to 10: 0 to 3 is low, 4 to 6 medium, 7 and 8 high."""
 
-_CONTROLS = matching(C0_BUT_LINE_BREAKS, DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL, SURROGATES, ZERO_WIDTH, JOINERS)
+_INVISIBLE = (BIDIRECTIONAL, INVISIBLE_FORMATTING, JOINERS, SEPARATORS, ZERO_WIDTH)
+_CONTROLS = matching(C0_BUT_LINE_BREAKS, DELETE_AND_C1, SURROGATES, *_INVISIBLE)
 _BREAKS = re.compile("[\r\n]+")
 _IN_HEADER = str.maketrans({"\\": r"\\", "|": r"\|"})
 _IN_EXTENSION = str.maketrans({"\\": r"\\", "=": r"\=", "\n": r"\n", "\r": r"\r"})
@@ -93,10 +94,21 @@ LABELS = {
 """The labels of the custom keys; each follows its key."""
 
 
+def _json_escape(found: re.Match[str]) -> str:
+    """Return the matched character as JSON writes it: beyond U+FFFF, as two surrogates."""
+    code = ord(found[0])
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+
+    high, low = divmod(code - 0x1_0000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
 def _printable(text: str) -> str:
-    if text.isprintable():
+    # Only of ASCII, because what else is printable depends on the Unicode of this Python.
+    if text.isascii() and text.isprintable():
         return text
-    return _CONTROLS.sub(unicode_escape, text)
+    return _CONTROLS.sub(_json_escape, text)
 
 
 def in_header(text: str) -> str:

@@ -2,7 +2,7 @@
 
 **Guarantees**
 
-* A record is a pure function of its event: the same event gives the same record at any time and on any host.
+* A record is a pure function of its event: the same event gives the same record at any time, on any host and any Python.
 * A member that has a name in the other system gets that name; the others keep a name of this library. No member is dropped.
 * Operations are classified conservatively: only unambiguous names are a creation, a read, an update or a deletion; any other
   is "other". The library's own events are "other"; an intent has no outcome yet.
@@ -13,11 +13,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from structlog_audit.events.addresses import address_text
 from structlog_audit.events.event import AuditEvent, Kind, utc
 
 Value = Callable[[AuditEvent], Any]
@@ -102,11 +102,9 @@ def address(event: AuditEvent) -> str | None:
     """Return the client address, if the metadata has an IP address under one of `ADDRESSES`."""
     for name in ADDRESSES:
         value = event.metadata.get(name)
-        if isinstance(value, str):
-            try:
-                return str(ipaddress.ip_address(value))
-            except ValueError:
-                continue
+        found = address_text(value) if isinstance(value, str) else None
+        if found is not None:
+            return found
     return None
 
 

@@ -17,10 +17,10 @@ from operator import attrgetter
 from typing import Any
 
 from structlog_audit._version import __version__
-from structlog_audit.events.event import AuditEvent
+from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.formats import field_mapping as t
 
-_INT64 = range(-(2**63), 2**63)
+_INT64_END = 2**63
 _FIXED64 = range(2**64)
 
 
@@ -28,6 +28,11 @@ def _nanoseconds(event: AuditEvent) -> str | None:
     """Return the time, if an unsigned 64-bit integer holds it: from 1970 to 2554."""
     value = t.timestamp_us(event) * 1_000
     return str(value) if value in _FIXED64 else None
+
+
+def _time_beyond_64_bits(event: AuditEvent) -> str | None:
+    """Return the time as text if the record has no member that holds it."""
+    return rfc3339(event.timestamp) if _nanoseconds(event) is None else None
 
 
 RECORD: t.FieldTable = {
@@ -52,6 +57,7 @@ ATTRIBUTES: dict[str, t.Value] = {
     "audit.status": attrgetter("status.value"),
     "audit.duration_ms": attrgetter("duration_ms"),
     "audit.kind": attrgetter("kind"),
+    "audit.timestamp": _time_beyond_64_bits,
 }
 
 
@@ -61,8 +67,8 @@ def _any_value(value: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, bool):
         return {"boolValue": value}
-    if isinstance(value, int) and value in _INT64:
-        return {"intValue": str(value)}
+    if isinstance(value, int) and -_INT64_END <= value < _INT64_END:
+        return {"intValue": str(int(value))}
     if isinstance(value, float) and math.isfinite(value):
         return {"doubleValue": value}
     if isinstance(value, list):

@@ -306,5 +306,12 @@ def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo,
 
 
 def _attributes(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return *fields* under names that no attribute of a record has."""
-    return {f"{name}_" if name in RESERVED else name: value for name, value in fields.items()}
+    """Return *fields* under names that no attribute of a record has.
+
+    The actor and the operation are the last: handlers with a limit, such as OpenTelemetry's, drop the first ones.
+    """
+    attributes = {f"{name}_" if name in RESERVED else name: value for name, value in fields.items()}
+    for name in ("session_id", "operation", "user_id"):
+        if name in attributes:
+            attributes[name] = attributes.pop(name)
+    return attributes

@@ -36,6 +36,9 @@ Cause = tuple[str, str]
 
 _FILTER: Cause = ("filter", "a filter of the logger, the handler or the target dropped it")
 
+CAUSES = ("detached", "logging-disable", "disabled", "level", "handler-level", "target-level", _FILTER[0])
+"""The codes of all causes, under which `unheard_events` counts."""
+
 _counts: Counter[tuple[str, str]] = Counter()
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
@@ -16,6 +16,9 @@ from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.filters import ORDINARY, Conditions, Filters, conditions, with_filter_signature
 from structlog_audit.query.statistics import statistics, user_statistics
+
+if TYPE_CHECKING:
+    from structlog_audit.formats.spreadsheet import Cells
 
 
 class EventSource:
@@ -133,7 +136,13 @@ class EventSource:
 
     @with_filter_signature
     def export_to_file(
-        self, path: str | os.PathLike[str], *, format: str | None = None, **filters: Unpack[Filters]
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        columns: Sequence[str] | None = None,
+        cells: Cells = "safe",
+        **filters: Unpack[Filters],
     ) -> int:
         """Write the events that match all *filters* to *path*, oldest first, and return their number.
 
@@ -141,16 +150,24 @@ class EventSource:
             path: The file. Missing folders are created; an existing file is replaced once the new one is complete.
             format: ``json``, ``jsonl``, ``csv``, or the format of another system (`structlog_audit.formats`): ``ecs``,
                 ``ocsf``, ``cadf``, ``cef``, ``otlp``. None selects it by the suffix of *path*.
+            columns: For ``csv``, the columns in their order: names of members, or ``metadata.KEY``. None selects all members.
+            cells: For ``csv``: ``safe`` from formulas, ``text`` (nor converted to numbers and dates) or ``raw``.
             filters: The filters; without any, all application events are exported.
 
         Raises:
-            AuditValueError: Also if the format is unknown, or *path* is a folder or not a regular file.
+            AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        return self.export_events(self.iter_events(**filters), path, format=format)
+        return self.export_events(self.iter_events(**filters), path, format=format, columns=columns, cells=cells)
 
     def export_events(
-        self, events: Iterable[AuditEvent], path: str | os.PathLike[str], *, format: str | None = None
+        self,
+        events: Iterable[AuditEvent],
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        columns: Sequence[str] | None = None,
+        cells: Cells = "safe",
     ) -> int:
         """Write *events* to *path* in their order and return their number. Otherwise as `export_to_file`."""
-        return export(events, path, format=format, now=self._now())
+        return export(events, path, format=format, columns=columns, cells=cells, now=self._now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.cli.trail_options import Force, TrailOptions, reads_trails
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.export import checked_destination
+from structlog_audit.export import checked_destination, checked_writer
 from structlog_audit.export import export as export_to
 
 if TYPE_CHECKING:
@@ -28,6 +28,16 @@ def export(
     format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="Format, if the suffix does not determine it.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="A,B,…", help="Columns of csv: members, or metadata.KEY."),
+    ] = None,
+    cells: Annotated[
+        Literal["safe", "text", "raw"],
+        typer.Option(
+            "--cells", help="Texts of csv: safe from formulas, text (no id becomes a number), or raw (unchanged)."
+        ),
+    ] = "safe",
     force: Force = False,
 ) -> Exit:
     """Write events to a file, completely or not at all."""
@@ -37,13 +47,27 @@ def export(
         raise UsageError("--to -: expected a file; to write to stdout, use query with -o json, jsonl or csv")
     try:
         path, format_name = checked_destination(to, format)
+        names = None if columns is None else columns.split(",")
+        checked_writer(format_name, names, cells)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
     require_free(to, force=force)
 
     def write(reading: Reading) -> Exit:
-        with refusing_to_replace(to):
-            count = export_to(reading.events(), path, format=format_name, now=reading.now, replace=force)
+        try:
+            with refusing_to_replace(to):
+                count = export_to(
+                    reading.events(),
+                    path,
+                    format=format_name,
+                    columns=names,
+                    cells=cells,
+                    now=reading.now,
+                    replace=force,
+                )
+        except AuditValueError as error:
+            # An event does not fit into the selected columns.
+            raise UsageError(str(error)) from None
         put_line(f"{count} events in {to}")
         return Exit.DONE
 

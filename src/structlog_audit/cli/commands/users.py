@@ -15,7 +15,6 @@ from structlog_audit.cli.terminal import clean, is_terminal, put, width
 from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
-from structlog_audit.export import safe_cell
 from structlog_audit.query.statistics import statistics_by_user
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def _csv(rows: list[Row]) -> str:
     import csv
 
     from structlog_audit.cli.tables import clean_rows
+    from structlog_audit.formats.spreadsheet import safe_cell
 
     columns = ("user_id", "total_operations", "last_activity", "most_common_operation", "success_rate")
     sheet = io.StringIO()
