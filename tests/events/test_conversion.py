@@ -1,5 +1,6 @@
 """Tests of `structlog_audit.events.conversion`: from fields to payloads."""
 
+import datetime as dt
 import decimal
 import fractions
 import logging
@@ -152,7 +153,6 @@ def test_fields_are_not_changed():
         ("metadata", 0, 0, "not a dictionary"),
         ("status", "DONE", "DONE", "not a status"),
         ("status", 1, 1, "not a status"),
-        ("status", True, True, "not a status"),
         ("error_message", ["e"], ["e"], "not text"),
         ("duration_ms", "12", "12", "not a finite number"),
         ("duration_ms", True, True, "not a finite number"),
@@ -329,6 +329,12 @@ def test_duration_accepts_any_real_number(value, duration):
     assert ("duration_ms" in payload.metadata) == (duration is None)
 
 
+def test_timedelta_is_a_duration_in_milliseconds():
+    """A timedelta as duration becomes milliseconds, without a mark."""
+    payload = convert({"operation": "X", "duration_ms": dt.timedelta(seconds=1.5)})
+    assert (payload.duration_ms, payload.metadata) == (1_500.0, {})
+
+
 @pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType, s.HostileDict])
 def test_metadata_accepts_any_mapping(kind):
     """Any mapping is metadata, and methods that a subclass of dict overrides are not called."""
@@ -368,6 +374,27 @@ def test_error_message_wins_over_the_exception():
     """The text of an exception is the ``error_message`` only if there is none."""
     assert convert({"operation": "X"}, error="ValueError: x").error_message == "ValueError: x"
     assert convert({"operation": "X", "error_message": "mine"}, error="ValueError: x").error_message == "mine"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(["e"], FAILURE), ({"code": 5}, FAILURE), (True, FAILURE), ([], SUCCESS), (False, SUCCESS)]
+)
+def test_error_message_that_is_not_text_is_an_error(value, status):
+    """An ``error_message`` of another type makes the event a failure, unless it is empty."""
+    assert convert({"operation": "X", "error_message": value}).status == status
+
+
+def test_failure_level_replaces_error():
+    """Without a status the event is a failure from *failure_level* on."""
+    levels = [logging.WARNING - 1, logging.WARNING]
+    statuses = [convert({}, level=level, failure_level=logging.WARNING).status for level in levels]
+    assert statuses == [SUCCESS, FAILURE]
+
+
+def test_word_of_a_status_keeps_off_a_taken_name():
+    """The word that states a status is kept as ``status_`` if the metadata has a status of its own."""
+    payload = convert({"operation": "X", "metadata": {"status": 5}, "status": "denied"})
+    assert (payload.status, payload.metadata) == (FAILURE, {"status": 5, "status_": "denied"})
 
 
 def test_unknown_status_falls_back_to_the_level():

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events.json_safe import (
+    MAX_CAUSES,
     MAX_DEPTH,
     MAX_MARKS,
     MAX_TEXT,
@@ -340,3 +341,26 @@ def test_type_name_is_qualified():
     assert type_name(1) == "int"
     assert type_name(s.Point()) == "strategies.Point"
     assert type_name(uuid.UUID(int=1)) == "uuid.UUID"
+
+
+def test_text_of_a_group_names_the_causes_of_its_groups():
+    """The text of a group names the exceptions in it and in its groups, in order."""
+    group = ExceptionGroup("both", [ValueError("a"), ExceptionGroup("inner", [KeyError("b"), s.BadError()]), OSError()])
+    causes = "ValueError: a; KeyError: 'b'; BadError: (its text can't be read); OSError"
+    assert exception_text(group) == f"ExceptionGroup: both (3 sub-exceptions): {causes}"
+
+
+@given(st.integers(MAX_CAUSES - 1, MAX_CAUSES + 2))
+def test_text_of_a_group_is_bounded(count):
+    """For all groups, the text names at most `MAX_CAUSES` causes, and shows that there are more."""
+    text = exception_text(ExceptionGroup("many", [ValueError(number) for number in range(count)]))
+    assert text.count("ValueError") == min(count, MAX_CAUSES)
+    assert text.endswith("; …") == (count > MAX_CAUSES)
+
+
+def test_text_of_a_deep_group_needs_no_recursion():
+    """A group that is nested thousands deep has a text."""
+    group = s.deep(
+        5_000, lambda inner: ExceptionGroup("g", [inner if isinstance(inner, Exception) else ValueError("x")])
+    )
+    assert exception_text(group) == "ExceptionGroup: g (1 sub-exception): ValueError: x"

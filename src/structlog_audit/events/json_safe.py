@@ -44,7 +44,12 @@ _MORE = "…"
 MAX_TEXT = 1_000
 """The limit of characters of the text of an object without a JSON form."""
 
+MAX_CAUSES = 10
+"""The limit of causes that the text of an exception group names."""
+
 _MAX_PATH = 200
+
+_EXCEPTIONS: Any = BaseExceptionGroup.exceptions
 
 _Item = TypeVar("_Item")
 
@@ -87,8 +92,35 @@ def type_name(value: object) -> str:
 def exception_text(error: BaseException) -> str:
     """Format *error* like the last line of its traceback: ``ValueError: …``.
 
-    Memory addresses are removed.
+    A group names its causes, up to a limit: ``ExceptionGroup: both (2 sub-exceptions): ValueError: …; KeyError: …``. Memory
+    addresses are removed.
     """
+    text = _exception_line(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+
+    causes = []
+    for number, leaf in enumerate(leaf_exceptions(error)):
+        if number == MAX_CAUSES:
+            causes.append(_MORE)
+            break
+        causes.append(_exception_line(leaf))
+    return f"{text}: {'; '.join(causes)}"
+
+
+def leaf_exceptions(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group and in the groups in it, in order, or *error* itself if it is not a group."""
+    waiting = [error]
+    while waiting:
+        first = waiting.pop()
+        if isinstance(first, BaseExceptionGroup):
+            # The descriptor of the class bypasses an attribute of a subclass.
+            waiting += reversed(_EXCEPTIONS.__get__(first))
+        else:
+            yield first
+
+
+def _exception_line(error: BaseException) -> str:
     try:
         text = _ADDRESS.sub("", str(error))
     except Exception:
