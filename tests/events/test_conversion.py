@@ -147,7 +147,6 @@ def test_fields_are_not_changed():
         ("session_id", ["s"], ["s"], "not text, a number or a UUID"),
         ("entry_ids", {"e": 1}, {"e": 1}, "not entry ids"),
         ("entry_ids", [1.5], [1.5], "not entry ids"),
-        ("entry_ids", ["e", None], ["e", None], "not entry ids"),
         ("metadata", "text", "text", "not a dictionary"),
         ("metadata", ["a"], ["a"], "not a dictionary"),
         ("metadata", 0, 0, "not a dictionary"),
@@ -315,6 +314,34 @@ def test_entry_ids_accept_any_collection_or_one_id(value, ids):
     payload = convert({"operation": "X", "entry_ids": value})
     assert payload.entry_ids == ids
     assert payload.metadata == {}
+
+
+@pytest.mark.parametrize(
+    "unusable", [None, 1.5, True, b"e", {"id": 1}, object()], ids=lambda value: type(value).__name__
+)
+def test_unusable_id_leaves_the_others(unusable):
+    """An entry id that cannot be used is kept in the metadata and marked; the others are entry ids."""
+    payload = convert({"operation": "X", "entry_ids": ["e1", unusable, 2**70]})
+    assert payload.entry_ids == ["e1", str(2**70)]
+    assert len(payload.metadata["entry_ids"]) == 1
+    assert payload.metadata[MARKS]["entry_ids"] == "not entry ids"
+
+
+@given(st.lists(st.text(max_size=3) | st.integers() | st.none() | st.floats()))
+def test_every_usable_id_is_kept(values):
+    """For all lists, the usable ids are the entry ids, and the other values are in the metadata."""
+    payload = convert({"operation": "X", "entry_ids": values})
+    assert payload.entry_ids == [str(value) for value in values if isinstance(value, str | int)]
+    assert len(payload.entry_ids) + len(payload.metadata.get("entry_ids", [])) == len(values)
+
+
+@pytest.mark.parametrize(
+    "value", [s.HostileList(["e1"]), {"e1": 1}.keys(), {1: "e1"}.values()], ids=lambda value: type(value).__name__
+)
+def test_entry_ids_accept_subclasses_and_views(value):
+    """Subclasses of collections and views of dictionaries are collections of ids."""
+    payload = convert({"operation": "X", "entry_ids": value})
+    assert (payload.entry_ids, payload.metadata) == (["e1"], {})
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ import msgspec
 
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.event import EventStatus, OperationType
+from structlog_audit.events.foreign_values import unwrapped
 from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
 from structlog_audit.events.log_record import fields_of
 from structlog_audit.events.payload import Payload, Status
@@ -38,7 +39,7 @@ UNNAMED = "UNNAMED"
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
 _SIX = frozenset(member.value for member in OperationType)
-_COLLECTIONS = (list, tuple, set, frozenset, deque)
+_COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
 
 UNKNOWN_STATUS = "not a status"
 """The mark of a status that states neither success nor failure."""
@@ -139,6 +140,7 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     A value of the wrong type goes into the metadata.
     """
     misfits: Misfits = {}
+    fields = {name: _unwrapped_member(name, value) for name, value in fields.items()}
     operation = _text_member("operation", fields, misfits, "not an operation name")
     if not operation:
         misfits.setdefault("operation", (None, "the event has no operation"))
@@ -183,6 +185,19 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     return payload
 
 
+def _unwrapped_member(name: str, value: Any) -> Any:
+    """Return the *value* behind a proxy if *name* is a member.
+
+    A proxy that raises is a misfit like any other value.
+    """
+    if name not in _MEMBERS:
+        return value
+
+    # Wrapped, because the value may be None.
+    found = _attempt(lambda: (unwrapped(value),))
+    return value if found is None else found[0]
+
+
 def _text_member(name: str, fields: Mapping[str, Any], misfits: Misfits, reason: str) -> str | None:
     value = fields.get(name)
     if value is None:
@@ -202,13 +217,35 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if single_id is not None:
         return [single_id]
 
-    if type(value) in _COLLECTIONS:
-        ids = [_attempt(identifier_text, item) for item in list(value)]
-        if None not in ids:
-            return ids
+    items = _items(value)
+    if items is None:
+        misfits["entry_ids"] = (value, "not entry ids")
+        return []
 
-    misfits["entry_ids"] = (value, "not entry ids")
-    return []
+    # One unusable id does not take the others with it.
+    ids: list[str] = []
+    unusable = []
+    for item in items:
+        text = _attempt(identifier_text, item)
+        if text is None:
+            unusable.append(item)
+        else:
+            ids.append(text)
+
+    if unusable:
+        misfits["entry_ids"] = (unusable, "not entry ids")
+    return ids
+
+
+def _items(value: Any) -> list[Any] | None:
+    """Return the items of a collection of ids, or None for any other value.
+
+    Methods that a subclass overrides are not called.
+    """
+    for kind in _COLLECTIONS:
+        if issubclass(type(value), kind):
+            return list(kind.__iter__(value))
+    return None
 
 
 def _error_message_member(fields: Mapping[str, Any], misfits: Misfits) -> str | None:
@@ -262,12 +299,12 @@ def _status_member(value: Any, misfits: Misfits) -> Status | None:
     return status.value
 
 
-def _attempt(function: Callable[[Any], Any], value: Any) -> Any:
-    """Return *function* of *value*, or None if it raises.
+def _attempt(function: Callable[..., Any], *values: Any) -> Any:
+    """Return *function* of *values*, or None if it raises.
 
     Values of an application's classes may raise anything.
     """
     try:
-        return function(value)
+        return function(*values)
     except Exception:
         return None

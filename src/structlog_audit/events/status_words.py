@@ -12,12 +12,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from enum import Enum
 from numbers import Real
 from typing import Any, Final
 
 from structlog_audit.events.event import EventStatus
+from structlog_audit.events.foreign_values import unwrapped
 
 
 def _words(text: str) -> frozenset[str]:
@@ -81,12 +81,12 @@ def stated_status(value: Any) -> EventStatus | None:
         value: A text, a truth value, an HTTP code, an exception, or a member of an Enum, which counts by its value and
             then by its name.
     """
+    value = unwrapped(value)
     if isinstance(value, Enum):
         return stated_status(value.value) or _status_of_text(value.name)
     if isinstance(value, BaseException):
         return EventStatus.FAILURE
 
-    value = _plain_scalar(value)
     if isinstance(value, str):
         return _status_of_text(str.__str__(value))
     if isinstance(value, bytes):
@@ -132,9 +132,3 @@ def _status_of_code(code: Any) -> EventStatus | None:
     if not 100 <= code < 1_000 or code % 1:
         return None
     return EventStatus.SUCCESS if code < 400 else EventStatus.FAILURE
-
-
-def _plain_scalar(value: Any) -> Any:
-    """Return a scalar of numpy as one of Python; any other *value* itself."""
-    numpy = sys.modules.get("numpy")
-    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
