@@ -62,6 +62,20 @@ def test_text_that_ends_in_a_word_of_failure_is_a_failure(text):
     assert stated_status(text) is FAILURE
 
 
+@pytest.mark.parametrize("text", ["error: disk full", "Login failed: bad password", "Failed!", "denied."])
+def test_reason_and_punctuation_do_not_matter(text):
+    """A word of failure counts before a colon and its reason, and before a full stop or exclamation mark."""
+    assert stated_status(text) is FAILURE
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("2xx", SUCCESS), ("4xx", FAILURE), ("5XX", FAILURE), ("success: false", None)]
+)
+def test_class_of_http_codes_states_a_status(text, status):
+    """A class of HTTP codes states a status; a word of success with a reason does not."""
+    assert stated_status(text) is status
+
+
 @pytest.mark.parametrize("text", ["not failed", "without errors", "0 errors", "never_rejected"])
 def test_negated_word_of_failure_states_nothing(text):
     """A negation before a word of failure leaves the text without a status."""

@@ -4,7 +4,8 @@
 
 * A text counts in any case; spaces, hyphens, underscores, full stops and capitals between its words do not matter:
   ``Permission denied``, ``PERMISSION_DENIED`` and ``PermissionDenied`` are one word.
-* A text of several words whose last one or two say failure is a FAILURE, such as ``login_failed``, unless one negates it.
+* A text whose last one or two words say failure is a FAILURE, such as ``login_failed``, unless one negates it. What follows a
+  colon does not matter: ``error: disk full``.
 * Words that only say that something has ended, such as ``done``, state nothing, nor do the states of a resource, such as
   ``archived``. `stated_status` returns None for them, and the caller keeps the value and marks it.
 """
@@ -68,8 +69,8 @@ _LONGEST: Final = 200
 
 _BOUNDARY: Final = re.compile(r"[\s_.-]+|(?<=[a-z])(?=[A-Z])")
 
-_CODE: Final = re.compile(r"(?:http(?:/[0-9.]+)?\s+)?([1-9][0-9]{2})(?:\s+[^\W\d].*)?", re.ASCII | re.IGNORECASE)
-"""An HTTP code as text, with or without its phrase: ``404``, ``404 Not Found``, ``HTTP/1.1 404 Not Found``."""
+_CODE: Final = re.compile(r"(?:http(?:/[0-9.]+)?\s+)?([1-9])(?:[0-9]{2}|xx)(?:\s+[^\W\d].*)?", re.ASCII | re.IGNORECASE)
+"""An HTTP code or class of codes as text: ``404``, ``4xx``, ``404 Not Found``, ``HTTP/1.1 404 Not Found``."""
 
 
 def stated_status(value: Any) -> EventStatus | None:
@@ -107,21 +108,26 @@ def _status_of_text(text: str) -> EventStatus | None:
     if len(text) > _LONGEST:
         return None
 
-    text = text.strip()
+    text = text.strip().rstrip(".!")
     code = _CODE.fullmatch(text)
     if code is not None:
-        return _status_of_code(int(code[1]))
+        return EventStatus.SUCCESS if code[1] < "4" else EventStatus.FAILURE
 
-    words = [word.casefold() for word in _BOUNDARY.split(text)]
-    status = _STATUS_OF.get("".join(words))
+    status = _STATUS_OF.get("".join(_words_of(text)))
     if status is not None:
         return status
 
+    # A reason may follow a colon.
+    words = _words_of(text.partition(":")[0])
     for count in (1, 2):
         ending = "".join(words[-count:])
         if ending in FAILURE_WORDS and _NEGATIONS.isdisjoint(words[:-count]):
             return EventStatus.FAILURE
     return None
+
+
+def _words_of(text: str) -> list[str]:
+    return [word.casefold() for word in _BOUNDARY.split(text)]
 
 
 def _status_of_code(code: Any) -> EventStatus | None:
