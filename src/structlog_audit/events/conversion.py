@@ -140,7 +140,7 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     A value of the wrong type goes into the metadata.
     """
     misfits: Misfits = {}
-    fields = {name: _unwrapped_member(name, value) for name, value in fields.items()}
+    fields = {name: unwrapped_or_same(value) if name in _MEMBERS else value for name, value in fields.items()}
     operation = _text_member("operation", fields, misfits, "not an operation name")
     if not operation:
         misfits.setdefault("operation", (None, "the event has no operation"))
@@ -185,15 +185,12 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     return payload
 
 
-def _unwrapped_member(name: str, value: Any) -> Any:
-    """Return the *value* behind a proxy if *name* is a member.
+def unwrapped_or_same(value: Any) -> Any:
+    """Return the object behind a proxy, or *value* itself.
 
     A proxy that raises is a misfit like any other value.
     """
-    if name not in _MEMBERS:
-        return value
-
-    # Wrapped, because the value may be None.
+    # In a tuple, because the object may be None.
     found = _attempt(lambda: (unwrapped(value),))
     return value if found is None else found[0]
 
@@ -217,7 +214,7 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if single_id is not None:
         return [single_id]
 
-    items = _items(value)
+    items = items_of(value)
     if items is None:
         misfits["entry_ids"] = (value, "not entry ids")
         return []
@@ -237,8 +234,8 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     return ids
 
 
-def _items(value: Any) -> list[Any] | None:
-    """Return the items of a collection of ids, or None for any other value.
+def items_of(value: Any) -> list[Any] | None:
+    """Return the items of a collection of entry ids, or None for any other value.
 
     Methods that a subclass overrides are not called.
     """

@@ -21,7 +21,9 @@ from typing import Any, Self
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.events.codec import decode
+from structlog_audit.events.conversion import items_of, unwrapped_or_same
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind
+from structlog_audit.events.foreign_values import mapping_items
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.loggers.block_endings import exception_classes, status_of_ending
@@ -260,15 +262,24 @@ def _raise_or_note(error: BaseException | None, failure: Exception) -> None:
 
 
 def _as_dict(metadata: Any) -> dict[str, Any]:
-    """Copy *metadata* into a dictionary.
+    """Copy *metadata* into a dictionary, with all values of a key.
 
-    Any other value is kept under the key ``metadata``.
+    Any other value, or a mapping that cannot be read, is kept under the key ``metadata``.
     """
-    return dict(metadata) if isinstance(metadata, Mapping) else {"metadata": metadata}
+    try:
+        if isinstance(metadata, Mapping):
+            return dict(mapping_items(metadata) or metadata)
+    except Exception:
+        pass
+    return {"metadata": metadata}
 
 
 def _as_list(entry_ids: Any) -> list[Any]:
     """Copy *entry_ids* into a list; a single id becomes a list of one."""
     if entry_ids is None:
         return []
-    return list(entry_ids) if isinstance(entry_ids, (list, tuple, set, frozenset)) else [entry_ids]
+
+    # The collections are those that any event accepts.
+    entry_ids = unwrapped_or_same(entry_ids)
+    items = items_of(entry_ids)
+    return [entry_ids] if items is None else items
