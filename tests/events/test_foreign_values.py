@@ -113,6 +113,12 @@ def proxies():
         makers["wrapt"] = ObjectProxy
     except ImportError:
         pass
+    try:
+        from lazy_object_proxy import Proxy as LazyProxy
+
+        makers["lazy-object-proxy"] = lambda value: LazyProxy(lambda: value)
+    except ImportError:
+        pass
     return [pytest.param(make, id=name) for name, make in makers.items()]
 
 

@@ -75,9 +75,12 @@ def _unwrap_function(kind: type) -> Callable[[Any], Any] | None:
         if unwrap is not None:
             return unwrap
 
-        # The proxies of werkzeug and Celery.
-        if "_get_current_object" in _namespace(base):
+        # The proxies of werkzeug and Celery, and those of lazy-object-proxy, have names that differ between versions.
+        namespace = _namespace(base)
+        if "_get_current_object" in namespace:
             return lambda value: object.__getattribute__(value, "_get_current_object")()
+        if "__factory__" in namespace and "__wrapped__" in namespace:
+            return _wrapped
     return None
 
 
@@ -117,8 +120,6 @@ def _wrapped(value: Any) -> Any:
 _UNWRAP: dict[str, Callable[[Any], Any]] = {
     "django.utils.functional.LazyObject": _django_object,
     "django.utils.functional.Promise": str,
-    "lazy_object_proxy.slots.Proxy": _wrapped,
-    "lazy_object_proxy.simple.Proxy": _wrapped,
     "numpy.generic": _numpy_scalar,
     "numpy.ndarray": _numpy_array,
     "wrapt.proxies.ObjectProxy": _wrapped,
