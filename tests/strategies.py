@@ -243,6 +243,44 @@ class SameText:
         return "same"
 
 
+class ObjectId:
+    """An identifier as of a database driver: one value, compared and hashed by it."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def __str__(self):
+        return self._text
+
+    def __eq__(self, other):
+        return isinstance(other, ObjectId) and self._text == other._text
+
+    def __hash__(self):
+        return hash(self._text)
+
+
+class Record(ObjectId):
+    """A record as of Django's models: compared by its key, but more than an identifier."""
+
+    def __init__(self, text, key):
+        super().__init__(text)
+        self.key = key
+
+
+@dataclasses.dataclass(frozen=True)
+class UserId:
+    value: str
+
+    def __str__(self):
+        return self.value
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    x: int = 1
+    y: int = 2
+
+
 class Colour(enum.Enum):
     RED = "red"
     NESTED = ("a", 1)
@@ -385,6 +423,9 @@ HOSTILE = _named(
     dataclass=lambda: Point(inner=Point()),
     struct=lambda: Struct(),
     attrs=lambda: LikeAttrs(),
+    object_id=lambda: ObjectId("507f1f77bcf86cd799439011"),
+    record=lambda: Record("ann", 1),
+    unset=lambda: Struct(x=msgspec.UNSET),
     pydantic=lambda: LikePydantic(),
     date=lambda: dt.date(2025, 1, 1),
     uuid=lambda: uuid.UUID(int=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -32,3 +33,22 @@ def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
         known = ", ".join(repr(choice) for choice in choices)
         raise AuditValueError(f"{name}={value!r}: expected one of {known}")
     return value
+
+
+def require_level(name: str, value: Any) -> int:
+    """Return *value*, a level of `logging`, as a number.
+
+    Raises:
+        AuditTypeError: The value is neither a number nor text.
+        AuditValueError: The value is not the name of a level.
+    """
+    expected = f"{name}={value!r}: expected the number or the name of a level of logging"
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise AuditTypeError(f"{expected}, got {type(value).__name__}")
+    if isinstance(value, int):
+        return value
+
+    level = logging.getLevelNamesMapping().get(value)
+    if level is None:
+        raise AuditValueError(f"{expected}, such as 'ERROR'")
+    return level

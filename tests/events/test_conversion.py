@@ -1,5 +1,6 @@
 """Tests of `structlog_audit.events.conversion`: from fields to payloads."""
 
+import datetime as dt
 import decimal
 import fractions
 import logging
@@ -146,13 +147,11 @@ def test_fields_are_not_changed():
         ("session_id", ["s"], ["s"], "not text, a number or a UUID"),
         ("entry_ids", {"e": 1}, {"e": 1}, "not entry ids"),
         ("entry_ids", [1.5], [1.5], "not entry ids"),
-        ("entry_ids", ["e", None], ["e", None], "not entry ids"),
         ("metadata", "text", "text", "not a dictionary"),
         ("metadata", ["a"], ["a"], "not a dictionary"),
         ("metadata", 0, 0, "not a dictionary"),
         ("status", "DONE", "DONE", "not a status"),
         ("status", 1, 1, "not a status"),
-        ("status", True, True, "not a status"),
         ("error_message", ["e"], ["e"], "not text"),
         ("duration_ms", "12", "12", "not a finite number"),
         ("duration_ms", True, True, "not a finite number"),
@@ -318,6 +317,34 @@ def test_entry_ids_accept_any_collection_or_one_id(value, ids):
 
 
 @pytest.mark.parametrize(
+    "unusable", [None, 1.5, True, b"e", {"id": 1}, object()], ids=lambda value: type(value).__name__
+)
+def test_unusable_id_leaves_the_others(unusable):
+    """An entry id that cannot be used is kept in the metadata and marked; the others are entry ids."""
+    payload = convert({"operation": "X", "entry_ids": ["e1", unusable, 2**70]})
+    assert payload.entry_ids == ["e1", str(2**70)]
+    assert len(payload.metadata["entry_ids"]) == 1
+    assert payload.metadata[MARKS]["entry_ids"] == "not entry ids"
+
+
+@given(st.lists(st.text(max_size=3) | st.integers() | st.none() | st.floats()))
+def test_every_usable_id_is_kept(values):
+    """For all lists, the usable ids are the entry ids, and the other values are in the metadata."""
+    payload = convert({"operation": "X", "entry_ids": values})
+    assert payload.entry_ids == [str(value) for value in values if isinstance(value, str | int)]
+    assert len(payload.entry_ids) + len(payload.metadata.get("entry_ids", [])) == len(values)
+
+
+@pytest.mark.parametrize(
+    "value", [s.HostileList(["e1"]), {"e1": 1}.keys(), {1: "e1"}.values()], ids=lambda value: type(value).__name__
+)
+def test_entry_ids_accept_subclasses_and_views(value):
+    """Subclasses of collections and views of dictionaries are collections of ids."""
+    payload = convert({"operation": "X", "entry_ids": value})
+    assert (payload.entry_ids, payload.metadata) == (["e1"], {})
+
+
+@pytest.mark.parametrize(
     ("value", "duration"),
     [(1, 1.0), (1.5, 1.5), (decimal.Decimal("1.5"), 1.5), (fractions.Fraction(3, 2), 1.5), (s.HostileFloat(2.5), None)],
     ids=lambda value: type(value).__name__,
@@ -327,6 +354,12 @@ def test_duration_accepts_any_real_number(value, duration):
     payload = convert({"operation": "X", "duration_ms": value})
     assert payload.duration_ms == duration
     assert ("duration_ms" in payload.metadata) == (duration is None)
+
+
+def test_timedelta_is_a_duration_in_milliseconds():
+    """A timedelta as duration becomes milliseconds, without a mark."""
+    payload = convert({"operation": "X", "duration_ms": dt.timedelta(seconds=1.5)})
+    assert (payload.duration_ms, payload.metadata) == (1_500.0, {})
 
 
 @pytest.mark.parametrize("kind", [OrderedDict, MappingProxyType, s.HostileDict])
@@ -368,6 +401,27 @@ def test_error_message_wins_over_the_exception():
     """The text of an exception is the ``error_message`` only if there is none."""
     assert convert({"operation": "X"}, error="ValueError: x").error_message == "ValueError: x"
     assert convert({"operation": "X", "error_message": "mine"}, error="ValueError: x").error_message == "mine"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [(["e"], FAILURE), ({"code": 5}, FAILURE), (True, FAILURE), ([], SUCCESS), (False, SUCCESS)]
+)
+def test_error_message_that_is_not_text_is_an_error(value, status):
+    """An ``error_message`` of another type makes the event a failure, unless it is empty."""
+    assert convert({"operation": "X", "error_message": value}).status == status
+
+
+def test_failure_level_replaces_error():
+    """Without a status the event is a failure from *failure_level* on."""
+    levels = [logging.WARNING - 1, logging.WARNING]
+    statuses = [convert({}, level=level, failure_level=logging.WARNING).status for level in levels]
+    assert statuses == [SUCCESS, FAILURE]
+
+
+def test_word_of_a_status_keeps_off_a_taken_name():
+    """The word that states a status is kept as ``status_`` if the metadata has a status of its own."""
+    payload = convert({"operation": "X", "metadata": {"status": 5}, "status": "denied"})
+    assert (payload.status, payload.metadata) == (FAILURE, {"status": 5, "status_": "denied"})
 
 
 def test_unknown_status_falls_back_to_the_level():

@@ -3,17 +3,20 @@
 import collections
 import datetime as dt
 import decimal
+import ipaddress
 import json
 import math
 import pathlib
 import uuid
 
+import msgspec
 import pytest
 import strategies as s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events.json_safe import (
+    MAX_CAUSES,
     MAX_DEPTH,
     MAX_MARKS,
     MAX_TEXT,
@@ -293,7 +296,8 @@ def test_sanitizer_propagates_signals(signal):
         ("", ""),
         (42, "42"),
         (-(2**63), str(-(2**63))),
-        (2**64, None),
+        (2**64, str(2**64)),
+        (-(2**200), str(-(2**200))),
         (10**5_000, None),
         (True, None),
         (1.0, None),
@@ -306,11 +310,31 @@ def test_sanitizer_propagates_signals(signal):
         (s.Colour.NESTED, None),
         (s.HostileStr("u"), "u"),
         (s.HostileInt(7), "7"),
+        (s.HostileUUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (s.ObjectId("507f1f77bcf86cd799439011"), "507f1f77bcf86cd799439011"),
+        (s.UserId("u-1"), "u-1"),
+        (ipaddress.ip_address("203.0.113.7"), "203.0.113.7"),
+        (s.ObjectId("two words"), None),
+        (s.ObjectId(""), None),
+        (s.ObjectId("x" * 201), None),
+        (s.ObjectId("a\ud800"), None),
+        (s.SameText(), None),
+        (s.Record("ann", 1), None),
+        (s.Point(), None),
+        (decimal.Decimal(5), None),
+        (dt.date(2025, 1, 1), None),
+        (ValueError("u"), None),
+        (["u"], None),
+        ({"u": 1}, None),
+        (object(), None),
     ],
     ids=lambda value: type_name(value),
 )
-def test_identifier_text_accepts_strings_integers_uuids_and_enums(value, text):
-    """An identifier is a string, a 64-bit integer, a UUID or an Enum of these; its text is exactly a string."""
+def test_identifier_text_accepts_identifiers_only(value, text):
+    """An identifier is a string, an integer, a UUID, an Enum of these, or an object with a stable text.
+
+    The text is exactly a string.
+    """
     found = identifier_text(value)
     assert found == text
     assert type(found) in (str, type(None))
@@ -340,3 +364,71 @@ def test_type_name_is_qualified():
     assert type_name(1) == "int"
     assert type_name(s.Point()) == "strategies.Point"
     assert type_name(uuid.UUID(int=1)) == "uuid.UUID"
+
+
+def test_text_of_a_group_names_the_causes_of_its_groups():
+    """The text of a group names the exceptions in it and in its groups, in order."""
+    group = ExceptionGroup("both", [ValueError("a"), ExceptionGroup("inner", [KeyError("b"), s.BadError()]), OSError()])
+    causes = "ValueError: a; KeyError: 'b'; BadError: (its text can't be read); OSError"
+    assert exception_text(group) == f"ExceptionGroup: both (3 sub-exceptions): {causes}"
+
+
+@given(st.integers(MAX_CAUSES - 1, MAX_CAUSES + 2))
+def test_text_of_a_group_is_bounded(count):
+    """For all groups, the text names at most `MAX_CAUSES` causes, and shows that there are more."""
+    text = exception_text(ExceptionGroup("many", [ValueError(number) for number in range(count)]))
+    assert text.count("ValueError") == min(count, MAX_CAUSES)
+    assert text.endswith("; …") == (count > MAX_CAUSES)
+
+
+def test_text_of_a_deep_group_needs_no_recursion():
+    """A group that is nested thousands deep has a text."""
+    group = s.deep(
+        5_000, lambda inner: ExceptionGroup("g", [inner if isinstance(inner, Exception) else ValueError("x")])
+    )
+    assert exception_text(group) == "ExceptionGroup: g (1 sub-exception): ValueError: x"
+
+
+def test_unset_field_leaves_the_others():
+    """An object with a field that is not set keeps its other fields, and the field is marked."""
+    value = s.Slotted(1)
+    del value.y
+    assert plain(value) == ({"x": 1}, {"x.y": "left out: not set"})
+
+
+def test_field_of_msgspec_that_is_unset_is_marked():
+    """A field that is `msgspec.UNSET` is not set."""
+    assert plain(s.Struct(x=msgspec.UNSET)) == ({}, {"x.x": "left out: not set"})
+
+
+def test_unreadable_member_leaves_the_others():
+    """A member that raises is left out and marked, and the others stay."""
+
+    class Settings(collections.UserDict):
+        def __getitem__(self, key):
+            return {"a": 1}[key]
+
+    assert plain(Settings(a=1, b=2)) == ({"a": 1}, {"x.b": "left out: unreadable (KeyError)"})
+
+
+def test_endless_unreadable_mapping_is_bounded():
+    """A mapping without end, whose members all raise, ends at the limit of values."""
+
+    class Unreadable(s.EndlessMapping):
+        def __getitem__(self, key):
+            raise KeyError(key)
+
+    value, marks = plain(Unreadable())
+    assert value == {}
+    assert len(marks) == MAX_MARKS + 1
+
+
+def test_model_has_its_extra_members_and_not_its_excluded_ones():
+    """A pydantic model has its extra members; a field that it excludes is left out and marked."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Order(pydantic.BaseModel, extra="allow"):
+        id: int
+        pin: str = pydantic.Field(default="1234", exclude=True, repr=False)
+
+    assert plain(Order(id=1, amount=500)) == ({"id": 1, "amount": 500}, {"x.pin": "left out: excluded by its class"})

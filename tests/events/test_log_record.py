@@ -414,3 +414,28 @@ def test_recorded_by_returns_the_handler_of_the_message():
     for other in ("X", {"event": "X"}, {}, b"X", None, 5):
         assert recorded_by(record_of(other)) is None
     assert fields_of(record_of(message)) == ({"operation": "X"}, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        ValueError("first\n\nlast"),
+        ValueError(),
+        ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [KeyError("b"), OSError("c")])]),
+        ExceptionGroup("g", [ValueError(number) for number in range(12)]),
+    ],
+    ids=["plain", "of lines", "empty", "group", "large group"],
+)
+@pytest.mark.parametrize("cause", [None, KeyError("cause")], ids=["alone", "chained"])
+def test_formatted_exception_gives_the_text_of_the_exception(error, cause):
+    """A traceback as text, which a queue leaves of an exception, gives the same text as the exception."""
+    try:
+        raise error from cause
+    except Exception:
+        record = logging.LogRecord("audit", logging.ERROR, "", 0, "STORE", (), sys.exc_info())
+    _, expected = fields_of(record)
+
+    record.exc_text = logging.Formatter().formatException(record.exc_info)
+    record.exc_info = None
+    assert fields_of(record)[1] == expected

@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 import pytest
+import strategies as s
 import structlog
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
@@ -137,6 +138,38 @@ def test_operation_records_its_duration_and_success(handler):
     assert (event.operation, event.status, event.duration_ms) == ("STORE", "SUCCESS", 250.0)
     assert (event.user_id, event.session_id, event.entry_ids) == ("u1", "s1", ["e1", "e2"])
     assert event.metadata == {"size": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["e1", 2], ["e1", "2"]),
+        ({"e1": 1}.keys(), ["e1"]),
+        (range(2), ["0", "1"]),
+        ("e1", ["e1"]),
+        (None, []),
+        (["e1", None], ["e1"]),
+    ],
+    ids=repr,
+)
+def test_operation_accepts_the_entry_ids_of_any_event(handler, log, given, expected):
+    """An operation accepts every collection of entry ids, or single one, that other events accept."""
+    with log.operation("STORE", entry_ids=given) as op:
+        op.entry_ids.append("later")
+    log.info("STORE", entry_ids=given)
+    assert [event.entry_ids for event in handler.query_events()] == [expected, [*expected, "later"]]
+
+
+def test_operation_keeps_every_value_of_its_metadata(handler, log):
+    """A mapping with several values per key is whole as the metadata of an operation; an unreadable one is marked."""
+    structures = pytest.importorskip("starlette.datastructures")
+    with log.operation("STORE", metadata=structures.QueryParams("tag=a&tag=b")):
+        pass
+    with log.operation("STORE", metadata=s.HostileMapping(ValueError())):
+        pass
+    unreadable, whole = handler.query_events()
+    assert whole.metadata == {"tag": ["a", "b"]}
+    assert unreadable.metadata["_audit"] == {"metadata": "replaced: unreadable (ValueError)"}
 
 
 def test_partial_makes_the_outcome_partial(handler, log):

@@ -41,7 +41,8 @@ from structlog_audit.catalogue.inference import Inference, LoggerKind
 from structlog_audit.catalogue.name_resolution import Codebase
 from structlog_audit.catalogue.scopes import Function, Module, Scope, last_name
 from structlog_audit.catalogue.source_files import display_path
-from structlog_audit.events.event import EventStatus, operation_of, status_of
+from structlog_audit.events.event import EventStatus, operation_of
+from structlog_audit.events.status_words import stated_status
 
 _LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
 _LEVELS |= {"warn": "WARNING", "exception": "ERROR", "fatal": "CRITICAL"}
@@ -339,12 +340,12 @@ class _DeclarationVisitor(ast.NodeVisitor):
         return EventStatus.SUCCESS.value
 
     def _known_status(self, expr: ast.expr) -> str | None:
+        value = expr.value if isinstance(expr, ast.Constant) else None
         names = self._inference.strings(expr, self._scope)
-        if names is None or len(names) != 1:
-            return None
+        if names is not None and len(names) == 1:
+            (value,) = names
 
-        (name,) = names
-        status = status_of(name)
+        status = stated_status(value)
         return None if status is None else status.value
 
 

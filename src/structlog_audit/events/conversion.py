@@ -6,8 +6,9 @@
   into the metadata, ``event_id``, ``timestamp`` and ``kind`` included: only the recorder assigns these.
 * An explicit key of ``metadata=`` wins over a field of that name, which is kept as ``key_``.
 * A value of the wrong type for its member is moved to the metadata and marked. Nothing raises.
-* Without an operation the event is called ``UNNAMED``. Without a status it is a FAILURE if it has an error or its level is
-  at least ERROR, otherwise a SUCCESS. User, session and entries become text.
+* Without an operation the event is called ``UNNAMED``. User, session and entries become text.
+* The status is what the value states (`status_words`), which the metadata keep unless it is the name of a status. Without a
+  status, or if it states none, the event is a FAILURE if it has an error or reaches the failure level, otherwise a SUCCESS.
 
 **Performance**: nearly every event passes one call of `msgspec.convert`, which checks and copies it, so later changes of the
 caller's containers have no effect. `_convert_by_hand` handles all others.
@@ -15,6 +16,7 @@ caller's containers have no effect. `_convert_by_hand` handles all others.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import math
 import numbers
@@ -25,20 +27,25 @@ from typing import Any
 import msgspec
 
 from structlog_audit.events.codec import MARKS
-from structlog_audit.events.event import OperationType, status_of
+from structlog_audit.events.event import EventStatus, OperationType
+from structlog_audit.events.foreign_values import unwrapped
 from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
 from structlog_audit.events.log_record import fields_of
 from structlog_audit.events.payload import Payload, Status
+from structlog_audit.events.status_words import is_status_name, stated_status
 
 UNNAMED = "UNNAMED"
 """The operation of an event that has none."""
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
 _SIX = frozenset(member.value for member in OperationType)
-_COLLECTIONS = (list, tuple, set, frozenset, deque)
+_COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
 
-Misfits = dict[str, tuple[Any, str]]
-"""Values that cannot be members, by the name of the member: the value, which goes into the metadata, and the mark."""
+UNKNOWN_STATUS = "not a status"
+"""The mark of a status that states neither success nor failure."""
+
+Misfits = dict[str, tuple[Any, str | None]]
+"""Values that are not their member as they are, by its name: the value, which goes into the metadata, and the mark if any."""
 
 
 def payload_of(record: logging.LogRecord) -> Payload:
@@ -47,13 +54,19 @@ def payload_of(record: logging.LogRecord) -> Payload:
     return convert(fields, error, record.levelno)
 
 
-def convert(fields: Mapping[str, Any], error: str | None = None, level: int = logging.INFO) -> Payload:
+def convert(
+    fields: Mapping[str, Any],
+    error: str | None = None,
+    level: int = logging.INFO,
+    failure_level: int = logging.ERROR,
+) -> Payload:
     """Convert *fields* to a payload.
 
     Args:
         fields: The members and all other fields of the event.
         error: The text of an exception, which is the ``error_message`` if *fields* have none.
         level: The level of the log record.
+        failure_level: The level from which on an event without a status is a FAILURE.
     """
     # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
     try:
@@ -71,7 +84,7 @@ def convert(fields: Mapping[str, Any], error: str | None = None, level: int = lo
         payload.error_message = error
 
     if payload.status is None:
-        has_failed = payload.error_message is not None or level >= logging.ERROR
+        has_failed = payload.error_message is not None or level >= failure_level
         payload.status = "FAILURE" if has_failed else "SUCCESS"
 
     return payload
@@ -127,6 +140,7 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     A value of the wrong type goes into the metadata.
     """
     misfits: Misfits = {}
+    fields = {name: unwrapped_or_same(value) if name in _MEMBERS else value for name, value in fields.items()}
     operation = _text_member("operation", fields, misfits, "not an operation name")
     if not operation:
         misfits.setdefault("operation", (None, "the event has no operation"))
@@ -140,6 +154,11 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
         error_message=_error_message_member(fields, misfits),
         duration_ms=_duration_member(fields.get("duration_ms"), misfits),
     )
+
+    # An error that cannot be text is an error all the same, unless it is empty, as a list of no errors.
+    if payload.status is None and "error_message" in misfits:
+        value, _ = misfits["error_message"]
+        payload.status = None if _attempt(bool, value) is False else "FAILURE"
 
     # Explicit metadata first: its keys win over those of misfits, and these over those of other fields.
     sanitizer = JsonSanitizer()
@@ -158,11 +177,22 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     )
 
     for name, (_, reason) in misfits.items():
-        sanitizer.mark(name, reason)
+        if reason is not None:
+            sanitizer.mark(name, reason)
     if sanitizer.marks:
         payload.metadata[MARKS] = sanitizer.marks
 
     return payload
+
+
+def unwrapped_or_same(value: Any) -> Any:
+    """Return the object behind a proxy, or *value* itself.
+
+    A proxy that raises is a misfit like any other value.
+    """
+    # In a tuple, because the object may be None.
+    found = _attempt(lambda: (unwrapped(value),))
+    return value if found is None else found[0]
 
 
 def _text_member(name: str, fields: Mapping[str, Any], misfits: Misfits, reason: str) -> str | None:
@@ -184,13 +214,35 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if single_id is not None:
         return [single_id]
 
-    if type(value) in _COLLECTIONS:
-        ids = [_attempt(identifier_text, item) for item in list(value)]
-        if None not in ids:
-            return ids
+    items = items_of(value)
+    if items is None:
+        misfits["entry_ids"] = (value, "not entry ids")
+        return []
 
-    misfits["entry_ids"] = (value, "not entry ids")
-    return []
+    # One unusable id does not take the others with it.
+    ids: list[str] = []
+    unusable = []
+    for item in items:
+        text = _attempt(identifier_text, item)
+        if text is None:
+            unusable.append(item)
+        else:
+            ids.append(text)
+
+    if unusable:
+        misfits["entry_ids"] = (unusable, "not entry ids")
+    return ids
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """Return the items of a collection of entry ids, or None for any other value.
+
+    Methods that a subclass overrides are not called.
+    """
+    for kind in _COLLECTIONS:
+        if issubclass(type(value), kind):
+            return list(kind.__iter__(value))
+    return None
 
 
 def _error_message_member(fields: Mapping[str, Any], misfits: Misfits) -> str | None:
@@ -207,10 +259,17 @@ def _duration_member(value: Any, misfits: Misfits) -> float | None:
     if value is None:
         return None
 
-    duration: float | None = _attempt(_finite_float, value)
+    duration: float | None = _attempt(_milliseconds, value)
     if duration is None:
         misfits["duration_ms"] = (value, "not a finite number")
     return duration
+
+
+def _milliseconds(value: Any) -> float | None:
+    """Return a duration or a number of milliseconds as a finite float; None for any other value."""
+    if isinstance(value, dt.timedelta):
+        return dt.timedelta.total_seconds(value) * 1_000
+    return _finite_float(value)
 
 
 def _finite_float(value: Any) -> float | None:
@@ -226,21 +285,23 @@ def _status_member(value: Any, misfits: Misfits) -> Status | None:
     if value is None:
         return None
 
-    name = _attempt(identifier_text, value)
-    status = status_of(name or "")
-    if status is not None:
-        return status.value
+    status: EventStatus | None = _attempt(stated_status, value)
+    if status is None:
+        misfits["status"] = (value, UNKNOWN_STATUS)
+        return None
 
-    misfits["status"] = (value, "not a status")
-    return None
+    # The word says more than the status: "timeout", "denied" and 404 are different failures.
+    if not is_status_name(value):
+        misfits["status"] = (value, None)
+    return status.value
 
 
-def _attempt(function: Callable[[Any], Any], value: Any) -> Any:
-    """Return *function* of *value*, or None if it raises.
+def _attempt(function: Callable[..., Any], *values: Any) -> Any:
+    """Return *function* of *values*, or None if it raises.
 
     Values of an application's classes may raise anything.
     """
     try:
-        return function(value)
+        return function(*values)
     except Exception:
         return None

@@ -6,7 +6,9 @@ and ``dict`` with ``str`` keys and plain values, of exactly these types.
 **Guarantees**
 
 * A value with a natural JSON form takes it without a mark: tuples and sets, mappings, dataclasses and the like, enums,
-  dates, UUIDs, decimals, paths, and keys that are scalars or ASCII bytes. Any other value becomes text with a mark.
+  dates, UUIDs, decimals, paths, and keys that are scalars or ASCII bytes. So do lazy proxies, scalars and arrays of numpy, and
+  mappings with several values per key (`foreign_values`). Any other value becomes text with a mark.
+* A member that cannot be read is left out and marked; the others stay.
 * Depth, number of values and cycles are bounded, so no value can exhaust memory or time.
 * No text contains a memory address: it would differ between runs and help an attacker.
 
@@ -20,7 +22,10 @@ import base64
 import dataclasses
 import datetime as dt
 import decimal
+import functools
 import math
+import numbers
+import operator
 import os
 import re
 import uuid
@@ -28,6 +33,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from enum import Enum
 from typing import Any, TypeVar
+
+import msgspec
+
+from structlog_audit.events.foreign_values import mapping_items, unwrapped
 
 MAX_DEPTH = 32
 """The limit of nested containers. Query engines reject JSON that is nested hundreds deep."""
@@ -38,13 +47,24 @@ MAX_VALUES = 10_000
 MAX_MARKS = 20
 """The limit of marks that are listed by path. The number of further ones stands under ``…``."""
 
+MAX_IDENTIFIER = 200
+"""The limit of characters of an object that is an identifier."""
+
+MAX_INTEGER_BITS = 14_000
+"""The limit of an integer that is an identifier. Python limits decimal texts to 4,300 digits, which is a little more."""
+
 _MORE = "…"
 """The key of the number of further marks."""
 
 MAX_TEXT = 1_000
 """The limit of characters of the text of an object without a JSON form."""
 
+MAX_CAUSES = 10
+"""The limit of causes that the text of an exception group names."""
+
 _MAX_PATH = 200
+
+_EXCEPTIONS: Any = BaseExceptionGroup.exceptions
 
 _Item = TypeVar("_Item")
 
@@ -53,21 +73,47 @@ _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
 def identifier_text(value: Any) -> str | None:
-    """Return the text of an identifier: a string, integer, UUID or Enum of these.
+    """Return the text of an identifier, or None for any other value.
 
-    Most frameworks number their users; in a trail an identifier is text. None for any other value.
+    Most frameworks number their users; in a trail an identifier is text. An identifier is a string, an integer of any
+    usual size, a UUID, an Enum of these, a proxy of one of these, or an object with a stable text (`_stable_text`).
     """
+    value = unwrapped(value)
     if isinstance(value, Enum):
         value = value.value
 
     if isinstance(value, str):
         return str.__str__(value)
 
-    if isinstance(value, int) and not isinstance(value, bool):
-        number = int.__index__(value)
-        return str(number) if _INT_MIN <= number < _INT_END else None
+    if isinstance(value, numbers.Integral):
+        return None if isinstance(value, bool) else _integer_text(value)
 
-    return str(value) if type(value) is uuid.UUID else None
+    # The method of the class itself: a subclass might return any other text.
+    return uuid.UUID.__str__(value) if isinstance(value, uuid.UUID) else _stable_text(value)
+
+
+def _integer_text(value: Any) -> str | None:
+    number = int.__index__(value) if isinstance(value, int) else operator.index(value)
+    return str(number) if number.bit_length() <= MAX_INTEGER_BITS else None
+
+
+def _stable_text(value: Any) -> str | None:
+    """Return the text of an object that identifies something, as of bson's ObjectId or a ULID, or None.
+
+    Its class has its own text, and compares and hashes by value. The object holds one value at most, so it is not a record
+    such as a Django model. The text is one word of at most `MAX_IDENTIFIER` printable characters.
+    """
+    kind: Any = type(value)
+    if kind.__str__ is object.__str__ or kind.__eq__ is object.__eq__ or kind.__hash__ in (None, object.__hash__):
+        return None
+    if isinstance(value, _NEVER_IDENTIFIERS) or hasattr(kind, "__pydantic_fields__"):
+        return None
+    if len(getattr(value, "__dict__", ())) > 1 or len(_field_names(value) or ()) > 1:
+        return None
+
+    text = str.__str__(str(value))
+    is_word = 0 < len(text) <= MAX_IDENTIFIER and text.isprintable() and not any(map(str.isspace, text))
+    return text if is_word and not _ADDRESS.search(text) else None
 
 
 def type_name(value: object) -> str:
@@ -87,8 +133,35 @@ def type_name(value: object) -> str:
 def exception_text(error: BaseException) -> str:
     """Format *error* like the last line of its traceback: ``ValueError: …``.
 
-    Memory addresses are removed.
+    A group names its causes, up to a limit: ``ExceptionGroup: both (2 sub-exceptions): ValueError: …; KeyError: …``. Memory
+    addresses are removed.
     """
+    text = _exception_line(error)
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+
+    causes = []
+    for number, leaf in enumerate(leaf_exceptions(error)):
+        if number == MAX_CAUSES:
+            causes.append(_MORE)
+            break
+        causes.append(_exception_line(leaf))
+    return f"{text}: {'; '.join(causes)}"
+
+
+def leaf_exceptions(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group and in the groups in it, in order, or *error* itself if it is not a group."""
+    waiting = [error]
+    while waiting:
+        first = waiting.pop()
+        if isinstance(first, BaseExceptionGroup):
+            # The descriptor of the class bypasses an attribute of a subclass.
+            waiting += reversed(_EXCEPTIONS.__get__(first))
+        else:
+            yield first
+
+
+def _exception_line(error: BaseException) -> str:
     try:
         text = _ADDRESS.sub("", str(error))
     except Exception:
@@ -182,6 +255,10 @@ class JsonSanitizer:
 
     def _convert(self, value: Any, path: str, depth: int) -> Any:
         """Return *value* as plain values, by its type."""
+        behind = unwrapped(value)
+        if behind is not value:
+            return self.sanitize(behind, path, depth + 1)
+
         if value is None or value is True or value is False:
             return value
 
@@ -196,11 +273,53 @@ class JsonSanitizer:
             if isinstance(value, types):
                 return self._sanitize_items(iterate(value), path, depth)
 
-        members = _members_of(value)
+        members = self._members_of(value, path)
         if members is not None:
             return self._sanitize_mapping(members, path, depth)
 
         return self._object_text(value, path)
+
+    def _members_of(self, value: Any, path: str) -> Iterable[tuple[Any, Any]] | None:
+        """Return the members of a mapping or of an object with declared fields.
+
+        None for any other object.
+        """
+        if isinstance(value, Mapping):
+            items = mapping_items(value)
+            if items is not None:
+                return items
+            if isinstance(value, dict):
+                return list(dict.items(value))
+            return self._readable(value, value.__getitem__, path)
+
+        names = _field_names(value)
+        if names is None:
+            return None
+
+        kept = [name for name in names if not _is_excluded(type(value), name)]
+        for name in names:
+            if name not in kept:
+                self.mark(member_path(path, name), "left out: excluded by its class")
+        return self._readable(kept, functools.partial(getattr, value), path)
+
+    def _readable(self, names: Iterable[Any], read: Callable[[Any], Any], path: str) -> Iterator[tuple[Any, Any]]:
+        """Yield each of *names* with its value, and mark those that cannot be read or are not set."""
+        for name in names:
+            try:
+                value = read(name)
+            except Exception as error:
+                is_unset = isinstance(error, AttributeError)
+                change = "left out: not set" if is_unset else f"left out: unreadable ({type_name(error)})"
+            else:
+                if value is not msgspec.UNSET:
+                    yield name, value
+                    continue
+                change = "left out: not set"
+
+            self.mark(member_path(path, self.sanitize_key(name, path)), change)
+            self._values_left -= 1
+            if self._values_left < 0:
+                return
 
     def _sanitize_items(self, items: Iterable[Any], path: str, depth: int) -> list[Any]:
         plain = []
@@ -282,23 +401,7 @@ def item_path(path: str, number: int) -> str:
     return f"{path}[{number}]"[:_MAX_PATH]
 
 
-def _members_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
-    """Return the members of a mapping or of an object with declared fields.
-
-    None for any other object.
-    """
-    if isinstance(value, dict):
-        return list(dict.items(value))
-    if isinstance(value, Mapping):
-        return ((key, value[key]) for key in value)
-
-    names = _field_names(value)
-    if names is None:
-        return None
-    return ((name, getattr(value, name)) for name in names)
-
-
-def _field_names(value: Any) -> Iterable[str] | None:
+def _field_names(value: Any) -> list[str] | None:
     """Return the field names of a dataclass, msgspec, attrs or pydantic object."""
     if isinstance(value, type):
         return None
@@ -307,20 +410,34 @@ def _field_names(value: Any) -> Iterable[str] | None:
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
 
-    names: Iterable[str] | None = None
+    names: list[str] | None = None
     if hasattr(kind, "__struct_fields__"):
-        names = kind.__struct_fields__
+        names = list(kind.__struct_fields__)
     elif hasattr(kind, "__attrs_attrs__"):
         names = [field.name for field in kind.__attrs_attrs__]
     elif hasattr(kind, "__pydantic_fields__"):
-        names = list(kind.__pydantic_fields__)
+        # A model that accepts extra members holds these beside its fields.
+        names = [*kind.__pydantic_fields__, *(getattr(value, "__pydantic_extra__", None) or ())]
     return names
 
+
+def _is_excluded(kind: Any, name: str) -> bool:
+    """Return whether a model of pydantic declares that the field *name* is never written."""
+    field = getattr(kind, "__pydantic_fields__", {}).get(name)
+    return bool(getattr(field, "exclude", None))
+
+
+_NEVER_IDENTIFIERS = (
+    *(type, bytes, bytearray, memoryview, numbers.Number, dt.date, dt.time, dt.timedelta, BaseException),
+    *(list, tuple, dict, set, frozenset, deque, Mapping, Set),
+)
+"""Types with a text that identify nothing."""
 
 _SCALARS: tuple[tuple[Any, Callable[[JsonSanitizer, Any, str], Any]], ...] = (
     (str, JsonSanitizer.sanitize_text),
     (int, JsonSanitizer._sanitize_int),
     (float, JsonSanitizer._sanitize_float),
+    (numbers.Integral, lambda sanitizer, value, path: sanitizer._sanitize_int(operator.index(value), path)),
     ((bytes, bytearray, memoryview), JsonSanitizer._sanitize_bytes),
     ((dt.datetime, dt.date, dt.time), lambda sanitizer, value, path: sanitizer.sanitize_text(value.isoformat(), path)),
     (dt.timedelta, lambda sanitizer, value, path: sanitizer._sanitize_float(value.total_seconds(), path)),

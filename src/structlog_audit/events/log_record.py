@@ -18,6 +18,7 @@ Private attributes and structlog's own keys are omitted; structlog's contextvars
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import msgspec
 
 from structlog_audit.events.context import bound_context
-from structlog_audit.events.json_safe import JsonSanitizer, exception_text, type_name
+from structlog_audit.events.json_safe import MAX_CAUSES, JsonSanitizer, exception_text, type_name
 
 HANDOFF = "_audit"
 """The attribute of a record under which an entry point passes all fields of the event, as a dictionary."""
@@ -88,12 +89,21 @@ _STRUCTLOG_KEYS = frozenset(("level", "logger", "level_number", "stack_info", "e
 """The keys that `_pop_structlog_keys` handles. Most records have none of them."""
 
 
+_TRACEBACK_HEAD = "Traceback (most recent call last):"
+
+_GROUP_LINE = re.compile(rf"^ *\| (?! |{re.escape(_TRACEBACK_HEAD)})(.+)$", re.MULTILINE)
+"""A line about an exception in the traceback of a group. Lines about frames are indented more."""
+
+_GROUP_END = re.compile(r"\(\d+ sub-exceptions?\)$")
+"""The end of the line about a group."""
+
+
 def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     """Return the fields of *record*, with the operation, and its exception as text."""
     handoff = record.__dict__.get(HANDOFF)
     if isinstance(handoff, dict):
         if record.exc_info or record.exc_text:
-            return handoff, error_of(record.exc_info) or _last_line(record.exc_text)
+            return handoff, error_of(record.exc_info) or _error_text(record.exc_text)
         return handoff, None
 
     # The context has the lowest precedence, then attributes, then the members of a message that is a dictionary.
@@ -211,16 +221,40 @@ def _pop_structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> st
 
     exc_info = fields.pop("exc_info", None)
     error = error_of(exc_info) or error_of(record.exc_info)
-    return error or _last_line(fields.get("exception", record.exc_text))
+    return error or _error_text(fields.get("exception", record.exc_text))
 
 
-def _last_line(traceback: Any) -> str | None:
-    """Return the last line of a formatted traceback."""
+def _error_text(traceback: Any) -> str | None:
+    """Return what a formatted traceback says about its exception, as `exception_text` does for the exception."""
     if not issubclass(type(traceback), str):
         return None
 
     text = str.__str__(traceback).strip()
-    return text.rpartition("\n")[2]
+    last_line = text.rpartition("\n")[2]
+    if last_line.lstrip().startswith("+---"):
+        return _group_text(text) or last_line
+
+    _, head, last_traceback = text.rpartition(_TRACEBACK_HEAD)
+    if not head:
+        return last_line
+
+    # A message of several lines, and notes, follow the first line that is not indented.
+    lines = last_traceback.split("\n")
+    for number, line in enumerate(lines):
+        if number and line[:1] not in ("", " "):
+            return "\n".join(lines[number:])
+    return last_line
+
+
+def _group_text(traceback: str) -> str | None:
+    """Return the text of the exception group that *traceback* shows, with its causes."""
+    group, *others = _GROUP_LINE.findall(traceback) or [None]
+    if group is None:
+        return None
+
+    causes = [line for line in others if not _GROUP_END.search(line)]
+    named = causes[:MAX_CAUSES] + ["…"] * (len(causes) > MAX_CAUSES)
+    return f"{group}: {'; '.join(named)}"
 
 
 def error_of(exc_info: Any) -> str | None:

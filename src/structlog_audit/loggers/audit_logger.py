@@ -155,7 +155,8 @@ class AuditLogger(EventSource):
         """Return the event with *fields*, which the handlers acknowledged with *entry*."""
         if entry is None or not entry.line:
             # The event was muted, or submitted from within a commit. Return it as it would have been recorded.
-            body = encode_payload(convert(fields), DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
+            payload = convert(fields, failure_level=self.handler.failure_level)
+            body = encode_payload(payload, DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
             return decode_event(Stamp().line(body))
 
         if self._auto_export is not None and entry.state != LOST:

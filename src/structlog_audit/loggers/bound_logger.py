@@ -17,7 +17,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from sys import modules
@@ -147,7 +147,15 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """Record an event as `exception` does, without blocking the event loop."""
         await self._arecord(logging.ERROR, operation, {"exc_info": True, **fields})
 
-    def operation(self, operation: str, /, *, intent: bool = False, **fields: Any) -> OperationScope:
+    def operation(
+        self,
+        operation: str,
+        /,
+        *,
+        intent: bool = False,
+        not_failures: type[BaseException] | Iterable[type[BaseException]] = (),
+        **fields: Any,
+    ) -> OperationScope:
         """Return a block that records *operation* with its duration and outcome.
 
         It is used by ``with`` or ``async with``.
@@ -157,9 +165,17 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
             intent: Whether to record an event of kind ``intent`` before the block runs. If that fails, the block does not
                 run and the caller gets an `AuditWriteError`. ``open_intents()`` finds intents without an outcome, which
                 a crash leaves behind.
+            not_failures: An exception class, or a collection of them, that ends the block without being a failure. The
+                exception is named under ``metadata.ended_by``. ``SystemExit(0)``, the successful exits of click and typer,
+                and Celery's ``Ignore`` and ``Retry`` are never failures; ``Retry`` makes the event PARTIAL.
             fields: Further fields of the event.
+
+        Raises:
+            AuditTypeError: *not_failures* contains something else.
         """
-        return OperationScope(self._record, operation, fields, intent=intent, arecord=self._arecord)
+        return OperationScope(
+            self._record, operation, fields, intent=intent, not_failures=not_failures, arecord=self._arecord
+        )
 
     async def _arecord(
         self,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.loggers.block_endings import ExceptionClasses, exception_classes
 from structlog_audit.loggers.bound_logger import get_audit_logger
 from structlog_audit.loggers.operation import OperationScope
 
@@ -38,6 +39,7 @@ def audited(
     entry_ids: Pick | None = None,
     metadata: Mapping[str, Pick] | None = None,
     on_result: OnResult | None = None,
+    not_failures: ExceptionClasses | type[BaseException] = (),
     logger: str = "audit",
 ) -> Callable[[Function], Function]:
     """Record each call of the decorated function, with its duration and outcome.
@@ -47,6 +49,7 @@ def audited(
         user_id, session_id, entry_ids: The parameter that holds the value, or a function of the arguments by name.
         metadata: The same for each member of the metadata.
         on_result: Called with the operation and the result, to add fields: ``op.entry_ids.append(result)``.
+        not_failures: The exception classes that are not failures, as for `AuditBoundLogger.operation`.
         logger: The name of the logger that an `AuditHandler` is attached to.
 
     Raises:
@@ -59,9 +62,10 @@ def audited(
 
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     picks = {name: pick for name, pick in given.items() if pick is not None}
+    classes = exception_classes("not_failures", not_failures)
 
     def decorate(function: Function) -> Function:
-        return _wrap(function, operation, picks, dict(metadata or {}), on_result, logger)
+        return _wrap(function, operation, picks, dict(metadata or {}), on_result, classes, logger)
 
     return decorate
 
@@ -75,6 +79,7 @@ def instrument(
     entry_ids: Pick | None = None,
     metadata: Mapping[str, Pick] | None = None,
     on_result: OnResult | None = None,
+    not_failures: ExceptionClasses | type[BaseException] = (),
     logger: str = "audit",
 ) -> Callable[[], None]:
     """Record each call of the given methods of *obj*.
@@ -87,8 +92,8 @@ def instrument(
     Args:
         obj: Any object whose attributes can be set.
         operations: The names of the operations, by the names of the methods.
-        user_id, session_id, entry_ids, metadata, on_result, logger: As for `audited`; each applies to the methods that
-            have the parameter.
+        user_id, session_id, entry_ids, metadata, on_result, not_failures, logger: As for `audited`; each applies to the
+            methods that have the parameter.
 
     Raises:
         AuditTypeError: *operations* is not a mapping, or a method is not callable or can't be replaced.
@@ -98,6 +103,7 @@ def instrument(
         raise AuditTypeError(f"operations={operations!r}: expected a mapping of methods to operations")
 
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
+    classes = exception_classes("not_failures", not_failures)
     undo: list[Callable[[], None]] = []
 
     for name, operation in operations.items():
@@ -111,7 +117,7 @@ def instrument(
         picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}
 
         members = {key: pick for key, pick in (metadata or {}).items() if _fits(pick, parameters)}
-        wrapped = _wrap(method, operation, picks, members, on_result, logger)
+        wrapped = _wrap(method, operation, picks, members, on_result, classes, logger)
         undo.append(_replace(obj, name, wrapped))
 
     def undo_all() -> None:
@@ -157,6 +163,7 @@ def _wrap(
     picks: Mapping[str, Pick],
     metadata: Mapping[str, Pick],
     on_result: OnResult | None,
+    not_failures: ExceptionClasses,
     logger: str,
 ) -> Function:
     """Return a function that calls *function* and records the call."""
@@ -169,12 +176,12 @@ def _wrap(
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             # The call raises the same error, which is recorded as a failure.
-            return log.operation(operation)
+            return log.operation(operation, not_failures=not_failures)
 
         bound.apply_defaults()
         fields = {name: _picked(pick, bound.arguments) for name, pick in picks.items()}
         members = {name: _picked(pick, bound.arguments) for name, pick in metadata.items()}
-        return log.operation(operation, **fields, metadata=members)
+        return log.operation(operation, not_failures=not_failures, **fields, metadata=members)
 
     if inspect.iscoroutinefunction(function):
 

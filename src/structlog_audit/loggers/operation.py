@@ -5,8 +5,8 @@ names the intent under ``metadata.intent_id``, whatever the block does to the me
 its intent could not be recorded or its task was cancelled meanwhile, the event that reports this names the intent as well.
 Durations come from a monotonic clock.
 
-**Failure handling.** An exception, cancellation included, is recorded as a FAILURE and propagates. A failure to record never
-replaces it, but is added to it as a note.
+**Failure handling.** An exception, cancellation included, is recorded as a FAILURE and propagates, unless it is one that is not
+a failure (`structlog_audit.loggers.block_endings`). A failure to record never replaces it, but is added to it as a note.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from typing import Any, Self
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.events.codec import decode
+from structlog_audit.events.conversion import items_of, unwrapped_or_same
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind
+from structlog_audit.events.foreign_values import mapping_items
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.loggers.block_endings import exception_classes, status_of_ending
 from structlog_audit.recording.queue_entry import LOST, PENDING, WAITING, QueueEntry
 
 Recorder = Callable[..., QueueEntry | None]
@@ -53,7 +56,18 @@ class OperationScope:
     """
 
     __slots__ = (
-        *("_arecord", "_clock", "_fields", "_intent", "_intent_id", "_operation", "_record", "_start"),
+        *(
+            "_arecord",
+            "_clock",
+            "_fields",
+            "_intent",
+            "_intent_id",
+            "_level",
+            "_not_failures",
+            "_operation",
+            "_record",
+            "_start",
+        ),
         *("entry_ids", "metadata"),
     )
 
@@ -64,10 +78,12 @@ class OperationScope:
         fields: dict[str, Any],
         *,
         intent: bool = False,
+        not_failures: Any = (),
         arecord: AsyncRecorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._intent = intent
+        self._not_failures = exception_classes("not_failures", not_failures)
         self._intent_id: str | None = None
         self._arecord = arecord
         self._record = record
@@ -75,6 +91,7 @@ class OperationScope:
         self._fields = fields
         self._clock = clock
         self._start = 0.0
+        self._level = logging.INFO
 
         self.entry_ids: Any = _as_list(fields.pop("entry_ids", None))
         metadata = fields.pop("metadata", None)
@@ -86,7 +103,15 @@ class OperationScope:
 
     def partial(self, reason: str | None = None) -> None:
         """Mark the operation as done in part. *reason* becomes its ``error_message``."""
+        self._level = logging.INFO
         self._fields["status"] = EventStatus.PARTIAL
+        if reason is not None:
+            self._fields["error_message"] = reason
+
+    def fail(self, reason: str | None = None) -> None:
+        """Mark the operation as failed, without an exception. *reason* becomes its ``error_message``."""
+        self._level = logging.ERROR
+        self._fields["status"] = EventStatus.FAILURE
         if reason is not None:
             self._fields["error_message"] = reason
 
@@ -195,17 +220,25 @@ class OperationScope:
         *error* is the exception that ended the block, if any.
         """
         fields: dict[str, Any] = {
-            "status": EventStatus.SUCCESS,
             **self._fields,
             "entry_ids": self.entry_ids,
             **self._metadata_fields(),
             "duration_ms": (self._clock() - self._start) * 1_000,
         }
         if error is None:
-            return logging.INFO, self._operation, fields
+            return self._level, self._operation, fields
 
-        fields |= {"status": EventStatus.FAILURE, "error_message": exception_text(error)}
-        return logging.ERROR, self._operation, fields
+        text = exception_text(error)
+        status = status_of_ending(error, self._not_failures)
+        if status is EventStatus.FAILURE:
+            fields |= {"status": status, "error_message": text}
+            return logging.ERROR, self._operation, fields
+
+        # What the block stated itself counts.
+        fields.setdefault("ended_by", text)
+        if status is EventStatus.PARTIAL:
+            fields.setdefault("status", status)
+        return self._level, self._operation, fields
 
 
 @contextlib.contextmanager
@@ -229,15 +262,24 @@ def _raise_or_note(error: BaseException | None, failure: Exception) -> None:
 
 
 def _as_dict(metadata: Any) -> dict[str, Any]:
-    """Copy *metadata* into a dictionary.
+    """Copy *metadata* into a dictionary, with all values of a key.
 
-    Any other value is kept under the key ``metadata``.
+    Any other value, or a mapping that cannot be read, is kept under the key ``metadata``.
     """
-    return dict(metadata) if isinstance(metadata, Mapping) else {"metadata": metadata}
+    try:
+        if isinstance(metadata, Mapping):
+            return dict(mapping_items(metadata) or metadata)
+    except Exception:
+        pass
+    return {"metadata": metadata}
 
 
 def _as_list(entry_ids: Any) -> list[Any]:
     """Copy *entry_ids* into a list; a single id becomes a list of one."""
     if entry_ids is None:
         return []
-    return list(entry_ids) if isinstance(entry_ids, (list, tuple, set, frozenset)) else [entry_ids]
+
+    # The collections are those that any event accepts.
+    entry_ids = unwrapped_or_same(entry_ids)
+    items = items_of(entry_ids)
+    return [entry_ids] if items is None else items

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later
-from structlog_audit._validation import require_choice, require_integer
+from structlog_audit._validation import require_choice, require_integer, require_level
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
-from structlog_audit.events.conversion import convert
+from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
+from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
@@ -73,6 +73,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         max_event_bytes: The largest size of a line in bytes, at least 4,096. Longer events are truncated and marked;
             entry ids are always kept.
         warm_start: Whether to fill the buffer from the files of the target first. Requires an `AuditFileHandler`.
+        failure_level: The level from which on an event without a status is a FAILURE, as a number or a name.
         on_failure: Called with the exception, once per outage of the target, after the event was handled.
         monitor: The rules to monitor events with: a list of `structlog_audit.monitoring.Rule` or of mappings of their
             arguments, or the path of a file with such a list. Alerts are records on the logger ``structlog_audit.alerts``.
@@ -96,6 +97,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         redactor: Redactor | Mapping[str, Any] | None = DEFAULT_REDACTOR,
         max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
         warm_start: bool = False,
+        failure_level: int | str = logging.ERROR,
         on_failure: Callable[[BaseException], None] | None = None,
         monitor: Any = None,
         clock: Callable[[], int] = time.time_ns,
@@ -106,6 +108,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._max_pending = require_integer("max_pending", max_pending, least=0)
         self._max_event_bytes = require_integer("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
         self.redactor = make_redactor(redactor)
+        self.failure_level = require_level("failure_level", failure_level)
         self.on_error: OnError = require_choice("on_error", on_error, ("retry", "raise"))
         if on_failure is not None and not callable(on_failure):
             got = type(on_failure).__name__
@@ -285,7 +288,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             trail_events.open()
 
         # Convert the fields, then redact and encode them.
-        body = convert(fields, error, level)
+        body = convert(fields, error, level, self.failure_level)
         if kind is not None:
             body = TrailPayload.of(body, kind)
         entry = QueueEntry(encode_payload(body, self._max_event_bytes, self.redactor), level, logger, self)
@@ -349,6 +352,12 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             if counts[code]:
                 message = f"{counts[code]} events are {code}: the target failed"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
+
+        unknown = self.count_events(metadata={MARKS: {"status": UNKNOWN_STATUS}})
+        if unknown:
+            message = f"{unknown} events have a status that states neither success nor failure"
+            fix = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
+            findings.append(Finding("unknown-status", message, fix))
 
         if self.unreadable:
             message = f"{self.unreadable} lines of the trail are not events"

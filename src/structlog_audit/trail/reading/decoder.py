@@ -86,11 +86,12 @@ class Batch(NamedTuple):
         encoded_id = encode_text(event.event_id).encode()
         if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
             try:
-                decode(stored)
+                is_same = decode(stored).status is event.status
             except AuditDecodeError:
-                # The event differs from its line, for example because of members of wrong types.
-                pass
-            else:
+                is_same = False
+
+            # Otherwise the event differs from its line, for example because of members of wrong types.
+            if is_same:
                 return stored
         return escape(_encoder.encode(event)) + b"\n"
 
@@ -275,6 +276,7 @@ def _decode_line(line: bytes, offset: int, report: ReportProblem) -> Line | None
         if _encoder.encode(event) != line:
             _check_keys(line)
             event.operation = operation_of(event.operation).value
+            event.status = _stated_status(event, line)
     except UnicodeDecodeError as error:
         report("invalid_utf8", offset, str(error))
         return _decode_line(line.decode(errors="replace").encode(), offset, report)
@@ -287,6 +289,12 @@ def _decode_line(line: bytes, offset: int, report: ReportProblem) -> Line | None
     else:
         return event
     return None
+
+
+def _stated_status(event: Line, line: bytes) -> EventStatus:
+    """Return the status of *event*. In a *line* without one, an error message states a failure."""
+    is_default = event.error_message is not None and "status" not in _decode_any(line)
+    return EventStatus.FAILURE if is_default else event.status
 
 
 class _DuplicateKeyError(ValueError):

@@ -1,0 +1,164 @@
+"""Tests of `structlog_audit.events.foreign_values`: values of other libraries as parts of events."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit.events.conversion import convert
+from structlog_audit.events.foreign_values import mapping_items, unwrapped
+from structlog_audit.events.json_safe import JsonSanitizer
+
+
+def plain(value):
+    """Return the sanitized *value*, and the marks."""
+    sanitizer = JsonSanitizer()
+    return sanitizer.sanitize(value, "x"), sanitizer.marks
+
+
+@pytest.mark.parametrize("kind", ["QueryParams", "FormData", "ImmutableMultiDict", "MultiDict"])
+def test_multi_value_mapping_of_starlette_is_whole(kind):
+    """A key with several values has a list of them, any other key its value."""
+    structures = pytest.importorskip("starlette.datastructures")
+    pairs = [("tag", "a"), ("page", "1"), ("tag", "b")]
+    assert plain(getattr(structures, kind)(pairs)) == ({"tag": ["a", "b"], "page": "1"}, {})
+
+
+def test_headers_of_starlette_are_whole():
+    """A header that occurs twice has both values."""
+    structures = pytest.importorskip("starlette.datastructures")
+    headers = structures.Headers(raw=[(b"accept", b"a"), (b"accept", b"b"), (b"host", b"h")])
+    assert plain(headers) == ({"accept": ["a", "b"], "host": "h"}, {})
+
+
+@pytest.mark.parametrize("module", ["multidict", "httpx"])
+def test_multi_value_mapping_of_a_client_is_whole(module):
+    """The mappings of aiohttp (multidict) and httpx keep every value of a key."""
+    library = pytest.importorskip(module)
+    make = library.MultiDict if module == "multidict" else library.QueryParams
+    assert plain(make([("tag", "a"), ("tag", "b"), ("page", "1")])) == ({"tag": ["a", "b"], "page": "1"}, {})
+
+
+def test_multi_value_dictionaries_of_werkzeug_are_whole():
+    """The dictionaries of werkzeug have a list for each key, combined ones too."""
+    structures = pytest.importorskip("werkzeug.datastructures")
+    values = structures.MultiDict([("tag", "a"), ("tag", "b")])
+    assert plain(values) == ({"tag": ["a", "b"]}, {})
+    assert plain(structures.CombinedMultiDict([values])) == ({"tag": ["a", "b"]}, {})
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers())))
+def test_every_pair_of_a_multi_value_mapping_is_kept(pairs):
+    """For all pairs, each value is below its key, in order."""
+
+    class MultiMapping(dict):
+        def lists(self):
+            return [(key, [value for name, value in pairs if name == key]) for key in dict(pairs)]
+
+        getlist = None
+
+    items = mapping_items(MultiMapping())
+    assert [(key, value) for key, values in items for value in values] == sorted(
+        pairs, key=lambda pair: list(dict(pairs)).index(pair[0])
+    )
+
+
+def test_ordinary_mapping_has_no_multiple_values():
+    """A dictionary without several values per key is left to its caller."""
+    assert mapping_items({"a": [1, 2]}) is None
+
+
+def test_scalars_of_numpy_are_plain():
+    """Numbers, truth values and texts of numpy are those of Python, without a mark."""
+    numpy = pytest.importorskip("numpy")
+    values = [numpy.int64(5), numpy.uint8(5), numpy.float32(0.5), numpy.float64(0.5), numpy.longdouble(0.5)]
+    values += [numpy.bool_(True), numpy.str_("a"), numpy.array([[1, 2], [3, 4]])]
+    found, marks = plain(values)
+    assert (found, marks) == ([5, 5, 0.5, 0.5, 0.5, True, "a", [[1, 2], [3, 4]]], {})
+    assert [type(value) for value in found[:6]] == [int, int, float, float, float, bool]
+
+
+def test_scalars_of_numpy_fill_members():
+    """Identifiers and durations of numpy are members, without a mark."""
+    numpy = pytest.importorskip("numpy")
+    fields = {"user_id": numpy.int64(5), "entry_ids": numpy.array([1, 2]), "duration_ms": numpy.float32(0.5)}
+    payload = convert({"operation": "X", **fields})
+    assert (payload.user_id, payload.entry_ids, payload.duration_ms) == ("5", ["1", "2"], 0.5)
+    assert payload.metadata == {}
+
+
+def proxies():
+    """Return a function that makes a proxy of each library that is installed, by its name."""
+    makers = {}
+    try:
+        from werkzeug.local import LocalProxy
+
+        makers["werkzeug"] = lambda value: LocalProxy(lambda: value)
+    except ImportError:
+        pass
+    try:
+        from django.utils.functional import SimpleLazyObject
+
+        makers["django"] = lambda value: SimpleLazyObject(lambda: value)
+    except ImportError:
+        pass
+    try:
+        from celery.local import Proxy
+
+        makers["celery"] = lambda value: Proxy(lambda: value)
+    except ImportError:
+        pass
+    try:
+        from wrapt import ObjectProxy
+
+        makers["wrapt"] = ObjectProxy
+    except ImportError:
+        pass
+    try:
+        from lazy_object_proxy import Proxy as LazyProxy
+
+        makers["lazy-object-proxy"] = lambda value: LazyProxy(lambda: value)
+    except ImportError:
+        pass
+    return [pytest.param(make, id=name) for name, make in makers.items()]
+
+
+@pytest.mark.parametrize("proxy", proxies())
+def test_proxy_counts_as_the_object_behind_it(proxy):
+    """A lazy proxy in any member or in the metadata counts as its object, without a mark."""
+    fields = {
+        "operation": "X",
+        "user_id": 42,
+        "session_id": "s",
+        "entry_ids": ["e1", 2],
+        "status": "denied",
+        "error_message": "no",
+        "duration_ms": 1.5,
+        "metadata": {"a": 1},
+        "plan": [1, "pro"],
+    }
+    lazy = {name: proxy(value) for name, value in fields.items()} | {"entry_ids": [proxy("e1"), proxy(2)]}
+    assert convert(lazy) == convert(fields)
+
+
+@pytest.mark.parametrize("proxy", proxies())
+def test_proxy_of_a_proxy_is_unwrapped(proxy):
+    """Proxies around proxies are unwrapped too."""
+    assert unwrapped(proxy(proxy("u1"))) == "u1"
+    assert type(unwrapped(proxy(proxy("u1")))) is str
+
+
+def test_proxy_without_an_object_is_marked():
+    """A proxy outside of its request is a misfit, and the other members stay."""
+    local = pytest.importorskip("werkzeug.local")
+    unbound = local.Local()("user")
+    payload = convert({"operation": "X", "user_id": unbound, "entry_ids": [unbound, "e1"]})
+    assert (payload.user_id, payload.entry_ids) == (None, ["e1"])
+    assert payload.metadata["_audit"]["user_id"] == "not text, a number or a UUID"
+
+
+def test_lazy_text_of_django_is_text():
+    """A lazy translation of Django is a text."""
+    functional = pytest.importorskip("django.utils.functional")
+    text = functional.lazy(lambda: "not allowed", str)()
+    payload = convert({"operation": "X", "error_message": text, "hint": text})
+    assert (payload.error_message, payload.metadata) == ("not allowed", {"hint": "not allowed"})
