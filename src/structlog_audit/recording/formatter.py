@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from pythonjsonlogger.core import BaseJsonFormatter
 
+from structlog_audit._references import resolve_references
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
@@ -70,7 +71,11 @@ class AuditJsonFormatter(BaseJsonFormatter):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
 
-        super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
+        super().__init__(
+            prefix=prefix,
+            rename_fields=resolve_references("rename_fields", rename_fields),
+            static_fields=resolve_references("static_fields", static_fields),
+        )
         self.static_fields = JsonSanitizer().sanitize_members(self.static_fields)
         self.schema = schema
         if schema is None:
