@@ -4,19 +4,28 @@ import datetime as dt
 import json
 import sys
 import threading
+from collections import Counter
 from functools import partial
 
 import pytest
 from conftest import Interruption
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from structlog_audit.buffer import event_buffer as buffer_module
 from structlog_audit.buffer import index as index_module
 from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import decode
 from structlog_audit.query.filters import conditions
+from structlog_audit.query.statistics import statistics
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 BEGIN = 1_700_000_000_000_000
@@ -76,42 +85,100 @@ def any_of(values):
     return st.one_of(st.sampled_from(values), st.lists(st.sampled_from(values), max_size=3))
 
 
-# Microseconds between an event and the next: the clock may step back.
-STEPS = st.integers(-3_000_000, 9_000_000)
+# Microseconds between an event and the next.
+STEPS = st.integers(0, 9_000_000)
 
-RANGES = st.one_of(
-    st.fixed_dictionaries({}),
-    st.tuples(st.integers(-10_000_000, 90_000_000), st.integers(0, 50_000_000)).map(
-        lambda pair: {"start_time": time_of(BEGIN + pair[0]), "end_time": time_of(BEGIN + pair[0] + pair[1])}
-    ),
-)
-NAMES = st.fixed_dictionaries(
-    {},
-    optional={
-        "operation": any_of(OPERATIONS),
-        "user_id": any_of(USERS),
-        "session_id": any_of(SESSIONS),
-        "status": any_of(STATUSES),
-        "kind": any_of([None, "gap", "intent", "trail"]),
-        "entry_ids": any_of([*ENTRIES, "e4"]),
-        "metadata": st.sampled_from([*METADATA, {"user": {"plan": "free"}}, {"tags": ["b"]}]),
-        "min_duration_ms": st.sampled_from([0, 5, 10]),
-        "max_duration_ms": st.sampled_from([10, 50, 100.0]),
-        "event_id": any_of([f"evt_{number:032x}" for number in (0, 3, 30)]),
-    },
-)
-FILTERS = st.builds(lambda names, times: {**names, **times}, NAMES, RANGES)
+# Microseconds by which the clock is set, mostly back.
+CLOCK_CHANGES = st.integers(-60_000_000, 20_000_000)
+
+NAMES = {
+    "operation": OPERATIONS,
+    "user_id": USERS,
+    "session_id": SESSIONS,
+    "status": STATUSES,
+    "entry_ids": ENTRIES,
+    "event_id": [f"evt_{number:032x}" for number in (0, 3, 30)],
+}
+"""Filters by a value or any of several, and values of events."""
+
+ANY_FILTER = {
+    **{name: any_of(values) for name, values in NAMES.items()},
+    "kind": any_of([None, "gap", "intent", "trail"]),
+    "metadata": st.sampled_from([*METADATA, {"user": {"plan": "free"}}, {"tags": ["b"]}]),
+    "min_duration_ms": st.sampled_from([0, 5, 10]),
+    "max_duration_ms": st.sampled_from([10, 50, 100.0]),
+    "start_time": st.integers(-10_000_000, 90_000_000).map(lambda offset: time_of(BEGIN + offset)),
+    "end_time": st.integers(90_000_000, 150_000_000).map(lambda offset: time_of(BEGIN + offset)),
+}
+"""Filters that may match no event."""
+
+
+@st.composite
+def few_filters(draw, strategies):
+    """One to three of the filters, from *strategies* by name."""
+    names = draw(st.lists(st.sampled_from(sorted(strategies)), min_size=1, max_size=3, unique=True))
+    return {name: draw(strategies[name]) for name in names}
+
+
+def filters_of(event, timestamp_us):
+    """Strategies for the filters that *event* matches, by name."""
+
+    def around(name, value):
+        others = st.lists(st.sampled_from(NAMES[name]), max_size=2)
+        return st.just(value) | others.map(lambda values: [value, *values])
+
+    earlier = st.sampled_from([0, 1, 5_000_000]).map(lambda distance: time_of(timestamp_us - distance))
+    later = st.sampled_from([1, 5_000_000]).map(lambda distance: time_of(timestamp_us + distance))
+    strategies = {
+        **{name: around(name, getattr(event, name)) for name in NAMES if name not in ("entry_ids", "event_id")},
+        "event_id": st.just(event.event_id),
+        "metadata": st.sampled_from([{}, event.metadata]),
+        "start_time": earlier,
+        "end_time": later,
+    }
+    if event.entry_ids:
+        strategies["entry_ids"] = st.sampled_from(event.entry_ids).flatmap(lambda value: around("entry_ids", value))
+    if event.duration_ms is not None:
+        strategies["min_duration_ms"] = st.sampled_from([0, event.duration_ms])
+        strategies["max_duration_ms"] = st.sampled_from([event.duration_ms, 100.0])
+    return strategies
+
+
+OCCASIONS = {
+    "answer",
+    "answer to two filters",
+    "answer to three filters",
+    "answer that leaves events out",
+    "answer to a start time",
+    "answer to an end time",
+    "answer to a start time after the clock was set back",
+    "answer after eviction",
+    "no answer",
+    "statistics again",
+    "statistics again after eviction",
+    "statistics again after clear",
+}
+"""What a run of `AgainstAList` must have met, so that it has tested what it is for."""
 
 
 class AgainstAList(RuleBasedStateMachine):
-    """The buffer answers like a plain list of the newest events, after any appends, evictions and queries."""
+    """The buffer answers like a plain list of the newest events, after any appends, evictions, clears and queries.
+
+    Args:
+        occurred: Counts the `OCCASIONS` that the run meets.
+    """
+
+    def __init__(self, occurred):
+        super().__init__()
+        self.occurred = occurred
 
     @initialize(
         max_events=st.sampled_from([1, 2, 7, 8, 20, 64]),
         hash_bits=st.sampled_from([0, 1, 40]),
         smallest_run=st.sampled_from([1, 4_096]),
+        events=st.lists(st.tuples(MEMBERS, STEPS | CLOCK_CHANGES), min_size=5, max_size=25),
     )
-    def begin(self, max_events, hash_bits, smallest_run):
+    def begin(self, max_events, hash_bits, smallest_run, events):
         self.saved = index_module._HASH, index_module._MIN_RUN
         index_module._HASH, index_module._MIN_RUN = (1 << hash_bits) - 1, smallest_run
         self.buffer = EventBuffer(max_events)
@@ -121,11 +188,24 @@ class AgainstAList(RuleBasedStateMachine):
         self.all = []
         self.first = self.cleared = 0
         self.now = BEGIN
+        self.was_set_back = False
+
+        # Evicted and cleared events at the last request of statistics.
+        self.gone_at_statistics = None
+        self.append(events)
 
     @rule(events=st.lists(st.tuples(MEMBERS, STEPS), min_size=1, max_size=25))
+    def append_events(self, events):
+        self.append(events)
+
+    @rule(change=CLOCK_CHANGES, events=st.lists(st.tuples(MEMBERS, STEPS), min_size=1, max_size=5))
+    def set_clock_and_append(self, change, events):
+        self.append([(events[0][0], change), *events[1:]])
+
     def append(self, events):
         for members, step in events:
             self.now += step
+            self.was_set_back |= step < 0
             line = line_of(len(self.all), self.now, **members)
             self.all.append((line, self.now))
             self.buffer.append(line, self.now)
@@ -137,12 +217,62 @@ class AgainstAList(RuleBasedStateMachine):
         self.cleared += len(self.all) - self.first
         self.first = len(self.all)
 
-    @rule(filters=FILTERS, newest_first=st.booleans())
+    @precondition(lambda self: self.first < len(self.all))
+    @rule(data=st.data(), newest_first=st.booleans(), by_time=st.booleans())
+    def query_by_a_held_event(self, data, newest_first, by_time):
+        line, timestamp_us = data.draw(st.sampled_from(self.all[self.first :]))
+        event = decode(line)
+        strategies = filters_of(event, timestamp_us)
+        if by_time:
+            strategies = {name: strategies[name] for name in ("start_time", "end_time", "user_id")}
+        filters = data.draw(few_filters(strategies))
+        if event.kind is not None:
+            filters["kind"] = event.kind
+
+        answer = self.query(filters, newest_first)
+        assert event in answer
+        self.note_answer(filters, answer)
+
+    @precondition(lambda self: self.first < len(self.all))
+    @rule(filters=few_filters(ANY_FILTER), newest_first=st.booleans())
+    def query_by_any_filters(self, filters, newest_first):
+        if not self.query(filters, newest_first):
+            self.occurred["no answer"] += 1
+
     def query(self, filters, newest_first):
+        """Compare the answer with that of the list, and return it."""
         wanted = conditions(**filters)
         expected = [event for line, _ in self.all[self.first :] if wanted.matches(event := decode(line))]
         found = list(self.buffer.select(wanted, newest_first=newest_first))
         assert found == (expected[::-1] if newest_first else expected)
+        return found
+
+    def note_answer(self, filters, answer):
+        """Count the occasions that the *answer* to *filters* was."""
+        occasions = {
+            "answer": True,
+            "answer to two filters": len(filters) == 2,
+            "answer to three filters": len(filters) == 3,
+            "answer that leaves events out": len(answer) < len(self.all) - self.first,
+            "answer to a start time": "start_time" in filters,
+            "answer to an end time": "end_time" in filters,
+            "answer to a start time after the clock was set back": "start_time" in filters and self.was_set_back,
+            "answer after eviction": self.first > self.cleared,
+        }
+        self.occurred.update(name for name, occurs in occasions.items() if occurs)
+
+    @rule()
+    def request_statistics(self):
+        events = [decode(line) for line, _ in self.all[self.first :]]
+        assert self.buffer.statistics() == statistics(event for event in events if event.kind is None)
+
+        evicted = self.first - self.cleared
+        if self.gone_at_statistics is not None:
+            evicted_before, cleared_before = self.gone_at_statistics
+            self.occurred["statistics again"] += 1
+            self.occurred["statistics again after eviction"] += evicted > evicted_before
+            self.occurred["statistics again after clear"] += self.cleared > cleared_before
+        self.gone_at_statistics = evicted, self.cleared
 
     @invariant()
     def length_and_evicted_are_right(self):
@@ -159,12 +289,58 @@ class AgainstAList(RuleBasedStateMachine):
             index_module._HASH, index_module._MIN_RUN = self.saved
 
 
-TestAgainstAList = AgainstAList.TestCase
-TestAgainstAList.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+def test_buffer_answers_like_a_list():
+    """After any steps the buffer answers like a plain list of the newest events, on every occasion that matters."""
+    occurred = Counter()
+    bounds = settings(max_examples=100, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(partial(AgainstAList, occurred), settings=bounds)
+    assert {name for name, count in occurred.items() if count} == OCCASIONS
+
+
+HELD = st.lists(st.tuples(MEMBERS, STEPS | CLOCK_CHANGES), min_size=1, max_size=40)
+
+
+def filled(events, max_events=30):
+    """Return a buffer with *events*, and the held ones as pairs of an event and its timestamp in microseconds."""
+    buffer = EventBuffer(max_events)
+    now, held = BEGIN, []
+    for number, (members, step) in enumerate(events):
+        now += step
+        line = line_of(number, now, **members)
+        buffer.append(line, now)
+        held.append((decode(line), now))
+    return buffer, held[-max_events:]
 
 
 @settings(max_examples=50, deadline=None)
-@given(events=st.lists(MEMBERS, min_size=1, max_size=40), filters=FILTERS)
+@given(events=HELD, data=st.data())
+def test_two_filters_select_the_events_that_match_both(events, data):
+    """Each two filters that an event matches find the events that each of them finds, in their order."""
+    buffer, held = filled(events)
+    event, timestamp_us = data.draw(st.sampled_from(held))
+    strategies = filters_of(event, timestamp_us)
+    names = data.draw(st.lists(st.sampled_from(sorted(strategies)), min_size=2, max_size=2, unique=True))
+    filters = {name: data.draw(strategies[name]) for name in names}
+
+    each = [set(numbers(buffer, kind=event.kind, **{name: value})) for name, value in filters.items()]
+    found = numbers(buffer, kind=event.kind, **filters)
+    assert found == sorted(set.intersection(*each))
+    assert number_of(event) in found
+
+
+@settings(max_examples=50, deadline=None)
+@given(before=HELD, after=HELD, change=st.integers(1, 60_000_000))
+def test_start_time_selects_the_events_from_it_on_after_the_clock_was_set_back(before, after, change):
+    """A start time finds all events from it on: those before and those after the clock was set back."""
+    (members, _), *rest = after
+    buffer, held = filled([*before, (members, -change), *rest], 100)
+    for _, start_us in held:
+        expected = [number_of(event) for event, timestamp_us in held if timestamp_us >= start_us]
+        assert numbers(buffer, start_time=time_of(start_us), kind=[None, "gap", "intent"]) == expected != []
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=st.lists(MEMBERS, min_size=1, max_size=40), filters=few_filters(ANY_FILTER))
 def test_newest_first_is_oldest_first_reversed(events, filters):
     """Both orders give the same events."""
     buffer = EventBuffer(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 from commands import run
 
-from structlog_audit.recording.health_checks import RE_ENTRANCY_GUARD
+from structlog_audit.recording.logger_tree import discards_nested_records
 
-ALWAYS = {"re-entrancy"} if sys.version_info >= RE_ENTRANCY_GUARD else set()
+ALWAYS = {"re-entrancy"} if discards_nested_records(logging.getLogger()) else set()
 """Codes of findings about this Python."""
 
 HOST_DEPENDENT = {"container", "disk", "inodes", "fleeting", "clock", "file-size", "remote"}

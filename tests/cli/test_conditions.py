@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from commands import GOLDEN
 from hypothesis import given
@@ -164,6 +165,28 @@ def test_condition_selects_the_events_of_a_plain_comparison(words, test):
     expected = kept(test)
     assert select(*words) == expected
     assert 0 < len(expected) < len(ORDINARY)
+
+
+JSON_SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.text(max_size=3)
+
+
+@given(value=JSON_SCALARS | st.lists(JSON_SCALARS, max_size=3), bound=st.integers(-9, 9), lower=st.booleans())
+def test_bound_compares_numbers_only(value, bound, lower):
+    """For all values: a bound on metadata matches if a number is within it; a boolean is not a number."""
+    items = value if isinstance(value, list) else [value]
+    expected = any(type(item) in (int, float) and (item >= bound if lower else item <= bound) for item in items)
+
+    operator = ">=" if lower else "<="
+    selection = build_selection(split_words([f"metadata.ok{operator}{bound}"])[1])
+    assert selection.passes(msgspec.structs.replace(EVENTS[0], metadata={"ok": value})) == expected
+
+
+@pytest.mark.parametrize("word", ["metadata.ok<=5", "metadata.ok>=0", "metadata.ok=0", "metadata.ok=1"])
+@pytest.mark.parametrize("value", [False, True, [False, True]])
+def test_boolean_is_not_a_number(word, value):
+    """A condition with a number matches neither True nor False."""
+    selection = build_selection(split_words([word])[1])
+    assert not selection.passes(msgspec.structs.replace(EVENTS[0], metadata={"ok": value}))
 
 
 def test_own_events_are_selected_by_kind_or_with_all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -53,7 +54,19 @@ def test_file_size_limit_has_finding():
     assert "file-size" in {finding["code"] for finding in json.loads(done.stdout)["findings"]}
 
 
-def test_python_with_re_entrancy_guard_has_finding(monkeypatch):
-    """A Python that discards logging calls made while a record is handled is a finding."""
-    monkeypatch.setattr(sys, "version_info", (3, 13, 4))
-    assert "re-entrancy" in host_codes()
+@pytest.mark.parametrize("version", [(3, 13, 4), (3, 14, 2)])
+@pytest.mark.parametrize(("discards", "codes"), [(True, {"re-entrancy"}), (False, set())])
+def test_python_has_re_entrancy_finding_if_its_loggers_discard_nested_records(monkeypatch, version, discards, codes):
+    """A finding comes from a trial of a logger, not from the version of Python."""
+    nested = []
+
+    def handle(logger, record):
+        if nested and discards:
+            return
+        nested.append(record)
+        logger.callHandlers(record)
+        nested.pop()
+
+    monkeypatch.setattr(logging.Logger, "handle", handle)
+    monkeypatch.setattr(sys, "version_info", version)
+    assert host_codes() & {"re-entrancy"} == codes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from contextlib import contextmanager
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -18,12 +20,19 @@ NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def berlin(monkeypatch):
+def berlin():
     """Set the local time zone to Berlin."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    yield
-    monkeypatch.undo()
+    with local_zone("Europe/Berlin"):
+        yield
+
+
+@contextmanager
+def local_zone(name):
+    """Set the local time zone in the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", name)
+        time.tzset()
+        yield
     time.tzset()
 
 
@@ -66,6 +75,65 @@ def test_time_is_parsed_as_a_timestamp(text, expected):
 def test_time_without_offset_is_utc_with_utc_option(text, expected):
     """With --utc, days and hours are those of UTC; a given offset is kept."""
     assert parse_time("--since", text, NOW, in_utc=True) == dt.datetime.fromisoformat(expected)
+
+
+SKIPPED_MIDNIGHTS = [
+    ("America/Sao_Paulo", "2018-11-04", "2018-11-04T03:00:00Z"),
+    ("America/Havana", "2025-03-09", "2025-03-09T05:00:00Z"),
+    ("Africa/Cairo", "2024-04-26", "2024-04-25T22:00:00Z"),
+    ("Asia/Beirut", "2024-03-31", "2024-03-30T22:00:00Z"),
+    ("America/Santiago", "2024-09-08", "2024-09-08T04:00:00Z"),
+    ("Africa/Monrovia", "1972-01-07", "1972-01-07T00:44:30Z"),
+    # The change began before midnight: at 23:30, and at midnight of a day that does not exist.
+    ("America/Toronto", "1919-03-31", "1919-03-31T04:30:00Z"),
+    ("Pacific/Apia", "2011-12-30", "2011-12-30T10:00:00Z"),
+]
+
+
+@pytest.mark.parametrize(("zone", "day", "expected"), SKIPPED_MIDNIGHTS)
+def test_day_without_midnight_begins_at_its_first_instant(zone, day, expected):
+    """A day whose midnight the clock skips begins at its first instant; one that is skipped, with the next."""
+    with local_zone(zone):
+        assert parse_time("--since", day, NOW) == dt.datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize(("word", "hours"), [("today", 12), ("yesterday", 36), ("tomorrow", -12)])
+@pytest.mark.parametrize(("zone", "day", "expected"), SKIPPED_MIDNIGHTS[:-1])
+def test_word_for_a_day_without_midnight_is_its_first_instant(zone, day, expected, word, hours):
+    """Today, yesterday and tomorrow begin at their first instant, too."""
+    start = dt.datetime.fromisoformat(expected)
+    with local_zone(zone):
+        assert parse_time("--since", word, start + dt.timedelta(hours=hours)) == start
+
+
+@pytest.mark.parametrize("zone", sorted({zone for zone, _, _ in SKIPPED_MIDNIGHTS} | {"America/St_Johns", "UTC"}))
+@given(day=st.dates(dt.date(1900, 1, 1), dt.date(2037, 12, 31)))
+def test_day_begins_at_its_first_instant(zone, day):
+    """For all days: local time reaches the day at its beginning, and not a second before it."""
+
+    def local(timestamp):
+        return timestamp.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+    midnight = dt.datetime.combine(day, dt.time())
+    with local_zone(zone):
+        start = parse_time("--since", str(day), NOW)
+    assert local(start) >= midnight
+    assert local(start - dt.timedelta(seconds=1)) < midnight
+
+
+@pytest.mark.parametrize(("text", "expected"), [("2025-03-09T00:30", "05:30"), ("2025-03-09T00:00", "05:00")])
+def test_skipped_time_counts_by_the_clock_before_the_change(text, expected):
+    """A local time that the clock skips is the same timestamp on every Python: as if the clock had not changed yet."""
+    with local_zone("America/Havana"):
+        assert parse_time("--since", text, NOW) == dt.datetime.fromisoformat(f"2025-03-09T{expected}Z")
+
+
+@pytest.mark.parametrize("zone", ["America/Havana", "Asia/Tokyo"])
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "9999-12-31T23:59:59.999999", "0001-01-01T00:00"])
+def test_time_at_the_end_of_the_calendar_is_a_timestamp(zone, text):
+    """A local time beyond the calendar in UTC is taken as UTC."""
+    with local_zone(zone):
+        assert parse_time("--since", text, NOW).year in (1, 9999)
 
 
 @pytest.mark.parametrize(

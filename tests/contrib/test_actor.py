@@ -149,6 +149,13 @@ def test_request_actor_keeps_a_bound_request_id():
         ("2001:db8::1", 1, "2001:db8::1"),
         ("unknown", 1, "10.0.0.1"),
         ("fe80::1%<script>", 1, "10.0.0.1"),
+        ("[]:80", 1, "10.0.0.1"),
+        ("[]", 1, "10.0.0.1"),
+        (":80", 1, "10.0.0.1"),
+        ("[1.2.3.4", 1, "10.0.0.1"),
+        ("1.2.3.4]:80", 1, "10.0.0.1"),
+        ("6.6.6.6,[]:80", 1, "10.0.0.1"),
+        ("6.6.6.6,,", 1, "10.0.0.1"),
     ],
 )
 def test_client_address_trusts_only_entries_of_trusted_proxies(forwarded, proxies, found):
@@ -163,11 +170,18 @@ def test_client_address_ignores_entries_that_the_client_forged(forged, proxies, 
     assert client_address("10.0.0.1", ",".join([forged, *appended]), proxies) == address_text(str(address))
 
 
-@given(header=st.text(), proxies=st.integers(0, 3))
+# Texts of the parts of an address are malformed in more ways than any text.
+parts = st.sampled_from(["[", "]", ":", ".", ",", "%", " ", "80", "1.2.3.4", "::1", "a"])
+malformed = st.text() | st.lists(parts, max_size=6).map("".join)
+
+
+@given(header=malformed, proxies=st.integers(0, 3))
 def test_client_address_is_always_an_ip_address(header, proxies):
-    """For all headers: the recorded address is an IP address, by default the peer's."""
+    """For all headers: the recorded address is an IP address, by default the peer's, or none without a peer."""
     assert ipaddress.ip_address(client_address("10.0.0.1", header, proxies))
     assert client_address("", header, 0) is None
+    found = client_address(None, header, proxies)
+    assert found is None or ipaddress.ip_address(found)
 
 
 def test_session_digest_hides_the_key():

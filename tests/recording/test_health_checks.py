@@ -6,12 +6,44 @@ import logging
 import logging.config
 import logging.handlers
 import queue
+import sys
+import threading
 import warnings
 
 import pytest
 
 from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
-from structlog_audit.recording import health_checks
+
+
+class UnguardedLogger(logging.Logger):
+    """Handles nested records, like CPython before 3.13.4 and in 3.14."""
+
+    def isEnabledFor(self, level):
+        return level >= self.getEffectiveLevel()
+
+    def handle(self, record):
+        if self.filter(record):
+            self.callHandlers(record)
+
+
+class GuardedLogger(UnguardedLogger):
+    """Discards nested records, like CPython 3.13.4 (gh-91555)."""
+
+    def __init__(self, name, level=logging.NOTSET):
+        super().__init__(name, level)
+        self._tls = threading.local()
+
+    def isEnabledFor(self, level):
+        return not getattr(self._tls, "in_progress", False) and super().isEnabledFor(level)
+
+    def handle(self, record):
+        if getattr(self._tls, "in_progress", False):
+            return
+        self._tls.in_progress = True
+        try:
+            super().handle(record)
+        finally:
+            self._tls.in_progress = False
 
 
 def audit():
@@ -141,28 +173,9 @@ def test_check_of_a_root_handler_reports_only_propagation(handler):
 
 @pytest.mark.parametrize("on", ["filter", "str"])
 def test_an_event_logged_while_a_record_is_handled_is_recorded(handler, log, monkeypatch, on):
-    """An entry point bypasses the guard of a logger that discards such calls (Python 3.13.4 and newer)."""
+    """An entry point bypasses the guard of a logger that discards such calls (Python 3.13.4)."""
 
-    class Guarded(logging.Logger):
-        """Discards calls like CPython since gh-91555."""
-
-        def isEnabledFor(self, level):
-            return not getattr(self._tls, "in_progress", False) and super().isEnabledFor(level)
-
-        def handle(self, record):
-            if getattr(self._tls, "in_progress", False):
-                return
-            self._tls.in_progress = True
-            try:
-                super().handle(record)
-            finally:
-                self._tls.in_progress = False
-
-    class Tls:
-        in_progress = False
-
-    guarded = Guarded("guarded")
-    guarded._tls = Tls()
+    guarded = GuardedLogger("guarded")
     guarded.addHandler(handler)
     inner = type(log)(guarded, (), {})
 
@@ -176,10 +189,58 @@ def test_an_event_logged_while_a_record_is_handled_is_recorded(handler, log, mon
     assert [event.operation for event in handler.iter_events()] == ["INNER", "OUTER"]
 
 
-def test_check_reports_the_re_entrancy_guard(handler, monkeypatch):
-    """On a Python version with the guard, check() reports it."""
-    monkeypatch.setattr(health_checks, "RE_ENTRANCY_GUARD", (3, 0, 0))
-    assert "re-entrancy" in [finding.code for finding in handler.check()]
+@pytest.fixture
+def attached_to(monkeypatch):
+    """A function that attaches a new handler to a new logger of a class, and returns both."""
+    loggers = {}
+    monkeypatch.setattr(logging.root.manager, "loggerDict", loggers)
+
+    def attach(logger_class):
+        logger = loggers["audit"] = logger_class("audit", logging.INFO)
+        logger.addHandler(handler := AuditHandler())
+        return logger, handler
+
+    return attach
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 13, 4), (3, 14, 2)])
+@pytest.mark.parametrize(("logger_class", "codes"), [(GuardedLogger, ["re-entrancy"]), (UnguardedLogger, [])])
+def test_check_reports_re_entrancy_of_a_logger_that_discards_nested_records(
+    attached_to, monkeypatch, version, logger_class, codes
+):
+    """check() tries whether the logger discards nested records, because the version of Python does not tell."""
+    monkeypatch.setattr(sys, "version_info", version)
+    _, handler = attached_to(logger_class)
+    assert [finding.code for finding in handler.check()] == codes
+
+
+@pytest.mark.parametrize("logger_class", [GuardedLogger, UnguardedLogger])
+def test_trial_of_re_entrancy_reaches_no_handler_or_filter(attached_to, logger_class):
+    """The trial is not recorded, and the logger stays as it was."""
+    logger, handler = attached_to(logger_class)
+    seen = []
+    logger.addFilter(lambda record: seen.append(record) is None)
+    logger.addHandler(logging.handlers.QueueHandler(received := queue.SimpleQueue()))
+    before = dict(vars(logger))
+    handler.check()
+    assert (seen, received.empty(), handler.count_events()) == ([], True, 0)
+    assert vars(logger) == before
+
+
+def test_check_reports_re_entrancy_while_a_record_is_handled(attached_to):
+    """The trial gives the same answer if a filter of the logger calls check(), and does not end the guard of the logger."""
+    logger, handler = attached_to(GuardedLogger)
+    found = []
+
+    def check(record):
+        found.append([finding.code for finding in handler.check()])
+        logger.info("NESTED")
+        return True
+
+    logger.addFilter(check)
+    logger.info("STORE")
+    assert found == [["logger-filter", "re-entrancy"]]
+    assert handler.count_events() == 1
 
 
 def test_an_event_passed_to_a_queue_is_not_unrecorded():

@@ -10,6 +10,9 @@ import logging.config
 import logging.handlers
 import queue
 import threading
+import time
+import unittest
+from functools import partial
 
 import pytest
 import structlog
@@ -31,7 +34,7 @@ from structlog_audit import (
     get_audit_logger,
 )
 from structlog_audit.recording.logger_tree import all_loggers
-from structlog_audit.testing import FailingTarget, FrozenClock, capture_events, seeded_randbits
+from structlog_audit.testing import AuditTrail, FailingTarget, FrozenClock, capture_events, seeded_randbits
 
 
 def state():
@@ -204,6 +207,144 @@ def test_attach_captures_again_after_a_configuration(path):
         get_audit_logger().info("STORE")
         trail.assert_recorded(operation="STORE")
         assert path.read_bytes() == content
+
+
+def configure_logging(path):
+    configured(path)
+
+
+def force_basic_config(path):
+    logging.basicConfig(force=True)
+    logging.getLogger("audit").handlers.clear()
+
+
+def disable_existing_loggers(path):
+    logging.config.dictConfig({"version": 1})
+
+
+def raise_level(path):
+    logging.getLogger("audit").setLevel(logging.ERROR)
+
+
+def disable_logging(path):
+    logging.disable(logging.INFO)
+
+
+def create_audit_logger(path):
+    audit_logger = AuditLogger()
+    audit_logger.record("DELETE")
+    return audit_logger
+
+
+INTERRUPTIONS = pytest.mark.parametrize(
+    ("interrupt", "code"),
+    [
+        (configure_logging, "detached: logger 'audit'"),
+        (force_basic_config, "detached: logger 'audit'"),
+        (disable_existing_loggers, "disabled"),
+        (raise_level, "level"),
+        (disable_logging, "logging-disable"),
+        (create_audit_logger, "detached: an AuditLogger"),
+    ],
+)
+
+
+@INTERRUPTIONS
+@pytest.mark.parametrize("expect", [AuditTrail.assert_nothing_recorded, partial(AuditTrail.assert_recorded, times=0)])
+@pytest.mark.parametrize("filters", [{}, {"operation": "STORE"}])
+def test_absence_of_an_event_fails_while_events_may_be_missing(path, interrupt, code, expect, filters):
+    """While the capture is detached or muted, no expectation of absence passes; the message names `attach`."""
+    with capture_events() as trail:
+        kept = interrupt(path)
+        text = message_of(partial(expect, trail), **filters)
+        assert "found 0\nevents may be missing: call audit_trail.attach() after the code that changed logging" in text
+        assert f"\n{code}" in text
+
+        trail.attach()
+        expect(trail, **filters)
+    assert kept is None or kept.count_events() == 1
+
+
+@INTERRUPTIONS
+def test_query_warns_while_events_may_be_missing(path, interrupt, code):
+    """A query is answered with a warning while the capture is detached or muted, and without one after `attach`."""
+    with capture_events() as trail:
+        kept = interrupt(path)
+        with pytest.warns(RuntimeWarning, match=f"events may be missing: {code}.*audit_trail.attach") as caught:
+            assert trail.query_events() == []
+        assert caught[0].filename == __file__
+        trail.attach()
+        assert trail.query_events() == []
+    del kept
+
+
+def test_event_that_is_found_is_recorded_even_if_others_may_be_missing(path):
+    """A recorded event stays recorded after the capture was detached; the number of events is not certain any more."""
+    with capture_events() as trail:
+        get_audit_logger().info("STORE")
+        configured(path)
+        assert trail.assert_recorded(operation="STORE").operation == "STORE"
+        assert "events may be missing" in message_of(trail.assert_recorded, times=1)
+
+
+@pytest.mark.parametrize(("name", "is_missed"), [("audit", True), ("audit.child", True), ("billing", False)])
+def test_event_that_was_missed_is_missing_until_clear(name, is_missed):
+    """Events of the audit logger and its children that were missed count until `clear`, also after `attach`."""
+    logging.getLogger("audit").setLevel(logging.INFO)
+    with capture_events() as trail:
+        logging.getLogger("audit").handlers.clear()
+        logging.getLogger("billing").setLevel(logging.INFO)
+        with pytest.warns(RuntimeWarning, match="was not recorded"):
+            get_audit_logger(name).info("STORE")
+        trail.attach()
+        if is_missed:
+            text = message_of(trail.assert_nothing_recorded)
+            assert f"detached: 1 events on logger '{name}' reached no AuditHandler" in text
+            trail.clear()
+        trail.assert_nothing_recorded()
+
+
+@pytest.mark.parametrize("is_detached", [False, True])
+def test_trail_after_the_capture_knows_whether_events_may_be_missing(path, is_detached):
+    """After the end of the capture, the state at its end counts."""
+    with capture_events() as trail:
+        if is_detached:
+            configured(path)
+    if is_detached:
+        assert "events may be missing" in message_of(trail.assert_nothing_recorded)
+    else:
+        logging.getLogger("audit").setLevel(logging.ERROR)
+        trail.assert_nothing_recorded()
+        assert trail.query_events() == []
+
+
+def test_outer_of_two_captures_is_not_certain_during_the_inner(path):
+    """The inner capture takes the events, so the outer one cannot say that there are none."""
+    configured(path)
+    with capture_events() as outer:
+        with capture_events():
+            assert "events may be missing" in message_of(outer.assert_nothing_recorded)
+        outer.assert_nothing_recorded()
+
+
+def test_assert_logs_takes_the_events_unless_the_trail_is_attached_in_its_block(trail):
+    """unittest's assertLogs replaces the handlers of its logger; after `attach` in its block both see the events."""
+    case = unittest.TestCase()
+    with case.assertLogs("audit", "INFO") as logs:
+        assert "events may be missing" in message_of(trail.assert_nothing_recorded)
+        trail.attach()
+        get_audit_logger().info("STORE")
+    get_audit_logger().info("RECALL")
+    assert logs.output == ["INFO:audit:STORE"]
+    assert [event.operation for event in trail.iter_events()] == ["STORE", "RECALL"]
+
+
+def test_clock_of_a_capture_follows_a_replaced_time_ns(monkeypatch):
+    """freezegun replaces the function `time.time_ns`; the timestamps of captured events come from the replacement."""
+    with capture_events() as trail:
+        monkeypatch.setattr(time, "time_ns", lambda: 1_736_937_045_000_000_000)
+        get_audit_logger().info("STORE")
+        assert trail.assert_recorded().timestamp == dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
 
 
 def test_get_audit_handler_finds_the_capturing_handler(path):

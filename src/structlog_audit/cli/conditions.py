@@ -12,7 +12,7 @@ given as ``./x=y``.
   ``>=`` and ``<=`` must hold.
 * ``FIELD=`` without a value matches events without one (absent, null, or empty); ``FIELD!=`` those with one.
 * ``~`` searches for a Python regular expression. In a list (``entry_ids``, lists in the metadata) any item counts. Values in
-  the metadata other than text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``.
+  the metadata other than text are compared as JSON: ``metadata.attempt=2``, ``metadata.ok=true``. A boolean is not a number.
 """
 
 from __future__ import annotations
@@ -231,8 +231,8 @@ def _bound(condition: Condition, values_of: Callable[[Event], Values]) -> Test:
 
     def is_within(event: Event) -> bool:
         for value in values_of(event):
-            # True is an int to isinstance. False is compared, as 0.
-            if not isinstance(value, (int, float)) or value is True:
+            # A boolean is an int to isinstance, but not a number.
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
             if value >= bound if is_lower else value <= bound:
                 return True

@@ -149,8 +149,11 @@ def client_address(peer: str | None, forwarded_for: str | None, trusted_proxies:
 
 def _ip_address(entry: str) -> str | None:
     """Return the IP address in *entry*, which may have a port, or None."""
+    address = entry
     match = _PORT.fullmatch(entry)
-    address = (match["six"] or match["four"]) if match else entry
+    if match is not None:
+        # One of the groups is None; either may be empty.
+        address = match["four"] if match["six"] is None else match["six"]
 
     # A scope id may be any text, so an address with one is not recorded.
     return None if "%" in address else address_text(address)

@@ -5,8 +5,8 @@
 process watches its own events and starts anew in a forked child; `replay` reads the files for the whole picture.
 
 **Guarantees**: one alert per crossing, as a record on the logger ``structlog_audit.alerts``. It is logged from another thread,
-never while a record is handled: Python 3.13.4 and newer discard such records (CPython issue 91555). ``flush`` and ``close`` log
-the alerts that are still waiting. The same line twice in a row is one event, because a commit that a signal handler interrupted
+never while a record is handled: Python 3.13.4 discards such records (CPython issue 91555). ``flush`` and ``close`` log the
+alerts that are still waiting. The same line twice in a row is one event, because a commit that a signal handler interrupted
 may repeat it.
 
 **Performance**: a handler without rules pays nothing. Windows per subject are bounded by ``max_subjects``: the one longest

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from structlog_audit._durations import parse_duration
+from structlog_audit._references import resolve_references
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit._yaml import load_yaml
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
@@ -130,6 +131,7 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
     Raises:
         AuditTypeError, AuditValueError: It holds no valid rules, or two of the same name.
     """
+    value = resolve_references("monitor", value)
     if isinstance(value, (str, os.PathLike)):
         return load_rules(value)
     if isinstance(value, Rule):

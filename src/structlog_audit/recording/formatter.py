@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from pythonjsonlogger.core import BaseJsonFormatter
 
+from structlog_audit._references import resolve_references
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
@@ -71,6 +72,8 @@ class AuditJsonFormatter(BaseJsonFormatter):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
 
+        rename_fields = resolve_references("rename_fields", rename_fields)
+        static_fields = resolve_references("static_fields", static_fields)
         for name, members in (("rename_fields", rename_fields), ("static_fields", static_fields)):
             if members is not None and not isinstance(members, Mapping):
                 raise AuditTypeError(f"{name}={members!r}: expected a mapping")

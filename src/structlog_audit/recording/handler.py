@@ -335,8 +335,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     def check(self) -> list[Finding]:
         """Return a finding for each condition in this process that drops, delays or endangers events of this handler.
 
-        Since Python 3.13.4, ``re-entrancy`` is always among them: it is a property of `logging`. Any target that is not an
-        `AuditFileHandler` leads to the finding ``lesser-target``.
+        ``re-entrancy`` is among them where `logging` discards nested calls, from Python 3.13.4 on in some releases. Any
+        target that is not an `AuditFileHandler` leads to the finding ``lesser-target``.
         """
         findings = list(muting_findings(self, self.target))
 

@@ -7,15 +7,17 @@ prevent that, so its ``check()`` reports these settings as findings, each with i
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 
 import msgspec
 
-from structlog_audit.recording.logger_tree import all_loggers, propagation_path, reachable_handlers, uses_queue
-
-RE_ENTRANCY_GUARD = (3, 13, 4)
-"""Since this Python version a logger discards the records that it gets while it handles one on the same thread (gh-91555)."""
+from structlog_audit.recording.logger_tree import (
+    all_loggers,
+    discards_nested_records,
+    propagation_path,
+    reachable_handlers,
+    uses_queue,
+)
 
 _KEEP_LOGGERS = 'set "disable_existing_loggers": False'
 
@@ -61,7 +63,7 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
     if target is not None:
         yield from _handler_findings("target", target)
 
-    if sys.version_info >= RE_ENTRANCY_GUARD:
+    if any(map(discards_nested_records, audit_loggers)):
         yield Finding(
             "re-entrancy",
             "this Python discards logging calls made while a record is handled: in filters, __str__, signal handlers",

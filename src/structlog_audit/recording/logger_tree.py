@@ -44,9 +44,40 @@ def uses_queue(logger: logging.Logger, level: int) -> bool:
 
 
 def is_handling_record(logger: logging.Logger) -> bool:
-    """Return whether *logger* is handling a record on this thread.
+    """Return whether *logger* is handling a record on this thread, and discards those that it gets meanwhile.
 
-    Python 3.13.4 and newer discard the records that a logger gets meanwhile (CPython issue 91555).
+    Some releases of Python do so from 3.13.4 on (CPython issue 91555).
     """
     thread_state = getattr(logger, "_tls", None)
     return bool(getattr(thread_state, "in_progress", False))
+
+
+def discards_nested_records(logger: logging.Logger) -> bool:
+    """Return whether *logger* discards the records that it gets while it handles one on the same thread.
+
+    Tried with a copy of *logger* that has no other handler: the version of Python does not tell, because 3.13.4 began to
+    discard them (CPython issue 91555) and a later release ended that.
+    """
+    # The copy may share the thread state of the logger, and with it the guard.
+    copied = logging.Logger.__new__(type(logger))
+    vars(copied).update(vars(logger))
+    nesting = _NestingHandler(copied)
+    vars(copied).update(handlers=[nesting], filters=[], propagate=False, disabled=False)
+
+    copied.handle(nesting.record)
+    return nesting.handled < 2
+
+
+class _NestingHandler(logging.Handler):
+    """Passes its record to *logger* once more while it handles it, and counts the records that it gets."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.record = logging.LogRecord(logger.name, logging.DEBUG, __file__, 0, "a health check", (), None)
+        self.handled = 0
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.handled += 1
+        if self.handled == 1:
+            self._logger.handle(record)

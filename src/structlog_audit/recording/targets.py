@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any
 
 from structlog_audit._failures import DeliveryError
+from structlog_audit._references import resolve_references
 from structlog_audit.events.codec import decode_event
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.formatter import LINE
@@ -119,11 +120,15 @@ def _named(name: str) -> logging.Handler:
 
 def _described(target: Mapping[str, Any]) -> logging.Handler:
     """Return a new handler made from the class and the arguments in *target*."""
-    arguments = dict(target)
+    # The arguments of a target may be credentials: no message contains them.
+    arguments = dict(resolve_references("target", target))
     factory = arguments.pop("()", None) or arguments.pop("class", None)
     level = arguments.pop("level", logging.NOTSET)
     if factory is None:
-        raise AuditValueError(f"target={dict(target)!r}: expected the class of a handler under 'class' or '()'")
+        keys = ", ".join(map(str, target))
+        raise AuditValueError(
+            f"target: expected the class of a handler under 'class' or '()', got only {keys or 'none'}"
+        )
 
     try:
         if isinstance(factory, str):
@@ -133,8 +138,8 @@ def _described(target: Mapping[str, Any]) -> logging.Handler:
         if isinstance(made, logging.Handler):
             made.setLevel(level)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise AuditValueError(f"target={dict(target)!r}: {error}") from error
+        raise AuditValueError(f"target {factory!r}: {error}") from error
 
     if not isinstance(made, logging.Handler):
-        raise AuditTypeError(f"target={dict(target)!r}: expected the class of a logging.Handler, got {made!r}")
+        raise AuditTypeError(f"target {factory!r}: expected the class of a logging.Handler, got {made!r}")
     return made

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from structlog_audit._references import REFERENCE_PREFIXES
 from structlog_audit._validation import require_choice
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.redaction.rules import (
@@ -170,6 +171,11 @@ def _require_secret(secret: Any, *, is_needed: bool) -> bytes | None:
 
     if not isinstance(secret, (str, bytes)):
         raise AuditTypeError(f"secret: expected str or bytes, got {type(secret).__name__}")
+
+    if isinstance(secret, str) and secret.startswith(REFERENCE_PREFIXES):
+        raise AuditValueError(
+            "secret: expected the key itself, got an ext:// or cfg:// reference to it, which only a dictConfig resolves"
+        )
 
     key = secret.encode() if isinstance(secret, str) else secret
     if len(key) < _MIN_SECRET_BYTES:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
+from structlog_audit._references import resolve_references
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.json_safe import JsonSanitizer
 from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
@@ -205,12 +206,13 @@ def make_redactor(redactor: Any) -> Redactor | None:
     if not isinstance(redactor, Mapping):
         raise AuditTypeError(f"redactor={redactor!r}: expected a Redactor, a mapping of its arguments, or None")
 
+    arguments = resolve_references("redactor", redactor)
     known = Redactor.__init__.__kwdefaults__ or {}
-    for name in redactor:
+    for name in arguments:
         if name not in known:
             raise AuditTypeError(f"redactor: unknown argument {name!r}: expected one of {', '.join(known)}")
 
-    return Redactor(**redactor)
+    return Redactor(**arguments)
 
 
 DEFAULT_REDACTOR: Final = Redactor()

@@ -9,8 +9,9 @@ have their former handlers, levels and flags, even if the test failed.
 **Muted loggers.** If the audit logger leads to no such handler, the capturing one is attached to it. Levels, ``disabled`` and
 ``logging.disable`` that would mute events of level INFO on the audit logger and its children are lifted; filters stay.
 
-**Limits.** Code that configures logging during the test replaces the capturing handler; `AuditTrail.attach` attaches it again.
-Events of other processes, and behind a queue with an unknown listener, are not captured.
+**Limits.** Code that configures logging during the test replaces the capturing handler, and `AuditTrail.attach` attaches it
+again. Until then an expectation that events are absent fails, and a query warns: no answer is given without evidence. Events of
+other processes, and behind a queue with an unknown listener, are not captured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.loggers.audit_logger import AuditLogger, existing_audit_loggers
-from structlog_audit.loggers.unheard import unheard_events
+from structlog_audit.loggers.unheard import find_caller, reason_unrecorded, unheard_events
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES, AuditJsonFormatter
@@ -45,6 +47,13 @@ _MUTING = ("detached", "logging-disable", "disabled", "level", "logger-filter", 
 """The findings of `AuditHandler.check` that explain why no event was recorded."""
 
 _MAX_FINDINGS = 3
+
+_REMEDY = "call audit_trail.attach() after the code that changed logging"
+
+
+def _now_ns() -> int:
+    """Return the time in nanoseconds since 1970, by the `time.time_ns` of the moment: freezegun replaces it."""
+    return time.time_ns()
 
 
 class CapturingHandler(AuditHandler):
@@ -85,6 +94,11 @@ class AuditTrail(EventSource):
         self._disable = logging.root.manager.disable
         self._unheard = Counter(unheard_events())
 
+        # The loggers that have the capturing handler, and after the end whether events may be missing.
+        self._captured: set[logging.Logger] = set()
+        self._ended = False
+        self._interruption_at_end: str | None = None
+
         # The application's handler determines the content of a recorded event.
         handlers = find_audit_handlers(propagation_path(self._logger)) or find_audit_handlers(all_loggers())
         model = handlers[0] if handlers else None
@@ -118,6 +132,7 @@ class AuditTrail(EventSource):
         if self.handler not in reachable_handlers(propagation_path(self._logger)):
             self._save_state(self._logger)
             self._logger.handlers.insert(0, self.handler)
+        self._captured.add(self._logger)
 
         prefix = f"{self._logger.name}."
         for logger in all_loggers():
@@ -129,6 +144,9 @@ class AuditTrail(EventSource):
 
     def detach(self) -> None:
         """Restore the loggers as they were before the capture."""
+        self._interruption_at_end = self._interruption()
+        self._ended = True
+
         for logger in all_loggers():
             logger.removeHandler(self.handler)
 
@@ -158,6 +176,7 @@ class AuditTrail(EventSource):
         handlers = [handler for handler in logger.handlers if not _writes_trail(handler)]
         handlers.insert(positions[0], self.handler)
         logger.handlers[:] = handlers
+        self._captured.add(logger)
 
     def _unmute(self, logger: logging.Logger) -> None:
         """Lift the level and the flag that would mute events of level INFO on *logger*."""
@@ -169,6 +188,34 @@ class AuditTrail(EventSource):
         logger.disabled = False
         if level > logging.INFO:
             logger.setLevel(logging.INFO)
+
+    def _interruption(self) -> str | None:
+        """Return why events may be missing from the trail, or None if none can be."""
+        if self._ended:
+            return self._interruption_at_end
+
+        for logger in self._captured:
+            if self.handler not in reachable_handlers(propagation_path(logger)):
+                return f"detached: logger {logger.name!r} does not lead to the capturing handler any more"
+
+        cause = reason_unrecorded(self._logger, logging.INFO)
+        if cause is not None:
+            code, description = cause
+            return f"{code}: {description}"
+
+        for audit_logger in existing_audit_loggers():
+            if audit_logger.handler is not self.handler and len(audit_logger.handler):
+                return "detached: an AuditLogger that was created during the capture recorded events elsewhere"
+
+        prefix = f"{self._logger.name}."
+        for (name, code), count in self._new_unheard().items():
+            if code == "detached" and f"{name}.".startswith(prefix):
+                return f"detached: {count} events on logger {name!r} reached no AuditHandler"
+        return None
+
+    def _new_unheard(self) -> Counter[tuple[str, str]]:
+        """Return the numbers of unrecorded events since the capture began, by logger and cause."""
+        return Counter(unheard_events()) - self._unheard
 
     @overload
     def assert_recorded(self, *, times: None = None, **filters: Unpack[Filters]) -> AuditEvent: ...
@@ -186,17 +233,20 @@ class AuditTrail(EventSource):
             filters: The filters, as for ``query_events``.
 
         Raises:
-            AssertionError: Another number of events matches. The message lists the recorded events and shows where the
-                nearest one differs.
+            AssertionError: Another number of events matches, or events that would match *times* may be missing. The message
+                lists the recorded events and shows where the nearest one differs.
             AuditTypeError, AuditValueError: A filter has the wrong type or an invalid value; the message names it.
         """
         __tracebackhide__ = True
         if times is not None:
             require_integer("times", times, least=0)
 
-        found = self.query_events(newest_first=False, **filters)
+        found = self.handler.query_events(newest_first=False, **filters)
         is_fulfilled = bool(found) if times is None else len(found) == times
-        if not is_fulfilled:
+
+        # A number of events is certain only if none can be missing; an event that was found, in any case.
+        is_certain = times is None or self._interruption() is None
+        if not (is_fulfilled and is_certain):
             expected = "an event" if times is None else "1 event" if times == 1 else f"{times} events"
             raise AssertionError(self._failure_message(expected, filters, found))
         return found[-1] if times is None else found
@@ -208,18 +258,24 @@ class AuditTrail(EventSource):
         Without filters, check that there is no event.
 
         Raises:
-            AssertionError: An event matches. The message shows it.
+            AssertionError: An event matches, which the message shows, or events may be missing, because the capture is
+                detached or the logger is muted. `attach` corrects that.
             AuditTypeError, AuditValueError: A filter has the wrong type or an invalid value; the message names it.
         """
         __tracebackhide__ = True
-        found = self.query_events(newest_first=False, **filters)
-        if found:
+        found = self.handler.query_events(newest_first=False, **filters)
+        if found or self._interruption() is not None:
             raise AssertionError(self._failure_message("no event", filters, found))
 
     def _failure_message(self, expected: str, filters: Filters, found: list[AuditEvent]) -> str:
         condition = f" with {format_filters(filters)}" if filters else ""
         summary = f"expected {expected}{condition}; found {len(found)}"
-        lines = [summary, explain_mismatch(self, filters, found)]
+        lines = [summary]
+        interruption = self._interruption()
+        if interruption is not None:
+            lines.append(f"events may be missing: {_REMEDY}\n{interruption}")
+
+        lines.append(explain_mismatch(self.handler, filters, found))
         if found:
             return "\n".join(lines)
 
@@ -228,14 +284,14 @@ class AuditTrail(EventSource):
         lines += [f"{finding.code}: {finding.message}" for finding in muting[:_MAX_FINDINGS]]
 
         # Only the events since the capture began.
-        unheard = Counter(unheard_events()) - self._unheard
-        for (name, code), count in unheard.items():
+        for (name, code), count in self._new_unheard().items():
             lines.append(f"unheard: {count} events on logger {name!r} reached no AuditHandler ({code})")
         return "\n".join(lines)
 
     def clear(self) -> None:
-        """Remove the events recorded so far."""
+        """Remove the events recorded so far, and forget those that were missed so far."""
         self.handler.clear()
+        self._unheard = Counter(unheard_events())
 
     @property
     def complete_since(self) -> Any:
@@ -245,6 +301,10 @@ class AuditTrail(EventSource):
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
     ) -> Iterator[StoredEvent]:
+        interruption = self._interruption()
+        if interruption is not None:
+            _, depth = find_caller()
+            warnings.warn(f"events may be missing: {interruption}; {_REMEDY}", RuntimeWarning, stacklevel=depth)
         return self.handler.select(conditions, newest_first=newest_first, at_most=at_most)
 
     def _counters(self) -> dict[str, int]:
@@ -269,7 +329,7 @@ def _writes_trail(handler: logging.Handler) -> bool:
 def capture_events(
     logger: str = "audit",
     *,
-    clock: Callable[[], int] = time.time_ns,
+    clock: Callable[[], int] = _now_ns,
     randbits: Callable[[int], int] = secrets.randbits,
 ) -> Iterator[AuditTrail]:
     """Capture the events that are recorded in the block.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import resource
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import structlog_audit
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, error, located, note, warning
-from structlog_audit.recording.health_checks import RE_ENTRANCY_GUARD
+from structlog_audit.recording.logger_tree import discards_nested_records
 
 _WHERE = "this machine"
 _NTP_QUERY = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
@@ -52,7 +53,7 @@ def _check_limits() -> Iterator[RatedFinding]:
 
 
 def _check_python() -> Iterator[RatedFinding]:
-    if sys.version_info >= RE_ENTRANCY_GUARD:
+    if discards_nested_records(logging.getLogger()):
         version = sys.version.split()[0]
         message = f"Python {version} discards logging calls made while a record is handled (gh-91555)"
         fix = "in filters, __str__ and signal handlers, record events through get_audit_logger, which is not affected"

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from structlog_audit._references import resolve_references
 from structlog_audit._validation import require_integer
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
@@ -162,6 +163,7 @@ def make_retention(value: Any, max_segments: int) -> Retention:
         value = {}
     if isinstance(value, Retention):
         value = msgspec.structs.asdict(value)
+    value = resolve_references("retention", value)
 
     names = Retention.__struct_fields__
     if not isinstance(value, Mapping) or not set(value) <= set(names):
