@@ -3,10 +3,119 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
 from structlog_audit import AuditTypeError, AuditValueError, audited, instrument
+
+
+def plain(value, *, user_id=None):
+    return value
+
+
+async def coroutine(value, *, user_id=None):
+    return value
+
+
+def generator(value, *, user_id=None):
+    yield value
+
+
+async def async_generator(value, *, user_id=None):
+    yield value
+
+
+@pytest.mark.parametrize("function", [plain, coroutine, generator, async_generator])
+def test_audited_function_keeps_its_signature_and_kind(function):
+    """The wrapped function is of the same kind, and has the same signature and name."""
+    wrapped = audited("STORE")(function)
+    for is_kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        assert is_kind(wrapped) == is_kind(function)
+    assert inspect.signature(wrapped) == inspect.signature(function)
+    assert wrapped.__name__ == function.__name__
+
+
+@pytest.mark.parametrize("descriptor", [staticmethod, classmethod])
+@pytest.mark.parametrize("how", ["audited", "instrument"])
+def test_static_and_class_methods_stay_what_they_are(handler, how, descriptor):
+    """A static or class method is recorded, and called with the same arguments as before."""
+
+    class Store:
+        delete = descriptor(lambda *args: args)
+
+    expected = Store.delete("e1")
+    if how == "audited":
+        Store.delete = audited("FORGET")(vars(Store)["delete"])
+    else:
+        instrument(Store, {"delete": "FORGET"})
+    assert Store().delete("e1") == Store.delete("e1") == expected
+    assert handler.count_events(operation="FORGET") == 2
+
+
+def test_audited_finds_fields_in_keyword_arguments(handler):
+    """A field in ``**kwargs`` is found by its name, by instrument too; one that is missing is no field."""
+
+    @audited("STORE", user_id="user", metadata={"tag": "tag", "all": lambda arguments: arguments["tag"]})
+    def store(data, **options):
+        return data
+
+    class Store:
+        def store(self, **options):
+            return options
+
+    instrumented = Store()
+    instrument(instrumented, {"store": "RECALL"})
+    store("x", user="u1", tag="t")
+    instrumented.store(user_id="u2", entry_id="e2")
+    instrumented.store()
+    first, second, third = handler.iter_events()
+    assert (first.user_id, first.metadata) == ("u1", {"tag": "t", "all": "t"})
+    assert (second.user_id, second.entry_ids) == ("u2", ["e2"])
+    assert (third.user_id, third.entry_ids, third.metadata) == (None, [], {})
+
+
+def test_function_without_a_signature_is_recorded(handler):
+    """The keyword arguments of a function in C without a signature are its fields."""
+    assert audited("STORE", user_id="user_id")(dict)(user_id="u1") == {"user_id": "u1"}
+    assert handler.query_events()[0].user_id == "u1"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), None])
+def test_pick_that_raises_changes_neither_call_nor_status(handler, error):
+    """The call runs, its outcome is its own, and the field that could not be determined is noted with the exception."""
+
+    @audited("STORE", user_id=lambda arguments: 1 / 0, metadata={"size": lambda arguments: arguments["nope"]})
+    def store():
+        if error is not None:
+            raise error
+        return "e1"
+
+    if error is None:
+        assert store() == "e1"
+    else:
+        with pytest.raises(ValueError, match="bad"):
+            store()
+    (event,) = handler.query_events()
+    assert event.status == ("SUCCESS" if error is None else "FAILURE")
+    assert event.metadata == {
+        "unavailable": {"user_id": "ZeroDivisionError: division by zero", "size": "KeyError: 'nope'"}
+    }
+
+
+def test_on_result_that_raises_changes_neither_result_nor_status(handler):
+    """The caller gets the result, the event is a SUCCESS, and the exception is noted."""
+    assert audited("STORE", on_result=lambda op, result: result.id)(lambda: 3)() == 3
+    (event,) = handler.query_events()
+    assert event.status == "SUCCESS"
+    assert list(event.metadata["unavailable"]) == ["on_result"]
+
+
+@pytest.mark.parametrize("how", [audited, lambda name, **options: instrument(Memory(), {"store": name}, **options)])
+def test_on_result_that_is_not_a_function_is_refused(how):
+    """A wrong type is an error at once, because an exception of on_result is only noted later."""
+    with pytest.raises(AuditTypeError, match="on_result=3: expected a function"):
+        how("STORE", on_result=3)
 
 
 def test_audited_function_is_recorded_with_its_arguments(handler):
@@ -74,21 +183,6 @@ def test_audited_refuses_an_unknown_parameter():
     """An unknown parameter is an error at decoration, and the message lists the parameters."""
     with pytest.raises(AuditValueError, match=r"'usr': expected the name of a parameter of .*, which has user"):
         audited("STORE", user_id="usr")(lambda user: None)
-
-
-def generate():
-    yield
-
-
-async def generate_async():
-    yield
-
-
-@pytest.mark.parametrize("function", [generate, generate_async])
-def test_audited_refuses_a_generator_function(function):
-    """A generator function does nothing when it is called, so a record of the call would be wrong."""
-    with pytest.raises(AuditTypeError, match="generator"):
-        audited("EXPORT")(function)
 
 
 def test_audited_refuses_an_object_that_is_not_callable():
@@ -185,3 +279,75 @@ def test_instrument_refuses_a_method_that_cannot_be_replaced():
 
     with pytest.raises(AuditTypeError, match="'store' of Slotted can't be replaced"):
         instrument(Slotted(), {"store": "STORE"})
+
+
+def test_instrumenting_twice_records_once_with_the_last_options(handler):
+    """A method that is instrumented twice for one operation is recorded once."""
+    memory = Memory()
+    instrument(memory, {"store": "STORE"})
+    instrument(memory, {"store": "STORE"}, user_id="data")
+    memory.store("e1", user_id="u1")
+    assert [event.user_id for event in handler.iter_events()] == ["e1"]
+
+
+def test_instrumented_audited_method_is_recorded_once(handler):
+    """A decorated method that is instrumented for the same operation is recorded once; for another one, twice."""
+
+    class Store:
+        @audited("STORE")
+        def store(self, user_id):
+            return self
+
+    store = Store()
+    instrument(store, {"store": "STORE"})
+    assert store.store("u1") is store
+    assert [event.user_id for event in handler.iter_events()] == ["u1"]
+    instrument(store, {"store": "other"})
+    store.store("u2")
+    assert handler.count_events() == 3
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_instrumentations_can_be_undone_in_any_order(handler, order):
+    """The object is as before after the last undo, and recorded until then."""
+    memory = Memory()
+    undo = [instrument(memory, {"store": "STORE"}) for _ in range(2)]
+    undo[order[0]]()
+    memory.store("e1")
+    undo[order[1]]()
+    memory.store("e2")
+    assert handler.count_events() == 1
+    assert "store" not in vars(memory)
+
+
+def test_instrument_that_fails_leaves_the_object_as_it_was():
+    """If one method can't be instrumented, none is."""
+    memory = Memory()
+    with pytest.raises(AuditValueError):
+        instrument(memory, {"store": "STORE", "nope": "FORGET"})
+    assert "store" not in vars(memory)
+
+
+def test_instrument_refuses_a_special_method_of_an_object():
+    """Python looks special methods up in the class, so a replacement in the object would never be called."""
+
+    class Callable:
+        def __call__(self):
+            pass
+
+    with pytest.raises(AuditValueError, match="'__call__' by the class Callable"):
+        instrument(Callable(), {"__call__": "STORE"})
+
+
+def test_instrument_of_an_object_that_refuses_attributes_is_a_clear_error():
+    """Whatever the object raises, the error names the method."""
+
+    class Model:
+        def store(self):
+            pass
+
+        def __setattr__(self, name, value):
+            raise ValueError("no such field")
+
+    with pytest.raises(AuditTypeError, match="'store' of Model can't be replaced: no such field"):
+        instrument(Model(), {"store": "STORE"})

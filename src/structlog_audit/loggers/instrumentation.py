@@ -1,34 +1,42 @@
 """`audited` and `instrument`: record the calls of functions and of an object's methods.
 
-**Guarantees.** The call itself is unchanged: its arguments, its result and its exceptions. `instrument` changes one object; the
-function that it returns undoes that.
+**Guarantees.** The call itself is unchanged: its arguments, its result and its exceptions; the wrapped function keeps its
+signature and its kind. What decides over the outcome is `RecordedCall`: a call is recorded when what it returned is over.
+`instrument` changes one object; the function that it returns undoes that.
 
 **Fields.** The fields of an event come from the arguments of the call, by the name of a parameter or by a function of all
-arguments. ``on_result`` adds fields that depend on the result.
+arguments. ``on_result`` adds fields that depend on the result. One that raises is noted in the metadata, and changes nothing
+else. A call that is wrapped twice for the same operation and logger is recorded once, with the options of the last time.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.block_endings import ExceptionClasses, exception_classes
 from structlog_audit.loggers.bound_logger import get_audit_logger
-from structlog_audit.loggers.operation import OperationScope
+from structlog_audit.loggers.recorded_call import OnResult, RecordedCall, async_generator_function
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Pick = str | Callable[[Mapping[str, Any]], Any]
 """The name of a parameter, or a function of all arguments by name."""
 
-OnResult = Callable[[OperationScope, Any], None]
-"""Adds fields to the operation that depend on its result."""
-
 _BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entry_ids", "entry_id": "entry_ids"}
 """Parameters that `instrument` recognizes by their names, and the members of the event that they fill."""
+
+_MISSING: Any = object()
+"""Stands for an attribute or an argument that does not exist."""
+
+_MARK = "_audit_wrapper"
+"""The attribute of a wrapping function with its `_Wrapper`."""
 
 
 def audited(
@@ -53,18 +61,21 @@ def audited(
         logger: The name of the logger that an `AuditHandler` is attached to.
 
     Raises:
-        AuditTypeError: The decorated object is not a function, or is a generator function, which does nothing when called;
-            or the operation is missing.
+        AuditTypeError: The decorated object is not a function, the operation is missing, or *on_result* is not a function.
         AuditValueError: The function has no parameter of that name.
     """
     if callable(operation):
         raise AuditTypeError(f'operation={operation!r}: expected the name of an operation: @audited("document.read")')
 
+    _check_on_result(on_result)
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     picks = {name: pick for name, pick in given.items() if pick is not None}
     classes = exception_classes("not_failures", not_failures)
 
     def decorate(function: Function) -> Function:
+        # The descriptors of a class body stay what they are.
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(decorate(function.__func__))
         return _wrap(function, operation, picks, dict(metadata or {}), on_result, classes, logger)
 
     return decorate
@@ -86,7 +97,7 @@ def instrument(
 
     Return a function that undoes this.
 
-    Parameters called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` fill the members of these names, unless other
+    Arguments called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` fill the members of these names, unless other
     parameters are given for them.
 
     Args:
@@ -96,65 +107,159 @@ def instrument(
             methods that have the parameter.
 
     Raises:
-        AuditTypeError: *operations* is not a mapping, or a method is not callable or can't be replaced.
-        AuditValueError: *obj* has no method of that name.
+        AuditTypeError: *operations* is not a mapping, a method is not callable or can't be replaced, or *on_result* is not a
+            function.
+        AuditValueError: *obj* has no method of that name, or Python calls it by the class and not by the object.
     """
     if not isinstance(operations, Mapping):
         raise AuditTypeError(f"operations={operations!r}: expected a mapping of methods to operations")
 
+    _check_on_result(on_result)
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     classes = exception_classes("not_failures", not_failures)
     undo: list[Callable[[], None]] = []
-
-    for name, operation in operations.items():
-        method = getattr(obj, name, None)
-        if method is None:
-            raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
-
-        # Explicit picks override the parameters that are recognized by name.
-        parameters = _parameters(method)
-        picks: dict[str, Pick] = {member: found for found, member in _BY_NAME.items() if found in parameters}
-        picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, parameters)}
-
-        members = {key: pick for key, pick in (metadata or {}).items() if _fits(pick, parameters)}
-        wrapped = _wrap(method, operation, picks, members, on_result, classes, logger)
-        undo.append(_replace(obj, name, wrapped))
 
     def undo_all() -> None:
         while undo:
             undo.pop()()
 
+    def wrap(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
+        signature = _signature(function)
+
+        # Explicit picks override the arguments that are recognised by name.
+        picks: dict[str, Pick] = _picks_by_name(signature)
+        picks |= {member: pick for member, pick in given.items() if pick is not None and _fits(pick, signature)}
+        members = {key: pick for key, pick in (metadata or {}).items() if _fits(pick, signature)}
+        return _wrap(function, operation, picks, members, on_result, classes, logger)
+
+    try:
+        for name, operation in operations.items():
+            undo.append(_instrument_method(obj, name, functools.partial(wrap, operation=operation)))
+    except BaseException:
+        undo_all()
+        raise
     return undo_all
 
 
-def _replace(obj: object, name: str, replacement: Callable[..., Any]) -> Callable[[], None]:
-    """Set the attribute *name* of *obj*; return a function that restores it."""
-    attributes = getattr(obj, "__dict__", {})
-    is_instance_attribute = name in attributes
-    before = attributes.get(name)
+def _check_on_result(on_result: OnResult | None) -> None:
+    if on_result is not None and not callable(on_result):
+        got = type(on_result).__name__
+        raise AuditTypeError(f"on_result={on_result!r}: expected a function of the operation and the result, got {got}")
 
+
+def _instrument_method(
+    obj: object, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[], None]:
+    """Replace the method *name* of *obj* by its wrapped form; return a function that undoes this."""
+    is_class = isinstance(obj, type)
+    method = getattr(obj, name, None)
+    if method is None:
+        raise AuditValueError(f"operations: {type(obj).__name__} has no method {name!r}")
+    if name[:2] == name[-2:] == "__" and not is_class:
+        raise AuditValueError(
+            f"operations: Python calls {name!r} by the class {type(obj).__name__}, not by the object;"
+            " use audited in the class, or instrument the class"
+        )
+
+    # The descriptors of a class stay what they are.
+    descriptor = inspect.getattr_static(obj, name, None) if is_class else None
+    if isinstance(descriptor, (staticmethod, classmethod)):
+        wrapped = wrap(descriptor.__func__)
+        return _replace(obj, name, type(descriptor)(wrapped), wrapped)
+
+    wrapped = wrap(method)
+    return _replace(obj, name, wrapped, wrapped)
+
+
+def _replace(obj: object, name: str, replacement: Any, wrapped: Callable[..., Any]) -> Callable[[], None]:
+    """Set the attribute *name* of *obj*; return a function that restores it, in any order with others."""
+    wrapper: _Wrapper = getattr(wrapped, _MARK)
+    wrapper.replaced = getattr(obj, "__dict__", {}).get(name, _MISSING)
     try:
         setattr(obj, name, replacement)
-    except (AttributeError, TypeError) as error:
+    except Exception as error:
         raise AuditTypeError(f"operations: {name!r} of {type(obj).__name__} can't be replaced: {error}") from error
 
     def restore() -> None:
-        if is_instance_attribute:
-            setattr(obj, name, before)
-        else:
+        wrapper.is_undone = True
+        if getattr(obj, "__dict__", {}).get(name, _MISSING) is not replacement:
+            return
+
+        # Leave out what was undone before.
+        before = wrapper.replaced
+        while (earlier := _wrapper_of(before)) is not None and earlier.is_undone:
+            before = earlier.replaced
+
+        if before is _MISSING:
             delattr(obj, name)
+        else:
+            setattr(obj, name, before)
 
     return restore
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of *function*; None for a function in C without one."""
     if not callable(function):
         raise AuditTypeError(f"expected a function, got {function!r}")
-    return inspect.signature(function).parameters
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return None
 
 
-def _fits(pick: Pick, parameters: Mapping[str, inspect.Parameter]) -> bool:
-    return callable(pick) or pick in parameters
+def _takes_any_keyword(signature: inspect.Signature | None) -> bool:
+    parameters = () if signature is None else signature.parameters.values()
+    return signature is None or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _fits(pick: Pick, signature: inspect.Signature | None) -> bool:
+    """Return whether *pick* may find a value in a call."""
+    if callable(pick) or (signature is not None and pick in signature.parameters):
+        return True
+    return isinstance(pick, str) and _takes_any_keyword(signature)
+
+
+def _picks_by_name(signature: inspect.Signature | None) -> dict[str, Pick]:
+    """Return the picks of the arguments whose names are those of members."""
+    names: dict[str, list[str]] = {}
+    for name, member in _BY_NAME.items():
+        if _fits(name, signature):
+            names.setdefault(member, []).append(name)
+
+    return {member: functools.partial(_first_of, found) for member, found in names.items()}
+
+
+def _first_of(names: list[str], arguments: Mapping[str, Any]) -> Any:
+    """Return the first of the arguments *names* that the call has, or None."""
+    values = (arguments[name] for name in names if arguments.get(name) is not None)
+    return next(values, None)
+
+
+@dataclass(slots=True)
+class _Wrapper:
+    """What a wrapping function knows about itself.
+
+    Attributes:
+        outer: The wrapping function. Decorators copy the attributes of a function to others.
+        function: The wrapped function.
+        key: The operation and the logger.
+        replaced: The attribute of the object that `instrument` replaced by it.
+        is_undone: Whether that was undone.
+    """
+
+    outer: Callable[..., Any]
+    function: Callable[..., Any]
+    key: tuple[str, str]
+    replaced: Any = None
+    is_undone: bool = False
+
+
+def _wrapper_of(function: Any) -> _Wrapper | None:
+    """Return the `_Wrapper` of *function*, a function, method or descriptor; None if it is not a wrapping function."""
+    function = getattr(function, "__func__", function)
+    wrapper = getattr(function, "__dict__", {}).get(_MARK)
+    return wrapper if isinstance(wrapper, _Wrapper) and wrapper.outer is function else None
 
 
 def _wrap(
@@ -167,59 +272,109 @@ def _wrap(
     logger: str,
 ) -> Function:
     """Return a function that calls *function* and records the call."""
-    _check_picks(function, [*picks.values(), *metadata.values()])
-    signature = inspect.signature(function)
+    signature = _signature(function)
+    _check_picks(function, signature, [*picks.values(), *metadata.values()])
+    function = _unwrapped(function, (operation, logger))
     log = get_audit_logger(logger)
+    bound_to = getattr(function, "__self__", None)
 
-    def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OperationScope:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            # The call raises the same error, which is recorded as a failure.
-            return log.operation(operation, not_failures=not_failures)
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> RecordedCall:
+        owner = args[0] if args and bound_to is None else bound_to
+        arguments = _arguments(signature, args, kwargs)
+        if arguments is None:
+            # The call raises a TypeError, which is recorded as a failure.
+            return RecordedCall(log.operation(operation, not_failures=not_failures), on_result, {}, owner)
 
-        bound.apply_defaults()
-        fields = {name: _picked(pick, bound.arguments) for name, pick in picks.items()}
-        members = {name: _picked(pick, bound.arguments) for name, pick in metadata.items()}
-        return log.operation(operation, not_failures=not_failures, **fields, metadata=members)
-
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            async with scope(args, kwargs) as op:
-                result = await function(*args, **kwargs)
-                if on_result is not None:
-                    on_result(op, result)
-                return result
-
-        return call_async  # type: ignore[return-value]
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with scope(args, kwargs) as op:
-            result = function(*args, **kwargs)
-            if on_result is not None:
-                on_result(op, result)
-            return result
-
-    return call  # type: ignore[return-value]
-
-
-def _check_picks(function: Callable[..., Any], picks: Iterable[Pick]) -> None:
-    """Raise unless calls of *function* can be recorded with these *picks*."""
-    parameters = _parameters(function)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise AuditTypeError(
-            f"expected a function, got the generator function {function!r}, which does nothing when called;"
-            " use log.operation(…) in it"
+        unavailable: dict[str, str] = {}
+        fields = _picked(picks, arguments, unavailable)
+        members = _picked(metadata, arguments, unavailable)
+        return RecordedCall(
+            log.operation(operation, not_failures=not_failures, **fields, metadata=members),
+            on_result,
+            unavailable,
+            owner,
         )
 
+    outer: Any = functools.wraps(function)(_same_kind(function, begin))
+    setattr(outer, _MARK, _Wrapper(outer, function, (operation, logger)))
+    return outer  # type: ignore[no-any-return]
+
+
+def _unwrapped(function: Any, key: tuple[str, str]) -> Any:
+    """Return *function* without a wrapper that records the same operation on the same logger."""
+    wrapper = _wrapper_of(function)
+    if wrapper is None or wrapper.key != key:
+        return function
+
+    inner = wrapper.function
+    is_method = isinstance(function, types.MethodType)
+    return types.MethodType(inner, function.__self__) if is_method else inner
+
+
+def _same_kind(function: Callable[..., Any], begin: Callable[..., RecordedCall]) -> Callable[..., Any]:
+    """Return a function of the same kind as *function* that calls it and records the call that *begin* begins."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        recorded = begin(args, kwargs)
+        return recorded.pass_on(recorded.run(function, args, kwargs))
+
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        recorded = begin(args, kwargs)
+        return await recorded.finish(recorded.run(function, args, kwargs))
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        recorded = begin(args, kwargs)
+        return (yield from recorded.generator(recorded.run(function, args, kwargs)))
+
+    def begin_generator(*args: Any, **kwargs: Any) -> Any:
+        recorded = begin(args, kwargs)
+        return recorded, recorded.run(function, args, kwargs)
+
+    # A generator function with the decorator `types.coroutine` is called like any function that returns an awaitable.
+    code = getattr(function, "__code__", None)
+    is_coroutine = bool(code and code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+
+    if inspect.iscoroutinefunction(function):
+        return call_async
+    if inspect.isasyncgenfunction(function):
+        return async_generator_function(begin_generator)
+    return generate if inspect.isgeneratorfunction(function) and not is_coroutine else call
+
+
+def _check_picks(function: Callable[..., Any], signature: inspect.Signature | None, picks: Iterable[Pick]) -> None:
+    """Raise unless each of *picks* may find a value in a call of *function*."""
     for pick in picks:
-        if not _fits(pick, parameters):
-            available = ", ".join(parameters) or "none"
+        if not _fits(pick, signature):
+            available = ", ".join(signature.parameters if signature is not None else ()) or "none"
             raise AuditValueError(f"{pick!r}: expected the name of a parameter of {function!r}, which has {available}")
 
 
-def _picked(pick: Pick, arguments: Mapping[str, Any]) -> Any:
-    return arguments[pick] if isinstance(pick, str) else pick(arguments)
+def _arguments(
+    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the arguments of a call by name, those in ``**kwargs`` included; None if they do not fit."""
+    if signature is None:
+        return dict(kwargs)
+
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+
+    bound.apply_defaults()
+    return kwargs | bound.arguments
+
+
+def _picked(picks: Mapping[str, Pick], arguments: Mapping[str, Any], unavailable: dict[str, str]) -> dict[str, Any]:
+    """Return the value of each of *picks* that finds one. An exception goes to *unavailable*."""
+    values = {}
+    for name, pick in picks.items():
+        try:
+            value = arguments.get(pick, _MISSING) if isinstance(pick, str) else pick(arguments)
+        except Exception as error:
+            unavailable[name] = exception_text(error)
+            continue
+
+        if value is not _MISSING:
+            values[name] = value
+    return values
