@@ -14,6 +14,7 @@ import stat
 import threading
 
 import pytest
+from conftest import fill_disk
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
@@ -172,12 +173,10 @@ def test_two_writers_roll_over_once(path):
     assert sorted(numbers) == list(range(20))
 
 
-def test_the_error_of_a_failed_write_has_the_number_of_entries(path):
+def test_the_error_of_a_failed_write_has_the_number_of_entries(path, monkeypatch):
     """On a full device the error has the number of recorded entries, and its cause is the OSError."""
     target = AuditFileHandler(path)
-    os.close(target._active.fd)
-    target._active.fd = os.open("/dev/full", os.O_WRONLY)
-    target._active.check_at = float("inf")
+    fill_disk(monkeypatch)
     with pytest.raises(DeliveryError) as caught:
         target.write(b"{}\n")
     assert caught.value.done == 0
@@ -201,12 +200,10 @@ def test_a_handler_attached_to_a_logger_directly_writes_events(path):
     assert (line["operation"], line["user_id"], line["status"]) == ("FORGET", "u1", "FAILURE")
 
 
-def test_a_handler_attached_to_a_logger_directly_reports_failures(path, capsys):
+def test_a_handler_attached_to_a_logger_directly_reports_failures(path, capsys, monkeypatch):
     """An event that can't be written is counted, and the first is reported on stderr without its content."""
     target = AuditFileHandler(path)
-    os.close(target._active.fd)
-    target._active.fd = os.open("/dev/full", os.O_WRONLY)
-    target._active.check_at = float("inf")
+    fill_disk(monkeypatch)
     logger = logging.Logger("alone")
     logger.addHandler(target)
     logger.info("secret")

@@ -62,8 +62,11 @@ class TrailEvents:
             self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
 
     def record_notices(self) -> None:
-        """Record all event notices, and call their ``on_recorded`` functions on a background thread."""
-        while self.notices:
+        """Record the present event notices, and call their ``on_recorded`` functions on a background thread.
+
+        The writes may add further notices. Those are left to the next event: if every write adds one, this would never end.
+        """
+        for _ in range(len(self.notices)):
             try:
                 operation, metadata, on_recorded = self.notices.popleft()
             except IndexError:
