@@ -8,6 +8,9 @@ the process. With ``durability="fsync"`` the disk has the line and the name of i
 One fsync serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
 (PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user or root is written to.
 
+**Without an `AuditHandler` in front.** Event notices of the files are written as trail events after the event that caused them,
+so retention works. The first lost event and the first damage to the file are reported on stderr; `check` has the numbers.
+
 **Concurrency.** Every write, rollover and close holds `write_lock`. A signal handler that interrupts a write of its own
 thread never touches the descriptor: an event that it logs is written later, and `write` raises a `DeliveryError`.
 """
@@ -21,16 +24,19 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
+from structlog_audit._timers import call_later, try_call_later
 from structlog_audit._validation import require_choice, require_integer
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
 from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
 from structlog_audit.trail.writing.filesystem import require_trail_path, segments_at, writable_by_others
 from structlog_audit.trail.writing.notices import Notices
@@ -38,6 +44,9 @@ from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import Retention, make_retention
 
 Durability = Literal["os", "fsync"]
+
+_DAMAGES = ("replaced", "truncated", "close failed")
+"""The operations of notices that may mean the loss of recorded events."""
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
@@ -83,7 +92,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.unwritten = 0
         """The number of events that came from a logger directly and could not be written."""
         self.notices = Notices()
-        """Event notices about the files, for the `AuditHandler` to record."""
+        """Event notices about the files, for the `AuditHandler` to record, or for this handler if there is none."""
+        self.has_front = False
+        """Whether an `AuditHandler` is in front, which records the notices."""
+        self._is_damage_reported = False
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
@@ -172,6 +184,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.write_lock = threading.RLock()
         self._waiting_lines.clear()
         self.notices.clear()
+        self.notices.counts.clear()
         self._pruning.after_fork()
         self._active.after_fork()
 
@@ -193,6 +206,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             yield Finding("fsync", message, "check the disk")
         if self.unwritten:
             yield Finding("unwritten", f"{self.unwritten} events could not be written", chain)
+        if self._waiting_lines:
+            message = (
+                f"{len(self._waiting_lines)} events of a signal handler wait for the next event, flush() or close()"
+            )
+            yield Finding("waiting", message, chain)
+        yield from self._damage_findings()
         if self.notices.dropped:
             yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", chain)
 
@@ -201,6 +220,21 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             count = active.postponed_rollovers
             message = f"rollover was postponed {count} times: another process holds a lock on the file"
             yield Finding("postponed", message, "copy the file without locking it")
+
+    def _damage_findings(self) -> Iterator[Finding]:
+        counts = self.notices.counts
+        for operation in _DAMAGES:
+            if counts[operation]:
+                message = f"{operation} {counts[operation]} times while in use: recorded events may be gone"
+                yield Finding(
+                    "damaged", message, "let only this library rename, delete or truncate the files of the trail"
+                )
+
+        if counts["descriptor lost"]:
+            message = (
+                f"other code closed the descriptor of the file {counts['descriptor lost']} times; it was opened again"
+            )
+            yield Finding("descriptor", message, "do not close descriptors that other code has opened")
 
     def _retention_findings(self) -> Iterator[Finding]:
         if not self.retention.is_bounded:
@@ -231,11 +265,15 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._waiting_lines.append(line)
         with self.write_lock:
             self._write_waiting_lines()
+            if self.notices and not self.has_front:
+                self._report_damage()
+                self._record_notices()
 
     def _write_waiting_lines(self) -> None:
         """Write the waiting lines, unless this call interrupts a write or rollover of its own thread.
 
-        Then the interrupted `emit` or `doRollover` writes them; after an interrupted write of a group commit, the next `emit`.
+        Then the interrupted `emit` or `doRollover` writes them; after an interrupted write of a group commit, the next `emit`,
+        `flush` or `close`.
         """
         while self._waiting_lines and not self._active.writing:
             line = self._waiting_lines.popleft()
@@ -246,6 +284,59 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 if self.unwritten == 1:
                     cause = describe_failure(error.__cause__)
                     report_on_stderr(f"{self.baseFilename} can't be written ({cause}); events are lost")
+
+    def _report_damage(self) -> None:
+        """Report the first damage to the file on stderr, for a handler without an `AuditHandler` in front."""
+        counts = self.notices.counts
+        found = [operation for operation in _DAMAGES if counts[operation]]
+        if found and not self._is_damage_reported:
+            self._is_damage_reported = True
+            report_on_stderr(f"{self.baseFilename}: {found[0]} while in use; recorded events may be gone")
+
+    def _record_notices(self) -> None:
+        """Write the present event notices as trail events.
+
+        For a handler without an `AuditHandler` in front. The writes may add further notices, which are left to the next event.
+        """
+        for _ in range(len(self.notices)):
+            # A signal handler that interrupts a write of its own thread leaves the rest to the next event.
+            if not self.notices or self._active.writing:
+                return
+
+            notice = self.notices.popleft()
+            operation, metadata, on_recorded = notice
+            is_recorded = self._write_trail_event(operation, metadata)
+            if on_recorded is None:
+                if not is_recorded:
+                    self.notices.appendleft(notice)
+                    return
+            else:
+                work = partial(on_recorded, is_recorded)
+                if not try_call_later(call_later, 0.0, work):
+                    work()
+
+    def _write_trail_event(self, operation: str, metadata: dict[str, Any]) -> bool:
+        """Write a trail event, and return whether it is recorded."""
+        formatter = cast(AuditJsonFormatter, self.formatter)
+        try:
+            self._write(formatter.stamped(encode_trail_event(operation, metadata)))
+        except DeliveryError:
+            return False
+        return True
+
+    def check_path(self) -> None:
+        """Check before a close whether the path still refers to the open file; if not, add an event notice.
+
+        Events of the last 50 ms may be in a file that was removed. Does nothing in a signal handler that interrupts a write
+        of its own thread.
+        """
+        with self.write_lock:
+            if self._active.writing:
+                return
+            try:
+                self._active.check_before_close()
+            except OSError as error:
+                self.notices.add("check failed", error=describe_failure(error))
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
         """Set the formatter, which must be an `AuditJsonFormatter` without options: a trail has one format.
@@ -263,15 +354,26 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def close(self) -> None:
         """Close the file. The next event opens it again, because ``dictConfig`` closes handlers that are still in use.
 
-        In a signal handler that interrupts a write of its own thread, the file stays open.
+        Checks the path first, so that a file that was removed is reported. In a signal handler that interrupts a write of its
+        own thread, the file stays open.
         """
         with self.write_lock:
+            self._write_waiting_lines()
+            self.check_path()
+            # A file that was removed is not created again for its trail event, unless another event follows.
+            if not self.has_front:
+                self._report_damage()
+                if self._active.fd >= 0:
+                    self._record_notices()
             if not self._active.writing:
                 self._active.release()
         logging.Handler.close(self)
 
     def flush(self) -> None:
-        """Do nothing: lines are never held back."""
+        """Write the lines of a signal handler that interrupted a write; others are never held back."""
+        if self._waiting_lines:
+            with self.write_lock:
+                self._write_waiting_lines()
 
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
         """Return 1 if the active segment has reached ``maxBytes``, otherwise 0.

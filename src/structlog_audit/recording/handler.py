@@ -163,6 +163,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._waits_for_disk = trail is not None and trail.syncs
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
+        if trail is not None:
+            trail.has_front = True
 
     def _reset(self) -> None:
         """Start with an empty buffer, a new monitor, and a group commit with nothing pending."""
@@ -315,6 +317,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         Events that remain pending are in memory only; their number is written to stderr.
         """
+        if isinstance(self.target, AuditFileHandler):
+            self.target.check_path()
         self._trail_events.record_notices()
         self._trail_events.close()
         pending = self._commit.drain()

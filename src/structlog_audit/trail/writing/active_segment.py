@@ -48,6 +48,9 @@ from structlog_audit.trail.writing.retention import DAY
 CHECK_SECONDS = 0.05
 """Interval in seconds between two checks that the path still refers to the open file. A check costs as much as a write."""
 
+ROLLOVER_RETRY_SECONDS = 60.0
+"""Interval in seconds between two attempts to roll over a segment because of its age, if they fail."""
+
 
 class HasLine(Protocol):
     """An entry to write: one event."""
@@ -110,6 +113,8 @@ class ActiveSegment:
         self._position = UNKNOWN
         # A write that would make the file larger than this rolls over first.
         self._rollover_bytes = sys.maxsize
+        # The value of ``time.monotonic()`` before which a failed rollover is not repeated because of the age of the segment.
+        self._rollover_retry_at = 0.0
         # The time of the first event in the file; determined only if the retention has a maximum age.
         self._first_event_at: dt.datetime | None = None
         # Whether the file ends with a torn line, and the bytes that end it before the next write.
@@ -400,7 +405,7 @@ class ActiveSegment:
 
         if self._failed_segment is not None:
             self._prove_disk_recovered(self._failed_segment, status)
-        elif self._is_overdue():
+        elif time.monotonic() >= self._rollover_retry_at and self._is_overdue():
             self._try_roll_over()
 
         if time.monotonic() >= self._pruning.check_at:
@@ -489,7 +494,11 @@ class ActiveSegment:
         self._add_notice("replaced", **details)
 
     def _try_roll_over(self) -> None:
-        """Roll over. If that fails, keep the segment in use and try again when it has grown by a tenth of its limit."""
+        """Roll over. If that fails, keep the segment in use and try again later.
+
+        The next attempt comes when the segment has grown by a tenth of its limit; because of its age, after
+        `ROLLOVER_RETRY_SECONDS`.
+        """
         # An empty segment is not rolled over, even if the next write alone exceeds the limit.
         if self.size == 0:
             return
@@ -499,7 +508,10 @@ class ActiveSegment:
         except OSError as error:
             self.failed_rollovers += 1
             self.rollover_failure = describe_failure(error)
-            self._rollover_bytes = self.size + self._max_bytes // 10
+            self._rollover_retry_at = time.monotonic() + ROLLOVER_RETRY_SECONDS
+            # A segment without a limit is rolled over by its age only.
+            if self._max_bytes:
+                self._rollover_bytes = self.size + max(1, self._max_bytes // 10)
 
     def roll_over(self) -> None:
         """Rename the active segment, make it read-only, and open the next one.

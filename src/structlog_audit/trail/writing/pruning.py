@@ -1,7 +1,7 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
 **Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
-them, but only after an `AuditHandler` has recorded the notice. Without an `AuditHandler` nothing is deleted.
+them, but only after the notice was recorded.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
 The event whose write ran the check is not affected.
@@ -59,7 +59,8 @@ class Pruning:
 
     def on_rollover(self) -> None:
         """Schedule a check for the time when no process appends to the newly rolled segment any more."""
-        self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
+        if self.retention.is_bounded:
+            self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
 
     def announce_due(self, active_bytes: int) -> None:
         """Add a notice that names the segments due for deletion.
