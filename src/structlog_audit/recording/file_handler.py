@@ -6,7 +6,7 @@ segments; this module connects both to `logging` and to the group commit.
 **Guarantees.** With ``durability="os"`` the kernel has the line before the call returns, so the line survives the death of
 the process. With ``durability="fsync"`` the disk has the line and the name of its file, so the line survives a loss of power.
 One fsync serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
-(PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user or root is written to.
+(PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user, root or the folder's owner is written to.
 
 **Without an `AuditHandler` in front.** Event notices of the files are written as trail events after the event that caused them,
 so retention works. The first lost event and the first damage to the file are reported on stderr; `check` has the numbers.
@@ -17,6 +17,7 @@ thread never touches the descriptor: an event that it logs is written later, and
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import logging.handlers
@@ -31,14 +32,14 @@ from typing import Any, Literal, cast
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._timers import call_later, try_call_later
 from structlog_audit._validation import require_choice, require_integer
-from structlog_audit.exceptions import AuditTypeError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
-from structlog_audit.trail.writing.filesystem import require_trail_path, segments_at, writable_by_others
+from structlog_audit.trail.writing.filesystem import describe_user, require_trail_path, segments_at, writable_by_others
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import Retention, make_retention
@@ -65,7 +66,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. The
-            path of a folder, a symbolic link or a special file is invalid, too.
+            path of a folder, a symbolic link or a special file is invalid, too, and so is one that this user may not write
+            to: the message names the user, the place, its owner and its mode.
     """
 
     def __init__(
@@ -101,12 +103,19 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         # Lines of records that came from a logger directly and are not written yet.
         self._waiting_lines: deque[bytes] = deque()
 
-        # With `delay` the base class does not open the file: the active segment does.
+        # Open the file first: the base class registers the handler, and ``logging.shutdown`` closes what is registered.
+        path = os.path.abspath(path)
+        shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
+        self._pruning = Pruning(path, self.retention, **shared)
+        try:
+            self._active = ActiveSegment(path, maxBytes, pruning=self._pruning, **shared)
+        except OSError as error:
+            reason = error.strerror or describe_failure(error)
+            raise AuditValueError(f"filename={path!r}: expected a path that can be written to: {reason}") from error
+
+        # With `delay` the base class does not open the file: the active segment has done so.
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
-        shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
-        self._pruning = Pruning(self.baseFilename, self.retention, **shared)
-        self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **shared)
 
         if self.retention.is_bounded:
             self._pruning.announce_due(self._active.size)
@@ -247,6 +256,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             yield Finding("permissions", message, f"chmod go-w {place}")
 
         folder = self.path.parent
+        with contextlib.suppress(OSError):
+            owner = folder.stat().st_uid
+            if owner not in (os.geteuid(), 0):
+                message = f"{folder} belongs to user {describe_user(owner)}, who can replace the files of the trail"
+                yield Finding("permissions", message, "change the owner of the folder, or run as that user")
+
         try:
             disk = os.statvfs(folder)
         except FileNotFoundError:

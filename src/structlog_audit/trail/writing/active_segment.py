@@ -326,10 +326,7 @@ class ActiveSegment:
     def _sync(self) -> bool:
         """Sync the file and its name to the disk. If that fails, close the descriptor and return False."""
         try:
-            # An fsync of a file does not cover its name, which is an entry of its folder.
-            while self._unsynced_folders:
-                sync_folder(self._unsynced_folders[-1])
-                self._unsynced_folders.pop()
+            self._sync_folders()
             os.fsync(self.fd)
         except OSError:
             # The fsync of a descriptor that other code closed is not a failure of the disk.
@@ -341,6 +338,12 @@ class ActiveSegment:
             self.release()
             return False
         return True
+
+    def _sync_folders(self) -> None:
+        """Sync the folders with new entries: an fsync of a file does not cover its name."""
+        while self._unsynced_folders:
+            sync_folder(self._unsynced_folders[-1])
+            self._unsynced_folders.pop()
 
     def _is_still_open(self) -> bool:
         """Return whether the number of the descriptor still refers to the file that was opened."""
@@ -613,12 +616,26 @@ class ActiveSegment:
                 self._add_notice("close failed", error=describe_failure(error))
 
     def after_fork(self) -> None:
-        """Close the inherited descriptor in a forked child, because it shares its file lock with the parent's."""
+        """Close the inherited descriptor in a forked child, because it shares its file lock with the parent's.
+
+        As root, open the file at once: the child may change to a user that may not open it later, as ``FileHandler`` allows.
+        """
+        inherited = self._opened if self.fd >= 0 else None
+        unsynced = self._unsynced_folders
         if self.writing:
             # Another thread of the parent was writing: the position may not be marked.
             self._position = UNKNOWN
             self.writing = False
         self.release()
+
+        if inherited is not None and os.geteuid() == 0:
+            # If that fails, the first write tries again and reports the error.
+            with contextlib.suppress(OSError):
+                self.open()
+                # The parent has synced the name of its file with its first write.
+                if self._opened is not None and os.path.samestat(self._opened, inherited):
+                    self._unsynced_folders = unsynced
+                self._sync_folders()
 
 
 def count_whole_entries(entries: Sequence[HasLine], written: int) -> int:
