@@ -29,6 +29,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import msgspec
+
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._timers import call_later, try_call_later
 from structlog_audit._validation import require_choice, require_integer
@@ -36,6 +38,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
+from structlog_audit.recording.inherited_attributes import FixedAttribute, refuse_overrides
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
@@ -48,6 +51,18 @@ Durability = Literal["os", "fsync"]
 
 _DAMAGES = ("replaced", "truncated", "close failed")
 """The operations of notices that may mean the loss of recorded events."""
+
+_NAMES = "segments have fixed names, by which readers find them; compress or move rolled segments with another program"
+_BY_ITSELF = "writes roll over by themselves, as maxBytes and the retention require"
+_ONE_FILE = "lines are appended to the file without a stream of the standard library"
+
+_OVERRIDES = {
+    **dict.fromkeys(("namer", "rotator", "rotate", "rotation_filename"), _NAMES),
+    **dict.fromkeys(("doRollover", "shouldRollover"), _BY_ITSELF),
+    **dict.fromkeys(("stream", "setStream", "_open", "mode", "delay"), _ONE_FILE),
+    **dict.fromkeys(("terminator", "encoding", "errors"), "a line of a trail is UTF-8 with an LF"),
+}
+"""The members of the standard library's class that a subclass can't override, each with the reason."""
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
@@ -62,6 +77,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         backupCount: Number of rolled segments to keep; 0 keeps all (in the standard library it means "never roll over").
         retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
         durability: When an event counts as recorded: once the kernel has it (``"os"``) or the disk (``"fsync"``).
+        mode, encoding, errors: Parameters of the standard library, with one possible value each: ``"a"``, UTF-8, None.
+        delay: Whether to open the file with the first event, and not now.
         clock: Returns the current time in UTC, for the names of segments and for their age.
 
     Raises:
@@ -78,15 +95,17 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         *,
         durability: Durability = "os",
         retention: Retention | Mapping[str, Any] | None = None,
+        mode: str = "a",
+        encoding: str | None = "utf-8",
+        delay: bool = False,
+        errors: str | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        self.syncs = require_choice("durability", durability, ("os", "fsync")) == "fsync"
-        """Whether a write waits for the disk."""
-
+        self._syncs: bool = require_choice("durability", durability, ("os", "fsync")) == "fsync"
+        self._backup_count = require_integer("backupCount", backupCount, least=0)
         require_integer("maxBytes", maxBytes, least=0)
-        max_segments = require_integer("backupCount", backupCount, least=0)
-        self.retention = make_retention(retention, max_segments)
-        """The bounds of the trail."""
+        _require_stdlib_values(mode, encoding, delay, errors)
+        bounds = make_retention(retention, backupCount)
 
         path = require_trail_path("filename", filename)
         self.write_lock = threading.RLock()
@@ -105,10 +124,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 
         # Open the file first: the base class registers the handler, and ``logging.shutdown`` closes what is registered.
         path = os.path.abspath(path)
-        shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
-        self._pruning = Pruning(path, self.retention, **shared)
+        shared: dict[str, Any] = {"syncs": self._syncs, "clock": clock, "notices": self.notices}
+        self._pruning = Pruning(path, bounds, **shared)
         try:
-            self._active = ActiveSegment(path, maxBytes, pruning=self._pruning, **shared)
+            self._active = ActiveSegment(path, maxBytes, pruning=self._pruning, delay=delay, **shared)
         except OSError as error:
             reason = error.strerror or describe_failure(error)
             raise AuditValueError(f"filename={path!r}: expected a path that can be written to: {reason}") from error
@@ -117,9 +136,69 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
 
-        if self.retention.is_bounded:
+        if bounds.is_bounded:
             self._pruning.announce_due(self._active.size)
         register_fork_reset(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_overrides(cls, _OVERRIDES)
+
+    namer = FixedAttribute(None, _NAMES)
+    rotator = FixedAttribute(None, _NAMES)
+    stream = FixedAttribute(None, _ONE_FILE)
+    mode = FixedAttribute("a", _ONE_FILE)
+    delay = FixedAttribute(True, "the parameter of the constructor decides when the file is opened")
+    encoding = FixedAttribute("utf-8", "a line of a trail is UTF-8")
+    errors = FixedAttribute(None, "a line of a trail is UTF-8")
+    terminator = FixedAttribute("\n", "a line of a trail ends with an LF")
+
+    @property
+    def syncs(self) -> bool:
+        """Whether a write waits for the disk."""
+        return self._syncs
+
+    @property
+    def baseFilename(self) -> str:  # noqa: N802
+        """The absolute path of the active segment."""
+        return self._active.path
+
+    @baseFilename.setter
+    def baseFilename(self, path: str) -> None:  # noqa: N802
+        if path != self._active.path:
+            raise AuditTypeError(f"baseFilename={path!r}: expected {self._active.path!r}: create another handler")
+
+    @property
+    def maxBytes(self) -> int:  # noqa: N802
+        """Size in bytes at which a segment is rolled over; 0 means never. A new value applies from the next write."""
+        return self._active.max_bytes
+
+    @maxBytes.setter
+    def maxBytes(self, value: int) -> None:  # noqa: N802
+        with self.write_lock:
+            self._active.set_max_bytes(require_integer("maxBytes", value, least=0))
+
+    @property
+    def retention(self) -> Retention:
+        """The bounds of the trail. New ones apply from the next check of the path."""
+        return self._pruning.retention
+
+    @retention.setter
+    def retention(self, value: Retention | Mapping[str, Any] | None) -> None:
+        self._pruning.set_retention(make_retention(value, self._backup_count))
+
+    @property
+    def backupCount(self) -> int:  # noqa: N802
+        """Number of rolled segments to keep; 0 keeps all. A new value replaces ``max_segments`` of the retention."""
+        return self._backup_count
+
+    @backupCount.setter
+    def backupCount(self, value: int) -> None:  # noqa: N802
+        # The constructor of the base class sets the value that is already in effect.
+        if require_integer("backupCount", value, least=0) == self._backup_count:
+            return
+        self._backup_count = value
+        self._pruning.set_retention(msgspec.structs.replace(self.retention, max_segments=value or None))
 
     @property
     def path(self) -> Path:
@@ -390,9 +469,43 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             with self.write_lock:
                 self._write_waiting_lines()
 
+    def setStream(self, stream: Any) -> Any:  # noqa: N802
+        """Refuse another stream: lines are appended to the file.
+
+        Raises:
+            AuditTypeError: *stream* is not None.
+        """
+        self.stream = stream
+
+    def rotation_filename(self, default_name: str) -> str:
+        """Return *default_name*: the names of segments are fixed."""
+        return default_name
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Refuse to rename *source*: `doRollover` rolls over.
+
+        Raises:
+            AuditTypeError: Always.
+        """
+        raise AuditTypeError(f"rotate({source!r}, {dest!r}): expected no call: use doRollover()")
+
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
         """Return 1 if the active segment has reached ``maxBytes``, otherwise 0.
 
         For callers of the standard library's interface: writes do not use it, and roll over without a call from outside.
         """
         return int(0 < self.maxBytes <= self._active.size)
+
+
+def _require_stdlib_values(mode: Any, encoding: Any, delay: Any, errors: Any) -> None:
+    """Raise an error if a parameter of the standard library has a value that a trail does not support."""
+    require_choice("mode", mode, ("a",))
+    if not isinstance(delay, bool):
+        raise AuditTypeError(f"delay={delay!r}: expected True or False, got {type(delay).__name__}")
+
+    # The names of an encoding differ in case, hyphens and underscores.
+    name = str(encoding).lower().replace("_", "-")
+    if encoding is not None and name not in ("utf-8", "utf8"):
+        raise AuditValueError(f"encoding={encoding!r}: expected 'utf-8', because a trail has one format")
+    if errors not in (None, "strict"):
+        raise AuditValueError(f"errors={errors!r}: expected None, because every event can be encoded")

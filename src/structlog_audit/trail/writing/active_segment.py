@@ -70,6 +70,10 @@ class ActiveSegment:
         clock: Returns the current time in UTC.
         notices: Receives a notice when the file was torn, truncated or replaced.
         pruning: Deletes old segments; its checks run as part of the writes.
+        delay: Whether the first write opens the file, and not the constructor.
+
+    Raises:
+        OSError: The file can't be opened.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class ActiveSegment:
         clock: Callable[[], dt.datetime],
         notices: Notices,
         pruning: Pruning,
+        delay: bool = False,
     ) -> None:
         self.path = path
         self.fd = -1
@@ -99,7 +104,8 @@ class ActiveSegment:
         self.rollover_failure = ""
         """The description of the latest failed rollover."""
 
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Size in bytes at which the segment is rolled over; 0 means never."""
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
@@ -129,7 +135,13 @@ class ActiveSegment:
         # Folders in which an entry is new and not synced yet.
         self._unsynced_folders: list[str] = []
 
-        self.open()
+        if not delay:
+            self.open()
+
+    def set_max_bytes(self, max_bytes: int) -> None:
+        """Roll over at another size from the next write on."""
+        self.max_bytes = max_bytes
+        self._rollover_bytes = max_bytes or sys.maxsize
 
     def deliver(  # noqa: C901, PLR0912, PLR0915 (one function for speed)
         self, entries: Sequence[HasLine], is_repeated: bool = False
@@ -513,8 +525,8 @@ class ActiveSegment:
             self.rollover_failure = describe_failure(error)
             self._rollover_retry_at = time.monotonic() + ROLLOVER_RETRY_SECONDS
             # A segment without a limit is rolled over by its age only.
-            if self._max_bytes:
-                self._rollover_bytes = self.size + max(1, self._max_bytes // 10)
+            if self.max_bytes:
+                self._rollover_bytes = self.size + max(1, self.max_bytes // 10)
 
     def roll_over(self) -> None:
         """Rename the active segment, make it read-only, and open the next one.
@@ -589,7 +601,7 @@ class ActiveSegment:
 
         self._first_event_at = None
         self._must_verify = True
-        self._rollover_bytes = self._max_bytes or sys.maxsize
+        self._rollover_bytes = self.max_bytes or sys.maxsize
 
         torn = read_torn_line(fd) if status.st_size else b""
         self._is_torn = bool(torn)

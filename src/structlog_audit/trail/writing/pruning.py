@@ -46,9 +46,7 @@ class Pruning:
     def __init__(
         self, path: str, retention: Retention, *, syncs: bool, clock: Callable[[], dt.datetime], notices: Notices
     ) -> None:
-        self.retention = retention
-        self.check_at = 0.0 if retention.is_bounded else math.inf
-        """The value of ``time.monotonic()`` from which the next write runs a check."""
+        self.set_retention(retention)
 
         self._path = path
         self._syncs = syncs
@@ -56,6 +54,12 @@ class Pruning:
         self._notices = notices
         # Segments that are announced and not deleted yet.
         self._announced: set[Path] = set()
+
+    def set_retention(self, retention: Retention) -> None:
+        """Apply another *retention* from the next check of the path."""
+        self.retention = retention
+        self.check_at = 0.0 if retention.is_bounded else math.inf
+        """The value of ``time.monotonic()`` from which the next write runs a check."""
 
     def on_rollover(self) -> None:
         """Schedule a check for the time when no process appends to the newly rolled segment any more."""
