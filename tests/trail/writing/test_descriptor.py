@@ -196,6 +196,46 @@ def test_descriptor_lost_during_a_write_records_the_event(path, monkeypatch, cal
         os.close(fd)
 
 
+def test_reused_descriptor_of_a_race_keeps_its_position(path, monkeypatch):
+    """If the number is reused just before the write, the position of the other file is where the write left it."""
+    handler = handler_on(path)
+    record(handler)
+    fd, other, real, due = handler.target._active.fd, path.with_name("other"), os.write, [1]
+
+    def write(number, data):
+        if due:
+            due.pop()
+            reuse(fd, other)
+        return real(number, data)
+
+    monkeypatch.setattr(os, "write", write)
+    record(handler)
+    monkeypatch.undo()
+    assert os.lseek(fd, 0, os.SEEK_CUR) == other.stat().st_size
+    assert len(lines_in(path)) == 2
+    os.close(fd)
+
+
+def test_event_is_recorded_only_after_an_fsync_of_its_own_file(path, monkeypatch):
+    """If the number is reused just before the fsync, which then syncs another file, the event is written and synced again."""
+    handler = handler_on(path, durability="fsync")
+    record(handler)
+    fd, real, due, synced = handler.target._active.fd, os.fsync, [1], []
+
+    def fsync(number):
+        if due:
+            due.pop()
+            reuse(fd, path.with_name("other"))
+        synced.append(os.fstat(number).st_ino)
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    record(handler)
+    monkeypatch.undo()
+    assert path.stat().st_ino in synced[1:]
+    os.close(fd)
+
+
 def test_lines_written_to_a_reused_descriptor_do_not_count_as_recorded(path, monkeypatch):
     """If the number is reused just before the write and again just before its repetition, the event is not recorded."""
     handler = AuditHandler(target=AuditFileHandler(path), call_later=lambda seconds, function: None)

@@ -632,21 +632,17 @@ class ActiveSegment:
 
         As root, open the file at once: the child may change to a user that may not open it later, as ``FileHandler`` allows.
         """
-        inherited = self._opened if self.fd >= 0 else None
-        unsynced = self._unsynced_folders
+        was_open = self.fd >= 0
         if self.writing:
             # Another thread of the parent was writing: the position may not be marked.
             self._position = UNKNOWN
             self.writing = False
         self.release()
 
-        if inherited is not None and os.geteuid() == 0:
+        if was_open and os.geteuid() == 0:
             # If that fails, the first write tries again and reports the error.
             with contextlib.suppress(OSError):
                 self.open()
-                # The parent has synced the name of its file with its first write.
-                if self._opened is not None and os.path.samestat(self._opened, inherited):
-                    self._unsynced_folders = unsynced
                 self._sync_folders()
 
 
