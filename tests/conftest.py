@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -25,6 +27,15 @@ def lines_in(path: Path) -> list[dict[str, Any]]:
     """Return the application events in the file at *path*, as dictionaries."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line]
     return [line for line in lines if "kind" not in line]
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every write to a file fail, as on a full disk, until ``monkeypatch.undo()``."""
+
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", write)
 
 
 class Interruption:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.system, needs_strace]
 # An event has about 200 bytes: a rollover every two or three events.
 COUNT, PER_SEGMENT = 8, 500
 DURABILITIES = ["fsync"] if "durability" in inspect.signature(AuditFileHandler).parameters else []
-CALLS = [(call, None) for call in ("write", "rename", "openat", "flock", "fstat,newfstatat")]
+CALLS = [(call, None) for call in ("write", "lseek", "rename", "openat", "flock", "fstat,newfstatat")]
 CALLS += [("fsync", durability) for durability in DURABILITIES]
 WRITER = ["--count", COUNT, "--max-bytes", PER_SEGMENT]
 

@@ -14,11 +14,15 @@ import stat
 import threading
 
 import pytest
+from conftest import fill_disk
+from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
+from structlog_audit.recording import file_handler
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.trail.writing.active_segment import count_whole_entries
+from structlog_audit.trail.writing.notices import Notices
 
 
 def lines_of(handler):
@@ -172,12 +176,10 @@ def test_two_writers_roll_over_once(path):
     assert sorted(numbers) == list(range(20))
 
 
-def test_the_error_of_a_failed_write_has_the_number_of_entries(path):
+def test_the_error_of_a_failed_write_has_the_number_of_entries(path, monkeypatch):
     """On a full device the error has the number of recorded entries, and its cause is the OSError."""
     target = AuditFileHandler(path)
-    os.close(target._active.fd)
-    target._active.fd = os.open("/dev/full", os.O_WRONLY)
-    target._active.check_at = float("inf")
+    fill_disk(monkeypatch)
     with pytest.raises(DeliveryError) as caught:
         target.write(b"{}\n")
     assert caught.value.done == 0
@@ -201,12 +203,10 @@ def test_a_handler_attached_to_a_logger_directly_writes_events(path):
     assert (line["operation"], line["user_id"], line["status"]) == ("FORGET", "u1", "FAILURE")
 
 
-def test_a_handler_attached_to_a_logger_directly_reports_failures(path, capsys):
+def test_a_handler_attached_to_a_logger_directly_reports_failures(path, capsys, monkeypatch):
     """An event that can't be written is counted, and the first is reported on stderr without its content."""
     target = AuditFileHandler(path)
-    os.close(target._active.fd)
-    target._active.fd = os.open("/dev/full", os.O_WRONLY)
-    target._active.check_at = float("inf")
+    fill_disk(monkeypatch)
     logger = logging.Logger("alone")
     logger.addHandler(target)
     logger.info("secret")
@@ -374,3 +374,120 @@ def test_a_file_of_another_user_is_refused(path):
     target.close()
     with pytest.raises(DeliveryError):
         target.write(b"{}\n")
+
+
+# without an AuditHandler in front
+
+
+def logger_on(target):
+    """Return a logger that *target* is attached to directly."""
+    logger = logging.Logger("alone")
+    logger.addHandler(target)
+    return logger
+
+
+def operations_of(target, kind="trail"):
+    return [line["operation"] for line in lines_of(target) if line.get("kind") == kind]
+
+
+def test_handler_alone_records_notices_as_trail_events(path):
+    """Without an AuditHandler, a torn line and a truncation are recorded as trail events after the next event."""
+    path.parent.mkdir()
+    path.write_bytes(b'"torn')
+    target = AuditFileHandler(path)
+    logger = logger_on(target)
+    logger.info("STORE")
+    assert operations_in_file(path)[-1] == "quarantine"
+    os.truncate(path, 0)
+    logger.info("STORE")
+    assert operations_of(target) == ["truncated"]
+    assert target.notices == Notices()
+
+
+def operations_in_file(path):
+    return [json.loads(line)["operation"] for line in path.read_bytes().splitlines()[1:]]
+
+
+def test_handler_alone_deletes_segments_by_retention(path):
+    """Without an AuditHandler, retention announces segments in the trail and then deletes them."""
+    path.parent.mkdir()
+    for day in range(3):
+        path.with_name(f"audit.jsonl.2025011{day}T000000.000000Z").write_bytes(b"{}\n")
+    target = AuditFileHandler(path, backupCount=1)
+    deleted = threading.Event()
+    real = target._pruning.delete
+    target._pruning.delete = lambda *arguments: (real(*arguments), deleted.set())
+    target.notices.clear()
+    target._pruning._announced.clear()
+    target._pruning.announce_due(0)
+    logger_on(target).info("STORE")
+    assert deleted.wait(30)
+    assert len(target.segments()) == 2
+    assert operations_of(target) == ["retention"]
+
+
+def test_handler_alone_keeps_segments_whose_deletion_it_could_not_record(path, monkeypatch):
+    """Segments are deleted only after the trail event that names them was written."""
+    path.parent.mkdir()
+    path.with_name("audit.jsonl.20250110T000000.000000Z").write_bytes(b"{}\n")
+    calls = []
+    monkeypatch.setattr(file_handler, "call_later", lambda seconds, work: calls.append(work))
+    target = AuditFileHandler(path, retention={"max_segments": 0})
+    fill_disk(monkeypatch)
+    logger_on(target).info("STORE")
+    calls.pop()()
+    assert len(target.segments()) == 2
+
+
+def test_handler_alone_reports_a_removed_file_once_on_stderr(path, capsys):
+    """Without an AuditHandler, close() reports a removed file on stderr, once, and check() has the number."""
+    target = AuditFileHandler(path)
+    logger = logger_on(target)
+    for _ in range(2):
+        logger.info("secret")
+        path.unlink()
+        target.close()
+        assert not path.exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "replaced" in error
+    assert "secret" not in error
+    (finding,) = [finding for finding in target.check() if finding.code == "damaged"]
+    assert "2 times" in finding.message
+
+
+def test_handler_in_front_leaves_stderr_to_the_trail_events(path, capsys):
+    """With an AuditHandler in front, a removed file is reported by a trail event and not on stderr."""
+    handler = AuditHandler(filename=path)
+    handler.handle(record_of())
+    path.unlink()
+    handler.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_check_reports_descriptors_that_other_code_closed(path):
+    """check() has the number of descriptors that other code closed."""
+    target = AuditFileHandler(path)
+    os.close(target._active.fd)
+    target.write(b"{}\n")
+    assert "descriptor" in [finding.code for finding in target.check()]
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_event_of_a_signal_handler_during_another_write_is_written_at_the_end(path, monkeypatch, end):
+    """An event that a signal handler logs directly in the middle of a write of an AuditHandler is not left behind."""
+    target = AuditFileHandler(path)
+    handler, real, due = AuditHandler(target=target), os.write, [1]
+
+    def write(fd, data):
+        if due:
+            due.pop()
+            target.handle(record_of("INNER"))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    handler.handle(record_of("OUTER"))
+    assert "waiting" in [finding.code for finding in target.check()]
+    getattr(handler, end)()
+    assert "INNER" in [line["operation"] for line in lines_of(target)]
+    assert "waiting" not in [finding.code for finding in target.check()]

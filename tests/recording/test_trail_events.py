@@ -8,6 +8,7 @@ import logging
 import os
 
 import pytest
+from conftest import fill_disk
 from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, get_audit_logger
@@ -119,7 +120,7 @@ def test_a_rollover_by_another_writer_is_not_recorded(path):
 
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])
-def test_an_outage_and_its_end_are_recorded(path, on_error, capsys):
+def test_an_outage_and_its_end_are_recorded(path, on_error, capsys, monkeypatch):
     """A failing target leaves "fault", if events may be pending, and "recovery" when it works again."""
     handler = AuditHandler(filename=path, on_error=on_error, call_later=lambda seconds, retry: None)
     logger = logging.getLogger("audit")
@@ -127,15 +128,13 @@ def test_an_outage_and_its_end_are_recorded(path, on_error, capsys):
     logger.addHandler(handler)
     log = get_audit_logger()
     log.info("STORE")
-    real, handler.target._active.fd = handler.target._active.fd, os.open("/dev/full", os.O_WRONLY)
-    handler.target._active.check_at = float("inf")
+    fill_disk(monkeypatch)
     if on_error == "raise":
         with pytest.raises(Exception, match="not recorded"):
             log.info("RECALL")
     else:
         log.info("RECALL")
-    os.close(handler.target._active.fd)
-    handler.target._active.fd = real
+    monkeypatch.undo()
     log.info("FORGET")
     operations = operations_in(path)
     assert operations == (["opened", "fault", "recovery"] if on_error == "retry" else ["opened", "recovery"])
@@ -153,15 +152,14 @@ def test_a_forked_child_records_its_own_opened_event(handler, log, path):
     assert [opened["pid"] for opened in details_of("opened", path)] == [os.getpid(), pid]
 
 
-def test_opened_is_recorded_after_a_failed_first_write(path):
+def test_opened_is_recorded_after_a_failed_first_write(path, monkeypatch):
     """If the very first write fails, "opened" is recorded with a later event."""
     handler = AuditHandler(filename=path, on_error="raise")
-    handler.target._active.release()
-    handler.target._active.fd, handler.target._active.check_at = os.open("/dev/full", os.O_WRONLY), float("inf")
     record = record_of()
+    fill_disk(monkeypatch)
     with pytest.raises(Exception, match="not recorded"):
         handler.handle(record)
-    handler.target._active.release()
+    monkeypatch.undo()
     handler.handle(record)
     assert "opened" in operations_in(path) or not handler._trail_events.is_open
     handler.handle(record)

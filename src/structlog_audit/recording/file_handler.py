@@ -6,7 +6,10 @@ segments; this module connects both to `logging` and to the group commit.
 **Guarantees.** With ``durability="os"`` the kernel has the line before the call returns, so the line survives the death of
 the process. With ``durability="fsync"`` the disk has the line and the name of its file, so the line survives a loss of power.
 One fsync serves all lines of a write, so concurrent callers share it. Files are created with mode 0600 and folders with 0700
-(PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user or root is written to.
+(PCI DSS 10.3.2); rolled segments get 0400. Only a regular file of this user, root or the folder's owner is written to.
+
+**Without an `AuditHandler` in front.** Event notices of the files are written as trail events after the event that caused them,
+so retention works. The first lost event and the first damage to the file are reported on stderr; `check` has the numbers.
 
 **Concurrency.** Every write, rollover and close holds `write_lock`. A signal handler that interrupts a write of its own
 thread never touches the descriptor: an event that it logs is written later, and `write` raises a `DeliveryError`.
@@ -14,6 +17,7 @@ thread never touches the descriptor: an event that it logs is written later, and
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import logging.handlers
@@ -21,23 +25,44 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import msgspec
 
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
+from structlog_audit._timers import call_later, try_call_later
 from structlog_audit._validation import require_choice, require_integer
-from structlog_audit.exceptions import AuditTypeError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.health_checks import Finding
+from structlog_audit.recording.inherited_attributes import FixedAttribute, refuse_overrides
 from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
-from structlog_audit.trail.writing.filesystem import require_trail_path, segments_at, writable_by_others
+from structlog_audit.trail.writing.filesystem import describe_user, require_trail_path, segments_at, writable_by_others
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import Retention, make_retention
 
 Durability = Literal["os", "fsync"]
+
+_DAMAGES = ("replaced", "truncated", "close failed")
+"""The operations of notices that may mean the loss of recorded events."""
+
+_NAMES = "segments have fixed names, by which readers find them; compress or move rolled segments with another program"
+_BY_ITSELF = "writes roll over by themselves, as maxBytes and the retention require"
+_ONE_FILE = "lines are appended to the file without a stream of the standard library"
+
+_OVERRIDES = {
+    **dict.fromkeys(("namer", "rotator", "rotate", "rotation_filename"), _NAMES),
+    **dict.fromkeys(("doRollover", "shouldRollover"), _BY_ITSELF),
+    **dict.fromkeys(("stream", "setStream", "_open", "mode", "delay"), _ONE_FILE),
+    **dict.fromkeys(("terminator", "encoding", "errors"), "a line of a trail is UTF-8 with an LF"),
+}
+"""The members of the standard library's class that a subclass can't override, each with the reason."""
 
 
 class AuditFileHandler(logging.handlers.RotatingFileHandler):
@@ -52,12 +77,14 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         backupCount: Number of rolled segments to keep; 0 keeps all (in the standard library it means "never roll over").
         retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
         durability: When an event counts as recorded: once the kernel has it (``"os"``) or the disk (``"fsync"``).
+        mode, encoding, errors: Parameters of the standard library, with one possible value each: ``"a"``, UTF-8, None.
+        delay: Whether to open the file with the first event, and not now.
         clock: Returns the current time in UTC, for the names of segments and for their age.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it. The
-            path of a folder, a symbolic link or a special file is invalid, too.
-        OSError: The folder cannot be created, or the file cannot be opened.
+            path of a folder, a symbolic link or a special file is invalid, too, and so is one that this user may not write
+            to: the message names the user, the place, its owner and its mode.
     """
 
     def __init__(
@@ -68,16 +95,18 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         *,
         durability: Durability = "os",
         retention: Retention | Mapping[str, Any] | None = None,
+        mode: str = "a",
+        encoding: str | None = "utf-8",
+        delay: bool = False,
+        errors: str | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         """Open the trail. The class documents the parameters."""
-        self.syncs = require_choice("durability", durability, ("os", "fsync")) == "fsync"
-        """Whether a write waits for the disk."""
-
+        self._syncs: bool = require_choice("durability", durability, ("os", "fsync")) == "fsync"
+        self._backup_count = require_integer("backupCount", backupCount, least=0)
         require_integer("maxBytes", maxBytes, least=0)
-        max_segments = require_integer("backupCount", backupCount, least=0)
-        self.retention = make_retention(retention, max_segments)
-        """The bounds of the trail."""
+        _require_stdlib_values(mode, encoding, delay, errors)
+        bounds = make_retention(retention, backupCount)
 
         path = require_trail_path("filename", filename)
         self.write_lock = threading.RLock()
@@ -85,22 +114,92 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.unwritten = 0
         """The number of events that came from a logger directly and could not be written."""
         self.notices = Notices()
-        """Event notices about the files, for the `AuditHandler` to record."""
+        """Event notices about the files, for the `AuditHandler` to record, or for this handler if there is none."""
+        self.has_front = False
+        """Whether an `AuditHandler` is in front, which records the notices."""
+        self._is_damage_reported = False
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
         self._waiting_lines: deque[bytes] = deque()
 
-        # With `delay` the base class does not open the file: the active segment does.
+        # Open the file first: the base class registers the handler, and ``logging.shutdown`` closes what is registered.
+        path = os.path.abspath(path)
+        shared: dict[str, Any] = {"syncs": self._syncs, "clock": clock, "notices": self.notices}
+        self._pruning = Pruning(path, bounds, **shared)
+        try:
+            self._active = ActiveSegment(path, maxBytes, pruning=self._pruning, delay=delay, **shared)
+        except OSError as error:
+            reason = error.strerror or describe_failure(error)
+            raise AuditValueError(f"filename={path!r}: expected a path that can be written to: {reason}") from error
+
+        # With `delay` the base class does not open the file: the active segment has done so.
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
-        shared: dict[str, Any] = {"syncs": self.syncs, "clock": clock, "notices": self.notices}
-        self._pruning = Pruning(self.baseFilename, self.retention, **shared)
-        self._active = ActiveSegment(self.baseFilename, maxBytes, pruning=self._pruning, **shared)
 
-        if self.retention.is_bounded:
+        if bounds.is_bounded:
             self._pruning.announce_due(self._active.size)
         register_fork_reset(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_overrides(cls, _OVERRIDES)
+
+    namer = FixedAttribute(None, _NAMES)
+    rotator = FixedAttribute(None, _NAMES)
+    stream = FixedAttribute(None, _ONE_FILE)
+    mode = FixedAttribute("a", _ONE_FILE)
+    delay = FixedAttribute(True, "the parameter of the constructor decides when the file is opened")
+    encoding = FixedAttribute("utf-8", "a line of a trail is UTF-8")
+    errors = FixedAttribute(None, "a line of a trail is UTF-8")
+    terminator = FixedAttribute("\n", "a line of a trail ends with an LF")
+
+    @property
+    def syncs(self) -> bool:
+        """Whether a write waits for the disk."""
+        return self._syncs
+
+    @property
+    def baseFilename(self) -> str:  # noqa: N802
+        """The absolute path of the active segment."""
+        return self._active.path
+
+    @baseFilename.setter
+    def baseFilename(self, path: str) -> None:  # noqa: N802
+        if path != self._active.path:
+            raise AuditTypeError(f"baseFilename={path!r}: expected {self._active.path!r}: create another handler")
+
+    @property
+    def maxBytes(self) -> int:  # noqa: N802
+        """Size in bytes at which a segment is rolled over; 0 means never. A new value applies from the next write."""
+        return self._active.max_bytes
+
+    @maxBytes.setter
+    def maxBytes(self, value: int) -> None:  # noqa: N802
+        with self.write_lock:
+            self._active.set_max_bytes(require_integer("maxBytes", value, least=0))
+
+    @property
+    def retention(self) -> Retention:
+        """The bounds of the trail. New ones apply from the next check of the path."""
+        return self._pruning.retention
+
+    @retention.setter
+    def retention(self, value: Retention | Mapping[str, Any] | None) -> None:
+        self._pruning.set_retention(make_retention(value, self._backup_count))
+
+    @property
+    def backupCount(self) -> int:  # noqa: N802
+        """Number of rolled segments to keep; 0 keeps all. A new value replaces ``max_segments`` of the retention."""
+        return self._backup_count
+
+    @backupCount.setter
+    def backupCount(self, value: int) -> None:  # noqa: N802
+        # The constructor of the base class sets the value that is already in effect.
+        if require_integer("backupCount", value, least=0) == self._backup_count:
+            return
+        self._backup_count = value
+        self._pruning.set_retention(msgspec.structs.replace(self.retention, max_segments=value or None))
 
     @property
     def path(self) -> Path:
@@ -174,6 +273,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.write_lock = threading.RLock()
         self._waiting_lines.clear()
         self.notices.clear()
+        self.notices.counts.clear()
         self._pruning.after_fork()
         self._active.after_fork()
 
@@ -195,6 +295,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             yield Finding("fsync", message, "check the disk")
         if self.unwritten:
             yield Finding("unwritten", f"{self.unwritten} events could not be written", attach)
+        if self._waiting_lines:
+            message = (
+                f"{len(self._waiting_lines)} events of a signal handler wait for the next event, flush() or close()"
+            )
+            yield Finding("waiting", message, attach)
+        yield from self._damage_findings()
         if self.notices.dropped:
             yield Finding("unnoticed", f"{self.notices.dropped} trail events were not recorded", attach)
 
@@ -203,6 +309,21 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             count = active.postponed_rollovers
             message = f"rollover was postponed {count} times: another process holds a lock on the file"
             yield Finding("postponed", message, "copy the file without locking it")
+
+    def _damage_findings(self) -> Iterator[Finding]:
+        counts = self.notices.counts
+        for operation in _DAMAGES:
+            if counts[operation]:
+                message = f"{operation} {counts[operation]} times while in use: recorded events may be gone"
+                yield Finding(
+                    "damaged", message, "let only this library rename, delete or truncate the files of the trail"
+                )
+
+        if counts["descriptor lost"]:
+            message = (
+                f"other code closed the descriptor of the file {counts['descriptor lost']} times; it was opened again"
+            )
+            yield Finding("descriptor", message, "do not close descriptors that other code has opened")
 
     def _retention_findings(self) -> Iterator[Finding]:
         if not self.retention.is_bounded:
@@ -215,6 +336,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             yield Finding("permissions", message, f"chmod go-w {place}")
 
         folder = self.path.parent
+        with contextlib.suppress(OSError):
+            owner = folder.stat().st_uid
+            if owner not in (os.geteuid(), 0):
+                message = f"{folder} belongs to user {describe_user(owner)}, who can replace the files of the trail"
+                yield Finding("permissions", message, "change the owner of the folder, or run as that user")
+
         try:
             disk = os.statvfs(folder)
         except FileNotFoundError:
@@ -233,11 +360,15 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._waiting_lines.append(line)
         with self.write_lock:
             self._write_waiting_lines()
+            if self.notices and not self.has_front:
+                self._report_damage()
+                self._record_notices()
 
     def _write_waiting_lines(self) -> None:
         """Write the waiting lines, unless this call interrupts a write or rollover of its own thread.
 
-        Then the interrupted `emit` or `doRollover` writes them; after an interrupted write of a group commit, the next `emit`.
+        Then the interrupted `emit` or `doRollover` writes them; after an interrupted write of a group commit, the next `emit`,
+        `flush` or `close`.
         """
         while self._waiting_lines and not self._active.writing:
             line = self._waiting_lines.popleft()
@@ -248,6 +379,59 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 if self.unwritten == 1:
                     cause = describe_failure(error.__cause__)
                     report_on_stderr(f"{self.baseFilename} can't be written ({cause}); events are lost")
+
+    def _report_damage(self) -> None:
+        """Report the first damage to the file on stderr, for a handler without an `AuditHandler` in front."""
+        counts = self.notices.counts
+        found = [operation for operation in _DAMAGES if counts[operation]]
+        if found and not self._is_damage_reported:
+            self._is_damage_reported = True
+            report_on_stderr(f"{self.baseFilename}: {found[0]} while in use; recorded events may be gone")
+
+    def _record_notices(self) -> None:
+        """Write the present event notices as trail events.
+
+        For a handler without an `AuditHandler` in front. The writes may add further notices, which are left to the next event.
+        """
+        for _ in range(len(self.notices)):
+            # A signal handler that interrupts a write of its own thread leaves the rest to the next event.
+            if not self.notices or self._active.writing:
+                return
+
+            notice = self.notices.popleft()
+            operation, metadata, on_recorded = notice
+            is_recorded = self._write_trail_event(operation, metadata)
+            if on_recorded is None:
+                if not is_recorded:
+                    self.notices.appendleft(notice)
+                    return
+            else:
+                work = partial(on_recorded, is_recorded)
+                if not try_call_later(call_later, 0.0, work):
+                    work()
+
+    def _write_trail_event(self, operation: str, metadata: dict[str, Any]) -> bool:
+        """Write a trail event, and return whether it is recorded."""
+        formatter = cast(AuditJsonFormatter, self.formatter)
+        try:
+            self._write(formatter.stamped(encode_trail_event(operation, metadata)))
+        except DeliveryError:
+            return False
+        return True
+
+    def check_path(self) -> None:
+        """Check before a close whether the path still refers to the open file; if not, add an event notice.
+
+        Events of the last 50 ms may be in a file that was removed. Does nothing in a signal handler that interrupts a write
+        of its own thread.
+        """
+        with self.write_lock:
+            if self._active.writing:
+                return
+            try:
+                self._active.check_before_close()
+            except OSError as error:
+                self.notices.add("check failed", error=describe_failure(error))
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
         """Set the formatter, which must be an `AuditJsonFormatter` without options: a trail has one format.
@@ -265,15 +449,46 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def close(self) -> None:
         """Close the file. The next event opens it again, because ``dictConfig`` closes handlers that are still in use.
 
-        In a signal handler that interrupts a write of its own thread, the file stays open.
+        Checks the path first, so that a file that was removed is reported. In a signal handler that interrupts a write of its
+        own thread, the file stays open.
         """
         with self.write_lock:
+            self._write_waiting_lines()
+            self.check_path()
+            # A file that was removed is not created again for its trail event, unless another event follows.
+            if not self.has_front:
+                self._report_damage()
+                if self._active.fd >= 0:
+                    self._record_notices()
             if not self._active.writing:
                 self._active.release()
         logging.Handler.close(self)
 
     def flush(self) -> None:
-        """Do nothing: lines are never held back."""
+        """Write the lines of a signal handler that interrupted a write; others are never held back."""
+        if self._waiting_lines:
+            with self.write_lock:
+                self._write_waiting_lines()
+
+    def setStream(self, stream: Any) -> Any:  # noqa: N802
+        """Refuse another stream: lines are appended to the file.
+
+        Raises:
+            AuditTypeError: *stream* is not None.
+        """
+        self.stream = stream
+
+    def rotation_filename(self, default_name: str) -> str:
+        """Return *default_name*: the names of segments are fixed."""
+        return default_name
+
+    def rotate(self, source: str, dest: str) -> None:
+        """Refuse to rename *source*: `doRollover` rolls over.
+
+        Raises:
+            AuditTypeError: Always.
+        """
+        raise AuditTypeError(f"rotate({source!r}, {dest!r}): expected no call: use doRollover()")
 
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802
         """Return 1 if the active segment has reached ``maxBytes``, otherwise 0.
@@ -281,3 +496,17 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         For callers of the standard library's interface: writes do not use it, and roll over without a call from outside.
         """
         return int(0 < self.maxBytes <= self._active.size)
+
+
+def _require_stdlib_values(mode: Any, encoding: Any, delay: Any, errors: Any) -> None:
+    """Raise an error if a parameter of the standard library has a value that a trail does not support."""
+    require_choice("mode", mode, ("a",))
+    if not isinstance(delay, bool):
+        raise AuditTypeError(f"delay={delay!r}: expected True or False, got {type(delay).__name__}")
+
+    # The names of an encoding differ in case, hyphens and underscores.
+    name = str(encoding).lower().replace("_", "-")
+    if encoding is not None and name not in ("utf-8", "utf8"):
+        raise AuditValueError(f"encoding={encoding!r}: expected 'utf-8', because a trail has one format")
+    if errors not in (None, "strict"):
+        raise AuditValueError(f"errors={errors!r}: expected None, because every event can be encoded")

@@ -144,7 +144,10 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
     def _make_line(self, record: logging.LogRecord) -> bytes:
         """Return the line of a record that does not come from an `AuditHandler`."""
-        body = encode_payload(payload_of(record), DEFAULT_MAX_EVENT_BYTES)
+        return self.stamped(encode_payload(payload_of(record), DEFAULT_MAX_EVENT_BYTES))
+
+    def stamped(self, body: bytes) -> bytes:
+        """Return the encoded event *body* as a line, with an id and the time of this formatter."""
         with self._lock:
             # Take the stamp while it is in use: a signal handler that formats a record meanwhile makes another one.
             stamp = self._stamp or Stamp()

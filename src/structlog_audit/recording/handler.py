@@ -43,6 +43,7 @@ from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
 from structlog_audit.recording.health_checks import Finding, muting_findings
+from structlog_audit.recording.inherited_attributes import UnusedAttribute
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.targets import ForeignTarget, make_target
@@ -134,6 +135,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._begin_buffer(warm_start)
         register_fork_reset(self)
 
+    capacity = UnusedAttribute("max_events is the capacity of the buffer")
+    buffer = UnusedAttribute("query_events() and iter_events() return the events of the buffer")
+    flushLevel = UnusedAttribute("each event is written at once, whatever its level")  # noqa: N815
+    flushOnClose = UnusedAttribute("close() always writes the pending events")  # noqa: N815
+
+    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802
+        """Return False: each event is written at once, so there is nothing to flush because of *record*."""
+        return False
+
     def setTarget(self, target: logging.Handler | None) -> None:  # noqa: N802
         """Set another *target*, before the first event. ``fileConfig`` sets targets this way.
 
@@ -166,6 +176,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._waits_for_disk = trail is not None and trail.syncs
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
+        if trail is not None:
+            trail.has_front = True
 
     def _reset(self) -> None:
         """Start with an empty buffer, a new monitor, and a group commit with nothing pending."""
@@ -320,6 +332,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         Events that remain pending are in memory only; their number is written to stderr.
         """
+        if isinstance(self.target, AuditFileHandler):
+            self.target.check_path()
         self._trail_events.record_notices()
         self._trail_events.close()
         pending = self._commit.drain()

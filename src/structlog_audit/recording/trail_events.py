@@ -62,8 +62,11 @@ class TrailEvents:
             self.record("closed", {"pid": os.getpid(), **self._commit.counters()})
 
     def record_notices(self) -> None:
-        """Record all event notices, and call their ``on_recorded`` functions on a background thread."""
-        while self.notices:
+        """Record the present event notices, and call their ``on_recorded`` functions on a background thread.
+
+        The writes may add further notices. Those are left to the next event: if every write adds one, this would never end.
+        """
+        for _ in range(len(self.notices)):
             try:
                 operation, metadata, on_recorded = self.notices.popleft()
             except IndexError:
@@ -97,6 +100,11 @@ class TrailEvents:
         return entry.is_recorded
 
 
-def _entry(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
+def encode_trail_event(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> bytes:
+    """Return the encoded body of a trail event, without id and time."""
     body = TrailPayload(operation, metadata=metadata, status=status, kind=Kind.TRAIL.value)
-    return InternalEntry(encode_payload(body, MIN_EVENT_BYTES), logging.CRITICAL, TRAIL_LOGGER)
+    return encode_payload(body, MIN_EVENT_BYTES)
+
+
+def _entry(operation: str, metadata: dict[str, Any], status: Status = "SUCCESS") -> InternalEntry:
+    return InternalEntry(encode_trail_event(operation, metadata, status), logging.CRITICAL, TRAIL_LOGGER)

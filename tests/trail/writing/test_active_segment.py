@@ -16,6 +16,7 @@ from conftest import lines_in
 from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
+from structlog_audit.trail.writing import active_segment
 from structlog_audit.trail.writing.filesystem import segments_at
 from structlog_audit.trail.writing.notices import MAX_NOTICES
 
@@ -448,3 +449,61 @@ def test_check_reports_files_that_other_users_can_change(path, file, folder, fou
     path.chmod(file)
     path.parent.chmod(folder)
     assert codes_of(target).count("permissions") == found
+
+
+@pytest.mark.parametrize("options", [{}, {"retention": {"max_age_days": 1}}])
+def test_failed_rollover_of_a_segment_without_a_limit_is_not_repeated_by_each_write(path, monkeypatch, options):
+    """With maxBytes=0, a failed rollover is repeated neither by each write nor by each check of the path."""
+    path.parent.mkdir()
+    path.write_bytes(EVENT % b"2020-01-01T00:00:00.000000Z")
+    attempts = []
+    monkeypatch.setattr(os, "rename", lambda old, new: attempts.append(old) or os.stat("/nonexistent"))
+    target = AuditFileHandler(path, maxBytes=0, **options)
+    target._active._try_roll_over()
+    for _ in range(5):
+        target._active.check_at = 0.0
+        target.write(b"{}\n")
+        target.write(b"{}\n")
+    assert len(attempts) == target.failed_rollovers == 1
+
+
+# closing
+
+
+def test_close_reports_a_file_that_was_just_removed(path):
+    """A file that was removed since the last check of the path is reported by a trail event in the next file."""
+    handler = handler_on(path)
+    record(handler)
+    path.unlink()
+    record(handler)
+    handler.close()
+    assert [json.loads(line)["operation"] for line in path.read_bytes().splitlines()] == ["replaced", "closed"]
+
+
+def test_close_after_a_rollover_by_another_writer_reports_nothing(path):
+    """A segment that another writer rolled over is not reported at the last check."""
+    one, two = handler_on(path), handler_on(path)
+    record(one)
+    two.target.doRollover()
+    one.close()
+    assert "replaced" not in [operation for operation, _ in trail_events_of(one)]
+
+
+def test_close_of_an_unused_handler_creates_no_file(path):
+    """Closing a handler without events, whose file was removed, neither creates a file nor reports anything."""
+    handler = handler_on(path)
+    path.unlink()
+    handler.close()
+    assert not path.exists()
+    assert not handler.target.notices
+
+
+def test_close_does_not_raise_if_the_path_cannot_be_checked(path, monkeypatch):
+    """An error of the last check is kept as an event notice, which the next event of a working file system records."""
+    target = AuditFileHandler(path)
+    monkeypatch.setattr(active_segment, "path_refers_to", lambda path, fd: os.listdir("/nonexistent"))
+    target.close()
+    assert [notice.operation for notice in target.notices] == ["check failed"]
+    monkeypatch.undo()
+    target.handle(record_of())
+    assert json.loads(path.read_bytes().splitlines()[-1])["operation"] == "check failed"

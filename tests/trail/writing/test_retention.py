@@ -265,3 +265,12 @@ def test_check_reports_a_nearly_full_disk(path, monkeypatch):
     full = types.SimpleNamespace(f_blocks=10**9, f_bavail=10**6, f_frsize=1_000)
     monkeypatch.setattr(os, "statvfs", lambda folder: full)
     assert [finding.code for finding in bounded.check()] == ["disk"]
+
+
+def test_rollover_without_a_bound_schedules_no_check(path):
+    """Without a bound, the folder is not listed after a rollover."""
+    target = AuditFileHandler(path, maxBytes=10)
+    for _ in range(3):
+        target.write(b"x" * 9 + b"\n")
+    assert len(target.segments()) == 3
+    assert target._pruning.check_at == float("inf")

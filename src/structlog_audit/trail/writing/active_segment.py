@@ -7,11 +7,12 @@ file, because truncating the file could remove lines that other processes append
 **Failure handling.** A torn line gets an LF before the next write. If the lines just written turn out to continue a torn line
 of another process, the first event is written again, so it is not lost. After a failed fsync the descriptor is closed,
 because a second fsync may report success for lost data (PostgreSQL's "fsyncgate", 2018). The lines of that write are written
-again, with the same ids, to a new segment. If a rollover fails, the segment stays in use.
+again, with the same ids, to a new segment. If a rollover fails, the segment stays in use. A descriptor that other code closed,
+or whose number now belongs to another file, is neither written to nor closed: the file is opened again.
 
 **Concurrency.** The caller holds the lock of the owner during each call. A lock on the file coordinates rollovers of processes.
 
-**Performance.** A write takes two system calls, or four if it waits for the disk, and a few more every `CHECK_SECONDS`.
+**Performance.** A write takes three system calls, a few more if it waits for the disk, and every `CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any, Protocol
 
 from structlog_audit._failures import DeliveryError, describe_failure
 from structlog_audit.trail.segment_names import next_name
+from structlog_audit.trail.writing.descriptor import UNKNOWN, is_still_open, refers_to_file, set_mark
 from structlog_audit.trail.writing.filesystem import (
     create_folders,
     first_event_time,
@@ -45,6 +47,9 @@ from structlog_audit.trail.writing.retention import DAY
 
 CHECK_SECONDS = 0.05
 """Interval in seconds between two checks that the path still refers to the open file. A check costs as much as a write."""
+
+ROLLOVER_RETRY_SECONDS = 60.0
+"""Interval in seconds between two attempts to roll over a segment because of its age, if they fail."""
 
 
 class HasLine(Protocol):
@@ -65,6 +70,10 @@ class ActiveSegment:
         clock: Returns the current time in UTC.
         notices: Receives a notice when the file was torn, truncated or replaced.
         pruning: Deletes old segments; its checks run as part of the writes.
+        delay: Whether the first write opens the file, and not the constructor.
+
+    Raises:
+        OSError: The file can't be opened.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class ActiveSegment:
         clock: Callable[[], dt.datetime],
         notices: Notices,
         pruning: Pruning,
+        delay: bool = False,
     ) -> None:
         self.path = path
         self.fd = -1
@@ -94,14 +104,23 @@ class ActiveSegment:
         self.rollover_failure = ""
         """The description of the latest failed rollover."""
 
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Size in bytes at which the segment is rolled over; 0 means never."""
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
         self._pruning = pruning
 
+        # The status of the file when it was opened; None if it was never opened, or closed by `release`.
+        self._opened: os.stat_result | None = None
+        # The distance of the position from the end of the file, and the position at which the descriptor was left. They
+        # identify the descriptor. The mark is 0 if the file system supports none.
+        self._mark = 0
+        self._position = UNKNOWN
         # A write that would make the file larger than this rolls over first.
         self._rollover_bytes = sys.maxsize
+        # The value of ``time.monotonic()`` before which a failed rollover is not repeated because of the age of the segment.
+        self._rollover_retry_at = 0.0
         # The time of the first event in the file; determined only if the retention has a maximum age.
         self._first_event_at: dt.datetime | None = None
         # Whether the file ends with a torn line, and the bytes that end it before the next write.
@@ -116,9 +135,17 @@ class ActiveSegment:
         # Folders in which an entry is new and not synced yet.
         self._unsynced_folders: list[str] = []
 
-        self.open()
+        if not delay:
+            self.open()
 
-    def deliver(self, entries: Sequence[HasLine], is_repeated: bool = False) -> None:
+    def set_max_bytes(self, max_bytes: int) -> None:
+        """Roll over at another size from the next write on."""
+        self.max_bytes = max_bytes
+        self._rollover_bytes = max_bytes or sys.maxsize
+
+    def deliver(  # noqa: C901, PLR0912, PLR0915 (one function for speed)
+        self, entries: Sequence[HasLine], is_repeated: bool = False
+    ) -> None:
         """Write the lines of *entries*. They are recorded when this returns.
 
         Args:
@@ -144,6 +171,14 @@ class ActiveSegment:
         written = 0
         self.writing = True
         try:
+            # Make sure that the number of the descriptor still refers to the file: other code may have closed it.
+            try:
+                is_open = os.lseek(self.fd, 0, os.SEEK_CUR) == self._position
+            except OSError:
+                is_open = False
+            if not is_open:
+                self._restore_descriptor()
+
             # Prepare the file: it must be the one at the path, have room for the data, and not end with a torn line.
             if time.monotonic() >= self.check_at:
                 self._check_path()
@@ -157,20 +192,52 @@ class ActiveSegment:
             while written < size:
                 written += os.write(self.fd, data[written:])
 
-            # The offset is at the end of these lines. If that is not the expected place, another process has written or
-            # truncated the file.
+            # The position is at the end of these lines. If that is not the expected place, another process has written or
+            # truncated the file. The same call moves the position by the mark.
             size_before = self.size
-            self.size = os.lseek(self.fd, 0, os.SEEK_CUR)
+            self._position = os.lseek(self.fd, self._mark, os.SEEK_CUR)
+            self.size = self._position - self._mark
             if self.size != size_before + size or self._must_verify:
                 self._verify_write(size_before, size, entries, is_repeated)
         except OSError as error:
-            # Update the size last: if a signal handler raises before that, the size is too small, so the next write finds
-            # an unexpected offset and is verified.
-            recorded = self._count_recorded_bytes(data, written)
-            self.size += written
-            raise DeliveryError(count_whole_entries(entries, recorded)) from error
+            self._handle_error(error, entries, data, written, is_repeated)
+        except BaseException:
+            # A signal handler raises, perhaps after the write and before the mark.
+            self._position = UNKNOWN
+            raise
         finally:
             self.writing = False
+
+    def _handle_error(
+        self, error: OSError, entries: Sequence[HasLine], data: bytes, written: int, is_repeated: bool
+    ) -> None:
+        """Raise a `DeliveryError`, or write *entries* again if other code closed the descriptor during the write.
+
+        Args:
+            error: The error of a system call.
+            entries: The entries to write.
+            data: Their lines.
+            written: How many bytes of them were written.
+            is_repeated: As for `deliver`.
+
+        Raises:
+            DeliveryError: Not all entries are recorded.
+        """
+        if written:
+            self._position = UNKNOWN
+
+        if self.fd >= 0 and not self._is_still_open():
+            self._forget_descriptor()
+            if is_repeated:
+                raise DeliveryError(0) from error
+            self._repeat(entries)
+            return
+
+        # Update the size last: if a signal handler raises before that, the size is too small, so the next write finds an
+        # unexpected position and is verified.
+        recorded = self._count_recorded_bytes(data, written)
+        self.size += written
+        raise DeliveryError(count_whole_entries(entries, recorded)) from error
 
     def _deliver_first_alone(self, entries: Sequence[HasLine]) -> None:
         """Write the first entry, and the others only when it is recorded.
@@ -195,16 +262,27 @@ class ActiveSegment:
         Raises:
             DeliveryError: The entries were written again, and are still not recorded.
         """
+        # Another file or socket may have got the number since the check before the write.
+        if self._opened is None or not refers_to_file(self.fd, self._opened):
+            self._withdraw_mark()
+            raise OSError(errno.EBADF, "the descriptor was closed and its number reused during the write")
+
         if self.size < size_before + size:
             self._add_notice("truncated", bytes_before=size_before, bytes_now=self.size - size)
 
         # Without fsync, the next write needs no verification unless another process writes before it.
         self._must_verify = self._syncs
+        if not self._mark:
+            # The position proves nothing: compare device and inode before and after each write.
+            self._position = UNKNOWN
+            self._must_verify = True
 
         # Check this before the sync: if the sync fails, it closes the descriptor.
         continues_torn_line = is_mid_line(self.fd, self.size - size)
 
-        if self._syncs and not self._sync():
+        # The descriptor that was synced is the one that was written to, if it still is after the sync: a closed one does
+        # not come back.
+        if self._syncs and not (self._sync() and self._is_still_open()):
             if is_repeated:
                 raise DeliveryError(0) from OSError(errno.EIO, "fsync failed twice")
             self._repeat(entries)
@@ -245,6 +323,7 @@ class ActiveSegment:
         If the line was found when the file was opened, add a ``quarantine`` notice with its position, size and SHA-256.
         """
         found = self._found_torn_line
+        self._position = UNKNOWN
 
         if found is None:
             self.size += os.write(self.fd, self._torn_line_end)
@@ -259,20 +338,61 @@ class ActiveSegment:
     def _sync(self) -> bool:
         """Sync the file and its name to the disk. If that fails, close the descriptor and return False."""
         try:
-            # An fsync of a file does not cover its name, which is an entry of its folder.
-            while self._unsynced_folders:
-                sync_folder(self._unsynced_folders[-1])
-                self._unsynced_folders.pop()
+            self._sync_folders()
             os.fsync(self.fd)
         except OSError:
-            self.failed_syncs += 1
-
-            with contextlib.suppress(OSError):
-                self._failed_segment = self._failed_segment or os.fstat(self.fd)
+            # The fsync of a descriptor that other code closed is not a failure of the disk.
+            if self._is_still_open():
+                self.failed_syncs += 1
+                with contextlib.suppress(OSError):
+                    self._failed_segment = self._failed_segment or os.fstat(self.fd)
 
             self.release()
             return False
         return True
+
+    def _sync_folders(self) -> None:
+        """Sync the folders with new entries: an fsync of a file does not cover its name."""
+        while self._unsynced_folders:
+            sync_folder(self._unsynced_folders[-1])
+            self._unsynced_folders.pop()
+
+    def _is_still_open(self) -> bool:
+        """Return whether the number of the descriptor still refers to the file that was opened."""
+        return self._opened is not None and is_still_open(self.fd, self._position, self._opened)
+
+    def _restore_descriptor(self) -> None:
+        """Mark a descriptor without a mark again; forget one that is not that of the file any more."""
+        if self.fd < 0:
+            return
+        if self._is_still_open():
+            self._set_mark()
+        else:
+            self._forget_descriptor()
+
+    def _set_mark(self) -> None:
+        """Mark the descriptor, which is that of the file."""
+        self._mark = set_mark(self.fd)
+        self._position = self._mark or UNKNOWN
+        self._must_verify = self._must_verify or not self._mark
+
+    def _withdraw_mark(self) -> None:
+        """Move the position of a descriptor that is not that of the file back to where the write left it."""
+        with contextlib.suppress(OSError):
+            if os.lseek(self.fd, 0, os.SEEK_CUR) == self._position:
+                os.lseek(self.fd, -self._mark, os.SEEK_CUR)
+        self._position = UNKNOWN
+
+    def _forget_descriptor(self) -> None:
+        """Give up a descriptor that other code closed, without closing it. The next check of the path opens the file."""
+        try:
+            os.fstat(self.fd)
+            is_reused = True
+        except OSError:
+            is_reused = False
+        self._add_notice("descriptor lost", reused=is_reused)
+        self.fd = -1
+        self.check_at = 0.0
 
     def _check_path(self) -> None:
         """Open the file at the path if necessary, refresh the size, and do what is due.
@@ -283,12 +403,12 @@ class ActiveSegment:
             OSError: The file can't be opened, or the disk still fails after a failed fsync.
         """
         if self.fd < 0:
-            self.open()
+            self._open_again()
         elif not path_refers_to(self.path, self.fd):
             previous = os.fstat(self.fd)
             # Open first: if that fails, the next write checks again, and the notice is added only once.
             self.open()
-            self._report_replacement(previous)
+            self._report_replacement(previous, bytes_before=previous.st_size, unlinked=previous.st_nlink == 0)
 
         # Refresh the size: other processes may have appended to the file or truncated it.
         status = os.fstat(self.fd)
@@ -300,12 +420,41 @@ class ActiveSegment:
 
         if self._failed_segment is not None:
             self._prove_disk_recovered(self._failed_segment, status)
-        elif self._is_overdue():
+        elif time.monotonic() >= self._rollover_retry_at and self._is_overdue():
             self._try_roll_over()
 
         if time.monotonic() >= self._pruning.check_at:
             self._pruning.announce_due(self.size)
         self.check_at = time.monotonic() + CHECK_SECONDS
+
+    def check_before_close(self) -> None:
+        """Check the path a last time, because events of the last `CHECK_SECONDS` may be in a file that was unlinked.
+
+        If the path refers to another file or to none, add a notice and close the descriptor, so that the next write, perhaps
+        that of the notice, opens the file at the path.
+        """
+        self._restore_descriptor()
+        if self.fd < 0 or path_refers_to(self.path, self.fd):
+            return
+
+        previous = os.fstat(self.fd)
+        # An empty file takes no event with it.
+        if previous.st_size:
+            self._report_replacement(previous, bytes_before=previous.st_size, unlinked=previous.st_nlink == 0)
+        self.release()
+
+    def _open_again(self) -> None:
+        """Open the file after its descriptor was closed.
+
+        Raises:
+            OSError: The file can't be opened.
+        """
+        previous, bytes_before = self._opened, self.size
+        self.open()
+
+        # After `release` nothing is known of the previous file. If other code closed the descriptor, it should still be there.
+        if previous is not None and self._opened is not None and not os.path.samestat(previous, self._opened):
+            self._report_replacement(previous, bytes_before=bytes_before)
 
     def _prove_disk_recovered(self, failed: os.stat_result, current: os.stat_result) -> None:
         """Leave the segment whose fsync failed, and sync a single LF before any event is written.
@@ -325,6 +474,7 @@ class ActiveSegment:
         if self._is_torn:
             self._end_torn_line()
 
+        self._position = UNKNOWN
         self.size += os.write(self.fd, b"\n")
         if not self._sync():
             raise OSError(errno.EIO, "fsync still fails")
@@ -348,18 +498,22 @@ class ActiveSegment:
     def _add_notice(self, operation: str, **metadata: Any) -> None:
         self._notices.add(operation, segment=os.path.basename(self.path), **metadata)
 
-    def _report_replacement(self, previous: os.stat_result) -> None:
-        """Add a notice that another file has replaced the *previous* one at the path, unless that was rolled over."""
+    def _report_replacement(self, previous: os.stat_result, **details: Any) -> None:
+        """Add a notice with *details* that the *previous* file is no longer at the path, unless it was rolled over."""
         # Another process that rolls over renames the segment first, and then makes it read-only. So a rolled segment is
         # read-only (even if it has been deleted since), or else it is in the folder under its new name.
         if not previous.st_mode & 0o222:
             return
         if any(os.path.samestat(previous, status) for _, status in segments_at(self.path)):
             return
-        self._add_notice("replaced", bytes_before=previous.st_size, unlinked=previous.st_nlink == 0)
+        self._add_notice("replaced", **details)
 
     def _try_roll_over(self) -> None:
-        """Roll over. If that fails, keep the segment in use and try again when it has grown by a tenth of its limit."""
+        """Roll over. If that fails, keep the segment in use and try again later.
+
+        The next attempt comes when the segment has grown by a tenth of its limit; because of its age, after
+        `ROLLOVER_RETRY_SECONDS`.
+        """
         # An empty segment is not rolled over, even if the next write alone exceeds the limit.
         if self.size == 0:
             return
@@ -369,7 +523,10 @@ class ActiveSegment:
         except OSError as error:
             self.failed_rollovers += 1
             self.rollover_failure = describe_failure(error)
-            self._rollover_bytes = self.size + self._max_bytes // 10
+            self._rollover_retry_at = time.monotonic() + ROLLOVER_RETRY_SECONDS
+            # A segment without a limit is rolled over by its age only.
+            if self.max_bytes:
+                self._rollover_bytes = self.size + max(1, self.max_bytes // 10)
 
     def roll_over(self) -> None:
         """Rename the active segment, make it read-only, and open the next one.
@@ -381,8 +538,9 @@ class ActiveSegment:
         Raises:
             OSError: The rollover failed. The segment stays in use.
         """
+        self._restore_descriptor()
         if self.fd < 0:
-            self.open()
+            self._open_again()
 
         # The lock belongs to the descriptor. `open` closes the descriptor, which releases the lock.
         try:
@@ -430,16 +588,20 @@ class ActiveSegment:
 
         fd, status = open_for_append(self.path)
 
-        self.release()
+        # If other code closed the previous descriptor, the new one may have got its number.
+        if fd != self.fd:
+            self.release()
         self.fd = fd
         self.size = status.st_size
+        self._opened = status
+        self._set_mark()
         if self._syncs:
             # A dictionary removes duplicates and keeps the order.
             self._unsynced_folders = list(dict.fromkeys([*self._unsynced_folders, *changed_folders]))
 
         self._first_event_at = None
         self._must_verify = True
-        self._rollover_bytes = self._max_bytes or sys.maxsize
+        self._rollover_bytes = self.max_bytes or sys.maxsize
 
         torn = read_torn_line(fd) if status.st_size else b""
         self._is_torn = bool(torn)
@@ -452,17 +614,36 @@ class ActiveSegment:
             }
 
     def release(self) -> None:
-        """Close the descriptor. The next write opens the file again."""
-        fd = self.fd
+        """Close the descriptor, if it is still that of the file. The next write opens the file again."""
+        fd, is_open = self.fd, self._is_still_open()
         self.fd = -1
         self.check_at = 0.0
-        if fd >= 0:
-            os.close(fd)
+        self._opened = None
+
+        if is_open:
+            try:
+                os.close(fd)
+            except OSError as error:
+                # The descriptor is closed nevertheless. NFS reports here that it could not store all data.
+                self._add_notice("close failed", error=describe_failure(error))
 
     def after_fork(self) -> None:
-        """Close the inherited descriptor in a forked child, because it shares its file lock with the parent's."""
-        self.writing = False
+        """Close the inherited descriptor in a forked child, because it shares its file lock with the parent's.
+
+        As root, open the file at once: the child may change to a user that may not open it later, as ``FileHandler`` allows.
+        """
+        was_open = self.fd >= 0
+        if self.writing:
+            # Another thread of the parent was writing: the position may not be marked.
+            self._position = UNKNOWN
+            self.writing = False
         self.release()
+
+        if was_open and os.geteuid() == 0:
+            # If that fails, the first write tries again and reports the error.
+            with contextlib.suppress(OSError):
+                self.open()
+                self._sync_folders()
 
 
 def count_whole_entries(entries: Sequence[HasLine], written: int) -> int:

@@ -1,7 +1,10 @@
 """The file system beneath a trail: checks of its path, opening, listing, creating and syncing files and folders.
 
-**Guarantees.** A trail is only ever written to a regular file of this user or of root. Symbolic links, folders and FIFOs are
-refused. New folders are accessible to their owner only.
+**Guarantees.** A trail is only ever written to a regular file of this user, of root, or of the owner of its folder, who could
+replace the file anyway. On a mount that shows another owner for all files (CIFS, EFS, root squash), the owner of a new file
+counts as this user. Symbolic links, folders and FIFOs are refused. New folders are accessible to their owner only.
+
+**Failure handling.** The error for a path that this user may not write to names the user, the place, its owner and its mode.
 
 **Concurrency.** Other processes append to the same files, rename them and delete them at any time. A file that vanishes is
 not an error.
@@ -63,10 +66,11 @@ def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
     if not stat.S_ISREG(status.st_mode):
         kind = _describe_kind(status.st_mode)
         raise AuditValueError(f"{parameter}={text!r}: expected the path of a regular file, got {kind}")
-    if is_owned_by_another(status):
+    if is_owned_by_another(text, status):
         raise AuditValueError(
             f"{parameter}={text!r}: expected a file of this user or root, "
-            f"got one that belongs to user {status.st_uid}, who could change it"
+            f"got one that belongs to user {describe_user(status.st_uid)}, who could change it; "
+            f"this process runs as user {describe_user(os.geteuid())}"
         )
     return text
 
@@ -89,11 +93,18 @@ def open_for_append(path: str) -> tuple[int, os.stat_result]:
     Raises:
         OSError: The file can't be opened, is not a regular file, or belongs to another user.
     """
-    fd = os.open(path, _APPEND_FLAGS, 0o600)
+    try:
+        fd = os.open(path, _APPEND_FLAGS, 0o600)
+    except PermissionError as error:
+        raise _explained(error, path) from None
+
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or is_owned_by_another(status):
-            message = "not a regular file of this user or root: move it away, or configure another path"
+        if not stat.S_ISREG(status.st_mode):
+            message = "not a regular file: move it away, or configure another path"
+            raise PermissionError(errno.EPERM, message, path)
+        if is_owned_by_another(path, status):
+            message = f"a file of user {describe_user(status.st_uid)}: move it away, or configure another path"
             raise PermissionError(errno.EPERM, message, path)
     except OSError:
         os.close(fd)
@@ -141,6 +152,9 @@ def create_folders(folder: str) -> list[str]:
 
     Returns:
         The folders that got a new entry, for `sync_folder`.
+
+    Raises:
+        OSError: A folder can't be created.
     """
     missing = []
     while not os.path.isdir(folder):
@@ -150,7 +164,10 @@ def create_folders(folder: str) -> list[str]:
     for path in reversed(missing):
         # Another process may create the same folder at the same time.
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+            try:
+                os.mkdir(path, 0o700)
+            except PermissionError as error:
+                raise _explained(error, path) from None
 
     return [os.path.dirname(path) for path in missing]
 
@@ -201,9 +218,61 @@ def first_event_time(fd: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(os.fstat(fd).st_mtime, dt.UTC)
 
 
-def is_owned_by_another(status: os.stat_result) -> bool:
-    """Return whether a file with this *status* belongs to a user other than this one and root."""
-    return status.st_uid not in (os.geteuid(), 0)
+def is_owned_by_another(path: str, status: os.stat_result) -> bool:
+    """Return whether the file at *path* with this *status* belongs to a user who should not be able to change a trail.
+
+    This user and root may own it, and so may the owner of the folder, who can replace any file in it. So a process that
+    starts as root and its workers, which change their user, share a trail in a folder of that user.
+    """
+    owner = status.st_uid
+    if owner in (os.geteuid(), 0):
+        return False
+
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        return owner not in (os.stat(folder).st_uid, _owner_of_new_file(folder))
+    except OSError:
+        return True
+
+
+def _owner_of_new_file(folder: str) -> int:
+    """Return the owner that the file system shows for a file that this process creates in *folder*.
+
+    Raises:
+        OSError: No file can be created there.
+    """
+    # Imported lazily: only needed for a file with another owner.
+    import tempfile
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_uid
+
+
+def describe_user(user_id: int) -> str:
+    """Return a user as text: the id, and the name if there is one."""
+    # Imported lazily: only needed in messages.
+    import pwd
+
+    try:
+        return f"{user_id} ({pwd.getpwuid(user_id).pw_name})"
+    except KeyError:
+        return str(user_id)
+
+
+def _explained(error: PermissionError, path: str) -> PermissionError:
+    """Return *error* with a message that names this user, and the place that it may not write to."""
+    # The deepest visible place: the file, the folder that lacks it, or the folder that can't be searched.
+    place = path
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+
+    status = os.stat(place, follow_symlinks=False)
+    message = (
+        f"user {describe_user(os.geteuid())} may not write to {place}, which belongs to user "
+        f"{describe_user(status.st_uid)} and has mode {stat.S_IMODE(status.st_mode):04o}: "
+        f"change its owner, run as that user, or choose another path"
+    )
+    return PermissionError(error.errno, message, path)
 
 
 def is_mid_line(fd: int, offset: int) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MAX_NOTICES = 100
-"""The number of notices that are kept. Without an `AuditHandler` they are never recorded."""
+"""The number of notices that are kept until they are recorded."""
 
 
 class Notice(NamedTuple):
@@ -30,8 +30,14 @@ class Notices(deque[Notice]):
     dropped = 0
     """The number of notices that were not kept because the queue was full."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        """The number of notices so far, by operation, including those that were not kept."""
+
     def add(self, operation: str, on_recorded: Callable[[bool], None] | None = None, /, **metadata: Any) -> bool:
         """Append a notice and return True, or count it as dropped and return False if the queue is full."""
+        self.counts[operation] += 1
         if len(self) >= MAX_NOTICES:
             self.dropped += 1
             return False

@@ -1,7 +1,7 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
 **Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
-them, but only after an `AuditHandler` has recorded the notice. Without an `AuditHandler` nothing is deleted.
+them, but only after the notice was recorded.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
 The event whose write ran the check is not affected.
@@ -46,9 +46,7 @@ class Pruning:
     def __init__(
         self, path: str, retention: Retention, *, syncs: bool, clock: Callable[[], dt.datetime], notices: Notices
     ) -> None:
-        self.retention = retention
-        self.check_at = 0.0 if retention.is_bounded else math.inf
-        """The value of ``time.monotonic()`` from which the next write runs a check."""
+        self.set_retention(retention)
 
         self._path = path
         self._syncs = syncs
@@ -57,9 +55,16 @@ class Pruning:
         # Segments that are announced and not deleted yet.
         self._announced: set[Path] = set()
 
+    def set_retention(self, retention: Retention) -> None:
+        """Apply another *retention* from the next check of the path."""
+        self.retention = retention
+        self.check_at = 0.0 if retention.is_bounded else math.inf
+        """The value of ``time.monotonic()`` from which the next write runs a check."""
+
     def on_rollover(self) -> None:
         """Schedule a check for the time when no process appends to the newly rolled segment any more."""
-        self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
+        if self.retention.is_bounded:
+            self.check_at = min(self.check_at, time.monotonic() + GRACE_SECONDS)
 
     def announce_due(self, active_bytes: int) -> None:
         """Add a notice that names the segments due for deletion.
