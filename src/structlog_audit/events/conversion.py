@@ -30,7 +30,7 @@ from structlog_audit.events.codec import MARKS
 from structlog_audit.events.event import EventStatus, OperationType
 from structlog_audit.events.foreign_values import unwrapped
 from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
-from structlog_audit.events.log_record import fields_of
+from structlog_audit.events.log_record import fields_of, level_of
 from structlog_audit.events.payload import Payload, Status
 from structlog_audit.events.status_words import is_status_name, stated_status
 
@@ -51,7 +51,7 @@ Misfits = dict[str, tuple[Any, str | None]]
 def payload_of(record: logging.LogRecord) -> Payload:
     """Return the payload of the event in *record*."""
     fields, error = fields_of(record)
-    return convert(fields, error, record.levelno)
+    return convert(fields, error, level_of(record))
 
 
 def convert(

@@ -82,6 +82,13 @@ def recorded_by(record: logging.LogRecord) -> logging.Handler | None:
 RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 """The attributes of a record that `logging` sets."""
 
+_TRACEBACKS = (
+    "\nTraceback (most recent call last):\n",
+    "\n  + Exception Group Traceback (most recent call last):\n",
+)
+_STACK = "\nStack (most recent call last):\n"
+"""Where `logging.Formatter` begins a traceback and a stack."""
+
 STRUCTLOG_INTERNAL_KEYS = ("_record", "_from_structlog", "_logger", "_name")
 """The keys that structlog adds to an event dict for its own use."""
 
@@ -109,16 +116,49 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     # The context has the lowest precedence, then attributes, then the members of a message that is a dictionary.
     fields = bound_context(record.__dict__)
     fields |= _extra_attributes(record.__dict__)
-    event = _event_dict(record.msg) if not record.args else None
+    args, queued, queued_error = record.args, None, None
+    if args is None and type(record.msg) is str:
+        queued, queued_error = _split_queued(record.msg)
+        event = _event_dict(queued) or _literal_dict(queued)
+    else:
+        event = None if args else _event_dict(record.msg)
+
     if event is None:
-        message: Any = _message_text(record, fields)
+        message: Any = _message_text(record, fields) if queued is None else queued
     else:
         fields |= event
         message = fields.pop("event", None)
 
-    error = _pop_structlog_keys(fields, record)
+    error = _pop_structlog_keys(fields, record) or queued_error
     resolve_operation(fields, message)
     return fields, error
+
+
+def _split_queued(text: str) -> tuple[str, str | None]:
+    """Return the message in *text*, and the text of the exception that a ``QueueHandler`` appended to it, or None.
+
+    ``QueueHandler.prepare`` formats the record: afterwards the message ends with the traceback and the stack.
+    """
+    formatted = text.partition(_STACK)[0]
+    starts = [start for marker in _TRACEBACKS if (start := formatted.find(marker)) >= 0]
+    if not starts:
+        return formatted, None
+    return formatted[: min(starts)], _error_text(formatted[min(starts) :])
+
+
+def _literal_dict(text: str) -> dict[str, Any] | None:
+    """Return the dictionary that a ``QueueHandler`` made to *text*, if all its values have a literal form."""
+    if text[:1] != "{" or text[-1:] != "}":
+        return None
+
+    # Imported lazily: only needed behind a queue.
+    import ast
+
+    try:
+        event = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return _public_members(event) if type(event) is dict else None
 
 
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
@@ -207,7 +247,7 @@ def _pop_structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> st
         return None
 
     # Keys that repeat an attribute of the record.
-    attributes = {"level": record.levelname.lower(), "logger": record.name, "level_number": record.levelno}
+    attributes = {"level": str(record.levelname).lower(), "logger": record.name, "level_number": record.levelno}
     for name, expected in attributes.items():
         if name not in fields:
             continue
@@ -222,6 +262,19 @@ def _pop_structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> st
     exc_info = fields.pop("exc_info", None)
     error = error_of(exc_info) or error_of(record.exc_info)
     return error or _error_text(fields.get("exception", record.exc_text))
+
+
+def level_of(record: logging.LogRecord) -> int:
+    """Return the level of *record*, which an application may have made without one, or with that of another library."""
+    level: Any = record.levelno
+    if type(level) is int:
+        return level
+
+    try:
+        return int(level)
+    except (TypeError, ValueError, OverflowError):
+        name = str(record.levelname).upper()
+        return logging.getLevelNamesMapping().get(name, logging.INFO)
 
 
 def _error_text(traceback: Any) -> str | None:

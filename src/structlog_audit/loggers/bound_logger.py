@@ -226,6 +226,11 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         if sole is not None:
             return sole.record_fields(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
 
+        # A queue handler removes the exception from the record.
+        error = error_of(exc_info) if exc_info else None
+        if error is not None and event.get("error_message") is None:
+            event["error_message"] = error
+
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind

@@ -16,6 +16,7 @@ handlers (CPython 3.11 to 3.14). Nothing else of that class is used.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import logging
 import logging.handlers
@@ -33,7 +34,7 @@ from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, recorded_by
+from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, level_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -236,6 +237,11 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
         """
+        if type(record.levelno) is not int:
+            # The record is not from `logging`. Other handlers get it as it is.
+            record = copy.copy(record)
+            record.levelno = level_of(record)
+
         if self.filters:
             passed = self.filter(record)
             if not passed:
