@@ -79,7 +79,7 @@ def test_unlinked_file_is_recreated_within_the_check_interval(recorder):
     while not recorder.path.exists():
         recorder(1)
         assert time.monotonic() < until
-    assert active.CHECK_SECONDS == 0.05
+    assert active.PATH_CHECK_SECONDS == 0.05
 
 
 def symlink(path):

@@ -1,53 +1,141 @@
-"""The values that options choose from. This module imports nothing, so that doctor's processes stay small."""
+"""The options that commands share: those of every command that reads trails as one value, the others one by one.
 
-from enum import StrEnum
+A command that reads trails takes a `TrailOptions` as its first parameter and is decorated with `reads_trails`, which adds the
+shared options to its command line. Options of its own stand between them in the help.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from structlog_audit.cli.choices import Output
+from structlog_audit.cli.exit_codes import UsageError
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TRAIL|FIELD=value", help="Trails (paths, or - for stdin) and conditions.", show_default=False
+    ),
+]
+TrailWords = Annotated[
+    list[str] | None, typer.Argument(metavar="TRAIL", help="Trails (paths, or - for stdin).", show_default=False)
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        "-S",
+        metavar="TIME",
+        help="Start of the time range: RFC 3339, a date, today, yesterday, 1h, 30m, 7d.",
+    ),
+]
+Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="End of the time range (exclusive).")]
+Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="Include the library's own events (opened, gap, intent ...).")]
+Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read.")]
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, across rollovers.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 
 
-class Output(StrEnum):
-    """The output formats of events."""
+@dataclass(frozen=True, slots=True)
+class TrailOptions:
+    """The options that every command that reads trails has, as they were given.
 
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
+    Attributes:
+        command: The name of the command.
+        words: Trails and conditions.
+        since: The start of the time range, as text.
+        until: The end of the time range, as text.
+        utc: Whether times without an offset are UTC, and times are shown in UTC.
+        every_kind: Whether the library's own events are included.
+        record: Whether to record the reading in the trail.
+        strict: Whether problems in the read data determine the exit code.
+        trails: Trails named by an option of the command. If there are any, no word names a trail.
+    """
 
+    command: str
+    words: Sequence[str] = ()
+    since: str | None = None
+    until: str | None = None
+    utc: bool = False
+    every_kind: bool = False
+    record: bool = False
+    strict: bool = False
+    trails: Sequence[str] = ()
 
-class StatisticsOutput(StrEnum):
-    """The output formats of statistics."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class AlertOutput(StrEnum):
-    """The output formats of alerts."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-
-
-class CatalogueOutput(StrEnum):
-    """The output formats of the catalogue."""
-
-    MARKDOWN = "markdown"
-    JSON = "json"
-
-
-class Format(StrEnum):
-    """The output formats of the doctor."""
-
-    TEXT = "text"
-    JSON = "json"
+    def require_open_end(self) -> None:
+        """Raise `UsageError` if the time range has an end, after which nothing can be followed."""
+        if self.until is not None:
+            raise UsageError("--follow cannot be combined with --until")
 
 
-class Severity(StrEnum):
-    """The severity of a finding, the worst first."""
+Command = Callable[..., int]
 
-    ERROR = "error"
-    """Events are lost or never recorded, or will be."""
+_FIRST = {"words": Words, "since": Since, "until": Until}
+"""The shared options before those of the command itself, without a value by default."""
 
-    WARNING = "warning"
-    """Events may be lost, delayed or truncated, or be read or changed by other users."""
+_LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
+"""The shared switches after the options of the command itself, off by default."""
 
-    NOTE = "note"
-    """Nothing is wrong, but the operator should know."""
+
+def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Command], Command]:
+    """Return a decorator that adds the shared options to a command that reads trails.
+
+    The command takes them as its first parameter, a `TrailOptions`.
+
+    Args:
+        words: The argument of the command line: its type, with its help.
+        has_all: Whether the command has ``--all``.
+    """
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(**given: Any) -> int:
+            options = _take_options(function.__name__, given)
+            return function(options, **given)
+
+        # typer makes the options of the command line from the signature.
+        signature = _command_signature(function, words, has_all=has_all)
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
+    """Remove the shared options from *given* and return them."""
+    options = {}
+    for name in (*_FIRST, *_LAST):
+        if name in given:
+            options[name] = given.pop(name)
+
+    # typer passes None without words.
+    words = options.pop("words", None) or ()
+    return TrailOptions(command, words, **options)
+
+
+def _command_signature(function: Command, words: Any, *, has_all: bool) -> inspect.Signature:
+    """Return the signature of *function* with the shared options in place of its first parameter."""
+    first = _FIRST | {"words": words}
+    last = dict(_LAST)
+    if not has_all:
+        del last["every_kind"]
+
+    parameters = [_parameter(name, hint, None) for name, hint in first.items()]
+    own = list(inspect.signature(function, eval_str=True).parameters.values())
+    parameters += own[1:]
+    parameters += [_parameter(name, hint, False) for name, hint in last.items()]
+    return inspect.Signature(parameters)
+
+
+def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words
 from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import TrailOptions
 from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
-from structlog_audit.cli.trail_options import TrailOptions
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.query.statistics import statistics

@@ -19,7 +19,7 @@ from structlog_audit import AuditReadError
 from structlog_audit.events.codec import decode_event
 from structlog_audit.export import WRITERS
 from structlog_audit.trail.reading import export_document
-from structlog_audit.trail.reading.decompression import HEAD_BYTES, unpack
+from structlog_audit.trail.reading.decompression import SNIFFED_BYTES, unpack
 
 LINES = b"".join(line_of(number, metadata={"n": "x" * (number % 50)}) for number in range(3_000))
 
@@ -43,7 +43,7 @@ def read(data, *, most=100_000, size=1_000):
         assert len(piece) <= size
         found += piece
     assert is_plain or found.startswith(head) or head.lstrip()[:1] in (b"{", b"[", b"\xef")
-    assert len(head) <= HEAD_BYTES
+    assert len(head) <= SNIFFED_BYTES
     return found, is_plain, [(code, offset) for code, offset, _ in reports]
 
 

@@ -35,7 +35,7 @@ def handler_on(path, *, on_error="retry", **options):
 
 
 def check_path_next(handler):
-    """Let the next write check the path, as if `CHECK_SECONDS` had passed."""
+    """Let the next write check the path, as if `PATH_CHECK_SECONDS` had passed."""
     handler.target._active.check_at = 0.0
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit.cli.choices import CatalogueOutput
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import CatalogueOutput
+from structlog_audit.cli.options import TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put, put_error
-from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.catalogue import Catalogue, Comparison

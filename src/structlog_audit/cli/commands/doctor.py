@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from structlog_audit.cli.choices import Format, Severity
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Format, Severity
 
 EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put_line
-from structlog_audit.cli.trail_options import Force, TrailOptions, reads_trails
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import checked_destination, checked_writer
 from structlog_audit.export import export as export_to

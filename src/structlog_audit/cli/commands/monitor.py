@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit.cli.choices import AlertOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import AlertOutput
+from structlog_audit.cli.options import Follow, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put, put_line
-from structlog_audit.cli.trail_options import Follow, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Output
-from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.event import AuditEvent
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import Force, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
-from structlog_audit.cli.trail_options import Force, TrailOptions, TrailWords, reads_trails
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import write_atomically
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import StatisticsOutput
+from structlog_audit.cli.options import TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, put
-from structlog_audit.cli.trail_options import TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Output
-from structlog_audit.cli.trail_options import Follow, OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Output
+from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, is_terminal, put, width
-from structlog_audit.cli.trail_options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.statistics import statistics_by_user

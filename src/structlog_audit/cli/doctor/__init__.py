@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from structlog_audit.cli.choices import Format, Severity
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, error, located
 from structlog_audit.cli.doctor.filesystem import check_filesystem
 from structlog_audit.cli.doctor.host import check_host
 from structlog_audit.cli.doctor.report import json_report, text_report
 from structlog_audit.cli.doctor.trail_history import check_history
 from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
-from structlog_audit.cli.options import Format, Severity
 from structlog_audit.cli.terminal import progress, put
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.opening import open_trail

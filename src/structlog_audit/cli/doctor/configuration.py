@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.doctor.diagnosis import (
     Diagnosis,
     RatedFinding,
@@ -24,7 +25,6 @@ from structlog_audit.cli.doctor.diagnosis import (
     note,
     warning,
 )
-from structlog_audit.cli.options import Severity
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.health_checks import Finding

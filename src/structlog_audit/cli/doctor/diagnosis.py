@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from structlog_audit.cli.options import Severity
+from structlog_audit.cli.choices import Severity
 from structlog_audit.recording.health_checks import Finding
 
 RatedFinding = tuple[Severity, Finding]

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, error, located, note, warning
-from structlog_audit.cli.options import Severity
 from structlog_audit.recording.health_checks import Finding
 from structlog_audit.trail.segment_names import order_of
 

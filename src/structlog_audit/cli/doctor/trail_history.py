@@ -6,9 +6,9 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, counted, error, located, note, warning
-from structlog_audit.cli.options import Severity
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
 from structlog_audit.recording.health_checks import Finding
 from structlog_audit.trail.reading.reader import TrailReader

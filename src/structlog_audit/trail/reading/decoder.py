@@ -27,7 +27,7 @@ from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.line_blocks import LineBlock, is_part, promised_parts
-from structlog_audit.trail.reading.problems import ReportProblem
+from structlog_audit.trail.reading.problems import ProblemCallback
 from structlog_audit.trail.reading.torn_lines import CANONICAL_START, is_torn
 
 REMEMBERED = 2_000
@@ -114,7 +114,7 @@ class LineDecoder:
         self._recent: deque[dict[str, bytes]] = deque()
         self._remembered = 0
 
-    def decode_block(self, block: LineBlock, report: ReportProblem) -> Batch:
+    def decode_block(self, block: LineBlock, report: ProblemCallback) -> Batch:
         """Return the events in *block*."""
         lines = block.lines()
         batch = _decode_canonical(block, lines)
@@ -122,7 +122,7 @@ class LineDecoder:
             batch = _decode_one_by_one(block, lines, report)
         return self._without_repeated(batch, report)
 
-    def _without_repeated(self, batch: Batch, report: ReportProblem) -> Batch:
+    def _without_repeated(self, batch: Batch, report: ProblemCallback) -> Batch:
         event_ids = [event.event_id for event in batch.events]
         first_lines = [batch.lines[number] for number in batch.first_lines]
         line_by_id = dict(zip(event_ids, first_lines, strict=True))
@@ -149,7 +149,7 @@ class LineDecoder:
             oldest = self._recent.popleft()
             self._remembered -= len(oldest)
 
-    def _repeated(self, batch: Batch, report: ReportProblem) -> set[int]:
+    def _repeated(self, batch: Batch, report: ProblemCallback) -> set[int]:
         """Return the numbers of the events in *batch* with the same line as an earlier event, byte by byte."""
         seen = dict(ChainMap(*self._recent))
         offsets = batch.offsets()
@@ -206,7 +206,7 @@ def _decode_canonical(block: LineBlock, lines: list[bytes]) -> Batch | None:
     return Batch(block, lines, events, range(len(lines))) if encoded == block.data else None
 
 
-def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ReportProblem) -> Batch:
+def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCallback) -> Batch:
     """Return the events in *lines*, some of which are not canonical, or parts of an event."""
     events: list[Line] = []
     first_lines: list[int] = []
@@ -237,7 +237,7 @@ def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ReportProbl
     return batch.without(_incomplete(batch, part_counts, report))
 
 
-def _incomplete(batch: Batch, part_counts: list[int], report: ReportProblem) -> set[int]:
+def _incomplete(batch: Batch, part_counts: list[int], report: ProblemCallback) -> set[int]:
     """Return the numbers of the events in *batch* that lack parts."""
     incomplete = set()
     for number, part_count in enumerate(part_counts):
@@ -265,7 +265,7 @@ def _is_incomplete(batch: Batch, number: int, part_count: int) -> bool:
     return any(is_part(line) and event_id in line for line in next_lines)
 
 
-def _decode_line(line: bytes, offset: int, report: ReportProblem) -> Line | None:
+def _decode_line(line: bytes, offset: int, report: ProblemCallback) -> Line | None:
     """Return the event in *line*; None, after reporting the cause, if it is not an event."""
     if line.startswith(_BOM):
         report("bom", offset, "a byte order mark")
@@ -330,7 +330,7 @@ def _check_keys(line: bytes) -> None:
     _check_strictly(line.decode())
 
 
-def _decode_drifted(line: bytes, reason: str, offset: int, report: ReportProblem) -> Line | None:
+def _decode_drifted(line: bytes, reason: str, offset: int, report: ProblemCallback) -> Line | None:
     """Return the event in *line*, with members of wrong types moved to its metadata; None if it is not an event."""
     try:
         members = _decode_strictly(line.decode())

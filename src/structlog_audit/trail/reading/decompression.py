@@ -20,14 +20,14 @@ from typing import Any, BinaryIO, cast
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.export_document import DOCUMENT_START, document_lines
 from structlog_audit.trail.reading.line_blocks import Readable
-from structlog_audit.trail.reading.problems import ReportProblem
+from structlog_audit.trail.reading.problems import ProblemCallback
 
 _GZIP = b"\x1f\x8b"
 
 # A frame, or a skippable one (RFC 8878, sections 3.1.1 and 3.1.2).
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)
 
-HEAD_BYTES = 4_096
+SNIFFED_BYTES = 4_096
 """The number of bytes that determine the format and the identity of a file."""
 
 # A live stream may pause after any line. With this many bytes its format is known.
@@ -57,7 +57,7 @@ class Stream:
         return data
 
 
-def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, bool, bytes]:
+def unpack(file: Readable, path: str, report: ProblemCallback) -> tuple[Readable, bool, bytes]:
     """Decompress *file*, which is positioned at its beginning.
 
     Args:
@@ -88,8 +88,8 @@ def unpack(file: Readable, path: str, report: ReportProblem) -> tuple[Readable, 
 
 def _read_head(file: Readable) -> bytes:
     head = b""
-    while len(head) < HEAD_BYTES and b"\n" not in head[_MIN_LIVE_HEAD_BYTES:]:
-        more = _read_available(file, HEAD_BYTES - len(head))
+    while len(head) < SNIFFED_BYTES and b"\n" not in head[_MIN_LIVE_HEAD_BYTES:]:
+        more = _read_available(file, SNIFFED_BYTES - len(head))
         if not more:
             break
         head += more
@@ -113,12 +113,12 @@ def _buffer_head(chunks: Iterator[bytes]) -> tuple[Stream, bytes]:
     head = b""
     for chunk in chunks:
         head += chunk
-        if len(head) >= HEAD_BYTES:
+        if len(head) >= SNIFFED_BYTES:
             break
-    return Stream(head, chunks), head[:HEAD_BYTES]
+    return Stream(head, chunks), head[:SNIFFED_BYTES]
 
 
-def _gzip_chunks(packed: Readable, report: ReportProblem) -> Iterator[bytes]:
+def _gzip_chunks(packed: Readable, report: ProblemCallback) -> Iterator[bytes]:
     """Yield the data of all gzip members in *packed*."""
     file = gzip.GzipFile(fileobj=cast(BinaryIO, packed))
     offset = 0
@@ -133,7 +133,7 @@ def _gzip_chunks(packed: Readable, report: ReportProblem) -> Iterator[bytes]:
         report("truncated", offset, f"damaged: {error}")
 
 
-def _zstd_chunks(packed: Readable, zstd: Any, report: ReportProblem) -> Iterator[bytes]:
+def _zstd_chunks(packed: Readable, zstd: Any, report: ProblemCallback) -> Iterator[bytes]:
     """Yield the data of all zstd frames in *packed*.
 
     ``ZstdFile`` does not replace this: it rejects the NUL bytes that pad a file on a tape.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from structlog_audit.trail.reading.line_blocks import MAX_LINE_BYTES, Readable
-from structlog_audit.trail.reading.problems import ReportProblem
+from structlog_audit.trail.reading.problems import ProblemCallback
 
 DOCUMENT_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*[{\]]|\{\s*"(?:events|total_events|exported_at)"\s*:)')
 """Matches the beginning of a document, and of no line of a trail."""
@@ -107,7 +107,7 @@ class _DocumentText:
             return value, text
 
 
-def document_lines(file: Readable, report: ReportProblem) -> Iterator[bytes]:
+def document_lines(file: Readable, report: ProblemCallback) -> Iterator[bytes]:
     """Yield the events of the document in *file*, each as a line."""
     text = _DocumentText(file)
     offset = 0

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from structlog_audit.trail.reading.problems import ReportProblem
+from structlog_audit.trail.reading.problems import ProblemCallback
 
 BLOCK_BYTES = 65_536
 """The number of bytes read at once. Decoded events take about ten times that; larger blocks are slower because of the
@@ -81,7 +81,7 @@ def promised_parts(line: bytes) -> int:
 
 
 def read_forwards(
-    file: Readable, start: int, stop: int | None, report: ReportProblem, report_rest: ReportRest, *, is_open: bool
+    file: Readable, start: int, stop: int | None, report: ProblemCallback, report_rest: ReportRest, *, is_open: bool
 ) -> Iterator[LineBlock]:
     """Yield the blocks of *file*, oldest first.
 
@@ -122,7 +122,7 @@ class _BlockAssembler:
     of a line that is too long, which are only counted.
     """
 
-    def __init__(self, start: int, report: ReportProblem) -> None:
+    def __init__(self, start: int, report: ProblemCallback) -> None:
         self.start = start
         self._report = report
         self._held = b""
@@ -186,7 +186,7 @@ class _BlockAssembler:
 
 
 def read_backwards(
-    file: Seekable, start: int, stop: int, report: ReportProblem, report_rest: ReportRest, *, is_open: bool
+    file: Seekable, start: int, stop: int, report: ProblemCallback, report_rest: ReportRest, *, is_open: bool
 ) -> Iterator[LineBlock]:
     """Yield the blocks of *file* between *start* and *stop*, newest first. Other arguments as of `read_forwards`."""
     upper = end_of_events(file, start, stop, is_open=is_open)
@@ -318,7 +318,7 @@ def _begin_before(file: Seekable, start: int, stop: int) -> int:
     return start
 
 
-def _without_long_lines(block: LineBlock, report: ReportProblem) -> Iterator[LineBlock]:
+def _without_long_lines(block: LineBlock, report: ProblemCallback) -> Iterator[LineBlock]:
     """Yield *block*, or the pieces of it that remain without the lines that are too long."""
     if len(block.data) <= MAX_LINE_BYTES:
         yield block

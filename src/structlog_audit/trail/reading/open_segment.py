@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from structlog_audit.trail.reading.decompression import HEAD_BYTES
+from structlog_audit.trail.reading.decompression import SNIFFED_BYTES
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.export_document import DOCUMENT_START
 from structlog_audit.trail.reading.line_blocks import Readable
@@ -51,7 +51,7 @@ class OpenSegment:
             if b"{" in line:
                 return _digest(line)
 
-        return _digest(self.head) if len(self.head) >= HEAD_BYTES else None
+        return _digest(self.head) if len(self.head) >= SNIFFED_BYTES else None
 
     @property
     def key(self) -> str:

@@ -16,7 +16,7 @@ MAX_EXAMPLES = 100
 MAX_REASON = 300
 """The length of a reason in characters. A reason may quote the file."""
 
-ReportProblem = Callable[[str, int, str], None]
+ProblemCallback = Callable[[str, int, str], None]
 """Takes a code, the offset in the decompressed segment in bytes, and the reason."""
 
 

@@ -32,7 +32,7 @@ from structlog_audit.trail.reading.line_blocks import (
     skip,
 )
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
-from structlog_audit.trail.reading.problems import Problems, ReportProblem
+from structlog_audit.trail.reading.problems import ProblemCallback, Problems
 from structlog_audit.trail.reading.time_ranges import (
     NO_END,
     first_timestamps,
@@ -266,7 +266,7 @@ class _ScanFindings:
 
 
 def _blocks(
-    opened: OpenSegment, scan: SegmentScan, report: ReportProblem, report_rest: ReportRest
+    opened: OpenSegment, scan: SegmentScan, report: ProblemCallback, report_rest: ReportRest
 ) -> Iterator[LineBlock]:
     is_open = opened.is_open
     start = scan.start

@@ -12,7 +12,7 @@ or whose number now belongs to another file, is neither written to nor closed: t
 
 **Concurrency.** The caller holds the lock of the owner during each call. A lock on the file coordinates rollovers of processes.
 
-**Performance.** A write takes three system calls, a few more if it waits for the disk, and every `CHECK_SECONDS`.
+**Performance.** A write takes three system calls, a few more if it waits for the disk, and every `PATH_CHECK_SECONDS`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import DAY
 
-CHECK_SECONDS = 0.05
+PATH_CHECK_SECONDS = 0.05
 """Interval in seconds between two checks that the path still refers to the open file. A check costs as much as a write."""
 
 ROLLOVER_RETRY_SECONDS = 60.0
@@ -425,10 +425,10 @@ class ActiveSegment:
 
         if time.monotonic() >= self._pruning.check_at:
             self._pruning.announce_due(self.size)
-        self.check_at = time.monotonic() + CHECK_SECONDS
+        self.check_at = time.monotonic() + PATH_CHECK_SECONDS
 
     def check_before_close(self) -> None:
-        """Check the path a last time, because events of the last `CHECK_SECONDS` may be in a file that was unlinked.
+        """Check the path a last time, because events of the last `PATH_CHECK_SECONDS` may be in a file that was unlinked.
 
         If the path refers to another file or to none, add a notice and close the descriptor, so that the next write, perhaps
         that of the notice, opens the file at the path.

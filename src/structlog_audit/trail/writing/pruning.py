@@ -9,7 +9,7 @@ The event whose write ran the check is not affected.
 **Concurrency.** Several processes may prune one trail: a segment that is already gone is not an error.
 
 **Performance.** A check lists the folder. With a bound it runs when the trail is opened. As part of a write, it runs
-`retention.GRACE_SECONDS` after each rollover and `CHECK_SECONDS` after each check.
+`retention.GRACE_SECONDS` after each rollover and `RETENTION_CHECK_SECONDS` after each check.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from structlog_audit.trail.writing.filesystem import segments_at, sync_folder
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, RolledSegment
 
-CHECK_SECONDS = 3600.0
+RETENTION_CHECK_SECONDS = 3600.0
 """Interval in seconds between two checks if no rollover occurs."""
 
 
@@ -72,7 +72,7 @@ class Pruning:
         Args:
             active_bytes: Size of the active segment in bytes.
         """
-        self.check_at = time.monotonic() + CHECK_SECONDS
+        self.check_at = time.monotonic() + RETENTION_CHECK_SECONDS
         try:
             segments = list(segments_at(self._path))
         except OSError as error:

@@ -11,7 +11,7 @@ import pytest
 
 from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.trail_options import Force, TrailOptions, reads_trails
+from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 
 READERS = [name for name in COMMANDS if name not in ("doctor", "shipper", "demo")]
 WITH_ALL = {"query", "tail", "stats", "export"}
@@ -54,6 +54,6 @@ def test_time_range_with_an_end_cannot_be_followed():
 
 def test_process_of_the_doctor_does_not_import_typer():
     """The values of options are apart from the options, so that loading a configuration does not import typer."""
-    code = "import sys, structlog_audit.cli.options as options; print(options.Severity.ERROR, 'typer' in sys.modules)"
+    code = "import sys, structlog_audit.cli.choices as options; print(options.Severity.ERROR, 'typer' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "error False\n"
