@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from children import without_coverage
 from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
@@ -46,7 +47,9 @@ AuditFileHandler(sys.argv[1])
 
 
 def run(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    # As another user the process may not write the data of coverage.
+    return subprocess.run(command, capture_output=True, text=True, env=without_coverage())
 
 
 @pytest.fixture
