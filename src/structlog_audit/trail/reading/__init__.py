@@ -1,1 +1,4 @@
-"""Reading a trail."""
+"""Reading a trail.
+
+Internal to the library: the public names are those of `structlog_audit`.
+"""

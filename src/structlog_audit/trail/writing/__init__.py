@@ -1,1 +1,4 @@
-"""Writing the files of a trail."""
+"""Writing the files of a trail.
+
+Internal to the library: the public names are those of `structlog_audit`.
+"""
