@@ -10,7 +10,7 @@ others      lines in the formats of other systems: ``ecs``, ``ocsf``, ``cadf``, 
 ==========  =========================================================================================================
 
 **Guarantees**: a file is written beside its final path and renamed when it is complete and on disk, so no reader sees half of
-it and a failure leaves the previous file. Folders, links and other things that are not regular files are never overwritten.
+it and a failure leaves the previous file. A folder or special file is never replaced; a symbolic link is, and not its target.
 Exports have mode 0600.
 """
 

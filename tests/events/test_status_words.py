@@ -141,3 +141,24 @@ def test_numpy_is_not_imported(monkeypatch):
 def test_only_names_of_statuses_are_status_names(text):
     """For all texts, only the three names in any case are names of a status."""
     assert is_status_name(text) == (text.upper() in ("SUCCESS", "FAILURE", "PARTIAL"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("200 OK", EventStatus.SUCCESS),
+        ("HTTP/1.1 204 No Content", EventStatus.SUCCESS),
+        ("200 records failed", EventStatus.FAILURE),
+        ("HTTP/1.1 200 partial", EventStatus.PARTIAL),
+        ("404 ok", EventStatus.FAILURE),
+    ],
+)
+def test_phrase_after_a_code_counts_before_a_code_of_success(text, expected):
+    """A code of 400 or more is a FAILURE; after a lower one, a phrase that states another status is that status."""
+    assert stated_status(text) is expected
+
+
+@pytest.mark.parametrize("text", ["errors: 0", "is_error: false", "failed: none", "error:"])
+def test_word_of_failure_without_a_failure_states_nothing(text):
+    """A text that counts no failure is neither a FAILURE nor a SUCCESS."""
+    assert stated_status(text) is None

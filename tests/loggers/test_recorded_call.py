@@ -423,3 +423,76 @@ def test_object_that_is_also_a_context_manager_ends_the_call(handler, tmp_path):
     with audited("STORE")(open)(tmp_path / "x", "w") as file:
         assert type(file).__name__ == "TextIOWrapper"
         assert outcomes(handler) == [SUCCESS]
+
+
+def test_generator_whose_cleanup_raises_is_a_failure(handler):
+    """An exception of the code that runs while a generator is closed is recorded, and passes on."""
+
+    def values():
+        try:
+            yield 1
+        finally:
+            raise ValueError("bad")
+
+    generator = audited("STORE")(values)()
+    next(generator)
+    with pytest.raises(ValueError, match="bad"):
+        generator.close()
+    assert outcomes(handler) == [BAD]
+
+
+def test_async_generator_whose_cleanup_raises_is_a_failure(handler):
+    """An exception of the code that runs while an asynchronous generator is closed is recorded, and passes on."""
+
+    async def values():
+        try:
+            yield 1
+        finally:
+            raise ValueError("bad")
+
+    async def main():
+        generator = audited("STORE")(values)()
+        await anext(generator)
+        with pytest.raises(ValueError, match="bad"):
+            await generator.aclose()
+
+    asyncio.run(main())
+    assert outcomes(handler) == [BAD]
+
+
+def test_future_that_is_done_needs_no_loop(handler):
+    """A future that is done when it is returned is recorded at once, even if its loop is closed."""
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(5)
+        return future
+
+    future = asyncio.run(main())
+    assert audited("STORE")(lambda: future)() is future
+    assert outcomes(handler) == [SUCCESS]
+
+
+class Pipeline:
+    """An awaitable object with special methods of its own."""
+
+    def __await__(self):
+        return iter(())
+
+    def __len__(self):
+        return 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+def test_awaitable_object_with_special_methods_stays_what_it_is(handler):
+    """An awaitable object that a proxy could not stand for is returned itself, and its call has ended."""
+    pipeline = Pipeline()
+    result = audited("STORE")(lambda: pipeline)()
+    assert result is pipeline
+    assert not result
+    assert outcomes(handler) == [SUCCESS]

@@ -19,6 +19,7 @@ from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
+from structlog_audit.events.event_id import parse_event_id
 from structlog_audit.recording import file_handler
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.trail.writing.active_segment import count_whole_entries
@@ -491,3 +492,26 @@ def test_event_of_a_signal_handler_during_another_write_is_written_at_the_end(pa
     getattr(handler, end)()
     assert "INNER" in [line["operation"] for line in lines_of(target)]
     assert "waiting" not in [finding.code for finding in target.check()]
+
+
+def test_trail_event_that_is_written_again_leaves_no_gap(path, monkeypatch):
+    """A notice whose write failed is recorded with the id of a new writer, so that no sequence number is missing."""
+    handler = AuditFileHandler(path)
+    handler.notices.add("removed")
+    deliver = handler._active.deliver
+
+    def fail_once(entries):
+        monkeypatch.setattr(handler._active, "deliver", deliver)
+        raise DeliveryError(0) from OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(handler._active, "deliver", fail_once)
+    handler._record_notices()
+    handler.handle(record_of())
+    handler.close()
+
+    numbers = {}
+    for line in path.read_bytes().splitlines():
+        event_id = parse_event_id(json.loads(line)["event_id"])
+        numbers.setdefault(event_id.writer, []).append(event_id.number)
+    assert all(found == list(range(len(found))) for found in numbers.values())
+    assert b'"removed"' in path.read_bytes()

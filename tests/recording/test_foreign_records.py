@@ -109,3 +109,12 @@ def test_record_without_a_valid_level_is_recorded(tmp_path, attributes, expected
     found = [event.status.value for handler in handlers for event in handler.iter_events()]
     assert [*found, *(line["status"] for line in lines_in(path))] == [expected] * 3
     assert record.levelno is level
+
+
+def test_queued_text_that_only_looks_like_a_dictionary_stays_text():
+    """A message behind a queue is taken for an event only if the dictionary in it names one."""
+    handler = AuditHandler()
+    text = "{'user_id': 'admin', 'size': 3}"
+    handler.handle(logging.makeLogRecord({"msg": text, "args": None, "levelno": 20}))
+    (event,) = handler.query_events()
+    assert (event.operation, event.user_id) == (text, None)

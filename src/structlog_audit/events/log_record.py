@@ -158,7 +158,9 @@ def _literal_dict(text: str) -> dict[str, Any] | None:
         event = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    return _public_members(event) if type(event) is dict else None
+    if type(event) is not dict or event.keys().isdisjoint(("event", "operation")):
+        return None
+    return _public_members(event)
 
 
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:

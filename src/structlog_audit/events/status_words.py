@@ -69,7 +69,12 @@ _LONGEST: Final = 200
 
 _BOUNDARY: Final = re.compile(r"[\s_.-]+|(?<=[a-z])(?=[A-Z])")
 
-_CODE: Final = re.compile(r"(?:http(?:/[0-9.]+)?\s+)?([1-9])(?:[0-9]{2}|xx)(?:\s+[^\W\d].*)?", re.ASCII | re.IGNORECASE)
+_NOTHING = frozenset(("", "0", "no", "none", "null", "false"))
+"""Reasons that say that there is none."""
+
+_CODE: Final = re.compile(
+    r"(?:http(?:/[0-9.]+)?\s+)?([1-9])(?:[0-9]{2}|xx)(?:\s+([^\W\d].*))?", re.ASCII | re.IGNORECASE
+)
 """An HTTP code or class of codes as text: ``404``, ``4xx``, ``404 Not Found``, ``HTTP/1.1 404 Not Found``."""
 
 
@@ -111,19 +116,32 @@ def _status_of_text(text: str) -> EventStatus | None:
     text = text.strip().rstrip(".!")
     code = _CODE.fullmatch(text)
     if code is not None:
-        return EventStatus.SUCCESS if code[1] < "4" else EventStatus.FAILURE
+        return _status_of_reply(code[1], code[2] or "")
 
     status = _STATUS_OF.get("".join(_words_of(text)))
     if status is not None:
         return status
 
-    # A reason may follow a colon.
-    words = _words_of(text.partition(":")[0])
+    # A reason may follow a colon, or the number of errors.
+    head, colon, reason = text.partition(":")
+    if colon and reason.strip().casefold() in _NOTHING:
+        return None
+    words = _words_of(head)
     for count in (1, 2):
         ending = "".join(words[-count:])
         if ending in FAILURE_WORDS and _NEGATIONS.isdisjoint(words[:-count]):
             return EventStatus.FAILURE
     return None
+
+
+def _status_of_reply(first_digit: str, phrase: str) -> EventStatus:
+    """Return the status of an HTTP code with this *first_digit* and a reason *phrase*, such as ``Not Found``."""
+    if first_digit >= "4":
+        return EventStatus.FAILURE
+
+    # "200 records failed" is not a success.
+    stated = _status_of_text(phrase)
+    return EventStatus.SUCCESS if stated is None else stated
 
 
 def _words_of(text: str) -> list[str]:

@@ -146,6 +146,11 @@ class RecordedCall:
             return _started_async(self.async_generator(result, paused=True))
 
         if _is_future(result):
+            # The loop of a future that is done may be closed, so it takes no callback.
+            if result.done():
+                self._end_future(result)
+                return result
+
             context = copy_context()
             result.add_done_callback(lambda future: context.run(self._end_future, future))
             return result
@@ -155,7 +160,7 @@ class RecordedCall:
             result.gen = self.async_generator(result.gen) if is_async else self.generator(result.gen)
             return result
 
-        if _is_awaitable_object(result) and result is not self._owner:
+        if _is_awaitable_object(result) and result is not self._owner and _can_be_proxied(kind):
             return _proxy_class(kind)(result, self)
         return None
 
@@ -187,12 +192,17 @@ class RecordedCall:
                 yield
             result = yield from watched
         except GeneratorExit:
-            generator.close()
+            # The code that runs while the generator is closed may raise as well.
+            try:
+                generator.close()
+            except BaseException as error:
+                self.fail(error)
+                raise
             self._close()
             raise
         except BaseException as error:
-            generator.close()
             self.fail(error)
+            generator.close()
             raise
 
         self._add_thrown(watched.thrown)
@@ -239,14 +249,23 @@ def async_generator_function(
             await call.end_async(None)
         except GeneratorExit:
             # The garbage collector closes a generator without an event loop: to record must not wait for one.
-            await generator.aclose()
-            call._close()
+            await _close_and_record(generator, call)
             raise
         except BaseException as error:
             await call.fail_async(error)
             raise
 
     return generate
+
+
+async def _close_and_record(generator: AsyncGenerator[Any, Any], call: RecordedCall) -> None:
+    """Close *generator* and record *call*; the code that runs while it is closed may raise as well."""
+    try:
+        await generator.aclose()
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call._close()
 
 
 class _WatchedGenerator:
@@ -291,6 +310,9 @@ class _AwaitableProxy:
         return type(self._awaitable)
 
     def __getattr__(self, name: str) -> Any:
+        # A proxy that is not initialized yet, as `copy` makes it, has nothing to delegate to.
+        if name in _AwaitableProxy.__slots__:
+            raise AttributeError(name)
         value = getattr(self._awaitable, name)
 
         # It is used as an ordinary object, which is what the call returned.
@@ -375,6 +397,26 @@ _PROXY_METHODS: dict[str, Callable[..., Any]] = {
     "throw": lambda proxy, *error: _coroutine_of(proxy).throw(*error),
     "close": lambda proxy: proxy._awaitable.close() if proxy._driver is None else proxy._driver.close(),
 }
+
+
+_HARMLESS = frozenset(dir(object)) | {
+    *("__dict__", "__weakref__", "__module__", "__slots__", "__doc__", "__annotations__", "__del__"),
+    *("__orig_bases__", "__parameters__", "__abstractmethods__", "__class_getitem__", "__match_args__"),
+    *("__static_attributes__", "__firstlineno__", "__annotate__", "__annotations_cache__", "__annotate_func__"),
+}
+"""Special names that a proxy does not need."""
+
+
+@functools.lru_cache(maxsize=256)
+def _can_be_proxied(kind: Any) -> bool:
+    """Return whether a proxy behaves as an object of the class *kind* does.
+
+    Python looks special methods up in the class, so an object with others than a proxy has, such as ``__len__``, stays what
+    it is, and its call ends with the return.
+    """
+    special = {name for name in dir(kind) if name[:2] == name[-2:] == "__"}
+    has_own_identity = kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__
+    return has_own_identity and special <= _HARMLESS | _PROXY_METHODS.keys()
 
 
 @functools.lru_cache(maxsize=256)

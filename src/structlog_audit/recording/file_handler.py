@@ -416,6 +416,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         try:
             self._write(formatter.stamped(encode_trail_event(operation, metadata)))
         except DeliveryError:
+            # The event gets another id with the next attempt.
+            formatter.renew()
             return False
         return True
 

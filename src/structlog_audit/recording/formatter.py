@@ -156,6 +156,11 @@ class AuditJsonFormatter(BaseJsonFormatter):
             self._stamp = stamp
         return line
 
+    def renew(self) -> None:
+        """Begin a new writer with the next line, because the line of an id was not written."""
+        with self._lock:
+            self._stamp = None
+
     def _format_for_schema(self, line: bytes, schema: str) -> str:
         """Return the event of *line* in the format of another system."""
         from structlog_audit.formats import FORMATS

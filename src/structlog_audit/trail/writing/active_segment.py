@@ -633,10 +633,10 @@ class ActiveSegment:
         As root, open the file at once: the child may change to a user that may not open it later, as ``FileHandler`` allows.
         """
         was_open = self.fd >= 0
-        if self.writing:
-            # Another thread of the parent was writing: the position may not be marked.
-            self._position = UNKNOWN
-            self.writing = False
+
+        # The parent shares the position, and may have moved it since the fork.
+        self._position = UNKNOWN
+        self.writing = False
         self.release()
 
         if was_open and os.geteuid() == 0:
