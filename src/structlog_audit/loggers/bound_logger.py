@@ -201,11 +201,11 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         operation: str | None,
         fields: dict[str, Any],
         kind: str | None = None,
-        later: Callable[[], Callable[[], None]] | None = None,
+        make_waker: Callable[[], Callable[[], None]] | None = None,
     ) -> QueueEntry | None:
         """Record an event; return its acknowledgement, or None if no handler accepted it.
 
-        *later* makes the function that wakes the caller. With it, the acknowledgement may be completed after the return.
+        *make_waker* returns the function that wakes the caller. With it, the acknowledgement may be completed after the return.
         """
         logger: logging.Logger = self._logger
         event: dict[str, Any] = self._context | fields
@@ -224,7 +224,9 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         # Fast path: no other handler could see a record, so none is made.
         sole = _sole_handler(logger, level)
         if sole is not None:
-            return sole.record_fields(event, level, logger.name, error_of(exc_info) if exc_info else None, kind, later)
+            return sole.record_fields(
+                event, level, logger.name, error_of(exc_info) if exc_info else None, kind, make_waker
+            )
 
         # A queue handler removes the exception from the record.
         error = error_of(exc_info) if exc_info else None
@@ -234,7 +236,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         handoff = Handoff(event)
         handoff.entry = None
         handoff.kind = kind
-        handoff.make_waker = later
+        handoff.make_waker = make_waker
         message = operation if operation is not None else event["operation"]
         record = _record(logger, level, message, exc_info, handoff)
 

@@ -191,7 +191,7 @@ class OperationScope:
 
         error = AuditWriteError(f"{self._operation} was not begun: its task was cancelled")
         try:
-            self._record_not_begun(entry, error, later=lambda: _ignore_completion)
+            self._record_not_begun(entry, error, make_waker=lambda: _ignore_completion)
         except Exception as failure:
             # Such as an error of a filter. It must not reach the thread that completed the entry.
             report_on_stderr(f"an operation that was not begun was not recorded ({describe_failure(failure)})")
