@@ -91,6 +91,34 @@ def test_bearer_tokens_and_private_keys_are_masked_in_every_text(text):
     assert CANARY.lower() not in line.lower()
 
 
+@pytest.mark.parametrize("text", [TOKEN, TOKEN.replace(" ", "\t"), TOKEN.replace(" ", "\n"), PEM])
+def test_credential_below_a_name_seen_before_is_masked(text):
+    """A name that had a harmless value before does not hide a credential, whatever blank precedes the token."""
+    redactor = Redactor()
+    assert metadata(redactor, text="harmless") == {"text": "harmless"}
+    assert CANARY not in written(redactor, text=text)
+    assert metadata(redactor, text="harmless") == {"text": "harmless"}
+
+
+class Posing(str):
+    """A text with the hash of another one, to which it is equal."""
+
+    __slots__ = ()
+
+    def __hash__(self):
+        return hash("password")
+
+    def __eq__(self, other):
+        return True
+
+
+def test_key_that_poses_as_another_hides_no_secret():
+    """A harmless key is remembered by its text, and not as an object that may be equal to the name of a secret."""
+    redactor = Redactor()
+    assert metadata(redactor, metadata={Posing("harmless"): 1}) == {"harmless": 1}
+    assert metadata(redactor, metadata={"password": CANARY})["password"] == MASK
+
+
 @pytest.mark.parametrize(
     "text", ["Bearer token expired", "a bearer of news", "Missing bearer token.", "Bearer", "forbearer x1"]
 )

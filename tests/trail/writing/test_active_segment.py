@@ -16,6 +16,8 @@ from conftest import lines_in
 from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
+from structlog_audit._failures import DeliveryError
+from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.trail.writing import active_segment
 from structlog_audit.trail.writing.filesystem import segments_at
 from structlog_audit.trail.writing.notices import MAX_NOTICES
@@ -195,6 +197,26 @@ def test_a_failed_fsync_without_a_rollover_is_repeated_in_place(path, disk, monk
     handler.target.write(b"{}\n")
     assert path.read_bytes() == before + b"{}\n\n{}\n"
     assert {"rollover", "fsync"} <= set(codes_of(handler.target))
+
+
+@pytest.mark.parametrize(("syncs", "recorded"), [(True, 1), (False, 0)])
+def test_lines_of_a_short_write_are_recorded_only_if_they_are_synced(path, disk, monkeypatch, syncs, recorded):
+    """Of a write that ends early, the whole lines are recorded if the sync that follows succeeds, and none if it fails."""
+    target = AuditFileHandler(path, durability="fsync")
+    target.write(b"0\n")
+    real, sizes = os.write, [4]
+
+    def full(fd, data):
+        if not sizes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[: sizes.pop()])
+
+    monkeypatch.setattr(os, "write", full)
+    disk.failing = lambda fd: not syncs
+    with pytest.raises(DeliveryError) as caught:
+        target.deliver([QueueEntry(b"", 20, "", line=line) for line in (b"1\n", b"234\n", b"5\n")])
+    assert caught.value.done == recorded
+    assert path.read_bytes() == b"0\n1\n23"
 
 
 def test_every_created_folder_is_synced_before_an_event_is_recorded(path, disk):
