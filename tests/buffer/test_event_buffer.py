@@ -297,6 +297,28 @@ def test_buffer_answers_like_a_list():
     assert {name for name, count in occurred.items() if count} == OCCASIONS
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    count=st.integers(0, 60),
+    max_events=st.sampled_from([1, 8, 20, 64]),
+    bounds=st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted),
+)
+def test_snapshot_gives_the_lines_of_any_range(count, max_events, bounds):
+    """Lines and timestamps of any range are those of its positions, in chunks and in the tail."""
+    buffer, lines = EventBuffer(max_events), [line_of(number, BEGIN + number) for number in range(count)]
+    for number, line in enumerate(lines):
+        buffer.append(line, BEGIN + number)
+    snapshot = buffer._snapshot()
+    held = range(max(0, count - max_events), count)
+    assert range(snapshot.first, snapshot.stop) == held
+    start, stop = (min(max(bound, held.start), held.stop) for bound in bounds)
+    assert snapshot.lines(start, stop) == b"".join(lines[start:stop])
+    assert snapshot.timestamps_us(start, stop) == [BEGIN + number for number in range(start, stop)]
+    assert [snapshot.line(position) for position in held] == lines[held.start :]
+    positions = [held.stop, *reversed(held), held.start - 1]
+    assert list(snapshot.lines_at(positions)) == lines[held.start :][::-1]
+
+
 HELD = st.lists(st.tuples(MEMBERS, STEPS | CLOCK_CHANGES), min_size=1, max_size=40)
 
 

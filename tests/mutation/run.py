@@ -48,7 +48,16 @@ PACKAGE = Path("src", "structlog_audit")
 
 _NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "dist", "build")
 # Hypothesis is imported before pytest could rewrite its assertions.
-_OPTIONS = ["-x", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+_OPTIONS = [
+    "-x",
+    "-n",
+    "0",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-seed=0",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+]
 # The profile of the tests inherits from this one: a failure counts, whatever its simplest example is.
 _WITHOUT_SHRINKING = settings(
     phases=[Phase.explicit, Phase.generate, Phase.target], report_multiple_bugs=False, database=None
@@ -59,9 +68,8 @@ settings.load_profile("mutation")
 _MOST_MEMORY = 4 * 2**30
 
 
-def modules_of(argument: str) -> list[str]:
-    """Return the modules of a package, or the module itself, relative to the package `structlog_audit`."""
-    package = CHECKOUT / PACKAGE
+def modules_of(package: Path, argument: str) -> list[str]:
+    """Return the modules of a package below *package*, or the module itself, each relative to *package*."""
     path = package / argument
     if not path.exists():
         raise SystemExit(f"{argument}: expected a package or a module below {PACKAGE}")
@@ -70,10 +78,11 @@ def modules_of(argument: str) -> list[str]:
     return sorted(str(module.relative_to(package)) for module in path.rglob("*.py"))
 
 
-def chosen(argument: str, sample: int | None, seed: int) -> list[Mutant]:
+def chosen(copy: Path, argument: str, sample: int | None, seed: int) -> list[Mutant]:
     """Return the mutants that an *argument* of the command line stands for, in the order of the source."""
+    package = copy / PACKAGE
     name, _, number = argument.partition("#")
-    found = [mutant for module in modules_of(name) for mutant in mutants_of(CHECKOUT / PACKAGE, module)]
+    found = [mutant for module in modules_of(package, name) for mutant in mutants_of(package, module)]
     if number:
         return [found[int(number)]]
     if sample is None or sample >= len(found):
@@ -83,14 +92,15 @@ def chosen(argument: str, sample: int | None, seed: int) -> list[Mutant]:
     return [found[index] for index in sorted(drawn)]
 
 
-def tests_of(module: str, *, all_tests: bool) -> list[str]:
+def tests_of(copy: Path, module: str, *, all_tests: bool) -> list[str]:
     """Return the files of the tests of a *module*, first those that mention it most.
 
     Args:
+        copy: The copy of the checkout.
         module: The path of the module, relative to the package.
         all_tests: Whether the tests of other modules follow.
     """
-    tests = CHECKOUT / "tests"
+    tests = copy / "tests"
     name = Path(module).stem
     folder = tests / Path(module).parent
 
@@ -99,7 +109,7 @@ def tests_of(module: str, *, all_tests: bool) -> list[str]:
         return (folder not in path.parents, not is_own, -path.read_text(encoding="utf-8").count(name), str(path))
 
     root = tests if all_tests else folder
-    return [str(path.relative_to(CHECKOUT)) for path in sorted(root.rglob("test_*.py"), key=order)]
+    return [str(path.relative_to(copy)) for path in sorted(root.rglob("test_*.py"), key=order)]
 
 
 @contextmanager
@@ -177,8 +187,8 @@ def run(arguments: list[str], sample: int | None, seed: int, *, all_tests: bool)
     with copied_checkout() as copy:
         for argument in arguments:
             counts: Counter[str] = Counter()
-            for mutant in chosen(argument, sample, seed):
-                tests = tests_of(mutant.module, all_tests=all_tests)
+            for mutant in chosen(copy, argument, sample, seed):
+                tests = tests_of(copy, mutant.module, all_tests=all_tests)
                 key = tuple(sorted(tests))
                 if key not in duration_of:
                     duration_of[key] = _duration_of_unchanged(copy, tests)
@@ -189,7 +199,10 @@ def run(arguments: list[str], sample: int | None, seed: int, *, all_tests: bool)
                 if not is_killed:
                     print(f"survived {mutant.name}  {mutant.description()}", flush=True)
 
-            print(f"{argument}: {counts.total()} mutants, {counts['killed']} killed, {counts['survived']} survived", flush=True)
+            print(
+                f"{argument}: {counts.total()} mutants, {counts['killed']} killed, {counts['survived']} survived",
+                flush=True,
+            )
     return all_killed
 
 
@@ -213,11 +226,18 @@ def _is_killed(mutant: Mutant, copy: Path, tests: list[str], seconds: float) -> 
         path.write_text(mutant.tree.code, encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a package, a module, or MODULE#NUMBER")
     parser.add_argument("--sample", type=int, help="the number of mutants per target, drawn at random (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the sample (default: %(default)s)")
     parser.add_argument("--all-tests", action="store_true", help="run the other tests of the default suite as well")
     options = parser.parse_args()
-    sys.exit(0 if run(options.targets, options.sample, options.seed, all_tests=options.all_tests) else 1)
+
+    all_killed = run(options.targets, options.sample, options.seed, all_tests=options.all_tests)
+    sys.exit(0 if all_killed else 1)
+
+
+if __name__ == "__main__":
+    main()
