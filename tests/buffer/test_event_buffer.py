@@ -724,3 +724,12 @@ def test_cleared_event_is_not_found_by_its_id():
     buffer.clear()
     buffer.append(line_of(5), BEGIN + 5)
     assert numbers(buffer, event_id=ids) == []
+
+
+def test_clear_frees_the_index():
+    """Nothing of the index is left when the buffer is empty."""
+    buffer = EventBuffer(100)
+    append(buffer, range(5))
+    assert numbers(buffer, user_id="u1") == [1, 4]
+    buffer.clear()
+    assert buffer._index._runs == ()

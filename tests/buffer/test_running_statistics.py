@@ -43,11 +43,11 @@ def test_statistics_begin_at_the_first_event_left_if_more_were_evicted_than_coun
 
 def test_no_duration_is_counted_as_none():
     """The bucket of events without a duration is below that of the shortest one."""
-    assert running_statistics._UNTIMED < bucket_of(0.0)
+    assert bucket_of(0.0) > running_statistics._UNTIMED
 
 
 def test_values_without_events_are_forgotten():
-    """Once more than a thousand values, and twice those in use, have no events, only the values in use are kept, and counted."""
+    """Once a thousand values, and as many again as are in use, have no events, only those in use are kept, and counted."""
     column = DictionaryColumn()
     column.extend([f"u{number}" for number in range(2_300)])
     column.drop(1_650)

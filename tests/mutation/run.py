@@ -88,7 +88,7 @@ def chosen(copy: Path, argument: str, sample: int | None, seed: int) -> list[Mut
     if sample is None or sample >= len(found):
         return found
 
-    drawn = random.Random(seed).sample(range(len(found)), sample)  # noqa: S311 (not for secrets)
+    drawn = random.Random(seed).sample(range(len(found)), sample)
     return [found[index] for index in sorted(drawn)]
 
 

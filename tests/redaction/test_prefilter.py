@@ -44,6 +44,7 @@ def test_event_is_suspected_if_it_has_the_name_or_the_sign_of_a_secret(members, 
 
 @pytest.mark.parametrize(("rules", "members", "is_suspect"), [
     ({"always": True}, {}, True),
+    ({}, {"error_message": "Bearer x.y", "metadata": {"password": 1}}, False),
     ({"keys": ["user_id"]}, {}, True),
     ({"keys": ["entry_ids"]}, {}, True),
     ({"paths": ["operation"]}, {}, True),
