@@ -726,6 +726,30 @@ def test_cleared_event_is_not_found_by_its_id():
     assert numbers(buffer, event_id=ids) == []
 
 
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_same_object_appended_twice_in_a_row_is_one_event(count):
+    """The caller may repeat a call that has already added the line; an equal line is another event."""
+    buffer = EventBuffer(100)
+    lines = [line_of(number) for number in range(count)]
+    for number, line in enumerate(lines):
+        buffer.append(line, BEGIN + number)
+        buffer.append(line, BEGIN + number)
+    assert numbers(buffer) == list(range(count))
+    buffer.append(bytes(bytearray(lines[-1])), BEGIN)
+    assert numbers(buffer) == [*range(count), count - 1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_events_with_several_ids_are_found_in_the_requested_order(newest_first):
+    """Events found by their ids have the order of commit or its reverse, whatever order the ids have."""
+    # Chunks of 8 events.
+    buffer = EventBuffer(64)
+    append(buffer, range(30))
+    wanted = [f"evt_{number:032x}" for number in (29, 3, 12, 8, 25, 99)]
+    assert numbers(buffer, newest_first, event_id=wanted) == sorted([29, 3, 12, 8, 25], reverse=newest_first)
+    assert numbers(buffer, newest_first, event_id=wanted, user_id="u0") == sorted([3, 12], reverse=newest_first)
+
+
 def test_clear_frees_the_index():
     """Nothing of the index is left when the buffer is empty."""
     buffer = EventBuffer(100)

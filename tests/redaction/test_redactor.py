@@ -500,14 +500,26 @@ def test_redactor_as_a_processor_redacts_the_event_dict():
 
 
 def test_redactor_after_an_audit_processor_keeps_the_acknowledgement(handler):
-    """An event that was recorded stays so when its message is redacted."""
+    """An event that was recorded stays so when its message is redacted, and later processors get the redacted message."""
+    messages = []
+
+    def keep_message(logger, name, event_dict):
+        messages.append(str(event_dict["event"]))
+        return event_dict
+
     log = structlog.wrap_logger(
         logging.getLogger("audit"),
-        processors=[AuditProcessor(when=lambda event: True), Redactor(), structlog.stdlib.render_to_log_kwargs],
+        processors=[
+            AuditProcessor(when=lambda event: True),
+            Redactor(),
+            keep_message,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     log.info(TOKEN)
     assert handler.count_events() == 1
+    assert messages == [f"Bearer {MASK}"]
 
 
 def test_redactor_in_chain_and_handler_makes_one_pseudonym():
