@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import contextlib
 import os
 import py_compile
 import random
@@ -30,7 +31,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 # Imported here, so that no forked process imports them again.
@@ -112,7 +112,7 @@ def tests_of(copy: Path, module: str, *, all_tests: bool) -> list[str]:
     return [str(path.relative_to(copy)) for path in sorted(root.rglob("test_*.py"), key=order)]
 
 
-@contextmanager
+@contextlib.contextmanager
 def copied_checkout() -> Iterator[Path]:
     """Copy the checkout, and compile its modules so that a changed source is noticed by its hash."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
@@ -141,25 +141,19 @@ def run_tests(copy: Path, tests: list[str], seconds: float, *, is_changed: bool 
         os._exit(code)
 
     deadline = time.monotonic() + seconds
-    ended = 0
-    while not ended and time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.02)
-
-    # Processes that the tests left behind are in the same group.
-    with_suppressed_error(os.killpg, child, signal.SIGKILL)
-    if not ended:
-        os.waitpid(child, 0)
-        return None
-    return os.waitstatus_to_exitcode(status)
-
-
-def with_suppressed_error(function, *arguments) -> None:
-    """Call *function*; the process may be gone."""
+    ended, status = 0, 0
     try:
-        function(*arguments)
-    except ProcessLookupError:
-        pass
+        while not ended and time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.02)
+    finally:
+        # With the child, or after it, the processes that the tests have left behind: they are in its group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if not ended:
+            os.waitpid(child, 0)
+
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _become_test_process(copy: Path, *, is_changed: bool) -> None:
