@@ -120,7 +120,15 @@ def test_key_that_poses_as_another_hides_no_secret():
 
 
 @pytest.mark.parametrize(
-    "text", ["Bearer token expired", "Bearer Token expired", "a bearer of news", "Missing bearer token.", "Bearer", "forbearer x1"]
+    "text",
+    [
+        "Bearer token expired",
+        "Bearer Token expired",
+        "a bearer of news",
+        "Missing bearer token.",
+        "Bearer",
+        "forbearer x1",
+    ],
 )
 def test_word_after_bearer_stays(text):
     """A word of prose after "Bearer" stays."""

@@ -115,13 +115,16 @@ def test_time_of_the_file_counts_if_the_name_is_of_the_future(path):
 
 
 def test_announced_segment_is_neither_announced_nor_counted_again(path):
-    """Until they are deleted, announced segments are left out of further checks."""
-    segments_of(path, 40, 30, 20)
+    """Until they are deleted, announced segments are left out of further checks; those that are due since are announced."""
+    segments = segments_of(path, 40, 30, 20)
     pruning, notices = pruning_of(path, max_segments=2)
     pruning.announce_due(0)
     assert len(announced(notices)) == 1
     pruning.announce_due(0)
     assert announced(notices) == []
+    segments_of(path, 10)
+    pruning.announce_due(0)
+    assert announced(notices) == [("retention", {"segments": [segments[1].name], "bytes": 10})]
 
 
 @pytest.mark.parametrize("how", ["not recorded", "no room for the notice", "fork"])
