@@ -248,7 +248,80 @@ def test_events_are_pending_until_the_folder_is_synced(path, disk):
     assert not {"truncated", "replaced"} & {operation for operation, _ in trail_events_of(handler)}
 
 
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_first_event_after_a_failed_fsync_counts_among_those_that_are_recorded(path, disk, monkeypatch, written):
+    """While the disk fails, the first event is written alone; the error of a later write counts it, too."""
+    target = AuditFileHandler(path, durability="fsync")
+    disk.failing = lambda fd: not disk.is_folder(fd)
+    with pytest.raises(DeliveryError):
+        target.write(b"0\n")
+    disk.failing = lambda fd: False
+
+    # The LF that proves the recovery of the disk, the first event, and so many bytes of the others.
+    real, room = os.write, [1 + 2 + 2 * written - 2]
+
+    def full(fd, data):
+        if not room[0] or not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = real(fd, data[: room[0]])
+        room[0] -= count
+        return count
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DeliveryError) as caught:
+        target.deliver([QueueEntry(b"", 20, "", line=b"%d\n" % number) for number in range(1, 5)])
+    assert caught.value.done == written
+
+
+def test_write_after_an_interrupted_one_is_synced(path, disk, monkeypatch):
+    """A signal handler that raises in the middle of a write does not spare the next one its fsync."""
+    target = AuditFileHandler(path, durability="fsync")
+    target.write(b"1\n")
+    real = os.write
+
+    def interrupted(fd, data):
+        real(fd, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        target.write(b"2\n")
+    monkeypatch.setattr(os, "write", real)
+    synced = []
+    disk.failing = lambda fd: synced.append(disk.is_folder(fd))
+    target.write(b"3\n")
+    assert False in synced
+
+
 # other processes
+
+
+def test_truncation_is_noticed_by_the_check_of_the_path(path):
+    """A file that is shorter at the check of the path than after the last write adds a notice with both sizes."""
+    handler = handler_on(path)
+    record(handler, 2)
+    size = path.stat().st_size
+    os.truncate(path, 10)
+    check_path_next(handler)
+    record(handler)
+    expected = {"segment": "audit.jsonl", "bytes_before": size, "bytes_now": 10}
+    assert [event for event in trail_events_of(handler) if event[0] == "truncated"] == [("truncated", expected)]
+
+
+@pytest.mark.parametrize("unlinked", [True, False])
+def test_replacement_notice_states_the_size_and_whether_the_file_is_gone(path, unlinked):
+    """The notice of a replaced file has its size, and whether it was deleted or only moved away."""
+    handler = handler_on(path)
+    record(handler)
+    size = path.stat().st_size
+    if unlinked:
+        path.unlink()
+    else:
+        path.rename(path.with_name("elsewhere"))
+    check_path_next(handler)
+    record(handler)
+    expected = {"segment": "audit.jsonl", "bytes_before": size, "unlinked": unlinked}
+    assert [event for event in trail_events_of(handler) if event[0] == "replaced"] == [("replaced", expected)]
 
 
 def test_a_truncation_between_two_writes_is_noticed_by_the_second(path):
