@@ -307,6 +307,19 @@ def test_report_is_complete_if_its_source_is_from_the_start_of_the_period(since,
     assert report.to_dict()["completeness"]["complete"] is is_complete
 
 
+LOSSES = ["torn", "foreign", "drift", "duplicate_key", "orphan_part", "missing_part", "too_long", "truncated", "vanished"]
+
+
+@pytest.mark.parametrize("code", LOSSES)
+def test_report_of_damaged_files_is_not_complete(code):
+    """A problem that may hide an event makes the report incomplete, and is its only reason."""
+    report = compliance_report(Events([event(0)], problems={code: 1, "unfinished": 1}))
+    completeness = report.to_dict()["completeness"]
+    assert completeness["complete"] is False
+    assert len(completeness["reasons"]) == 1
+    assert f"({code}, 1 time)" in completeness["reasons"][0]
+
+
 # --- clauses ------------------------------------------------------------------------------------------------------------
 
 
