@@ -1,5 +1,6 @@
 """Pages: cursors that stay valid while the trail grows."""
 
+import io
 import re
 
 import pytest
@@ -153,6 +154,56 @@ def test_trail_deleted_between_two_pages_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(AuditReadError):
         reader.page(cursor)
+
+
+def test_deleted_segment_is_found_once_for_each_position(tmp_path):
+    """The finding names the trail and the offset of the next page, and is counted once however often that is requested."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), active=b"".join(EVENTS[4:]))
+    reader = open_trail(path)
+    cursor = reader.page(limit=2).cursor
+    rolled = next(segment for segment in tmp_path.iterdir() if segment != path)
+    rolled.unlink()
+    for _ in range(3):
+        assert ids(reader.page(cursor, limit=2).events) == [id_of(line) for line in EVENTS[4:6]]
+    (example,) = reader.examples
+    offset = len(EVENTS[0] + EVENTS[1])
+    assert tuple(example) == ("vanished", str(path), offset, "deleted between two pages")
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_only_segments_after_a_deleted_one_are_left(tmp_path, pack):
+    """If the segment of a cursor was deleted, the next page begins with the segments rolled over after it."""
+    parts = [b"".join(EVENTS[start : start + 3]) for start in range(0, 12, 3)]
+    path = write_trail(tmp_path, (3, parts[0]), (6, parts[1]), (9, parts[2]), active=parts[3], packs=[pack] * 3)
+    reader = open_trail(path)
+    cursor = reader.page(limit=4).cursor
+    sorted(tmp_path.iterdir())[2].unlink()
+    page = reader.page(cursor, limit=4)
+    assert ids(page.events) == [id_of(line) for line in EVENTS[6:10]]
+    assert ids(reader.page(page.cursor, limit=4).events) == [id_of(line) for line in EVENTS[10:]]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_of_several_trails_are_in_one_order(tmp_path, newest_first):
+    """Pages of several trails have all events by time; equal times have the order of the trails, or its reverse."""
+    lines = [[line_of(100 * trail + number, number) for number in range(4)] for trail in range(3)]
+    paths = [write_trail(tmp_path / f"t{trail}", active=b"".join(lines[trail])) for trail in range(3)]
+    expected = [id_of(lines[trail][number]) for number in range(4) for trail in range(3)]
+    for limit in (1, 2, 5, 12):
+        reader, cursor, found, sizes = open_trail(*paths), None, [], []
+        while cursor is not None or not found:
+            page = reader.page(cursor, limit=limit, newest_first=newest_first)
+            found += ids(page.events)
+            sizes.append(len(page.events))
+            cursor = page.cursor
+        assert found == (expected[::-1] if newest_first else expected)
+        assert sizes == [limit] * (12 // limit) + [12 % limit] * bool(12 % limit)
+
+
+def test_stream_has_no_pages():
+    """The error for a stream says what to do instead."""
+    with pytest.raises(AuditReadError, match="a stream has no pages: save it to a file"):
+        open_trail(io.BytesIO(EVENTS[0])).page()
 
 
 actions = st.lists(st.sampled_from(["page", "append", "roll", "gzip", "zstd", "junk"]), max_size=30)
