@@ -11,9 +11,10 @@ declarations of type variables, which only type checkers read.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import libcst as cst
 from libcst import matchers
@@ -74,7 +75,7 @@ def _returning_none(node: cst.Return) -> Iterator[cst.CSTNode]:
         yield node.with_changes(value=cst.Name("None"))
 
 
-_OPERATORS = [
+_OPERATORS: list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]] = [
     *mutation_operators,
     (cst.Expr, _without_statement),
     (cst.Raise, _without_statement),

@@ -307,7 +307,17 @@ def test_report_is_complete_if_its_source_is_from_the_start_of_the_period(since,
     assert report.to_dict()["completeness"]["complete"] is is_complete
 
 
-LOSSES = ["torn", "foreign", "drift", "duplicate_key", "orphan_part", "missing_part", "too_long", "truncated", "vanished"]
+LOSSES = [
+    "torn",
+    "foreign",
+    "drift",
+    "duplicate_key",
+    "orphan_part",
+    "missing_part",
+    "too_long",
+    "truncated",
+    "vanished",
+]
 
 
 @pytest.mark.parametrize("code", LOSSES)

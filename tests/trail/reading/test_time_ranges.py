@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import io
 import json
+from itertools import pairwise
 
 import pytest
 from trail_files import at, id_of, ids, line_of, retention_event, write_trail
@@ -72,7 +73,9 @@ def test_block_is_skipped_if_all_of_its_lines_are_outside(filters, is_outside):
     assert is_block_outside(block_of(line_of(1, 10)), conditions(**filters)) is is_outside
 
 
-@pytest.mark.parametrize("other", [b"torn\n", b"\n", b"{}\n", b'{"timestamp":"2025-01-15T20:00:00Z"}\n', line_of(1, 200)])
+@pytest.mark.parametrize(
+    "other", [b"torn\n", b"\n", b"{}\n", b'{"timestamp":"2025-01-15T20:00:00Z"}\n', line_of(1, 200)]
+)
 @pytest.mark.parametrize("is_first", [True, False])
 def test_block_with_a_line_that_may_be_inside_is_read(other, is_first):
     """One line that is inside, or of another form than that of the library, keeps the whole block."""
@@ -92,7 +95,7 @@ def test_samples_are_the_first_the_last_and_those_between():
     found = sampled(b"".join(lines))
     assert (found[0], found[-1], len(found)) == (at(0), at(19_999), SAMPLES + 1)
     assert found == sorted(found)
-    distances = [(later - earlier).total_seconds() for earlier, later in zip(found, found[1:], strict=False)]
+    distances = [(later - earlier).total_seconds() for earlier, later in pairwise(found)]
     assert all(1_240 < distance < 1_260 for distance in distances)
 
 
