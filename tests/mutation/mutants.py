@@ -50,7 +50,7 @@ class Mutant:
     def source(self) -> str:
         """Return the source of the changed module."""
         changed = deep_replace(self.tree, self.before, self.after)
-        return changed.code  # type: ignore[union-attr]
+        return changed.code  # type: ignore[union-attr,no-any-return]
 
     def description(self) -> str:
         """Return the line number and the changed lines, those before with ``-`` and those after with ``+``."""

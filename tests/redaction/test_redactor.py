@@ -199,6 +199,28 @@ def test_key_of_a_hostile_class_is_compared_as_text(redactor, text):
         assert MASK in found.values() if text == "password" else 5 in found.values()
 
 
+class Incomparable(str):
+    """A text with the hash of another one, which raises when the two are compared."""
+
+    __slots__ = ()
+
+    def __hash__(self):
+        return hash("source")
+
+    def __eq__(self, other):
+        raise ValueError("not comparable")
+
+
+def test_key_whose_comparison_raises_is_redacted():
+    """A key that cannot be compared with the names seen before does not keep its secret."""
+    redactor = Redactor()
+    assert metadata(redactor, metadata={"source": "api"}) == {"source": "api"}
+    for kept in ({}, {"other": 1}):
+        found = metadata(redactor, metadata={**kept, Incomparable("password"): CANARY})
+        assert found.pop(MARKS) == {"password": "redacted: mask"}
+        assert found == {**kept, "password": MASK}
+
+
 def test_pattern_does_not_change_an_intent_id():
     """An event's id in ``metadata.intent_id`` stays, so that no intent stays open; another value is redacted."""
     digits = Redactor(patterns=[r"[0-9]+"])
