@@ -25,7 +25,7 @@ from typing import Any
 
 import structlog
 
-from structlog_audit.events.context import OPENTELEMETRY_TRACE, bound_context
+from structlog_audit.events.context import OPENTELEMETRY_TRACE, with_context
 from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
@@ -212,7 +212,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
         # Usually nothing is bound and no span is active. This test is cheaper than merging an empty context.
         if copy_context() or OPENTELEMETRY_TRACE in modules:
-            event = bound_context(event) | event
+            event = with_context(event)
 
         if "operation" in fields:
             resolve_operation(event, operation)
