@@ -50,7 +50,7 @@ class Handoff(dict[str, Any]):
     kind: str | None
 
     # For an entry point that must not wait for the disk: a factory of the function that wakes it.
-    make_waker: Callable[[], Callable[[], None]] | None
+    make_waker: Callable[[], Callable[[], None] | None] | None
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
