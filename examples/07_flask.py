@@ -30,8 +30,7 @@ def begin():
 
 @app.teardown_request
 def end(error):
-    # All of it, since views may have bound values as well, and the thread goes on to the next request.
-    clear_contextvars()
+    clear_contextvars()  # also what views have bound: the thread goes on to the next request
 
 
 @app.post("/documents/<name>")

@@ -116,8 +116,14 @@ def bind_actor(actor: Actor) -> Iterator[None]:
         yield
 
 
-def set_actor(actor: Actor) -> None:
-    """Make *actor* the one of all further events of the current context. `own_context` ends that."""
+def set_actor(actor: Actor, *, alone: bool = False) -> None:
+    """Make *actor* the one of all further events of the current context. `own_context` ends that.
+
+    *alone* clears structlog's contextvars before.
+    """
+    if alone:
+        clear_contextvars()
+
     fields = {**dict.fromkeys(FIELDS), **actor}
     current = ACTOR.get()
     bound = get_contextvars()

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from structlog.contextvars import clear_contextvars
-
 try:
     from celery import signals
 except ModuleNotFoundError as error:
@@ -68,9 +66,7 @@ def _begin(task: Any, **_: Any) -> None:
 
     # Even without a valid actor the fields of the previous task, or of the caller, do not count.
     setattr(request, _CONTEXT_ATTRIBUTE, SavedContext())
-    if request.is_eager:
-        clear_contextvars()
-    set_actor(actor if is_valid else {})
+    set_actor(actor if is_valid else {}, alone=request.is_eager)
 
     if not is_valid:
         raise AuditValueError(f"the header {HEADER!r} of task {task.name} is not an actor: no actor is bound")
