@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import types
 import uuid
 from functools import partial
 
@@ -17,6 +18,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, get_conte
 from structlog_audit import AuditProcessor, AuditTypeError, get_audit_logger
 from structlog_audit.contrib.actor import (
     FIELDS,
+    SavedContext,
     bind_actor,
     client_address,
     current_actor,
@@ -204,7 +206,7 @@ def test_function_around_a_context_runs_each_step_in_it():
         with own_context() as outside:
             bind_contextvars(tenant="inside")
             queue = asyncio.Queue()
-            task = asyncio.ensure_future(outside.around(steps)(queue))
+            task = asyncio.create_task(outside.around(steps)(queue))
             queue.put_nowait(1)
             queue.put_nowait(2)
             assert await task == (1, 2)
@@ -213,6 +215,17 @@ def test_function_around_a_context_runs_each_step_in_it():
         assert get_contextvars() == {"tenant": "bound outside"}
 
     asyncio.run(run())
+
+
+def test_function_around_a_context_is_a_coroutine_function():
+    """Code that creates a task of its result works, also on Python 3.12, which takes no generators for that."""
+
+    async def function():
+        pass
+
+    coroutine = SavedContext().around(function)()
+    assert type(coroutine) is types.CoroutineType
+    coroutine.close()
 
 
 def test_function_around_a_context_passes_cancellation_and_errors_on():
@@ -225,7 +238,7 @@ def test_function_around_a_context_passes_cancellation_and_errors_on():
         steps = Steps()
         with own_context() as outside:
             bind_contextvars(tenant="inside")
-            task = asyncio.ensure_future(outside.around(steps)(asyncio.Queue()))
+            task = asyncio.create_task(outside.around(steps)(asyncio.Queue()))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -19,7 +19,7 @@ import hashlib
 import re
 import types
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -70,29 +70,31 @@ class SavedContext:
             self._save()
             elsewhere.restore()
 
-    def around(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """Return *function* such that all its steps run in this context."""
+    def around(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """Return *function* as a coroutine function, all steps of which run in this context."""
 
         async def awaited(*args: P.args, **kwargs: P.kwargs) -> T:
             return await function(*args, **kwargs)
 
-        @types.coroutine
-        def run(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, T]:
-            coroutine = awaited(*args, **kwargs)
-            step = partial(coroutine.send, None)
-            while True:
-                with self.active():
-                    try:
-                        awaits = step()
-                    except StopIteration as end:
-                        result: T = end.value
-                        return result
-                try:
-                    step = partial(coroutine.send, (yield awaits))
-                except BaseException as error:
-                    step = partial(coroutine.throw, error)
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self._in_steps(awaited(*args, **kwargs))
 
-        return run
+        return call
+
+    @types.coroutine
+    def _in_steps(self, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        step = partial(coroutine.send, None)
+        while True:
+            with self.active():
+                try:
+                    awaits = step()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            try:
+                step = partial(coroutine.send, (yield awaits))
+            except BaseException as error:
+                step = partial(coroutine.throw, error)
 
 
 @contextmanager
