@@ -22,6 +22,7 @@ TASKS = """
 import os
 from celery import Celery
 from celery.signals import setup_logging
+from structlog.contextvars import bind_contextvars
 from structlog_audit import get_audit_logger
 from structlog_audit.contrib.celery import carry_actor
 
@@ -50,8 +51,13 @@ def configure(**_):
     import logging.config
     logging.config.dictConfig(LOGGING)
 
+def bind_for_some(number):
+    if number % 4 > 1:
+        bind_contextvars(bound=number)
+
 @celery.task(ignore_result=True)
 def work(number):
+    bind_for_some(number)
     log.info("TASK", number=number)
 """
 
@@ -84,16 +90,19 @@ async def ready():
 
 @app.get("/thread/{number}")
 def thread(number: int):
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
 
 @app.get("/loop/{number}")
 async def loop(number: int):
+    tasks.bind_for_some(number)
     await tasks.log.ainfo("REQUEST", number=number)
     await asyncio.to_thread(tasks.work.delay, number)
 
 @app.get("/dependency/{number}", dependencies=[Depends(bearer)])
 def dependency(number: int):
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
 """
@@ -162,16 +171,19 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 def thread(request, number):
     structlog.get_logger("django_structlog").info("in_the_view")
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
     return HttpResponse("done")
 
 async def loop(request, number):
+    tasks.bind_for_some(number)
     await tasks.log.ainfo("REQUEST", number=number)
     await asyncio.to_thread(tasks.work.delay, number)
     return HttpResponse("done")
 
 def streamed(request, number):
+    tasks.bind_for_some(number)
     def pieces():
         tasks.log.info("REQUEST", number=number)
         yield b"piece"
@@ -248,7 +260,7 @@ def request_and_task_events(place, server, calls):
 
 
 def test_fastapi_request_and_celery_task_have_the_same_actor(place):
-    """A FastAPI request and its Celery task have the same user, session and request id, with two workers each."""
+    """A FastAPI request and its Celery task have the same user, session and request id, and what each binds itself."""
     kinds = ["thread", "loop", "dependency"]
     calls = [
         (
@@ -266,6 +278,7 @@ def test_fastapi_request_and_celery_task_have_the_same_actor(place):
         for event in (request, task):
             assert (event["user_id"], event["session_id"]) == (f"u{number % 4}", f"s{number % 5}")
             assert event["metadata"]["request_id"] == f"r{number}"
+            assert event["metadata"].get("bound") == (number if number % 4 > 1 else None)
         assert request["metadata"]["client_address"] == "127.0.0.1"
         assert "client_address" not in task["metadata"]
 
@@ -312,7 +325,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_django_request_and_celery_task_have_the_same_actor(place, server):
-    """A Django request and its Celery task have the same actor, and django-structlog logs the same request ids."""
+    """A Django request and its Celery task have the same actor, what each binds itself, and django-structlog's request id."""
     prepare = [sys.executable, "-c", "import project; project.prepare()"]
     done = subprocess.run(prepare, cwd=place, env=os.environ, capture_output=True, text=True, check=True, timeout=60)
     sessions = list(json.loads(done.stdout).items())
@@ -330,6 +343,7 @@ def test_django_request_and_celery_task_have_the_same_actor(place, server):
         for event in (request, task):
             assert (event["user_id"], event["session_id"]) == (user, session_digest(key))
             assert event["metadata"]["request_id"] == request["metadata"]["request_id"]
+            assert event["metadata"].get("bound") == (number if number % 4 > 1 else None)
         assert request["metadata"]["client_address"] == f"192.0.2.{number}"
     logged = [json.loads(line) for line in (place / "console.log").read_text().splitlines()]
     assert {request["metadata"]["request_id"] for request, _ in events} <= {line["request_id"] for line in logged}
