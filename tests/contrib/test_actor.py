@@ -153,7 +153,8 @@ def test_value_bound_with_the_actor_overrides_it(handler, record):
 
 
 def test_field_of_a_call_overrides_the_actor(handler, log):
-    """Fields of the call take precedence, None included."""
+    """Fields of the call take precedence, also None, and the very object that another middleware has bound."""
+    bind_contextvars(session_id="s2")
     with bind_actor(ADA):
         log.info("STORE", user_id=None, session_id="s2")
     assert recorded_actor(handler) == (None, "s2", "r1", "192.0.2.7")

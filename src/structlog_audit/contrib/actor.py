@@ -126,17 +126,19 @@ def set_actor(actor: Actor, *, alone: bool = False) -> None:
     if alone:
         clear_contextvars()
 
-    fields = {**dict.fromkeys(FIELDS), **actor}
+    known = {name: value for name, value in actor.items() if value is not None}
     current = ACTOR.get()
     bound = get_contextvars()
 
     # What another actor has bound is replaced; what a middleware or the application has bound stays.
-    former = {} if current is None else current.fields
-    replaced = [name for name, value in former.items() if value is not None and bound.get(name) is value]
+    former = {} if current is None else current.known
+    replaced = {name for name, value in former.items() if bound.get(name) is value}
     unbind_contextvars(*replaced)
-    kept = bound.keys() - set(replaced)
-    bind_contextvars(**{name: value for name, value in fields.items() if value is not None and name not in kept})
-    ACTOR.set(CurrentActor(fields, get_contextvars()))
+    kept = bound.keys() - replaced
+    bind_contextvars(**{name: value for name, value in known.items() if name not in kept})
+
+    around = {name: value for name, value in get_contextvars().items() if name in FIELDS}
+    ACTOR.set(CurrentActor(known, around))
 
 
 def current_actor() -> Actor:

@@ -24,18 +24,17 @@ OPENTELEMETRY_TRACE = "opentelemetry.trace"
 """The name of the module that is imported wherever OpenTelemetry's tracing API is in use."""
 
 _loaded_modules = sys.modules
-_UNBOUND = object()
 
 
 class CurrentActor(NamedTuple):
     """The actor of a request or a task.
 
     Attributes:
-        fields: Its fields by their names; None for one that events must not have.
-        around: The values that structlog's contextvars had when it was set. They do not override its fields.
+        known: Its fields by their names, without those that it lacks.
+        around: What structlog's contextvars had for its fields when it was set. It does not count as bound by the request.
     """
 
-    fields: Mapping[str, str | None]
+    known: dict[str, str]
     around: Mapping[str, Any]
 
 
@@ -43,21 +42,24 @@ ACTOR: ContextVar[CurrentActor | None] = ContextVar("audit_actor", default=None)
 """The current actor. Its name must not begin with ``structlog_``: applications clear structlog's contextvars in a request."""
 
 
-def with_context(given: dict[str, Any]) -> dict[str, Any]:
+def with_context(given: dict[str, Any], *, is_merged: bool = False) -> dict[str, Any]:
     """Return *given* with the fields that the running task or thread adds to each event.
 
     Args:
         given: The other fields of the event, which take precedence. If these name a trace or a span, the active span adds
-            nothing. A value that was bound around the actor counts as bound, also if a processor merged it into *given*.
+            nothing.
+        is_merged: Whether a processor of structlog may have merged its contextvars into *given*, see `own_fields`.
     """
     fields = given
 
     # An empty context is four times faster to detect than to convert.
     if copy_context():
-        fields = get_contextvars() | given
+        bound = get_contextvars()
         actor = ACTOR.get()
         if actor is not None:
-            _add_actor(fields, actor)
+            bound = actor.known | own_fields(bound)
+            given = own_fields(given) if is_merged else given
+        fields = bound | given
 
     if OPENTELEMETRY_TRACE in _loaded_modules:
         # The import may be incomplete, or a span of the application may raise: then the event has no span.
@@ -71,16 +73,18 @@ def with_context(given: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _add_actor(fields: dict[str, Any], actor: CurrentActor) -> None:
-    """Set the fields of *actor* in *fields*, unless code of its request gave or bound another value."""
-    around = actor.around
-    for name, value in actor.fields.items():
-        if name in fields and fields[name] is not around.get(name, _UNBOUND):
-            continue
-        if value is None:
-            fields.pop(name, None)
-        else:
-            fields[name] = value
+def own_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of *fields* without what was bound around the actor for its fields.
+
+    It may be in an event dict after structlog's ``merge_contextvars``. A value is recognized by its identity.
+    """
+    copied = dict(fields)
+    actor = ACTOR.get()
+    if actor is not None:
+        for name, value in actor.around.items():
+            if name in copied and copied[name] is value:
+                del copied[name]
+    return copied
 
 
 def _names_span(given: Mapping[str, Any]) -> bool:

@@ -128,7 +128,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         fields |= event
         message = fields.pop("event", None)
 
-    fields = with_context(fields)
+    fields = with_context(fields, is_merged=True)
     error = _pop_structlog_keys(fields, record) or queued_error
     resolve_operation(fields, message)
     return fields, error
