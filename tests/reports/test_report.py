@@ -363,14 +363,17 @@ INTENT = stored(0, kind="intent", user_id="ann")
     ("events", "parameters", "passes"),
     [
         ([], {}, 1),
-        ([], {"user_id": "ann"}, 2),
+        ([stored(user_id="ann")], {"user_id": "ann"}, 2),
+        ([], {"user_id": "ann"}, 3),
         ([INTENT], {}, 1),
         ([INTENT], {"month": "2025-01"}, 2),
-        ([INTENT], {"user_id": "ann"}, 3),
+        ([INTENT, stored(1, user_id="ann")], {"user_id": "ann"}, 3),
     ],
 )
 def test_report_reads_its_source_once_unless_limited(events, parameters, passes):
-    """One pass, one more for one user, and one more if outcomes of intents may lie outside the events read."""
+    """One pass, one more for one user and another one if there are no events of the user, and one more if outcomes of intents
+    may lie outside the events read.
+    """
     source = Events(events)
     compliance_report(source, **parameters)
     assert len(source.selections) == passes

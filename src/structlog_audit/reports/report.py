@@ -7,7 +7,8 @@
 **Performance**
 
 * One pass over the events, in the order of commit. `structlog_audit.reports.aggregation` describes the bounds on memory.
-* A report of one user makes a second pass, over gaps and trail events.
+* A report of one user makes a second pass, over gaps and trail events; without an event of the user, a third one for the names
+  near that user's.
 * Open intents cause one more pass, from the first of them on: their outcomes may lie after the period or belong to another
   user.
 """
@@ -28,7 +29,9 @@ from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditError, AuditTypeError
+from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import conditions
 from structlog_audit.query.statistics import statistics
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.document_builder import build_document
@@ -71,7 +74,7 @@ class Report:
         ``unknown_status``  the number of events whose status states neither success nor failure
         ``failures``        ``total``, the number of their ``entries``, and the 50 ``newest``; likewise those of the
                             classes delete and export, ``deletions`` and ``exports``, and, with the 200 newest, the
-                            ``activity`` of the user
+                            ``activity`` of the user, with ``hints`` if there is none
         ``open_intents``    ``total``, ``entries``, and the 50 ``oldest`` without a known outcome
         ``trail_events``    ``total``, counts ``by_operation``, and the 50 ``newest``
         ``clauses``         the compliance clauses, each with the sections that contain evidence for it
@@ -145,7 +148,14 @@ def compliance_report(
 
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
-    return Report(build_data(source, period, user, aggregates, statistics_of_period))
+    hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
+    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints))
+
+
+def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:
+    """Return why there may be no events of *user_id*. One pass over the period."""
+    in_period = conditions(start_time=period.start, end_time=period.end)
+    return absent_values(source.select(in_period, newest_first=False), {"user_id": [user_id]})
 
 
 def _user(user_id: Any) -> str | None:

@@ -50,6 +50,7 @@ def build_data(
     user_id: str | None,
     aggregates: ReportAggregates,
     statistics: dict[str, Any],
+    hints: list[str],
 ) -> dict[str, Any]:
     """Return the members of a report (`Report.to_dict`).
 
@@ -59,6 +60,7 @@ def build_data(
         user_id: The user that the report is limited to, or None.
         aggregates: The aggregates of all events of the period.
         statistics: The statistics of its application events (`structlog_audit.query.statistics.statistics`).
+        hints: Why there may be no events of the user.
     """
     now = source._now()
     span = _span(aggregates, period, now)
@@ -79,7 +81,7 @@ def build_data(
         "failures": aggregates.failures.to_dict(),
         "deletions": aggregates.deletions.to_dict(),
         "exports": aggregates.exports.to_dict(),
-        "activity": None if user_id is None else aggregates.activity.to_dict(),
+        "activity": None if user_id is None else {**aggregates.activity.to_dict(), "hints": hints},
         "open_intents": _open_intents(aggregates),
         "trail_events": _trail_events(aggregates),
         "clauses": [{**clause._asdict(), "sections": list(clause.sections)} for clause in CLAUSES],

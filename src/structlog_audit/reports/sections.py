@@ -418,7 +418,8 @@ def _exports(members: dict[str, Any]) -> list[Block]:
 
 def _activity(members: dict[str, Any]) -> list[Block]:
     columns = (_TIME, _OPERATION, _STATUS, _ENTRIES)
-    return _event_blocks(members["activity"], "Events of the user", columns, "The user has no events.")
+    blocks = _event_blocks(members["activity"], "Events of the user", columns, "No event has this user.")
+    return [*blocks, *(f"{hint[:1].upper()}{hint[1:]}." for hint in members["activity"]["hints"])]
 
 
 def _open_intents(members: dict[str, Any]) -> list[Block]:
