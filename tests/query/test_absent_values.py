@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reporting import stored
 
-from structlog_audit import EventStatus, Redactor
+from structlog_audit import AuditLogger, EventStatus, Redactor, open_trail
 from structlog_audit.query.absent_values import PSEUDONYM, absent_values, near_values
 
 names = st.text(max_size=12)
@@ -86,6 +86,39 @@ def test_pseudonyms_have_the_known_form(text, version):
     events = [stored(user_id=redactor.pseudonym(text)), stored(1, user_id=None)]
     (hint,) = absent_values(events, {"user_id": ["ann"]})
     assert "1 events have a pseudonym as user_id" in hint
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Return the reader of a trail with pseudonyms as user ids."""
+    redactor = {"keys": {"user_id": "pseudonym"}, "secret": "s" * 32}
+    with AuditLogger(filename=tmp_path / "audit.jsonl", redactor=redactor) as audit:
+        audit.record("STORE", "ann", "s1")
+    return open_trail(tmp_path / "audit.jsonl")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda reader: reader.query_events(user_id="ann"),
+        lambda reader: reader.count_events(user_id="ann"),
+        lambda reader: reader.get_user_statistics("ann"),
+    ],
+)
+def test_clear_name_asked_of_pseudonyms_warns_at_the_caller(reader, ask):
+    """A reader, which has no key, warns of a clear name that finds nothing among pseudonyms, in the caller's file."""
+    with pytest.warns(RuntimeWarning, match=r"user_id='ann' matches no event, .* only Redactor") as warned:
+        ask(reader)
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_other_empty_answers_do_not_warn(reader):
+    """An answer, a filter by a clear value, by a pseudonym or by None, and a limit of 0 give no warning."""
+    (event,) = reader.query_events(session_id="s1")
+    assert reader.query_events(user_id=event.user_id) == [event]
+    assert reader.query_events(user_id=event.user_id[:-1] + "_") == []
+    assert reader.query_events(session_id="s2") == reader.query_events(user_id=None) == []
+    assert reader.query_events(user_id="ann", limit=0) == []
 
 
 def test_absent_pseudonym_is_not_explained_as_a_clear_name():

@@ -15,9 +15,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Final
 
 from structlog_audit.events.codec import MARKS, StoredEvent
+from structlog_audit.query.filters import Conditions
 
 PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}")
 """The form of the pseudonyms of a `Redactor`."""
@@ -27,6 +29,11 @@ _MOST_VALUES: Final = 10_000
 
 _MOST_COMPARED: Final = 1_000
 """Maximum values, the most common ones, that are compared for alike spelling, which takes quadratic time."""
+
+_MOST_SAMPLED: Final = 1_000
+"""Maximum events among which pseudonyms are looked for."""
+
+_PSEUDONYMIZED: Final = ("user_id", "session_id", "operation")
 
 _MOST_NEAR: Final = 3
 _LEAST_LIKENESS: Final = 0.6
@@ -83,6 +90,31 @@ def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[s
     for name, of_member in values.items():
         hints += _hints(name, of_member, keys)
     return hints
+
+
+def asked_of_pseudonyms(events: Iterable[StoredEvent], conditions: Conditions) -> str | None:
+    """Return why *conditions* with a clear name may match none of *events*: the first of them have pseudonyms. O(1).
+
+    Args:
+        events: The events of the time range, of which a limited number is read.
+        conditions: The filters of the query.
+    """
+    asked = {}
+    for name, values in conditions.names:
+        clear = [value for value in values if value is not None and not PSEUDONYM.fullmatch(value)]
+        if clear and name in _PSEUDONYMIZED:
+            asked[name] = clear[0]
+    if not asked:
+        return None
+
+    for event in islice(events, _MOST_SAMPLED):
+        for name, value in asked.items():
+            if PSEUDONYM.fullmatch(getattr(event, name) or ""):
+                return (
+                    f"{name}={value!r} matches no event, but events have a pseudonym as {name}; without the key of the "
+                    f"redactor, only Redactor(…).pseudonym({value!r}) finds them"
+                )
+    return None
 
 
 def _values_of(event: StoredEvent, name: str) -> Iterator[str]:
