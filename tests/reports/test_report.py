@@ -510,6 +510,7 @@ def test_events_of_unknown_status_are_counted(mark):
         assert "0 failures among the 1 event whose status is known." in shown
         assert "1 event with a status that states neither success nor failure" in shown
         assert "All succeeded." not in shown
+        assert "≤ 100.0 %" in shown
 
 
 @pytest.mark.parametrize("metadata", [{}, {"_audit": "text"}, {"_audit": {"status": 5}}, {"_audit": {"user_id": "x"}}])

@@ -81,14 +81,14 @@ def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:
     summary = members["summary"]
     total = summary["total_events"]
     succeeded = formatting.percent(summary["success_rate"]) if total else NOTHING
+    unclassified = members["classes"]["unclassified"]
+    unknown_status = members["unknown_status"]
 
     figures = [
         ("events", formatting.number(total)),
-        ("succeeded", succeeded),
+        ("succeeded", f"≤ {succeeded}" if unknown_status else succeeded),
         ("users", formatting.number(summary["users"])),
     ]
-    unclassified = members["classes"]["unclassified"]
-    unknown_status = members["unknown_status"]
     for name, unknown in (("failures", unknown_status), ("deletions", unclassified), ("exports", unclassified)):
         count = formatting.number(members[name]["total"])
 
