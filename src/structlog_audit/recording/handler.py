@@ -31,8 +31,8 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later
 from structlog_audit._validation import require_choice, require_integer, require_level
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
-from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
+from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
+from structlog_audit.events.conversion import convert, has_unknown_status
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, level_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
@@ -43,7 +43,7 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
-from structlog_audit.recording.health_checks import Finding, muting_findings, slow_call_finding
+from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding, muting_findings, slow_call_finding
 from structlog_audit.recording.inherited_attributes import UnusedAttribute
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
@@ -383,11 +383,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 message = f"{counts[code]} events are {code}: the target failed"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
-        unknown = self.count_events(metadata={MARKS: {"status": UNKNOWN_STATUS}})
+        unknown = sum(has_unknown_status(event.metadata) for event in self.iter_events())
         if unknown:
             message = f"{unknown} events have a status that states neither success nor failure"
-            fix = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
-            findings.append(Finding("unknown-status", message, fix))
+            findings.append(Finding("unknown-status", message, UNKNOWN_STATUS_FIX))
 
         if self.unreadable:
             message = f"{self.unreadable} lines of the trail are not events"

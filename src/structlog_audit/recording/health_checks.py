@@ -19,6 +19,9 @@ from structlog_audit.recording.logger_tree import (
     uses_queue,
 )
 
+UNKNOWN_STATUS_FIX = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
+"""The fix for events whose status states neither success nor failure."""
+
 _KEEP_LOGGERS = 'set "disable_existing_loggers": False'
 
 
