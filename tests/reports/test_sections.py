@@ -259,6 +259,56 @@ def test_trail_events_are_counted_and_listed():
     assert none.startswith("The source has no trail events.")
 
 
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+CLASSIFIED = [
+    event(0, "FORGET", user_id="ann", entry_ids=["e1"]),
+    event(1, "EXPORT", FAILURE, user_id="bob"),
+    event(2, "invoice.delete"),
+]
+UNKNOWN = [event(3, "frobnicate"), event(4, "frobnicate")]
+
+
+@pytest.mark.parametrize(("others", "sentences"), [
+    ([], []), (UNKNOWN, ["2 events with 1 operation are not classified: frobnicate (2)."]),
+])  # fmt: skip
+def test_deletions_and_exports_are_listed_with_what_is_not_classified(others, sentences):
+    """Deletions and exports are listed newest first, under any name; operations that might be some are named below."""
+    header = ["Time (UTC)", "Operation", "User", "Status", "Entries"]
+    deletions = [
+        ["2025-01-15 12:00:02", "invoice.delete", "–", "SUCCESS", id_of(2)],
+        ["2025-01-15 12:00:00", "FORGET", "ann", "SUCCESS", f"e1 · {id_of(0)}"],
+    ]
+    exports = [["2025-01-15 12:00:01", "EXPORT", "bob", "FAILURE", id_of(1)]]
+    events = [*CLASSIFIED, *others]
+    listed = ("Deletions", header, deletions, "")
+    assert blocks_of("deletions", events) == ["2 events with 1 entry id.", listed, *sentences]
+    assert blocks_of("exports", events) == ["1 event with 0 entry ids.", ("Exports", header, exports, ""), *sentences]
+
+
+def test_absence_of_deletions_and_exports_is_claimed_for_classified_events_only():
+    """The sentence has the number of events whose operation is known to be another one."""
+    assert blocks_of("deletions", [event(0)]) == ["0 deletions among the 1 event whose operation is classified."]
+    events = [event(0), event(1, "EXPORT"), *UNKNOWN]
+    assert blocks_of("deletions", events)[0] == "0 deletions among the 2 events whose operation is classified."
+    assert blocks_of("exports", [event(0)]) == ["0 exports among the 1 event whose operation is classified."]
+
+
+def test_classes_have_their_events_operations_and_outcomes():
+    """Each class has its number of events and of operations and the outcomes; operations without one have a table."""
+    introduction, (_, header, rows, _), sentence, table = blocks_of("classes", [*CLASSIFIED, *UNKNOWN])
+    assert introduction == "The class of an operation follows from the words of its name."
+    assert header == ["Class", "Events", "Operations", "SUCCESS", "FAILURE", "PARTIAL"]
+    assert [row for row in rows if row[1] != "0"] == [
+        ["delete", "2", "2", "2", "0", "0"],
+        ["export", "1", "1", "0", "1", "0"],
+    ]
+    assert sentence == "2 events with 1 operation are not classified: frobnicate (2)."
+    assert table == ("Unclassified operations", ["Operation", "Events"], [["frobnicate", "2"]], "")
+    assert blocks_of("classes", CLASSIFIED)[2:] == ["Every operation is classified."]
+    assert blocks_of("classes", []) == ["There were no events."]
+
+
 # --- completeness -------------------------------------------------------------------------------------------------------
 
 
