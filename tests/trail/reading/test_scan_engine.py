@@ -105,3 +105,13 @@ def test_missing_segment_is_passed_over(path, monkeypatch):
     assert answer(engine) == IDS[4:]
     assert answer(engine, newest_first=True) == IDS[:3:-1]
     assert scanner.problems.counts == {"unreadable": 1}
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_packed_segment_may_hold_events_since_the_rollover_before_it(tmp_path, newest_first):
+    """A packed segment is read for times before its first event, down to the rollover of the segment before it."""
+    late, set_back = line_of(2, 5 * HOUR), line_of(3, 3 * HOUR)
+    segments = [(HOUR, line_of(1, 0)), (6 * HOUR, late + set_back)]
+    path = write_trail(tmp_path, *segments, active=line_of(4, 7 * HOUR), packs=["gzip", "gzip"])
+    found = answer(engine_of(path), newest_first, start_time=at(2 * HOUR), end_time=at(4 * HOUR))
+    assert found == [id_of(set_back)]
