@@ -43,6 +43,8 @@ _OVERHEAD = 400
 
 _UNSAFE = matching(DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL)
 
+_DELETE = 0x7F
+
 
 class PayloadRedactor(Protocol):
     """A component that removes secrets from payloads."""
@@ -87,7 +89,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
             payload = redactor.redact(_with_plain_keys(payload, data))
             data = encode(payload)[1:]
 
-    if not data.isascii() or 0x7F in data:
+    if _DELETE in data or not (data.isascii() or _is_safe(data)):
         data = escape(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
@@ -106,6 +108,12 @@ def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
     """
     members = msgspec.json.decode(b"{" + data)
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
+
+
+def _is_safe(data: bytes) -> bool:
+    """Return False if *data* may contain a character beyond ASCII that `escape` escapes."""
+    # The first bytes in UTF-8 of all characters that `_UNSAFE` matches.
+    return 0xC2 not in data and 0xD8 not in data and 0xE2 not in data
 
 
 def escape(data: bytes) -> bytes:
