@@ -89,8 +89,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
             payload = redactor.redact(_with_plain_keys(payload, data))
             data = encode(payload)[1:]
 
-    if _DELETE in data or not (data.isascii() or _is_safe(data)):
-        data = escape(data)
+    data = _safe(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
     if len(data) < max_event_bytes - _OVERHEAD:
@@ -108,6 +107,11 @@ def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
     """
     members = msgspec.json.decode(b"{" + data)
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
+
+
+def _safe(data: bytes) -> bytes:
+    """Return encoded JSON with unsafe characters escaped."""
+    return escape(data) if _DELETE in data or not (data.isascii() or _is_safe(data)) else data
 
 
 def _is_safe(data: bytes) -> bool:
@@ -267,7 +271,7 @@ def encode_event(event: AuditEvent) -> bytes:
 
     # Values of an application's classes may raise anything.
     try:
-        msgspec.convert(payload.metadata, Metadata)
+        msgspec.convert((payload.metadata,), _PlainMetadata)
         data = encode(payload)
     except Exception:
         data = encode(_sanitize_payload(payload))
@@ -275,15 +279,24 @@ def encode_event(event: AuditEvent) -> bytes:
     event_id = encode_text(event.event_id)
     timestamp = rfc3339(event.timestamp)
     head = f'{{"event_id":{event_id},"timestamp":"{timestamp}",'
-    return head.encode() + escape(data)[1:]
+    return head.encode() + _safe(data)[1:]
 
 
 def encode_text(text: str) -> str:
     """Encode *text* as a JSON string."""
-    return escape(msgspec.json.encode(text)).decode()
+    return _safe(msgspec.json.encode(text)).decode()
 
 
-_PlainValue: Any = list[str] | Metadata
+class _PlainMetadata(msgspec.Struct, array_like=True):
+    """Metadata in a struct, whose type msgspec compiles once; a union it would compile at each conversion."""
+
+    metadata: Metadata
+
+
+class _PlainValue(msgspec.Struct, array_like=True):
+    """A list of texts or metadata, as a struct for the same reason."""
+
+    value: list[str] | Metadata  # type: ignore[valid-type]
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
@@ -293,8 +306,8 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """
     # Values of an application's classes may raise anything.
     try:
-        data = encode(msgspec.convert(value, _PlainValue))
+        data = encode(msgspec.convert((value,), _PlainValue).value)
     except Exception:
         data = encode(JsonSanitizer().sanitize(value, ""))
 
-    return escape(data).decode()
+    return _safe(data).decode()
