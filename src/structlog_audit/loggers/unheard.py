@@ -21,7 +21,7 @@ from types import FrameType
 
 import structlog
 
-from structlog_audit.events.log_record import HANDOFF
+from structlog_audit.events.handoff import Handoff
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
@@ -50,8 +50,8 @@ def unheard_events() -> dict[tuple[str, str], int]:
     return dict(_counts)
 
 
-def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """Handle a *record* of *logger* that no `AuditHandler` accepted.
+def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord, handoff: Handoff) -> None:
+    """Handle a *record* of *logger* with *handoff* that no `AuditHandler` accepted.
 
     Deliver it directly if the re-entrancy guard of `logging` discarded it. Otherwise raise, or count it and warn once per
     logger and cause.
@@ -64,7 +64,7 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None
             if record.levelno >= handler.level:
                 handler.handle(record)
 
-        if record.__dict__[HANDOFF].entry is not None:
+        if handoff.entry is not None:
             return
 
     cause = reason_unrecorded(logger, record.levelno)

@@ -34,7 +34,8 @@ from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, level_of, recorded_by
+from structlog_audit.events.handoff import HANDOFF, Handoff, awaited, handoff_of
+from structlog_audit.events.log_record import fields_of, level_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -242,20 +243,23 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             record = copy.copy(record)
             record.levelno = level_of(record)
 
-        if self.filters:
-            passed = self.filter(record)
-            if not passed:
-                return False
-            # Since Python 3.12 a filter may replace the record.
-            if isinstance(passed, logging.LogRecord):
-                record = passed
+        # A filter, also one of another handler before this one, may remove the handoff.
+        target = self.target
+        is_filtered = self.filters or (target is not None and target.filters)
+        handoff = handoff_of(record) if is_filtered or awaited else None
 
         # An event that the target would drop is not accepted.
-        target = self.target
-        if target is not None and (record.levelno < target.level or (target.filters and not target.filter(record))):
+        passed: logging.LogRecord | None = record
+        if is_filtered:
+            passed = _filtered(record, self)
+            if passed is not None and target is not None and passed.levelno >= target.level:
+                passed = _filtered(passed, target)
+        if passed is None or (target is not None and passed.levelno < target.level):
             return False
 
-        self.emit(record)
+        if handoff is not None:
+            passed.__dict__[HANDOFF] = handoff
+        self.emit(passed)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -265,9 +269,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
-            error = error_of(record.exc_info) if record.exc_info else None
+            fields, error = fields_of(record)
             handoff.entry = self.record_fields(
-                handoff, record.levelno, record.name, error, handoff.kind, handoff.make_waker
+                fields, record.levelno, record.name, error, handoff.kind, handoff.make_waker
             )
 
         # Any other record, from `logging` or structlog. The processor of this library may have recorded its event before.
@@ -464,6 +468,14 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
     except (AuditTypeError, AuditValueError) as error:
         raise type(error)(f"monitor: {error}") from error
     return lambda: Monitor(parsed) if parsed else None
+
+
+def _filtered(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord | None:
+    """Return *record*, or what the filters of *handler* put in its place (Python 3.12 and newer); None if one drops it."""
+    passed: Any = handler.filter(record)
+    if isinstance(passed, logging.LogRecord):
+        return passed
+    return record if passed else None
 
 
 def _delivery_to(target: logging.Handler | None) -> Callable[[Any], None]:
