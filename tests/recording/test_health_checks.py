@@ -134,13 +134,29 @@ def test_an_unrecorded_event_is_counted_and_warned_of_once(handler, mute, code, 
     assert handler.count_events() == 0
 
 
-@TABLE
-def test_an_unrecorded_event_raises_with_on_error_raise(handler, mute, code, name):
+@pytest.mark.parametrize(
+    ("mute", "name"), [(mute, name) for mute, _, name in MUTINGS if mute is not forced_basic_config]
+)
+def test_an_unrecorded_event_raises_with_on_error_raise(handler, mute, name):
     """With on_error="raise" the caller of an unrecorded event gets an AuditWriteError."""
     handler.on_error = "raise"
     mute(handler)
     with pytest.raises(AuditWriteError, match="not recorded"):
         get_audit_logger(name).info("STORE")
+
+
+@pytest.mark.parametrize(("is_detached", "is_closed", "raises"), [
+    (False, False, True), (True, False, True), (False, True, True), (True, True, False),
+])  # fmt: skip
+def test_handler_elsewhere_decides_unless_it_is_closed_and_detached(handler, is_detached, is_closed, raises):
+    """An event on a logger without a handler raises if one in the process has on_error="raise", unless it is discarded."""
+    handler.on_error = "raise"
+    if is_detached:
+        audit().removeHandler(handler)
+    if is_closed:
+        handler.close()
+    with pytest.raises(AuditWriteError) if raises else pytest.warns(RuntimeWarning, match="not recorded"):
+        get_audit_logger("elsewhere").info("STORE")
 
 
 @TABLE
