@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.handoff import HANDOFF, RESERVED, Handoff, hand_over
-from structlog_audit.events.log_record import Recorded, error_of, fields_of, recorded_by
+from structlog_audit.events.log_record import error_of, fields_of
 
 
 class RecordingHandler(logging.Handler):
@@ -416,19 +416,6 @@ def test_fields_of_an_entry_point_arrive_under_their_names(fields, is_pickled):
 def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
     """An attribute with the name of the handoff and another type is private, and not an event."""
     assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
-
-
-def test_recorded_by_returns_the_handler_of_the_message():
-    """The handler that has recorded an event is known by the type of its message, which a field cannot forge."""
-    handler = logging.NullHandler()
-    message = Recorded("X")
-    assert recorded_by(record_of(message)) is None
-    message.handler = handler
-    assert recorded_by(record_of(message)) is handler
-    assert recorded_by(record_of({"event": message})) is handler
-    for other in ("X", {"event": "X"}, {}, b"X", None, 5):
-        assert recorded_by(record_of(other)) is None
-    assert fields_of(record_of(message)) == ({"operation": "X"}, None)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ structlog, ``render_to_log_kwargs``                       the same
 structlog, ``render_to_log_args_and_kwargs``              the same; the arguments belong to the message
 structlog, ``wrap_for_formatter``                         the dictionary that is the message, ``event`` its text
 ``logger.info({…})``                                      the same
-structlog, ``JSONRenderer`` (a string or bytes)           the object in the text, if it has an ``event`` or ``operation``
+structlog, ``JSONRenderer`` (a string or bytes)           the object in the text, if it has a message or an ``operation``
 ========================================================  =============================================================
+
+The message of a dictionary is its ``event``; without an ``event`` and an ``operation`` the text under one of `RENAMED_EVENT`.
 
 Private attributes and structlog's own keys are omitted; structlog's contextvars are added, except to a handoff.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -28,27 +31,6 @@ from structlog_audit.events.context import bound_context
 from structlog_audit.events.event import INTENT_ID
 from structlog_audit.events.handoff import HANDOFF, RESERVED, TAKEN, Handoff, attribute_name
 from structlog_audit.events.json_safe import MAX_CAUSES, JsonSanitizer, exception_text, type_name
-
-
-class Recorded(str):  # noqa: SLOT000 (it carries its handler)
-    """The message of a record whose event *handler* has recorded already.
-
-    A processor did so; the handler does not record the event again.
-
-    A type instead of a field, because an application could forge a field.
-    """
-
-    handler: logging.Handler | None = None
-
-
-def recorded_by(record: logging.LogRecord) -> logging.Handler | None:
-    """Return the handler that has recorded the event of *record* already, or None."""
-    message = record.msg
-    if type(message) is dict:
-        message = message.get("event")
-
-    return message.handler if type(message) is Recorded else None
-
 
 _TRACEBACKS = (
     "\nTraceback (most recent call last):\n",
@@ -59,6 +41,9 @@ _STACK = "\nStack (most recent call last):\n"
 
 STRUCTLOG_INTERNAL_KEYS = ("_record", "_from_structlog", "_logger", "_name")
 """The keys that structlog adds to an event dict for its own use."""
+
+RENAMED_EVENT = ("message", "msg")
+"""The keys to which applications rename ``event``, with structlog's ``EventRenamer``, as log shippers expect it."""
 
 _STRUCTLOG_KEYS = frozenset(("level", "logger", "level_number", "stack_info", "exc_info", "exception"))
 """The keys that `_pop_structlog_keys` handles. Most records have none of them."""
@@ -96,7 +81,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         message: Any = _message_text(record, fields) if queued is None else queued
     else:
         fields |= event
-        message = fields.pop("event", None)
+        message = fields.pop(message_key(event), None)
 
     error = _pop_structlog_keys(fields, record) or queued_error
     resolve_operation(fields, message)
@@ -204,9 +189,7 @@ def _literal_dict(text: str) -> dict[str, Any] | None:
         event = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    if type(event) is not dict or event.keys().isdisjoint(("event", "operation")):
-        return None
-    return _public_members(event)
+    return _public_members(event) if type(event) is dict and _is_event(event) else None
 
 
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
@@ -259,7 +242,21 @@ def _event_dict(msg: Any) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
-    return dict(event) if "event" in event or "operation" in event else None
+    return dict(event) if _is_event(event) else None
+
+
+def _is_event(members: Mapping[str, Any]) -> bool:
+    """Return whether a text with *members* is an event."""
+    return "operation" in members or message_key(members) in members
+
+
+def message_key(event_dict: Mapping[str, Any]) -> str:
+    """Return the key of *event_dict* that holds its message: ``event``, unless it was renamed."""
+    if "event" not in event_dict and "operation" not in event_dict:
+        for name in RENAMED_EVENT:
+            if type(event_dict.get(name)) is str:
+                return name
+    return "event"
 
 
 def _public_members(event_dict: dict[Any, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, en
 from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.handoff import HANDOFF, Handoff, awaited, handoff_of
-from structlog_audit.events.log_record import fields_of, level_of, recorded_by
+from structlog_audit.events.log_record import fields_of, level_of
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -48,6 +48,7 @@ from structlog_audit.recording.health_checks import Finding, muting_findings
 from structlog_audit.recording.inherited_attributes import UnusedAttribute
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.structlog_calls import handlers_that_recorded, marks
 from structlog_audit.recording.targets import ForeignTarget, make_target
 from structlog_audit.recording.trail_events import TrailEvents
 from structlog_audit.redaction.redactor import DEFAULT_REDACTOR, Redactor, make_redactor
@@ -275,7 +276,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             )
 
         # Any other record, from `logging` or structlog. The processor of this library may have recorded its event before.
-        elif recorded_by(record) is not self:
+        elif not marks or self not in handlers_that_recorded():
             fields, error = fields_of(record)
             self.record_fields(fields, record.levelno, record.name, error)
 
