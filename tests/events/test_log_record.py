@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events.conversion import payload_of
-from structlog_audit.events.handoff import HANDOFF, RESERVED, Handoff, hand_over
+from structlog_audit.events.handoff import HANDOFF, RESERVED, hand_over
 from structlog_audit.events.log_record import error_of, fields_of
 
 
@@ -57,7 +57,7 @@ def record_of(msg, *args, exc_info=None, level=logging.INFO, **attributes):
 def handed_over(fields, **options):
     """Return a record with *fields* as an entry point makes it."""
     record = record_of(fields["operation"], **options)
-    hand_over(record, Handoff(fields, fields["operation"]))
+    hand_over(record, fields, fields["operation"])
     return record
 
 

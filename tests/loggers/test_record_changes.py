@@ -23,6 +23,7 @@ from structlog_audit import (
     audited,
     get_audit_logger,
 )
+from structlog_audit.events.handoff import awaited
 
 PLACES = ("logger", "handler", "target", "other handler", "factory")
 
@@ -383,3 +384,29 @@ def test_bare_file_handler_writes_the_changed_record(audit, path):
         warnings.simplefilter("ignore")
         get_audit_logger().info("STORE", user_id="u1")
     assert b'"user_id":"***"' in path.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["logger", "handler", "target"])
+def test_error_of_a_filter_reaches_the_caller_and_leaves_no_record_behind(audit, monkeypatch, place):
+    """As in `logging`, a filter that raises ends the call; its record is not awaited any more."""
+
+    def fail(record):
+        raise LookupError("filter")
+
+    install(fail, place, audit, monkeypatch)
+    with pytest.raises(LookupError, match="filter"):
+        get_audit_logger().info("STORE")
+    assert awaited == {}
+
+
+def test_removed_field_and_added_one_are_both_seen(audit, monkeypatch):
+    """A field without a value that makes way for another is not taken for an unchanged record."""
+
+    def swap(record):
+        del record.region
+        record.tenant = "acme"
+
+    install(swap, "handler", audit, monkeypatch)
+    plain, bound = log_both(audit, region=None)
+    assert bound == plain
+    assert bound["metadata"] == {"tenant": "acme"}

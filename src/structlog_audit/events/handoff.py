@@ -10,8 +10,7 @@ A filter may copy all attributes of a record, make them text, or leave out those
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from structlog_audit.events.event import INTENT_ID
@@ -27,42 +26,34 @@ TAKEN = RESERVED | {HANDOFF}
 
 
 class Handoff(dict[str, Any]):
-    """All fields of an event, as the entry point passed them.
+    """All fields of an event, as the entry point passed them. Made by `hand_over`.
 
     Copies of a record share it. Pickling makes it a plain dictionary, because the receiver of a socket handler does not need
     this library.
-
-    Args:
-        fields: The fields, with the operation.
-        message: The message of the record.
-        error: The error message, if it is only the text of the record's exception.
-        kind: The kind of an event of the library itself. A field called "kind" is an ordinary field.
-        make_waker: For an entry point that must not wait for the disk: a factory of the function that wakes it.
     """
 
-    __slots__ = ("entry", "error", "intent_id", "kind", "make_waker", "message")
+    __slots__ = ("attributes", "entry", "error", "intent_id", "kind", "make_waker", "message")
 
-    def __init__(
-        self,
-        fields: dict[str, Any],
-        message: Any = None,
-        *,
-        error: str | None = None,
-        kind: str | None = None,
-        make_waker: Callable[[], Callable[[], None]] | None = None,
-    ) -> None:
-        super().__init__(fields)
-        self.message = message
-        self.error = error
-        self.kind = kind
-        self.make_waker = make_waker
+    # The fields by their attributes of the record.
+    attributes: dict[str, Any]
 
-        # The intent that the event is the outcome of, if it is one.
-        metadata = fields.get("metadata")
-        self.intent_id: Any = metadata.get(INTENT_ID) if type(metadata) is dict else fields.get(INTENT_ID)
+    # The acknowledgement: the queue entry of the group commit, or None as long as no handler has accepted the event.
+    entry: Any
 
-        # The acknowledgement: the queue entry of the group commit, or None as long as no handler has accepted the event.
-        self.entry: Any = None
+    # The error message, if it is only the text of the record's exception.
+    error: str | None
+
+    # The intent that the event is the outcome of, if it is one.
+    intent_id: str | None
+
+    # The kind of an event of the library itself. A field called "kind" is an ordinary field.
+    kind: str | None
+
+    # For an entry point that must not wait for the disk: a factory of the function that wakes it.
+    make_waker: Callable[[], Callable[[], None]] | None
+
+    # The message of the record.
+    message: Any
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -79,40 +70,56 @@ def attribute_name(name: str, fields: dict[str, Any]) -> str:
     return attribute
 
 
-def hand_over(record: logging.LogRecord, handoff: Handoff) -> None:
-    """Give *record* the fields of *handoff* as attributes, and the handoff itself.
+def hand_over(
+    record: logging.LogRecord,
+    fields: dict[str, Any],
+    message: Any,
+    error: str | None = None,
+    kind: str | None = None,
+    make_waker: Callable[[], Callable[[], None]] | None = None,
+) -> Handoff:
+    """Give *record* the *fields* as attributes, and return their handoff, which it gets as well.
 
     The actor and the operation are the last: handlers with a limit, such as OpenTelemetry's, drop the first ones.
+
+    Args:
+        record: A record as `logging` makes it.
+        fields: All fields of the event, with the operation.
+        message: The message that the record was made with.
+        error: The error message, if it is only the text of the record's exception.
+        kind: The kind of an event of the library itself.
+        make_waker: For an entry point that must not wait for the disk: a factory of the function that wakes it.
     """
-    attributes = {attribute_name(name, handoff) if name in TAKEN else name: handoff[name] for name in handoff}
+    attributes = {attribute_name(name, fields) if name in TAKEN else name: fields[name] for name in fields}
     for name in ("session_id", "operation", "user_id"):
         if name in attributes:
             attributes[name] = attributes.pop(name)
 
+    # The attributes are set here, because an initializer takes twice the time.
+    handoff = Handoff(fields)
+    handoff.attributes = attributes
+    handoff.entry = None
+    handoff.error = error
+    handoff.kind = kind
+    handoff.make_waker = make_waker
+    handoff.message = message
+
+    metadata = fields.get("metadata")
+    handoff.intent_id = metadata.get(INTENT_ID) if type(metadata) is dict else fields.get(INTENT_ID)
+
     record.__dict__.update(attributes)
     record.__dict__[HANDOFF] = handoff
+    return handoff
 
 
 awaited: dict[int, tuple[logging.LogRecord, Handoff]] = {}
 """The records whose entry point waits for the acknowledgement, with their handoffs, by the identity of the record."""
 
 
-@contextmanager
-def awaiting(record: logging.LogRecord, handoff: Handoff) -> Iterator[None]:
-    """Let `handoff_of` find *handoff* by *record* during the block."""
-    awaited[id(record)] = record, handoff
-    try:
-        yield
-    finally:
-        del awaited[id(record)]
-
-
-def handoff_of(record: logging.LogRecord) -> Handoff | None:
-    """Return the handoff of *record*, whatever became of its attributes; None for a record of no entry point."""
-    handoff = record.__dict__.get(HANDOFF)
-    if type(handoff) is Handoff:
-        return handoff
-
-    # A forked child may have the entries of other threads of its parent, so the identity must be that of the same record.
+def restore_handoff(record: logging.LogRecord) -> None:
+    """Give *record* the handoff that it lost, if its entry point waits for the acknowledgement."""
     known, handoff = awaited.get(id(record), (None, None))
-    return handoff if known is record else None
+
+    # A forked child may have the entries of other threads of its parent, so only the same record counts.
+    if known is record:
+        record.__dict__[HANDOFF] = handoff

@@ -23,6 +23,8 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -53,6 +55,9 @@ _TRACEBACK_HEAD = "Traceback (most recent call last):"
 
 _LOGGING_ATTRIBUTES = len(logging.makeLogRecord({}).__dict__)
 """The number of attributes that `logging` gives each record."""
+
+_REMOVED = object()
+"""The value of an attribute that a record does not have."""
 
 _GROUP_LINE = re.compile(rf"^ *\| (?! |{re.escape(_TRACEBACK_HEAD)})(.+)$", re.MULTILINE)
 """A line about an exception in the traceback of a group. Lines about frames are indented more."""
@@ -98,10 +103,8 @@ def _handed_over(record: logging.LogRecord, handoff: dict[str, Any]) -> tuple[di
     names = {name if name not in TAKEN else attribute_name(name, handoff): name for name in handoff}
     fields = {name: attributes[attribute] for attribute, name in names.items() if attribute in attributes}
 
-    # Nearly always `logging` itself set all other attributes.
-    if len(attributes) != _LOGGING_ATTRIBUTES + len(names) + 1 or len(fields) != len(names):
-        added = _extra_attributes(attributes)
-        fields |= {name: added[name] for name in added if name not in names}
+    added = _extra_attributes(attributes)
+    fields |= {name: added[name] for name in added if name not in names}
 
     # Pickling loses the rest of the handoff.
     if type(handoff) is Handoff:
@@ -109,6 +112,24 @@ def _handed_over(record: logging.LogRecord, handoff: dict[str, Any]) -> tuple[di
         _apply_error(record, handoff, fields, error)
         _restore_intent(handoff, fields)
     return fields, error
+
+
+def is_unchanged(record: logging.LogRecord, handoff: Handoff) -> bool:
+    """Return whether *record* surely has the fields of *handoff* and no others, as nearly always, and no exception."""
+    if record.exc_info or record.exc_text or handoff.error is not None:
+        return False
+    if record.args or record.msg is not handoff.message:
+        return False
+
+    # Formatters set the message and the time.
+    attributes = record.__dict__
+    sent = handoff.attributes
+    expected = _LOGGING_ATTRIBUTES + len(sent) + 1 + ("message" in attributes) + ("asctime" in attributes)
+    if len(attributes) != expected:
+        return False
+
+    # By identity: comparisons of an application's values may do anything.
+    return all(map(is_, sent.values(), map(attributes.get, sent, repeat(_REMOVED))))
 
 
 def _apply_message(record: logging.LogRecord, handoff: Handoff, fields: dict[str, Any]) -> None:

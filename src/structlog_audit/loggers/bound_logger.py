@@ -5,10 +5,11 @@
 global configuration. Fields of a call override bound ones, and those override structlog's contextvars.
 
 **Other handlers.** Any other handler on the logger receives a complete record, with the fields as attributes. A field whose
-name `logging` reserves gets a trailing underscore there.
+name `logging` reserves gets a trailing underscore there. What filters and record factories change in the record, they change
+in the event.
 
-**Performance.** If a single `AuditHandler` is all that is attached to the logger, and the methods of `logging.Logger` are not
-patched, no record is made: the handler receives the fields directly.
+**Performance.** If a single `AuditHandler` is all that is attached to the logger, without filters and a record factory, and
+the methods of `logging.Logger` are not patched, no record is made: the handler receives the fields directly.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import OPENTELEMETRY_TRACE, bound_context
-from structlog_audit.events.handoff import RESERVED, Handoff, awaiting, hand_over
+from structlog_audit.events.handoff import RESERVED, awaited, hand_over
 from structlog_audit.events.log_record import error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
+from structlog_audit.loggers.filtering_logger import handle_with_filters
 from structlog_audit.loggers.operation import OperationScope
-from structlog_audit.loggers.record_delivery import deliver
 from structlog_audit.loggers.unheard import find_caller, handle_unrecorded, reason_unrecorded
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.queue_entry import QueueEntry
@@ -240,14 +241,19 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         record = _record(logger, level, message, exc_info)
         if given is not event:
             _prefer_attributes(record, event, given)
-        handoff = Handoff(event, message, error=error, kind=kind, make_waker=make_waker)
-        hand_over(record, handoff)
+        handoff = hand_over(record, event, message, error, kind, make_waker)
 
-        with awaiting(record, handoff):
+        awaited[id(record)] = record, handoff
+        try:
             if logger.isEnabledFor(level):
-                deliver(logger, record, handoff)
+                if logger.filters:
+                    handle_with_filters(logger, record, handoff)
+                else:
+                    logger.handle(record)
             if handoff.entry is None:
                 handle_unrecorded(logger, record, handoff)
+        finally:
+            del awaited[id(record)]
 
         entry: QueueEntry | None = handoff.entry
         return entry

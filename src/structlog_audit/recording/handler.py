@@ -34,8 +34,8 @@ from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.handoff import HANDOFF, Handoff, awaited, handoff_of
-from structlog_audit.events.log_record import fields_of, level_of
+from structlog_audit.events.handoff import HANDOFF, Handoff, awaited, restore_handoff
+from structlog_audit.events.log_record import fields_of, is_unchanged, level_of
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -244,24 +244,36 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             record = copy.copy(record)
             record.levelno = level_of(record)
 
-        # A filter, also one of another handler before this one, may remove the handoff.
+        # A filter of another handler may have taken the handoff away.
+        if awaited and type(record.__dict__.get(HANDOFF)) is not Handoff:
+            restore_handoff(record)
+
         target = self.target
-        is_filtered = self.filters or (target is not None and target.filters)
-        handoff = handoff_of(record) if is_filtered or awaited else None
+        if self.filters or (target is not None and target.filters):
+            passed = self._pass_filters(record)
+            if passed is None:
+                return False
+            record = passed
 
         # An event that the target would drop is not accepted.
-        passed: logging.LogRecord | None = record
-        if is_filtered:
-            passed = _filtered(record, self)
-            if passed is not None and target is not None and passed.levelno >= target.level:
-                passed = _filtered(passed, target)
-        if passed is None or (target is not None and passed.levelno < target.level):
+        if target is not None and record.levelno < target.level:
             return False
 
-        if handoff is not None:
-            passed.__dict__[HANDOFF] = handoff
-        self.emit(passed)
+        self.emit(record)
         return True
+
+    def _pass_filters(self, record: logging.LogRecord) -> logging.LogRecord | None:
+        """Return *record*, or what the filters of this handler and of its target put in its place; None if one drops it."""
+        handoff = record.__dict__.get(HANDOFF)
+        target = self.target
+        passed = _filtered(record, self)
+        if passed is not None and target is not None and passed.levelno >= target.level:
+            passed = _filtered(passed, target)
+
+        # The entry point waits for an acknowledgement, whatever became of the record.
+        if passed is not None and type(handoff) is Handoff:
+            passed.__dict__[HANDOFF] = handoff
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record the event in *record*, unless this handler has recorded it already.
@@ -270,7 +282,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
-            fields, error = fields_of(record)
+            fields, error = (handoff, None) if is_unchanged(record, handoff) else fields_of(record)
             handoff.entry = self.record_fields(
                 fields, record.levelno, record.name, error, handoff.kind, handoff.make_waker
             )

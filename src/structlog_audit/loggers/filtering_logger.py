@@ -1,27 +1,26 @@
-"""Delivery of the record of an entry point through its logger, so that filters of the logger cannot lose its handoff."""
+"""Handling of the record of an entry point by a logger with filters, which cannot take its handoff away."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from structlog_audit.events.handoff import HANDOFF, Handoff, awaiting
-
-
-def deliver(logger: logging.Logger, record: logging.LogRecord, handoff: Handoff) -> None:
-    """Let *logger* handle *record*, which is the record of *handoff*."""
-    # Another tool that patched the method, or a subclass that overrides it, gets the logger itself.
-    if logger.filters and type(logger).handle is _HANDLE:
-        handle: Any = type(logger).handle
-        handle(_Filtering(logger, record, handoff), record)
-    else:
-        logger.handle(record)
-
+from structlog_audit.events.handoff import HANDOFF, Handoff, awaited
 
 _HANDLE = logging.Logger.handle
 
 
-class _Filtering:
+def handle_with_filters(logger: logging.Logger, record: logging.LogRecord, handoff: Handoff) -> None:
+    """Let *logger* handle *record*, which is the record of *handoff*."""
+    # Another tool that patched the method, or a subclass that overrides it, gets the logger itself.
+    if type(logger).handle is _HANDLE:
+        filtering: Any = _FilteringLogger(logger, record, handoff)
+        _HANDLE(filtering, record)
+    else:
+        logger.handle(record)
+
+
+class _FilteringLogger:
     """A logger in the call of its ``handle``, where its filters may replace the record (Python 3.12 and newer)."""
 
     def __init__(self, logger: logging.Logger, record: logging.LogRecord, handoff: Handoff) -> None:
@@ -39,5 +38,8 @@ class _Filtering:
             return
 
         record.__dict__[HANDOFF] = self._handoff
-        with awaiting(record, self._handoff):
+        awaited[id(record)] = record, self._handoff
+        try:
             self._logger.callHandlers(record)
+        finally:
+            del awaited[id(record)]
