@@ -215,6 +215,14 @@ def test_check_reports_filter_by_level(handler, name, level, expected):
     assert codes(handler) == expected
 
 
+def test_check_reports_the_same_processor_twice_in_a_chain(handler):
+    """A list of processors that was put together wrongly records each event twice; two processors do not."""
+    processor = AuditProcessor()
+    for processors, expected in (([processor, processor], ["recorded-twice"]), ([processor, AuditProcessor()], [])):
+        structlog.configure(processors=processors, wrapper_class=structlog.BoundLogger)
+        assert codes(handler) == expected
+
+
 def test_check_ignores_filters_of_a_chain_that_leads_elsewhere(handler):
     """A chain without a processor for this handler may filter as it likes."""
     structlog.configure(

@@ -199,8 +199,8 @@ def _repeated_value(name: str, logger: Any, method_name: str, level: int) -> Any
     return level
 
 
-def level_filter_findings(handler: logging.Handler) -> Iterator[Finding]:
-    """Yield a finding for each filter of structlog's configuration that drops events of level INFO before *handler*.
+def chain_findings(handler: logging.Handler) -> Iterator[Finding]:
+    """Yield a finding for each setting of structlog that drops events of level INFO before *handler*, or repeats them.
 
     A chain that is given to `structlog.wrap_logger` is not known here.
     """
@@ -212,20 +212,20 @@ def level_filter_findings(handler: logging.Handler) -> Iterator[Finding]:
 
     level = _level_of(config["wrapper_class"])
     if level > logging.INFO:
-        message = (
-            f"structlog's wrapper_class drops events below {logging.getLevelName(level)} before the AuditProcessor"
-        )
+        name = logging.getLevelName(level)
+        message = f"structlog's wrapper_class drops events below {name} before the AuditProcessor"
         fix = "use make_filtering_bound_logger(logging.INFO), or record through get_audit_logger"
         yield Finding("structlog-level", message, fix)
 
-    if structlog.stdlib.filter_by_level in processors[: places[0]]:
-        names = [logger.name for logger in all_loggers() if logger.level > logging.INFO]
-        if names:
-            some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            message = (
-                f"filter_by_level drops events below the levels of these loggers before the AuditProcessor: {some}"
-            )
-            yield Finding("structlog-filter", message, "place the AuditProcessor before filter_by_level")
+    quiet = [logger.name for logger in all_loggers() if logger.level > logging.INFO]
+    if quiet and structlog.stdlib.filter_by_level in processors[: places[0]]:
+        names = ", ".join(quiet[:3]) + (", …" if len(quiet) > 3 else "")
+        message = f"filter_by_level drops events below the levels of these loggers before the AuditProcessor: {names}"
+        yield Finding("structlog-filter", message, "place the AuditProcessor before filter_by_level")
+
+    if len({id(processors[place]) for place in places}) < len(places):
+        message = "structlog's processors contain the same AuditProcessor twice"
+        yield Finding("recorded-twice", message, "remove it from one of the places")
 
 
 def _leads_to(processor: Any, handler: logging.Handler) -> bool:
@@ -246,4 +246,4 @@ def _level_of(wrapper_class: Any) -> int:
     return logging.getLevelNamesMapping().get(name.upper(), logging.NOTSET)
 
 
-add_check(level_filter_findings)
+add_check(chain_findings)
