@@ -296,7 +296,7 @@ class _PlainMetadata(msgspec.Struct, array_like=True):
 class _PlainValue(msgspec.Struct, array_like=True):
     """A list of texts or metadata, as a struct for the same reason."""
 
-    value: list[str] | Metadata  # type: ignore[valid-type]
+    value: list[str] | Metadata
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
