@@ -166,9 +166,9 @@ class GroupCommit:
                 raise
             lock.release()
 
-        # Report the start or the end of an outage. The lock is free, unless this thread leads further up its stack.
+        # Report the start or the end of an outage.
         if self._unreported:
-            self._outage.report()
+            self._report_outage()
 
         # The library's own entries (`counts` is 0) raise nothing: no caller of the application submitted them.
         if entry.state == RAISED and entry.counts:
@@ -205,7 +205,7 @@ class GroupCommit:
             self._hand_over_or_drain()
             pending = self._outage.pending
 
-        self._outage.report()
+        self._report_outage()
         return pending
 
     def counters(self) -> dict[str, int]:
@@ -219,6 +219,11 @@ class GroupCommit:
                 "lost": outage.lost,
             }
         return {"accepted": sum(counts.values()), **counts}
+
+    def _report_outage(self) -> None:
+        """Report changes of the outage, unless this thread still has the lock: it leads further up its stack."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._outage.report()
 
     def _follow(self, entry: QueueEntry) -> bool:
         """Wait while another thread leads; return whether *entry* is completed."""

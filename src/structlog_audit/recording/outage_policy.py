@@ -32,6 +32,9 @@ OnError = Literal["retry", "raise"]
 RETRY_SECONDS = 1.0
 """The time between two attempts of the retry timer."""
 
+INTERNAL_ROOM = 100
+"""The number of the library's own entries that the queue may hold besides the pending events."""
+
 
 class OutagePolicy:
     """Decides about the entries in the queue of one `GroupCommit` when its target fails, and counts them.
@@ -220,11 +223,10 @@ class OutagePolicy:
                 break
             newest_first.append(entry)
 
-        room = max(0, self._max_pending - self.pending)
-        excess = max(0, len(newest_first) - room)
-        lost, kept = newest_first[:excess], newest_first[excess:]
+        kept = self._count_fitting(reversed(newest_first))
+        lost = newest_first[: len(newest_first) - kept]
 
-        for entry in reversed(kept):
+        for entry in reversed(newest_first[len(lost) :]):
             self._accept(entry.line, entry.timestamp_us)
             entry.state = PENDING
             self.pending += entry.counts
@@ -236,6 +238,24 @@ class OutagePolicy:
 
         if not self._timer_runs:
             self._timer_runs = try_call_later(self._call_later, RETRY_SECONDS, self._on_timer)
+
+    def _count_fitting(self, entries: Iterator[QueueEntry]) -> int:
+        """Return how many of the new *entries*, the oldest first, may become pending.
+
+        The library's own entries take no room from events of the application. They have a room of their own.
+        """
+        room = self._max_pending - self.pending
+        internal_room = INTERNAL_ROOM if len(self._queue) <= self._max_pending + INTERNAL_ROOM else 0
+        count = 0
+        for entry in entries:
+            if entry.counts:
+                room -= 1
+            else:
+                internal_room -= 1
+            if room < 0 or internal_room < 0:
+                break
+            count += 1
+        return count
 
     def _lose(self, lost: Sequence[QueueEntry]) -> None:
         """Remove the entries *lost* from the end of the queue, and count them in a gap event.
