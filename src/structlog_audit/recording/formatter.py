@@ -21,7 +21,7 @@ import msgspec
 from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
 from structlog_audit._references import resolve_references
-from structlog_audit._validation import require_level
+from structlog_audit._validation import require_choice, require_level
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
@@ -77,7 +77,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
     Args:
         fmt, datefmt, style, validate: The arguments that ``dictConfig`` passes to every formatter. Lines and timestamps have
-            a fixed form, so the first two must be None and the others are ignored.
+            a fixed form, so the first two must be None, and the others have no effect.
         prefix: Text before each line.
         rename_fields: New names for members of the event, by the name of the member.
         static_fields: Additional members of every line.
@@ -109,6 +109,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         **inherited: Never,
     ) -> None:
         refuse_parameters("AuditJsonFormatter", inherited, _PARAMETERS)
+        require_choice("style", style, ("%", "{", "$"))
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
