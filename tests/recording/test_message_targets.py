@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import io
 import logging
 import logging.handlers
 import pickle
+import queue
 import smtplib
 import socket
 import threading
 import urllib.parse
 
 import pytest
-from test_targets import audit_over, counters, log_to
+from test_targets import audit_over, counters, entry_of, log_to
 
 from structlog_audit import AuditJsonFormatter, AuditWriteError
+from structlog_audit._failures import DeliveryError
 from structlog_audit.events.codec import decode
+from structlog_audit.recording.targets import ForeignTarget
 
 MANY_IDS = [f"entry_{number:06d}" for number in range(6_000)]
 
@@ -104,7 +108,7 @@ def test_pickle_that_is_too_long_for_a_datagram_is_set_aside(datagrams):
         record_three(handler, entry_ids=MANY_IDS)
         names = [pickle.loads(datagrams.recv(65_536)[4:])["msg"] for _ in range(3)]
     assert names == ["FIRST", "LAST", "gap"]
-    assert gap_of(handler) == ("IMPORT", "OSError: [Errno 90] Message too long")
+    assert gap_of(handler) == ("IMPORT", f"OSError: [Errno {errno.EMSGSIZE}] Message too long")
 
 
 def test_event_that_an_http_server_refuses_is_set_aside(http_server):
@@ -113,7 +117,7 @@ def test_event_that_an_http_server_refuses_is_set_aside(http_server):
     handler = audit_over(logging.handlers.HTTPHandler(address, "/events", method="POST"))
     record_three(handler, entry_ids=MANY_IDS)
     assert [body["operation"] for body in http_server.bodies] == ["FIRST", "LAST", "gap"]
-    assert gap_of(handler) == ("IMPORT", "OSError: [Errno 71] HTTP status 413")
+    assert gap_of(handler) == ("IMPORT", f"OSError: [Errno {errno.EPROTO}] HTTP status 413")
 
 
 def test_http_server_that_refuses_everything_is_an_outage(http_server):
@@ -127,6 +131,39 @@ def test_http_server_that_refuses_everything_is_an_outage(http_server):
     http_server.status = 200
     handler.flush()
     assert [body["operation"] for body in http_server.bodies] == ["A", "B", "C", "D"]
+
+
+@pytest.mark.parametrize(("error", "outcome"), [
+    (ValueError("content"), True), (TimeoutError(), True), (ConnectionResetError(errno.ECONNRESET, "reset"), True),
+    (OSError(errno.EMSGSIZE, "long"), True), (OSError(errno.EPROTO, "HTTP status 413"), True),
+    (smtplib.SMTPDataError(552, b"too large"), True), (smtplib.SMTPDataError(452, b"no storage"), False),
+    (OSError(errno.ENOSPC, "full"), False), (BlockingIOError(errno.EAGAIN, "busy"), False), (queue.Full(), False),
+    (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False), (socket.gaierror(-2, "unknown"), False),
+])  # fmt: skip
+def test_error_of_the_place_is_not_a_refusal_of_an_event(error, outcome):
+    """Errors of a place that is full, busy or cannot be reached concern every event; others may concern a single one."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise error
+
+    with pytest.raises(DeliveryError) as caught:
+        ForeignTarget(Failing()).deliver([entry_of("STORE")])
+    assert caught.value.may_be_refusal is outcome
+
+
+def test_bounded_queue_that_is_drained_slowly_loses_nothing():
+    """A full queue takes any event as soon as it has room, so none is set aside."""
+    records = queue.Queue(maxsize=1)
+    handler = audit_over(logging.handlers.QueueHandler(records))
+    taken = []
+    for number in range(20):
+        log_to(handler, f"op{number}")
+        taken.append(records.get_nowait().msg)
+    while handler.get_statistics()["pending"]:
+        handler.flush()
+        taken.append(records.get_nowait().msg)
+    assert taken == [f"op{number}" for number in range(20)]
 
 
 def test_event_that_a_mail_server_refuses_is_set_aside(monkeypatch):

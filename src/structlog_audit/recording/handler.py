@@ -386,7 +386,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         counts = self._commit.counters()
         for code in ("pending", "raised", "lost"):
             if counts[code]:
-                message = f"{counts[code]} events are {code}: the target failed"
+                message = f"{counts[code]} events are {code}: the target failed or refused them"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
         unknown = self.count_events(metadata={MARKS: {"status": UNKNOWN_STATUS}})

@@ -18,6 +18,8 @@ import errno
 import logging
 import logging.handlers
 import os
+import queue
+import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,9 @@ _NOT_REFUSALS = frozenset(
     | {errno.ECONNREFUSED, errno.ENOTCONN, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 )
 """Errors of a place that is full or that cannot be reached: they never concern a single event."""
+
+_BUSY_STATUSES = frozenset({429, 502, 503, 504})
+"""The statuses of an HTTP server that takes nothing at present (RFC 9110, RFC 6585)."""
 
 _SOCKETS: tuple[tuple[type[logging.Handler], str], ...] = (
     (logging.handlers.SocketHandler, "sock"),
@@ -83,8 +88,7 @@ class ForeignTarget:
         for done, entry in enumerate(entries):
             error = self._pass_on(entry)
             if error is not None:
-                may_be_refusal = getattr(error, "errno", None) not in _NOT_REFUSALS
-                raise DeliveryError(done, may_be_refusal=may_be_refusal) from error
+                raise DeliveryError(done, may_be_refusal=_may_be_refusal(error)) from error
 
     def _pass_on(self, entry: QueueEntry) -> BaseException | None:
         """Pass *entry* to the handler, and return the error if the handler failed."""
@@ -125,6 +129,17 @@ class ForeignTarget:
             self._error = sys.exc_info()[1] or RuntimeError("handleError was called")
         else:
             self._original_handle_error(record)
+
+
+def _may_be_refusal(error: BaseException) -> bool:
+    """Return whether a target that failed with *error* may take other events."""
+    if isinstance(error, queue.Full | MemoryError | socket.gaierror):
+        return False
+
+    # A mail server's replies below 500 are transient (RFC 5321 §4.2.1).
+    if getattr(error, "smtp_code", 500) < 500:
+        return False
+    return getattr(error, "errno", None) not in _NOT_REFUSALS
 
 
 def _overrides_handle(handler: logging.Handler) -> bool:
@@ -172,7 +187,8 @@ def _check_responses(handler: logging.handlers.HTTPHandler) -> None:
                 response.close()
                 connection.close()
                 if response.status >= 400:
-                    raise OSError(errno.EPROTO, f"HTTP status {response.status}")
+                    number = errno.EAGAIN if response.status in _BUSY_STATUSES else errno.EPROTO
+                    raise OSError(number, f"HTTP status {response.status}")
             return response
 
         connection.getresponse = checked_response  # type: ignore[method-assign]
