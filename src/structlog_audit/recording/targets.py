@@ -19,7 +19,6 @@ import logging
 import logging.handlers
 import os
 import queue
-import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -133,7 +132,8 @@ class ForeignTarget:
 
 def _may_be_refusal(error: BaseException) -> bool:
     """Return whether a target that failed with *error* may take other events."""
-    if isinstance(error, queue.Full | MemoryError | socket.gaierror):
+    # The error of the resolver is known by its name, because this package does not import `socket`.
+    if isinstance(error, queue.Full | MemoryError) or type(error).__name__ == "gaierror":
         return False
 
     # A mail server's replies below 500 are transient (RFC 5321 §4.2.1).
