@@ -328,7 +328,7 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
     assert reasons == [
         "The source has no complete record of events before 2025-01-15 12:00:00 UTC.",
         "2 gaps in the trail: 7 events lost.",
-        "Lost during the lifetime of the handler because its target failed and too many events were pending: 7 events.",
+        "Lost while the target failed and too many events were pending, or because the target refused them: 7 events.",
         "Part of the files could not be read (torn, 1 time).",
     ]
     rows = [["2025-01-15 12:00:01", "4", id_of(1)], ["2025-01-15 12:00:00", "3", id_of(0)]]
@@ -344,7 +344,7 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
         ["accepted", "9", "accepted by the handler"],
         ["recorded", "2", "written by the target"],
         ["pending", "0", "waiting in memory for the target to recover"],
-        ["lost", "7", "not recorded because too many events were pending"],
+        ["lost", "7", "not recorded because too many events were pending, or because the target refused them"],
         ["evicted", "4", "removed from the buffer to make room; the trail, if there is one, still has them"],
         ["raised", "0", "not recorded; the callers received an error"],
         ["other", "1", "–"],
