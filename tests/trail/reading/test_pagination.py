@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from trail_files import PACKS, append, at, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
-from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading import line_blocks, pagination
+from structlog_audit.trail.reading.discovery import Segment, find_trails
+from structlog_audit.trail.reading.pagination import Position
 
 EVENTS = [line_of(number) for number in range(12)]
 
@@ -204,6 +206,36 @@ def test_stream_has_no_pages():
     """The error for a stream says what to do instead."""
     with pytest.raises(AuditReadError, match="a stream has no pages: save it to a file"):
         open_trail(io.BytesIO(EVENTS[0])).page()
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_pass_over_a_segment_that_cannot_be_opened(tmp_path, monkeypatch, newest_first):
+    """A segment that the system refuses is counted, and the pages have the events of all others."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), (6, b"".join(EVENTS[4:8])), active=b"".join(EVENTS[8:]))
+    refused = sorted(tmp_path.iterdir())[2]
+    real = Segment.opened
+
+    def opened(segment):
+        if segment.path == str(refused):
+            raise PermissionError(13, "Permission denied")
+        return real(segment)
+
+    monkeypatch.setattr(Segment, "opened", opened)
+    reader = open_trail(path)
+    expected = [id_of(line) for line in [*EVENTS[:4], *EVENTS[8:]]]
+    assert ids(reader.page(limit=20, newest_first=newest_first).events) == (
+        expected[::-1] if newest_first else expected
+    )
+    assert reader.problems == {"unreadable": 1}
+
+
+def test_every_offset_survives_in_a_cursor(tmp_path):
+    """A cursor of any segment and offset gives its position back, whatever characters it ends with."""
+    trails = find_trails([write_trail(tmp_path, active=EVENTS[0])])
+    for offset in range(3_000):
+        position = Position(f"segment{offset}", offset, at(offset))
+        cursor = pagination._encode_cursor(pagination._Cursor(False, [position]))
+        assert pagination._decode_cursor(cursor, trails, False) == [position]
 
 
 actions = st.lists(st.sampled_from(["page", "append", "roll", "gzip", "zstd", "junk"]), max_size=30)
