@@ -273,14 +273,16 @@ def test_first_event_after_a_failed_fsync_counts_among_those_that_are_recorded(p
     assert caught.value.done == written
 
 
-def test_write_after_an_interrupted_one_is_synced(path, disk, monkeypatch):
+@pytest.mark.parametrize("is_written", [True, False])
+def test_write_after_an_interrupted_one_is_synced(path, disk, monkeypatch, is_written):
     """A signal handler that raises in the middle of a write does not spare the next one its fsync."""
     target = AuditFileHandler(path, durability="fsync")
     target.write(b"1\n")
     real = os.write
 
     def interrupted(fd, data):
-        real(fd, data)
+        if is_written:
+            real(fd, data)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "write", interrupted)
@@ -572,7 +574,9 @@ def test_close_reports_a_file_that_was_just_removed(path):
     path.unlink()
     record(handler)
     handler.close()
-    assert [json.loads(line)["operation"] for line in path.read_bytes().splitlines()] == ["replaced", "closed"]
+    replaced, closed = (json.loads(line) for line in path.read_bytes().splitlines())
+    assert (replaced["operation"], closed["operation"]) == ("replaced", "closed")
+    assert replaced["metadata"]["unlinked"] is True
 
 
 def test_close_after_a_rollover_by_another_writer_reports_nothing(path):
