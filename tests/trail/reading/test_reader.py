@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 from pythonjsonlogger.msgspec import MsgspecFormatter
-from trail_files import BEGIN, PACKS, at, id_of, ids, line_of, retention_event, write_trail
+from trail_files import BEGIN, PACKS, append, at, id_of, ids, line_of, retention_event, write_trail
 
 from structlog_audit import (
     AuditError,
@@ -274,8 +274,8 @@ def test_checked_ranges_are_joined():
 
 
 def test_unfinished_end_of_an_inactive_segment_is_torn(tmp_path):
-    """A line without LF is unfinished where a writer may append, and torn elsewhere."""
-    path = write_trail(tmp_path, (1, ONE + TWO[:30]), (2, TWO + THREE[:-1]), active=line_of(4) + line_of(5)[:-1])
+    """The beginning of a line is unfinished where a writer may append, and torn elsewhere."""
+    path = write_trail(tmp_path, (1, ONE + TWO[:30]), (2, TWO + THREE[:-2]), active=line_of(4) + line_of(5)[:1])
     reader = open_trail(path)
     assert reader.count_events() == 3
     assert reader.problems == {"torn": 1, "unfinished": 2}  # the newest rolled one may still be written to, too
@@ -286,12 +286,81 @@ def test_unfinished_end_of_an_inactive_segment_is_torn(tmp_path):
 
 def test_unfinished_line_is_an_event_once_finished(tmp_path):
     """An unfinished line is an event as soon as it is whole."""
-    path = write_trail(tmp_path, active=ONE + TWO[:-1])
+    path = write_trail(tmp_path, active=ONE + TWO[:-2])
     reader = open_trail(path)
     assert ids(reader.query_events()) == [id_of(ONE)]
-    with path.open("ab") as file:
-        file.write(b"\n")
-    assert ids(reader.query_events()) == [id_of(TWO), id_of(ONE)]
+    for end in (TWO[-2:-1], TWO[-1:]):
+        append(path, end)
+        assert ids(reader.query_events()) == [id_of(TWO), id_of(ONE)]
+
+
+@pytest.mark.parametrize("before", [b"", ONE, b"\n", line_of(1, metadata={"x": "y" * 5_000})])
+@pytest.mark.parametrize("pack", list(PACKS))
+def test_last_line_without_lf_is_an_event(tmp_path, before, pack):
+    """A last line without LF that is whole JSON is an event: rolled, active or packed, in both directions and in pages."""
+    data = before + TWO[:-1]
+    for path in (write_trail(tmp_path / "rolled", (9, data), active=b"", packs=[pack]),
+                 write_trail(tmp_path / "active", active=PACKS[pack](data))):  # fmt: skip
+        reader = open_trail(path)
+        expected = [id_of(line) for line in (before, TWO) if len(line) > 1]
+        assert ids(reader.iter_events()) == ids(paged(reader, 1)) == expected
+        assert ids(reader.query_events()) == ids(paged(reader, 1, newest_first=True)) == expected[::-1]
+        assert ids(reader.follow(since_now=False, stop=lambda: True, wait=pytest.fail)) == expected
+        assert reader.problems == {}
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_last_line_without_lf_of_a_stream_is_an_event(seekable):
+    """A stream whose last line lacks its LF gives the event in it."""
+    stream = io.BytesIO(ONE + TWO[:-1])
+    stream.seekable = lambda: seekable
+    assert ids(open_trail(stream).iter_events()) == [id_of(ONE), id_of(TWO)]
+
+
+def test_last_line_with_parts_waits_for_them(tmp_path):
+    """The last part of an event may lack its LF; an event that lacks a part is not read, whatever its last line lacks."""
+    mark = {"_audit": {"entry_ids": "continued in 2 parts"}}
+    head = line_of(3, entry_ids=["e1"], metadata=mark)
+    parts = [line_of(number, part_of=head, entry_ids=[f"e{number}"]) for number in (4, 5)]
+    path = write_trail(tmp_path, active=ONE + head + parts[0][:-1])
+    reader = open_trail(path)
+    assert ids(reader.iter_events()) == ids(reader.query_events()) == [id_of(ONE)]
+    assert reader.problems == {"unfinished": 1}
+    append(path, b"\n", parts[1][:-1])
+    assert reader.query_events(limit=1)[0].entry_ids == ["e1", "e4", "e5"]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"plain text", {"foreign": 1}),
+        (b"[1, 2]", {"foreign": 1}),
+        (b'{"Records": [{"eventName": "CreateKeyPair"}]}', {"foreign": 1}),
+        (b'{"Records": [{"eventNa', {"torn": 1}),
+        (ONE[:-1] + TWO[:-1], {"foreign": 1}),
+        (ONE + b'{\n  "a": 1\n}', {"torn": 1, "foreign": 2}),
+        (b'{"asctime": "2025-01-15 10:30:45,123", "levelname": "INFO", "message": "STORE"}', {"foreign": 1}),
+        (b'{"event": "STORE", "level": "info", "timestamp": "2025-01-15T10:30:45Z"}', {"foreign": 1}),
+        (b'{"text": "STORE", "record": {"message": "STORE", "level": {"name": "INFO"}}}', {"foreign": 1}),
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_content_of_other_programs_is_counted(tmp_path, data, found, end):
+    """Content that is not an event is counted, in one line or several, with or without an LF at its end."""
+    reader = open_trail(write_trail(tmp_path, active=data + end))
+    assert reader.count_events() == (1 if data.startswith(ONE) else 0)
+    assert reader.problems == found
+
+
+def test_torn_line_without_lf_is_counted_once(tmp_path):
+    """A finding in a last line without LF is counted once, also when more is appended to the file."""
+    path = write_trail(tmp_path, active=ONE + b"text")
+    reader = open_trail(path)
+    for end in (b"", b"\n", TWO):
+        append(path, end)
+        reader.count_events()
+        assert reader.problems == {"foreign": 1}
+    assert reader.count_events() == 2
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -721,9 +790,18 @@ def test_files_of_a_rotating_file_handler_are_read(tmp_path, formatter):
     handler.flush()
     assert (tmp_path / "app.log.3").exists()
     reader = open_trail(path)
-    assert list(reader.iter_events()) == list(handler.iter_events())
-    assert reader.query_events(user_id="zoë", limit=3) == handler.query_events(user_id="zoë", limit=3)
-    assert reader.problems == {}
+    events = list(reader.iter_events())
+    expected = list(handler.iter_events())
+    assert ids(events) == ids(expected)
+    assert ids(reader.query_events(user_id="zoë", limit=3)) == ids(handler.query_events(user_id="zoë", limit=3))
+    for event, other in zip(events, expected, strict=True):
+        members = {**event.to_dict(), "metadata": other.metadata}
+        assert members == other.to_dict()
+        assert event.metadata.items() >= other.metadata.items()
+
+    # Members that only the formatter adds are metadata here.
+    has_others = any(set(event.metadata) > set(other.metadata) for event, other in zip(events, expected, strict=True))
+    assert set(reader.problems) == ({"drift"} if has_others else set())
     handler.close()
 
 

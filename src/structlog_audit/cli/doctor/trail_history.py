@@ -46,6 +46,7 @@ _PROBLEMS = {
         "none while a process is writing; after a crash, the next writer ends the line and records a quarantine event",
     ),
     "bom": (Severity.NOTE, "none: the byte order mark is ignored"),
+    "drift": (Severity.WARNING, "none if another program wrote these lines: their other members are in the metadata"),
     "repeated": (Severity.NOTE, "none: the line was written again after a failed fsync and counts once"),
     "vanished": (Severity.NOTE, "none if retention deleted the segment"),
     "torn": (Severity.WARNING, "none: a writer died here or the disk was full; the event was not acknowledged"),
