@@ -48,6 +48,7 @@ _PROBLEMS = {
     "bom": (Severity.NOTE, "none: the byte order mark is ignored"),
     "drift": (Severity.WARNING, "none if another program wrote these lines: their other members are in the metadata"),
     "repeated": (Severity.NOTE, "none: the line was written again after a failed fsync and counts once"),
+    "copy": (Severity.NOTE, "move the copy to another folder, or name the file instead of the folder"),
     "vanished": (Severity.NOTE, "none if retention deleted the segment"),
     "torn": (Severity.WARNING, "none: a writer died here or the disk was full; the event was not acknowledged"),
     "unreadable": (Severity.ERROR, "run the doctor as a user with read permission"),

@@ -30,11 +30,11 @@ class TerminatedFile:
     def read(self, size: int, /) -> bytes:
         """Return up to *size* bytes; none at the end."""
         left = self._size - self._position
-        if left <= 0:
+        if left == 0:
             self._position += 1
-            return b"\n" if left == 0 else b""
+            return b"\n"
 
-        data = self._file.read(min(size, left))
+        data = self._file.read(max(0, min(size, left)))
         self._position += len(data)
         return data
 

@@ -41,6 +41,7 @@ class Problem(NamedTuple):
     ``too_long``       a line longer than `structlog_audit.trail.reading.line_blocks.MAX_LINE_BYTES`; left out
     ``truncated``      compressed data or a document that ends early or is damaged, or a file that became shorter; everything
                        before the damage is read
+    ``copy``           a file beside a trail that is a copy of it or of a segment; not read, because its events are in the trail
     ``vanished``       a segment that was deleted before it was read
     ``unreadable``     a file that the system refused to read
     =================  ======================================================================================================
