@@ -87,7 +87,7 @@ def test_next_name_adds_a_microsecond_to_a_newer_segment(now, suffix):
 def test_files_of_other_programs_are_segments_in_their_order(dated, suffix):
     """Names of logrotate's dateext and of the handlers of the standard library belong to the trail and sort by time."""
     names = [BASE + name + (suffix if name else "") for name in dated]
-    assert sorted(reversed(names), key=lambda name: order_of(BASE, name)) == names
+    assert sorted(names[1:] + names[:1], key=lambda name: order_of(BASE, name)) == names
     assert {base_of(name) for name in names} == {BASE}
 
 

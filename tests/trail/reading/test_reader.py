@@ -11,8 +11,10 @@ import os
 import tracemalloc
 from itertools import pairwise
 
+import loguru
 import pytest
 import strategies as s
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
@@ -841,6 +843,37 @@ def test_lines_of_other_loggers_are_foreign(tmp_path):
     path.write_bytes(b'{"message": "started", "levelname": "INFO"}\n' + ONE)
     reader = open_trail(path)
     assert reader.count_events() == 1
+    assert reader.problems == {"foreign": 1}
+
+
+def write_with_json_formatter(path):
+    handler = logging.FileHandler(path)
+    handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.handle(logging.LogRecord("app", logging.ERROR, "", 0, "document.delete", (), None))
+    handler.close()
+
+
+def write_with_structlog(path):
+    with path.open("w") as file:
+        processors = [structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()]
+        structlog.wrap_logger(structlog.PrintLogger(file), processors=processors).error(
+            "document.delete", user_id="ann"
+        )
+
+
+def write_with_loguru(path):
+    sink = loguru.logger.add(path, serialize=True, filter=lambda record: record["extra"].get("path") == path)
+    loguru.logger.bind(path=path).error("document.delete")
+    loguru.logger.remove(sink)
+
+
+@pytest.mark.parametrize("write", [write_with_json_formatter, write_with_structlog, write_with_loguru])
+def test_records_of_other_libraries_are_counted(tmp_path, write):
+    """A line of another logging library is not an event, and is counted: a reader never drops it in silence."""
+    path = tmp_path / "app.log"
+    write(path)
+    reader = open_trail(path)
+    assert reader.count_events() == 0
     assert reader.problems == {"foreign": 1}
 
 

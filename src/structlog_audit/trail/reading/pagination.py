@@ -85,10 +85,7 @@ def page_of(
         answers.append(pager.events_from(positions))
 
     merged = heapq.merge(*answers, key=lambda found: found.event.timestamp, reverse=not reads_forwards)
-    if newest_first and reads_forwards:
-        found = list(deque(merged, limit + 1))[::-1]
-    else:
-        found = list(islice(merged, limit + 1))
+    found = list(_last(merged, limit + 1) if newest_first and reads_forwards else islice(merged, limit + 1))
 
     events = []
     for item in found[:limit]:
@@ -99,6 +96,11 @@ def page_of(
         return Page(events, None)
     next_cursor = _Cursor(newest_first, positions)
     return Page(events, _encode_cursor(next_cursor))
+
+
+def _last(found: Iterator[_Found], count: int) -> Iterator[_Found]:
+    """Return the last *count* of *found*, in reverse."""
+    return reversed(deque(found, count))
 
 
 def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first: bool) -> list[Position | None]:
