@@ -346,7 +346,8 @@ def _integer(digits: str) -> int | str:
         return digits
 
 
-_decode_strictly = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
+_decode_strictly = json.JSONDecoder(object_pairs_hook=_object).decode
+_decode_long_integers = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
 
 
 def _decode_without_duplicates(line: bytes) -> Any:
@@ -363,4 +364,9 @@ def _decode_without_duplicates(line: bytes) -> Any:
             return value
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    return _decode_strictly(line.decode())
+
+    text = line.decode()
+    try:
+        return _decode_strictly(text)
+    except ValueError:
+        return _decode_long_integers(text)
