@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.statistics import statistics
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
@@ -68,8 +69,17 @@ class Reading:
         return (stored.event() for stored in coming if self.selection.passes(stored))
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the selected events, as ``get_statistics`` of a trail."""
-        return {**statistics(self.select()), "complete_since": self.trail.complete_since}
+        """Return the statistics of the selected events."""
+        return statistics(self.select())
+
+    def completeness(self, by_user: Container[str]) -> Completeness:
+        """Return the verdict for the time range. A selected user who is not in *by_user* must occur elsewhere in the trail."""
+        conditions = self.selection.conditions
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+
+        selected = dict(conditions.names).get("user_id", ())
+        users = [user for user in selected if isinstance(user, str) and user not in by_user]
+        return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
 def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
@@ -81,7 +91,7 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
         quietly: Whether *work* writes to stdout only at its end.
 
     Returns:
-        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem.
+        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem or missing event.
 
     Raises:
         UsageError: An option or a condition is invalid.
@@ -107,10 +117,22 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
         code = work(reading)
     sys.stdout.flush()
 
-    if not trail.problems:
-        return code
-    report_problems(trail.problems)
-    return Exit.FINDINGS if options.strict else code
+    if trail.problems:
+        report_problems(trail.problems)
+    if options.strict and (trail.problems or _is_incomplete(reading)):
+        return Exit.FINDINGS
+    return code
+
+
+def _is_incomplete(reading: Reading) -> bool:
+    """Return whether events of the time range are missing, after writing the reasons to stderr."""
+    conditions = reading.selection.conditions
+    verdict = reading.trail.completeness(conditions.start_time, conditions.end_time)
+    if not verdict.missing:
+        return False
+    for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
+        put_error(sentence)
+    return True
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:

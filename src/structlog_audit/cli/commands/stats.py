@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from structlog_audit.cli.reading import Reading
+    from structlog_audit.query.completeness import Completeness
 
 EXAMPLE = "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01"
 
@@ -40,17 +41,19 @@ def stats(
 
     def show(reading: Reading) -> Exit:
         found = reading.statistics()
+        verdict = reading.completeness(found["by_user"])
+        code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
         if output == StatisticsOutput.JSON:
-            put(_document(found))
-            return Exit.DONE
+            put(_document({**found, "completeness": verdict.to_dict()}))
+            return code
 
-        put_table(_overview(found, options.utc))
+        put_table(_overview(found, verdict, options.utc))
         for head, group in (("OPERATION", "by_operation"), ("USER", "by_user")):
             counted = Counter({name: count for name, count in found[group].items() if count})
             if counted:
                 put("\n")
                 put_table(_counts(head, counted))
-        return Exit.DONE
+        return code
 
     return read_trails(options, show, quietly=True)
 
@@ -65,7 +68,7 @@ def _document(found: Mapping[str, Any]) -> str:
     return msgspec.json.format(document, indent=2) + "\n"
 
 
-def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
+def _overview(found: Mapping[str, Any], verdict: Completeness, in_utc: bool) -> Table:
     from structlog_audit.cli.tables import make_table, time_text
 
     def time(timestamp: dt.datetime | None) -> str:
@@ -82,16 +85,16 @@ def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
         milliseconds = found[f"{name}_duration_ms"]
         durations.append(f"{name} {milliseconds:.6g}")
 
-    since = found["complete_since"]
-    complete_since = "the beginning" if since is None else time(since)
-
     rows = [
         ("events", str(found["total_events"])),
         ("first, last", f"{first}  {last}"),
         ("succeeded", success),
         ("milliseconds", "  ".join(durations)),
         ("without a user", str(found["without_user"])),
-        ("complete since", complete_since),
+        ("source", clean(verdict.source.sentence())),
+        ("first, last of source", f"{time(verdict.source.first_event)}  {time(verdict.source.last_event)}"),
+        ("completeness", verdict.headline()),
+        *(("", clean(sentence)) for sentence in verdict.sentences()),
     ]
     return make_table(None, rows)
 

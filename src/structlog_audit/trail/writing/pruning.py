@@ -1,6 +1,7 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
-**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
+**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them, and the oldest segment that is
+kept, so that readers see whether others are missing. A background thread deletes
 them, but only after the notice was recorded.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
@@ -86,11 +87,14 @@ class Pruning:
             return
 
         due = list(rolled)[:count]
+        kept = [path.name for path in rolled][count : count + 1] or [Path(self._path).name]
         names = [path.name for path in due]
         total_bytes = sum(rolled[path].size for path in due)
 
         self._announced.update(due)
-        if not self._notices.add("retention", partial(self.delete, due), segments=names, bytes=total_bytes):
+        if not self._notices.add(
+            "retention", partial(self.delete, due), segments=names, kept=kept[0], bytes=total_bytes
+        ):
             # The queue of notices is full. Announce the segments at the next check.
             self._announced.difference_update(due)
 
