@@ -95,8 +95,8 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
 
 
 _VERDICTS = {
-    "complete": "Sequence numbers, trail events and counters show no missing event in the whole period. Whoever may write to the "
-    "files could have renumbered them: nothing was verified against a signature.",
+    "complete": "Sequence numbers, trail events and counters show that no event of the period is missing. This does not "
+    "exclude that somebody with write access renumbered the lines: no signature was verified.",
     "incomplete": "Events are missing, so the figures in this report are too low:",
     "unknown": "No event is known to be missing, but the evidence does not show that none is:",
 }
