@@ -82,13 +82,16 @@ class Reading:
         return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
-def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
+def read_trails(
+    options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False, judges: bool = False
+) -> Exit:
     """Open the trails that *options* name, call *work*, and report the problems that were found.
 
     Args:
         options: The options of the command.
         work: The part of the command; it returns the exit code.
         quietly: Whether *work* writes to stdout only at its end.
+        judges: Whether *work* states the verdict on completeness, and returns its exit code.
 
     Returns:
         The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem or missing event.
@@ -119,9 +122,10 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
 
     if trail.problems:
         report_problems(trail.problems)
-    if options.strict and (trail.problems or _is_incomplete(reading)):
-        return Exit.FINDINGS
-    return code
+    if not options.strict:
+        return code
+    has_findings = trail.problems or (not judges and _is_incomplete(reading))
+    return Exit.FINDINGS if has_findings else code
 
 
 def _is_incomplete(reading: Reading) -> bool:

@@ -473,6 +473,13 @@ def test_events_that_were_raised_are_missing(tmp_path):
     assert [(item.cause, item.count) for item in judge(path).missing] == [(Cause.RAISED, 2)]
 
 
+def test_raised_events_of_one_process_count_once(tmp_path):
+    """A handler that is closed several times counts the events of its lifetime in each "closed" event."""
+    active = [opened(0), closed(1, raised=2), opened(2), closed(3, raised=2), opened(4), closed(5, raised=3)]
+    path = write_trail(tmp_path, active=b"".join(active))
+    assert [item.count for item in judge(path).missing] == [2, 1]
+
+
 @pytest.mark.parametrize("operation", ["truncated", "replaced"])
 def test_damage_that_the_trail_reports_leaves_its_time_unknown(tmp_path, operation):
     """A trail event about a truncated or replaced file leaves its time in doubt."""
@@ -558,6 +565,14 @@ def test_low_random_number_among_others_counts_as_one_of_them(tmp_path):
     ]
     path = write_trail(tmp_path, active=b"".join(lines))
     assert judge(path).missing == ()
+
+
+def test_opened_event_after_ids_of_older_versions_misses_nothing(tmp_path):
+    """A new version that continues an old trail names an id of the old form, which states no number."""
+    old = [uuid7_line(second, (second << 33) + 0x8000_0000) for second in range(3)]
+    path = write_trail(tmp_path, active=b"".join([*old, opened(0, 5, previous=id_of(old[-1])), closed(1, 6)]))
+    assert judge(path).missing == ()
+    assert judge(path, at(5), at(6)).verdict == Verdict.COMPLETE
 
 
 def test_older_ids_take_bounded_memory(tmp_path, monkeypatch):

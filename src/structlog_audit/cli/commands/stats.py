@@ -55,7 +55,7 @@ def stats(
                 put_table(_counts(head, counted))
         return code
 
-    return read_trails(options, show, quietly=True)
+    return read_trails(options, show, quietly=True, judges=True)
 
 
 def _document(found: Mapping[str, Any]) -> str:

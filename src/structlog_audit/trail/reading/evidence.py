@@ -241,6 +241,9 @@ class _Collector:
         self._candidates: deque[str] = deque()
         self._has_other_form = False
 
+        # The number of refused events that the last ``closed`` event of each process states.
+        self._raised: dict[str, int] = {}
+
     def finish(self) -> None:
         """Count the lines of writers that have ids of another form as lines without a number."""
         for writer_id in self._candidates:
@@ -447,19 +450,31 @@ class _Collector:
             self._add_predecessor(line)
         elif operation == "closed":
             writer.is_closed = True
-            raised = _member(line.metadata, "raised")
-            if isinstance(raised, int) and raised > 0:
-                self._add_statement(evidence.raised, line, raised)
+            self._add_raised(line)
         elif operation == RETENTION:
             self._add_pruned(line)
         elif operation in _DAMAGE:
             evidence.damage.setdefault(operation, Tally()).add(line.timestamp, line.timestamp)
 
+    def _add_raised(self, line: _NumberedLine) -> None:
+        """Add the events that a process refused since its last ``closed`` event: it counts those of its lifetime."""
+        raised = _member(line.metadata, "raised")
+        if not isinstance(raised, int):
+            return
+
+        pid = str(_member(line.metadata, "pid"))
+        before = self._raised.get(pid, 0)
+        self._raised[pid] = raised
+        since_then = raised - before if raised >= before else raised
+        if since_then > 0:
+            self._add_statement(self.evidence.raised, line, since_then)
+
     def _add_predecessor(self, line: _NumberedLine) -> None:
-        """Add the line that an ``opened`` event names as the last one before it."""
+        """Add the line that an ``opened`` event names as the last one before it, unless it was read."""
         named = _member(line.metadata, "previous")
         previous = parse_event_id(named) if isinstance(named, str) else None
-        if previous is None:
+        writer = None if previous is None else self.evidence.writers.get(previous.writer)
+        if previous is None or (writer is not None and previous.number <= writer.number):
             return
 
         known = self.evidence.predecessors.get(previous.writer)
