@@ -12,10 +12,11 @@ import typer
 
 from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import TrailOptions, reads_trails
+from structlog_audit.cli.options import Operations, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, put
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
+from structlog_audit.events.operation_classes import OperationClass, OperationClasses
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,14 +34,21 @@ _MOST = 10
 def stats(
     options: TrailOptions,
     *,
+    operations: Operations = None,
     output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
 ) -> Exit:
-    """Count events by status, operation and user."""
+    """Count events by status, class, operation and user."""
+    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
+    classes = load_operations(operations)
+
     def show(reading: Reading) -> Exit:
         found = reading.statistics()
+        if not found["total_events"]:
+            reading.explain_absence()
+        found |= _counts_by_class(found["by_operation"], classes)
         verdict = reading.completeness(found["by_user"])
         code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
         if output == StatisticsOutput.JSON:
@@ -48,7 +56,12 @@ def stats(
             return code
 
         put_table(_overview(found, verdict, options.utc))
-        for head, group in (("OPERATION", "by_operation"), ("USER", "by_user")):
+        for head, group in (
+            ("CLASS", "by_class"),
+            ("UNCLASSIFIED", "unclassified"),
+            ("OPERATION", "by_operation"),
+            ("USER", "by_user"),
+        ):
             counted = Counter({name: count for name, count in found[group].items() if count})
             if counted:
                 put("\n")
@@ -56,6 +69,19 @@ def stats(
         return code
 
     return read_trails(options, show, quietly=True, judges=True)
+
+
+def _counts_by_class(by_operation: Mapping[str, int], classes: OperationClasses) -> dict[str, Any]:
+    """Return the number of events ``by_class``, if only as zero, and the ``unclassified`` operations with theirs."""
+    by_class = {name.value: 0 for name in OperationClass}
+    unclassified = {}
+    for operation, count in by_operation.items():
+        found = classes.class_of(operation)
+        if found is None:
+            unclassified[operation] = count
+        else:
+            by_class[found.value] += count
+    return {"by_class": by_class, "unclassified": unclassified}
 
 
 def _document(found: Mapping[str, Any]) -> str:
@@ -96,6 +122,8 @@ def _overview(found: Mapping[str, Any], verdict: Completeness, in_utc: bool) -> 
         ("completeness", verdict.headline()),
         *(("", clean(sentence)) for sentence in verdict.sentences()),
     ]
+    if found["unknown_status"]:
+        rows.insert(3, ("unknown status", str(found["unknown_status"])))
     return make_table(None, rows)
 
 
