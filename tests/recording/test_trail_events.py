@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 
 import pytest
 from conftest import fill_disk
@@ -186,3 +187,24 @@ def test_opened_of_a_trail_without_a_readable_end_names_no_event(tmp_path, rest)
         audit.record("STORE")
         (opened,) = audit.query_events(kind="trail", operation="opened")
     assert "previous" not in opened.metadata
+
+
+@pytest.mark.parametrize("by", ["thread", "signal handler"])
+def test_opened_is_queued_once_by_simultaneous_first_events(handler, by):
+    """If two first events meet, in two threads or by a signal handler, one ``opened`` precedes both."""
+    trail_events, queued, threads = handler._trail_events, [], []
+
+    def enqueue(entry):
+        queued.append(entry)
+        if by == "thread":
+            threads.append(threading.Thread(target=trail_events.open))
+            threads[0].start()
+        else:
+            trail_events.open()
+
+    trail_events._commit.enqueue = enqueue
+    trail_events.open()
+    for thread in threads:
+        thread.join()
+    assert len(queued) == 1
+    assert trail_events.is_open

@@ -535,7 +535,7 @@ def test_other_marks_are_no_unknown_status(metadata):
         (
             {"counters": {"lost": 3, "pending": 0}},
             "incomplete",
-            "3 events lost during the lifetime of the handler because its target failed and too many were pending.",
+            "3 events lost because the target failed and too many were pending, or because it refused them.",
         ),
         (
             {"counters": {"raised": 1}},

@@ -71,7 +71,7 @@ _CAUSES = {
     Cause.PREDECESSOR: "of writer {writer}{host}, whose last one a later opened event names, missing",
     Cause.SEGMENT: "of the segment {segment_after}, which retention kept, missing",
     Cause.GAP: "lost, as a gap event states",
-    Cause.LOST: "lost during the lifetime of the handler because its target failed and too many were pending",
+    Cause.LOST: "lost because the target failed and too many were pending, or because it refused them",
     Cause.RAISED: "not recorded because the target failed; the callers received an error",
     Cause.PENDING: "pending in memory, not yet in the trail",
 }

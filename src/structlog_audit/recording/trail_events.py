@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -56,17 +57,28 @@ class TrailEvents:
         self._commit = commit
         self._find_previous = find_previous
         self._opened: InternalEntry | None = None
+        self._is_opening = False
+        self._lock = threading.RLock()
 
     def open(self) -> None:
-        """Queue ``opened``, which is written together with the next event."""
-        self.is_open = True
-        metadata = {"pid": os.getpid(), "host": os.uname().nodename}
-        previous = None if self._find_previous is None else self._find_previous()
-        if previous is not None:
-            metadata["previous"] = previous
+        """Queue ``opened`` once, which is written together with the next event."""
+        with self._lock:
+            # Another thread has done it, or a signal handler interrupts this thread while it does.
+            if self.is_open or self._is_opening:
+                return
 
-        self._opened = _entry("opened", metadata)
-        self._commit.enqueue(self._opened)
+            self._is_opening = True
+            try:
+                metadata = {"pid": os.getpid(), "host": os.uname().nodename}
+                previous = None if self._find_previous is None else self._find_previous()
+                if previous is not None:
+                    metadata["previous"] = previous
+
+                self._opened = _entry("opened", metadata)
+                self._commit.enqueue(self._opened)
+                self.is_open = True
+            finally:
+                self._is_opening = False
 
     def close(self) -> None:
         """Record ``closed`` with the counters, if the trail was opened."""

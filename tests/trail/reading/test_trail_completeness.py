@@ -473,6 +473,14 @@ def test_events_that_were_raised_are_missing(tmp_path):
     assert [(item.cause, item.count) for item in judge(path).missing] == [(Cause.RAISED, 2)]
 
 
+def test_refused_event_that_a_gap_names_counts_once(tmp_path):
+    """The number of an event that the target refused is missing from the lines, and stated by the gap alone."""
+    refused = id_of(line(1, writer=1))
+    gap = line(0, 1, operation="gap", kind="gap", metadata={"lost": 1, "event_id": refused})
+    path = write_trail(tmp_path, active=opened(0, writer=1) + gap + line(2, writer=1) + closed(3, writer=1))
+    assert [(item.cause, item.count) for item in judge(path).missing] == [(Cause.GAP, 1)]
+
+
 def test_raised_events_of_one_process_count_once(tmp_path):
     """A handler that is closed several times counts the events of its lifetime in each "closed" event."""
     active = [opened(0), closed(1, raised=2), opened(2), closed(3, raised=2), opened(4), closed(5, raised=3)]

@@ -166,6 +166,8 @@ class TrailEvidence:
         self.problems: dict[str, Tally] = {}
 
         self.gaps: list[Statement] = []
+        self.refused: set[tuple[str, int]] = set()
+        """The writers and numbers of events that gap events name."""
         self.raised: list[Statement] = []
         self.damage: dict[str, Tally] = {}
         self.predecessors: dict[str, Statement] = {}
@@ -363,7 +365,15 @@ class _Collector:
         if is_new and line.kind == Kind.TRAIL:
             self._add_trail_event(event_id.writer, line)
         elif is_new and line.kind == Kind.GAP:
-            self._add_statement(self.evidence.gaps, line, _member(line.metadata, "lost"))
+            self._add_gap(line)
+
+    def _add_gap(self, line: _NumberedLine) -> None:
+        """Add a statement about lost events. If the target refused one, the gap names it, and no line has its number."""
+        self._add_statement(self.evidence.gaps, line, _member(line.metadata, "lost"))
+        named = _member(line.metadata, "event_id")
+        refused = parse_event_id(named) if isinstance(named, str) else None
+        if refused is not None and len(self.evidence.refused) < MOST_KEPT:
+            self.evidence.refused.add((refused.writer, refused.number))
 
     def _add_number(self, event_id: EventId, line: _NumberedLine) -> bool:
         """Add the number of a line, and return whether no earlier line has it."""

@@ -162,8 +162,9 @@ class _Judgement:
     def _holes(self) -> Iterator[Missing]:
         further = self._evidence.further_holes
         for hole in self._evidence.holes:
-            if hole.count and not self._is_explained(hole.before.segment, hole.after.segment):
-                yield self._of_hole(hole)
+            count = hole.count - self._refused_between(hole)
+            if count and not self._is_explained(hole.before.segment, hole.after.segment):
+                yield self._numbers(hole.writer, count, hole.before, hole.after)
         if further.count:
             yield Missing(
                 cause=Cause.NUMBERS,
@@ -174,8 +175,11 @@ class _Judgement:
                 before=further.until,
             )
 
-    def _of_hole(self, hole: Hole) -> Missing:
-        return self._numbers(hole.writer, hole.count, hole.before, hole.after)
+    def _refused_between(self, hole: Hole) -> int:
+        """Return how many of the missing numbers belong to events that gap events name, and count already."""
+        low, high = hole.before.number, hole.after.number
+        refused = (number for writer, number in self._evidence.refused if writer == hole.writer)
+        return sum(low < number < high and number not in hole.found for number in refused)
 
     def _beginnings(self) -> Iterator[Missing]:
         for writer_id, writer in self._evidence.writers.items():
