@@ -220,6 +220,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         """Return whether any segment contains data."""
         return any(status.st_size for _, status in segments_at(self.baseFilename))
 
+    def last_event_id(self) -> str | None:
+        """Return the id of the last event of the trail, of any process, or None if that is unknown."""
+        return self._active.last_event_id()
+
     @property
     def deliver(self) -> Callable[[Sequence[QueueEntry]], None]:
         """The method of the active segment that writes entries. The caller, a group commit, holds `write_lock`.

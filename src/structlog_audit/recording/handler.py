@@ -221,7 +221,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
             waits_for_disk=self._waits_for_disk,
         )
-        self._trail_events = TrailEvents(self._commit, self._notices)
+        find_previous = self.target.last_event_id if isinstance(self.target, AuditFileHandler) else None
+        self._trail_events = TrailEvents(self._commit, self._notices, find_previous)
 
     def _begin_buffer(self, warm_start: bool) -> None:
         """Fill the new buffer from the trail, or note that it lacks the events that the trail already contains."""
@@ -460,6 +461,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
+
+    def _paths(self) -> tuple[str, ...]:
+        return (self.target.baseFilename,) if isinstance(self.target, AuditFileHandler) else ()
 
     def _report_outage(self, error: BaseException | None) -> None:
         """Record the start of an outage with *error*, or with None its end, as a trail event; report a start.

@@ -281,6 +281,11 @@ class StreamTrail:
         if file.seekable():
             self._begin = file.tell()
 
+    @property
+    def is_seekable(self) -> bool:
+        """Whether the stream can be read more than once."""
+        return self._begin is not None
+
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
         """Provide the stream as the only segment for the duration of a ``with`` block.

@@ -173,6 +173,10 @@ class SegmentScanner:
         if is_whole and not opened.is_open:
             self._deleted_names[findings.key] = deleted_names
 
+    def blocks(self, opened: OpenSegment, report: ProblemCallback, report_rest: ReportRest) -> Iterator[LineBlock]:
+        """Yield all lines of a segment without decoding them, a block at a time, oldest first."""
+        return _blocks(opened, SegmentScan(), report, report_rest)
+
     def deleted_segments(self, opened: OpenSegment) -> list[str]:
         """Return the names of the segments that trail events in this segment report as deleted. O(n), then cached."""
         key = opened.key

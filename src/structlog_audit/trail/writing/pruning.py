@@ -1,6 +1,7 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
-**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
+**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them, and the oldest segment that is
+kept, so that readers see whether others are missing. A background thread deletes
 them, but only after the notice was recorded.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
@@ -85,13 +86,15 @@ class Pruning:
         if not count:
             return
 
-        oldest = list(rolled.items())[:count]
-        due = [path for paths, _ in oldest for path in paths]
+        # The paths of each rolled segment, and last the active one, which always remains.
+        paths = [*rolled, (Path(self._path),)]
+        due = [path for copies in paths[:count] for path in copies]
+        kept = paths[count][0].name
         names = [path.name for path in due]
-        total_bytes = sum(segment.size for _, segment in oldest)
+        total_bytes = sum(segment.size for segment in list(rolled.values())[:count])
 
         self._announced.update(due)
-        if not self._notices.add("retention", partial(self.delete, due), segments=names, bytes=total_bytes):
+        if not self._notices.add("retention", partial(self.delete, due), segments=names, kept=kept, bytes=total_bytes):
             # The queue of notices is full. Announce the segments at the next check.
             self._announced.difference_update(due)
 
