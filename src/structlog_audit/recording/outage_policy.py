@@ -201,10 +201,10 @@ class OutagePolicy:
         if isinstance(before, Gap):
             return before
 
-        # Reserve id and time now: the line of an empty body, without its LF. `Gap.make_line` appends the body.
-        head = self._stamp.line(b"")[:-1]
+        # Reserve id and time now. `Gap.make_line` inserts the body.
+        head, end = self._stamp.open_line()
         newest = lost[0]
-        gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.timestamp_us, head=head)
+        gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.timestamp_us, head=head, end=end)
         queue.insert(place, gap)
         return gap
 

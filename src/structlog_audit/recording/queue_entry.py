@@ -87,10 +87,12 @@ class Gap(InternalEntry, eq=False, kw_only=True):
 
     Attributes:
         head: The line up to the body, with id and time.
+        end: The line behind the body, from its closing brace on.
         count: The number of lost events.
     """
 
     head: bytes
+    end: bytes
     count: int = 0
 
     def make_line(self) -> None:
@@ -98,4 +100,4 @@ class Gap(InternalEntry, eq=False, kw_only=True):
         metadata = {"lost": self.count, "reason": "the target failed and max_pending was reached"}
         payload = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
         body = encode_payload(payload, MIN_EVENT_BYTES)
-        self.line = b"%b%b\n" % (self.head, body)
+        self.line = self.head + body[:-1] + self.end

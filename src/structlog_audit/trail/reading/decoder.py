@@ -42,6 +42,7 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
 
     # With a factory, the default is not omitted in encoding: canonical lines always have a status.
     status: EventStatus = msgspec.field(default_factory=lambda: EventStatus.SUCCESS)
+    chain: str | None = None
 
 
 _decode = msgspec.json.Decoder(Line).decode
