@@ -116,7 +116,12 @@ def test_lines_without_their_links_are_those_of_the_plain_stamp(gaps):
 def test_closed_has_a_link_in_the_middle_of_a_second():
     """The event ``closed`` has a link; an application's event of that name has none."""
     writer = Writer(step=0.001)
-    lines = [writer.opened(), writer.event(1), writer.line(b'"operation":"closed","status":"SUCCESS"}'), writer.closed()]
+    lines = [
+        writer.opened(),
+        writer.event(1),
+        writer.line(b'"operation":"closed","status":"SUCCESS"}'),
+        writer.closed(),
+    ]
     assert [link_of(line) is not None for line in lines] == [True, False, False, True]
     check_chains(lines)
 
@@ -279,5 +284,3 @@ def test_shell_recomputes_a_link(tmp_path):
     command = f"grep -h '^.\\{{30\\}}d1e9b0c5d8e' {path} | sed -n '{first + 1},{second}p' | sha256sum"
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
     assert done.stdout.split()[0].decode() == link_of(own[second])
-
-

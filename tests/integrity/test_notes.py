@@ -40,8 +40,10 @@ EXAMPLE_NOTE = (
 )
 EXAMPLE_COSIGNED = (
     "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n"
-    "— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
-    "— witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n"
+    "— example.com/behind-the-sofa "
+    "Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
+    "— witness.example.com/w1 "
+    "jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n"
 )
 
 WITNESSES = [SeedSigner(bytes([number]) * 32, f"witness.example/w{number}", COSIGNATURE) for number in range(4)]
@@ -85,7 +87,11 @@ def test_cosigned_checkpoint_of_the_specification_parses():
     assert str(note) == EXAMPLE_COSIGNED
 
 
-@given(st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32), st.lists(st.from_regex(r"\A[!-~]{1,20}\Z"), max_size=3))
+@given(
+    st.integers(0, 2**63 - 1),
+    st.binary(min_size=32, max_size=32),
+    st.lists(st.from_regex(r"\A[!-~]{1,20}\Z"), max_size=3),
+)
 def test_checkpoint_parses_to_what_it_was_made_of(size, root, extensions):
     """For all sizes, roots and extensions, the text of a checkpoint parses to the same values."""
     checkpoint = Checkpoint(ORIGIN, size, root, tuple(extensions))
@@ -176,7 +182,9 @@ def test_malformed_keys_are_refused_with_the_reason(text, reason):
         parse_key(text)
 
 
-@pytest.mark.parametrize("public_key", [bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xee" + b"\xff" * 30 + b"\x7f"])
+@pytest.mark.parametrize(
+    "public_key", [bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xee" + b"\xff" * 30 + b"\x7f"]
+)
 def test_keys_of_small_order_and_keys_that_are_not_canonical_are_refused(public_key):
     """A key whose signatures anybody can make is refused, whatever its id."""
     key = SIGNER.key._replace(public_key=public_key)
@@ -202,7 +210,7 @@ def test_false_signature_of_a_known_key_rejects_the_note():
 
 def test_checkpoint_of_another_origin_is_refused():
     """The key's name must be the origin of the checkpoint."""
-    with pytest.raises(SealError, match="is of 'other.example'") as caught:
+    with pytest.raises(SealError, match=r"is of 'other\.example'") as caught:
         POLICY.check(note_of(3, ROOT, origin="other.example"))
     assert caught.value.code == "UNKNOWN_KEY"
 
@@ -244,7 +252,9 @@ def test_only_checkpoints_are_cosigned():
 
 
 def policy_text(*lines):
-    witnesses = [f"witness W{number} {witness.key} https://w{number}.example" for number, witness in enumerate(WITNESSES)]
+    witnesses = [
+        f"witness W{number} {witness.key} https://w{number}.example" for number, witness in enumerate(WITNESSES)
+    ]
     return "\n".join([f"# comment\n\n log\t{SIGNER.key}", *witnesses, *lines, ""]).encode()
 
 
@@ -253,7 +263,15 @@ GROUPS = ("group pair all W0 W1", "group either any W2 W3", "group both 2 pair e
 
 @pytest.mark.parametrize(
     ("cosigners", "is_enough"),
-    [((), False), ((0, 1), False), ((0, 2), False), ((2, 3), False), ((0, 1, 2), True), ((0, 1, 3), True), ((0, 1, 2, 3), True)],
+    [
+        ((), False),
+        ((0, 1), False),
+        ((0, 2), False),
+        ((2, 3), False),
+        ((0, 1, 2), True),
+        ((0, 1, 3), True),
+        ((0, 1, 2, 3), True),
+    ],
 )
 def test_quorum_counts_groups_of_witnesses(cosigners, is_enough):
     """A checkpoint is witnessed if the groups of the policy have their numbers of cosignatures."""

@@ -150,7 +150,9 @@ def _load_private_key(path: str) -> Any:
     try:
         private = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:
-        raise AuditSealError(f"{path!r} is encrypted: expected a key without a password, or use a signing command") from error
+        raise AuditSealError(
+            f"{path!r} is encrypted: expected a key without a password, or use a signing command"
+        ) from error
     except Exception as error:
         # cryptography raises exceptions of several modules for what is not a key.
         raise AuditSealError(f"{path!r}: expected a private key as PKCS#8 PEM") from error

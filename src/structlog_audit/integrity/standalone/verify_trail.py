@@ -22,6 +22,7 @@ import binascii
 import datetime as dt
 import gzip
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -335,7 +336,7 @@ class HashFiles:
         try:
             file = self._files.get(level)
             if file is None:
-                file = self._files[level] = open(self.path_of(level), "rb")
+                file = self._files[level] = open(self.path_of(level), "rb")  # noqa: SIM115 (closed by `close`)
             file.seek(start * HASH_BYTES)
             data = file.read(count * HASH_BYTES)
         except OSError as error:
@@ -356,6 +357,12 @@ class HashFiles:
                 return begin + at // HASH_BYTES
             begin += count
         return None
+
+    def __enter__(self) -> HashFiles:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the files."""
@@ -693,7 +700,7 @@ class _PolicyParser:
 
     def _parse_line(self, words: list[str]) -> None:
         keyword, *values = words
-        forms = {
+        forms: dict[str, tuple[Callable[..., None], float, float]] = {
             "log": (self._add_log, 1, 2),
             "witness": (self._add_witness, 2, 3),
             "group": (self._add_group, 3, math.inf),
@@ -762,7 +769,7 @@ PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 class Proof(NamedTuple):
     """A proof that a line is in a trail (C2SP tlog-proof), which is not verified yet."""
 
-    index: int
+    leaf_index: int
     hashes: tuple[bytes, ...]
     note: Note
     extra: bytes | None = None
@@ -794,7 +801,7 @@ class Proof(NamedTuple):
         return cls(index, hashes, Note.parse(note), extra)
 
     def __str__(self) -> str:
-        lines = [PROOF_HEADER, f"index {self.index}"]
+        lines = [PROOF_HEADER, f"index {self.leaf_index}"]
         if self.extra is not None:
             lines.insert(1, f"extra {base64.b64encode(self.extra).decode()}")
         lines += [base64.b64encode(digest).decode() for digest in self.hashes]
@@ -809,7 +816,7 @@ class Proof(NamedTuple):
         checkpoint, is_witnessed = policy.check(self.note)
         if not is_witnessed:
             raise SealError("UNANCHORED", "the checkpoint is not cosigned by a quorum of witnesses")
-        return verify_inclusion(leaf_hash(line), self.index, checkpoint.size, self.hashes, checkpoint.root)
+        return verify_inclusion(leaf_hash(line), self.leaf_index, checkpoint.size, self.hashes, checkpoint.root)
 
 
 # --- The files of a trail and of its seal ------------------------------------------------------------------------------
@@ -833,11 +840,13 @@ class SegmentFile(NamedTuple):
         path: The path without the suffix of a compression.
         order: The place in the trail, oldest first.
         size: The number of bytes to read, if a writer may still append.
+        inode: The device and the inode of the file, if it may be rolled over.
     """
 
     path: str
     order: tuple[int, str | int]
     size: int | None = None
+    inode: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -850,10 +859,26 @@ class SegmentFile(NamedTuple):
         Raises:
             VanishedError: It has none.
         """
+        if self.inode is not None:
+            return self._open_inode(self.inode)
+
         # The last attempt finds a file that was decompressed meanwhile.
         for suffix in (*_PACKED_SUFFIXES, ""):
             with suppress(FileNotFoundError):
                 return open(self.path + suffix, "rb")
+        raise VanishedError(self.path)
+
+    def _open_inode(self, inode: tuple[int, int]) -> BinaryIO:
+        """Open the file that was the active segment, which may have been rolled over since."""
+        folder = os.path.dirname(self.path)
+        for _ in range(3):
+            for name in sorted(os.listdir(folder)):
+                path = os.path.join(folder, name)
+                if name.startswith(self.name) and _identity(path)[:2] == inode:
+                    file = open(path, "rb")
+                    if _inode_of(os.fstat(file.fileno())) == inode:
+                        return file
+                    file.close()
         raise VanishedError(self.path)
 
 
@@ -971,7 +996,7 @@ def find_files(trail: str) -> list[SegmentFile]:
     files = sorted(found.values(), key=lambda file: file.order)
 
     if before != _ABSENT:
-        files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2]))
+        files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
     if not files:
         raise SealError("UNREADABLE", f"{trail!r} is not a trail: there is no such file, and no rolled segment")
     return files
@@ -981,13 +1006,18 @@ _ABSENT = (0, 0, 0)
 
 
 def _identity(path: str) -> tuple[int, int, int]:
+    """Return device, inode and size of the file at *path*; `_ABSENT` if there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         return _ABSENT
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
-    return status.st_dev, status.st_ino, status.st_size
+    return *_inode_of(status), status.st_size
+
+
+def _inode_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
@@ -1254,9 +1284,9 @@ class LineCheck:
                 self._hold(leaves)
                 return
             self._position += min(count, left)
+            self.lines += min(count, left)
             if count > left:
                 self._count_unsealed(block.split(b"\n", left)[left], count - left)
-            self.lines += min(count, left)
         else:
             self._hold(leaf_hashes(block))
 
@@ -1519,7 +1549,9 @@ class WriterCheck:
                 what = (
                     f"the numbers {known.next} to {count - 1}" if count - known.next > 1 else f"the number {known.next}"
                 )
-                self._add("GAP", number, f"{what} of the writer {writer.decode()} are missing before it")
+                self._add(
+                    "GAP", number, f"{what} of the writer {writer.decode()} are missing before it", since=known.since
+                )
                 known.chain = None
             self._extend(known, [number], lines, links)
             known.next = count + 1
@@ -1713,6 +1745,7 @@ class NoteCheck:
 
 
 _ESCAPES = re.compile(rb"\\+n|#012|\\+u2014")
+_CUT_ESCAPE = re.compile(rb"(?:\\+(?:u[0-9]{0,3})?|#0?1?)\Z")
 _ESCAPED = {b"n": b"\n", b"2": b"\n", b"4": "—".encode()}
 _NOTE_AFTER_ORIGIN = (
     rb"\n[0-9]{1,19}\n[A-Za-z0-9+/]{43}=\n(?:[^\n]+\n)*\n"
@@ -1723,7 +1756,7 @@ _OVERLAP_BYTES = 1 << 16
 
 
 def notes_in(path: str, origin: str) -> Iterator[str]:
-    """Yield the notes of *origin* in any file: text, JSON, or syslog with its ``#012``; plain or gzip. Some come twice.
+    """Yield the notes of *origin* in any file: text, JSON, or syslog with its ``#012``; plain or gzip.
 
     Raises:
         SealError: The file cannot be read.
@@ -1735,20 +1768,28 @@ def notes_in(path: str, origin: str) -> Iterator[str]:
             raw.seek(0)
             file: Any = gzip.GzipFile(fileobj=raw) if is_packed else raw
 
-            held = b""
-            while data := file.read(_ANCHOR_BLOCK_BYTES):
-                # A note that is cut at the end of a block is whole in the next one.
-                held = held[-_OVERLAP_BYTES:] + data
-                yield from _matches_in(held, note)
-            yield from _matches_in(held[-_OVERLAP_BYTES:] + b"\n", note)
+            yield from _matches_in(iter(lambda: file.read(_ANCHOR_BLOCK_BYTES), b""), note)
     except (OSError, EOFError, zlib.error) as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error}") from error
 
 
-def _matches_in(data: bytes, note: re.Pattern[bytes]) -> Iterator[str]:
-    text = _ESCAPES.sub(lambda match: _ESCAPED[match[0][-1:]], data)
-    for match in note.finditer(text):
-        yield match[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[str]:
+    """Yield the notes in *blocks*. A match near the end of a block is left to the next one: it may be cut there."""
+    text = raw = b""
+    for block in itertools.chain(blocks, (None,)):
+        raw += b"\n" if block is None else block
+        cut_escape = _CUT_ESCAPE.search(raw, max(0, len(raw) - 64))
+        cut = cut_escape.start() if cut_escape else len(raw)
+        text += _ESCAPES.sub(lambda match: _ESCAPED[match[0][-1:]], raw[:cut])
+        raw = raw[cut:]
+
+        certain = len(text) if block is None else len(text) - _OVERLAP_BYTES
+        end = 0
+        for match in note.finditer(text):
+            if match.end() <= certain:
+                end = match.end()
+                yield match[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+        text = text[max(end, certain - _OVERLAP_BYTES, 0) :]
 
 
 # --- The verification --------------------------------------------------------------------------------------------------
@@ -1801,42 +1842,38 @@ class WriterResult(NamedTuple):
 
 def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
     """Check lines and writers, and read each file once."""
-    hashes = HashFiles(job.seal)
-    notes, writers = _writer_check(job, hashes)
     results = []
-    for place, file in enumerate(job.files):
-        lines = LineCheck(place, file, job.segments[place], hashes)
-        writers.begin(place, file, job.segments[place])
-        reader = SegmentReader(file)
-        for block in reader.blocks():
-            lines.feed(block)
-            writers.feed(block)
-        results.append(_line_result(lines, reader))
-
-    hashes.close()
+    with HashFiles(job.seal) as hashes:
+        notes, writers = _writer_check(job, hashes)
+        for place, file in enumerate(job.files):
+            lines = LineCheck(place, file, job.segments[place], hashes)
+            writers.begin(place, file, job.segments[place])
+            reader = SegmentReader(file)
+            for block in reader.blocks():
+                lines.feed(block)
+                writers.feed(block)
+            results.append(_line_result(lines, reader))
     return results, _writer_result(notes, writers)
 
 
 def check_lines(job: Job, place: int) -> LineResult:
     """Check the lines of one file."""
-    hashes = HashFiles(job.seal)
-    lines = LineCheck(place, job.files[place], job.segments[place], hashes)
-    reader = SegmentReader(job.files[place])
-    for block in reader.blocks():
-        lines.feed(block)
-    hashes.close()
-    return _line_result(lines, reader)
+    with HashFiles(job.seal) as hashes:
+        lines = LineCheck(place, job.files[place], job.segments[place], hashes)
+        reader = SegmentReader(job.files[place])
+        for block in reader.blocks():
+            lines.feed(block)
+        return _line_result(lines, reader)
 
 
 def check_writers(job: Job) -> WriterResult:
     """Check the writers of all files."""
-    hashes = HashFiles(job.seal)
-    notes, writers = _writer_check(job, hashes)
-    for place, file in enumerate(job.files):
-        writers.begin(place, file, job.segments[place])
-        for block in SegmentReader(file).blocks():
-            writers.feed(block)
-    hashes.close()
+    with HashFiles(job.seal) as hashes:
+        notes, writers = _writer_check(job, hashes)
+        for place, file in enumerate(job.files):
+            writers.begin(place, file, job.segments[place])
+            for block in SegmentReader(file).blocks():
+                writers.feed(block)
     return _writer_result(notes, writers)
 
 
@@ -1872,17 +1909,16 @@ def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
 
 def check_tiles(seal: str, level: int, begin: int, end: int) -> list[int]:
     """Return the tiles of *level*, from *begin* to *end*, that do not give the hash in the next level."""
-    hashes = HashFiles(seal)
     bad = []
-    for tile in range(begin, end):
-        try:
-            root = perfect_root(hashes.read(level, tile * TILE, TILE))
-            is_bad = root != hashes.read(level + 1, tile, 1)
-        except SealError:
-            is_bad = True
-        if is_bad:
-            bad.append(tile)
-    hashes.close()
+    with HashFiles(seal) as hashes:
+        for tile in range(begin, end):
+            try:
+                root = perfect_root(hashes.read(level, tile * TILE, TILE))
+                is_bad = root != hashes.read(level + 1, tile, 1)
+            except SealError:
+                is_bad = True
+            if is_bad:
+                bad.append(tile)
     return bad
 
 
@@ -1925,18 +1961,19 @@ def match_segments(
 
     def is_successor(place: int, segment: SealedSegment) -> bool:
         # An active segment that was rolled over since, and whose first line was changed.
-        return files[place].order[0] == 1 and segment.number == max(left) and not any(matched[place:])
+        is_rolled = files[place].order[0] == 1 and first_leaves[place] is not None
+        return is_rolled and segment.number == max(left) and not any(matched[place:])
 
     tests = (
         lambda place, segment: has_name(place, segment) and has_first_line(place, segment),
         has_first_line,
         lambda place, segment: has_name(place, segment) and files[place].order[0] != 2,
         is_successor,
-        has_name,
+        lambda place, segment: has_name(place, segment) and first_leaves[place] is not None,
     )
     for test in tests:
         for place in range(len(files)):
-            if matched[place] is None and first_leaves[place] is not None:
+            if matched[place] is None:
                 found = [segment for segment in left.values() if test(place, segment)]
                 if found:
                     matched[place] = left.pop(found[-1].number)
@@ -2138,7 +2175,7 @@ class _Verification:
         self._check_missing_segments(segments, matched, pruned)
         self._add_writers(writers)
         self._add_unsealed(line_results)
-        self._add_stale(writers, line_results)
+        self._add_stale(writers)
         self._add_times(writers.times)
 
     def _check(self, jobs: int) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
@@ -2146,8 +2183,8 @@ class _Verification:
         tiles = []
         level = 0
         while (count := self._checkpoint.size >> 8 * (level + 1)) > 0:
-            for begin in range(0, count, _TILES_PER_TASK):
-                tiles.append((level, begin, min(count, begin + _TILES_PER_TASK)))
+            begins = range(0, count, _TILES_PER_TASK)
+            tiles += [(level, begin, min(count, begin + _TILES_PER_TASK)) for begin in begins]
             level += 1
 
         if jobs == 1:
@@ -2309,8 +2346,9 @@ class _Verification:
             self._add_lost(f"stored hashes of {len(lost) * TILE} lines are damaged, the lines are right")
         for tile in sorted(bad - set(lost)):
             segment, first = self._line_of(tile * TILE)
-            last = self._line_of(tile * TILE + TILE - 1)
-            message = f"lines from line {first} of {segment} to line {last[1]} of {last[0]}: a line and its stored hash were changed"
+            last_segment, last = self._line_of(tile * TILE + TILE - 1)
+            where = f"between line {first} of {segment} and line {last} of {last_segment}"
+            message = f"{where}, a line and its stored hash were changed"
             self._findings.add("BAD_SEAL", message, segment=segment, line=first, leaf=tile * TILE)
 
     def _tile_roots_of_lines(self, wanted: set[int]) -> dict[int, bytes]:
@@ -2331,7 +2369,7 @@ class _Verification:
         self._findings.remove(is_unwanted)
 
     def _add_lost(self, message: str) -> None:
-        self._findings.add("HASHES_LOST", f"{message}: make them again from the lines")
+        self._findings.add("HASHES_LOST", f"{message}: make them again from the lines, and verify again")
 
     def _line_of(self, leaf: int) -> tuple[str, int]:
         """Return the segment and the number of the line that was sealed as *leaf*."""
@@ -2350,13 +2388,18 @@ class _Verification:
         damaged = sorted(
             finding.place for finding in self._findings.kept if finding.place and finding.code in LINE_CODES
         )
-        has_bad_seal = bool(self._findings.counts["BAD_SEAL"])
+        inserted = [finding.place for finding in self._findings.kept if finding.place and finding.code == "INSERTED"]
+        # Without authentic hashes, earlier roots are not known.
+        has_hashes = not (self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"])
 
         def is_explained(finding: Finding) -> bool:
             # A link does not fit if a line before it was changed later: that line is named already.
             if finding.code == "CHAIN" and finding.since and finding.place:
                 return any(finding.since <= place <= finding.place for place in damaged)
-            return finding.code == "FORKED" and has_bad_seal
+            if finding.code == "GAP" and finding.since and finding.place:
+                # Lines that were inserted push others behind the number of lines that are judged.
+                return any(finding.since[0] <= place[0] < finding.place[0] for place in inserted)
+            return finding.code == "FORKED" and not has_hashes
 
         writers.findings.remove(is_explained)
         self._findings.merge(writers.findings)
@@ -2388,13 +2431,10 @@ class _Verification:
         with self._job.files[place].open() as file:
             return dt.datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, dt.UTC)
 
-    def _add_stale(self, writers: WriterResult, results: Sequence[LineResult]) -> None:
-        is_idle = not any(result.unsealed for result in results) and not writers.open_writers
-        if writers.newest is not None and not is_idle and self._is_old(writers.newest):
-            message = (
-                f"the newest checkpoint in the trail is of {writers.newest:%Y-%m-%dT%H:%M:%SZ}, and a writer is open"
-            )
-            self._findings.add("STALE", message)
+    def _add_stale(self, writers: WriterResult) -> None:
+        if writers.newest is not None and writers.open_writers and self._is_old(writers.newest):
+            time = f"{writers.newest:%Y-%m-%dT%H:%M:%SZ}"
+            self._findings.add("STALE", f"the newest checkpoint in the trail is of {time}, and a writer is open")
 
     def _add_times(self, times: Sequence[tuple[int, dt.datetime]]) -> None:
         """Add to each damaged line when it was sealed at the latest."""
@@ -2432,6 +2472,9 @@ class _Verification:
             size = check.check(text, f"a checkpoint in {path}")
             if size is not None and size >= newest_size:
                 newest_size, newest_text = size, text
+        if self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"]:
+            # Without authentic hashes, earlier roots are not known.
+            check.findings.remove(lambda finding: finding.code == "FORKED")
         self._findings.merge(check.findings)
 
         if not newest_text:
@@ -2514,7 +2557,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
     except OSError as error:
         return 2, f"UNREADABLE  {error}"
     if is_right:
-        return 0, f"INTACT  the line is leaf {parsed.index} of {Checkpoint.parse(parsed.note.text).origin}"
+        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
 
 
