@@ -120,11 +120,16 @@ class Sealer:
             with (self.folder / f"hashes.{level}").open("ab") as stored:
                 stored.write(hashes)
         runs = "".join(f"{' '.join(map(str, run))}\n" for run in self._runs)
-        (self.folder / "segments").write_text(runs)
+        self._replace("segments", runs)
 
         note = note_of(self.tree.size, self.tree.root(), self._signer, self._origin)
-        (self.folder / "checkpoint").write_text(str(note))
+        self._replace("checkpoint", str(note))
         return note
+
+    def _replace(self, name, text):
+        beside = self.folder / f"{name}.new"
+        beside.write_text(text)
+        os.replace(beside, self.folder / name)
 
     def _add_run(self, number, lines, name):
         size = sum(len(line) + 1 for line in lines)

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import threading
 
 import pytest
 from seals import (
@@ -375,7 +376,7 @@ def test_cut_end_of_a_segment_is_truncated(trail, cut):
     path.write_bytes(data[: data.rindex(b"\n", 0, -cut * 150) - 20])
     report = verified(trail)
     finding = only(report, "TRUNCATED")
-    assert "sealed lines are missing" in finding.message
+    assert "before its sealed end; missing lines: " in finding.message
     assert finding.segment == path.name
     assert finding.line == len(lines_of(path)) + 1
 
@@ -402,7 +403,7 @@ def test_removed_segment_is_missing(trail, second, has_hints):
         (trail.parent / "audit.jsonl.seal" / "segments").unlink()
     report = verified(trail)
     finding = only(report, "MISSING_SEGMENT")
-    assert f"lines that were sealed as leaves {second * LINES} to {second * LINES + LINES - 1}" in finding.message
+    assert f"the lines that were sealed as leaves {second * LINES} to {second * LINES + LINES - 1}" in finding.message
     assert report.exit_code == 1
 
 
@@ -510,7 +511,7 @@ def test_gap_names_writer_and_numbers(tmp_path):
     report = sealed_after(tmp_path, lambda lines: lines.__delitem__(slice(9, 12)))
     finding = only(report, "GAP")
     assert finding.line == 10
-    assert "the numbers 9 to 11 of the writer 00080000001 are missing" in finding.message
+    assert "missing before it: the numbers 9 to 11 of the writer 00080000001" in finding.message
 
 
 def test_changed_first_link_is_found(tmp_path):
@@ -736,7 +737,7 @@ def test_line_changed_with_its_stored_hash_is_a_bad_seal(large, leaf):
     if leaf < 768:
         finding = only(report, "BAD_SEAL")
         assert finding.leaf == leaf // 256 * 256
-        assert "lines from line" in finding.message
+        assert finding.message.startswith("between line ")
 
 
 @pytest.mark.parametrize(("level", "at"), [(0, 0), (0, 500), (0, 880), (1, 0), (1, 2)])
@@ -773,6 +774,60 @@ def test_changed_line_with_all_hashes_gone_is_a_bad_seal(large):
     report = verified(large)
     assert report.exit_code == 1
     assert "BAD_SEAL" in codes(report)
+
+
+def test_damage_of_the_seal_accuses_no_line(large):
+    """Whatever happens to a file of the seal, no line is accused while all are right; only hints may be damaged unnoticed."""
+    rng = random.Random(8)
+    names = ["checkpoint", "hashes.0", "hashes.1", "segments"]
+    for case in range(80):
+        name = names[case % 4]
+        path = seal_of(large) / name
+        original = path.read_bytes()
+        data = bytearray(original)
+        at = rng.randrange(len(data))
+        if case % 3 == 0:
+            del data[at:]
+        else:
+            data[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+
+        report = verified(large)
+        assert set(codes(report)) <= {"BAD_SIGNATURE", "UNKNOWN_KEY", "UNREADABLE", "HASHES_LOST"}, (name, at, report.findings)
+        assert (report.exit_code == 0) is (name == "segments")
+        path.write_bytes(original)
+
+
+def test_living_trail_gives_no_false_alarm(tmp_path):
+    """While lines are written, segments rolled over and seals renewed, every verification finds the trail intact."""
+    sealer = Sealer(tmp_path / "audit.jsonl")
+    writers = [Writer(bits=number) for number in range(4)]
+    sealer.trail.write_bytes(writers[0].opened())
+    sealer.seal()
+
+    def live():
+        rng = random.Random(3)
+        for step in range(150):
+            with sealer.trail.open("ab") as file:
+                for _ in range(rng.randrange(30)):
+                    file.write(rng.choice(writers).event(step))
+            if step % 3 == 0:
+                note = sealer.seal()
+                with sealer.trail.open("ab") as file:
+                    file.write(writers[0].checkpoint(note))
+            if step % 10 == 9:
+                os.rename(sealer.trail, rolled_path(sealer.trail, step))
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    reports = [verified(sealer.trail)]
+    while thread.is_alive():
+        reports.append(verified(sealer.trail))
+    thread.join()
+    sealer.seal()
+    reports.append(verified(sealer.trail))
+    assert [report.findings for report in reports if report.exit_code] == []
+    assert reports[-1].size > reports[0].size
 
 
 # Retention.
@@ -971,6 +1026,16 @@ def test_state_that_cannot_be_written_is_unreadable(trail, tmp_path):
     """A state file in a folder that does not exist is an error."""
     report = verified(trail, state=str(tmp_path / "none" / "state"))
     assert codes(report) == {"UNREADABLE": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", str(note_of(3, bytes(32), origin="other.example")).encode()])
+def test_state_without_a_checkpoint_is_not_overwritten(trail, tmp_path, content):
+    """A state file that was emptied, or is of another trail, is not taken for the first verification."""
+    state = tmp_path / "state"
+    state.write_bytes(content)
+    report = verified(trail, state=str(state))
+    assert (codes(report), report.exit_code) == ({"UNREADABLE": 1}, 2)
+    assert state.read_bytes() == content
 
 
 def test_quorum_of_witnesses_is_an_anchor(trail):

@@ -875,7 +875,7 @@ class SegmentFile(NamedTuple):
             for name in sorted(os.listdir(folder)):
                 path = os.path.join(folder, name)
                 if name.startswith(self.name) and _identity(path)[:2] == inode:
-                    file = open(path, "rb")
+                    file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
                     if _inode_of(os.fstat(file.fileno())) == inode:
                         return file
                     file.close()
@@ -1365,7 +1365,7 @@ class LineCheck:
         left = self._total - self._position
         if left:
             reason = f" ({reader.damage})" if reader.damage else ""
-            message = f"{self._name} ends after line {self.lines}: {left} sealed lines are missing{reason}"
+            message = f"{self._name} ends after line {self.lines}, before its sealed end; missing lines: {left}{reason}"
             self._add("TRUNCATED", message, line=self.lines + 1, at=self._position)
         elif reader.has_junk:
             message = f"{self._name} has data behind the end of its compressed data, after line {self.lines}"
@@ -1474,11 +1474,16 @@ class WriterCheck:
         elif event.get("kind") == "trail" and is_sealed:
             operation = event.get("operation")
             if operation == "opened":
-                self.open_writers[line[_WRITER]] = None
+                self._note_opened(line[_WRITER])
             elif operation == "closed":
                 self.open_writers.pop(line[_WRITER], None)
             elif operation == "retention":
                 self._note_retention(metadata.get("leaves"), place)
+
+    def _note_opened(self, writer: bytes) -> None:
+        self.open_writers[writer] = None
+        if len(self.open_writers) > _MOST_WRITERS:
+            del self.open_writers[next(iter(self.open_writers))]
 
     def _note_retention(self, ranges: Any, place: tuple[int, int]) -> None:
         """Note the ranges of leaves that a ``retention`` event names: pairs of the first and the one behind the last."""
@@ -1546,12 +1551,10 @@ class WriterCheck:
                 known.chain = None
                 continue
             if count > known.next:
-                what = (
-                    f"the numbers {known.next} to {count - 1}" if count - known.next > 1 else f"the number {known.next}"
-                )
-                self._add(
-                    "GAP", number, f"{what} of the writer {writer.decode()} are missing before it", since=known.since
-                )
+                is_one = count - known.next == 1
+                what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {count - 1}"
+                message = f"missing before it: {what} of the writer {writer.decode()}"
+                self._add("GAP", number, message, since=known.since)
                 known.chain = None
             self._extend(known, [number], lines, links)
             known.next = count + 1
@@ -2045,13 +2048,12 @@ class Report:
         lines += [f"{code}  {count - kept[code]} more" for code, count in self.counts.items() if count > kept[code]]
 
         if self.origin is not None:
-            lines.append(
-                f"{self.origin}: {self.size} lines are sealed, {self.unsealed} not yet, {self.pruned} were deleted by retention"
-            )
+            lines.append(f"origin: {self.origin}")
+            lines.append(f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}")
         if self.open_writers:
-            lines.append(f"{self.open_writers} writers have not recorded their end")
+            lines.append(f"writers that have not recorded their end: {self.open_writers}")
         if self.anchored is not None:
-            lines.append(f"{self.anchored} lines are covered by checkpoints outside of the host")
+            lines.append(f"lines covered by checkpoints outside of the host: {self.anchored}")
         lines.append(f"{self.verdict}  {self.trail}")
         return "".join(f"{_printable(line)}\n" for line in lines)
 
@@ -2265,7 +2267,8 @@ class _Verification:
 
         self._report.pruned = 0
         for name, run in gone:
-            what = f"{name} with the {run.lines} lines that were sealed as leaves {run.first} to {run.first + run.lines - 1}"
+            leaves = f"leaves {run.first} to {run.first + run.lines - 1}"
+            what = f"{name} with the lines that were sealed as {leaves}"
             if any(begin <= run.first and run.first + run.lines <= stop for begin, stop in pruned):
                 self._report.pruned += run.lines
                 self._findings.add("PRUNED", f"{what} was deleted by retention", segment=name, leaf=run.first)
@@ -2406,8 +2409,8 @@ class _Verification:
 
         if not (self._report.pruned or writers.has_retention):
             for place, segment, count in writers.beginnings:
-                what = f"the first {count} lines" if count > 1 else "the first line"
-                message = f"line {place[1]} of {segment}: {what} of its writer are missing before it"
+                what = "the first line" if count == 1 else f"the first {count} lines"
+                message = f"line {place[1]} of {segment}: missing before it: {what} of its writer"
                 self._findings.add("GAP", message, segment=segment, line=place[1], place=place)
 
     def _is_old(self, time: dt.datetime | None) -> bool:
@@ -2422,7 +2425,7 @@ class _Verification:
             if result.first_unsealed is not None:
                 line, time = result.first_unsealed
                 if self._is_old(time or self._changed_at(place)):
-                    message = f"{result.unsealed} lines of {name} are not sealed, from line {line} on"
+                    message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
             if result.unfinished and self._is_old(self._changed_at(place)):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
@@ -2452,7 +2455,7 @@ class _Verification:
 
         sources: list[tuple[str, Iterable[str]]] = [(path, notes_in(path, self._checkpoint.origin)) for path in anchors]
         if state is not None and os.path.exists(state):
-            sources.append((state, notes_in(state, self._checkpoint.origin)))
+            sources.append((state, self._notes_of_state(state)))
         anchored = self._checkpoint.size if has_quorum and is_witnessed else 0
         for path, notes in sources:
             anchored = max(anchored, self._newest_note(path, notes))
@@ -2462,7 +2465,14 @@ class _Verification:
             self._findings.add("UNANCHORED", "the checkpoint is not cosigned by a quorum of witnesses")
         elif anchors and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
             left = self._checkpoint.size - anchored
-            self._findings.add("UNANCHORED", f"{left} sealed lines are not covered by a checkpoint outside of the host")
+            self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
+
+    def _notes_of_state(self, state: str) -> list[str]:
+        notes = list(notes_in(state, self._checkpoint.origin))
+        if not notes:
+            message = f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
+            raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
+        return notes
 
     def _newest_note(self, path: str, notes: Iterable[str]) -> int:
         """Check all *notes* in the file at *path*, and return the size of the newest that is right and signed."""
