@@ -316,9 +316,12 @@ def test_missing_stored_hashes_raise_a_read_error(tmp_path):
     hashes = HashFiles(str(tmp_path))
     with pytest.raises(AuditReadError, match=r"hashes\.0 cannot be read"):
         root_at(3, hashes.read)
-    (tmp_path / "hashes.0").write_bytes(bytes(64))
+    (tmp_path / "hashes.0").write_bytes(b"".join(LEAVES[:2]))
     with pytest.raises(AuditReadError, match=r"hashes\.0 ends before the hash 3"):
         root_at(3, hashes.read)
     with pytest.raises(AuditReadError):
         Tree.restore(3, hashes.read)
+    (tmp_path / "hashes.0").write_bytes(LEAVES[0] + bytes(32) + LEAVES[2])
+    with pytest.raises(AuditReadError, match=r"hashes\.0 has a hole between"):
+        root_at(3, hashes.read)
     hashes.close()

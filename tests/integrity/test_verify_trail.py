@@ -417,6 +417,22 @@ def test_foreign_segment_between_sealed_ones_is_named(trail):
     assert report.exit_code == 1
 
 
+@pytest.mark.parametrize("has_hints", [True, False])
+def test_second_copy_of_a_segment_is_found(tmp_path, has_hints):
+    """A copy of a segment under another name is found, also if its lines have no numbers."""
+    trail = tmp_path / "audit.jsonl"
+    sealer = Sealer(trail)
+    for second in range(2):
+        trail.write_bytes(b"foreign %d\nline\n" % second)
+        sealer.seal()
+        os.rename(trail, rolled_path(trail, second * 10))
+    if not has_hints:
+        (sealer.folder / "segments").unlink()
+    assert codes(verified(trail)) == {}
+    shutil.copy(rolled_path(trail, 0), rolled_path(trail, 5))
+    assert verified(trail).exit_code == 1
+
+
 def test_swapped_segments_are_moved(trail):
     """Two segments that exchanged their names are found, though each of their lines is right."""
     one, other = rolled_path(trail, 0), rolled_path(trail, 1)
@@ -534,6 +550,72 @@ def test_newest_line_removed_before_sealing_is_a_gap(tmp_path):
         file.write(writer.event(2))
     Sealer(trail).seal()
     assert codes(verified(trail)) == {"GAP": 1}
+
+
+# What a writer itself repeats is no alarm.
+
+
+def sealed_lines(tmp_path, lines):
+    trail = tmp_path / "audit.jsonl"
+    trail.write_bytes(b"".join(lines))
+    Sealer(trail).seal()
+    return verified(trail)
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_repetition_of_the_last_lines_is_no_alarm(tmp_path, count):
+    """After a failed fsync a writer writes its last lines once more; its numbers and chain go on behind them."""
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(30)]]
+    lines += lines[-count:]
+    lines += [*[writer.event(number) for number in range(30)], writer.closed()]
+    assert codes(sealed_lines(tmp_path, lines)) == {}
+
+
+def test_repetition_in_the_next_segment_is_no_alarm(tmp_path):
+    """After a failed fsync the segment is rolled over, and the lines are written once more in the next."""
+    trail = tmp_path / "audit.jsonl"
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(30)]]
+    rolled_path(trail, 0).write_bytes(b"".join(lines))
+    assert codes(sealed_lines(tmp_path, [*lines[-7:], writer.event(1), writer.closed()])) == {}
+
+
+def test_repetition_that_does_not_reach_the_last_line_is_double(tmp_path):
+    """A copy of lines in the middle is not what a writer does."""
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(30)]]
+    report = sealed_lines(tmp_path, [*lines, *lines[-9:-5], writer.event(1), writer.closed()])
+    assert codes(report) == {"DOUBLE": 1}
+    assert only(report, "DOUBLE").line == 32
+
+
+def test_last_line_repeated_with_other_bytes_is_double(tmp_path):
+    """A repetition is byte for byte."""
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(30)]]
+    report = sealed_lines(tmp_path, [*lines, lines[-1].replace(b"user_", b"User_"), writer.event(1), writer.closed()])
+    assert codes(report) == {"DOUBLE": 1}
+
+
+@pytest.mark.parametrize("cut", [5, 40, 95, -1])
+def test_torn_line_that_is_written_again_is_no_alarm(tmp_path, cut):
+    """A line that was written in part, and then as a whole behind an LF, has its number once."""
+    writer = Writer(step=0.1)
+    lines = [writer.opened(), *[writer.event(number) for number in range(9)]]
+    torn = lines[-1][:-1] + b'"\n' if cut == -1 else lines[-1][:cut] + b"\n"
+    report = sealed_lines(tmp_path, [*lines[:-1], torn, *[lines[-1], writer.event(1), writer.closed()]])
+    assert codes(report) == {}
+
+
+@pytest.mark.parametrize("cut", [5, 40, 95])
+def test_line_behind_the_torn_one_of_another_process_is_no_alarm(tmp_path, cut):
+    """The first of several lines that is glued to another's torn line is written once more behind the others."""
+    writer, killed = Writer(bits=1, step=0.1), Writer(bits=2, step=0.1)
+    lines = [writer.opened(), killed.opened(), killed.event(1)[:cut]]
+    batch = [writer.event(number) for number in range(3)]
+    report = sealed_lines(tmp_path, [*lines, *batch, batch[0], writer.event(9), writer.closed()])
+    assert codes(report) == {}
 
 
 # Attacks on the seal.
@@ -776,6 +858,22 @@ def test_changed_line_with_all_hashes_gone_is_a_bad_seal(large):
     assert "BAD_SEAL" in codes(report)
 
 
+def test_damaged_stored_hash_hides_no_inserted_line(large):
+    """A stored hash that is lost does not excuse what was found elsewhere."""
+    patch(seal_of(large) / "hashes.0", 0, b"\1" * 32)
+    change(large, lambda lines: lines.insert(100, b"forged"))
+    report = verified(large)
+    assert {"HASHES_LOST", "INSERTED"} <= set(codes(report))
+    assert report.exit_code == 1
+
+
+def test_swapped_stored_hashes_are_lost(large):
+    """Two stored hashes that were exchanged accuse no line."""
+    stored = (seal_of(large) / "hashes.0").read_bytes()
+    patch(seal_of(large) / "hashes.0", 32 * 9, stored[32 * 10 : 32 * 11] + stored[32 * 9 : 32 * 10])
+    assert codes(verified(large)) == {"HASHES_LOST": 1}
+
+
 def test_damage_of_the_seal_accuses_no_line(large):
     """Whatever happens to a file of the seal, no line is accused while all are right; only hints may be damaged unnoticed."""
     rng = random.Random(8)
@@ -793,7 +891,11 @@ def test_damage_of_the_seal_accuses_no_line(large):
         path.write_bytes(data)
 
         report = verified(large)
-        assert set(codes(report)) <= {"BAD_SIGNATURE", "UNKNOWN_KEY", "UNREADABLE", "HASHES_LOST"}, (name, at, report.findings)
+        assert set(codes(report)) <= {"BAD_SIGNATURE", "UNKNOWN_KEY", "UNREADABLE", "HASHES_LOST"}, (
+            name,
+            at,
+            report.findings,
+        )
         assert (report.exit_code == 0) is (name == "segments")
         path.write_bytes(original)
 
@@ -900,6 +1002,46 @@ def test_punched_holes_below_the_cut_are_no_alarm(tmp_path):
     assert codes(verified(trail)) == {"PRUNED": 1}
 
 
+def test_line_in_a_pruned_range_that_still_exists_is_verified(tmp_path):
+    """A segment that retention has named and not deleted yet is verified like any other, its stored hashes too."""
+    trail = tmp_path / "audit.jsonl"
+    writer, sealer = Writer(), Sealer(trail)
+    trail.write_bytes(writer.opened() + b"".join(writer.event(number) for number in range(599)))
+    sealer.seal()
+    os.rename(trail, rolled_path(trail, 0))
+    trail.write_bytes(writer.line(trail_event("retention", leaves=[[0, 600]])) + writer.closed())
+    sealer.seal()
+    assert codes(verified(trail)) == {}
+
+    lines = lines_of(rolled_path(trail, 0))
+    lines[20] = lines[20].replace(b"user_", b"User_")
+    write_lines(rolled_path(trail, 0), lines)
+    patch(sealer.folder / "hashes.0", 20 * 32, leaf_hash(lines[20]))
+    assert "BAD_SEAL" in codes(verified(trail))
+
+
+def test_old_anchor_of_pruned_lines_is_no_fork(tmp_path):
+    """A note whose lines were pruned, and whose stored hashes were punched out, cannot be judged."""
+    trail = tmp_path / "audit.jsonl"
+    writer, sealer = Writer(), Sealer(trail)
+    trail.write_bytes(writer.opened() + b"".join(writer.event(number) for number in range(99)))
+    anchor = tmp_path / "anchor"
+    anchor.write_text(str(sealer.seal()))
+    with trail.open("ab") as file:
+        file.write(b"".join(writer.event(number) for number in range(500)))
+    sealer.seal()
+    os.rename(trail, rolled_path(trail, 0))
+    trail.write_bytes(writer.line(trail_event("retention", leaves=[[0, 600]])) + writer.closed())
+    sealer.seal()
+    rolled_path(trail, 0).unlink()
+    assert codes(verified(trail, anchors=[str(anchor)])) == {"PRUNED": 1}
+    assert verified(trail, anchors=[str(anchor)]).anchored == 100
+
+    patch(sealer.folder / "hashes.0", 0, bytes(512 * 32))
+    report = verified(trail, anchors=[str(anchor)])
+    assert (codes(report), report.anchored) == ({"PRUNED": 1}, 0)
+
+
 # Age.
 
 NOW = BEGIN + dt.timedelta(hours=1)
@@ -914,6 +1056,14 @@ def test_old_unsealed_lines_are_a_finding(tmp_path):
     assert (codes(report), report.exit_code, report.verdict) == ({"UNSEALED": 1}, 3, "NOT COVERED")
     assert only(report, "UNSEALED").line == LINES + 1
     assert codes(verified(sealer.trail, max_age=400, now=NOW)) == {}
+
+
+def test_unsealed_lines_of_the_future_are_a_finding(tmp_path):
+    """A timestamp far in the future does not make lines recent."""
+    sealer = make_trail(tmp_path, 1, LINES)
+    with sealer.trail.open("ab") as file:
+        file.write(Writer(bits=7, begin=NOW + dt.timedelta(days=300)).event(1))
+    assert codes(verified(sealer.trail, max_age=120, now=NOW)) == {"UNSEALED": 1}
 
 
 def test_open_trail_without_recent_checkpoints_is_stale(tmp_path):
@@ -1028,7 +1178,9 @@ def test_state_that_cannot_be_written_is_unreadable(trail, tmp_path):
     assert codes(report) == {"UNREADABLE": 1}
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", str(note_of(3, bytes(32), origin="other.example")).encode()])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", bytes(2_000_000), str(note_of(3, bytes(32), origin="other.example")).encode()]
+)
 def test_state_without_a_checkpoint_is_not_overwritten(trail, tmp_path, content):
     """A state file that was emptied, or is of another trail, is not taken for the first verification."""
     state = tmp_path / "state"
@@ -1095,6 +1247,17 @@ def test_report_as_json_has_all_members(trail):
     finding = document["findings"][0]
     assert set(finding) == {"code", "message", "segment", "line", "leaf"}
     assert (finding["code"], finding["segment"], finding["line"], finding["leaf"]) == ("CHANGED", "audit.jsonl", 4, 83)
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit.jsonl.20250115T100030.000000Z", "audit.jsonl.seal/checkpoint"])
+def test_pipe_in_the_place_of_a_file_is_unreadable(trail, name):
+    """A pipe does not block the verification."""
+    path = trail.parent / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    report = verified(trail)
+    assert "UNREADABLE" in codes(report)
+    assert "not a regular file" in report.findings[0].message
 
 
 def test_very_long_line_is_unreadable(trail, monkeypatch):

@@ -20,6 +20,7 @@ import argparse
 import base64
 import binascii
 import datetime as dt
+import errno
 import gzip
 import hashlib
 import itertools
@@ -27,12 +28,14 @@ import json
 import math
 import os
 import re
+import stat
 import struct
 import sys
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -336,13 +339,17 @@ class HashFiles:
         try:
             file = self._files.get(level)
             if file is None:
-                file = self._files[level] = open(self.path_of(level), "rb")  # noqa: SIM115 (closed by `close`)
+                file = self._files[level] = open_file(self.path_of(level))
             file.seek(start * HASH_BYTES)
             data = file.read(count * HASH_BYTES)
         except OSError as error:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} cannot be read: {error.strerror}") from error
         if len(data) < count * HASH_BYTES:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} ends before the hash {start + count}")
+        if bytes(HASH_BYTES) in data:
+            raise SealError(
+                "HASHES_LOST", f"{self.path_of(level)} has a hole between the hashes {start} and {start + count}"
+            )
         return data
 
     def find(self, leaf: bytes, begin: int, end: int) -> int | None:
@@ -824,9 +831,23 @@ class Proof(NamedTuple):
 MAX_LINE_BYTES = 1 << 26
 _BLOCK_BYTES = 1 << 18
 _PACKED_SUFFIXES = ("", ".gz", ".zst")
+_MOST_HINT_BYTES = 1 << 28
 _ROLLED = re.compile(r"\.(\d{8}T\d{6}\.\d{6}Z)(?:\.gz|\.zst)?", re.ASCII)
 _NUMBERED = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
 _RUN = re.compile("([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) (.+)")
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open the regular file at *path*: a pipe in its place would block.
+
+    Raises:
+        OSError: It cannot be opened, or is not a regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return open(fd, "rb")
 
 
 class VanishedError(Exception):
@@ -865,7 +886,7 @@ class SegmentFile(NamedTuple):
         # The last attempt finds a file that was decompressed meanwhile.
         for suffix in (*_PACKED_SUFFIXES, ""):
             with suppress(FileNotFoundError):
-                return open(self.path + suffix, "rb")
+                return open_file(self.path + suffix)
         raise VanishedError(self.path)
 
     def _open_inode(self, inode: tuple[int, int]) -> BinaryIO:
@@ -875,7 +896,7 @@ class SegmentFile(NamedTuple):
             for name in sorted(os.listdir(folder)):
                 path = os.path.join(folder, name)
                 if name.startswith(self.name) and _identity(path)[:2] == inode:
-                    file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+                    file = open_file(path)
                     if _inode_of(os.fstat(file.fileno())) == inode:
                         return file
                     file.close()
@@ -1396,14 +1417,93 @@ _MOST_WRITERS = 50_000
 
 
 class _Writer:
-    """What is known of one writer so far: its next number, and the hash of its lines since its last link."""
+    """What is known of one writer so far.
 
-    __slots__ = ("chain", "next", "since")
+    Attributes:
+        next: The next number.
+        chain: The hash of its lines since its last link; None if that is not known.
+        since: The place of its last link.
+        glued: Numbers of lines that were glued to a torn one: the writer writes them once more.
+        repeated: The next number of a repetition that is under way, and what to report if it ends early.
+    """
+
+    __slots__ = ("chain", "glued", "next", "repeated", "since")
 
     def __init__(self, number: int) -> None:
         self.next = number
         self.chain: Any = None
         self.since = (0, 0)
+        self.glued: set[int] = set()
+        self.repeated: tuple[int, dict[str, Any]] | None = None
+
+
+class _Lines(NamedTuple):
+    """The sealed lines of a block.
+
+    Attributes:
+        lines: The lines: empty for torn ones, and without a torn one in front for glued ones.
+        glued: The positions of lines that were glued to a torn one.
+        links: The positions of lines with a link.
+        by_writer: For each writer, the positions of its lines and their numbers.
+    """
+
+    lines: Sequence[bytes]
+    glued: set[int]
+    links: set[int]
+    by_writer: dict[bytes, tuple[list[int], list[int]]]
+
+    @classmethod
+    def of(cls, block: bytes, lines: list[bytes]) -> _Lines:
+        """Return the first *lines* of *block*."""
+        glued: set[int] = set()
+        are_ours = {line[:17] for line in lines} == {_ID_START}
+        are_whole = {line[-1:] for line in lines} == {b"}"} and block.count(_ID_START) == block.count(b"\n")
+        if not (are_ours and are_whole):
+            lines, glued = _without_torn(lines)
+
+        positions: dict[bytes, list[int]] = {}
+        for position, line in enumerate(lines):
+            positions.setdefault(line[_WRITER], []).append(position)
+        if not (are_ours and are_whole):
+            # Lines of other programs, and torn ones, have no writer.
+            ours = {writer: [at for at in found if _ID.match(lines[at])] for writer, found in positions.items()}
+            positions = {writer: found for writer, found in ours.items() if found}
+
+        links = {at for at, line in enumerate(lines) if _LINK_START in line[-78:]} if _LINK_START in block else set()
+        return cls(
+            lines, glued, links, {writer: (found, _numbers_in(lines, found)) for writer, found in positions.items()}
+        )
+
+    def line_of(self, writer: bytes, number: int, end: int) -> bytes | None:
+        """Return the line with this *number*, if it is in front of the position *end*."""
+        positions, numbers = self.by_writer.get(writer, ([], []))
+        if number not in numbers:
+            return None
+        position = positions[numbers.index(number)]
+        return self.lines[position] if position < end else None
+
+
+def _numbers_in(lines: Sequence[bytes], positions: Iterable[int]) -> list[int]:
+    try:
+        return [int(lines[position][_NUMBER_DIGITS], 16) for position in positions]
+    except ValueError:
+        return []
+
+
+def _without_torn(lines: Sequence[bytes]) -> tuple[list[bytes], set[int]]:
+    """Return *lines* without torn ones, and the positions of those that were glued to a torn one.
+
+    A writer that wrote a line in part, or behind the torn line of another process, writes it once more.
+    """
+    whole = []
+    glued = set()
+    for position, line in enumerate(lines):
+        start = line.rfind(_ID_START)
+        if start > 0 and line[: min(start, 17)] == _ID_START[:start]:
+            line = line[start:]
+            glued.add(position)
+        whole.append(line if line.endswith(b"}") else b"")
+    return whole, glued
 
 
 class WriterCheck:
@@ -1426,6 +1526,10 @@ class WriterCheck:
         self._on_checkpoint = on_checkpoint
         self._writers: dict[bytes, _Writer] = {}
         self._has_forgotten = False
+
+        # The last blocks, in which the lines are found that a writer repeats.
+        self._recent: deque[_Lines] = deque(maxlen=8)
+
         self._place = 0
         self._segment: SealedSegment | None = None
         self._name = ""
@@ -1493,37 +1597,27 @@ class WriterCheck:
             if isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair):
                 self.pruned.append((place, pair[0], min(pair[1], own)))
 
-    def _check_numbers(self, block: bytes, lines: Sequence[bytes]) -> None:
-        by_writer: dict[bytes, list[int]] = {}
-        if {line[:17] for line in lines} == {_ID_START}:
-            for number, line in enumerate(lines):
-                by_writer.setdefault(line[_WRITER], []).append(number)
-        else:
-            for number, line in enumerate(lines):
-                if line.startswith(_ID_START):
-                    by_writer.setdefault(line[_WRITER], []).append(number)
+    def _check_numbers(self, block: bytes, lines: list[bytes]) -> None:
+        checked = _Lines.of(block, lines)
+        self._recent.append(checked)
+        for writer in checked.by_writer:
+            self._check_writer(writer, checked)
 
-        links = set()
-        if _LINK_START in block:
-            links = {number for number, line in enumerate(lines) if _LINK_START in line[-78:]}
-        for writer, numbers in by_writer.items():
-            self._check_writer(writer, numbers, lines, links)
-
-    def _check_writer(self, writer: bytes, numbers: list[int], lines: Sequence[bytes], links: set[int]) -> None:
-        """Check the lines with these *numbers*, all of one *writer*."""
+    def _check_writer(self, writer: bytes, checked: _Lines) -> None:
+        """Check the lines of one *writer*."""
         known = self._writers.pop(writer, None)
-        try:
-            sequence = [int(lines[number][_NUMBER_DIGITS], 16) for number in numbers]
-        except ValueError:
-            sequence = []
-        first = known.next if known else sequence[0] if sequence else 0
-        is_regular = sequence == list(range(first, first + len(sequence))) and _ID.match(lines[numbers[0]])
-
-        if known is None or not is_regular:
-            known = self._check_one_by_one(writer, known, numbers, lines, links)
+        positions, numbers = checked.by_writer[writer]
+        is_regular = (
+            known is not None
+            and known.repeated is None
+            and numbers == list(range(known.next, known.next + len(positions)))
+            and not checked.glued
+        )
+        if known is not None and is_regular:
+            self._extend(known, positions, checked.lines, checked.links)
+            known.next += len(positions)
         else:
-            self._extend(known, numbers, lines, links)
-            known.next += len(numbers)
+            known = self._check_one_by_one(writer, known, checked)
         if known is not None:
             self._remember(writer, known)
 
@@ -1533,32 +1627,66 @@ class WriterCheck:
             del self._writers[next(iter(self._writers))]
             self._has_forgotten = True
 
-    def _check_one_by_one(
-        self, writer: bytes, known: _Writer | None, numbers: list[int], lines: Sequence[bytes], links: set[int]
-    ) -> _Writer | None:
+    def _check_one_by_one(self, writer: bytes, known: _Writer | None, checked: _Lines) -> _Writer | None:
         """Check the lines of a new writer, or lines whose numbers have gaps or repeat."""
-        for number in numbers:
-            match = _ID.match(lines[number])
+        for position in checked.by_writer[writer][0]:
+            match = _ID.match(checked.lines[position])
             if match is None:
                 continue
-            count = int(match[2], 16)
+            number = int(match[2], 16)
             if known is None:
-                known = self._begin(number, count)
+                known = self._begin(position, number)
 
-            if count < known.next:
-                message = f"the number {count} of the writer {writer.decode()} occurs again"
-                self._add("DOUBLE", number, message)
-                known.chain = None
+            if number < known.next:
+                self._check_repeated(known, writer, number, position, checked)
                 continue
-            if count > known.next:
-                is_one = count - known.next == 1
-                what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {count - 1}"
+            self._end_repetition(known)
+            if number > known.next:
+                is_one = number - known.next == 1
+                what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {number - 1}"
                 message = f"missing before it: {what} of the writer {writer.decode()}"
-                self._add("GAP", number, message, since=known.since)
+                self._add("GAP", position, message, since=known.since)
                 known.chain = None
-            self._extend(known, [number], lines, links)
-            known.next = count + 1
+            self._extend(known, [position], checked.lines, checked.links)
+            known.next = number + 1
+            if position in checked.glued:
+                known.glued.add(number)
         return known
+
+    def _check_repeated(self, state: _Writer, writer: bytes, number: int, position: int, checked: _Lines) -> None:
+        """Check a line whose number was there before.
+
+        After an interrupted write or a failed fsync, a writer writes its last lines once more, byte for byte, up to the last.
+        """
+        details = self._details("DOUBLE", position, f"the number {number} of the writer {writer.decode()} occurs again")
+        if self._recent_line(writer, number, position) != checked.lines[position]:
+            self._end_repetition(state)
+            self.findings.add(**details)
+            state.chain = None
+        elif number in state.glued:
+            state.glued.discard(number)
+        elif state.repeated is None or state.repeated[0] == number:
+            first = details if state.repeated is None else state.repeated[1]
+            state.repeated = None if number + 1 == state.next else (number + 1, first)
+        else:
+            self._end_repetition(state)
+            self.findings.add(**details)
+
+    def _end_repetition(self, state: _Writer) -> None:
+        """Report a repetition that did not reach the last line: its writer would have gone on."""
+        if state.repeated is not None:
+            self.findings.add(**state.repeated[1])
+            state.repeated = None
+
+    def _recent_line(self, writer: bytes, number: int, position: int) -> bytes | None:
+        """Return the line with this *number* in front of *position*, if it is recent."""
+        end = position
+        for checked in reversed(self._recent):
+            line = checked.line_of(writer, number, end)
+            if line is not None:
+                return line
+            end = sys.maxsize
+        return None
 
     def _begin(self, number: int, count: int) -> _Writer:
         state = _Writer(count)
@@ -1602,9 +1730,12 @@ class WriterCheck:
         state.since = here
 
     def _add(self, code: str, number: int, message: str, **details: Any) -> None:
+        self.findings.add(**self._details(code, number, message), **details)
+
+    def _details(self, code: str, number: int, message: str) -> dict[str, Any]:
         line = self._lines + number + 1
         text = f"line {line} of {self._name}: {message}"
-        self.findings.add(code, text, segment=self._name, line=line, place=(self._place, line), **details)
+        return {"code": code, "message": text, "segment": self._name, "line": line, "place": (self._place, line)}
 
 
 # --- Notes within the trail and outside of it --------------------------------------------------------------------------
@@ -1703,7 +1834,10 @@ class NoteCheck:
 
         self.count += 1
         if head.size <= self._checkpoint.size:
-            if self._root_at(head.size) in (head.root, None):
+            root = self._root_at(head.size)
+            if root is None:
+                return None
+            if root == head.root:
                 return head.size
         elif head.size <= self._known_size:
             return None
@@ -1933,7 +2067,7 @@ def read_checkpoint(seal: str) -> Note:
     """
     path = os.path.join(seal, "checkpoint")
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return Note.parse(file.read(MAX_NOTE_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise SealError(
@@ -2049,7 +2183,9 @@ class Report:
 
         if self.origin is not None:
             lines.append(f"origin: {self.origin}")
-            lines.append(f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}")
+            lines.append(
+                f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}"
+            )
         if self.open_writers:
             lines.append(f"writers that have not recorded their end: {self.open_writers}")
         if self.anchored is not None:
@@ -2155,8 +2291,8 @@ class _Verification:
 
     def _read_segments(self) -> list[SealedSegment] | None:
         try:
-            with open(os.path.join(self._seal, "segments"), "rb") as file:
-                return parse_segments(file.read(), self._checkpoint.size)
+            with open_file(os.path.join(self._seal, "segments")) as file:
+                return parse_segments(file.read(_MOST_HINT_BYTES), self._checkpoint.size)
         except OSError:
             return None
 
@@ -2193,6 +2329,14 @@ class _Verification:
             bad = [(task[0], tile) for task in tiles for tile in check_tiles(self._seal, *task)]
             return bad, *check_all(self._job)
 
+        try:
+            return self._check_in_processes(jobs, tiles)
+        except BrokenProcessPool as error:
+            raise SealError("UNREADABLE", "a process of the verification was ended: try fewer of them") from error
+
+    def _check_in_processes(
+        self, jobs: int, tiles: Sequence[tuple[int, int, int]]
+    ) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             writers = pool.submit(check_writers, self._job)
             lines = [pool.submit(check_lines, self._job, place) for place in range(len(self._job.files))]
@@ -2227,7 +2371,7 @@ class _Verification:
                 if place < last_sealed:
                     message = f"{name} lies between sealed segments, and none of its lines is sealed"
                     self._findings.add("FOREIGN_SEGMENT", message, segment=name, place=(place, 1))
-            elif segment.first < newest:
+            elif segment.first <= newest:
                 message = (
                     f"{name} has the lines that were sealed as {segment.name}, before those of the file in front of it"
                 )
@@ -2281,7 +2425,7 @@ class _Verification:
     def _check_tree(self, bad_tiles: list[tuple[int, int]], pruned: Sequence[tuple[int, int]]) -> None:
         """Compare the stored hashes with the signed root. Where they differ, make them from the lines."""
         bad = {tile for level, tile in bad_tiles if level == 0}
-        bad -= {tile for tile in bad if any(first <= tile * TILE and (tile + 1) * TILE <= end for first, end in pruned)}
+        bad -= {tile for tile in bad if self._is_gone(tile * TILE, (tile + 1) * TILE, pruned)}
         is_upper_bad = any(level for level, _ in bad_tiles)
         has_root = self._root(self._hashes.read) == self._checkpoint.root
         if has_root and not bad and not is_upper_bad:
@@ -2293,6 +2437,13 @@ class _Verification:
             self._judge_tiles(bad)
         else:
             self._judge_all()
+
+    def _is_gone(self, begin: int, end: int, pruned: Sequence[tuple[int, int]]) -> bool:
+        """Return whether retention has deleted all lines of these leaves."""
+        if not any(first <= begin and end <= stop for first, stop in pruned):
+            return False
+        runs = [run for segment in self._job.segments if segment is not None for run in segment.runs]
+        return not any(run.first < end and begin < run.first + run.lines for run in runs)
 
     def _root(self, read: ReadHashes) -> bytes | None:
         with suppress(SealError):
@@ -2331,7 +2482,7 @@ class _Verification:
         yield from self._stored_leaves(end)
 
     def _judge_all(self) -> None:
-        self._remove_line_findings(lambda leaf: True)
+        self._remove_line_findings()
         if self._root_of_leaves(self._leaves_of_lines()) == self._checkpoint.root:
             self._add_lost("the stored hashes do not give the signed root, the lines do")
         else:
@@ -2342,7 +2493,7 @@ class _Verification:
 
     def _judge_tiles(self, bad: set[int]) -> None:
         """Judge the tiles of leaves that do not give their stored root, which is authentic."""
-        self._remove_line_findings(lambda leaf: leaf // TILE in bad)
+        self._remove_line_findings(bad)
         roots = self._tile_roots_of_lines(bad)
         lost = [tile for tile in sorted(bad) if roots.get(tile) == self._hashes.read(1, tile, 1)]
         if lost:
@@ -2365,9 +2516,14 @@ class _Verification:
                     tile = []
         return roots
 
-    def _remove_line_findings(self, is_unknown: Callable[[int], bool]) -> None:
+    def _remove_line_findings(self, tiles: set[int] | None = None) -> None:
+        """Remove what was found by hashes that are not authentic: those in *tiles*, or all."""
+
         def is_unwanted(finding: Finding) -> bool:
-            return finding.code in ("CHANGED", "MISSING", "INSERTED", "MOVED") and is_unknown(finding.leaf or 0)
+            if tiles is None:
+                return finding.code == "CHANGED" or bool(finding.digest)
+            is_within = finding.leaf is not None and finding.leaf // TILE in tiles
+            return is_within and finding.code in ("CHANGED", "MISSING", "MOVED")
 
         self._findings.remove(is_unwanted)
 
@@ -2388,26 +2544,29 @@ class _Verification:
 
     def _add_writers(self, writers: WriterResult) -> None:
         self._report.open_writers = writers.open_writers
-        damaged = sorted(
-            finding.place for finding in self._findings.kept if finding.place and finding.code in LINE_CODES
-        )
-        inserted = [finding.place for finding in self._findings.kept if finding.place and finding.code == "INSERTED"]
+        damage = [(finding.place, finding.code) for finding in self._findings.kept if finding.place]
+        damaged = [place for place, code in damage if code in LINE_CODES]
+        changed = [place for place, code in damage if code == "CHANGED"]
+        inserted = [place for place, code in damage if code == "INSERTED"]
         # Without authentic hashes, earlier roots are not known.
         has_hashes = not (self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"])
 
         def is_explained(finding: Finding) -> bool:
-            # A link does not fit if a line before it was changed later: that line is named already.
-            if finding.code == "CHAIN" and finding.since and finding.place:
-                return any(finding.since <= place <= finding.place for place in damaged)
-            if finding.code == "GAP" and finding.since and finding.place:
-                # Lines that were inserted push others behind the number of lines that are judged.
-                return any(finding.since[0] <= place[0] < finding.place[0] for place in inserted)
-            return finding.code == "FORKED" and not has_hashes
+            since, place = finding.since, finding.place
+            if finding.code == "FORKED" or since is None or place is None:
+                return finding.code == "FORKED" and not has_hashes
+            if finding.code == "CHAIN":
+                # A link does not fit if a line before it was changed later: that line is named already.
+                return any(since <= other <= place for other in damaged)
+
+            # The number of a changed line is not known, and inserted lines push others out of those that are judged.
+            is_changed = any(since <= other <= place for other in changed)
+            return is_changed or any(since[0] <= other[0] < place[0] for other in inserted)
 
         writers.findings.remove(is_explained)
         self._findings.merge(writers.findings)
 
-        if not (self._report.pruned or writers.has_retention):
+        if not (self._report.pruned or writers.has_retention or changed):
             for place, segment, count in writers.beginnings:
                 what = "the first line" if count == 1 else f"the first {count} lines"
                 message = f"line {place[1]} of {segment}: missing before it: {what} of its writer"
@@ -2416,7 +2575,8 @@ class _Verification:
     def _is_old(self, time: dt.datetime | None) -> bool:
         if self._max_age is None:
             return False
-        return time is None or (self._now - time).total_seconds() > self._max_age
+        # A time in the future is not a recent one.
+        return time is None or abs((self._now - time).total_seconds()) > self._max_age
 
     def _add_unsealed(self, results: Sequence[LineResult]) -> None:
         self._report.unsealed = sum(result.unsealed for result in results)
@@ -2468,9 +2628,12 @@ class _Verification:
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
 
     def _notes_of_state(self, state: str) -> list[str]:
-        notes = list(notes_in(state, self._checkpoint.origin))
+        is_small = os.path.getsize(state) <= MAX_NOTE_BYTES
+        notes = list(notes_in(state, self._checkpoint.origin)) if is_small else []
         if not notes:
-            message = f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
+            message = (
+                f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
+            )
             raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
         return notes
 
