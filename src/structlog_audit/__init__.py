@@ -6,6 +6,7 @@ The names below are the public ones; their modules document them. `structlog_aud
 
 from structlog_audit._version import __version__ as __version__
 from structlog_audit.events.event import AuditEvent, EventStatus, OperationType
+from structlog_audit.events.operation_classes import OperationClass, OperationClasses, register_operations
 from structlog_audit.exceptions import (
     AuditDecodeError,
     AuditError,
@@ -45,6 +46,8 @@ __all__ = [
     "AuditValueError",
     "AuditWriteError",
     "EventStatus",
+    "OperationClass",
+    "OperationClasses",
     "OperationType",
     "Redactor",
     "audited",
@@ -52,5 +55,6 @@ __all__ = [
     "get_audit_logger",
     "instrument",
     "open_trail",
+    "register_operations",
     "unheard_events",
 ]

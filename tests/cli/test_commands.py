@@ -167,6 +167,80 @@ class TestQuery:
         assert ids(run("query", trail, "-o", "jsonl")) == IDS
 
 
+class TestHints:
+    """A query without an answer says why on stderr."""
+
+    @pytest.mark.parametrize(
+        ("condition", "hint"),
+        [
+            ("user_id=Ann", "no event has user_id 'Ann'; near: 'ann' (13)"),
+            ("session_id=S1", "no event has session_id 'S1'; near: 's1' (6)"),
+            ("operation=forgett", "no event has operation 'forgett'; near: 'FORGET' (7)"),
+            ("operation=ST*", "no event has operation 'ST*'; near: 'STORE' (12)"),
+            ("metadata.source=apu", "no event has metadata.source 'apu'; near: 'api' (8)"),
+            ("metadata.sorce=api", "no event has the key 'sorce' in its metadata; near: 'source' (11), 'forced' (2)"),
+        ],
+    )
+    def test_absent_value_gets_a_hint_with_near_ones(self, trail, condition, hint):
+        """A value that no event has is named on stderr with near values, from a file and from stdin."""
+        for source, input in ((trail, None), ("-", trail.read_bytes())):
+            done = run("query", source, condition, input=input)
+            assert (done.code, done.out, done.error_line) == (1, "", hint)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["query", "-o", "json"],
+            ["tail"],
+            ["stats", "-o", "json"],
+            ["users", "-o", "csv"],
+            ["export", "--to", "x.jsonl"],
+        ],
+    )
+    def test_every_command_with_conditions_gives_hints_on_stderr_only(self, trail, words, monkeypatch):
+        """Each command that selects events gives the hint; its stdout and exit code are as without it."""
+        monkeypatch.chdir(trail.parent)
+        done = run(*words, trail, "user_id=Ann")
+        assert done.error_line == "no event has user_id 'Ann'; near: 'ann' (13)"
+        assert "near" not in done.out
+        assert done.code == (1 if words[0] in ("query", "tail") else 0)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["user_id=ann"],
+            ["user_id=ann", "operation=nothing"],
+            ["user_id=ann", "user_id=Ann"],
+            ["user_id=ann", "operation=EXPORT", "status=PARTIAL"],
+            ["user_id!=Ann", "operation~^nothing"],
+            ["-n", "0", "user_id=Ann"],
+        ],
+    )
+    def test_hints_are_given_for_absent_values_of_empty_answers_only(self, trail, words):
+        """A query with answers gets no hint, nor does a value that some event has, or a condition other than ``=``."""
+        done = run("query", trail, *words)
+        absent = "operation 'nothing'" if "operation=nothing" in words else ""
+        assert done.err.count("no event has") == bool(absent)
+        assert absent in done.err
+
+    def test_time_range_limits_the_hints(self, trail):
+        """Near values are those of the time range; without any event in it there is no hint."""
+        assert run("query", trail, "user_id=Ann", "--since", "2030-01-01").err == ""
+
+    def test_clear_name_of_a_pseudonym_is_explained(self, tmp_path):
+        """A clear name that is asked of pseudonyms gets the reason; their own form finds the events."""
+        with AuditLogger(
+            filename=tmp_path / "audit.jsonl", redactor={"keys": {"user_id": "pseudonym"}, "secret": "s" * 32}
+        ) as audit:
+            audit.record("STORE", "ann")
+        done = run("query", tmp_path / "audit.jsonl", "user_id=ann")
+        assert done.error_line.startswith(
+            "no event has user_id 'ann': 1 events have a pseudonym as user_id; without the key"
+        )
+        (event,) = open_trail(tmp_path / "audit.jsonl").query_events()
+        assert run("query", tmp_path / "audit.jsonl", f"user_id={event.user_id}").err == ""
+
+
 class TestCounts:
     """``stats`` and ``users`` count."""
 
@@ -203,6 +277,45 @@ class TestCounts:
         assert re.search(r"^STORE +12$", out, re.MULTILINE)
         assert re.search(r'^"" +1$', out, re.MULTILINE)
         assert run("stats", trail, "user_id=nobody").out.splitlines()[0].split() == ["events", "0"]
+
+    def test_stats_counts_classes_and_names_what_has_none(self, trail):
+        """The figures have every class, and the operations without a class by their names."""
+        found = json.loads(run("stats", trail, "-o", "json").out)
+        assert found["by_class"]["delete"] == found["by_operation"]["FORGET"] + found["by_operation"]["delete"] + 1
+        assert found["by_class"]["configuration"] == 0
+        assert found["unclassified"] == {"ünïcode.wörk": 1}
+        assert sum(found["by_class"].values()) + 1 == found["total_events"]
+        assert re.search(r"^UNCLASSIFIED +EVENTS\nünïcode\.wörk +1$", run("stats", trail).out, re.MULTILINE)
+
+    def test_stats_classify_by_a_file_of_operations(self, trail, tmp_path):
+        """--operations extends the classes by the entries of a file."""
+        (tmp_path / "operations.toml").write_text('[operations]\n"ünïcode.wörk" = "export"\n')
+        words = ("stats", trail, "--operations", tmp_path / "operations.toml", "-o", "json")
+        assert json.loads(run(*words).out)["unclassified"] == {}
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("[operations]\nsettle = 'udpate'", "'settle': expected one of create, read"),
+            ("settle = 'update'", "under 'operations'"),
+            ("[operations", "operations.toml"),
+        ],
+    )
+    def test_invalid_file_of_operations_is_an_error(self, trail, tmp_path, content, reason):
+        """An unknown class, a file of another form and one that is no TOML are refused before anything is read."""
+        (tmp_path / "operations.toml").write_text(content)
+        for command in ("stats", "report"):
+            done = run(command, trail, "--operations", tmp_path / "operations.toml")
+            assert (done.code, done.out) == (3, "")
+            assert reason in done.error_line
+
+    def test_stats_count_events_of_unknown_status(self, tmp_path):
+        """The figures have the number of events whose status states nothing; the table shows it if there are any."""
+        with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
+            audit.record("document.move", "ann", status="archived")
+        assert json.loads(run("stats", tmp_path / "audit.jsonl", "-o", "json").out)["unknown_status"] == 1
+        assert re.search(r"^unknown status +1$", run("stats", tmp_path / "audit.jsonl").out, re.MULTILINE)
+        assert "unknown status" not in run("stats", tmp_path / "audit.jsonl", "user_id=bob").out
 
     def test_users_table_ranks_by_total(self, trail):
         """Each user has a line with total, last activity, most common operation and success rate, the most active first."""
@@ -347,6 +460,22 @@ class TestReport:
         """An invalid month and conditions are errors."""
         assert run("report", trail, *words).code == 2
 
+    def test_file_of_operations_classifies_the_report(self, trail, tmp_path):
+        """--operations extends the classes of a report by the entries of a file."""
+        (tmp_path / "operations.yaml").write_text("operations:\n  ünïcode.wörk: export\n")
+        words = ("report", trail, "--json", "-")
+        without, with_file = (
+            json.loads(run(*words, *more).out)["classes"]
+            for more in ((), ("--operations", tmp_path / "operations.yaml"))
+        )
+        assert (without["unclassified"], with_file["unclassified"]) == (1, 0)
+
+    def test_report_on_an_unknown_user_names_near_ones(self, trail):
+        """A report on a user without events says that no event has this user, and names users near it."""
+        shown = run("report", trail, "--user", "Ann").out
+        assert "No event has this user." in shown
+        assert "No event has user\\_id 'Ann'; near: 'ann' (13)." in shown
+
     def test_existing_report_is_replaced_only_with_force(self, trail, tmp_path):
         """An existing file is unchanged unless --force replaces it."""
         (tmp_path / "r.md").write_text("mine")
@@ -459,8 +588,8 @@ class TestErrors:
             (["doctor", "-"], 2, "expected the path of a trail"),
             (["export", "TRAIL", "--to", "TRAIL/x.csv"], 3, "TRAIL"),
             (["demo", "FOLDER"], 2, "already exists"),
-            (["query", "TRAIL", "user_id=nobody"], 1, None),
-            (["tail", "TRAIL", "user_id=nobody"], 1, None),
+            (["query", "TRAIL", "user_id=nobody"], 1, "no event has user_id 'nobody'"),
+            (["tail", "TRAIL", "user_id=nobody"], 1, "no event has user_id 'nobody'"),
         ],
     )  # fmt: skip
     def test_error_is_one_line_and_changes_nothing(self, trail, tmp_path, words, code, message):
@@ -468,11 +597,8 @@ class TestErrors:
         before = state_of(tmp_path)
         done = run(*(word.replace("TRAIL", str(trail)).replace("FOLDER", str(tmp_path)) for word in words))
         assert (done.code, done.out) == (code, "")
-        if message is None:
-            assert done.err == ""
-        else:
-            filled = message.replace("TRAIL", str(trail)).replace("FOLDER", str(tmp_path))
-            assert filled in done.error_line or message in done.error_line
+        filled = message.replace("TRAIL", str(trail)).replace("FOLDER", str(tmp_path))
+        assert filled in done.error_line or message in done.error_line
         assert state_of(tmp_path) == before
 
     def test_empty_trail_is_not_an_error(self, tmp_path):

@@ -76,6 +76,16 @@ def test_trail_of_library_has_no_findings(folder):
     assert findings_of(folder / "audit.jsonl") == {}
 
 
+def test_events_of_unknown_status_are_noted(folder):
+    """Events whose status states neither success nor failure are counted in a note."""
+    with AuditLogger(filename=folder / "audit.jsonl") as logger:
+        logger.record("document.move", status="archived")
+        logger.record("document.move", status="failed")
+    finding = findings_of(folder / "audit.jsonl")["unknown-status"]
+    assert finding["severity"] == "note"
+    assert finding["message"].startswith("1 event ")
+
+
 def test_folder_means_all_trails_in_it(folder):
     """A folder stands for the trails in it, with or without an active segment."""
     for name in ("a.jsonl", "b.jsonl", "c.jsonl.20250115T103000.000000Z"):

@@ -61,6 +61,22 @@ def test_alerts_are_lines_and_exit_code_1(tmp_path):
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
 
 
+def test_rule_whose_value_never_occurs_gets_a_hint(tmp_path):
+    """Without alerts, a value of a rule that no event has is named on stderr; the exit code stays 0."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1, operation="document.delete"))
+    rules = rules_in(tmp_path, {"name": "deletions", "operation": "delete", "more_than": 3, "within": "1h"})
+    done = run("monitor", "--rules", rules, tmp_path / "audit.jsonl")
+    assert (done.code, done.out) == (0, "")
+    assert done.error_line == "no event has operation 'delete'; near: 'document.delete' (1)"
+
+
+def test_rule_on_failures_without_any_gets_no_hint(tmp_path):
+    """That no event has the status of a rule is no mistake."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1))
+    done = run("monitor", "--rules", rules_in(tmp_path, FAILURES), tmp_path / "audit.jsonl")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 5_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 import pytest
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from structlog_audit import AuditTypeError, AuditValueError, get_audit_logger
 from structlog_audit.contrib.asgi import AuditContextMiddleware
@@ -55,7 +56,7 @@ async def failing(request):
 
 
 async def bound_in_the_request(request):
-    bind_contextvars(user_id="known later")
+    bind_contextvars(user_id="known later", tenant="bound in the request")
     LOG.info("STORE")
     return PlainTextResponse("done")
 
@@ -155,6 +156,96 @@ def test_fields_bound_in_a_request_end_with_it(handler, path):
 
     asyncio.run(run())
     assert [event.user_id for event in handler.query_events()] == ["known later" if path == "/bound" else None]
+
+
+def test_server_is_called_in_the_context_around_the_request(handler):
+    """A server that begins the next request in a copy of the context in which it is called passes nothing on to it."""
+    contexts = []
+
+    async def receive():
+        contexts.append(copy_context())
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        contexts.append(copy_context())
+
+    async def app(scope, receive, send):
+        bind_contextvars(tenant="acme")
+        LOG.info(scope["path"])
+        await receive()
+        await asyncio.create_task(send({"type": "http.response.start"}))
+
+    middleware = AuditContextMiddleware(app, user=lambda scope: scope["path"])
+
+    def request(path):
+        asyncio.run(middleware({"type": "http", "path": path, "headers": []}, receive, send))
+
+    request("/first")
+    for context in contexts[:2]:
+        context.run(request, "/next")
+    first, *others = handler.iter_events()
+    assert (first.user_id, len(others)) == ("/first", 2)
+    assert {event.user_id for event in others} == {"/next"}
+    assert len({event.metadata["request_id"] for event in handler.iter_events()}) == 3
+    assert contexts[0].run(get_contextvars) == contexts[1].run(get_contextvars) == {}
+
+
+def test_values_bound_by_the_user_function_are_of_its_request(handler):
+    """What the function `user` binds is in the events of its request and ends with it."""
+
+    async def user(scope):
+        bind_contextvars(tenant="acme")
+        return "ada"
+
+    async def run():
+        await call(AuditContextMiddleware(Starlette(routes=ROUTES), user=user), "/thread")
+        assert get_contextvars() == {}
+
+    asyncio.run(run())
+    (event,) = handler.query_events()
+    assert (event.user_id, event.metadata["tenant"]) == ("ada", "acme")
+
+
+def test_clearing_middleware_keeps_the_actor(handler):
+    """A middleware that begins with `clear_contextvars()`, as structlog advises, leaves the actor in the events."""
+
+    class Clearing(BaseHTTPMiddleware):
+        async def dispatch(self, request, call_next):
+            clear_contextvars()
+            bind_contextvars(tenant="acme")
+            return await call_next(request)
+
+    with client(Middleware(Clearing)) as http:
+        http.get("/thread", headers=HEADERS)
+    (event,) = handler.query_events()
+    assert (event.user_id, event.metadata["request_id"], event.metadata["tenant"]) == ("ada", "r1", "acme")
+
+
+def test_task_that_outlives_its_request_keeps_its_context(handler):
+    """A task started in a request names the actor of that request, while the next request has its own."""
+    started = []
+
+    async def app(scope, receive, send):
+        async def later():
+            await event.wait()
+            LOG.info("LATER", path=scope["path"])
+
+        started.append(asyncio.create_task(later()))
+
+    async def run():
+        nonlocal event
+        event = asyncio.Event()
+        for path in ("/one", "/two"):
+            await call(AuditContextMiddleware(app, user=lambda scope: scope["path"]), path)
+        event.set()
+        await asyncio.gather(*started)
+
+    event = None
+    asyncio.run(run())
+    assert sorted((event.user_id, event.metadata["path"]) for event in handler.query_events()) == [
+        ("/one", "/one"),
+        ("/two", "/two"),
+    ]
 
 
 def test_user_and_session_functions_determine_the_actor(handler):

@@ -46,6 +46,11 @@ def celery():
         if self.request.retries < 2:
             raise self.retry(countdown=0)
 
+    @app.task
+    def bind():
+        bind_contextvars(tenant="acme")
+        LOG.info("BIND")
+
     @app.task(bind=True)
     def cause(self):
         bind_contextvars(session_id="s2")
@@ -110,21 +115,88 @@ def test_retries_chains_and_children_carry_the_actor_on(handler, celery):
     ]
 
 
-def test_eager_task_runs_with_the_actor_of_its_caller(handler, celery):
-    """An eager task has no message: it runs in the context of its caller and leaves it unchanged."""
-    bind_contextvars(**ADA, client_address="192.0.2.7")
-    named("record", celery).apply(("STORE",))
-    assert actors(handler) == [("STORE", "ada", "s1", "r1")]
-    assert handler.query_events()[0].metadata["client_address"] == "192.0.2.7"
-    assert get_contextvars()["user_id"] == "ada"
+def in_worker(task, celery, *args, **options):
+    finished(task.apply_async(args, **options).id, celery)
 
 
-def test_explicit_header_overrides_the_bound_actor(handler, celery):
-    """A sender can name another actor in the header."""
+def by_apply(task, celery, *args, **options):
+    task.apply(args, **options)
+
+
+def always_eager(task, celery, *args, **options):
+    celery.conf.task_always_eager = True
+    try:
+        task.apply_async(args, **options)
+    finally:
+        celery.conf.task_always_eager = False
+
+
+RUNS = pytest.mark.parametrize("run", [in_worker, by_apply, always_eager])
+
+
+@RUNS
+def test_eager_task_records_what_a_worker_would(handler, celery, run):
+    """A task has the carried fields of its caller and no others, in a worker and by both ways to run it eagerly."""
+    bind_contextvars(**{**ADA, "user_id": uuid.UUID(int=7)}, client_address="192.0.2.7", tenant="acme")
+    bound = get_contextvars()
+    run(named("record", celery), celery, "STORE")
+    (event,) = handler.query_events()
+    assert (event.user_id, event.session_id) == (str(uuid.UUID(int=7)), "s1")
+    assert event.metadata == {"request_id": "r1"}
+    assert get_contextvars() == bound
+
+
+@RUNS
+def test_task_has_the_actor_in_its_headers(handler, celery, run):
+    """A header of the sender names another actor, eagerly too."""
     bind_contextvars(**ADA)
-    result = named("record", celery).apply_async(("STORE",), headers={HEADER: {"user_id": "bob"}})
-    finished(result.id, celery)
+    run(named("record", celery), celery, "STORE", headers={HEADER: {"user_id": "bob"}})
     assert actors(handler) == [("STORE", "bob", None, None)]
+
+
+@RUNS
+def test_values_bound_in_a_task_end_with_it(handler, celery, run):
+    """What a task binds and does not clear is in no event of the next task, or of its caller."""
+    run(named("bind", celery), celery)
+    run(named("record", celery), celery, "STORE")
+    LOG.info("CALLER")
+    assert [event.metadata for event in handler.iter_events()] == [{"tenant": "acme"}, {}, {}]
+
+
+@RUNS
+def test_receiver_that_clears_the_context_keeps_the_actor(handler, celery, run):
+    """The actor stays if another receiver clears structlog's contextvars, as django-structlog's does."""
+
+    def clear(**_):
+        clear_contextvars()
+        bind_contextvars(task_id="t1")
+
+    bind_contextvars(**ADA)
+    signals.task_prerun.connect(clear)
+    try:
+        run(named("record", celery), celery, "STORE")
+    finally:
+        signals.task_prerun.disconnect(clear)
+    (event,) = handler.query_events()
+    assert (event.user_id, event.metadata) == ("ada", {"request_id": "r1", "task_id": "t1"})
+
+
+@RUNS
+def test_retries_keep_the_actor_of_the_header(handler, celery, run):
+    """Each retry has the actor of the first run."""
+    run(named("retry", celery), celery, headers={HEADER: {"user_id": "bob"}})
+    assert actors(handler) == [("RETRY", "bob", None, None)] * 3
+
+
+@RUNS
+@pytest.mark.parametrize(
+    "header", ["ada", ["ada"], {"user_id": 7}, {"user_id": {"a": "b"}}, {"admin": "yes"}, {"user_id": "x" * 1_001}]
+)
+def test_malformed_header_is_refused_and_logged(handler, celery, caplog, header, run):
+    """The task runs without an actor, and Celery logs the error."""
+    run(named("record", celery), celery, "STORE", headers={HEADER: header})
+    assert actors(handler) == [("STORE", None, None, None)]
+    assert "is not an actor: no actor is bound" in caplog.text
 
 
 def test_value_that_is_too_long_is_not_carried(handler, celery):
@@ -134,14 +206,3 @@ def test_value_that_is_too_long_is_not_carried(handler, celery):
     clear_contextvars()
     (event,) = handler.query_events(operation="LONG")
     assert (event.user_id, event.session_id, event.metadata["request_id"]) == ("ada", None, "r1")
-
-
-@pytest.mark.parametrize(
-    "header", ["ada", ["ada"], {"user_id": 7}, {"user_id": {"a": "b"}}, {"admin": "yes"}, {"user_id": "x" * 1_001}]
-)
-def test_malformed_header_is_refused_and_logged(handler, celery, caplog, header):
-    """The task runs without an actor, and Celery logs the error."""
-    result = named("record", celery).apply_async(("STORE",), headers={HEADER: header})
-    assert finished(result.id, celery) == []
-    assert actors(handler) == [("STORE", None, None, None)]
-    assert "is not an actor: no actor is bound" in caplog.text

@@ -14,11 +14,11 @@ from django.db import connections
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from structlog_audit import AuditTypeError, AuditValueError, get_audit_logger
-from structlog_audit.contrib.actor import session_digest
-from structlog_audit.contrib.django import AuditContextMiddleware
+from structlog_audit.contrib.actor import SavedContext, bind_actor, session_digest
+from structlog_audit.contrib.django import AuditContextMiddleware, _before_request, _begin_request, _end_request
 
 LOG = get_audit_logger()
 AUDIT = "structlog_audit.contrib.django.AuditContextMiddleware"
@@ -75,11 +75,35 @@ async def streamed_on_the_loop(request):
     return StreamingHttpResponse(pieces())
 
 
+def bound_tenant(request):
+    bind_contextvars(tenant="acme")
+    LOG.info("STORE")
+    return HttpResponse("done")
+
+
+def bound_tenant_in_a_stream(request):
+    bind_contextvars(tenant="acme")
+
+    def pieces():
+        LOG.info("STORE")
+        bind_contextvars(tenant="bound in a piece")
+        yield b"piece"
+        LOG.info("STORE")
+
+    return StreamingHttpResponse(pieces())
+
+
+def cleared(request):
+    clear_contextvars()
+    return plain(request)
+
+
 def file(request):
     return FileResponse(open(__file__, "rb"))
 
 
 VIEWS = [plain, on_the_loop, failing, bound_in_the_view, aborted, streamed, streamed_on_the_loop, file]
+VIEWS += [bound_tenant, bound_tenant_in_a_stream, cleared]
 urlpatterns = [path(view.__name__, view) for view in VIEWS]
 
 
@@ -166,6 +190,71 @@ def test_streamed_response_keeps_the_actor_of_its_request(handler, ada, request_
     assert [event.user_id for event in handler.query_events()] == [str(ada.pk)] * 2
     assert {event.metadata["request_id"] for event in handler.query_events()} == {"r1"}
     assert get_contextvars() == {}
+
+
+@SERVERS
+def test_values_bound_by_a_view_end_with_its_request(handler, project, request_view):
+    """What a view binds and does not clear is in no event of the next request of the same thread."""
+    request_view(bound_tenant)
+    request_view(plain)
+    assert [event.metadata.get("tenant") for event in handler.iter_events()] == ["acme", None]
+    assert get_contextvars() == {}
+
+
+def test_values_bound_by_a_view_hold_for_its_stream(handler, project):
+    """The pieces of a stream are made in the context of the view, and each piece in that of the one before."""
+    request_sync(bound_tenant_in_a_stream)
+    assert [event.metadata["tenant"] for event in handler.iter_events()] == ["acme", "bound in a piece"]
+    assert get_contextvars() == {}
+
+
+@SERVERS
+def test_clearing_view_keeps_the_actor(handler, ada, request_view):
+    """A view or an inner middleware that clears structlog's contextvars leaves the actor in the events."""
+    request_view(cleared, user=ada, headers={"x-request-id": "r1"})
+    (event,) = handler.query_events()
+    assert (event.user_id, event.metadata["request_id"]) == (str(ada.pk), "r1")
+
+
+def leaving(get_response):
+    """A middleware that binds a value for some requests and never clears it."""
+
+    def respond(request):
+        if "x-tenant" in request.headers:
+            bind_contextvars(tenant=request.headers["x-tenant"])
+        return get_response(request)
+
+    return respond
+
+
+LEAVING = f"{__name__}.leaving"
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_values_left_by_a_middleware_around_end_with_the_request(handler, project, is_closed):
+    """The next request of a thread begins without them, even if the server never closes a response."""
+    if not is_closed:
+        _before_request.set(SavedContext())
+    with override_settings(MIDDLEWARE=[LEAVING, AUDIT]):
+        if is_closed:
+            request_sync(plain, headers={"x-tenant": "acme"})
+        else:
+            bind_contextvars(tenant="left by a request that was not closed")
+        request_sync(plain)
+    assert handler.query_events()[0].metadata.get("tenant") is None
+    assert get_contextvars() == {}
+
+
+def test_request_in_a_request_keeps_the_context_of_the_view(handler, project):
+    """A view that sends a request to the application, such as a health check, keeps its own context."""
+    with bind_actor({"user_id": "ada"}):
+        _begin_request()
+        bind_contextvars(tenant="acme")
+        request_sync(plain)
+        LOG.info("RECALL")
+        _end_request()
+    _, outer = handler.iter_events()
+    assert (outer.user_id, outer.metadata["tenant"]) == ("ada", "acme")
 
 
 def test_user_bound_by_a_view_holds_for_its_stream_only(handler, project):

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from structlog_audit import AuditBoundLogger, AuditHandler, AuditLogger, AuditProcessor, get_audit_logger
 from structlog_audit.contrib.opentelemetry import AuditRecordProcessor
-from structlog_audit.events.context import bound_context
+from structlog_audit.events.context import with_context
 from structlog_audit.testing import FrozenClock
 
 TRACER = TracerProvider().get_tracer("tests")
@@ -117,7 +117,7 @@ def test_span_whose_context_raises_loses_no_event(handler, log):
 def test_package_during_its_import_has_no_span(monkeypatch):
     """While OpenTelemetry is being imported, there is no active span."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", types.ModuleType("opentelemetry.trace"))
-    assert bound_context({}) == {}
+    assert with_context({}) == {}
 
 
 def test_recording_does_not_import_opentelemetry():

@@ -418,6 +418,66 @@ class TestContextManagers:
         assert outcomes(handler) == [("FAILURE", "LookupError: lost")]
 
 
+def session(who):
+    yield
+
+
+@pytest.mark.parametrize("make", [
+    audited("STORE", user_id="who")(contextlib.contextmanager(session)),
+    contextlib.contextmanager(audited("STORE", user_id="who")(session)),
+])  # fmt: skip
+def test_context_manager_as_decorator_is_recorded_for_each_call(handler, make):
+    """Each call of the decorated function is an operation with its own outcome, and the decoration is none."""
+    calls = []
+
+    @make("u1")
+    def function(error=None):
+        calls.append(error)
+        if error is not None:
+            raise error
+
+    assert handler.count_events() == 0
+    function()
+    with pytest.raises(ValueError, match="bad"):
+        function(ValueError("bad"))
+    function()
+    assert len(calls) == 3
+    assert [event.user_id for event in handler.query_events()] == ["u1"] * 3
+    assert outcomes(handler) == [SUCCESS, BAD, SUCCESS]
+
+
+def test_asynchronous_context_manager_as_decorator_is_recorded_for_each_call(handler):
+    """An asynchronous context manager decorates coroutine functions in the same way."""
+
+    @audited("STORE")(async_transaction)()
+    async def function(error=None):
+        if error is not None:
+            raise error
+
+    asyncio.run(function())
+    with pytest.raises(ValueError, match="bad"):
+        asyncio.run(function(ValueError("bad")))
+    assert outcomes(handler) == [SUCCESS, BAD]
+
+
+def test_call_of_a_decorated_function_does_not_share_metadata_with_the_next(handler):
+    """What one call adds to its event is not in the event of the next."""
+
+    def add(operation, result):
+        operation.entry_ids.append("e1")
+        operation.metadata["calls"] = operation.metadata.get("calls", 0) + 1
+        operation.bind(more=True)
+
+    @audited("STORE", on_result=add)(transaction)()
+    def function():
+        pass
+
+    function()
+    function()
+    events = handler.query_events()
+    assert [(event.entry_ids, event.metadata) for event in events] == [(["e1"], {"calls": 1, "more": True})] * 2
+
+
 def test_object_that_is_also_a_context_manager_ends_the_call(handler, tmp_path):
     """A file, a lock or a connection can be used without a block: the call is over, and the result is unchanged."""
     with audited("STORE")(open)(tmp_path / "x", "w") as file:

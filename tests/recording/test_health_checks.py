@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import logging.config
 import logging.handlers
@@ -13,6 +14,7 @@ import warnings
 import pytest
 
 from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
+from structlog_audit.loggers import bound_logger
 
 
 class UnguardedLogger(logging.Logger):
@@ -268,3 +270,62 @@ def test_check_reports_a_lesser_target(tmp_path):
     audit().setLevel(logging.INFO)
     assert "lesser-target" in [finding.code for finding in made.check()]
     made.close()
+
+
+class Slow(logging.Handler):
+    """Takes the *seconds* that it is made with, on a clock that it advances."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.now = 0.0
+
+    def emit(self, record):
+        self.now += self.seconds
+
+
+def findings_after_awaited_event(monkeypatch, handler, slow):
+    """Return the findings about slow calls after one awaited event and one that is not awaited."""
+    monkeypatch.setattr(bound_logger, "perf_counter", lambda: slow.now)
+    audit().addHandler(slow)
+    asyncio.run(get_audit_logger().ainfo("STORE"))
+    get_audit_logger().info("STORE")
+    return [finding for finding in handler.check() if finding.code == "slow-call"]
+
+
+def test_check_reports_a_handler_that_holds_the_event_loop(handler, monkeypatch):
+    """A second handler that takes long in an awaited call is a finding, which names it and the time."""
+    (finding,) = findings_after_awaited_event(monkeypatch, handler, slow := Slow(0.3))
+    assert "logger 'audit' held the event loop for 300 ms" in finding.message
+    assert repr(slow) in finding.message
+    assert "QueueHandler" in finding.fix
+
+
+def test_slow_call_without_other_handlers_is_a_finding_about_filters_and_disk(handler):
+    """Without another handler that could be slow, the finding names none and advises to check the rest."""
+    logger = logging.Logger("alone")
+    logger.addHandler(handler)
+    handler.note_slow_call(logger, 0.3)
+    (finding,) = [finding for finding in handler.check() if finding.code == "slow-call"]
+    assert finding.message == "an awaited event on logger 'alone' held the event loop for 300 ms"
+    assert "filters" in finding.fix
+
+
+def test_check_names_the_slowest_awaited_call(handler, monkeypatch):
+    """The finding states the longest time of the process."""
+    slow = Slow(0.3)
+    findings_after_awaited_event(monkeypatch, handler, slow)
+    slow.seconds = 0.1
+    (finding,) = findings_after_awaited_event(monkeypatch, handler, slow)
+    assert "300 ms" in finding.message
+
+
+def test_check_does_not_report_quick_handlers(handler, monkeypatch):
+    """A second handler that takes less than 20 ms is no finding."""
+    assert findings_after_awaited_event(monkeypatch, handler, Slow(0.02)) == []
+
+
+def test_check_does_not_report_a_queue_for_other_handlers(handler):
+    """A queue beside the handler, as the fix of a slow call advises, does not delay its events."""
+    audit().addHandler(logging.handlers.QueueHandler(queue.SimpleQueue()))
+    assert "queue" not in [finding.code for finding in handler.check()]

@@ -1,5 +1,6 @@
 """Any `logging.Handler` as the target of an `AuditHandler`."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -10,7 +11,7 @@ import threading
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, get_audit_logger
 from structlog_audit._failures import DeliveryError
 from structlog_audit.exceptions import AuditTypeError, AuditValueError, AuditWriteError
 from structlog_audit.recording.formatter import LINE
@@ -341,3 +342,45 @@ def test_invalid_target_is_named_in_the_error(target, error, words):
         make_target(target)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_event_loop_does_not_wait_for_a_slow_target(on_error):
+    """While a target that is not an AuditFileHandler is busy, other tasks continue; the caller continues when it is done."""
+    free, reached = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            reached.set()
+            assert free.wait(30)
+
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = AuditHandler(target=Slow(), on_error=on_error)
+    logger.addHandler(handler)
+
+    async def run():
+        task = asyncio.create_task(get_audit_logger().ainfo("STORE"))
+        while not reached.is_set():
+            await asyncio.sleep(0)
+        assert not task.done()
+        free.set()
+        await task
+
+    asyncio.run(run())
+    assert handler.get_statistics()["recorded"] == 1
+
+
+def test_awaiting_caller_gets_the_error_of_its_target():
+    """With ``on_error="raise"`` the error of a target that another thread wrote to reaches the awaiting caller."""
+
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise OSError(5, "Input/output error")
+
+    logger = logging.getLogger("audit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(AuditHandler(target=Failing(), on_error="raise"))
+    with pytest.raises(AuditWriteError, match="Input/output error"):
+        asyncio.run(get_audit_logger().ainfo("STORE"))

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import NOON, Events, stored
 
-from structlog_audit import AuditError, AuditHandler, AuditLogger, AuditTypeError, AuditValueError, EventStatus
+from structlog_audit import (
+    AuditError,
+    AuditHandler,
+    AuditLogger,
+    AuditTypeError,
+    AuditValueError,
+    EventStatus,
+    OperationClasses,
+)
+from structlog_audit.events import operation_classes
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import rfc3339
 from structlog_audit.reports import compliance_report
@@ -29,7 +38,7 @@ events = st.lists(
         StoredEvent,
         event_id=st.uuids().map(lambda uuid: f"evt_{uuid.hex}"),
         timestamp=times,
-        operation=st.sampled_from(["STORE", "RECALL", "FORGET", "EXPORT", "invoice.sent", "delete"]),
+        operation=st.sampled_from(["STORE", "RECALL", "FORGET", "EXPORT", "invoice.closed", "document.delete"]),
         user_id=st.sampled_from([None, "", "ann", "bob", "anonymous", "zoë"]),
         entry_ids=st.lists(st.sampled_from(["e1", "e2", "e3"]), max_size=3),
         status=st.sampled_from(list(EventStatus)),
@@ -38,6 +47,14 @@ events = st.lists(
     ),
     max_size=40,
 )
+CLASSES = {
+    "STORE": "create",
+    "RECALL": "read",
+    "FORGET": "delete",
+    "EXPORT": "export",
+    "invoice.closed": "unclassified",
+    "document.delete": "delete",
+}
 bounds = st.none() | times
 EMPTY_MONTH = {"period": "2025-01", "total_events": 0, "users": 0, "operations": {}, "user_activity": {}}
 
@@ -80,9 +97,7 @@ def generate_compliance_report(source, month, year):
         "user_activity": {
             user_id: {
                 "total": len(done),
-                "stores": done.count("STORE"),
-                "recalls": done.count("RECALL"),
-                "deletions": done.count("FORGET"),
+                "by_class": Counter(CLASSES[name] for name in done),
             }
             for user_id, done in users.items()
         },
@@ -102,7 +117,7 @@ def test_summary_and_operations_equal_the_statistics(events, start_time, end_tim
     assert {row["operation"] for row in found["operations"]} == {e.operation for e in source.query_events(**filters)}
     for row in found["operations"]:
         statistics = source.get_statistics(operation=row["operation"], **filters)
-        shared = row.keys() - {"operation", "timed_events"}
+        shared = row.keys() - {"operation", "class", "timed_events"}
         assert {name: row[name] for name in shared} == {name: statistics[name] for name in shared}
 
 
@@ -124,7 +139,7 @@ def test_users_and_lists_equal_the_queries(events, start_time, end_time, user_id
 
     lists = {
         "failures": {"status": "FAILURE"},
-        "deletions": {"operation": "FORGET"},
+        "deletions": {"operation": ["FORGET", "document.delete"]},
         "exports": {"operation": "EXPORT"},
     }
     for name, filter_of_list in lists.items():
@@ -136,7 +151,7 @@ def test_users_and_lists_equal_the_queries(events, start_time, end_time, user_id
 @settings(max_examples=100)
 @given(events=events)
 def test_months_equal_the_report_of_the_memory_sdk(events):
-    """Each month from the first event to the last has exactly the figures of the memory SDK's page, for all events."""
+    """Each month from the first event to the last has the figures of the memory SDK's page, but activity by class."""
     source = Events(events)
     rows = data(source)["months"]
 
@@ -348,14 +363,17 @@ INTENT = stored(0, kind="intent", user_id="ann")
     ("events", "parameters", "passes"),
     [
         ([], {}, 1),
-        ([], {"user_id": "ann"}, 2),
+        ([stored(user_id="ann")], {"user_id": "ann"}, 2),
+        ([], {"user_id": "ann"}, 3),
         ([INTENT], {}, 1),
         ([INTENT], {"month": "2025-01"}, 2),
-        ([INTENT], {"user_id": "ann"}, 3),
+        ([INTENT, stored(1, user_id="ann")], {"user_id": "ann"}, 3),
     ],
 )
 def test_report_reads_its_source_once_unless_limited(events, parameters, passes):
-    """One pass, one more for one user, and one more if outcomes of intents may lie outside the events read."""
+    """One pass, one more for one user and another one if there are no events of the user, and one more if outcomes of intents
+    may lie outside the events read.
+    """
     source = Events(events)
     compliance_report(source, **parameters)
     assert len(source.selections) == passes
@@ -388,6 +406,117 @@ def test_users_with_most_failures_include_inactive_users():
     assert users["total"] == 61
     assert "mallory" not in [row["user_id"] for row in users["most_active"]]
     assert [(row["user_id"], row["failures"]) for row in users["most_failures"]] == [("mallory", 3)]
+
+
+# --- classes and statuses ----------------------------------------------------------------------------------------------
+
+
+DOCUMENTS = [
+    stored(0, operation="document.delete", user_id="ann", entry_ids=["d1", "d2"]),
+    stored(1, operation="DeleteBucket", user_id="bob"),
+    stored(2, operation="invoice.closed", user_id="bob"),
+    stored(3, operation="invoice.closed", user_id="ann"),
+    stored(4, operation="order.shipped"),
+]
+
+
+def test_deletions_are_the_operations_of_the_class():
+    """Deletions are all operations that delete, under any name, and each is listed with its name."""
+    deletions = data(Events(DOCUMENTS))["deletions"]
+    assert (deletions["total"], deletions["entries"]) == (2, 2)
+    assert [row["operation"] for row in deletions["newest"]] == ["DeleteBucket", "document.delete"]
+
+
+def test_unclassified_operations_are_counted_by_name():
+    """The report counts the classified events, and those without a class by their operation."""
+    classes = data(Events(DOCUMENTS))["classes"]
+    assert (classes["classified"], classes["unclassified"]) == (2, 3)
+    assert classes["unclassified_operations"] == {"invoice.closed": 2, "order.shipped": 1}
+    assert classes["by_class"]["delete"] == {
+        "total_events": 2,
+        "operations": 2,
+        "by_status": {"SUCCESS": 2, "FAILURE": 0, "PARTIAL": 0},
+    }
+
+
+@pytest.mark.parametrize("form", ["to_markdown", "to_html"])
+def test_zero_is_claimed_among_classified_events_only(form):
+    """Without an export, the document states among how many events, and names the operations that may be exports."""
+    shown = getattr(compliance_report(Events(DOCUMENTS)), form)()
+    assert "0 exports among the 2 events whose operation is classified." in shown
+    named = "invoice.closed (2) and order.shipped (1)."
+    assert shown.count(f"3 events with 2 operations are not classified: {named}") >= 4
+    assert "≥ 0" in shown
+
+
+def test_figures_are_exact_if_every_operation_is_classified():
+    """With every operation classified, the headline figures are plain numbers, and the report says so."""
+    shown = compliance_report(Events(DOCUMENTS[:2])).to_markdown()
+    assert "0 exports among the 2 events whose operation is classified." in shown
+    assert "Every operation is classified." in shown
+    assert "not classified" not in shown
+    assert "≥" not in shown
+
+
+def test_no_absence_is_claimed_without_events():
+    """Without events, no section claims that something did not happen among them."""
+    shown = compliance_report(Events([])).to_markdown()
+    assert "0 exports" not in shown
+    assert "There were no failures" not in shown
+
+
+@pytest.mark.parametrize(
+    "operations", [{"close": "update", "ship": "other"}, OperationClasses({"invoice.close": "export"})]
+)
+def test_argument_extends_the_classes(operations):
+    """Entries that the caller passes classify operations, in any form of their verbs."""
+    classes = data(Events(DOCUMENTS), operations=operations)["classes"]
+    assert "invoice.closed" not in classes["unclassified_operations"]
+
+
+def test_registered_classes_count_in_reports(monkeypatch):
+    """Entries that the application registered classify the operations of every report."""
+    monkeypatch.setattr(operation_classes, "_registered", OperationClasses({"invoice.close": "export"}))
+    assert data(Events(DOCUMENTS))["exports"]["total"] == 2
+
+
+def test_activity_of_users_has_the_classes_of_the_trail():
+    """The columns of users are the classes that occur, and no others."""
+    report = compliance_report(Events(DOCUMENTS))
+    rows = {row["user_id"]: row["by_class"] for row in report.to_dict()["users"]["most_active"]}
+    assert rows == {"ann": {"delete": 1, "unclassified": 1}, "bob": {"delete": 1, "unclassified": 1}}
+    assert "| User | Total | Delete | Unclassified | Failures |" in report.to_markdown()
+
+
+def test_months_have_the_operations_of_the_trail():
+    """The columns of the monthly figures are the most frequent operations of the events, not names without events."""
+    shown = compliance_report(Events(DOCUMENTS[:2])).to_markdown()
+    assert "| Month | Events | Users | DeleteBucket | document.delete | Others |" in shown
+
+
+def test_operation_with_the_name_of_a_column_has_its_own():
+    """An operation that is named like another column of the months does not replace that column."""
+    shown = compliance_report(Events([stored(0, operation="users"), stored(1, operation="users")])).to_markdown()
+    assert "| January 2025 | 2 | 1 | 2 | 0 |" in shown
+
+
+@pytest.mark.parametrize("mark", ["not a status", "not a status; redacted: mask"])
+def test_events_of_unknown_status_are_counted(mark):
+    """Events whose status states neither success nor failure are counted, also if the word is redacted."""
+    events = [stored(0), stored(1, metadata={"status": "archived", "_audit": {"status": mark}})]
+    report = compliance_report(Events(events))
+    assert report.to_dict()["unknown_status"] == 1
+    for shown in (report.to_markdown(), report.to_html()):
+        assert "0 failures among the 1 event whose status is known." in shown
+        assert "1 event with a status that states neither success nor failure" in shown
+        assert "All succeeded." not in shown
+        assert "≤ 100.0 %" in shown
+
+
+@pytest.mark.parametrize("metadata", [{}, {"_audit": "text"}, {"_audit": {"status": 5}}, {"_audit": {"user_id": "x"}}])
+def test_other_marks_are_no_unknown_status(metadata):
+    """Only the mark of the status counts, and the application's own value of that name does not matter."""
+    assert data(Events([stored(metadata=metadata)]))["unknown_status"] == 0
 
 
 # --- completeness -------------------------------------------------------------------------------------------------------
@@ -481,17 +610,17 @@ def report_of_trail_events():
 
 def test_trail_events_are_listed_with_their_metadata(report_of_trail_events):
     """Trail events are listed newest first with their metadata, and counted by operation."""
-    listed = report_of_trail_events.to_dict()["own_acts"]
-    assert [(row["operation"], row["said"]) for row in listed["newest"]] == [
+    listed = report_of_trail_events.to_dict()["trail_events"]
+    assert [(row["operation"], row["metadata"]) for row in listed["newest"]] == [
         ("closed", '{"pid":6}'),
         ("opened", '{"pid":5}'),
     ]
-    assert listed["by_act"] == {"opened": 1, "closed": 1}
+    assert listed["by_operation"] == {"opened": 1, "closed": 1}
 
 
 def test_documents_show_the_metadata_of_trail_events(report_of_trail_events):
     """HTML and Markdown show the escaped metadata of a trail event together with its id."""
-    closed = report_of_trail_events.to_dict()["own_acts"]["newest"][0]["event_id"]
+    closed = report_of_trail_events.to_dict()["trail_events"]["newest"][0]["event_id"]
     html = f'<bdi>{{&#34;pid&#34;:6}}</bdi><span class="id">{closed}</span>'
     markdown = f'| closed | SUCCESS | \\{{"pid":6\\}} · {closed.replace("_", chr(92) + "_")} |'
     assert html in report_of_trail_events.to_html()
@@ -526,8 +655,8 @@ def test_clauses_refer_to_existing_sections():
     """Every clause has a requirement, an uncovered part, and sections that are members of the report."""
     found = data(Events([]), user_id="ann")
     for clause in found["clauses"]:
-        assert clause["asks"]
-        assert clause["beyond"]
+        assert clause["requirement"]
+        assert clause["not_covered"]
         assert clause["sections"]
         assert set(clause["sections"]) <= found.keys()
     assert found["not_shown"]
@@ -575,7 +704,7 @@ def test_handler_and_logger_are_sources(tmp_path, source_of):
     assert counters == {name: statistics[name] for name in counters}
     assert counters["recorded"] == 2
     assert found["source"] == type(source).__name__
-    assert found["own_acts"]["by_act"] == {"opened": 1}
+    assert found["trail_events"]["by_operation"] == {"opened": 1}
 
 
 def test_pseudonymized_user_is_found_by_the_clear_name():

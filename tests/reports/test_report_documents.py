@@ -53,7 +53,7 @@ class Page(HTMLParser):
     @property
     def structure(self):
         """The tags with their attributes, except attributes that hold labels or positions."""
-        free = {"aria-label", "width", "height", "viewbox", "d", "x", "y", "cx", "cy", "transform"}
+        free = {"aria-label", "data-label", "width", "height", "viewbox", "d", "x", "y", "cx", "cy", "transform"}
         return [(tag, {k: v for k, v in attributes.items() if k not in free}) for tag, attributes in self.tags]
 
     def all(self, tag):
@@ -435,9 +435,9 @@ def test_markdown_of_a_month_has_the_expected_lines():
         "# Audit report: January 2025",
         "- **Period:** from 2025-01-01 00:00:00 to 2025-02-01 00:00:00 (UTC, end excluded)",
         "| 2 | 50.0 % | 1 | 1 | 1 | 0 |",
-        "| January 2025 | 2 | 1 | 1 | 0 | 1 | 0 | 0 | 0 | 0 |",
-        "| FORGET | 1 | 0.0 % | 1 | 0 | 4.04 | 4.04 | 4.04 |",
+        "| January 2025 | 2 | 1 | 1 | 1 | 0 |",
+        "| FORGET | delete | 1 | 0.0 % | 1 | 0 | 4.04 | 4.04 | 4.04 |",
         r"| 2025-01-15 12:00:01 | FORGET | ann | KeyError: 'e\_2' · evt\_00000000000000000000000000000002 |",
-        r"| 2025-01-15 12:00:01 | ann | FAILURE | e1, e2 · evt\_00000000000000000000000000000002 |",
+        r"| 2025-01-15 12:00:01 | FORGET | ann | FAILURE | e1, e2 · evt\_00000000000000000000000000000002 |",
     ]:
         assert line in shown.splitlines()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ TASKS = """
 import os
 from celery import Celery
 from celery.signals import setup_logging
+from structlog.contextvars import bind_contextvars
 from structlog_audit import get_audit_logger
 from structlog_audit.contrib.celery import carry_actor
 
@@ -49,8 +51,13 @@ def configure(**_):
     import logging.config
     logging.config.dictConfig(LOGGING)
 
+def bind_for_some(number):
+    if number % 4 > 1:
+        bind_contextvars(bound=number)
+
 @celery.task(ignore_result=True)
 def work(number):
+    bind_for_some(number)
     log.info("TASK", number=number)
 """
 
@@ -83,18 +90,49 @@ async def ready():
 
 @app.get("/thread/{number}")
 def thread(number: int):
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
 
 @app.get("/loop/{number}")
 async def loop(number: int):
+    tasks.bind_for_some(number)
     await tasks.log.ainfo("REQUEST", number=number)
     await asyncio.to_thread(tasks.work.delay, number)
 
 @app.get("/dependency/{number}", dependencies=[Depends(bearer)])
 def dependency(number: int):
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
+"""
+
+KEEP_ALIVE = """
+import asyncio, logging.config
+from structlog.contextvars import bind_contextvars
+from structlog_audit.contrib.asgi import AuditContextMiddleware
+import tasks
+
+logging.config.dictConfig(tasks.LOGGING)
+
+async def answer(scope, receive, send):
+    while scope["method"] == "POST" and (await receive())["more_body"]:
+        pass
+    if scope["query_string"]:
+        bind_contextvars(tenant=scope["query_string"].decode())
+    await tasks.log.ainfo("REQUEST", path=scope["path"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+audited = AuditContextMiddleware(answer, user=lambda scope: dict(scope["headers"]).get(b"x-user", b"").decode() or None)
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    # The server stops reading while a long body waits: it goes on when the application reads it.
+    while scope["method"] == "POST" and not receive.__self__.flow.read_paused:
+        await asyncio.sleep(0)
+    await audited(scope, receive, send)
 """
 
 DJANGO = """
@@ -132,16 +170,20 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, StreamingHttpResponse
 
 def thread(request, number):
+    structlog.get_logger("django_structlog").info("in_the_view")
+    tasks.bind_for_some(number)
     tasks.log.info("REQUEST", number=number)
     tasks.work.delay(number)
     return HttpResponse("done")
 
 async def loop(request, number):
+    tasks.bind_for_some(number)
     await tasks.log.ainfo("REQUEST", number=number)
     await asyncio.to_thread(tasks.work.delay, number)
     return HttpResponse("done")
 
 def streamed(request, number):
+    tasks.bind_for_some(number)
     def pieces():
         tasks.log.info("REQUEST", number=number)
         yield b"piece"
@@ -172,7 +214,7 @@ def prepare():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Return a folder with the applications; set the environment of their processes."""
-    for name, text in (("tasks", TASKS), ("fast", FASTAPI), ("project", DJANGO)):
+    for name, text in (("tasks", TASKS), ("fast", FASTAPI), ("keep", KEEP_ALIVE), ("project", DJANGO)):
         (tmp_path / f"{name}.py").write_text(text)
     (tmp_path / "queue" / "control").mkdir(parents=True)
     monkeypatch.setenv("TRAIL", str(tmp_path / "audit.jsonl"))
@@ -218,7 +260,7 @@ def request_and_task_events(place, server, calls):
 
 
 def test_fastapi_request_and_celery_task_have_the_same_actor(place):
-    """A FastAPI request and its Celery task have the same user, session and request id, with two workers each."""
+    """A FastAPI request and its Celery task have the same user, session and request id, and what each binds itself."""
     kinds = ["thread", "loop", "dependency"]
     calls = [
         (
@@ -236,8 +278,43 @@ def test_fastapi_request_and_celery_task_have_the_same_actor(place):
         for event in (request, task):
             assert (event["user_id"], event["session_id"]) == (f"u{number % 4}", f"s{number % 5}")
             assert event["metadata"]["request_id"] == f"r{number}"
+            assert event["metadata"].get("bound") == (number if number % 4 > 1 else None)
         assert request["metadata"]["client_address"] == "127.0.0.1"
         assert "client_address" not in task["metadata"]
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_requests_of_one_connection_have_their_own_context(place, parser):
+    """A request has nothing of the one before it, pipelined, or after a body that the server had to stop reading."""
+    port = free_port()
+    first = {"X-User": "ada", "X-Request-ID": "first"}
+    lines = [f"{name}: {value}\r\n" for name, value in first.items()]
+    body = b"x" * 200_000
+    post = (
+        f"POST /first?acme HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{''.join(lines)}\r\n".encode() + body
+    )
+    pipelined = [f"GET /{number}{'?acme' if number % 2 else ''} HTTP/1.1\r\nHost: x\r\n\r\n" for number in range(6)]
+
+    server = ["uvicorn", "keep:app", "--port", str(port), "--http", parser, "--log-level", "warning"]
+    with running(place, *server) as process:
+        wait_until(lambda: get(port, "/ready"), process, "the first answer")
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            connection.sendall(post)
+            received = b""
+            for waiting in (b"".join(part.encode() for part in pipelined), b""):
+                expected = 1 if waiting else 1 + len(pipelined)
+                while received.count(b"\r\n\r\nok") < expected:
+                    data = connection.recv(65_536)
+                    assert data
+                    received += data
+                connection.sendall(waiting)
+
+    events = {line["metadata"]["path"]: line for line in trail(place) if line["operation"] == "REQUEST"}
+    assert (events["/first"]["user_id"], events["/first"]["metadata"]["request_id"]) == ("ada", "first")
+    others = [events[f"/{number}"] for number in range(6)]
+    assert [event.get("user_id") for event in others] == [None] * 6
+    assert [event["metadata"].get("tenant") for event in others] == [None, "acme"] * 3
+    assert len({event["metadata"]["request_id"] for event in events.values()}) == len(events)
 
 
 SERVERS = {
@@ -248,7 +325,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_django_request_and_celery_task_have_the_same_actor(place, server):
-    """A Django request and its Celery task have the same actor, and django-structlog logs the same request ids."""
+    """A Django request and its Celery task have the same actor, what each binds itself, and django-structlog's request id."""
     prepare = [sys.executable, "-c", "import project; project.prepare()"]
     done = subprocess.run(prepare, cwd=place, env=os.environ, capture_output=True, text=True, check=True, timeout=60)
     sessions = list(json.loads(done.stdout).items())
@@ -266,7 +343,11 @@ def test_django_request_and_celery_task_have_the_same_actor(place, server):
         for event in (request, task):
             assert (event["user_id"], event["session_id"]) == (user, session_digest(key))
             assert event["metadata"]["request_id"] == request["metadata"]["request_id"]
+            assert event["metadata"].get("bound") == (number if number % 4 > 1 else None)
         assert request["metadata"]["client_address"] == f"192.0.2.{number}"
-    logged = {json.loads(line)["request_id"] for line in (place / "console.log").read_text().splitlines()}
-    assert {request["metadata"]["request_id"] for request, _ in events} <= logged
+    logged = [json.loads(line) for line in (place / "console.log").read_text().splitlines()]
+    assert {request["metadata"]["request_id"] for request, _ in events} <= {line["request_id"] for line in logged}
+    in_views = [line for line in logged if line["event"] == "in_the_view"]
+    assert {type(line["user_id"]) for line in in_views} == {int}
+    assert len({line["request_id"] for line in in_views}) == len(in_views) == sum("thread" in path for path, _ in calls)
     assert len({request["metadata"]["request_id"] for request, _ in events}) == len(calls)

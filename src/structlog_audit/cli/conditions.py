@@ -29,6 +29,7 @@ from structlog_audit.cli.exit_codes import UsageError, did_you_mean
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditError
+from structlog_audit.query.absent_values import EXPLAINED
 from structlog_audit.query.filters import Conditions, contains
 from structlog_audit.query.filters import conditions as query_conditions
 
@@ -182,6 +183,21 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
         return Selection(tuple(words), query_conditions(**filters), tuple(tests))
     except AuditError as error:
         raise UsageError(str(error)) from None
+
+
+def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
+    """Return the values that *words* ask for with ``=``, by field, as events have them: those that a hint can explain."""
+    wanted: defaultdict[str, list[str]] = defaultdict(list)
+    for condition in words:
+        if condition.operator != "=" or not condition.value:
+            continue
+
+        field, value = condition.field, condition.value
+        if field in EXPLAINED:
+            wanted[field] += [name for name in _filter_value(field, value) if name is not None]
+        elif field.startswith("metadata."):
+            wanted[field].append(value)
+    return dict(wanted)
 
 
 def _by_field(words: Iterable[Condition]) -> dict[str, list[Condition]]:

@@ -42,6 +42,10 @@ Record = Annotated[bool, typer.Option("--record", help="Record this reading in t
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read.")]
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, across rollovers.")]
+Operations = Annotated[
+    str | None,
+    typer.Option("--operations", metavar="FILE", help="File with classes of operations: TOML, JSON or YAML."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 

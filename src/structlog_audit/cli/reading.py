@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
 
+import msgspec
+
 from structlog_audit.cli.access_record import record_reading
-from structlog_audit.cli.conditions import Selection, build_selection, split_words
+from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import TrailOptions
 from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
 from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.statistics import statistics
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
@@ -67,9 +71,34 @@ class Reading:
         )
         return (stored.event() for stored in coming if self.selection.passes(stored))
 
+    def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
+        """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.
+
+        Args:
+            wanted: The values by member; None stands for those of the conditions.
+        """
+        if wanted is None:
+            wanted = wanted_values(self.selection.words)
+        if wanted:
+            conditions = self.selection.conditions
+            names = tuple((name, values) for name, values in conditions.names if name == "kind")
+            in_range = msgspec.structs.replace(conditions, names=names)
+            events = self.trail.select(in_range, newest_first=False)
+            for hint in absent_values(events, wanted):
+                put_error(hint)
+
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the selected events, as ``get_statistics`` of a trail."""
-        return {**statistics(self.select()), "complete_since": self.trail.complete_since}
+        """Return the statistics of the selected events, as ``get_statistics`` of a trail, and ``unknown_status``."""
+        unknown_status = 0
+
+        def counted() -> Iterator[StoredEvent]:
+            nonlocal unknown_status
+            for event in self.select():
+                unknown_status += has_unknown_status(event.metadata)
+                yield event
+
+        found = statistics(counted())
+        return {**found, "unknown_status": unknown_status, "complete_since": self.trail.complete_since}
 
 
 def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:

@@ -1,35 +1,40 @@
 """The actor of an event: the facts of a request that its events record, and the trust in each of them.
 
-**Fields.** An actor is four of structlog's contextvars: ``user_id`` and ``session_id`` (members of every event), ``request_id``
-and ``client_address`` (in its metadata). Every entry point merges them into events; the fields of the call override them.
+**Fields.** An actor has a ``user_id`` and a ``session_id`` (members of every event), a ``request_id`` and a ``client_address``
+(in its metadata). Every entry point adds them to events. A value that the request binds itself in structlog's contextvars, or
+passes in a call, overrides them; ``clear_contextvars()`` does not. For the application's own log they are bound in structlog's
+contextvars as well, except where another middleware, such as django-structlog's, has bound a value.
 
-**Lifetime.** During a request, these fields are those of the request, and a field that it lacks is unbound. Afterwards they are
-restored, even if the application bound one of them meanwhile.
+**Lifetime.** At the end of a request structlog's contextvars are what they were before it, whatever it bound or cleared.
 
-**Trust.** The user comes from the application, never from a header. ``X-Request-ID`` can be sent by anyone: it is used as a
-label if it consists of 1 to 128 safe characters; a ``request_id`` that is bound already (by django-structlog or another
-middleware) takes precedence. ``X-Forwarded-For`` is ignored unless the number of trusted proxies is given. Each of them appends
-the address that it saw, so the client's is that many entries from the right (RFC 7239, section 8.1: entries further left may
-be forged). If there are fewer entries, or that entry is not an IP address, the address of the peer is used.
+**Trust.** The user comes from the application, never from a header. ``X-Request-ID`` can be sent by anyone: it is a label, used
+if it has 1 to 128 safe characters, and a ``request_id`` that is bound already takes precedence. ``X-Forwarded-For`` is ignored
+unless the number of trusted proxies is given. Each appends the address that it saw, so the client's is that many entries from
+the right (RFC 7239, section 8.1). Without such an entry, or if it is not an IP address, the peer's is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import types
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
-from structlog.contextvars import bind_contextvars, reset_contextvars, unbind_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars, unbind_contextvars
 
 from structlog_audit.events.addresses import address_text
-from structlog_audit.events.context import bound_context
+from structlog_audit.events.context import ACTOR, CurrentActor, with_context
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 FIELDS = ("user_id", "session_id", "request_id", "client_address")
-"""The fields of an actor, in structlog's contextvars."""
+"""The fields of an actor."""
 
 Actor = Mapping[str, str | None]
 """The fields by their names; None for an unknown one."""
@@ -39,26 +44,106 @@ _PORT = re.compile(r"\[(?P<six>[^\]]*)\](:\d+)?|(?P<four>[^:]*):\d+")
 _ID_ATTRIBUTES = ("pk", "id", "identity", "username")
 
 
+class SavedContext:
+    """The actor and structlog's contextvars of one place in a program, for code that runs at another."""
+
+    def __init__(self) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        self._actor, self._values = ACTOR.get(), get_contextvars()
+
+    def restore(self) -> None:
+        """Make it the current context."""
+        ACTOR.set(self._actor)
+        clear_contextvars()
+        bind_contextvars(**self._values)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make it the current context in the block, and keep what the block binds or clears."""
+        elsewhere = SavedContext()
+        self.restore()
+        try:
+            yield
+        finally:
+            self._save()
+            elsewhere.restore()
+
+    def around(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """Return *function* as a coroutine function, all steps of which run in this context."""
+
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await function(*args, **kwargs)
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self._in_steps(awaited(*args, **kwargs))
+
+        return call
+
+    @types.coroutine
+    def _in_steps(self, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        step = partial(coroutine.send, None)
+        while True:
+            with self.active():
+                try:
+                    awaits = step()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            try:
+                step = partial(coroutine.send, (yield awaits))
+            except BaseException as error:
+                step = partial(coroutine.throw, error)
+
+
+@contextmanager
+def own_context() -> Iterator[SavedContext]:
+    """Restore the current context after the block, which gets it."""
+    outside = SavedContext()
+    try:
+        yield outside
+    finally:
+        outside.restore()
+
+
 @contextmanager
 def bind_actor(actor: Actor) -> Iterator[None]:
-    """Bind the fields of *actor* in the block.
+    """Record the fields of *actor* in the events of the block, and restore the current context after it.
 
-    Those of `FIELDS` that it lacks are unbound.
+    Those of `FIELDS` that it lacks are not recorded.
     """
-    fields = {**dict.fromkeys(FIELDS), **actor}
-    tokens = bind_contextvars(**fields)
-
-    missing = [name for name, value in fields.items() if value is None]
-    unbind_contextvars(*missing)
-    try:
+    with own_context():
+        set_actor(actor)
         yield
-    finally:
-        reset_contextvars(**tokens)
+
+
+def set_actor(actor: Actor, *, alone: bool = False) -> None:
+    """Make *actor* the one of all further events of the current context. `own_context` ends that.
+
+    *alone* clears structlog's contextvars before.
+    """
+    if alone:
+        clear_contextvars()
+
+    known = {name: value for name, value in actor.items() if value is not None}
+    current = ACTOR.get()
+    bound = get_contextvars()
+
+    # What another actor has bound is replaced; what a middleware or the application has bound stays.
+    former = {} if current is None else current.known
+    replaced = {name for name, value in former.items() if bound.get(name) is value}
+    unbind_contextvars(*replaced)
+    kept = bound.keys() - replaced
+    bind_contextvars(**{name: value for name, value in known.items() if name not in kept})
+
+    around = {name: value for name, value in get_contextvars().items() if name in FIELDS}
+    ACTOR.set(CurrentActor(known, around))
 
 
 def current_actor() -> Actor:
     """Return the actor that is bound in the current context, each field as a string."""
-    bound = bound_context({})
+    bound = with_context({})
     actor: dict[str, str | None] = {}
     for name in FIELDS:
         value = bound.get(name)
@@ -88,7 +173,7 @@ def request_actor(
     return {
         "user_id": user_id_of(user),
         "session_id": session_id,
-        "request_id": bound_context({}).get("request_id") or safe_request_id(request_id),
+        "request_id": current_actor()["request_id"] or safe_request_id(request_id),
         "client_address": client_address(peer, forwarded_for, trusted_proxies),
     }
 

@@ -21,7 +21,14 @@ import warnings
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from structlog_audit.contrib.actor import Actor, bind_actor, checked_function, checked_proxies, request_actor
+from structlog_audit.contrib.actor import (
+    Actor,
+    checked_function,
+    checked_proxies,
+    own_context,
+    request_actor,
+    set_actor,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -78,9 +85,11 @@ class AuditContextMiddleware:
             return
 
         is_early = self._user is user_of_scope and "user" not in scope
-        actor = await self._actor(scope)
-        with bind_actor(actor):
-            await self.app(scope, receive, send)
+        with own_context() as outside:
+            set_actor(await self._actor(scope))
+
+            # A server may begin the next request in a copy of the context in which it is called here.
+            await self.app(scope, outside.around(receive), outside.around(send))
 
         if is_early and "user" in scope:
             warnings.warn(

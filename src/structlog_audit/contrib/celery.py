@@ -4,9 +4,9 @@
 task's message, in protocol 2 (the default since Celery 4.0). The client's address belongs to the request and is not carried,
 nor is a value of more than 1,000 characters. Fields in a header that the sender passes to ``apply_async`` take precedence.
 
-**Lifetime.** The fields are bound while the task runs, as during a request (see `structlog_audit.contrib.actor`), so retries,
-chained tasks and tasks that it sends carry them on. A task from Celery's beat has no actor. An eager task runs in the
-context of its caller.
+**Lifetime.** The task's events have these fields while it runs, as those of a request have (`structlog_audit.contrib.actor`),
+so retries, chained tasks and tasks that it sends carry them on. What the task binds ends with it. A task from Celery's beat
+has no actor. An eager task records what it would in a worker: nothing else that its caller has bound.
 
 **Trust.** The header is as trustworthy as the broker: any process that can send messages to the broker can name any actor.
 A malformed header is refused: the task runs with nothing bound, and Celery logs the error.
@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.celery needs Celery: pip install 'structlog-audit[celery]'"
     raise ModuleNotFoundError(message, name=error.name) from error
 
-from structlog_audit.contrib.actor import bind_actor, current_actor
+from structlog_audit.contrib.actor import SavedContext, current_actor, set_actor
 from structlog_audit.exceptions import AuditValueError
 
 HEADER = "structlog_audit"
@@ -33,8 +33,8 @@ CARRIED = ("user_id", "session_id", "request_id")
 
 _MAX_CHARACTERS = 1_000
 
-_BLOCK_ATTRIBUTE = "structlog_audit_bound_actor"
-"""The attribute of a task's request that holds the block to leave when the task ends."""
+_CONTEXT_ATTRIBUTE = "structlog_audit_context"
+"""The attribute of a task's request that holds the context to restore when the task ends."""
 
 
 def carry_actor() -> None:
@@ -54,33 +54,44 @@ def carry_actor() -> None:
 
 
 def _send(headers: dict[str, Any], **_: Any) -> None:
-    # A worker refuses the whole header if one of its fields is invalid, so leave that field out.
-    actor = {name: value for name, value in current_actor().items() if _is_carried(name, value)}
+    actor = _carried_actor()
     if actor:
         headers.setdefault(HEADER, actor)
 
 
 def _begin(task: Any, **_: Any) -> None:
     request = task.request
-    if request.is_eager:
-        return
-
-    actor = getattr(request, HEADER, None) or {}
+    actor = _sent_actor(request)
     is_valid = isinstance(actor, dict) and all(_is_carried(name, value) for name, value in actor.items())
 
-    # Enter the block even without a valid actor: it unbinds the fields of the previous task.
-    block = bind_actor(actor if is_valid else {})
-    block.__enter__()
-    setattr(request, _BLOCK_ATTRIBUTE, block)
+    # Even without a valid actor the fields of the previous task, or of the caller, do not count.
+    setattr(request, _CONTEXT_ATTRIBUTE, SavedContext())
+    set_actor(actor if is_valid else {}, alone=request.is_eager)
 
     if not is_valid:
         raise AuditValueError(f"the header {HEADER!r} of task {task.name} is not an actor: no actor is bound")
 
 
+def _sent_actor(request: Any) -> Any:
+    """Return the actor in the message of a task; for an eager task, what the message would have had."""
+    if not request.is_eager:
+        return getattr(request, HEADER, None) or {}
+
+    # An eager retry repeats these headers.
+    request.headers = {HEADER: _carried_actor(), **(request.headers or {})}
+    return request.headers[HEADER]
+
+
 def _end(task: Any, **_: Any) -> None:
-    block = task.request.__dict__.pop(_BLOCK_ATTRIBUTE, None)
-    if block is not None:
-        block.__exit__(None, None, None)
+    outside = task.request.__dict__.pop(_CONTEXT_ATTRIBUTE, None)
+    if outside is not None:
+        outside.restore()
+
+
+def _carried_actor() -> dict[str, Any]:
+    """Return the part of the current actor that a message carries."""
+    # A worker refuses the whole header if one of its fields is invalid, so leave that field out.
+    return {name: value for name, value in current_actor().items() if _is_carried(name, value)}
 
 
 def _is_carried(name: Any, value: Any) -> bool:

@@ -1,7 +1,7 @@
 """`AuditContextMiddleware` for Django: names the actor in the events of a request. Needs Django 4.2 or newer.
 
-**Scope.** It covers a request until its response is made, and each piece of a streamed response.
-`structlog_audit.contrib.actor` has the rules of binding and trust.
+**Scope.** It covers a request until its response is made, and each piece of a streamed response. What a view or a middleware
+binds in structlog's contextvars ends with the request. `structlog_audit.contrib.actor` has the rules of binding and trust.
 
 **Position.** In ``MIDDLEWARE`` it comes after ``AuthenticationMiddleware``, and after the ``RequestMiddleware`` of
 django-structlog, whose ``request_id`` it keeps. If a user appears only later, a warning reports it. The handler is configured
@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
     from django.conf import settings
+    from django.core.signals import request_finished, request_started
     from django.utils.module_loading import import_string
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.django needs Django: pip install 'structlog-audit[django]'"
@@ -31,13 +33,15 @@ except ModuleNotFoundError as error:
 
 from structlog_audit.contrib.actor import (
     Actor,
-    bind_actor,
+    SavedContext,
     checked_function,
     checked_proxies,
-    current_actor,
+    own_context,
     request_actor,
     session_digest,
+    set_actor,
 )
+from structlog_audit.events.context import ACTOR
 from structlog_audit.exceptions import AuditTypeError
 
 _OPTIONS = ("user", "session", "trusted_proxies")
@@ -83,6 +87,9 @@ class AuditContextMiddleware:
         self._session = _function("session", options.get("session", session_of_request))
         self._trusted_proxies = checked_proxies(options.get("trusted_proxies", 0))
 
+        request_started.connect(_begin_request)
+        request_finished.connect(_end_request)
+
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -97,16 +104,17 @@ class AuditContextMiddleware:
             return self._respond_async(request)
 
         is_early = self._is_early(request)
-        with bind_actor(self._actor(request)):
-            response = _with_actor_in_stream(self.get_response(request))
+        with own_context():
+            set_actor(self._actor(request))
+            response = _with_context_in_stream(self.get_response(request))
         self._warn_if_early(is_early, request)
         return response
 
     async def _respond_async(self, request: Any) -> Any:
         is_early = self._is_early(request)
-        actor = await sync_to_async(self._actor)(request)
-        with bind_actor(actor):
-            response = _with_actor_in_stream(await self.get_response(request))
+        with own_context():
+            set_actor(await sync_to_async(self._actor)(request))
+            response = _with_context_in_stream(await self.get_response(request))
         self._warn_if_early(is_early, request)
         return response
 
@@ -132,38 +140,60 @@ class AuditContextMiddleware:
             )
 
 
-def _with_actor_in_stream(response: Any) -> Any:
-    """Bind the current actor while each piece of a streamed *response* is made.
+_before_request: ContextVar[SavedContext | None] = ContextVar("audit_before_request", default=None)
+"""The context of a server's thread before its current request."""
+
+
+def _begin_request(**_: Any) -> None:
+    """Keep the context in which a request begins; middleware around this one may bind values and leave them."""
+    before = _before_request.get()
+
+    # The previous request has not ended. One in the middle of another, such as of a test client in a view, has an actor.
+    if before is not None and ACTOR.get() is None:
+        before.restore()
+    _before_request.set(SavedContext())
+
+
+def _end_request(**_: Any) -> None:
+    """Restore the context in which the request began."""
+    before = _before_request.get()
+    if before is not None:
+        before.restore()
+        _before_request.set(None)
+
+
+def _with_context_in_stream(response: Any) -> Any:
+    """Let each piece of a streamed *response* be made in the current context.
 
     Return *response*, which is unchanged if it is not streamed.
     """
     # The server sends a file without calling code of the application.
     is_file = getattr(response, "file_to_stream", None) is not None
     if response.streaming and not is_file:
-        actor = current_actor()
+        context = SavedContext()
         close = response.close
         pieces = _pieces_async if response.is_async else _pieces
-        response.streaming_content = pieces(response.streaming_content, actor)
-        response.close = lambda: _close_as(actor, close)
+        response.streaming_content = pieces(response.streaming_content, context)
+        response.close = lambda: _close_in(context, close)
     return response
 
 
-def _close_as(actor: Actor, close: Callable[[], None]) -> None:
-    """Close a streamed response with *actor* bound.
+def _close_in(context: SavedContext, close: Callable[[], None]) -> None:
+    """Close a streamed response in its *context*.
 
     Its generator may still run code of the application then.
     """
-    with bind_actor(actor):
+    with context.active():
         close()
 
 
-def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
-    """Yield the pieces of *content*, each made with *actor* bound.
+def _pieces(content: Iterator[bytes], context: SavedContext) -> Iterator[bytes]:
+    """Yield the pieces of *content*, each made in *context*.
 
-    Between them other code runs in this context.
+    Between them other code runs in this thread.
     """
     while True:
-        with bind_actor(actor):
+        with context.active():
             try:
                 piece = next(content)
             except StopIteration:
@@ -171,10 +201,10 @@ def _pieces(content: Iterator[bytes], actor: Actor) -> Iterator[bytes]:
         yield piece
 
 
-async def _pieces_async(content: AsyncIterator[bytes], actor: Actor) -> AsyncIterator[bytes]:
+async def _pieces_async(content: AsyncIterator[bytes], context: SavedContext) -> AsyncIterator[bytes]:
     """Yield as `_pieces` does."""
     while True:
-        with bind_actor(actor):
+        with context.active():
             try:
                 piece = await anext(content)
             except StopAsyncIteration:

@@ -44,6 +44,16 @@ _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type
 UNKNOWN_STATUS = "not a status"
 """The mark of a status that states neither success nor failure."""
 
+
+def has_unknown_status(metadata: Mapping[str, Any]) -> bool:
+    """Return whether the event with this *metadata* has a status that states neither success nor failure."""
+    marks = metadata.get(MARKS)
+    reason = marks.get("status") if isinstance(marks, dict) else None
+
+    # A redactor appends what it did with the word.
+    return isinstance(reason, str) and reason.startswith(UNKNOWN_STATUS)
+
+
 Misfits = dict[str, tuple[Any, str | None]]
 """Values that are not their member as they are, by its name: the value, which goes into the metadata, and the mark if any."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.events.context import bound_context
+from structlog_audit.events.context import with_context
 from structlog_audit.events.json_safe import MAX_CAUSES, JsonSanitizer, exception_text, type_name
 
 HANDOFF = "_audit"
@@ -50,7 +50,7 @@ class Handoff(dict[str, Any]):
     kind: str | None
 
     # For an entry point that must not wait for the disk: a factory of the function that wakes it.
-    make_waker: Callable[[], Callable[[], None]] | None
+    make_waker: Callable[[], Callable[[], None] | None] | None
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
         return dict, (dict(self),)
@@ -114,8 +114,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         return handoff, None
 
     # The context has the lowest precedence, then attributes, then the members of a message that is a dictionary.
-    fields = bound_context(record.__dict__)
-    fields |= _extra_attributes(record.__dict__)
+    fields = _extra_attributes(record.__dict__)
     args, queued, queued_error = record.args, None, None
     if args is None and type(record.msg) is str:
         queued, queued_error = _split_queued(record.msg)
@@ -129,6 +128,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         fields |= event
         message = fields.pop("event", None)
 
+    fields = with_context(fields, is_merged=True)
     error = _pop_structlog_keys(fields, record) or queued_error
     resolve_operation(fields, message)
     return fields, error

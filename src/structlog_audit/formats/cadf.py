@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from structlog_audit.events.event import EVENT_ID_PATTERN, AuditEvent, rfc3339
+from structlog_audit.events.operation_classes import OperationClass
 from structlog_audit.formats import field_mapping as t
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-audit/")
@@ -25,6 +26,19 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/structlog-a
 _UUID = re.compile("[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\\1[0-9a-fA-F]{4}\\1[0-9a-fA-F]{4}\\1[0-9a-fA-F]{12}")
 
 _ATTACHED = ("event_id", "session_id", "entry_ids", "metadata", "status", "kind")
+
+
+ACTIONS = {
+    OperationClass.CREATE: "create",
+    OperationClass.READ: "read",
+    OperationClass.EXPORT: "read",
+    OperationClass.UPDATE: "update",
+    OperationClass.PERMISSION: "update",
+    OperationClass.CONFIGURATION: "configure",
+    OperationClass.DELETE: "delete",
+    OperationClass.LOGIN: "authenticate",
+}
+"""The actions of the CADF action taxonomy by the class of the operation."""
 
 
 def identifier(resource: str, text: str | None) -> str:
@@ -76,7 +90,7 @@ CADF: t.FieldTable = {
     "id": _event_id,
     "eventTime": lambda event: rfc3339(event.timestamp).replace("Z", "+00:00"),
     "name": t.operation,
-    "action": t.by_verb("create", "read", "update", "delete", "unknown"),
+    "action": t.by_class(ACTIONS, "unknown"),
     "outcome": t.by_outcome("success", "failure", "unknown", "pending"),
     "initiator.typeURI": lambda event: "unknown" if event.user_id is None else "service/security/account/user",
     "initiator.id": lambda event: identifier("user", event.user_id),

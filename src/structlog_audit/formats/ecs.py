@@ -13,7 +13,26 @@ from operator import attrgetter
 from typing import Any
 
 from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.events.operation_classes import OperationClass
 from structlog_audit.formats import field_mapping as t
+
+CATEGORIES = {
+    OperationClass.LOGIN: ["api", "authentication"],
+    OperationClass.PERMISSION: ["api", "iam"],
+    OperationClass.CONFIGURATION: ["api", "configuration"],
+}
+"""The values of ``event.category`` beyond ``api``, by the class of the operation."""
+
+TYPES = {
+    OperationClass.CREATE: ["creation"],
+    OperationClass.READ: ["access"],
+    OperationClass.EXPORT: ["access"],
+    OperationClass.UPDATE: ["change"],
+    OperationClass.PERMISSION: ["change"],
+    OperationClass.CONFIGURATION: ["change"],
+    OperationClass.DELETE: ["deletion"],
+}
+"""The values of ``event.type`` that ECS allows with these categories, by the class of the operation."""
 
 ECS: t.FieldTable = {
     "@timestamp": lambda event: rfc3339(event.timestamp),
@@ -22,8 +41,8 @@ ECS: t.FieldTable = {
     "ecs.version": t.constant("8.11.0"),
     "event.id": attrgetter("event_id"),
     "event.kind": t.constant("event"),
-    "event.category": t.constant(["api"]),
-    "event.type": t.by_verb(["creation"], ["access"], ["change"], ["deletion"], ["info"]),
+    "event.category": t.by_class(CATEGORIES, ["api"]),
+    "event.type": t.by_class(TYPES, ["info"]),
     "event.action": t.operation,
     "event.outcome": t.by_outcome("success", "failure", "unknown", "unknown"),
     "event.duration": t.duration(1_000_000),

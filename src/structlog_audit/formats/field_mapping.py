@@ -2,10 +2,11 @@
 
 **Guarantees**
 
-* A record is a pure function of its event: the same event gives the same record at any time, on any host and any Python.
+* A record is a pure function of its event and of the registered classes of operations: the same event gives the same record at
+  any time, on any host and any Python.
 * A member that has a name in the other system gets that name; the others keep a name of this library. No member is dropped.
-* Operations are classified conservatively: only unambiguous names are a creation, a read, an update or a deletion; any other
-  is "other". The library's own events are "other"; an intent has no outcome yet.
+* Operations have the classes of `structlog_audit.events.operation_classes`. An operation without a class, and the library's
+  own events, are "other"; an intent has no outcome yet.
 * Three members of the metadata get the fields that other systems have for them: ``trace_id``, ``span_id`` (OpenTelemetry,
   "Trace Context in non-OTLP Log Formats") and the client address, under one of `ADDRESSES`. The metadata is kept whole, too.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from structlog_audit.events.addresses import address_text
 from structlog_audit.events.event import AuditEvent, Kind, utc
+from structlog_audit.events.operation_classes import OperationClass, registered_operations
 
 Value = Callable[[AuditEvent], Any]
 FieldTable = Mapping[str, Value]
@@ -30,18 +32,6 @@ PRODUCT = "structlog-audit"
 ADDRESSES = ("client_address", "ip", "client_ip", "remote_addr")
 """The members of the metadata that may hold the client address, in order of preference."""
 
-CREATE, READ, UPDATE, DELETE, OTHER = "create", "read", "update", "delete", "other"
-
-VERBS = {
-    CREATE: ("create", "store", "insert", "add", "import", "upload"),
-    READ: ("read", "recall", "get", "query", "search", "export", "download"),
-    UPDATE: ("update", "compact", "edit", "modify", "change"),
-    DELETE: ("delete", "forget", "remove", "erase", "purge"),
-}
-"""Operations with a known class, in any case, alone or as the last word of a name such as ``user.delete``."""
-
-_VERB = {name: verb for verb, names in VERBS.items() for name in names}
-_WORD = re.compile("[^.:/]*$")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _INT64_LIMIT = 2.0**63
 
@@ -73,18 +63,19 @@ def operation(event: AuditEvent) -> str:
     return event.operation.value
 
 
-def verb_of(event: AuditEvent) -> str:
-    """Return the class of the operation: `CREATE`, `READ`, `UPDATE`, `DELETE` or `OTHER`."""
-    found = _WORD.search(event.operation.value)
-    if event.kind is not None or not found:
-        return OTHER
-    return _VERB.get(found[0].lower(), OTHER)
+def class_of(event: AuditEvent) -> OperationClass | None:
+    """Return the class of the operation; None if it has none, and for the library's own events."""
+    return registered_operations().class_of(event.operation.value) if event.kind is None else None
 
 
-def by_verb(create: Any, read: Any, update: Any, delete: Any, other: Any) -> Value:
-    """Return a value that depends on the class of the operation."""
-    values = {CREATE: create, READ: read, UPDATE: update, DELETE: delete, OTHER: other}
-    return lambda event: values[verb_of(event)]
+def by_class(values: Mapping[OperationClass, Any], other: Any) -> Value:
+    """Return a value that depends on the class of the operation; *other* for the classes that are not in *values*."""
+
+    def found(event: AuditEvent) -> Any:
+        operation_class = class_of(event)
+        return other if operation_class is None else values.get(operation_class, other)
+
+    return found
 
 
 def by_outcome(success: Any, failure: Any, partial: Any, pending: Any) -> Value:

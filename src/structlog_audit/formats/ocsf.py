@@ -15,11 +15,24 @@ from typing import Any
 
 from structlog_audit._version import __version__
 from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.events.operation_classes import OperationClass
 from structlog_audit.formats import field_mapping as t
 
 _UNKNOWN = "unknown"
-_activity = t.by_verb(1, 2, 3, 4, 99)
-_caption = t.by_verb("Create", "Read", "Update", "Delete", None)
+
+_ACTIVITIES = {
+    OperationClass.CREATE: (1, "Create"),
+    OperationClass.READ: (2, "Read"),
+    OperationClass.EXPORT: (2, "Read"),
+    OperationClass.UPDATE: (3, "Update"),
+    OperationClass.PERMISSION: (3, "Update"),
+    OperationClass.CONFIGURATION: (3, "Update"),
+    OperationClass.DELETE: (4, "Delete"),
+}
+"""The activities of the class API Activity: an export reads, and a change of rights or settings updates."""
+
+_activity = t.by_class({found: number for found, (number, _) in _ACTIVITIES.items()}, 99)
+_caption = t.by_class({found: caption for found, (_, caption) in _ACTIVITIES.items()}, None)
 
 
 def _activity_name(event: AuditEvent) -> str:

@@ -30,7 +30,12 @@ from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.auto_export import AutoExport
-from structlog_audit.loggers.bound_logger import AuditBoundLogger, CompletionWaiter, wait_for_completion
+from structlog_audit.loggers.bound_logger import (
+    AuditBoundLogger,
+    CompletionWaiter,
+    completion_waiter,
+    wait_for_completion,
+)
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
@@ -125,7 +130,7 @@ class AuditLogger(EventSource):
             AuditWriteError: The event could not be recorded, and the handler has ``on_error="raise"``.
         """
         fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
-        entry = self._log._record(logging.INFO, None, fields, None, CompletionWaiter)
+        entry = self._log._record(logging.INFO, None, fields, None, completion_waiter)
 
         # Without a waiter the event is completed already, and a further coroutine would only cost time.
         if entry is not None and isinstance(entry.wake, CompletionWaiter):

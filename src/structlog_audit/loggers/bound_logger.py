@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from sys import modules
+from time import perf_counter
 from typing import Any
 
 import structlog
 
-from structlog_audit.events.context import OPENTELEMETRY_TRACE, bound_context
+from structlog_audit.events.context import OPENTELEMETRY_TRACE, with_context
 from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
 from structlog_audit.loggers.operation import OperationScope
@@ -34,6 +35,12 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.queue_entry import QueueEntry
 
 ExcInfo = tuple[Any, Any, Any] | None
+
+SLOW_SECONDS = 0.02
+"""The time in seconds from which an awaited call that held the event loop is a finding of ``check()``.
+
+Four times the interval at which CPython lets other threads run, so that a busy thread alone is not a finding.
+"""
 
 
 class CompletionWaiter:
@@ -74,6 +81,19 @@ class CompletionWaiter:
         except IndexError:
             return
         function()
+
+
+def completion_waiter() -> CompletionWaiter | None:
+    """Return a waiter for the running task of asyncio.
+
+    None if there is none, as under trio or in a coroutine that is driven by hand. Then the caller waits for the disk.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # No event loop of asyncio runs in this thread.
+        return None
+    return None if task is None else CompletionWaiter()
 
 
 async def wait_for_completion(
@@ -186,12 +206,21 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         kind: str | None = None,
         on_cancelled: Callable[[QueueEntry], None] | None = None,
     ) -> QueueEntry | None:
-        """Record an event as `_record` does, without blocking the event loop for the disk.
+        """Record an event as `_record` does, without blocking the event loop for the disk or for a slow target.
 
         If the waiting task is cancelled, the event is recorded all the same, and then *on_cancelled* is called with its entry.
         """
-        entry = self._record(level, operation, fields, kind, CompletionWaiter)
-        if entry is not None and isinstance(entry.wake, CompletionWaiter):
+        start = perf_counter()
+        entry = self._record(level, operation, fields, kind, completion_waiter)
+        if entry is None:
+            return None
+
+        # Other handlers of the logger run in the event loop. This is measured, because nothing tells which of them are slow.
+        seconds = perf_counter() - start
+        if seconds > SLOW_SECONDS and isinstance(entry.handler, AuditHandler):
+            entry.handler.note_slow_call(self._logger, seconds)
+
+        if isinstance(entry.wake, CompletionWaiter):
             await wait_for_completion(entry, entry.wake, on_cancelled)
         return entry
 
@@ -201,7 +230,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         operation: str | None,
         fields: dict[str, Any],
         kind: str | None = None,
-        make_waker: Callable[[], Callable[[], None]] | None = None,
+        make_waker: Callable[[], Callable[[], None] | None] | None = None,
     ) -> QueueEntry | None:
         """Record an event; return its acknowledgement, or None if no handler accepted it.
 
@@ -212,7 +241,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
 
         # Usually nothing is bound and no span is active. This test is cheaper than merging an empty context.
         if copy_context() or OPENTELEMETRY_TRACE in modules:
-            event = bound_context(event) | event
+            event = with_context(event)
 
         if "operation" in fields:
             resolve_operation(event, operation)

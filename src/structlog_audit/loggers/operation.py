@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -96,6 +97,13 @@ class OperationScope:
         self.entry_ids: Any = _as_list(fields.pop("entry_ids", None))
         metadata = fields.pop("metadata", None)
         self.metadata: dict[str, Any] = {} if metadata is None else _as_dict(metadata)
+
+    def copy(self) -> Self:
+        """Return a block with the same fields, which further changes of either do not affect."""
+        made = copy.copy(self)
+        made._fields, made.entry_ids = dict(self._fields), copy.copy(self.entry_ids)
+        made.metadata = copy.copy(self.metadata)
+        return made
 
     def bind(self, **fields: Any) -> None:
         """Add *fields* to the event, such as a user that only the block knows."""

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from structlog_audit.events.context import own_fields
 from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.loggers.bound_logger import get_audit_logger
@@ -70,7 +71,7 @@ class AuditProcessor:
             return event_dict
 
         level = _LEVELS.get(method_name, logging.INFO)
-        fields = dict(event_dict)
+        fields = own_fields(event_dict)
         fields.pop("event", None)
 
         # Leave out the keys in which structlog repeats facts that the record states itself.

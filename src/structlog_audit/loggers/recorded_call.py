@@ -5,7 +5,7 @@
 * A coroutine or another awaitable ends when it has been awaited, a future when it is done. An awaitable that nobody awaits has
   not run, and is not recorded.
 * A generator, or a context manager made of one, ends with its last value or when it is closed. An exception that its consumer
-  throws into it makes it a FAILURE, even if it handles that.
+  throws into it makes it a FAILURE, even if it handles that. As a decorator, the context manager is recorded for each call.
 * An awaitable that is also an asynchronous context manager or iterator ends in the way in which it is used.
 * Any other result ends the call.
 
@@ -156,13 +156,33 @@ class RecordedCall:
             return result
 
         if _is_made_of_generator(result):
-            is_async = type(result.gen) is types.AsyncGeneratorType
-            result.gen = self.async_generator(result.gen) if is_async else self.generator(result.gen)
+            if hasattr(result, "func"):
+                result.func = self._recording_again(result.func)
+            result.gen = self._delegate(result.gen)
             return result
 
         if _is_awaitable_object(result) and result is not self._owner and _can_be_proxied(kind):
             return _proxy_class(kind)(result, self)
         return None
+
+    def _delegate(self, generator: Any) -> Any:
+        """Return the generator in place of that of a context manager."""
+        is_async = type(generator) is types.AsyncGeneratorType
+        return self.async_generator(generator) if is_async else self.generator(generator)
+
+    def _recording_again(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return *function*, which makes the generator of a context manager, such that it begins and records a new call.
+
+        `contextlib` calls it for each call of a function that the context manager decorates.
+        """
+        scope, unavailable = self._scope.copy(), dict(self._unavailable)
+
+        @functools.wraps(function)
+        def make(*args: Any, **kwargs: Any) -> Any:
+            call = RecordedCall(scope.copy(), self._on_result, dict(unavailable), self._owner)
+            return call._delegate(call.run(function, args, kwargs))
+
+        return make
 
     def _coroutine(self, awaited: Any) -> Any:
         """Return a coroutine in place of the coroutine *awaited* that records its end."""

@@ -9,17 +9,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
+from structlog_audit._config_files import load_file
 from structlog_audit._durations import parse_duration
 from structlog_audit._references import resolve_references
 from structlog_audit._validation import require_choice, require_integer
-from structlog_audit._yaml import load_yaml
 from structlog_audit.exceptions import AuditError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions, Filters, conditions
 
@@ -167,19 +166,7 @@ def load_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     Raises:
         AuditTypeError, AuditValueError: The file cannot be read, or a rule in it is invalid; the message names the file.
     """
-    path = os.fspath(path)
-    read = _READERS.get(os.path.splitext(path)[1].lower())
-    if read is None:
-        raise AuditValueError(f"{path!r}: expected a file of rules with the suffix {', '.join(_READERS)}")
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = read(file.read())
-        return rules_of(content)
-    except (OSError, ValueError, AuditError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        kind = AuditTypeError if isinstance(error, AuditTypeError) else AuditValueError
-        raise kind(f"{path!r}: {reason}") from error
+    return load_file(path, "rules", rules_of)
 
 
 def _rule(number: int, item: Any) -> Rule:
@@ -270,20 +257,6 @@ def _duration_of(name: str, value: Any) -> dt.timedelta:
         raise AuditTypeError(f"{name}={value!r}: expected a timedelta, a number of seconds, or text such as 15m")
     return value if isinstance(value, dt.timedelta) else dt.timedelta(seconds=value)
 
-
-def _load_toml(text: str) -> Any:
-    # Imported lazily: only needed for a TOML file.
-    import tomllib
-
-    return tomllib.loads(text)
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    ".toml": _load_toml,
-    ".json": json.loads,
-    ".yaml": load_yaml,
-    ".yml": load_yaml,
-}
 
 DEFAULT_RULES = (
     Rule("deletions", operation="FORGET", more_than=100, within="1h"),

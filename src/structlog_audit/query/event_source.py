@@ -56,6 +56,9 @@ class EventSource:
         """Return the statistics beyond those of the events themselves."""
         return {}
 
+    def _explain_absence(self, conditions: Conditions) -> None:
+        """Warn the caller of a query if there is a known reason why *conditions* match no event."""
+
     def _now(self) -> dt.datetime:
         return dt.datetime.now(dt.UTC)
 
@@ -74,8 +77,12 @@ class EventSource:
         require_integer("offset", offset, least=0)
         stop = None if limit is None else offset + require_integer("limit", limit, least=0)
 
-        found = self.select(conditions(**filters), newest_first=newest_first, at_most=stop)
-        return [stored.event() for stored in islice(found, offset, stop)]
+        wanted = conditions(**filters)
+        found = self.select(wanted, newest_first=newest_first, at_most=stop)
+        events = [stored.event() for stored in islice(found, offset, stop)]
+        if not events and stop != 0:
+            self._explain_absence(wanted)
+        return events
 
     @with_filter_signature
     def iter_events(self, **filters: Unpack[Filters]) -> Iterator[AuditEvent]:
@@ -86,7 +93,11 @@ class EventSource:
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
         """Return the number of events that match all *filters*."""
-        return sum(1 for _ in self.select(conditions(**filters), newest_first=False))
+        wanted = conditions(**filters)
+        count = sum(1 for _ in self.select(wanted, newest_first=False))
+        if not count:
+            self._explain_absence(wanted)
+        return count
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """Return the event with this id, of any kind, or None."""
@@ -132,7 +143,11 @@ class EventSource:
         """
         if isinstance(user_id, (list, tuple, set, frozenset)):
             raise AuditTypeError(f"user_id={user_id!r}: expected one user, got {type(user_id).__name__}")
-        return user_statistics(self.select(conditions(user_id=user_id), newest_first=False))
+        wanted = conditions(user_id=user_id)
+        found = user_statistics(self.select(wanted, newest_first=False))
+        if not found["total_operations"]:
+            self._explain_absence(wanted)
+        return found
 
     @with_filter_signature
     def export_to_file(

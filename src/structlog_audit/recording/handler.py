@@ -31,8 +31,8 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later
 from structlog_audit._validation import require_choice, require_integer, require_level
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import MARKS, MIN_EVENT_BYTES, StoredEvent, encode_payload
-from structlog_audit.events.conversion import UNKNOWN_STATUS, convert
+from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
+from structlog_audit.events.conversion import convert, has_unknown_status
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, level_of, recorded_by
 from structlog_audit.events.payload import TrailPayload
@@ -43,7 +43,7 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
-from structlog_audit.recording.health_checks import Finding, muting_findings
+from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding, muting_findings, slow_call_finding
 from structlog_audit.recording.inherited_attributes import UnusedAttribute
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
@@ -176,6 +176,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
         self._stamp_class = Stamp if trail is None else trail.stamp_class
+        self._may_be_slow = self._waits_for_disk or (target is not None and trail is None)
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
         if trail is not None:
@@ -183,6 +184,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _reset(self) -> None:
         """Start with an empty buffer, a new monitor, and a group commit with nothing pending."""
+        self._slow_call: tuple[logging.Logger, float] | None = None
         self._buffer = EventBuffer(self._max_events)
 
         # The commit passes each accepted event to the buffer, and through the monitor if there is one.
@@ -283,7 +285,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         logger: str,
         error: str | None = None,
         kind: str | None = None,
-        make_waker: Callable[[], Callable[[], None]] | None = None,
+        make_waker: Callable[[], Callable[[], None] | None] | None = None,
     ) -> QueueEntry:
         """Record an event from its *fields*, without a log record, and return its acknowledgement.
 
@@ -295,8 +297,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             logger: The name of the logger.
             error: The text of the exception, if there is one.
             kind: The kind of the event; None for an application event.
-            make_waker: For a caller that must not wait for the disk: returns the function to call when the event is completed.
-                It is used only if the target waits for the disk. Then the caller raises the error of the entry.
+            make_waker: For a caller that must not wait: returns the function to call when the event is completed, or None if
+                the caller has to wait after all. It is used only if the target may be slow. If it returns a function, the
+                caller raises the error of the entry.
 
         Raises:
             AuditWriteError: The target failed, with ``on_error="raise"``.
@@ -314,8 +317,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
         # Commit, in the background if the caller must not wait. Event notices of the target are recorded afterwards: the
         # write of this event may have added some.
-        if make_waker is not None and self._waits_for_disk:
-            entry.wake = make_waker()
+        if make_waker is not None and self._may_be_slow and (wake := make_waker()) is not None:
+            entry.wake = wake
             self._commit.submit_later(entry)
             if trail_events.notices:
                 trail_events.record_notices_later()
@@ -353,6 +356,11 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self.target.close()
         logging.Handler.close(self)
 
+    def note_slow_call(self, logger: logging.Logger, seconds: float) -> None:
+        """Let `check` report that an awaited event on *logger* held the event loop for *seconds*."""
+        if self._slow_call is None or seconds > self._slow_call[1]:
+            self._slow_call = (logger, seconds)
+
     def check(self) -> list[Finding]:
         """Return a finding for each condition in this process that drops, delays or endangers events of this handler.
 
@@ -360,6 +368,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         target that is not an `AuditFileHandler` leads to the finding ``lesser-target``.
         """
         findings = list(muting_findings(self, self.target))
+        if self._slow_call is not None:
+            findings.append(slow_call_finding(self, *self._slow_call))
 
         if isinstance(self.target, AuditFileHandler):
             findings += self.target.check()
@@ -374,11 +384,10 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 message = f"{counts[code]} events are {code}: the target failed"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
-        unknown = self.count_events(metadata={MARKS: {"status": UNKNOWN_STATUS}})
+        unknown = sum(has_unknown_status(event.metadata) for event in self.iter_events())
         if unknown:
             message = f"{unknown} events have a status that states neither success nor failure"
-            fix = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
-            findings.append(Finding("unknown-status", message, fix))
+            findings.append(Finding("unknown-status", message, UNKNOWN_STATUS_FIX))
 
         if self.unreadable:
             message = f"{self.unreadable} lines of the trail are not events"

@@ -19,6 +19,9 @@ from structlog_audit.recording.logger_tree import (
     uses_queue,
 )
 
+UNKNOWN_STATUS_FIX = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
+"""The fix for events whose status states neither success nor failure."""
+
 _KEEP_LOGGERS = 'set "disable_existing_loggers": False'
 
 
@@ -56,7 +59,7 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
         )
 
     for logger in audit_loggers:
-        yield from _logger_findings(logger)
+        yield from _logger_findings(logger, handler)
         yield from _descendant_findings(logger, handler, loggers)
 
     yield from _handler_findings("handler", handler)
@@ -71,8 +74,25 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
         )
 
 
-def _logger_findings(logger: logging.Logger) -> Iterator[Finding]:
-    """Yield the findings of a logger that the handler is attached to."""
+def slow_call_finding(handler: logging.Handler, logger: logging.Logger, seconds: float) -> Finding:
+    """Return the finding that an awaited event on *logger* held the event loop for *seconds*."""
+    others = [repr(other) for other in _handlers_of(logger) if other is not handler]
+    message = f"an awaited event on logger {logger.name!r} held the event loop for {seconds * 1_000:.0f} ms"
+    if not others:
+        return Finding("slow-call", message, "check the filters of the logger, and the disk of the trail")
+
+    fix = "put the slow ones behind a QueueHandler, and leave the audit handler on the logger"
+    return Finding("slow-call", f"{message}: it has other handlers, {', '.join(others)}", fix)
+
+
+def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """Yield the handlers that a record of *logger* reaches at once, without a queue."""
+    for ancestor in propagation_path(logger):
+        yield from ancestor.handlers
+
+
+def _logger_findings(logger: logging.Logger, handler: logging.Handler) -> Iterator[Finding]:
+    """Yield the findings of a logger that *handler* is attached to."""
     name = repr(logger.name)
 
     if logger.disabled:
@@ -90,7 +110,7 @@ def _logger_findings(logger: logging.Logger) -> Iterator[Finding]:
     if logger.filters:
         yield Finding("logger-filter", f"logger {name} has filters, which may drop events", "remove them from it")
 
-    if uses_queue(logger, logging.INFO):
+    if uses_queue(logger, logging.INFO) and handler not in _handlers_of(logger):
         yield Finding(
             "queue",
             f"logger {name} passes events to a queue: they are recorded later, or lost if the process dies",

@@ -15,7 +15,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from structlog_audit.events.event import INTENT_ID, AuditEvent, EventStatus, Kind, OperationType, rfc3339
+from structlog_audit.events.conversion import has_unknown_status
+from structlog_audit.events.event import INTENT_ID, AuditEvent, EventStatus, Kind, rfc3339
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
 from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts
 from structlog_audit.reports.formatting import shorten
 from structlog_audit.reports.period import month_of, rfc3339_or_none
@@ -37,6 +39,9 @@ ANONYMOUS = "anonymous"
 
 PERCENTILES = (50, 95, 99)
 
+CLASS_NAMES = (*(found.value for found in OperationClass), UNCLASSIFIED)
+"""The classes of operations in figures, in order."""
+
 
 class OperationAggregate:
     """The outcomes and durations of one operation."""
@@ -55,7 +60,7 @@ class OperationAggregate:
             self.durations.add(event.duration_ms)
             self.total_ms.add(event.duration_ms)
 
-    def to_dict(self, operation: str) -> dict[str, Any]:
+    def to_dict(self, operation: str, class_name: str) -> dict[str, Any]:
         """Return the row of *operation*, with the names of `query.statistics`."""
         total = self.statuses.total()
         timed = self.durations.buckets.total()
@@ -63,6 +68,7 @@ class OperationAggregate:
         percentiles = {f"p{percent}_duration_ms": self.durations.percentile(percent) for percent in PERCENTILES}
         return {
             "operation": operation,
+            "class": class_name,
             "total_events": total,
             "by_status": counts_by_status(self.statuses),
             "success_rate": succeeded / total if total else 1.0,
@@ -89,11 +95,11 @@ class UserAggregate(UserCounts):
         if self.first is None:
             self.first = event.timestamp
 
-    def to_dict(self, user_id: str | None) -> dict[str, Any]:
-        """Return the row of the user *user_id*."""
+    def to_dict(self, user_id: str | None, classes: OperationClasses) -> dict[str, Any]:
+        """Return the row of the user *user_id*, with operations counted by *classes*."""
         return {
             "user_id": user_id,
-            **activity_counts(self.operations),
+            **activity_counts(self.operations, classes),
             "failures": self.failures,
             "first_activity": rfc3339_or_none(self.first),
             "last_activity": rfc3339_or_none(self.last),
@@ -127,9 +133,10 @@ class RecentEvents:
 
 
 class ReportAggregates:
-    """All aggregates of a report."""
+    """All aggregates of a report, with operations in *classes*."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: OperationClasses) -> None:
+        self.classes = classes
         self.hours: defaultdict[dt.datetime, Counter[EventStatus]] = defaultdict(Counter)
 
         # month → user → operation
@@ -142,6 +149,8 @@ class ReportAggregates:
         self.deletions = RecentEvents()
         self.exports = RecentEvents()
         self.activity = RecentEvents(NEWEST_OF_USER)
+
+        self.unknown_status = 0
 
         self.open_intents: dict[str, AuditEvent] = {}
 
@@ -180,9 +189,12 @@ class ReportAggregates:
         self.activity.add(event)
         if event.status is EventStatus.FAILURE:
             self.failures.add(event)
-        if operation == OperationType.FORGET:
+        self.unknown_status += has_unknown_status(event.metadata)
+
+        operation_class = self.classes.class_of(operation)
+        if operation_class is OperationClass.DELETE:
             self.deletions.add(event)
-        elif operation == OperationType.EXPORT:
+        elif operation_class is OperationClass.EXPORT:
             self.exports.add(event)
 
         self.close_intent(event)
@@ -209,14 +221,19 @@ def counts_by_status(statuses: Counter[EventStatus]) -> dict[str, int]:
     return {status.value: statuses[status] for status in EventStatus}
 
 
-def activity_counts(operations: Counter[str]) -> dict[str, int]:
-    """Return the activity of a user, with the names of the memory SDK's page."""
-    return {
-        "total": operations.total(),
-        "stores": operations[OperationType.STORE],
-        "recalls": operations[OperationType.RECALL],
-        "deletions": operations[OperationType.FORGET],
-    }
+def activity_counts(operations: Counter[str], classes: OperationClasses) -> dict[str, Any]:
+    """Return the activity of a user: the number of events, and those of each class that occurs."""
+    counts: Counter[str] = Counter()
+    for operation, count in operations.items():
+        counts[class_name(operation, classes)] += count
+
+    by_class = {name: counts[name] for name in CLASS_NAMES if counts[name]}
+    return {"total": operations.total(), "by_class": by_class}
+
+
+def class_name(operation: str, classes: OperationClasses) -> str:
+    """Return the class of *operation*, or `UNCLASSIFIED`."""
+    return classes.class_of(operation) or UNCLASSIFIED
 
 
 def event_row(event: AuditEvent) -> dict[str, Any]:

@@ -81,13 +81,22 @@ def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:
     summary = members["summary"]
     total = summary["total_events"]
     succeeded = formatting.percent(summary["success_rate"]) if total else NOTHING
+    unclassified = members["classes"]["unclassified"]
+    unknown_status = members["unknown_status"]
 
     figures = [
         ("events", formatting.number(total)),
-        ("succeeded", succeeded),
+        ("succeeded", f"≤ {succeeded}" if unknown_status else succeeded),
         ("users", formatting.number(summary["users"])),
     ]
-    for name in ("failures", "deletions", "exports"):
-        count = members[name]["total"]
-        figures.append((name, formatting.number(count)))
+    for name, unknown in (("failures", unknown_status), ("deletions", unclassified), ("exports", unclassified)):
+        count = formatting.number(members[name]["total"])
+
+        # Events that are not understood may be among them.
+        figures.append((name, f"≥ {count}" if unknown else count))
+
+    if unclassified:
+        figures.append(("not classified", formatting.number(unclassified)))
+    if unknown_status:
+        figures.append(("status not known", formatting.number(unknown_status)))
     return figures

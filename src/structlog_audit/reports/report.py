@@ -7,7 +7,8 @@
 **Performance**
 
 * One pass over the events, in the order of commit. `structlog_audit.reports.aggregation` describes the bounds on memory.
-* A report of one user makes a second pass, over gaps and trail events.
+* A report of one user makes a second pass, over gaps and trail events; without an event of the user, a third one for the names
+  near that user's.
 * Open intents cause one more pass, from the first of them on: their outcomes may lie after the period or belong to another
   user.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -26,8 +27,11 @@ import msgspec
 from structlog_audit.events.codec import escape
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.json_safe import identifier_text
+from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditError, AuditTypeError
+from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import conditions
 from structlog_audit.query.statistics import statistics
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.document_builder import build_document
@@ -52,27 +56,30 @@ class Report:
 
         Times are RFC 3339 in UTC, durations milliseconds.
 
-        ================  =============================================================================================
-        member            content
-        ================  =============================================================================================
-        ``period``        ``start``, ``end`` and ``month`` as given; None is an open bound
-        ``user_id``       the user that the report is limited to, or None
-        ``generated_at``  the time of creation; ``software`` and ``source`` are the version and the type of the source
-        ``summary``       as `EventSource.get_statistics`, with the number of ``users`` in place of their counts
-        ``completeness``  ``complete``, and if not the ``reasons``; ``complete_since``; ``gaps``, and the number of events
-                          ``lost`` in them; the handler's lifetime ``counters``; ``problems`` of the files by code
-        ``months``        the memory SDK's report of each month: ``period total_events users operations user_activity``,
-                          the latter with ``total stores recalls deletions`` of every user
-        ``over_time``     the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
-        ``operations``    of each operation ``total_events by_status success_rate timed_events`` and durations
-        ``users``         ``total``; the 50 ``most_active``; the 10 with ``most_failures``
-        ``failures``      ``total``, the number of their ``entries``, and the 50 ``newest``; likewise ``deletions`` and
-                          ``exports``, and, with the 200 newest, the ``activity`` of the user
-        ``open_intents``  ``total``, ``entries``, and the 50 ``oldest`` without a known outcome
-        ``own_acts``      the trail events: ``total``, counts ``by_act``, and the 50 ``newest``
-        ``clauses``       the compliance clauses, each with the sections that contain evidence for it
-        ``not_shown``     the limits of the report
-        ================  =============================================================================================
+        ==================  ===========================================================================================
+        member              content
+        ==================  ===========================================================================================
+        ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``user_id``         the user that the report is limited to, or None
+        ``generated_at``    the time of creation; ``software`` and ``source`` are the version and the type of the source
+        ``summary``         as `EventSource.get_statistics`, with the number of ``users`` in place of their counts
+        ``completeness``    ``complete``, and if not the ``reasons``; ``complete_since``; ``gaps``, and the number of events
+                            ``lost`` in them; the handler's lifetime ``counters``; ``problems`` of the files by code
+        ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``,
+                            the latter with ``total`` and ``by_class`` of every user
+        ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
+        ``operations``      of each operation ``class total_events by_status success_rate timed_events`` and durations
+        ``classes``         ``classified`` events and their counts ``by_class``; ``unclassified`` events and their operations
+        ``users``           ``total``; the 50 ``most_active``; the 10 with ``most_failures``
+        ``unknown_status``  the number of events whose status states neither success nor failure
+        ``failures``        ``total``, the number of their ``entries``, and the 50 ``newest``; likewise those of the
+                            classes delete and export, ``deletions`` and ``exports``, and, with the 200 newest, the
+                            ``activity`` of the user, with ``hints`` if there is none
+        ``open_intents``    ``total``, ``entries``, and the 50 ``oldest`` without a known outcome
+        ``trail_events``    ``total``, counts ``by_operation``, and the 50 ``newest``
+        ``clauses``         the compliance clauses, each with the sections that contain evidence for it
+        ``not_shown``       the limits of the report
+        ==================  ===========================================================================================
         """
         return copy.deepcopy(self._members)
 
@@ -115,6 +122,7 @@ def compliance_report(
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
+    operations: Mapping[str, str] | OperationClasses | None = None,
 ) -> Report:
     """Return the report of the events of *source* in a period. O(number of events).
 
@@ -123,6 +131,7 @@ def compliance_report(
         month: A month in UTC, such as ``"2025-01"``.
         start_time, end_time: A half-open range in place of the month; None is an open bound.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
+        operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -133,13 +142,20 @@ def compliance_report(
 
     period = period_of(month, start_time, end_time)
     user = _user(user_id)
-    aggregates = ReportAggregates()
+    aggregates = ReportAggregates(registered_operations().extended(operations))
     events = aggregates.aggregate(_events(source, period, user))
     statistics_of_period = statistics(events)
 
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
-    return Report(build_data(source, period, user, aggregates, statistics_of_period))
+    hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
+    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints))
+
+
+def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:
+    """Return why there may be no events of *user_id*. One pass over the period."""
+    in_period = conditions(start_time=period.start, end_time=period.end)
+    return absent_values(source.select(in_period, newest_first=False), {"user_id": [user_id]})
 
 
 def _user(user_id: Any) -> str | None:

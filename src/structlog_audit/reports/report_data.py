@@ -3,7 +3,7 @@
 **Guarantees**
 
 * Totals, rates and percentiles equal those of `structlog_audit.query.statistics`. The monthly figures have the names of the
-  memory SDK's page.
+  memory SDK's page, except that the activity of users is counted by the classes of operations.
 * Months without events are included, unless the report would have more than `MOST_MONTHS`: a single event with a wrong time
   can stretch the range to centuries.
 """
@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -19,12 +19,14 @@ from typing import Any
 from structlog_audit._version import __version__
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import EventStatus, rfc3339
+from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.reports.aggregation import (
     NEWEST,
     ReportAggregates,
     UserAggregate,
     activity_counts,
+    class_name,
     counts_by_status,
     event_row,
     truncated,
@@ -48,6 +50,7 @@ def build_data(
     user_id: str | None,
     aggregates: ReportAggregates,
     statistics: dict[str, Any],
+    hints: list[str],
 ) -> dict[str, Any]:
     """Return the members of a report (`Report.to_dict`).
 
@@ -57,6 +60,7 @@ def build_data(
         user_id: The user that the report is limited to, or None.
         aggregates: The aggregates of all events of the period.
         statistics: The statistics of its application events (`structlog_audit.query.statistics.statistics`).
+        hints: Why there may be no events of the user.
     """
     now = source._now()
     span = _span(aggregates, period, now)
@@ -71,13 +75,15 @@ def build_data(
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
         "operations": _operations(aggregates),
+        "classes": _classes(aggregates),
         "users": _users(aggregates),
+        "unknown_status": aggregates.unknown_status,
         "failures": aggregates.failures.to_dict(),
         "deletions": aggregates.deletions.to_dict(),
         "exports": aggregates.exports.to_dict(),
-        "activity": None if user_id is None else aggregates.activity.to_dict(),
+        "activity": None if user_id is None else {**aggregates.activity.to_dict(), "hints": hints},
         "open_intents": _open_intents(aggregates),
-        "own_acts": _trail_events(aggregates),
+        "trail_events": _trail_events(aggregates),
         "clauses": [{**clause._asdict(), "sections": list(clause.sections)} for clause in CLAUSES],
         "not_shown": list(NOT_SHOWN),
     }
@@ -124,7 +130,7 @@ def _months(aggregates: ReportAggregates, span: Span | None) -> list[dict[str, A
     rows = []
     for month in _months_of_report(aggregates, span):
         users: Mapping[str, Counter[str]] = aggregates.months.get(month, {})
-        row = _month(month, users)
+        row = _month(month, users, aggregates.classes)
         rows.append(row)
     return rows
 
@@ -141,7 +147,7 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
     return sorted(aggregates.months)
 
 
-def _month(month: str, users: Mapping[str, Counter[str]]) -> dict[str, Any]:
+def _month(month: str, users: Mapping[str, Counter[str]], classes: OperationClasses) -> dict[str, Any]:
     operations: Counter[str] = Counter()
     for operations_of_user in users.values():
         operations.update(operations_of_user)
@@ -155,7 +161,7 @@ def _month(month: str, users: Mapping[str, Counter[str]]) -> dict[str, Any]:
         "total_events": operations.total(),
         "users": len(users),
         "operations": dict(operations.most_common()),
-        "user_activity": {user_id: activity_counts(users[user_id]) for user_id in most_active},
+        "user_activity": {user_id: activity_counts(users[user_id], classes) for user_id in most_active},
     }
 
 
@@ -181,7 +187,10 @@ def _over_time(aggregates: ReportAggregates, span: Span | None) -> dict[str, Any
 
 
 def _operations(aggregates: ReportAggregates) -> list[dict[str, Any]]:
-    rows = [aggregate.to_dict(operation) for operation, aggregate in aggregates.operations.items()]
+    rows = []
+    for operation, aggregate in aggregates.operations.items():
+        name = class_name(operation, aggregates.classes)
+        rows.append(aggregate.to_dict(operation, name))
 
     # The most frequent first; equally frequent ones by name.
     rows.sort(key=lambda row: row["operation"])
@@ -189,31 +198,58 @@ def _operations(aggregates: ReportAggregates) -> list[dict[str, Any]]:
     return rows
 
 
+def _classes(aggregates: ReportAggregates) -> dict[str, Any]:
+    """Return the counts of every class, and the operations without one."""
+    operations: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    statuses: defaultdict[str, Counter[EventStatus]] = defaultdict(Counter)
+    for operation, aggregate in aggregates.operations.items():
+        name = class_name(operation, aggregates.classes)
+        operations[name][operation] += aggregate.statuses.total()
+        statuses[name].update(aggregate.statuses)
+
+    rows = {}
+    for operation_class in OperationClass:
+        name = operation_class.value
+        rows[name] = {
+            "total_events": statuses[name].total(),
+            "operations": len(operations[name]),
+            "by_status": counts_by_status(statuses[name]),
+        }
+
+    unclassified = statuses[UNCLASSIFIED].total()
+    return {
+        "classified": sum(row["total_events"] for row in rows.values()),
+        "by_class": rows,
+        "unclassified": unclassified,
+        "unclassified_operations": dict(operations[UNCLASSIFIED].most_common()),
+    }
+
+
 def _users(aggregates: ReportAggregates) -> dict[str, Any]:
     users = {user_id: aggregate for user_id, aggregate in aggregates.users.items() if user_id is not None}
 
     return {
         "total": len(users),
-        "most_active": _most_active(users),
-        "most_failures": _most_failures(users),
+        "most_active": _most_active(users, aggregates.classes),
+        "most_failures": _most_failures(users, aggregates.classes),
     }
 
 
-def _most_active(users: Mapping[str, UserAggregate]) -> list[dict[str, Any]]:
+def _most_active(users: Mapping[str, UserAggregate], classes: OperationClasses) -> list[dict[str, Any]]:
     def rank(user_id: str) -> tuple[int, str]:
         return -users[user_id].operations.total(), user_id
 
     most_active = sorted(users, key=rank)[:NEWEST]
-    return [users[user_id].to_dict(user_id) for user_id in most_active]
+    return [users[user_id].to_dict(user_id, classes) for user_id in most_active]
 
 
-def _most_failures(users: Mapping[str, UserAggregate]) -> list[dict[str, Any]]:
+def _most_failures(users: Mapping[str, UserAggregate], classes: OperationClasses) -> list[dict[str, Any]]:
     def rank(user_id: str) -> tuple[int, str]:
         return -users[user_id].failures, user_id
 
     failing = [user_id for user_id, aggregate in users.items() if aggregate.failures]
     most_failures = sorted(failing, key=rank)[:MOST_FAILING]
-    return [users[user_id].to_dict(user_id) for user_id in most_failures]
+    return [users[user_id].to_dict(user_id, classes) for user_id in most_failures]
 
 
 def _open_intents(aggregates: ReportAggregates) -> dict[str, Any]:
@@ -231,11 +267,11 @@ def _trail_events(aggregates: ReportAggregates) -> dict[str, Any]:
     newest = []
     for row, event in aggregates.trail_events.rows():
         metadata = truncated(to_json(event.metadata))
-        newest.append({**row, "said": metadata})
+        newest.append({**row, "metadata": metadata})
 
     by_operation = dict(aggregates.trail_operations.most_common())
     return {
-        "by_act": by_operation,
+        "by_operation": by_operation,
         "total": aggregates.trail_events.total,
         "newest": newest,
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import PERCENTILES
+from structlog_audit.reports.aggregation import CLASS_NAMES, PERCENTILES
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import Block, BulletList, Column, Figure, Table
 
@@ -18,10 +19,14 @@ _MOST_OPERATIONS_OF_MONTHS = 6
 
 _MOST_USERS_OF_MONTH = 5
 
+_MOST_NAMED = 10
+"""Maximum unclassified operations that a sentence names. Their table has more."""
+
 _NO_EVENTS = "There were no events."
 
 _TIME = Column("Time (UTC)", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
+_CLASS = Column("Class", "class")
 _USER = Column("User", "user_id", "user")
 _STATUS = Column("Status", "status", "status")
 _ENTRIES = Column("Entries", "named", "detail")
@@ -29,12 +34,8 @@ _MESSAGE = Column("Message", "message", "detail")
 _EVENTS = Column("Events", "total_events", "number")
 _MONTH = Column("Month", "period", "month")
 
-_ACTIVITY = (
-    Column("Total", "total", "number"),
-    Column("Stores", "stores", "number"),
-    Column("Recalls", "recalls", "number"),
-    Column("Deletions", "deletions", "number"),
-)
+_DELETIONS = ("deletion", "Deletions")
+_EXPORTS = ("export", "Exports")
 
 
 def section_blocks(id: str, members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
@@ -68,7 +69,7 @@ def _with_details(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "message": (row["error_message"], event_id),
         "named": (formatting.entry_list(row), event_id),
-        "said": (row.get("said"), event_id),
+        "metadata": (row.get("metadata"), event_id),
     }
 
 
@@ -132,23 +133,28 @@ def _months(members: dict[str, Any]) -> list[Block]:
     if not members["months"]:
         return [_NO_EVENTS]
 
-    operations = list(members["summary"]["by_operation"])[:_MOST_OPERATIONS_OF_MONTHS]
+    operations = [row["operation"] for row in members["operations"][:_MOST_OPERATIONS_OF_MONTHS]]
     columns = (
         _MONTH,
         _EVENTS,
         Column("Users", "users", "number"),
-        *(Column(name, name, "number") for name in operations),
+        *(Column(formatting.display_name(name), _member_of(name), "number") for name in operations),
         Column("Others", "others", "number"),
     )
 
     rows = []
     for month in members["months"]:
-        counts = {name: month["operations"].get(name, 0) for name in operations}
+        counts = {_member_of(name): month["operations"].get(name, 0) for name in operations}
         others = month["total_events"] - sum(counts.values())
         rows.append({**month, **counts, "others": others})
 
     note = "Events without a user are counted under the name anonymous."
     return [Table("Events by month and operation", columns, rows, note)]
+
+
+def _member_of(operation: str) -> str:
+    """Return the name of a cell for *operation*, which may have the name of another column."""
+    return f"operation {operation}"
 
 
 def _over_time(members: dict[str, Any]) -> list[Block]:
@@ -180,6 +186,8 @@ def _over_time_description(members: dict[str, Any]) -> str:
     if _unsuccessful(worst):
         most = _count_in_step(_unsuccessful(worst), unit, worst)
         sentences.append(f"The highest number of failed or partial events is {most}.")
+    elif members["unknown_status"]:
+        sentences.append("No event is known to have failed or to be partial.")
     else:
         sentences.append("All succeeded.")
     return " ".join(sentences)
@@ -229,6 +237,7 @@ def _operations(members: dict[str, Any]) -> list[Block]:
 def _operation_table(shown: Sequence[dict[str, Any]], total: int) -> Table:
     columns = (
         _OPERATION,
+        _CLASS,
         _EVENTS,
         Column("Succeeded", "success_rate", "rate"),
         Column("Failed", "FAILURE", "number"),
@@ -258,12 +267,75 @@ def _durations_description(timed: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _classes(members: dict[str, Any]) -> list[Block]:
+    if not members["operations"]:
+        return [_NO_EVENTS]
+
+    columns = (
+        _CLASS,
+        _EVENTS,
+        Column("Operations", "operations", "number"),
+        *(Column(status, status, "number") for status in members["summary"]["by_status"]),
+    )
+    rows = [{"class": name, **row, **row["by_status"]} for name, row in members["classes"]["by_class"].items()]
+
+    blocks: list[Block] = [
+        "The class of an operation follows from the words of its name.",
+        Table("Classified operations", columns, rows),
+    ]
+    unclassified = members["classes"]["unclassified_operations"]
+    if not unclassified:
+        return [*blocks, "Every operation is classified."]
+
+    shown = [{"operation": name, "total_events": count} for name, count in unclassified.items()][:MOST_SHOWN]
+    note = _first_rows_note(len(shown), len(unclassified))
+    return [
+        *blocks,
+        *unclassified_sentences(members),
+        Table("Unclassified operations", (_OPERATION, _EVENTS), shown, note),
+    ]
+
+
+def unclassified_sentences(members: dict[str, Any]) -> list[str]:
+    """Return the sentence that names the operations without a class, or nothing if there are none."""
+    operations = members["classes"]["unclassified_operations"]
+    if not operations:
+        return []
+
+    named = []
+    for name, count in islice(operations.items(), _MOST_NAMED):
+        named.append(f"{formatting.display_name(name)} ({formatting.number(count)})")
+    if len(operations) > _MOST_NAMED:
+        named.append(formatting.count(len(operations) - _MOST_NAMED, "other"))
+
+    events = formatting.count(members["classes"]["unclassified"], "event")
+    verb = "is" if members["classes"]["unclassified"] == 1 else "are"
+    different = formatting.count(len(operations), "operation")
+    return [f"{events} with {different} {verb} not classified: {formatting.enumeration(named)}."]
+
+
+def _activity_columns(activities: Iterable[dict[str, Any]]) -> tuple[Column, ...]:
+    """Return the columns of the classes that occur in *activities*."""
+    occurring = {name for activity in activities for name in activity["by_class"]}
+    names = [name for name in CLASS_NAMES if name in occurring]
+    return (
+        Column("Total", "total", "number"),
+        *(Column(name.capitalize(), name, "number") for name in names),
+    )
+
+
+def _activity_row(activity: dict[str, Any]) -> dict[str, Any]:
+    """Return the cells of an activity: its members, and the count of each class."""
+    return {**dict.fromkeys(CLASS_NAMES, 0), **activity["by_class"], **activity}
+
+
 def _users(members: dict[str, Any]) -> list[Block]:
     users = members["users"]
     without_user = members["summary"]["without_user"]
+    listed = [*users["most_active"][:MOST_SHOWN], *users["most_failures"]]
     columns = (
         _USER,
-        *_ACTIVITY,
+        *_activity_columns(listed),
         Column("Failures", "failures", "number"),
         Column("Last (UTC)", "last_activity", "time"),
     )
@@ -272,11 +344,12 @@ def _users(members: dict[str, Any]) -> list[Block]:
     if without_user:
         blocks.append(f"{formatting.count(without_user, 'event')} had no user.")
     if users["most_active"]:
-        rows = users["most_active"][:MOST_SHOWN]
+        rows = [_activity_row(row) for row in users["most_active"][:MOST_SHOWN]]
         note = _first_rows_note(len(rows), users["total"])
         blocks.append(Table("Most active users", columns, rows, note))
     if users["most_failures"]:
-        blocks.append(Table("Users with the most failures", columns, users["most_failures"]))
+        rows = [_activity_row(row) for row in users["most_failures"]]
+        blocks.append(Table("Users with the most failures", columns, rows))
     if len(members["months"]) > 1:
         blocks.append(_monthly_activity_table(members["months"]))
     return blocks or [_NO_EVENTS]
@@ -289,28 +362,64 @@ def _monthly_activity_table(months: Sequence[dict[str, Any]]) -> Table:
         for user_id, activity in most_active:
             rows.append({"period": month["period"], "user_id": user_id, **activity})
 
+    columns = (_MONTH, _USER, *_activity_columns(rows))
+    rows = [_activity_row(row) for row in rows]
     note = f"The {_MOST_USERS_OF_MONTH} most active users of each month."
-    return Table("User activity by month", (_MONTH, _USER, *_ACTIVITY), rows, note)
+    return Table("User activity by month", columns, rows, note)
 
 
 def _failures(members: dict[str, Any]) -> list[Block]:
     columns = (_TIME, _OPERATION, _USER, _MESSAGE)
-    return _event_blocks(members["failures"], "Failed events", columns, "There were no failures.")
+    total = members["summary"]["total_events"]
+    unknown = members["unknown_status"]
+    if not total:
+        return [_NO_EVENTS]
+    if not unknown:
+        return _event_blocks(members["failures"], "Failed events", columns, "There were no failures.")
+
+    understood = formatting.count(total - unknown, "event")
+    none_found = f"0 failures among the {understood} whose status is known."
+    return [
+        *_event_blocks(members["failures"], "Failed events", columns, none_found),
+        f"{formatting.count(unknown, 'event')} with a status that states neither success nor failure: without an error "
+        "and below the level of failures, such an event is listed as SUCCESS.",
+    ]
+
+
+def _class_blocks(members: dict[str, Any], id: str, names: tuple[str, str]) -> list[Block]:
+    """Return the events of one class, and what is not known about it.
+
+    Args:
+        members: The data of the report.
+        id: The member with the events.
+        names: The noun for one of them, and the caption.
+    """
+    if not members["summary"]["total_events"]:
+        return [_NO_EVENTS]
+
+    noun, caption = names
+    classified = formatting.count(members["classes"]["classified"], "event")
+    none_found = f"{formatting.count(0, noun)} among the {classified} whose operation is classified."
+
+    columns = (_TIME, _OPERATION, _USER, _STATUS, _ENTRIES)
+    return [
+        *_event_blocks(members[id], caption, columns, none_found),
+        *unclassified_sentences(members),
+    ]
 
 
 def _deletions(members: dict[str, Any]) -> list[Block]:
-    columns = (_TIME, _USER, _STATUS, _ENTRIES)
-    return _event_blocks(members["deletions"], "Deletions (FORGET)", columns, "There were no FORGET events.")
+    return _class_blocks(members, "deletions", _DELETIONS)
 
 
 def _exports(members: dict[str, Any]) -> list[Block]:
-    columns = (_TIME, _USER, _STATUS, _ENTRIES)
-    return _event_blocks(members["exports"], "Exports (EXPORT)", columns, "There were no EXPORT events.")
+    return _class_blocks(members, "exports", _EXPORTS)
 
 
 def _activity(members: dict[str, Any]) -> list[Block]:
     columns = (_TIME, _OPERATION, _STATUS, _ENTRIES)
-    return _event_blocks(members["activity"], "Events of the user", columns, "The user has no events.")
+    blocks = _event_blocks(members["activity"], "Events of the user", columns, "No event has this user.")
+    return [*blocks, *(f"{hint[:1].upper()}{hint[1:]}." for hint in members["activity"]["hints"])]
 
 
 def _open_intents(members: dict[str, Any]) -> list[Block]:
@@ -332,7 +441,7 @@ def _event_blocks(
 
 
 def _trail_events(members: dict[str, Any]) -> list[Block]:
-    trail_events = members["own_acts"]
+    trail_events = members["trail_events"]
     if not trail_events["total"]:
         return [
             "The source has no trail events. A trail in a file records its opening and closing, faults and recoveries, "
@@ -341,10 +450,10 @@ def _trail_events(members: dict[str, Any]) -> list[Block]:
 
     total = formatting.count(trail_events["total"], "trail event")
     counts = []
-    for operation, count in trail_events["by_act"].items():
+    for operation, count in trail_events["by_operation"].items():
         counts.append(f"{formatting.display_name(operation)} {formatting.number(count)}")
 
-    columns = (_TIME, Column("Event", "operation", "code"), _STATUS, Column("Details", "said", "detail"))
+    columns = (_TIME, Column("Event", "operation", "code"), _STATUS, Column("Details", "metadata", "detail"))
     table = _event_table("Trail events, recorded by the library", columns, trail_events)
     return [f"{total}: {formatting.enumeration(counts)}.", table]
 
@@ -359,14 +468,14 @@ def _clauses(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
     columns = (
         Column("Framework", "framework"),
         Column("Clause", "clause"),
-        Column("Requirement", "asks"),
+        Column("Requirement", "requirement"),
         Column("Evidence", "sections", "sections"),
-        Column("Not covered", "beyond"),
+        Column("Not covered", "not_covered"),
     )
     introduction = (
         "The sections named contain evidence for these clauses. A report alone does not establish compliance."
     )
-    return [introduction, Table("Clauses and sections", columns, rows, is_list=True)]
+    return [introduction, *unclassified_sentences(members), Table("Clauses and sections", columns, rows, is_list=True)]
 
 
 def _not_shown(members: dict[str, Any]) -> list[Block]:
@@ -378,12 +487,13 @@ _BLOCKS: dict[str, Callable[[dict[str, Any]], list[Block]]] = {
     "months": _months,
     "over_time": _over_time,
     "operations": _operations,
+    "classes": _classes,
     "users": _users,
     "failures": _failures,
     "deletions": _deletions,
     "exports": _exports,
     "activity": _activity,
     "open_intents": _open_intents,
-    "own_acts": _trail_events,
+    "trail_events": _trail_events,
     "not_shown": _not_shown,
 }

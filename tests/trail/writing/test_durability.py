@@ -7,9 +7,11 @@ import logging
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import structlog
+import trio
 from conftest import lines_in
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, AuditWriteError, audited, get_audit_logger
@@ -116,6 +118,73 @@ def test_the_event_loop_does_not_wait_for_the_disk(path, disk, entry_point):
     asyncio.run(run())
     assert disk.syncs < 64
     assert len(lines_in(path)) == 64
+
+
+def drive(coroutine):
+    """Run *coroutine*, which must not wait for anything, without an event loop."""
+    with pytest.raises(StopIteration) as ended:
+        coroutine.send(None)
+    return ended.value.value
+
+
+def drive_in_thread(coroutine):
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(drive, coroutine).result()
+
+
+def drive_in_callback(coroutine):
+    """Run *coroutine* in a callback of asyncio, as trio does in guest mode: there is a loop, but no task to wait in."""
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        loop.call_soon(lambda: done.set_result(drive(coroutine)))
+        return await done
+
+    return asyncio.run(run())
+
+
+def drive_in_trio(coroutine):
+    async def run():
+        return await coroutine
+
+    return trio.run(run)
+
+
+@pytest.mark.parametrize("run", [drive, drive_in_thread, drive_in_callback, drive_in_trio])
+@pytest.mark.parametrize("entry_point", ["ainfo", "aexception", "operation", "audited", "log_event"])
+def test_awaited_event_is_on_the_disk_without_asyncio(path, disk, entry_point, run):
+    """Without a task of asyncio each entry point records, and returns when the disk has the event."""
+    handler, log = logger_on(path)
+
+    async def scope():
+        async with log.operation("STORE", intent=True):
+            pass
+
+    @audited("STORE")
+    async def function():
+        pass
+
+    calls = {
+        "ainfo": lambda: log.ainfo("STORE"),
+        "aexception": lambda: log.aexception("STORE"),
+        "operation": scope,
+        "audited": function,
+        "log_event": lambda: AuditLogger(handler=handler).log_event("STORE"),
+    }
+    syncs = disk.syncs
+    run(calls[entry_point]())
+    assert [line["operation"] for line in lines_in(path)] == ["STORE"]
+    assert disk.syncs > syncs
+    assert handler.get_statistics()["recorded"] >= 1
+
+
+def test_error_of_the_disk_reaches_an_awaiting_caller_without_asyncio(path, disk):
+    """Without asyncio, too, the caller gets the error with ``on_error="raise"``."""
+    _, log = logger_on(path, on_error="raise", call_later=Timer())
+    disk.failing = True
+    with pytest.raises(AuditWriteError):
+        log.ainfo("STORE").send(None)
 
 
 def test_notices_do_not_block_the_event_loop(path, disk):

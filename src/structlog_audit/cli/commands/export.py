@@ -69,6 +69,8 @@ def export(
             # An event does not fit into the selected columns.
             raise UsageError(str(error)) from None
         put_line(f"{count} events in {to}")
+        if not count:
+            reading.explain_absence()
         return Exit.DONE
 
     return read_trails(options, write, quietly=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ from structlog_audit.events.codec import to_json
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.monitoring.alerts import Alert
+    from structlog_audit.monitoring.rules import Rule
 
 EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 
@@ -53,9 +56,26 @@ def monitor(
             code = Exit.NO
             if follow:
                 sys.stdout.flush()
+        if code == Exit.DONE and not follow:
+            reading.explain_absence(_wanted_values(loaded))
         return code
 
     return read_trails(options, show)
+
+
+def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
+    """Return the values that the filters of *rules* ask for, by member.
+
+    That no event has the status of a rule is no mistake, so statuses are left out.
+    """
+    from structlog_audit.query.absent_values import EXPLAINED
+
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
+    for rule in rules:
+        for name, values in rule.conditions.names:
+            if name in EXPLAINED and name != "status":
+                wanted[name].update(value for value in values if value is not None)
+    return wanted
 
 
 def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:

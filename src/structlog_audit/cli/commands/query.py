@@ -41,6 +41,8 @@ def query(
         else:
             events = reading.events()
         count = put_events(events, output, reading.now, in_utc=options.utc)
+        if not count and lines != 0:
+            reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
     return read_trails(options, show)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Force, TrailOptions, TrailWords, reads_trails
+from structlog_audit.cli.options import Force, Operations, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
@@ -33,15 +33,18 @@ def report(
         str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown to FILE; the default is stdout.")
     ] = None,
     json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")] = None,
+    operations: Operations = None,
     force: Force = False,
 ) -> Exit:
     """Write the compliance report of a month or a time range."""
+    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
     if month is not None and (options.since or options.until):
         raise UsageError("--month cannot be combined with --since or --until")
     _require_month(month)
+    classes = load_operations(operations)
     targets = _targets({"html": html, "markdown": markdown, "json": json})
     for path in targets.values():
         require_free(path, force=force)
@@ -51,7 +54,12 @@ def report(
             raise UsageError("a report covers all events of its time range, or of --user: leave out the conditions")
         conditions = reading.selection.conditions
         made = compliance_report(
-            reading.trail, month=month, user_id=user, start_time=conditions.start_time, end_time=conditions.end_time
+            reading.trail,
+            month=month,
+            user_id=user,
+            start_time=conditions.start_time,
+            end_time=conditions.end_time,
+            operations=classes,
         )
         for form, path in targets.items():
             _write(getattr(made, f"to_{form}")(), path, replace=force)

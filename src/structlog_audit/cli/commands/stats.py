@@ -12,10 +12,11 @@ import typer
 
 from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import TrailOptions, reads_trails
+from structlog_audit.cli.options import Operations, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, put
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
+from structlog_audit.events.operation_classes import OperationClass, OperationClasses
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,20 +33,32 @@ _MOST = 10
 def stats(
     options: TrailOptions,
     *,
+    operations: Operations = None,
     output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
 ) -> Exit:
-    """Count events by status, operation and user."""
+    """Count events by status, class, operation and user."""
+    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.cli.tables import put_table
 
+    classes = load_operations(operations)
+
     def show(reading: Reading) -> Exit:
         found = reading.statistics()
+        if not found["total_events"]:
+            reading.explain_absence()
+        found |= _counts_by_class(found["by_operation"], classes)
         if output == StatisticsOutput.JSON:
             put(_document(found))
             return Exit.DONE
 
         put_table(_overview(found, options.utc))
-        for head, group in (("OPERATION", "by_operation"), ("USER", "by_user")):
+        for head, group in (
+            ("CLASS", "by_class"),
+            ("UNCLASSIFIED", "unclassified"),
+            ("OPERATION", "by_operation"),
+            ("USER", "by_user"),
+        ):
             counted = Counter({name: count for name, count in found[group].items() if count})
             if counted:
                 put("\n")
@@ -53,6 +66,19 @@ def stats(
         return Exit.DONE
 
     return read_trails(options, show, quietly=True)
+
+
+def _counts_by_class(by_operation: Mapping[str, int], classes: OperationClasses) -> dict[str, Any]:
+    """Return the number of events ``by_class``, if only as zero, and the ``unclassified`` operations with theirs."""
+    by_class = {name.value: 0 for name in OperationClass}
+    unclassified = {}
+    for operation, count in by_operation.items():
+        found = classes.class_of(operation)
+        if found is None:
+            unclassified[operation] = count
+        else:
+            by_class[found.value] += count
+    return {"by_class": by_class, "unclassified": unclassified}
 
 
 def _document(found: Mapping[str, Any]) -> str:
@@ -93,6 +119,8 @@ def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
         ("without a user", str(found["without_user"])),
         ("complete since", complete_since),
     ]
+    if found["unknown_status"]:
+        rows.insert(3, ("unknown status", str(found["unknown_status"])))
     return make_table(None, rows)
 
 

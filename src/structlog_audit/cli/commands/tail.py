@@ -39,6 +39,8 @@ def tail(
     def show(reading: Reading) -> Exit:
         newest = reading.newest(lines)
         count = put_events(newest, output, reading.now, in_utc=options.utc)
+        if not count and lines:
+            reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
     def show_and_follow(reading: Reading) -> Exit:

@@ -45,6 +45,8 @@ def users(
 
     def show(reading: Reading) -> Exit:
         found = statistics_by_user(reading.events())
+        if not found:
+            reading.explain_absence()
         by_activity = sorted(found.items(), key=lambda item: -item[1]["total_operations"])
         ranked = by_activity[:lines]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from structlog_audit._yaml import load_yaml
+from structlog_audit._config_files import load_yaml
 from structlog_audit.cli.exit_codes import UnreadableError
 from structlog_audit.exceptions import AuditValueError
 

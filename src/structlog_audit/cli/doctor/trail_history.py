@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, counted, error, located, note, warning
+from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
-from structlog_audit.recording.health_checks import Finding
+from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding
 from structlog_audit.trail.reading.reader import TrailReader
 
 _STEP_TOLERANCE = dt.timedelta(seconds=1)
@@ -72,6 +73,7 @@ def check_history(trail: TrailReader, where: str, now: dt.datetime) -> Iterator[
         _check_problems(trail),
         _check_trail_events(history),
         _check_outcomes(history),
+        _check_statuses(history),
         _check_clock(history, now),
     )
     for check in checks:
@@ -86,6 +88,7 @@ class History:
         self.open_intents: dict[str, AuditEvent] = {}
         self.gaps = 0
         self.lost = 0
+        self.unknown_status = 0
 
         self.newest: dt.datetime | None = None
         self.backward_steps = 0
@@ -107,6 +110,7 @@ class History:
         elif event.kind is None:
             intent_id = str(event.metadata.get("intent_id"))
             self.open_intents.pop(intent_id, None)
+            self.unknown_status += has_unknown_status(event.metadata)
 
     def _add_gap(self, event: AuditEvent) -> None:
         self.gaps += 1
@@ -162,6 +166,12 @@ def _check_outcomes(history: History) -> Iterator[RatedFinding]:
             f"interrupted by a crash; the oldest is {oldest.operation.value} at {rfc3339(oldest.timestamp)}"
         )
         yield warning("open-intents", message, f"find out how it ended; query event_id={oldest.event_id} --all")
+
+
+def _check_statuses(history: History) -> Iterator[RatedFinding]:
+    if history.unknown_status:
+        message = f"{counted(history.unknown_status, 'event')} with a status that states neither success nor failure"
+        yield note("unknown-status", message, UNKNOWN_STATUS_FIX)
 
 
 def _check_clock(history: History, now: dt.datetime) -> Iterator[RatedFinding]:

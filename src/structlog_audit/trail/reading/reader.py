@@ -13,14 +13,18 @@ cannot be read at all raises an `AuditReadError`.
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Unpack
+
+import msgspec
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.event_id import millisecond_of
 from structlog_audit.query import filters as query_filters
+from structlog_audit.query.absent_values import asked_of_pseudonyms
 from structlog_audit.query.engine import Engine
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
@@ -104,6 +108,16 @@ class TrailReader(EventSource):
             for stored in self.select(near_that_time, newest_first=True, at_most=1):
                 return stored.event()
         return super().get_event(event_id)
+
+    def _explain_absence(self, conditions: Conditions) -> None:
+        """Warn of a clear name that is asked of pseudonyms: only the redactor of the application has their key."""
+        in_range = msgspec.structs.replace(
+            query_filters.ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time
+        )
+        reason = asked_of_pseudonyms(self.select(in_range, newest_first=True), conditions)
+        if reason is not None:
+            # At the caller of the query.
+            warnings.warn(reason, RuntimeWarning, stacklevel=3)
 
     @with_filter_signature
     def page(

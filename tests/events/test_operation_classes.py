@@ -1,0 +1,290 @@
+"""The class of an operation follows from the words of its name, and nothing is guessed."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structlog_audit import AuditTypeError, AuditValueError, OperationClass, OperationClasses, OperationType
+from structlog_audit.events import operation_classes
+from structlog_audit.events.operation_classes import register_operations, registered_operations
+
+# Names of real products by class. Sources:
+# AWS: the API references of S3, IAM, STS, EC2, KMS and CloudTrail, whose actions are the event names of CloudTrail.
+# GitHub: "Audit log events for your organization", "Audited actions", https://docs.github.com.
+# Google Workspace: "Drive audit activity events", "Login audit activity events", "Admin audit activity events",
+# https://developers.google.com/admin-sdk/reports. Google Cloud: the method names of its audit logs.
+# Okta: "Event types", https://developer.okta.com/docs/reference/api/event-types/.
+# Azure and Microsoft 365: the operations of resource providers, the directory audit activities, the audit log activities.
+# Django: the signals of django.contrib.auth, the flags of LogEntry, the default permissions. Kubernetes: request verbs.
+PRODUCTS = {
+    "create": """
+        CreateBucket CreateUser CreateAccessKey CreateSnapshot CreateChangeSet
+        repo.create public_key.create org.add_member team.add_repository oauth_access.create
+        upload CREATE_USER add_to_folder storage.objects.create v1.compute.instances.insert
+        google.iam.admin.v1.CreateServiceAccountKey
+        user.lifecycle.create system.api_token.create group.user_membership.add
+        FileUploaded ADDITION auth.add_user create
+    """,
+    "read": """
+        GetObject ListBuckets DescribeInstances
+        view storage.objects.get storage.buckets.list system.agent.ad.read_config
+        Microsoft.Compute/virtualMachines/read Microsoft.Storage/storageAccounts/listKeys/action
+        FileAccessed FilePreviewed auth.view_user get list watch
+    """,
+    "update": """
+        PutObject ModifyInstanceAttribute UpdateTrail
+        repo.rename repo.archived org.update_member public_key.update two_factor_authentication.enabled issue.update
+        edit untrash rename move CHANGE_PASSWORD SUSPEND_USER
+        user.account.update_password user.account.lock user.lifecycle.deactivate user.mfa.factor.activate
+        policy.rule.update zone.update Microsoft.Compute/virtualMachines/write Set-Mailbox CHANGE auth.change_user update patch
+    """,
+    "delete": """
+        DeleteBucket DeleteUser DeleteTrail TerminateInstances DeregisterImage ScheduleKeyDeletion DeleteChangeSet
+        repo.destroy org.remove_member team.destroy hook.destroy org.async_delete pull_request_review_comment.delete
+        delete trash DELETE_USER storage.objects.delete v1.compute.instances.delete
+        user.lifecycle.delete.initiated group.user_membership.remove
+        Microsoft.Compute/virtualMachines/delete FileDeleted SoftDelete HardDelete DELETION auth.delete_user deletecollection
+        s3:ObjectRemoved:Delete
+    """,
+    "export": """
+        ExportTableToPointInTime repo.download_zip org.audit_log_export download print DOWNLOAD_USERLIST_CSV FileDownloaded
+        cloudsql.instances.export
+    """,
+    "login": """
+        ConsoleLogin user.login user.failed_login login_success login_failure login_challenge logout
+        user.session.start user.session.end user.authentication.sso user.authentication.auth_via_mfa
+        UserLoggedIn user_logged_in user_logged_out user_login_failed
+    """,
+    "permission": """
+        AttachRolePolicy DetachRolePolicy PutBucketAcl UpdateAssumeRolePolicy AssumeRole AuthorizeSecurityGroupIngress
+        RevokeSecurityGroupIngress personal_access_token.access_granted ASSIGN_ROLE GRANT_ADMIN_PRIVILEGE SetIamPolicy
+        user.account.privilege.grant user.account.privilege.revoke Microsoft.Authorization/roleAssignments/write
+        Add-MailboxPermission impersonate escalate
+    """,
+    "configuration": """
+        PutBucketPolicy hook.config_changed CHANGE_APPLICATION_SETTING business.set_fork_pr_workflows_policy
+    """,
+    "other": """
+        RunInstances StopInstances StopLogging Microsoft.Compute/virtualMachines/start/action system.agent.ad.start
+    """,
+    None: """
+        Decrypt repo.access git.clone git.push bind readme unreadable HeadObject
+    """,
+}
+SENTENCES = {
+    "create": ["Add user"],
+    "update": ["Reset user password"],
+    "delete": ["Delete user", "Delete group"],
+    "permission": ["Add member to role"],
+    "configuration": ["Update policy"],
+}
+NAMES = [
+    (name, expected) for expected, names in PRODUCTS.items() for name in [*names.split(), *SENTENCES.get(expected, ())]
+]
+
+
+def class_of(name):
+    """Return the class of *name* in the table without entries."""
+    return OperationClasses().class_of(name)
+
+
+@pytest.mark.parametrize(("name", "expected"), NAMES)
+def test_name_of_a_product_has_its_class(name, expected):
+    """The names that real products give to operations have the class of what they do, or none."""
+    assert class_of(name) == expected
+
+
+def test_table_of_products_is_large():
+    """The table has more than a hundred names, of every class."""
+    assert len(NAMES) > 100
+    assert {expected for _, expected in NAMES} == {*OperationClass, None}
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    list(zip(OperationType, ["create", "read", "delete", "update", "export", "create"], strict=True)),
+)
+def test_operation_of_the_memory_sdk_has_a_class(member, expected):
+    """The six operations are classified, as members and as text."""
+    assert class_of(member) == class_of(member.value) == expected
+
+
+def words_of(part):
+    """Return the words of a part of a name, in lower case."""
+    return [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", part)]
+
+
+def capitalized(words):
+    return [word.capitalize() for word in words]
+
+
+STYLES = {
+    "snake": "_".join,
+    "kebab": "-".join,
+    "spaced": " ".join,
+    "upper": lambda words: "_".join(words).upper(),
+    "Pascal": lambda words: "".join(capitalized(words)),
+    "camel": lambda words: "".join([words[0], *capitalized(words[1:])]),
+    "Sentence": lambda words: " ".join(words).capitalize(),
+}
+
+
+@given(
+    named=st.sampled_from([item for item in NAMES if item[1] is not None]),
+    style=st.sampled_from(sorted(STYLES)),
+    separator=st.sampled_from([".", ":", "/", "::", "#"]),
+    namespaces=st.lists(st.sampled_from(["app", "Acme", "com", "v1", "audit_log", "prod-eu", "größe"]), max_size=3),
+)
+def test_class_is_the_same_in_every_style_and_namespace(named, style, separator, namespaces):
+    """A classified name keeps its class in every case style, with every separator, and below any namespaces."""
+    name, expected = named
+    parts = [STYLES[style](words) for words in map(words_of, re.split("[./:]+", name)) if words]
+    assert class_of(separator.join([*namespaces, *parts])) == expected
+
+
+@given(st.text(max_size=60))
+def test_any_text_has_a_class_or_none(text):
+    """Classification is total: any text has one of the classes, or none."""
+    assert class_of(text) in {*OperationClass, None}
+
+
+@given(st.sampled_from(["get", "delete", "export", "grant"]), st.text("bcdfgjkmqvwxzäß", min_size=1, max_size=5))
+def test_part_of_a_word_states_nothing(verb, letters):
+    """A verb that is only a part of a word does not count, before or after letters of any language."""
+    assert class_of(f"{verb}{letters}") is None
+    assert class_of(f"{letters}{verb}") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("export.delete", "delete"),
+        ("delete.export", "export"),
+        ("delete_export", "delete"),
+        ("export_deleted", "delete"),
+        ("export_delete_failed", "delete"),
+        ("report_export", "export"),
+        ("access_key_delete", "delete"),
+        ("list_deleted_users", "read"),
+        ("deleted_items_list", "read"),
+        ("bulk_delete_users", "delete"),
+        ("deletion_protection.enable", "update"),
+        ("deletion.requested", "delete"),
+        ("undelete", "update"),
+        ("cancel_delete", "update"),
+        ("login_failed", "login"),
+        ("loginFailed", "login"),
+        ("Log out", "login"),
+        ("sign_up", "create"),
+        ("dropped", "delete"),
+        ("transferred", "update"),
+        ("user.deleted.v2", "delete"),
+        ("start_export", "export"),
+        ("export.run", "export"),
+        ("job.run", "other"),
+        ("role.update", "permission"),
+        ("role.delete", "delete"),
+        ("settings.update", "configuration"),
+        ("settings.read", "read"),
+        ("oauth2Login", "login"),
+    ],
+)
+def test_verb_at_the_decisive_place_counts(name, expected):
+    """Of several words, the last part and in it the imperative first or the past form last decide."""
+    assert class_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "42", "invoice.closed", "prevent_delete", "user_not_deleted", "delete_protection_enabled", "import_export"],
+)
+def test_ambiguous_or_unknown_name_is_unclassified(name):
+    """A name without a known verb, with a negation, or with two verbs of equal rank has no class."""
+    assert class_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("DELETE /exports/42", "delete"),
+        ("delete /users/{id}", "delete"),
+        ("GET /users/5/delete", "read"),
+        ("GET https://example.org/reports/export?format=csv", "export"),
+        ("HEAD /reports/export", "read"),
+        ("PUT /users/5", "update"),
+        ("PATCH /users/5", "update"),
+        ("POST /login", "login"),
+        ("POST /users/5/delete", "delete"),
+        ("POST /users", None),
+        ("http.DELETE /users/5", "delete"),
+    ],
+)
+def test_request_has_the_class_of_its_method(name, expected):
+    """The method of an HTTP request decides; of a POST the path, and of a GET the path if that is an export."""
+    assert class_of(name) == expected
+
+
+# --- entries of an application ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["settle", "invoice.settle", "invoice.settled", "settle_invoice", "SETTLE", "shop.InvoiceSettled"]
+)
+def test_entry_of_one_word_is_a_verb(name):
+    """An entry of one word classifies names like a verb of the table, in all its forms."""
+    assert class_of(name) is None
+    assert OperationClasses({"settle": "update"}).class_of(name) == "update"
+
+
+@pytest.mark.parametrize("name", ["invoice.close", "invoiceClose", "shop:invoice_closed", "INVOICE_CLOSE"])
+def test_entry_of_several_words_is_the_end_of_names(name):
+    """An entry of several words classifies the names that end with them, in any style."""
+    classes = OperationClasses({"invoice.close": "delete"})
+    assert classes.class_of(name) == "delete"
+    assert classes.class_of("ticket.close") is None
+
+
+def test_longest_entry_wins():
+    """Of several entries, the longest one decides, and each wins over the table."""
+    classes = OperationClasses({"export": "read", "user.export": "other", "admin.user.export": "export"})
+    names = ("report.export", "user.export", "admin.user.export")
+    assert [classes.class_of(name) for name in names] == ["read", "other", "export"]
+
+
+def test_extension_wins_and_leaves_the_first_unchanged():
+    """An extended classification has all entries, later ones winning; the first one stays as it was."""
+    first = OperationClasses({"settle": "update", "close": "update"})
+    extended = first.extended({"close": "delete"})
+    assert [extended.class_of("settle"), extended.class_of("close")] == ["update", "delete"]
+    assert first.class_of("close") == "update"
+    assert first.extended(None) is first
+    assert OperationClasses().extended(first) == first
+    assert hash(first) == hash(OperationClasses({"settle": "update", "close": "update"}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "error", "words"),
+    [
+        (["settle"], AuditTypeError, "expected a mapping"),
+        ({5: "update"}, AuditTypeError, "got 5"),
+        ({"...": "update"}, AuditTypeError, r"got '\.\.\.'"),
+        ({"settle": "udpate"}, AuditValueError, "'settle': expected one of create, read, .* got 'udpate'"),
+        ({"settle": ["update"]}, AuditValueError, r"got \['update'\]"),
+    ],
+)
+def test_invalid_entry_raises_an_error_that_names_it(entries, error, words):
+    """An entry that is no name with the name of a class is refused."""
+    with pytest.raises(error, match=words):
+        OperationClasses(entries)
+
+
+def test_registered_entry_counts_in_the_process(monkeypatch):
+    """A registered entry counts from then on, beside those registered before."""
+    monkeypatch.setattr(operation_classes, "_registered", OperationClasses())
+    register_operations({"settle": "update"})
+    register_operations({"invoice.close": "delete"})
+    found = registered_operations()
+    assert [found.class_of("invoice.settled"), found.class_of("invoice.close")] == ["update", "delete"]
+    assert repr(found) == "OperationClasses({'settle': 'update', 'invoice.close': 'delete'})"
