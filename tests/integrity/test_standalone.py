@@ -120,6 +120,20 @@ def test_wrong_usage_exits_with_2_and_the_reason(export, arguments, reason):
     assert reason in done.stderr
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_names_that_are_not_utf_8_are_reported(export, tmp_path, output):
+    """A file name of any bytes ends in a finding, in both forms of the output."""
+    shutil.copytree(export, tmp_path, dirs_exist_ok=True)
+    name = os.fsencode(tmp_path) + b"/audit\xff\x9b.jsonl"
+    (tmp_path / "audit.jsonl.seal").rename(os.fsdecode(name + b".seal"))
+    for path in tmp_path.glob("audit.jsonl*"):
+        path.rename(os.fsdecode(name) + path.name.removeprefix("audit.jsonl"))
+    write_lines(Path(os.fsdecode(name)), [b"other"])
+    done = run(tmp_path, os.fsdecode(name), "--key", VKEY, "-o", output)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.isascii()
+
+
 def test_folder_as_trail_or_key_is_unreadable(export):
     """Folders in the place of files end in a finding, not in a traceback."""
     assert run(export, ".", "--key", VKEY).returncode == 2

@@ -1373,10 +1373,31 @@ class LineCheck:
     def _add(
         self, code: str, message: str, digest: bytes = b"", line: int | None = None, at: int | None = None
     ) -> None:
-        leaf = None if at is None or self._segment is None else self._segment.leaf_of(at)
-        number = (self.lines if at is None else at + 1) if line is None else line
-        place = self._place, number
-        self.findings.add(code, message, segment=self._name, line=number, leaf=leaf, digest=digest, place=place)
+        """Add a finding.
+
+        Args:
+            code: Its code.
+            message: What was found.
+            digest: The leaf of the line.
+            line: The number of the line, if it is neither the last that was read nor that of the leaf.
+            at: The position of its leaf in the segment.
+        """
+        leaf = None
+        if at is not None and self._segment is not None:
+            leaf = self._segment.leaf_of(at)
+
+        if line is None:
+            line = self.lines if at is None else at + 1
+
+        self.findings.add(
+            code,
+            message,
+            segment=self._name,
+            line=line,
+            leaf=leaf,
+            digest=digest,
+            place=(self._place, line),
+        )
 
     def finish(self, reader: SegmentReader) -> None:
         """Check the end of the file, after *reader* has read all of it."""
@@ -1464,15 +1485,22 @@ class _Lines(NamedTuple):
         positions: dict[bytes, list[int]] = {}
         for position, line in enumerate(lines):
             positions.setdefault(line[_WRITER], []).append(position)
+
         if not (are_ours and are_whole):
             # Lines of other programs, and torn ones, have no writer.
-            ours = {writer: [at for at in found if _ID.match(lines[at])] for writer, found in positions.items()}
-            positions = {writer: found for writer, found in ours.items() if found}
+            for writer in list(positions):
+                positions[writer] = [position for position in positions[writer] if _ID.match(lines[position])]
+                if not positions[writer]:
+                    del positions[writer]
 
-        links = {at for at, line in enumerate(lines) if _LINK_START in line[-78:]} if _LINK_START in block else set()
-        return cls(
-            lines, glued, links, {writer: (found, _numbers_in(lines, found)) for writer, found in positions.items()}
-        )
+        links: set[int] = set()
+        if _LINK_START in block:
+            links = {position for position, line in enumerate(lines) if _LINK_START in line[-78:]}
+
+        by_writer = {}
+        for writer, found in positions.items():
+            by_writer[writer] = found, _numbers_in(lines, found)
+        return cls(lines, glued, links, by_writer)
 
     def line_of(self, writer: bytes, number: int, end: int) -> bytes | None:
         """Return the line with this *number*, if it is in front of the position *end*."""
@@ -1593,8 +1621,12 @@ class WriterCheck:
         """Note the ranges of leaves that a ``retention`` event names: pairs of the first and the one behind the last."""
         self.has_retention = True
         own = self._segment.leaf_of(place[1] - 1) if self._segment else 0
-        for pair in ranges if isinstance(ranges, list) else ():
-            if isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair):
+        if not isinstance(ranges, list):
+            return
+
+        for pair in ranges:
+            is_pair = isinstance(pair, list) and len(pair) == 2
+            if is_pair and type(pair[0]) is int and type(pair[1]) is int:
                 self.pruned.append((place, pair[0], min(pair[1], own)))
 
     def _check_numbers(self, block: bytes, lines: list[bytes]) -> None:
@@ -2173,7 +2205,7 @@ class Report:
             members = {"code": finding.code, "message": finding.message, "segment": finding.segment}
             findings.append({**members, "line": finding.line, "leaf": finding.leaf})
         document = {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self), "findings": findings}
-        return json.dumps(document, indent=1, ensure_ascii=False)
+        return json.dumps(document, indent=1)
 
     def to_text(self) -> str:
         """Return the report as lines of text."""
@@ -2338,10 +2370,15 @@ class _Verification:
         self, jobs: int, tiles: Sequence[tuple[int, int, int]]
     ) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            # The check of the writers takes longest, so it comes first.
             writers = pool.submit(check_writers, self._job)
-            lines = [pool.submit(check_lines, self._job, place) for place in range(len(self._job.files))]
+            places = range(len(self._job.files))
+            lines = [pool.submit(check_lines, self._job, place) for place in places]
             trees = [pool.submit(check_tiles, self._seal, *task) for task in tiles]
-            bad = [(task[0], tile) for task, future in zip(tiles, trees, strict=True) for tile in future.result()]
+
+            bad = []
+            for task, future in zip(tiles, trees, strict=True):
+                bad += [(task[0], tile) for tile in future.result()]
             return bad, [future.result() for future in lines], writers.result()
 
     def _join_moved(self) -> None:
@@ -2382,7 +2419,9 @@ class _Verification:
     def _trusted_pruned(self, writers: WriterResult) -> list[tuple[int, int]]:
         """Return the ranges of leaves that ``retention`` events name, merged. A damaged line does not count."""
         damaged = {finding.place for finding in self._findings.kept if finding.code in LINE_CODES}
-        ranges = sorted((begin, end) for place, begin, end in writers.pruned if place not in damaged)
+        ranges = [(begin, end) for place, begin, end in writers.pruned if place not in damaged]
+        ranges.sort()
+
         merged: list[tuple[int, int]] = []
         for begin, end in ranges:
             if merged and begin <= merged[-1][1]:
@@ -2398,22 +2437,27 @@ class _Verification:
         pruned: Sequence[tuple[int, int]],
     ) -> None:
         present = {segment.number for segment in matched if segment is not None}
-        gone = [(segment.name, run) for segment in segments if segment.number not in present for run in segment.runs]
+        gone = []
+        for segment in segments:
+            if segment.number not in present:
+                gone += [(segment.name, run) for run in segment.runs]
 
-        # The runs of a seal without hints do not cover segments that are gone.
+        # Without hints, no run covers a segment that is gone.
         end = 0
-        for run in sorted(run for segment in segments for run in segment.runs):
+        runs = [run for segment in segments for run in segment.runs]
+        runs.append(Run(self._checkpoint.size, 0))
+        for run in sorted(runs):
             if run.first > end:
                 gone.append(("a segment", Run(end, run.first - end)))
             end = max(end, run.first + run.lines)
-        if end < self._checkpoint.size:
-            gone.append(("a segment", Run(end, self._checkpoint.size - end)))
 
         self._report.pruned = 0
         for name, run in gone:
-            leaves = f"leaves {run.first} to {run.first + run.lines - 1}"
-            what = f"{name} with the lines that were sealed as {leaves}"
-            if any(begin <= run.first and run.first + run.lines <= stop for begin, stop in pruned):
+            stop = run.first + run.lines
+            what = f"{name} with the lines that were sealed as leaves {run.first} to {stop - 1}"
+            is_pruned = any(first <= run.first and stop <= last for first, last in pruned)
+
+            if is_pruned:
                 self._report.pruned += run.lines
                 self._findings.add("PRUNED", f"{what} was deleted by retention", segment=name, leaf=run.first)
             else:
@@ -2494,10 +2538,13 @@ class _Verification:
     def _judge_tiles(self, bad: set[int]) -> None:
         """Judge the tiles of leaves that do not give their stored root, which is authentic."""
         self._remove_line_findings(bad)
+
         roots = self._tile_roots_of_lines(bad)
         lost = [tile for tile in sorted(bad) if roots.get(tile) == self._hashes.read(1, tile, 1)]
+
         if lost:
             self._add_lost(f"stored hashes of {len(lost) * TILE} lines are damaged, the lines are right")
+
         for tile in sorted(bad - set(lost)):
             segment, first = self._line_of(tile * TILE)
             last_segment, last = self._line_of(tile * TILE + TILE - 1)
