@@ -80,6 +80,11 @@ def test_quickstart_config_has_no_errors(tmp_path, monkeypatch):
         ({"loggers__audit__level": "WARNING"}, {"level": "error"}),
         ({"loggers__audit__level": None}, {"level": "error"}),
         ({"loggers__audit__level": None, "root": {"level": "INFO"}}, {}),
+        ({"loggers": {}, "root": {"handlers": ["audit"], "level": "INFO"}}, {"root": "note"}),
+        (
+            {"loggers__audit__propagate": True, "root": {"handlers": ["audit"], "level": "INFO"}},
+            {"recorded-twice": "error", "root": "note"},
+        ),
         ({"handlers__audit__level": "ERROR"}, {"handler-level": "error"}),
         ({"handlers__file__level": "ERROR"}, {"target-level": "error"}),
         ({"filters": {"f": {}}, "loggers__audit__filters": ["f"]}, {"logger-filter": "warning"}),
@@ -90,7 +95,7 @@ def test_quickstart_config_has_no_errors(tmp_path, monkeypatch):
         ({"disable_existing_loggers": None}, {"existing-loggers": "note"}),
         (
             {"disable_existing_loggers": True, "loggers": {}, "root": {"handlers": ["audit"], "level": "INFO"}},
-            {"existing-loggers": "warning"},
+            {"existing-loggers": "warning", "root": "note"},
         ),
         ({"handlers": {}, "loggers": {}}, {"no-audit-handler": "error"}),
         ({"handlers__audit__max_event_bytes": 40_000}, {"long-lines": "warning"}),
@@ -183,6 +188,17 @@ def test_config_with_mistake_has_its_finding_only(folder, tmp_path, monkeypatch,
     assert all(finding["message"] and finding["fix"] for finding in findings.values())
     assert list(folder.iterdir()) == []
     assert sorted(os.listdir(tmp_path)) == ["dry", "logging.json", "logs"]
+
+
+def test_level_filter_of_structlog_has_finding(folder, tmp_path):
+    """A Python module that configures structlog as well is examined with that."""
+    (tmp_path / "settings.py").write_text(
+        "import logging, structlog, structlog_audit\n"
+        f"LOGGING = {make_config(folder)!r}\n"
+        "structlog.configure([structlog_audit.AuditProcessor()], structlog.make_filtering_bound_logger(logging.ERROR))\n"
+    )
+    findings = findings_of("--config", tmp_path / "settings.py")
+    assert {code: finding["severity"] for code, finding in findings.items()} == {"structlog-level": "error"}
 
 
 @pytest.mark.skipif(

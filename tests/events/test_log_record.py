@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events.conversion import payload_of
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, Recorded, error_of, fields_of, recorded_by
+from structlog_audit.events.handoff import HANDOFF, RESERVED, hand_over
+from structlog_audit.events.log_record import error_of, fields_of
 
 
 class RecordingHandler(logging.Handler):
@@ -50,6 +51,13 @@ def record_of(msg, *args, exc_info=None, level=logging.INFO, **attributes):
     """Return a record as `logging` makes it."""
     record = logging.LogRecord("app", level, "app.py", 1, msg, args, exc_info)
     record.__dict__.update(attributes)
+    return record
+
+
+def handed_over(fields, **options):
+    """Return a record with *fields* as an entry point makes it."""
+    record = record_of(fields["operation"], **options)
+    hand_over(record, fields, fields["operation"])
     return record
 
 
@@ -285,7 +293,7 @@ def test_contextvars_are_added_to_foreign_records(logger, records):
     with structlog.contextvars.bound_contextvars(user_id="context", request_id="r"):
         logger.info("STORE", extra={"user_id": "own"})
         assert fields_of(records[0])[0] == {"operation": "STORE", "user_id": "own", "request_id": "r"}
-        handed = fields_of(record_of("X", **{HANDOFF: Handoff(operation="Y")}))[0]
+        handed = fields_of(handed_over({"operation": "Y"}))[0]
     assert handed == {"operation": "Y"}
     assert fields_of(record_of("X"))[0] == {"operation": "X"}
 
@@ -293,7 +301,7 @@ def test_contextvars_are_added_to_foreign_records(logger, records):
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attributes", [{}, {HANDOFF: {"operation": "X"}}], ids=["plain", "handed over"])
+@pytest.mark.parametrize("make", [record_of, lambda name, **options: handed_over({"operation": name}, **options)])
 @pytest.mark.parametrize(
     ("info", "text", "error"),
     [
@@ -305,9 +313,9 @@ def test_contextvars_are_added_to_foreign_records(logger, records):
         (None, None, None),
     ],
 )
-def test_exception_of_logging_is_the_error(info, text, error, attributes):
+def test_exception_of_logging_is_the_error(info, text, error, make):
     """The exception of a record, raised or rendered by a formatter, is the error, in one line."""
-    assert fields_of(record_of("X", exc_info=info, exc_text=text, **attributes)) == ({"operation": "X"}, error)
+    assert fields_of(make("X", exc_info=info, exc_text=text)) == ({"operation": "X"}, error)
 
 
 @pytest.mark.parametrize(
@@ -366,54 +374,48 @@ def test_any_record_gives_a_payload(make, extra):
 # --- handoffs --------------------------------------------------------------------------------------------------------
 
 
-def test_handoff_contains_all_fields():
-    """The handoff of an entry point is the event; the record's message and attributes add nothing."""
-    handoff = Handoff(operation="STORE", user_id="u")
-    fields, error = fields_of(record_of("other", x=1, **{HANDOFF: handoff}))
-    assert fields is handoff
-    assert error is None
-
-
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_handoff_survives_copies_of_the_record(duplicate):
     """A copy of a record has the same handoff, so an acknowledgement reaches the entry point."""
-    record = record_of("X", **{HANDOFF: Handoff(operation="X")})
+    record = handed_over({"operation": "X"})
     original = record.__dict__[HANDOFF]
     assert duplicate(record).__dict__[HANDOFF] is original
 
 
 def test_handoff_is_pickled_as_a_plain_dictionary():
     """The receiver of a socket handler gets the handoff as a plain dictionary, with the same fields."""
-    received = pickle.loads(pickle.dumps(record_of("X", **{HANDOFF: Handoff(operation="X", a=[1])}).__dict__))
+    received = pickle.loads(pickle.dumps(handed_over({"operation": "X", "a": [1]}).__dict__))
     assert type(received[HANDOFF]) is dict
     assert fields_of(logging.makeLogRecord(received)) == ({"operation": "X", "a": [1]}, None)
 
 
 def test_exception_of_a_pickled_record_is_its_last_line():
     """A record that was pickled for a socket has its exception as text, of which the last line counts."""
-    record = record_of("X", exc_info=raised(), **{HANDOFF: Handoff(operation="X")})
+    record = handed_over({"operation": "X"}, exc_info=raised())
     data = logging.handlers.SocketHandler("localhost", 1).makePickle(record)
     received = logging.makeLogRecord(pickle.loads(data[4:]))
     assert fields_of(received) == ({"operation": "X"}, "ValueError: no")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*sorted(RESERVED), *(f"{name}_" for name in RESERVED), HANDOFF, "x", "_y"]), st.text()
+    ),
+    st.booleans(),
+)
+def test_fields_of_an_entry_point_arrive_under_their_names(fields, is_pickled):
+    """For all names, those that `logging` reserves included, each field has its value, and no attribute adds another."""
+    fields = {"operation": "STORE", **fields}
+    record = handed_over(fields)
+    if is_pickled:
+        record = logging.makeLogRecord(pickle.loads(pickle.dumps(record.__dict__)))
+    assert fields_of(record) == (fields, None)
 
 
 @pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
 def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
     """An attribute with the name of the handoff and another type is private, and not an event."""
     assert fields_of(record_of("X", **{HANDOFF: forged})) == ({"operation": "X"}, None)
-
-
-def test_recorded_by_returns_the_handler_of_the_message():
-    """The handler that has recorded an event is known by the type of its message, which a field cannot forge."""
-    handler = logging.NullHandler()
-    message = Recorded("X")
-    assert recorded_by(record_of(message)) is None
-    message.handler = handler
-    assert recorded_by(record_of(message)) is handler
-    assert recorded_by(record_of({"event": message})) is handler
-    for other in ("X", {"event": "X"}, {}, b"X", None, 5):
-        assert recorded_by(record_of(other)) is None
-    assert fields_of(record_of(message)) == ({"operation": "X"}, None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -9,7 +10,8 @@ import logging
 import pytest
 import structlog
 
-from structlog_audit import AuditProcessor, AuditTypeError
+from structlog_audit import AuditHandler, AuditProcessor, AuditTypeError
+from structlog_audit.recording import structlog_calls
 
 
 def chain_to(name, *last):
@@ -44,15 +46,302 @@ def test_event_with_an_operation_is_recorded_and_passed_on(handler):
     ]
 
 
-@pytest.mark.parametrize("last", [
-    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    structlog.stdlib.render_to_log_kwargs,
-    structlog.stdlib.render_to_log_args_and_kwargs,
-])  # fmt: skip
+class Lazy:
+    def __str__(self):
+        return "lazily"
+
+
+EVENTS = ["stored", ValueError("bad"), {"k": 1}, 42, Lazy(), None, b"raw", logging.INFO]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=[type(event).__name__ for event in EVENTS])
+def test_every_event_dict_is_passed_on_unchanged(handler, event):
+    """The following processors get the same dictionary, with the same keys and the same objects in it."""
+    event_dict = {"event": event, "operation": "STORE", "positional_args": (event,), "exc_info": True}
+    before = dict(event_dict)
+    passed = []
+    structlog.wrap_logger(
+        structlog.ReturnLogger(),
+        processors=[lambda *_: event_dict, AuditProcessor(), lambda *step: passed.append(step[2]) or ""],
+    ).info("x")
+    assert passed[0] is event_dict
+    assert list(event_dict) == list(before)
+    assert all(event_dict[name] is before[name] for name in before)
+    assert handler.count_events(operation="STORE") == 1
+
+
+def render_to_bytes(logger, method_name, event_dict):
+    return json.dumps(event_dict, default=str).encode()
+
+
+def replace_event(logger, method_name, event_dict):
+    return {"msg": "something else", "extra": {"further": 1}}
+
+
+BEHIND = [
+    [structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    [structlog.stdlib.render_to_log_kwargs],
+    [structlog.stdlib.render_to_log_args_and_kwargs],
+    [structlog.stdlib.PositionalArgumentsFormatter(), structlog.stdlib.render_to_log_kwargs],
+    [structlog.processors.EventRenamer("message"), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()],
+    [structlog.processors.JSONRenderer()],
+    [structlog.processors.KeyValueRenderer()],
+    [structlog.processors.LogfmtRenderer()],
+    [structlog.dev.ConsoleRenderer()],
+    [render_to_bytes],
+    [replace_event],
+]
+
+
+@pytest.mark.parametrize("last", BEHIND)
 def test_chain_that_ends_in_the_same_handler_records_once(handler, last):
-    """If the chain ends in the logger of the same handler, each event is recorded once."""
-    logging.getLogger("audit").propagate = False
-    log = chain_to("audit", last)
+    """Whatever renders behind the processor, each event is recorded once, and other events as before."""
+    log = chain_to("audit", *last)
+    log.info("entry %s stored", "e1", operation="STORE", user_id="u1")
+    assert [event.operation for event in handler.iter_events()] == ["STORE"]
+    assert handler.query_events()[0].metadata["message"] == "entry e1 stored"
+    log.info("LOGIN", user_id="u2")
+    logging.getLogger("audit").info("LOGOUT")
+    assert handler.count_events() == 3
+
+
+@pytest.mark.parametrize("wrapper", [
+    structlog.stdlib.BoundLogger,
+    structlog.BoundLogger,
+    structlog.make_filtering_bound_logger(logging.INFO),
+])  # fmt: skip
+def test_event_is_recorded_once_through_every_bound_logger(handler, wrapper):
+    """The class of the bound logger makes no difference, and neither does one that overrides its methods."""
+
+    class Custom(wrapper):
+        def _process_event(self, *args, **kwargs):
+            return super()._process_event(*args, **kwargs)
+
+    for kind in (wrapper, Custom):
+        log = structlog.wrap_logger(
+            logging.getLogger("audit"),
+            processors=[AuditProcessor(), structlog.processors.JSONRenderer()],
+            wrapper_class=kind,
+        )
+        log.info("stored", operation="STORE")
+    assert handler.count_events() == handler.count_events(operation="STORE") == 2
+
+
+def test_asynchronous_call_is_recorded_once(handler):
+    """structlog runs processors and logger of an asynchronous call on another thread."""
+    log = chain_to("audit", structlog.processors.JSONRenderer())
+    asyncio.run(log.ainfo("stored", operation="STORE"))
+    assert handler.count_events() == 1
+
+
+def test_other_records_during_and_after_a_recorded_call_are_recorded(handler):
+    """Events that processors, filters and handlers log meanwhile, and later ones, have events of their own."""
+    inner = logging.getLogger("audit.inner")
+
+    def log_more(name):
+        def step(*args):
+            inner.info(name)
+            return args[-1]
+
+        return step
+
+    class Chatty(logging.Filter):
+        def filter(self, record):
+            if record.name == "audit":
+                inner.info("from a filter")
+            return True
+
+    logging.getLogger("audit").addFilter(Chatty())
+    log = chain_to("audit", log_more("from a processor"), structlog.processors.JSONRenderer())
+    log.info("stored", operation="STORE")
+    inner.info("later")
+    found = [event.operation for event in handler.iter_events()]
+    # The filter sees the record of the processor and that of the chain.
+    assert found == ["from a filter", "STORE", "from a processor", "from a filter", "later"]
+
+
+class Handling(logging.Logger):
+    """A logger that handles records itself."""
+
+    def handle(self, record):
+        if self.filter(record):
+            self.callHandlers(record)
+
+
+def test_record_of_a_filter_is_recorded_though_its_logger_overrides_handle(handler):
+    """A nested record has an event of its own, whichever way the loggers handle records."""
+    outer, inner = Handling("outer"), Handling("inner")
+    outer.addHandler(handler)
+    inner.addHandler(handler)
+    outer.addFilter(lambda record: inner.info("NESTED") is None)
+    structlog.wrap_logger(outer, processors=[AuditProcessor(), structlog.processors.JSONRenderer()]).info(
+        "x", operation="STORE"
+    )
+    assert [event.operation for event in handler.iter_events()] == ["STORE", "NESTED"]
+
+
+def test_event_after_a_recorded_one_in_the_same_function_is_recorded(handler):
+    """A custom bound logger may process several events in one function."""
+
+    class Batch(structlog.BoundLoggerBase):
+        def all(self, *events):
+            for fields in events:
+                args, kwargs = self._process_event("info", None, fields)
+                self._logger.info(*args, **kwargs)
+
+    log = structlog.wrap_logger(
+        logging.getLogger("audit"),
+        processors=[AuditProcessor(), structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=Batch,
+    )
+    events = [{"operation": "STORE"}, {"operation": "RECALL"}, {"event": "LOGIN"}, {"operation": "FORGET"}]
+    log.all(*({"event": "x", **fields} for fields in events))
+    assert [event.operation for event in handler.iter_events()] == ["STORE", "RECALL", "LOGIN", "FORGET"]
+
+
+def drop(*_):
+    raise structlog.DropEvent
+
+
+@pytest.mark.parametrize("processors", [[], [AuditProcessor(when=lambda _: False)]], ids=["none", "not selecting"])
+def test_call_after_a_dropped_one_is_recorded(handler, processors):
+    """The mark of a call that ended without a record is never that of a later call in a frame of the same identity."""
+    dropped = chain_to("audit", drop)
+    plain = structlog.wrap_logger(
+        logging.getLogger("audit"), processors=[*processors, structlog.stdlib.render_to_log_kwargs]
+    )
+    for _ in range(20):
+        dropped.info("x", operation="STORE")
+        plain.info("x", operation="STORE")
+    assert handler.count_events() == 40
+
+
+def test_second_processor_does_not_take_an_earlier_call_for_its_own(handler):
+    """A processor that only the second of two calls has records it, though the first call left a mark."""
+    first = chain_to("audit", drop)
+    second = structlog.wrap_logger(logging.getLogger("audit"), processors=[AuditProcessor(), drop])
+    for _ in range(20):
+        first.info("x", operation="STORE")
+        second.info("x", operation="STORE")
+    assert handler.count_events() == 40
+
+
+def test_event_of_a_processor_in_the_same_chain_is_recorded(handler):
+    """A call that is nested in a call of the same logger has an event and a mark of its own."""
+
+    def log_more(logger, method_name, event_dict):
+        if event_dict["operation"] == "OUTER":
+            log.info("x", operation="INNER")
+        return event_dict
+
+    for place in (0, 1):
+        processors = [AuditProcessor(), structlog.processors.JSONRenderer()]
+        processors.insert(place, log_more)
+        log = structlog.wrap_logger(logging.getLogger("audit"), processors=processors)
+        log.info("x", operation="OUTER")
+    assert [event.operation for event in handler.iter_events()] == ["INNER", "OUTER", "OUTER", "INNER"]
+
+
+def test_marks_do_not_accumulate_without_bound(handler, monkeypatch):
+    """Marks of calls that are over are removed before there are too many."""
+    monkeypatch.setattr(structlog_calls, "_MAX_MARKS", 3)
+
+    def call(depth):
+        def call_more(*_):
+            if depth:
+                call(depth - 1)
+            raise structlog.DropEvent
+
+        chain_to("audit", call_more).info("x", operation="STORE")
+
+    structlog_calls.marks.clear()
+    call(10)
+    assert 0 < len(structlog_calls.marks) <= 4
+    assert handler.count_events() == 11
+
+
+def test_each_handler_of_two_records_once(handler):
+    """If the audit logger and the chain have two handlers, each has the event once."""
+    other = AuditHandler()
+    logging.getLogger("audit").addHandler(other)
+    chain_to("audit", structlog.processors.JSONRenderer()).info("stored", operation="STORE")
+    assert (handler.count_events(), other.count_events()) == (1, 1)
+
+
+def test_processors_of_two_audit_loggers_record_in_both(handler):
+    """A second processor is left out only if the first has recorded for its handlers too."""
+    other = AuditHandler()
+    billing = logging.getLogger("billing")
+    billing.addHandler(other)
+    billing.setLevel(logging.INFO)
+    billing.propagate = False
+    structlog.wrap_logger(
+        structlog.ReturnLogger(), processors=[AuditProcessor(), AuditProcessor("billing"), lambda *_: ""]
+    ).info("stored", operation="STORE")
+    assert (handler.count_events(), other.count_events()) == (1, 1)
+
+
+@pytest.mark.parametrize("first", [[], [AuditProcessor()]])
+def test_processor_in_a_formatter_leaves_records_to_their_handler(handler, first):
+    """A ProcessorFormatter formats records that may reach the handler anyway; others are recorded by its processor."""
+    stream = logging.StreamHandler(io.StringIO())
+    stream.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[AuditProcessor(), structlog.stdlib.ProcessorFormatter.remove_processors_meta, render_to_text]
+        )
+    )
+    for name in ("audit", "app"):
+        logging.getLogger(name).addHandler(stream)
+        logging.getLogger(name).setLevel(logging.INFO)
+        log = structlog.wrap_logger(
+            logging.getLogger(name),
+            processors=[*first, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+        log.info("stored", operation="STORE", user_id=name)
+    assert [event.user_id for event in handler.iter_events()] == ["audit", "app"]
+
+
+def render_to_text(logger, method_name, event_dict):
+    return repr(event_dict)
+
+
+@pytest.mark.parametrize(
+    "last", [structlog.stdlib.ProcessorFormatter.wrap_for_formatter, structlog.processors.JSONRenderer()]
+)
+@pytest.mark.parametrize("name", ["message", "msg"])
+def test_renamed_event_is_the_operation(handler, last, name):
+    """EventRenamer in front of the handler does not hide the operation."""
+    chain = [structlog.processors.EventRenamer(name), last]
+    structlog.wrap_logger(logging.getLogger("audit"), processors=chain).info("user.login", user_id="u1")
+    (event,) = handler.query_events()
+    assert (event.operation, event.user_id, event.metadata) == ("user.login", "u1", {})
+
+
+def test_renamed_event_is_the_operation_of_a_processor(handler):
+    """The same holds if the processor stands behind EventRenamer."""
+    chain = [structlog.processors.EventRenamer("message"), AuditProcessor(when=bool), lambda *_: ""]
+    structlog.wrap_logger(structlog.ReturnLogger(), processors=chain).info("user.login")
+    assert [event.operation for event in handler.iter_events()] == ["user.login"]
+
+
+@pytest.mark.parametrize(("message", "arguments", "expected"), [
+    ("%s of %s", (1, 2), "1 of 2"),
+    ("%(a)s", ({"a": 1},), "1"),
+    ("100 %", (1,), "100 %"),
+])  # fmt: skip
+def test_positional_arguments_belong_to_the_message(handler, message, arguments, expected):
+    """The message is recorded with its arguments; those that do not fit are kept."""
+    chain_to("audit", lambda *_: "").info(message, *arguments, operation="STORE")
+    metadata = handler.query_events()[-1].metadata
+    assert metadata["message"] == expected
+    assert ("positional_args" in metadata) == (message == expected)
+
+
+def test_keys_that_repeat_the_call_are_left_out(handler):
+    """The level is that of the event already; a timestamp of the chain is metadata."""
+    log = chain_to("audit", structlog.stdlib.render_to_log_kwargs)
     log.info("stored", operation="STORE", user_id="u1")
     log.info("LOGIN", user_id="u2")
     assert [event.operation for event in handler.iter_events()] == ["STORE", "LOGIN"]

@@ -87,6 +87,18 @@ def test_event_behind_a_queue_is_the_same_as_without_it(queued, log, error):
     assert described(behind) == described(direct)
 
 
+def test_changes_by_filters_before_and_behind_a_queue_are_in_the_event(queued):
+    """A filter of the queue handler, or of the audit handler behind the queue, changes the event of an entry point."""
+    behind, direct = queued
+    before = next(each for each in logging.getLogger("queued").handlers if isinstance(each, Transfer))
+    before.addFilter(lambda record: setattr(record, "user_id", "***") is None)
+    behind.addFilter(lambda record: setattr(record, "region", "eu") is None)
+    get_audit_logger("queued").info("STORE", user_id="u1", size=0.5)
+    (event,) = behind.query_events()
+    assert (event.operation, event.user_id, event.metadata) == ("STORE", "***", {"size": 0.5, "region": "eu"})
+    assert direct.query_events()[0].user_id == "u1"
+
+
 @pytest.mark.parametrize(("attributes", "expected"), [
     ({}, "SUCCESS"),
     ({"levelno": None, "levelname": "ERROR"}, "FAILURE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import logging.config
 import logging.handlers
@@ -12,8 +13,16 @@ import threading
 import warnings
 
 import pytest
+import structlog
 
-from structlog_audit import AuditHandler, AuditWriteError, get_audit_handler, get_audit_logger, unheard_events
+from structlog_audit import (
+    AuditHandler,
+    AuditProcessor,
+    AuditWriteError,
+    get_audit_handler,
+    get_audit_logger,
+    unheard_events,
+)
 from structlog_audit.loggers import bound_logger
 
 
@@ -136,13 +145,29 @@ def test_an_unrecorded_event_is_counted_and_warned_of_once(handler, mute, code, 
     assert handler.count_events() == 0
 
 
-@TABLE
-def test_an_unrecorded_event_raises_with_on_error_raise(handler, mute, code, name):
+@pytest.mark.parametrize(
+    ("mute", "name"), [(mute, name) for mute, _, name in MUTINGS if mute is not forced_basic_config]
+)
+def test_an_unrecorded_event_raises_with_on_error_raise(handler, mute, name):
     """With on_error="raise" the caller of an unrecorded event gets an AuditWriteError."""
     handler.on_error = "raise"
     mute(handler)
     with pytest.raises(AuditWriteError, match="not recorded"):
         get_audit_logger(name).info("STORE")
+
+
+@pytest.mark.parametrize(("is_detached", "is_closed", "raises"), [
+    (False, False, True), (True, False, True), (False, True, True), (True, True, False),
+])  # fmt: skip
+def test_handler_elsewhere_decides_unless_it_is_closed_and_detached(handler, is_detached, is_closed, raises):
+    """An event on a logger without a handler raises if one in the process has on_error="raise", unless it is discarded."""
+    handler.on_error = "raise"
+    if is_detached:
+        audit().removeHandler(handler)
+    if is_closed:
+        handler.close()
+    with pytest.raises(AuditWriteError) if raises else pytest.warns(RuntimeWarning, match="not recorded"):
+        get_audit_logger("elsewhere").info("STORE")
 
 
 @TABLE
@@ -160,6 +185,113 @@ def test_check_reports_muted_child_loggers(handler):
     logging.getLogger("audit.quiet").setLevel(logging.ERROR)
     logging.getLogger("audit.off").disabled = True
     assert {"level", "disabled"} <= {finding.code for finding in handler.check()}
+
+
+def codes(handler):
+    """Return the codes of the findings, without those about this Python and the trail of the fixture."""
+    return [finding.code for finding in handler.check() if finding.code not in {"re-entrancy", "unbounded"}]
+
+
+def configure(wrapper_class, *before):
+    processors = [*before, AuditProcessor(), structlog.processors.JSONRenderer()]
+    structlog.configure(processors=processors, wrapper_class=wrapper_class)
+
+
+@pytest.mark.parametrize(("level", "expected"), [
+    (logging.WARNING, ["structlog-level"]), (logging.CRITICAL, ["structlog-level"]), (logging.INFO, []), (0, []),
+])  # fmt: skip
+def test_check_reports_a_filtering_bound_logger(handler, level, expected):
+    """A wrapper class of structlog that drops events of level INFO before the AuditProcessor is a finding."""
+    configure(structlog.make_filtering_bound_logger(level))
+    assert codes(handler) == expected
+
+
+@pytest.mark.parametrize(("name", "level", "expected"), [
+    (None, logging.WARNING, ["structlog-filter"]), ("app", logging.ERROR, ["structlog-filter"]), (None, logging.INFO, []),
+])  # fmt: skip
+def test_check_reports_filter_by_level(handler, name, level, expected):
+    """filter_by_level before the AuditProcessor is a finding if a logger drops events of level INFO."""
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger(name).setLevel(level)
+    configure(structlog.stdlib.BoundLogger, structlog.stdlib.filter_by_level)
+    assert codes(handler) == expected
+
+
+def test_check_reports_the_same_processor_twice_in_a_chain(handler):
+    """A list of processors that was put together wrongly records each event twice; two processors do not."""
+    processor = AuditProcessor()
+    for processors, expected in (([processor, processor], ["recorded-twice"]), ([processor, AuditProcessor()], [])):
+        structlog.configure(processors=processors, wrapper_class=structlog.BoundLogger)
+        assert codes(handler) == expected
+
+
+def test_check_ignores_filters_of_a_chain_that_leads_elsewhere(handler):
+    """A chain without a processor for this handler may filter as it likes."""
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, AuditProcessor("elsewhere")],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+    )
+    assert codes(handler) == []
+
+
+def test_check_reports_a_second_handler_with_the_same_trail(handler, path):
+    """A script that runs again in one process adds a second handler: each event is recorded twice."""
+    second = AuditHandler(filename=path.parent / "." / path.name)
+    audit().addHandler(second)
+    assert codes(handler) == codes(second) == ["recorded-twice"]
+    audit().removeHandler(handler)
+    assert codes(second) == []
+
+
+def test_check_reports_a_handler_that_records_reach_twice(handler):
+    """A handler on a logger and on its parent gets each record twice."""
+    child = logging.getLogger("audit.child")
+    child.addHandler(handler)
+    assert codes(handler) == ["recorded-twice"]
+    child.propagate = False
+    assert "recorded-twice" not in codes(handler)
+
+
+def test_check_reports_a_handler_on_the_root_logger(handler):
+    """Records of all libraries become events there."""
+    audit().removeHandler(handler)
+    audit().propagate = True
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    assert codes(handler) == ["root"]
+
+
+class Merging(logging.LoggerAdapter):
+    """Merges the fields, as LoggerAdapter does with merge_extra=True since Python 3.13."""
+
+    def process(self, msg, kwargs):
+        return msg, {**kwargs, "extra": {**self.extra, **kwargs.get("extra", {})}}
+
+
+@pytest.mark.parametrize(("adapter", "expected"), [(logging.LoggerAdapter, ["adapter"]), (Merging, [])])
+@pytest.mark.parametrize("name", ["audit", "audit.child"])
+@pytest.mark.parametrize("has_dictionary", [False, True])
+def test_check_reports_an_adapter_that_drops_fields(handler, adapter, expected, name, has_dictionary):
+    """An adapter that replaces the extra of a call is a finding as long as it exists."""
+    made = adapter(logging.getLogger(name), {"region": "eu"})
+    # The attributes of an object become a dictionary when they are first asked for.
+    attributes = vars(made) if has_dictionary else None
+    made.info("STORE", extra={"user_id": "u1"})
+    assert (handler.query_events()[0].user_id is None) == bool(expected)
+    assert codes(handler) == expected
+    del made, attributes
+    gc.collect()
+    assert codes(handler) == []
+
+
+def test_check_ignores_adapters_of_loggers_that_lead_elsewhere(handler):
+    """An adapter of another logger, or of a library whose records reach a handler on the root, is no finding."""
+    adapter = logging.LoggerAdapter(logging.getLogger("library"), {})
+    assert codes(handler) == []
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    assert "adapter" not in codes(handler)
+    assert adapter.extra == {}
 
 
 def test_check_of_a_root_handler_reports_only_propagation(handler):

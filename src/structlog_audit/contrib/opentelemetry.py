@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 from structlog_audit.events.codec import decode_event
 from structlog_audit.events.event import AuditEvent
-from structlog_audit.events.log_record import HANDOFF
+from structlog_audit.events.handoff import HANDOFF
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.formats.field_mapping import timestamp_us
 from structlog_audit.recording.formatter import LINE

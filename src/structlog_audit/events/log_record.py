@@ -3,14 +3,16 @@
 ========================================================  =============================================================
 source of the record                                      fields
 ========================================================  =============================================================
-an entry point of this library                            the dictionary under `HANDOFF`, and nothing else
+an entry point of this library                            the dictionary under `HANDOFF`, as filters and factories changed it
 ``logger.info("STORE", extra={…})``                       the attributes that `logging` does not set itself
 structlog, ``render_to_log_kwargs``                       the same
 structlog, ``render_to_log_args_and_kwargs``              the same; the arguments belong to the message
 structlog, ``wrap_for_formatter``                         the dictionary that is the message, ``event`` its text
 ``logger.info({…})``                                      the same
-structlog, ``JSONRenderer`` (a string or bytes)           the object in the text, if it has an ``event`` or ``operation``
+structlog, ``JSONRenderer`` (a string or bytes)           the object in the text, if it has a message or an ``operation``
 ========================================================  =============================================================
+
+The message of a dictionary is its ``event``; without an ``event`` and an ``operation`` the text under one of `RENAMED_EVENT`.
 
 Private attributes and structlog's own keys are omitted; structlog's contextvars are added, except to a handoff.
 """
@@ -20,67 +22,17 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 import msgspec
 
 from structlog_audit.events.context import with_context
+from structlog_audit.events.event import INTENT_ID
+from structlog_audit.events.handoff import HANDOFF, RESERVED, TAKEN, Handoff, attribute_name
 from structlog_audit.events.json_safe import MAX_CAUSES, JsonSanitizer, exception_text, type_name
-
-HANDOFF = "_audit"
-"""The attribute of a record under which an entry point passes all fields of the event, as a dictionary."""
-
-
-class Handoff(dict[str, Any]):
-    """All fields of an event on the way from an entry point to a handler.
-
-    The acknowledgement takes the way back.
-
-    Copies of a record share it. Pickling makes it a plain dictionary, because the receiver of a socket handler does not need
-    this library.
-    """
-
-    __slots__ = ("entry", "kind", "make_waker")
-
-    # The acknowledgement: the queue entry of the group commit, or None as long as no handler has accepted the event.
-    entry: Any
-
-    # The kind of an event of the library itself. A field called "kind" is an ordinary field.
-    kind: str | None
-
-    # For an entry point that must not wait for the disk: a factory of the function that wakes it.
-    make_waker: Callable[[], Callable[[], None] | None] | None
-
-    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        return dict, (dict(self),)
-
-    def __deepcopy__(self, memo: object) -> Handoff:
-        return self
-
-
-class Recorded(str):  # noqa: SLOT000 (it carries its handler)
-    """The message of a record whose event *handler* has recorded already.
-
-    A processor did so; the handler does not record the event again.
-
-    A type instead of a field, because an application could forge a field.
-    """
-
-    handler: logging.Handler | None = None
-
-
-def recorded_by(record: logging.LogRecord) -> logging.Handler | None:
-    """Return the handler that has recorded the event of *record* already, or None."""
-    message = record.msg
-    if type(message) is dict:
-        message = message.get("event")
-
-    return message.handler if type(message) is Recorded else None
-
-
-RESERVED = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""The attributes of a record that `logging` sets."""
 
 _TRACEBACKS = (
     "\nTraceback (most recent call last):\n",
@@ -92,11 +44,20 @@ _STACK = "\nStack (most recent call last):\n"
 STRUCTLOG_INTERNAL_KEYS = ("_record", "_from_structlog", "_logger", "_name")
 """The keys that structlog adds to an event dict for its own use."""
 
+RENAMED_EVENT = ("message", "msg")
+"""The keys to which applications rename ``event``, with structlog's ``EventRenamer``, as log shippers expect it."""
+
 _STRUCTLOG_KEYS = frozenset(("level", "logger", "level_number", "stack_info", "exc_info", "exception"))
 """The keys that `_pop_structlog_keys` handles. Most records have none of them."""
 
 
 _TRACEBACK_HEAD = "Traceback (most recent call last):"
+
+_LOGGING_ATTRIBUTES = len(logging.makeLogRecord({}).__dict__)
+"""The number of attributes that `logging` gives each record."""
+
+_REMOVED = object()
+"""The value of an attribute that a record does not have."""
 
 _GROUP_LINE = re.compile(rf"^ *\| (?! |{re.escape(_TRACEBACK_HEAD)})(.+)$", re.MULTILINE)
 """A line about an exception in the traceback of a group. Lines about frames are indented more."""
@@ -109,9 +70,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
     """Return the fields of *record*, with the operation, and its exception as text."""
     handoff = record.__dict__.get(HANDOFF)
     if isinstance(handoff, dict):
-        if record.exc_info or record.exc_text:
-            return handoff, error_of(record.exc_info) or _error_text(record.exc_text)
-        return handoff, None
+        return _handed_over(record, handoff)
 
     # The context has the lowest precedence, then attributes, then the members of a message that is a dictionary.
     fields = _extra_attributes(record.__dict__)
@@ -126,12 +85,105 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
         message: Any = _message_text(record, fields) if queued is None else queued
     else:
         fields |= event
-        message = fields.pop("event", None)
+        message = fields.pop(message_key(event), None)
 
     fields = with_context(fields, is_merged=True)
     error = _pop_structlog_keys(fields, record) or queued_error
     resolve_operation(fields, message)
     return fields, error
+
+
+def _handed_over(record: logging.LogRecord, handoff: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Return the fields of a record of an entry point, and its exception as text.
+
+    The fields are those of *handoff*, with what record factories and filters changed, removed and added since.
+    """
+    attributes = record.__dict__
+    error = error_of(record.exc_info) or _error_text(record.exc_text)
+    names = {name if name not in TAKEN else attribute_name(name, handoff): name for name in handoff}
+    fields = {name: attributes[attribute] for attribute, name in names.items() if attribute in attributes}
+
+    added = _extra_attributes(attributes)
+    fields |= {name: added[name] for name in added if name not in names}
+
+    # Pickling loses the rest of the handoff.
+    if type(handoff) is Handoff:
+        _apply_message(record, handoff, fields)
+        _apply_error(record, handoff, fields, error)
+        _restore_intent(handoff, fields)
+    return fields, error
+
+
+def is_unchanged(record: logging.LogRecord, handoff: Handoff) -> bool:
+    """Return whether *record* surely has the fields of *handoff* and no others, as nearly always, and no exception."""
+    if record.exc_info or record.exc_text or handoff.error is not None:
+        return False
+    if record.args or record.msg is not handoff.message:
+        return False
+
+    # Formatters set the message and the time.
+    attributes = record.__dict__
+    sent = handoff.attributes
+    expected = _LOGGING_ATTRIBUTES + len(sent) + 1 + ("message" in attributes) + ("asctime" in attributes)
+    if len(attributes) != expected:
+        return False
+
+    # By identity: comparisons of an application's values may do anything.
+    return all(map(is_, sent.values(), map(attributes.get, sent, repeat(_REMOVED))))
+
+
+def _apply_message(record: logging.LogRecord, handoff: Handoff, fields: dict[str, Any]) -> None:
+    """Give *fields* the message of *record*, if it is not that of *handoff* any more, or if the operation changed."""
+    original = handoff.message
+    operation = fields.get("operation")
+    is_same = record.msg is original and not record.args
+    if is_same and operation is handoff["operation"]:
+        return
+
+    message: Any = original
+    if not is_same:
+        message = _message_text(record, fields)
+        before = _message_text(logging.LogRecord("", 0, "", 0, original, None, None), {})
+
+        # A queue handler formats the message: what contains the original is not another one.
+        is_formatted = record.args is None
+        message = _split_queued(message)[0] if is_formatted else message
+        if message == before or (is_formatted and before in message):
+            message = original
+
+    # The message is the operation, unless the entry point stated both.
+    holder = next((name for name in ("operation", "message_", "message") if handoff.get(name) is original), "operation")
+    if fields.get(holder) is original:
+        del fields[holder]
+    if holder == "operation":
+        resolve_operation(fields, message)
+    else:
+        fields.setdefault(holder, message)
+
+
+def _apply_error(record: logging.LogRecord, handoff: Handoff, fields: dict[str, Any], error: str | None) -> None:
+    """Remove the error message from *fields* if it is the text of an exception that *record* has no more.
+
+    Args:
+        error: The text of the exception that it has instead.
+    """
+    # A queue handler removes every exception.
+    is_formatted = record.args is None
+    is_replaced = handoff.error != error and not (is_formatted and error is None)
+    if handoff.error is not None and is_replaced and fields.get("error_message") is handoff.error:
+        del fields["error_message"]
+
+
+def _restore_intent(handoff: Handoff, fields: dict[str, Any]) -> None:
+    """Let *fields* name the intent that *handoff* names, or it would seem to have no outcome."""
+    if handoff.intent_id is None:
+        return
+
+    metadata = fields.get("metadata")
+    if type(metadata) is dict:
+        fields["metadata"] = metadata | {INTENT_ID: handoff.intent_id}
+    else:
+        fields[INTENT_ID] = handoff.intent_id
 
 
 def _split_queued(text: str) -> tuple[str, str | None]:
@@ -158,9 +210,7 @@ def _literal_dict(text: str) -> dict[str, Any] | None:
         event = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    if type(event) is not dict or event.keys().isdisjoint(("event", "operation")):
-        return None
-    return _public_members(event)
+    return _public_members(event) if type(event) is dict and _is_event(event) else None
 
 
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
@@ -213,7 +263,21 @@ def _event_dict(msg: Any) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
-    return dict(event) if "event" in event or "operation" in event else None
+    return dict(event) if _is_event(event) else None
+
+
+def _is_event(members: Mapping[str, Any]) -> bool:
+    """Return whether a text with *members* is an event."""
+    return "operation" in members or message_key(members) in members
+
+
+def message_key(event_dict: Mapping[str, Any]) -> str:
+    """Return the key of *event_dict* that holds its message: ``event``, unless it was renamed."""
+    if "event" not in event_dict and "operation" not in event_dict:
+        for name in RENAMED_EVENT:
+            if type(event_dict.get(name)) is str:
+                return name
+    return "event"
 
 
 def _public_members(event_dict: dict[Any, Any]) -> dict[str, Any]:

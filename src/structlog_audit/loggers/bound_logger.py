@@ -5,10 +5,11 @@
 global configuration. Fields of a call override bound ones, and those override structlog's contextvars.
 
 **Other handlers.** Any other handler on the logger receives a complete record, with the fields as attributes. A field whose
-name `logging` reserves gets a trailing underscore there.
+name `logging` reserves gets a trailing underscore there. What filters and record factories change in the record, they change
+in the event.
 
-**Performance.** If a single `AuditHandler` is all that is attached to the logger, and the methods of `logging.Logger` are not
-patched, no record is made: the handler receives the fields directly.
+**Performance.** If a single `AuditHandler` is all that is attached to the logger, without filters and a record factory, and
+the methods of `logging.Logger` are not patched, no record is made: the handler receives the fields directly.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import OPENTELEMETRY_TRACE, with_context
-from structlog_audit.events.log_record import HANDOFF, RESERVED, Handoff, error_of, resolve_operation
+from structlog_audit.events.handoff import RESERVED, awaited, hand_over
+from structlog_audit.events.log_record import error_of, resolve_operation
 from structlog_audit.exceptions import AuditTypeError, AuditWriteError
+from structlog_audit.loggers.filtering_logger import handle_with_filters
 from structlog_audit.loggers.operation import OperationScope
 from structlog_audit.loggers.unheard import find_caller, handle_unrecorded, reason_unrecorded
 from structlog_audit.recording.handler import AuditHandler
@@ -238,6 +241,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         """
         logger: logging.Logger = self._logger
         event: dict[str, Any] = self._context | fields
+        given = event
 
         # Usually nothing is bound and no span is active. This test is cheaper than merging an empty context.
         if copy_context() or OPENTELEMETRY_TRACE in modules:
@@ -258,21 +262,27 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
             )
 
         # A queue handler removes the exception from the record.
-        error = error_of(exc_info) if exc_info else None
-        if error is not None and event.get("error_message") is None:
+        error = error_of(exc_info) if exc_info and event.get("error_message") is None else None
+        if error is not None:
             event["error_message"] = error
 
-        handoff = Handoff(event)
-        handoff.entry = None
-        handoff.kind = kind
-        handoff.make_waker = make_waker
         message = operation if operation is not None else event["operation"]
-        record = _record(logger, level, message, exc_info, handoff)
+        record = _record(logger, level, message, exc_info)
+        if given is not event:
+            _prefer_attributes(record, event, given)
+        handoff = hand_over(record, event, message, error, kind, make_waker)
 
-        if logger.isEnabledFor(level):
-            logger.handle(record)
-        if handoff.entry is None:
-            handle_unrecorded(logger, record)
+        awaited[id(record)] = record, handoff
+        try:
+            if logger.isEnabledFor(level):
+                if logger.filters:
+                    handle_with_filters(logger, record, handoff)
+                else:
+                    logger.handle(record)
+            if handoff.entry is None:
+                handle_unrecorded(logger, record, handoff)
+        finally:
+            del awaited[id(record)]
 
         entry: QueueEntry | None = handoff.entry
         return entry
@@ -313,12 +323,14 @@ def _exc_info(value: Any) -> ExcInfo:
     return sys.exc_info() if value else None
 
 
-_HANDLE: Any = logging.Logger.handle
-_CALL_HANDLERS: Any = logging.Logger.callHandlers
+_METHODS: tuple[Any, ...] = (logging.Logger.handle, logging.Logger.callHandlers, logging.Logger.makeRecord)
 
-if any(method.__module__ != "logging" or hasattr(method, "__wrapped__") for method in (_HANDLE, _CALL_HANDLERS)):
+if any(method.__module__ != "logging" or hasattr(method, "__wrapped__") for method in _METHODS):
     # Another tool patched the class before this module was imported and wants to see all records: disable the fast path.
-    _HANDLE = None
+    _METHODS = (None, None, None)
+
+_HANDLE, _CALL_HANDLERS, _MAKE_RECORD = _METHODS
+_RECORD_FACTORY = logging.LogRecord
 
 
 def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
@@ -329,9 +341,11 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
     if logger.propagate or logger.filters or len(logger.handlers) != 1:
         return None
 
-    # A patched or overridden method of the logger may want to see the record.
+    # A patched or overridden method of the logger may want to see the record, and a record factory adds to it.
     kind = type(logger)
-    if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS:
+    if kind.handle is not _HANDLE or kind.callHandlers is not _CALL_HANDLERS or kind.makeRecord is not _MAKE_RECORD:
+        return None
+    if logging._logRecordFactory is not _RECORD_FACTORY:  # type: ignore[attr-defined]
         return None
 
     handler = logger.handlers[0]
@@ -342,28 +356,14 @@ def _sole_handler(logger: logging.Logger, level: int) -> AuditHandler | None:
     return None
 
 
-def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo, handoff: Handoff) -> logging.LogRecord:
-    """Make the record as `logging` would, with the current record factory.
-
-    It has the fields of the event as attributes.
-    """
+def _record(logger: logging.Logger, level: int, message: Any, exc_info: ExcInfo) -> logging.LogRecord:
+    """Make the record as `logging` would, with the current record factory."""
     frame, _ = find_caller()
     code = frame.f_code
-    record = logger.makeRecord(
-        logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name
-    )
-    record.__dict__.update(_attributes(handoff))
-    record.__dict__[HANDOFF] = handoff
-    return record
+    return logger.makeRecord(logger.name, level, code.co_filename, frame.f_lineno, message, (), exc_info, code.co_name)
 
 
-def _attributes(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return *fields* under names that no attribute of a record has.
-
-    The actor and the operation are the last: handlers with a limit, such as OpenTelemetry's, drop the first ones.
-    """
-    attributes = {f"{name}_" if name in RESERVED else name: value for name, value in fields.items()}
-    for name in ("session_id", "operation", "user_id"):
-        if name in attributes:
-            attributes[name] = attributes.pop(name)
-    return attributes
+def _prefer_attributes(record: logging.LogRecord, event: dict[str, Any], given: dict[str, Any]) -> None:
+    """Remove the context from *event* where a record factory states another value; it states none that is *given*."""
+    for name in record.__dict__.keys() & event.keys() - given.keys() - RESERVED - {"operation"}:
+        del event[name]

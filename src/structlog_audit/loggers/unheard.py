@@ -21,12 +21,12 @@ from types import FrameType
 
 import structlog
 
-from structlog_audit.events.log_record import HANDOFF
+from structlog_audit.events.handoff import Handoff
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import find_audit_handlers
-from structlog_audit.recording.logger_tree import is_handling_record, propagation_path, uses_queue
+from structlog_audit.recording.logger_tree import all_loggers, is_handling_record, propagation_path, uses_queue
 
 _LIBRARY_FOLDERS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
 """The folders of this library and of structlog. Frames of code in them do not count as the caller."""
@@ -50,8 +50,8 @@ def unheard_events() -> dict[tuple[str, str], int]:
     return dict(_counts)
 
 
-def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None:
-    """Handle a *record* of *logger* that no `AuditHandler` accepted.
+def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord, handoff: Handoff) -> None:
+    """Handle a *record* of *logger* with *handoff* that no `AuditHandler` accepted.
 
     Deliver it directly if the re-entrancy guard of `logging` discarded it. Otherwise raise, or count it and warn once per
     logger and cause.
@@ -64,7 +64,7 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord) -> None
             if record.levelno >= handler.level:
                 handler.handle(record)
 
-        if record.__dict__[HANDOFF].entry is not None:
+        if handoff.entry is not None:
             return
 
     cause = reason_unrecorded(logger, record.levelno)
@@ -99,12 +99,19 @@ def must_raise(logger: logging.Logger) -> bool:
     """Return whether an unrecorded event of *logger* is an error for its caller.
 
     It is one if a handler on the propagation path has ``on_error="raise"``, or, without any handler there, if any handler
-    of this process has.
+    of this process has. A handler that was closed and detached does not count: when it is collected is chance.
     """
     handlers = find_audit_handlers(propagation_path(logger))
     if not handlers:
-        handlers = [owner for owner in live_owners() if isinstance(owner, AuditHandler)]
+        attached = find_audit_handlers(all_loggers())
+        existing = [owner for owner in live_owners() if isinstance(owner, AuditHandler)]
+        handlers = [handler for handler in existing if handler in attached or not _is_closed(handler)]
     return any(handler.on_error == "raise" for handler in handlers)
+
+
+def _is_closed(handler: AuditHandler) -> bool:
+    """Return whether *handler* was closed, which `logging` keeps to itself. If it is attached, it continues to record."""
+    return bool(getattr(handler, "_closed", False))
 
 
 def reason_unrecorded(logger: logging.Logger, level: int) -> Cause | None:

@@ -34,7 +34,8 @@ from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import convert, has_unknown_status
 from structlog_audit.events.event_id import Stamp
-from structlog_audit.events.log_record import HANDOFF, Handoff, error_of, fields_of, level_of, recorded_by
+from structlog_audit.events.handoff import HANDOFF, Handoff, awaited, restore_handoff
+from structlog_audit.events.log_record import fields_of, is_unchanged, level_of
 from structlog_audit.events.payload import TrailPayload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.event_source import EventSource
@@ -47,6 +48,7 @@ from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding,
 from structlog_audit.recording.inherited_attributes import UnusedAttribute
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.recording.structlog_calls import handlers_that_recorded, marks
 from structlog_audit.recording.targets import ForeignTarget, make_target
 from structlog_audit.recording.trail_events import TrailEvents
 from structlog_audit.redaction.redactor import DEFAULT_REDACTOR, Redactor, make_redactor
@@ -245,21 +247,36 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             record = copy.copy(record)
             record.levelno = level_of(record)
 
-        if self.filters:
-            passed = self.filter(record)
-            if not passed:
+        # A filter of another handler may have taken the handoff away.
+        if awaited and type(record.__dict__.get(HANDOFF)) is not Handoff:
+            restore_handoff(record)
+
+        target = self.target
+        if self.filters or (target is not None and target.filters):
+            passed = self._pass_filters(record)
+            if passed is None:
                 return False
-            # Since Python 3.12 a filter may replace the record.
-            if isinstance(passed, logging.LogRecord):
-                record = passed
+            record = passed
 
         # An event that the target would drop is not accepted.
-        target = self.target
-        if target is not None and (record.levelno < target.level or (target.filters and not target.filter(record))):
+        if target is not None and record.levelno < target.level:
             return False
 
         self.emit(record)
         return True
+
+    def _pass_filters(self, record: logging.LogRecord) -> logging.LogRecord | None:
+        """Return *record*, or what the filters of this handler and of its target put in its place; None if one drops it."""
+        handoff = record.__dict__.get(HANDOFF)
+        target = self.target
+        passed = _filtered(record, self)
+        if passed is not None and target is not None and passed.levelno >= target.level:
+            passed = _filtered(passed, target)
+
+        # The entry point waits for an acknowledgement, whatever became of the record.
+        if passed is not None and type(handoff) is Handoff:
+            passed.__dict__[HANDOFF] = handoff
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record the event in *record*, unless this handler has recorded it already.
@@ -268,13 +285,13 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         handoff = record.__dict__.get(HANDOFF)
         if type(handoff) is Handoff:
-            error = error_of(record.exc_info) if record.exc_info else None
+            fields, error = (handoff, None) if is_unchanged(record, handoff) else fields_of(record)
             handoff.entry = self.record_fields(
-                handoff, record.levelno, record.name, error, handoff.kind, handoff.make_waker
+                fields, record.levelno, record.name, error, handoff.kind, handoff.make_waker
             )
 
         # Any other record, from `logging` or structlog. The processor of this library may have recorded its event before.
-        elif recorded_by(record) is not self:
+        elif not marks or self not in handlers_that_recorded():
             fields, error = fields_of(record)
             self.record_fields(fields, record.levelno, record.name, error)
 
@@ -474,6 +491,14 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
     except (AuditTypeError, AuditValueError) as error:
         raise type(error)(f"monitor: {error}") from error
     return lambda: Monitor(parsed) if parsed else None
+
+
+def _filtered(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord | None:
+    """Return *record*, or what the filters of *handler* put in its place (Python 3.12 and newer); None if one drops it."""
+    passed: Any = handler.filter(record)
+    if isinstance(passed, logging.LogRecord):
+        return passed
+    return record if passed else None
 
 
 def _delivery_to(target: logging.Handler | None) -> Callable[[Any], None]:

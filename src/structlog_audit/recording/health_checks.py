@@ -7,15 +7,18 @@ prevent that, so its ``check()`` reports these settings as findings, each with i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from structlog_audit.recording.logger_tree import (
+    adapters_of,
     all_loggers,
     discards_nested_records,
     propagation_path,
     reachable_handlers,
+    replaces_extra,
     uses_queue,
 )
 
@@ -39,8 +42,22 @@ class Finding(msgspec.Struct, frozen=True):
     fix: str
 
 
+Check = Callable[[logging.Handler], Iterator[Finding]]
+"""Yields the findings about one audit handler."""
+
+_further_checks: list[Check] = []
+
+
+def add_check(check: Check) -> None:
+    """Let `muting_findings` yield the findings of *check* too: what an entry point knows about its own settings."""
+    _further_checks.append(check)
+
+
 def muting_findings(handler: logging.Handler, target: logging.Handler | None) -> Iterator[Finding]:
-    """Yield a finding for each setting that would keep events of level INFO from *handler* or from its *target*."""
+    """Yield a finding for each setting that would keep events of level INFO from *handler* or from its *target*.
+
+    Settings by which it would record an event twice or in part, or records of others as events, are among them.
+    """
     loggers = all_loggers()
     audit_loggers = [logger for logger in loggers if handler in reachable_handlers([logger])]
     if not audit_loggers:
@@ -61,6 +78,18 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
     for logger in audit_loggers:
         yield from _logger_findings(logger, handler)
         yield from _descendant_findings(logger, handler, loggers)
+
+    yield from _duplicate_findings(handler, target, loggers)
+    yield from _adapter_findings(loggers, handler)
+    if logging.root in audit_loggers:
+        yield Finding(
+            "root",
+            "the handler is on the root logger: the log records of all libraries become events",
+            'attach it to a logger of its own, such as "audit"',
+        )
+
+    for check in _further_checks:
+        yield from check(handler)
 
     yield from _handler_findings("handler", handler)
     if target is not None:
@@ -140,6 +169,53 @@ def _descendant_findings(
             yield _level_finding(name, logger.level)
         elif logger.disabled:
             yield Finding("disabled", f"logger {name} is disabled", _KEEP_LOGGERS)
+
+
+def _duplicate_findings(
+    handler: logging.Handler, target: logging.Handler | None, loggers: list[logging.Logger]
+) -> Iterator[Finding]:
+    """Yield a finding for the first logger whose events *handler*, or its trail, gets more than once."""
+    for logger in loggers:
+        receivers = list(reachable_handlers(propagation_path(logger)))
+        if handler not in receivers:
+            continue
+
+        if receivers.count(handler) > 1:
+            message = f"events of logger {logger.name!r} reach the handler twice"
+            yield Finding("recorded-twice", message, "attach it to one logger, or set propagate to False")
+            return
+
+        if any(other is not handler and _writes_to(other, target) for other in receivers):
+            message = f"events of logger {logger.name!r} are recorded twice: another audit handler has the same target"
+            fix = "attach it once: a script that runs again in one process must not add another handler"
+            yield Finding("recorded-twice", message, fix)
+            return
+
+
+def _writes_to(handler: logging.Handler, target: logging.Handler | None) -> bool:
+    """Return whether the target of *handler* is *target*, or writes to the same file."""
+    other = getattr(handler, "target", None)
+    if other is None or target is None:
+        return False
+
+    files = [os.path.realpath(each.baseFilename) for each in (other, target) if isinstance(each, logging.FileHandler)]
+    return other is target or (len(files) == 2 and files[0] == files[1])
+
+
+def _adapter_findings(loggers: list[logging.Logger], handler: logging.Handler) -> Iterator[Finding]:
+    """Yield a finding for each logger with a `logging.LoggerAdapter` that drops the fields of its calls.
+
+    A handler on the root logger gets the records of all libraries, whose adapters are intended.
+    """
+    if handler in logging.root.handlers:
+        return
+
+    audited = [logger for logger in loggers if handler in reachable_handlers(propagation_path(logger))]
+    names = {adapter.logger.name for adapter in adapters_of(audited) if replaces_extra(adapter)}
+    for name in sorted(names):
+        message = f"a LoggerAdapter of logger {name!r} replaces the extra of each call by its own: fields are lost"
+        fix = "use get_audit_logger(…).bind(…), or merge_extra=True (Python 3.13)"
+        yield Finding("adapter", message, fix)
 
 
 def _level_finding(name: str, level: int, origin: str = "") -> Finding:

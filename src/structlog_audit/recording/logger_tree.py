@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.handlers
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 
 def all_loggers() -> list[logging.Logger]:
@@ -66,6 +68,22 @@ def discards_nested_records(logger: logging.Logger) -> bool:
 
     copied.handle(nesting.record)
     return nesting.handled < 2
+
+
+def adapters_of(loggers: list[logging.Logger]) -> list[logging.LoggerAdapter[Any]]:
+    """Return the adapters of *loggers*. The loggers do not know them, so the garbage collector is searched, once."""
+    owners = gc.get_referrers(*loggers)
+
+    # The attributes of an object may be a dictionary of their own.
+    attributes = [owner for owner in owners if type(owner) is dict and owner.keys() >= {"logger", "extra"}]
+    owners += gc.get_referrers(*attributes) if attributes else []
+    return [owner for owner in owners if issubclass(type(owner), logging.LoggerAdapter)]
+
+
+def replaces_extra(adapter: logging.LoggerAdapter[Any]) -> bool:
+    """Return whether *adapter* drops the ``extra`` of a call for its own, as `logging` does unless it is to merge them."""
+    is_standard = type(adapter).process is logging.LoggerAdapter.process
+    return is_standard and not getattr(adapter, "merge_extra", False)
 
 
 class _NestingHandler(logging.Handler):

@@ -24,7 +24,7 @@ import msgspec
 from structlog_audit._references import resolve_references
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.json_safe import JsonSanitizer
-from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, Recorded
+from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
@@ -158,12 +158,6 @@ class Redactor:
 
             del event_dict[name]
             event_dict.update(after)
-
-            # The handler must still see that the event is recorded.
-            if type(value) is Recorded:
-                message = Recorded(after.get(name, ""))
-                message.handler = value.handler
-                event_dict[name] = message
 
         return event_dict
 

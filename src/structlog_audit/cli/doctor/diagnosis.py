@@ -13,11 +13,14 @@ from structlog_audit.recording.health_checks import Finding
 
 RatedFinding = tuple[Severity, Finding]
 
-_NOTE_CODES = frozenset(("unbounded", "re-entrancy"))
+_NOTE_CODES = frozenset(("unbounded", "re-entrancy", "root"))
 _ERROR_CODES = frozenset(
-    ("detached", "disabled", "level", "handler-level", "target-level", "logging-disable", "propagate", "lost", "raised")
+    (
+        *("detached", "disabled", "level", "handler-level", "target-level", "logging-disable", "propagate"),
+        *("structlog-level", "recorded-twice", "lost", "raised"),
+    )
 )
-"""Codes of health checks for settings that certainly drop events."""
+"""Codes of health checks for settings that certainly drop or repeat events."""
 
 
 @dataclass(frozen=True, slots=True)
