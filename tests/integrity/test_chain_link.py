@@ -145,6 +145,17 @@ def test_longest_line_with_a_link_stays_within_the_limit():
     assert max(map(len, lines)) <= MIN_EVENT_BYTES
 
 
+def test_open_line_and_sibling_begin_writers_of_their_own():
+    """A line whose payload follows later, and a sibling, have a link of their own, and break no chain."""
+    stamp = ChainedStamp()
+    before = [stamp.line(b'"operation":"X"}') for _ in range(3)]
+    head, end = stamp.open_line()
+    after = stamp.line(b'"operation":"X"}')
+    other = stamp.sibling().line(b'"operation":"X"}')
+    check_chains([*before, head + b'"operation":"gap"' + end, after, other])
+    assert len({line[30:41] for line in (before[0], head, after, other)}) == 4
+
+
 def test_link_has_the_stated_length():
     """`CHAIN_BYTES` is what a link adds."""
     chained, plain = ChainedStamp(), Stamp()

@@ -23,10 +23,12 @@ class Account(RuleBasedStateMachine):
         on_error=st.sampled_from(["retry", "raise"]),
         max_pending=st.sampled_from([0, 1, 3, 50]),
         batch_size=st.sampled_from([1, 2, 2_000]),
+        may_be_refusal=st.booleans(),
     )
-    def begin(self, on_error, max_pending, batch_size):
+    def begin(self, on_error, max_pending, batch_size, may_be_refusal):
         commit_module.MAX_BATCH_SIZE = batch_size
         self.rig = Rig(on_error, max_pending)
+        self.rig.target.may_be_refusal = may_be_refusal
         self.max_pending = max_pending
         self.entries = []
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 
 import pytest
 from conftest import fill_disk
@@ -164,3 +165,24 @@ def test_opened_is_recorded_after_a_failed_first_write(path, monkeypatch):
     assert "opened" in operations_in(path) or not handler._trail_events.is_open
     handler.handle(record)
     assert "opened" in operations_in(path)
+
+
+@pytest.mark.parametrize("by", ["thread", "signal handler"])
+def test_opened_is_queued_once_by_simultaneous_first_events(handler, by):
+    """If two first events meet, in two threads or by a signal handler, one ``opened`` precedes both."""
+    trail_events, queued, threads = handler._trail_events, [], []
+
+    def enqueue(entry):
+        queued.append(entry)
+        if by == "thread":
+            threads.append(threading.Thread(target=trail_events.open))
+            threads[0].start()
+        else:
+            trail_events.open()
+
+    trail_events._commit.enqueue = enqueue
+    trail_events.open()
+    for thread in threads:
+        thread.join()
+    assert len(queued) == 1
+    assert trail_events.is_open

@@ -531,7 +531,7 @@ def test_other_marks_are_no_unknown_status(metadata):
         ),
         (
             {"counters": {"lost": 3, "pending": 0}},
-            "Lost during the lifetime of the handler because its target failed and too many events were pending: 3 events.",
+            "Lost while the target failed and too many events were pending, or because the target refused them: 3 events.",
         ),
         (
             {"counters": {"raised": 1}},

@@ -270,6 +270,21 @@ def encode_event(event: AuditEvent) -> bytes:
     return head.encode() + escape(data)[1:]
 
 
+def join_parts(lines: bytes) -> bytes:
+    """Return an event in parts as one line of any length, with LF and without the mark that announces the parts."""
+    event = decode_event(lines)
+
+    marks = dict(event.metadata[MARKS])
+    others = [mark for mark in marks.pop("entry_ids").split("; ") if not mark.startswith("continued in ")]
+    if others:
+        marks["entry_ids"] = "; ".join(others)
+
+    metadata = {name: value for name, value in event.metadata.items() if name != MARKS}
+    if marks:
+        metadata[MARKS] = marks
+    return encode_event(msgspec.structs.replace(event, metadata=metadata)) + b"\n"
+
+
 def encode_text(text: str) -> str:
     """Encode *text* as a JSON string."""
     return escape(msgspec.json.encode(text)).decode()

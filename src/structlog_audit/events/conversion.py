@@ -58,10 +58,10 @@ Misfits = dict[str, tuple[Any, str | None]]
 """Values that are not their member as they are, by its name: the value, which goes into the metadata, and the mark if any."""
 
 
-def payload_of(record: logging.LogRecord) -> Payload:
-    """Return the payload of the event in *record*."""
+def payload_of(record: logging.LogRecord, failure_level: int = logging.ERROR) -> Payload:
+    """Return the payload of the event in *record*, a FAILURE from *failure_level* on if it has no status."""
     fields, error = fields_of(record)
-    return convert(fields, error, level_of(record))
+    return convert(fields, error, level_of(record), failure_level)
 
 
 def convert(

@@ -109,6 +109,10 @@ class Stamp:
         self._writer = None
         self._format_begin = _NEVER
 
+    def sibling(self) -> Stamp:
+        """Return the source for another writer, with the same clock and random bits."""
+        return type(self)(self._clock, self._randbits)
+
     def line(self, payload: bytes) -> bytes:
         """Return *payload* as a line with its id, timestamp and LF.
 

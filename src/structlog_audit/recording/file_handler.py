@@ -33,7 +33,7 @@ import msgspec
 
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._timers import call_later, try_call_later
-from structlog_audit._validation import require_choice, require_integer
+from structlog_audit._validation import require_bool, require_callable, require_choice, require_integer
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
@@ -107,6 +107,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._backup_count = require_integer("backupCount", backupCount, least=0)
         require_integer("maxBytes", maxBytes, least=0)
         _require_stdlib_values(mode, encoding, delay, errors)
+        require_callable("clock", clock, "a function that returns the time in UTC")
         bounds = make_retention(retention, backupCount)
 
         path = require_trail_path("filename", filename)
@@ -506,8 +507,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 def _require_stdlib_values(mode: Any, encoding: Any, delay: Any, errors: Any) -> None:
     """Raise an error if a parameter of the standard library has a value that a trail does not support."""
     require_choice("mode", mode, ("a",))
-    if not isinstance(delay, bool):
-        raise AuditTypeError(f"delay={delay!r}: expected True or False, got {type(delay).__name__}")
+    require_bool("delay", delay)
 
     # The names of an encoding differ in case, hyphens and underscores.
     name = str(encoding).lower().replace("_", "-")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from functools import partial
 from typing import Any
@@ -48,12 +49,23 @@ class TrailEvents:
 
         self._commit = commit
         self._opened: InternalEntry | None = None
+        self._is_opening = False
+        self._lock = threading.RLock()
 
     def open(self) -> None:
-        """Queue ``opened``, which is written together with the next event."""
-        self.is_open = True
-        self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
-        self._commit.enqueue(self._opened)
+        """Queue ``opened`` once, which is written together with the next event."""
+        with self._lock:
+            # Another thread has done it, or a signal handler interrupts this thread while it does.
+            if self.is_open or self._is_opening:
+                return
+
+            self._is_opening = True
+            try:
+                self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
+                self._commit.enqueue(self._opened)
+                self.is_open = True
+            finally:
+                self._is_opening = False
 
     def close(self) -> None:
         """Record ``closed`` with the counters, if the trail was opened."""

@@ -12,7 +12,7 @@ from structlog_audit.reports.formatting import count, timestamp
 from structlog_audit.reports.period import Period, rfc3339_or_none
 
 _LOSSES = {
-    "lost": "Lost during the lifetime of the handler because its target failed and too many events were pending",
+    "lost": "Lost while the target failed and too many events were pending, or because the target refused them",
     "raised": "Not recorded during the lifetime of the handler; the callers received an error",
     "pending": "Pending in memory, not yet in the trail",
 }

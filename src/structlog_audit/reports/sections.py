@@ -124,7 +124,7 @@ _COUNTER_MEANINGS = {
     "recorded": "written by the target",
     "pending": "waiting in memory for the target to recover",
     "raised": "not recorded; the callers received an error",
-    "lost": "not recorded because too many events were pending",
+    "lost": "not recorded because too many events were pending, or because the target refused them",
     "evicted": "removed from the buffer to make room; the trail, if there is one, still has them",
 }
 
