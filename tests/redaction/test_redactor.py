@@ -163,6 +163,24 @@ def test_key_of_a_hostile_class_is_compared_as_text(redactor, text):
         assert MASK in found.values() if text == "password" else 5 in found.values()
 
 
+def test_key_in_a_known_shape_of_objects_is_redacted():
+    """Names that are known to be harmless, at any depth, hide no other key: in an object, in a list, or beside a brace."""
+    redactor = Redactor()
+    harmless = {"a": {"b": {"c": 1}}, "d": "text"}
+    for _ in range(2):
+        assert metadata(redactor, metadata=harmless) == harmless
+
+    hidden = [
+        {"a": {"b": {"password": 1}}, "d": "text"},
+        {"a": {"b": {"c": {"password": 1}}}, "d": "text"},
+        {"a": [{"password": 1}], "d": "text"},
+        {"a": {"b": [{"password": 1}]}, "d": "{"},
+        {"a": {"password": 1}},
+    ]
+    for members in hidden:
+        assert MASK in json.dumps(metadata(redactor, metadata=members))
+
+
 def test_pattern_does_not_change_an_intent_id():
     """An event's id in ``metadata.intent_id`` stays, so that no intent stays open; another value is redacted."""
     digits = Redactor(patterns=[r"[0-9]+"])

@@ -43,6 +43,8 @@ _OVERHEAD = 400
 
 _UNSAFE = matching(DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL)
 
+_DELETE = 0x7F
+
 
 class PayloadRedactor(Protocol):
     """A component that removes secrets from payloads."""
@@ -87,8 +89,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
             payload = redactor.redact(_with_plain_keys(payload, data))
             data = encode(payload)[1:]
 
-    if not data.isascii() or 0x7F in data:
-        data = escape(data)
+    data = _safe(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
     if len(data) < max_event_bytes - _OVERHEAD:
@@ -106,6 +107,17 @@ def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
     """
     members = msgspec.json.decode(b"{" + data)
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
+
+
+def _safe(data: bytes) -> bytes:
+    """Return encoded JSON with unsafe characters escaped."""
+    return escape(data) if _DELETE in data or not (data.isascii() or _is_safe(data)) else data
+
+
+def _is_safe(data: bytes) -> bool:
+    """Return False if *data* may contain a character beyond ASCII that `escape` escapes."""
+    # The first bytes in UTF-8 of all characters that `_UNSAFE` matches.
+    return 0xC2 not in data and 0xD8 not in data and 0xE2 not in data
 
 
 def escape(data: bytes) -> bytes:
@@ -259,7 +271,7 @@ def encode_event(event: AuditEvent) -> bytes:
 
     # Values of an application's classes may raise anything.
     try:
-        msgspec.convert(payload.metadata, Metadata)
+        msgspec.convert((payload.metadata,), _PlainMetadata)
         data = encode(payload)
     except Exception:
         data = encode(_sanitize_payload(payload))
@@ -267,7 +279,7 @@ def encode_event(event: AuditEvent) -> bytes:
     event_id = encode_text(event.event_id)
     timestamp = rfc3339(event.timestamp)
     head = f'{{"event_id":{event_id},"timestamp":"{timestamp}",'
-    return head.encode() + escape(data)[1:]
+    return head.encode() + _safe(data)[1:]
 
 
 def join_parts(lines: bytes) -> bytes:
@@ -287,10 +299,19 @@ def join_parts(lines: bytes) -> bytes:
 
 def encode_text(text: str) -> str:
     """Encode *text* as a JSON string."""
-    return escape(msgspec.json.encode(text)).decode()
+    return _safe(msgspec.json.encode(text)).decode()
 
 
-_PlainValue: Any = list[str] | Metadata
+class _PlainMetadata(msgspec.Struct, array_like=True):
+    """Metadata in a struct, whose type msgspec compiles once; a union it would compile at each conversion."""
+
+    metadata: Metadata
+
+
+class _PlainValue(msgspec.Struct, array_like=True):
+    """A list of texts or metadata, as a struct for the same reason."""
+
+    value: list[str] | Metadata
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
@@ -300,8 +321,8 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """
     # Values of an application's classes may raise anything.
     try:
-        data = encode(msgspec.convert(value, _PlainValue))
+        data = encode(msgspec.convert((value,), _PlainValue).value)
     except Exception:
         data = encode(JsonSanitizer().sanitize(value, ""))
 
-    return escape(data).decode()
+    return _safe(data).decode()
