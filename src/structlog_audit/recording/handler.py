@@ -193,6 +193,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
+        self._stamp_class = Stamp if trail is None else trail.stamp_class
         self._may_be_slow = self._waits_for_disk or (target is not None and trail is None)
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
@@ -214,7 +215,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self._deliver,
             accept,
             self._report_outage,
-            stamp=Stamp(self._clock, self._randbits),
+            stamp=self._stamp_class(self._clock, self._randbits),
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,

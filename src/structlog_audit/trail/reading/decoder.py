@@ -46,6 +46,7 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
     status: EventStatus = msgspec.field(default_factory=lambda: EventStatus.SUCCESS)
     # A line of another kind takes the slow path, where the kind becomes metadata.
     kind: _KnownKind = None
+    chain: str | None = None
 
 
 _decode = msgspec.json.Decoder(Line).decode
@@ -92,7 +93,7 @@ class Batch(NamedTuple):
         encoded_id = encode_text(event.event_id).encode()
         if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
             try:
-                is_same = msgspec.structs.astuple(decode(stored)) == msgspec.structs.astuple(event)
+                is_same = _members_of(decode(stored)) == _members_of(event)
             except AuditDecodeError:
                 is_same = False
 
@@ -110,6 +111,11 @@ class Batch(NamedTuple):
         events = [self.events[number] for number in kept]
         first_lines = [self.first_lines[number] for number in kept]
         return self._replace(events=events, first_lines=first_lines)
+
+
+def _members_of(event: StoredEvent) -> list[Any]:
+    """Return the members of *event*; a link of a chain is none of them."""
+    return [getattr(event, name) for name in StoredEvent.__struct_fields__]
 
 
 class LineDecoder:
