@@ -75,7 +75,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
     try:
         data = encode(payload)[1:]
     except (TypeError, ValueError, RecursionError):
-        payload = _sanitize_payload(payload)
+        payload = sanitize_payload(payload)
         data = encode(payload)[1:]
 
     if redactor is not None:
@@ -125,8 +125,8 @@ def escape(data: bytes) -> bytes:
     return _UNSAFE.sub(unicode_escape, data.decode()).encode()
 
 
-def _sanitize_payload(payload: Payload) -> Payload:
-    """Sanitize every member of *payload* and mark the changes."""
+def sanitize_payload(payload: Payload) -> Payload:
+    """Return *payload* with every member sanitized and the changes marked."""
     sanitizer = JsonSanitizer()
 
     texts = {}
@@ -274,7 +274,7 @@ def encode_event(event: AuditEvent) -> bytes:
         msgspec.convert((payload.metadata,), _PlainMetadata)
         data = encode(payload)
     except Exception:
-        data = encode(_sanitize_payload(payload))
+        data = encode(sanitize_payload(payload))
 
     event_id = encode_text(event.event_id)
     timestamp = rfc3339(event.timestamp)

@@ -193,6 +193,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
+        self._stamp_class = Stamp if trail is None else trail.stamp_class
         self._may_be_slow = self._waits_for_disk or (target is not None and trail is None)
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
@@ -214,14 +215,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self._deliver,
             accept,
             self._report_outage,
-            stamp=Stamp(self._clock, self._randbits),
+            stamp=self._stamp_class(self._clock, self._randbits),
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
             waits_for_disk=self._waits_for_disk,
         )
-        self._trail_events = TrailEvents(self._commit, self._notices)
+        find_previous = self.target.last_event_id if isinstance(self.target, AuditFileHandler) else None
+        self._trail_events = TrailEvents(self._commit, self._notices, find_previous)
 
     def _begin_buffer(self, warm_start: bool) -> None:
         """Fill the new buffer from the trail, or note that it lacks the events that the trail already contains."""
@@ -460,6 +462,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
+
+    def _paths(self) -> tuple[str, ...]:
+        return (self.target.baseFilename,) if isinstance(self.target, AuditFileHandler) else ()
 
     def _report_outage(self, error: BaseException | None) -> None:
         """Record the start of an outage with *error*, or with None its end, as a trail event; report a start.

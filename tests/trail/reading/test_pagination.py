@@ -68,15 +68,15 @@ def test_cursor_survives_rollover_packing_and_appends(tmp_path, how, newest_firs
 
 def test_newest_first_pages_exclude_later_events(tmp_path):
     """With the newest first, events recorded after the first page are on no later page, also after a rollover."""
-    first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + b"half")
+    first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + line_of(59)[:30])
     second = write_trail(tmp_path / "b", active=b"")
-    third = write_trail(tmp_path / "c", active=line_of(50)[:-1])
+    third = write_trail(tmp_path / "c", active=line_of(50)[:-2])
     reader = open_trail(first, second, third)
     page = reader.page(limit=1, newest_first=True)
     found = ids(page.events)
-    append(first, b" a line\n", line_of(60))
+    append(first, line_of(59)[30:], line_of(60))
     append(second, line_of(61))
-    append(third, b"\n")
+    append(third, line_of(50)[-2:])
     roll_over(first, 100)
     while page.cursor is not None:
         page = reader.page(page.cursor, limit=1, newest_first=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
 import re
@@ -218,6 +219,25 @@ def test_segments_are_deleted_after_their_announcement_is_recorded(path, options
     assert set(existing) <= {segment.name for segment in handler.target.segments()}
     deferred.run()
     assert [segment.name for segment in handler.target.segments()][:2] == existing[-3:-1]
+
+
+@pytest.mark.parametrize("retention", [{"max_segments": 2}, {"max_segments": 3}])
+def test_segment_and_its_compressed_copy_are_one_segment(path, retention):
+    """Retention counts a segment and its compressed copy once, as readers do, and deletes both."""
+    deferred = DeferredCalls()
+    handler = fill(path, 40, deferred, retention=retention)
+    rolled = handler.target.segments()[:-1]
+    packed = [segment.with_name(segment.name + ".gz") for segment in rolled]
+    for segment, copy in zip(rolled, packed, strict=True):
+        copy.write_bytes(gzip.compress(segment.read_bytes()))
+    check_retention(handler)
+    record(handler, 1)
+    deferred.run()
+
+    kept = retention["max_segments"]
+    assert len(rolled) > kept
+    assert [path.exists() for path in rolled] == [path.exists() for path in packed]
+    assert [path for path in rolled if path.exists()] == rolled[-kept:]
 
 
 def test_segments_whose_announcement_is_not_recorded_are_kept(path):

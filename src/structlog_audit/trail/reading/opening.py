@@ -37,7 +37,7 @@ def open_trail(*paths: str | os.PathLike[str] | BinaryIO, progress: Callable[[in
     from structlog_audit.trail.reading.scan_engine import ScanEngine
     from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 
-    trails = find_trails(paths)
     scanner = SegmentScanner()
+    trails = find_trails(paths, scanner.problems)
     engine = ScanEngine(trails, scanner, progress)
     return TrailReader(trails, engine, scanner)

@@ -20,13 +20,15 @@ from structlog_audit.events.event import Kind
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.decoder import Batch, LineDecoder
-from structlog_audit.trail.reading.decompression import unpack
+from structlog_audit.trail.reading.decompression import SNIFFED_BYTES, Stream, unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail
+from structlog_audit.trail.reading.last_line import TerminatedFile, needs_line_end, terminated
 from structlog_audit.trail.reading.line_blocks import (
     LineBlock,
     ReportRest,
     Seekable,
     end_of_events,
+    read_at,
     read_backwards,
     read_forwards,
     skip,
@@ -41,7 +43,6 @@ from structlog_audit.trail.reading.time_ranges import (
     sample_timestamps,
     time_range_of,
 )
-from structlog_audit.trail.reading.torn_lines import code_of_unfinished_end
 from structlog_audit.trail.segment_names import ACTIVE, rollover_time
 
 RETENTION = "retention"
@@ -133,8 +134,12 @@ class SegmentScanner:
 
         stream, holds_lines, head = unpack(raw, segment.path, report)
         if holds_lines and is_seekable:
-            return OpenSegment(segment, raw, raw, True, size, head[:size])
-        return OpenSegment(segment, raw, stream, False, size, head)
+            return _open_plain(segment, raw, size, head[:size])
+
+        if len(head) < SNIFFED_BYTES and not head.endswith(b"\n"):
+            head += b"\n"
+        lines = Stream(b"", terminated(stream))
+        return OpenSegment(segment, raw, lines, False, size, head)
 
     def batches(self, opened: OpenSegment, decoder: LineDecoder, scan: SegmentScan) -> Iterator[Batch]:
         """Yield the events of the part of a segment that *scan* describes, a block at a time.
@@ -167,6 +172,10 @@ class SegmentScanner:
 
         if is_whole and not opened.is_open:
             self._deleted_names[findings.key] = deleted_names
+
+    def blocks(self, opened: OpenSegment, report: ProblemCallback, report_rest: ReportRest) -> Iterator[LineBlock]:
+        """Yield all lines of a segment without decoding them, a block at a time, oldest first."""
+        return _blocks(opened, SegmentScan(), report, report_rest)
 
     def deleted_segments(self, opened: OpenSegment) -> list[str]:
         """Return the names of the segments that trail events in this segment report as deleted. O(n), then cached."""
@@ -240,7 +249,6 @@ class _ScanFindings:
         """The key of the segment."""
         self._problems = problems
         self._path = opened.segment.path
-        self._is_open = opened.is_open
 
         # A later scan continues where this one stops, or where a followed segment is unfinished.
         will_continue = scan.is_followed and opened.is_open
@@ -256,13 +264,22 @@ class _ScanFindings:
         if not self._counts_rest:
             return
         if self._problems.is_new(self.key, offset):
-            code = code_of_unfinished_end(is_open=self._is_open)
             reason = f"{size} bytes after the last whole event"
-            self._problems.add_once(code, self._path, offset, reason, segment=self.key)
+            self._problems.add_once("unfinished", self._path, offset, reason, segment=self.key)
 
     def mark_checked(self, block: LineBlock) -> None:
         """Record that the findings of *block* have been counted."""
         self._problems.mark_checked(self.key, block.start, block.stop)
+
+
+def _open_plain(segment: Segment, raw: BinaryIO, size: int, head: bytes) -> OpenSegment:
+    """Return the open segment of a file of lines, whose last one may lack its LF."""
+    if not needs_line_end(raw, size, is_open=segment.is_open):
+        return OpenSegment(segment, raw, raw, True, size, head)
+
+    file = TerminatedFile(raw, size)
+    head = read_at(file, 0, min(size + 1, SNIFFED_BYTES))
+    return OpenSegment(segment, raw, file, True, size + 1, head)
 
 
 def _blocks(
