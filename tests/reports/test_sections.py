@@ -314,8 +314,10 @@ def test_classes_have_their_events_operations_and_outcomes():
 
 def test_completeness_of_a_complete_report_is_one_sentence():
     """Without a known loss there is neither a list nor a table."""
-    sentence = "The source covers the whole period and has no record of a lost event."
-    assert blocks_of("completeness", [event(0)]) == [sentence]
+    (sentence,) = blocks_of("completeness", [event(0)])
+    assert sentence.startswith(
+        "Sequence numbers, trail events and counters show that no event of the period is missing."
+    )
 
 
 def test_completeness_lists_reasons_gaps_problems_and_counters():
@@ -324,12 +326,12 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
     counters = {"accepted": 9, "recorded": 2, "pending": 0, "lost": 7, "evicted": 4, "raised": 0, "other": 1}
     source = Events(gaps, complete_since=NOON, counters=counters, problems={"torn": 1, "bom": 2})
     introduction, reasons, gap_table, problem_table, counter_table = blocks_of("completeness", [], source=source)
-    assert introduction == "The figures in this report may be too low:"
+    assert introduction == "Events are missing, so the figures in this report are too low:"
     assert reasons == [
-        "The source has no complete record of events before 2025-01-15 12:00:00 UTC.",
-        "2 gaps in the trail: 7 events lost.",
-        "Lost while the target failed and too many events were pending, or because the target refused them: 7 events.",
-        "Part of the files could not be read (torn, 1 time).",
+        "3 events lost, as a gap event states at 2025-01-15 12:00:00.000 UTC.",
+        "4 events lost, as a gap event states at 2025-01-15 12:00:01.000 UTC.",
+        "The buffer has no complete record of events before 2025-01-15 12:00:00.000 UTC.",
+        "Part of the source could not be read (torn, 1 time).",
     ]
     rows = [["2025-01-15 12:00:01", "4", id_of(1)], ["2025-01-15 12:00:00", "3", id_of(0)]]
     assert gap_table == ("Gaps in the trail", ["Time (UTC)", "Events lost", "Event"], rows, "")
@@ -351,13 +353,15 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
     ]
 
 
-@pytest.mark.parametrize(("since", "is_complete"), [
-    (NOON, True), (NOON - dt.timedelta(microseconds=1), True), (NOON + dt.timedelta(microseconds=1), False),
+@pytest.mark.parametrize(("since", "verdict"), [
+    (NOON, "complete"),
+    (NOON - dt.timedelta(microseconds=1), "complete"),
+    (NOON + dt.timedelta(microseconds=1), "unknown"),
 ])  # fmt: skip
-def test_report_is_complete_if_its_source_is_from_the_start_of_the_period(since, is_complete):
+def test_report_is_complete_if_its_source_is_from_the_start_of_the_period(since, verdict):
     """A source that is complete from the first instant of the period on, or from before it, is complete for it."""
     report = compliance_report(Events([], complete_since=since), start_time=NOON)
-    assert report.to_dict()["completeness"]["complete"] is is_complete
+    assert report.to_dict()["completeness"]["verdict"] == verdict
 
 
 LOSSES = [
@@ -375,12 +379,11 @@ LOSSES = [
 
 @pytest.mark.parametrize("code", LOSSES)
 def test_report_of_damaged_files_is_not_complete(code):
-    """A problem that may hide an event makes the report incomplete, and is its only reason."""
+    """A problem that may hide an event leaves the completeness of the report unknown, and is the only reason."""
     report = compliance_report(Events([event(0)], problems={code: 1, "unfinished": 1}))
     completeness = report.to_dict()["completeness"]
-    assert completeness["complete"] is False
-    assert len(completeness["reasons"]) == 1
-    assert f"({code}, 1 time)" in completeness["reasons"][0]
+    assert completeness["verdict"] == "unknown"
+    assert completeness["sentences"] == [f"Part of the source could not be read ({code}, 1 time)."]
 
 
 # --- clauses ------------------------------------------------------------------------------------------------------------

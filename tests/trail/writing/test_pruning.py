@@ -83,7 +83,7 @@ def test_rollover_of_an_unbounded_trail_schedules_nothing(path, clock):
 
 
 def test_notice_names_the_due_segments_oldest_first_and_their_bytes(path):
-    """The notice has the names of the due segments, oldest first, and the sum of their sizes; no other file is named."""
+    """The notice has the names of the due segments, oldest first, their bytes, and the oldest segment that is kept."""
     segments = segments_of(path, 40, 30, 20, size=7) + segments_of(path, 10, size=1_000)
     path.write_bytes(b"y" * 5)
     path.with_name("audit.jsonl.1").write_bytes(b"numbered")
@@ -91,7 +91,7 @@ def test_notice_names_the_due_segments_oldest_first_and_their_bytes(path):
     pruning, notices = pruning_of(path, max_segments=2)
     pruning.announce_due(5)
     names = [segment.name for segment in segments[:2]]
-    assert announced(notices) == [("retention", {"segments": names, "bytes": 14})]
+    assert announced(notices) == [("retention", {"segments": names, "kept": segments[2].name, "bytes": 14})]
 
 
 @pytest.mark.parametrize(("active_bytes", "due"), [(80, 0), (81, 1), (91, 2)])
@@ -124,14 +124,15 @@ def test_announced_segment_is_neither_announced_nor_counted_again(path):
     assert announced(notices) == []
     segments_of(path, 10)
     pruning.announce_due(0)
-    assert announced(notices) == [("retention", {"segments": [segments[1].name], "bytes": 10})]
+    expected = {"segments": [segments[1].name], "kept": segments[2].name, "bytes": 10}
+    assert announced(notices) == [("retention", expected)]
 
 
 @pytest.mark.parametrize("how", ["not recorded", "no room for the notice", "fork"])
 def test_segment_whose_announcement_failed_is_announced_again(path, how):
     """A segment that was announced and not deleted is announced by the next check."""
     (segment,) = segments_of(path, 30)
-    expected = [("retention", {"segments": [segment.name], "bytes": 10})]
+    expected = [("retention", {"segments": [segment.name], "kept": path.name, "bytes": 10})]
     pruning, notices = pruning_of(path, max_segments=0)
     if how == "no room for the notice":
         notices.extend([Notice("x", {})] * MAX_NOTICES)
@@ -161,7 +162,8 @@ def test_recorded_announcement_deletes_its_segments_only(path):
     # A new segment with the name of a deleted one is announced again.
     segments_of(path, 40)
     pruning.announce_due(0)
-    assert announced(notices) == [("retention", {"segments": [segments[0].name], "bytes": 10})]
+    expected = {"segments": [segments[0].name], "kept": segments[3].name, "bytes": 10}
+    assert announced(notices) == [("retention", expected)]
 
 
 def test_segment_that_cannot_be_deleted_is_reported_and_the_others_are_deleted(path):
