@@ -213,6 +213,23 @@ def test_failed_events_are_listed_newest_first_with_their_messages():
     assert blocks_of("failures", events[1:2]) == ["There were no failures."]
 
 
+def test_failures_are_followed_by_the_number_of_events_of_unknown_status():
+    """With or without failures, the section says how many events may have failed, and why they are not listed."""
+    unknown = event(1, metadata={"_audit": {"status": "not a status"}})
+    sentence = (
+        "1 event with a status that states neither success nor failure: without an error and below the level of failures, "
+        "such an event is listed as SUCCESS."
+    )
+    assert blocks_of("failures", [event(0), unknown]) == [
+        "0 failures among the 1 event whose status is known.",
+        sentence,
+    ]
+
+    counted, (caption, _, rows, _), found = blocks_of("failures", [event(0, status=FAILURE), unknown])
+    assert (counted, caption, found) == ("1 event with 0 entry ids.", "Failed events", sentence)
+    assert [row[0] for row in rows] == ["2025-01-15 12:00:00"]
+
+
 @pytest.mark.parametrize(
     ("count", "note"), [(50, ""), (51, "The newest 50 of 51."), (1_050, "The newest 50 of 1,050.")]
 )
@@ -313,11 +330,11 @@ def test_classes_have_their_events_operations_and_outcomes():
 
 
 def test_completeness_of_a_complete_report_is_one_sentence():
-    """Without a known loss there is neither a list nor a table."""
-    (sentence,) = blocks_of("completeness", [event(0)])
-    assert sentence.startswith(
-        "Sequence numbers, trail events and counters show that no event of the period is missing."
-    )
+    """Without a known loss there is neither a list nor a table, and the sentence says what was not verified."""
+    assert blocks_of("completeness", [event(0)]) == [
+        "Sequence numbers, trail events and counters show that no event of the period is missing. This does not exclude that "
+        "somebody with write access renumbered the lines: no signature was verified."
+    ]
 
 
 def test_completeness_lists_reasons_gaps_problems_and_counters():
