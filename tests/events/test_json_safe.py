@@ -168,6 +168,30 @@ def test_overridden_methods_are_not_called(value, expected):
     assert plain(value) == (expected, {})
 
 
+@pytest.mark.parametrize(
+    ("value", "is_plain"), [(-(2**63), True), (-(2**63) - 1, False), (2**64 - 1, True), (2**64, False)]
+)
+def test_integer_is_plain_within_64_bits(value, is_plain):
+    """Integers from -2**63 to 2**64 - 1 stay; others become text."""
+    found, marks = plain(value)
+    assert (found == value, not marks) == (is_plain, is_plain)
+
+
+def test_number_of_values_has_an_exact_limit():
+    """A list with 9,999 items, which are 10,000 values with itself, is whole; of one more, the last is left out."""
+    assert plain([0] * 9_999) == ([0] * 9_999, {})
+    assert plain([0] * 10_000) == ([0] * 9_999 + [""], {"x[9999]": "left out: more than 10000 values"})
+
+
+@pytest.mark.parametrize("make", [lambda name: {name: b""}, lambda name: [{name: [b""]}]])
+def test_path_in_a_mark_is_bounded(make):
+    """The path in a mark has at most 200 characters."""
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize(make("n" * 500), "")
+    (path,) = sanitizer.marks
+    assert len(path) == 200
+
+
 def test_mark_names_the_path():
     """The key of a mark is the path of its value."""
     _, marks = plain({"a": [0, {"b": float("nan")}]})
@@ -261,6 +285,14 @@ def test_text_contains_no_memory_address():
         assert "0x" not in text
 
 
+@pytest.mark.parametrize("length", [MAX_TEXT, MAX_TEXT + 1])
+def test_text_of_an_object_is_whole_up_to_the_limit(length):
+    """Only a text of more than 1,000 characters has a mark with its length."""
+    text = "y" * length
+    _, marks = plain(type("Own", (), {"__str__": lambda self: text})())
+    assert marks["x"].startswith("replaced: first 1000 of 1001") == (length > 1_000)
+
+
 def test_long_text_of_an_object_is_truncated():
     """The text of an object without a JSON form is truncated to the limit, and the mark has its length."""
 
@@ -298,6 +330,8 @@ def test_sanitizer_propagates_signals(signal):
         (-(2**63), str(-(2**63))),
         (2**64, str(2**64)),
         (-(2**200), str(-(2**200))),
+        (2**14_000 - 1, str(2**14_000 - 1)),
+        (2**14_000, None),
         (10**5_000, None),
         (True, None),
         (1.0, None),
@@ -316,6 +350,7 @@ def test_sanitizer_propagates_signals(signal):
         (ipaddress.ip_address("203.0.113.7"), "203.0.113.7"),
         (s.ObjectId("two words"), None),
         (s.ObjectId(""), None),
+        (s.ObjectId("x" * 200), "x" * 200),
         (s.ObjectId("x" * 201), None),
         (s.ObjectId("a\ud800"), None),
         (s.SameText(), None),
@@ -357,6 +392,14 @@ def test_identifier_text_accepts_identifiers_only(value, text):
 def test_exception_text_is_the_last_line_of_its_traceback(error, text):
     """The text of an exception is the last line of its traceback, without addresses, whatever its ``__str__`` does."""
     assert exception_text(error) == text
+
+
+def test_key_that_needs_a_replacement_is_marked_by_its_mapping():
+    """The mark of a key has the path of its mapping and the word key; a key is text in any case."""
+    assert plain({b"\xff": 1}) == ({"/w==": 1}, {"x key": "replaced: bytes as base64"})
+    sanitizer = JsonSanitizer()
+    assert sanitizer.sanitize_members({b"\xff": 1}) == {"/w==": 1}
+    assert sanitizer.marks == {"key": "replaced: bytes as base64"}
 
 
 def test_type_name_is_qualified():
