@@ -105,6 +105,16 @@ def test_scalars_of_numpy_fill_members():
     assert payload.metadata == {}
 
 
+class Layer:
+    """A proxy like those of lazy-object-proxy, which need not be installed."""
+
+    __factory__ = None
+    __wrapped__ = None
+
+    def __init__(self, value):
+        self.__wrapped__ = value
+
+
 def proxies():
     """Return a function that makes a proxy of each library that is installed, by its name."""
     makers = {}
@@ -159,21 +169,18 @@ def test_proxy_counts_as_the_object_behind_it(proxy):
     assert convert(lazy) == convert(fields)
 
 
+@pytest.mark.parametrize("proxy", [*proxies(), Layer])
+def test_proxy_of_an_exception_is_an_error_message(proxy):
+    """An exception behind a lazy proxy is written as any other."""
+    payload = convert({"operation": "X", "error_message": proxy(ValueError("no"))})
+    assert (payload.error_message, payload.metadata) == ("ValueError: no", {})
+
+
 @pytest.mark.parametrize("proxy", proxies())
 def test_proxy_of_a_proxy_is_unwrapped(proxy):
     """Proxies around proxies are unwrapped too."""
     assert unwrapped(proxy(proxy("u1"))) == "u1"
     assert type(unwrapped(proxy(proxy("u1")))) is str
-
-
-class Layer:
-    """A proxy like those of lazy-object-proxy, which need not be installed."""
-
-    __factory__ = None
-    __wrapped__ = None
-
-    def __init__(self, value):
-        self.__wrapped__ = value
 
 
 class Documented:
