@@ -432,6 +432,27 @@ def test_clauses_name_the_numbers_of_the_sections_in_the_document():
     }
 
 
+def test_clauses_are_cited_by_their_frameworks_and_numbers():
+    """The report cites these clauses, each with its requirement, its sections, and what they do not cover."""
+    cited = {}
+    for clause in CLAUSES:
+        cited.setdefault(clause.framework, []).append(clause.clause)
+        assert set(clause.sections) <= set(SECTIONS)
+        assert clause.requirement
+        assert clause.not_covered.endswith(".")
+
+    assert cited == {
+        "GDPR": ["Art. 5(1)(c)", "Art. 5(1)(e)", "Art. 5(1)(f), 32", "Art. 15", "Art. 17"],
+        "HIPAA": ["§ 164.312(b)", "§ 164.312(c)(1)"],
+        "SOC 2": ["CC7.2"],
+        "ISO 27001": ["A.8.15"],
+        "PCI DSS": [
+            *("10.2.1.3, 10.2.1.6", "10.2.1.4, 10.2.1.5", "10.2.2"),
+            *("10.3.2, 10.3.4", "10.5.1", "10.7.2"),
+        ],
+    }
+
+
 def test_limits_of_the_report_are_listed():
     """The last section lists what the report does not show."""
     report = compliance_report(Events([]))
