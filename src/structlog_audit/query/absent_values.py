@@ -24,7 +24,7 @@ from structlog_audit.query.filters import Conditions
 PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}|s_[A-Za-z0-9_-]{32}")
 """The form of the pseudonyms of a `Redactor`, and of the tokens of subjects in its vault."""
 
-_TOKEN_START: Final = "s_"
+_SUBJECT_START: Final = "s_"
 
 _MOST_VALUES: Final = 10_000
 """Maximum distinct values of a member that are counted. Later ones are only checked for being asked for."""
@@ -120,7 +120,7 @@ def asked_of_pseudonyms(events: Iterable[StoredEvent], conditions: Conditions) -
 
 def _remedy(pseudonym: str, value: str) -> str:
     """Return how the events with the *pseudonym* of a clear *value* are found."""
-    if pseudonym.startswith(_TOKEN_START):
+    if pseudonym.startswith(_SUBJECT_START):
         return f"only the vault of the redactor finds them by {value!r}, until the subject is erased"
     return f"without the key of the redactor, only Redactor(…).pseudonym({value!r}) finds them"
 

@@ -435,7 +435,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         """
         vault = None if self.redactor is None else self.redactor.vault
         if vault is None:
-            raise AuditValueError(f"redactor={self.redactor!r}: expected a redactor with a vault, in which subjects are")
+            raise AuditValueError(
+                f"redactor={self.redactor!r}: expected a redactor with a vault, in which subjects are"
+            )
 
         token = vault.erase(subject)
         if self._has_trail and not self._trail_events.is_open:

@@ -1,11 +1,11 @@
-"""Erasable values and the tokens of subjects, as they stand in a line.
+r"""Erasable values and the tokens of subjects, as they stand in a line.
 
 A *subject* is a person with a random 256-bit key. Everything here is a function of such keys; `structlog_audit.redaction.vault`
 stores them. Without the key, a value cannot be read, and a token cannot be computed from a guessed identity.
 
 **Formats**
 
-* Token: ``s_`` and the base64url of SHA-256(``"structlog-audit subject\\0"`` ‖ key)[:24]. It commits to the key, which AES-GCM
+* Token: ``s_`` and the base64url of SHA-256(``"structlog-audit subject\0"`` ‖ key)[:24]. It commits to the key, which AES-GCM
   alone does not: two keys could otherwise show two texts for one value.
 * Value: ``{"_erasable": base64url(nonce ‖ ciphertext)}``, with AES-256-GCM over its JSON and token ‖ 0 ‖ field as associated
   data, so it cannot be moved to another subject or field. ``_subject`` has the token if it is not the event's ``user_id``.
@@ -122,8 +122,9 @@ def parts_of(value: Any) -> tuple[str, str | None] | None:
     if not isinstance(value, dict) or not value.keys() <= {VALUE, SUBJECT}:
         return None
     text, token = value.get(VALUE), value.get(SUBJECT)
-    is_valid = isinstance(text, str) and (token is None or isinstance(token, str))
-    return (text, token) if is_valid else None
+    if not isinstance(text, str) or not isinstance(token, str | None):
+        return None
+    return text, token
 
 
 def as_text(value: dict[str, str]) -> str:

@@ -94,7 +94,9 @@ class RedactionParameters(msgspec.Struct, frozen=True):
         all_modes += [how for _, how in compiled]
         needing_vault = [how for how in all_modes if how not in TEXT_MODES]
         if needing_vault and vault is None:
-            raise AuditValueError(f"vault=None: expected the path of a file for keys: mode {needing_vault[0]!r} needs one")
+            raise AuditValueError(
+                f"vault=None: expected the path of a file for keys: mode {needing_vault[0]!r} needs one"
+            )
 
         return cls(
             keys=tuple(key_modes.items()),

@@ -21,7 +21,7 @@ from structlog_audit.redaction.rules import (
     RedactionRules,
     normalize_key,
 )
-from structlog_audit.redaction.subjects import MASK, EventSubjects, Find, MaskedError
+from structlog_audit.redaction.subjects import MASK, EventSubjects, Find, MaskedError, find_nothing
 
 
 def pseudonym_of(value: Any, pseudonym: Callable[[str], str]) -> Any:
@@ -49,7 +49,7 @@ class Scrubber:
         creates: Whether new subjects get keys; a query passes False.
     """
 
-    def __init__(self, rules: RedactionRules, find: Find = {}.get, *, creates: bool = True) -> None:
+    def __init__(self, rules: RedactionRules, find: Find = find_nothing, *, creates: bool = True) -> None:
         self.marks: dict[str, str] = {}
         self._rules = rules
         self._subjects = EventSubjects(rules, find, creates=creates)

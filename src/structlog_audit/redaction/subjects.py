@@ -137,6 +137,10 @@ class EventSubjects:
         return vault
 
 
+def find_nothing(path: str) -> None:
+    """Return None: there is no event in which *path* leads to a value."""
+
+
 def identity_in(value: Any) -> str | None:
     """Return the identity that *value* is, or the one item of a list; None for anything else."""
     if isinstance(value, list) and len(value) == 1:

@@ -1,13 +1,10 @@
 """`SubjectVault`: the keys of the persons in a trail, in a SQLite file that any number of processes share.
 
-**Guarantees**
+**Guarantees.** A key is on the disk before the event with its token is written. `erase` leaves no key and no identity in any
+file. Other processes use an erased key for at most `CHECK_SECONDS`, and forget it within twice that time, idle or not; it is in
+no file, so values that they encrypted meanwhile cannot be read either. No text or error contains a key or an identity.
 
-* A key is on the disk before the event with its token is written. `erase` leaves no key and no identity in any file.
-* Other processes use an erased key for at most `CHECK_SECONDS`, and forget it within twice that time, idle or not. A key that
-  they used meanwhile is in no file, so those values cannot be read either.
-* No text, error or file of this library contains a key, except the vault.
-
-**Failure handling.** Opening a vault that is damaged, locked, full, not writable or open to others raises an error. Later
+**Failure handling.** Opening a vault that is no vault, locked, full, not writable or open to others raises an error. Later
 failures raise one for each value, which the redactor masks and counts; after a failure the file is left alone for a second.
 
 **Concurrency.** One thread at a time uses the connection; the keys in memory need no lock. The connection is closed before a
@@ -36,7 +33,7 @@ from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditVaultError
 from structlog_audit.query.filters import Conditions
-from structlog_audit.redaction.erasable import KEY_BYTES, TOKEN, Revealer, Subject, require_cipher, token_of
+from structlog_audit.redaction.erasable import KEY_BYTES, Revealer, Subject, require_cipher, token_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,6 +55,17 @@ _SCHEMA = (
     "CREATE TABLE unrecorded (token TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 """The subjects, and the tokens whose erasure no trail has recorded yet. ``user_version`` counts the erasures."""
+
+_REMEDIES = {
+    "SQLITE_BUSY": "end the process that locks it",
+    "SQLITE_CANTOPEN": "let this user write to the file and to its folder",
+    "SQLITE_CORRUPT": "restore the file from a copy",
+    "SQLITE_FULL": "free disk space",
+    "SQLITE_IOERR": "free disk space, or check the disk",
+    "SQLITE_NOTADB": "expected a vault, got another file; name another path",
+    "SQLITE_READONLY": "let this user write to the file and to its folder",
+}
+"""What to do about an error, by the beginning of its name in SQLite."""
 
 _abandoned: list[Any] = []
 """Connections of a parent process. Closing one here could delete files that the parent uses."""
@@ -292,7 +300,9 @@ class SubjectVault:
             self._create_at = self._clock() + CHECK_SECONDS
             if not self._refuses_new:
                 self._refuses_new = True
-                report_on_stderr(f"vault {self.path!r} takes no new subject ({_reason(error)}); their values are masked")
+                report_on_stderr(
+                    f"vault {self.path!r} takes no new subject ({_reason(error)}); their values are masked"
+                )
             raise
 
     def _remember(self, name: str, key: bytes, token: str) -> Subject:
@@ -555,7 +565,9 @@ def _identity_bytes(subject: Any) -> bytes:
     """Return *subject*, the parameter of that name, as it is stored."""
     identity = identifier_text(subject)
     if not identity:
-        raise AuditTypeError(f"subject: expected an identity, such as the text of a user_id, got {type(subject).__name__}")
+        raise AuditTypeError(
+            f"subject: expected an identity, such as the text of a user_id, got {type(subject).__name__}"
+        )
     return _stored(identity)
 
 
@@ -564,9 +576,16 @@ def _stored(identity: str) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is wrong with the file. The messages of SQLite contain no values."""
+    """Return what is wrong with the file, and what to do. Neither the system nor SQLite puts values into messages."""
+    if isinstance(error, FileNotFoundError):
+        return "expected an existing vault, got no file: name the vault of the application's redactor"
     if isinstance(error, OSError):
         return describe_failure(error)
+
+    name = getattr(error, "sqlite_errorname", "")
+    for beginning, remedy in _REMEDIES.items():
+        if name.startswith(beginning):
+            return f"{error}: {remedy}"
     return f"{type(error).__name__}: {error}"
 
 
