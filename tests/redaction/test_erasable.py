@@ -352,6 +352,17 @@ def test_erasure_leaves_no_byte_of_person_key_or_value_in_any_file(handler_with,
     assert handler.redactor.vault.reveal(record(handler, user_id="other-1", email="x")[0]).metadata["email"] == "x"
 
 
+def test_reader_shows_no_erased_value_from_memory(handler_with, path):
+    """A reader that has used a key does not use it after the erasure, not even within a second."""
+    handler = handler_with()
+    event, _ = record(handler, user_id="ada", email=EMAIL)
+    reader = SubjectVault(path)
+    assert reader.reveal(event).metadata["email"] == EMAIL
+    handler.erase_subject("ada")
+    assert reader.reveal(event) == event
+    reader.close()
+
+
 def test_second_erasure_records_nothing(handler_with):
     """Erasing again is no error and no event."""
     handler = handler_with()

@@ -232,6 +232,20 @@ def test_erased_subject_gets_another_key_later(vault):
     assert vault.subject(IDENTITY).token != token
 
 
+def test_restored_subject_is_erased_by_its_token(vault, path, tmp_path):
+    """After a restore only the tokens of erased subjects are known: they erase the subjects again."""
+    token = vault.subject(IDENTITY).token
+    vault.subject("another")
+    vault.erase("unknown")
+    copy = path.read_bytes()
+    vault.erase(IDENTITY)
+    vault.close()
+    path.write_bytes(copy)
+    assert vault.token(IDENTITY) == token
+    assert vault.erase(token) == token
+    assert [row[0] for row in keys_in(path)] == [b"another"]
+
+
 def test_second_erasure_changes_nothing(vault):
     """Erasing an unknown subject is no error, and returns None."""
     vault.subject(IDENTITY)

@@ -422,7 +422,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         The event has the token of the subject, never the identity. Repeating the call is safe.
 
         Args:
-            subject: The identity: text, an integer, a UUID and the like, as in a filter.
+            subject: The identity: text, an integer, a UUID and the like, as in a filter; or its token.
 
         Returns:
             The token of the subject in the trail, or None if there was no key.

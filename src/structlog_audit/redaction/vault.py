@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 CHECK_SECONDS: Final = 1.0
 """The longest time for which keys in memory are used without a check for erasures by other processes."""
 
-_WAIT_SECONDS = 1.0
-"""The longest time that an event waits for another writer of the vault."""
+_WAIT_SECONDS = 2.0
+"""The longest time that an event of a new subject waits for another writer. An erasure among a million takes 1.5 s."""
 
 _PATIENT_SECONDS = 10.0
 """The same for opening and erasing, which no event waits for."""
@@ -134,7 +134,7 @@ class SubjectVault:
     def subject(self, identity: str) -> Subject:
         """Return the subject with this *identity*, with a new key if there is none.
 
-        For the redactor: waits at most a second for other processes.
+        For the redactor: a new subject waits at most two seconds for other processes.
 
         Raises:
             AuditVaultError: The vault fails.
@@ -177,6 +177,9 @@ class SubjectVault:
         Raises:
             AuditVaultError: The vault cannot be read.
         """
+        # A reader never uses an erased key.
+        with self._database(_PATIENT_SECONDS) as database:
+            self._note_generation(database)
         return Revealer(self.known_subject, self._identity_of).reveal(event)
 
     def with_tokens(self, conditions: Conditions) -> Conditions:
@@ -199,7 +202,7 @@ class SubjectVault:
         Repeating the call is safe, and completes one that was interrupted.
 
         Args:
-            subject: The identity: text, an integer, a UUID and the like, as in a filter.
+            subject: The identity: text, an integer, a UUID and the like, as in a filter; or its token.
 
         Returns:
             The token, or None if there was no key. `unrecorded` has it until `confirm_recorded`.
@@ -456,14 +459,18 @@ class _Keys:
         return len(self._young) + len(self._old)
 
 
-def _delete(database: sqlite3.Connection, identity: bytes) -> str | None:
-    """Delete the row with *identity* and return its token, in one transaction with the note to record it."""
+def _delete(database: sqlite3.Connection, stored: bytes) -> str | None:
+    """Delete the row with the identity or token *stored*, and return its token.
+
+    The note to record the erasure is written in the same transaction.
+    """
     database.execute("BEGIN IMMEDIATE")
-    rows = database.execute("SELECT token FROM subjects WHERE identity = ?", (identity,)).fetchall()
+    names = (stored, stored.decode("utf-8", "replace"))
+    rows = database.execute("SELECT token FROM subjects WHERE identity = ? OR token = ?", names).fetchall()
     if rows:
         ((generation,),) = database.execute("PRAGMA user_version").fetchall()
-        database.execute("DELETE FROM subjects WHERE identity = ?", (identity,))
-        database.execute("INSERT INTO unrecorded VALUES (?)", rows[0])
+        database.execute("DELETE FROM subjects WHERE token = ?", rows[0])
+        database.execute("INSERT OR IGNORE INTO unrecorded VALUES (?)", rows[0])
         database.execute(f"PRAGMA user_version = {(generation + 1) % 2**31}")
     database.execute("COMMIT")
     return rows[0][0] if rows else None

@@ -15,7 +15,10 @@ EXAMPLE = "erase ada --vault logs/audit.vault logs/audit.jsonl"
 
 def erase(
     subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="Identity of the person, as in user_id; - reads it from stdin.")
+        str,
+        typer.Argument(
+            metavar="SUBJECT", help="Identity of the person, as in user_id, or token; - reads it from stdin."
+        ),
     ],
     words: Annotated[
         list[str] | None,
