@@ -422,7 +422,9 @@ def test_vault_that_vanishes_while_recording_masks_and_recovers(path, tmp_path):
     token = record(handler, user_id="ada", email=EMAIL)[0].user_id
     os.rename(path, tmp_path / "moved")
     now[0] += 1
-    assert record(handler, user_id="ada", email=EMAIL)[0].user_id == MASK
+    handler.record_fields({"operation": "STORE", "user_id": "ada", "email": EMAIL}, logging.INFO, "audit")
+    masked = handler.query_events()[0]
+    assert (masked.user_id, masked.metadata["email"]) == (MASK, MASK)
     os.rename(tmp_path / "moved", path)
     now[0] += 1
     assert record(handler, user_id="ada", email=EMAIL)[0].user_id == token

@@ -659,6 +659,17 @@ def test_signal_handler_that_interrupts_a_use_gets_an_error(vault):
     assert vault.subject("new")
 
 
+def test_check_is_put_off_while_the_connection_is_in_use(vault, clock):
+    """Known subjects do not wait for a thread that waits for the file, but after its longest wait the check must be made."""
+    known = vault.subject("known").token
+    clock.now += CHECK_SECONDS
+    with vault._database(1):
+        assert vault.subject("known").token == known
+        clock.now += vault_module._WAIT_SECONDS
+        with pytest.raises(AuditVaultError, match="a signal handler interrupted its use"):
+            vault.subject("known")
+
+
 def test_interrupted_use_leaves_no_transaction(vault, path):
     """After a KeyboardInterrupt in a transaction, the next use begins with a new connection."""
 

@@ -1,8 +1,9 @@
 """`SubjectVault`: the keys of the persons in a trail, in a SQLite file that any number of processes share.
 
 **Guarantees.** A key is on the disk before the event with its token is written. `erase` leaves no key and no identity in any
-file. Other processes use an erased key for at most `CHECK_SECONDS`, and forget it within twice that time, idle or not; it is in
-no file, so values that they encrypted meanwhile cannot be read either. No text or error contains a key or an identity.
+file. Other processes use an erased key for at most `CHECK_SECONDS` (and `_WAIT_SECONDS` while one of their threads waits for
+the file), and idle ones forget it within two intervals; values that they encrypt meanwhile cannot be read either. No text or
+error contains a key or an identity.
 
 **Failure handling.** Opening a vault that is no vault, locked, full, not writable or open to others raises an error. Later
 failures raise one for each value, which the redactor masks and counts; after a failure the file is left alone for a second.
@@ -258,6 +259,10 @@ class SubjectVault:
 
     def _check(self, now: float) -> None:
         """Forget all keys in memory if any subject was erased, or if that cannot be known."""
+        # Another thread waits for a lock, or this is a signal handler: known subjects are served meanwhile.
+        if self._is_in_use and now < self._check_at + _WAIT_SECONDS:
+            return
+
         self._check_at = now + CHECK_SECONDS
         was_failing = self._failure is not None
         try:
@@ -506,14 +511,15 @@ def _create_file(path: str) -> None:
     try:
         database = _open_database(new_path)
         try:
-            for statement in ("PRAGMA journal_mode = WAL", f"PRAGMA application_id = {_APPLICATION_ID}", *_SCHEMA):
-                database.execute(statement)
+            # The write-ahead log comes last: until then each statement is on the disk in the file itself.
+            for statement in (f"PRAGMA application_id = {_APPLICATION_ID}", *_SCHEMA, "PRAGMA journal_mode = WAL"):
+                database.execute(statement).fetchall()
         finally:
             database.close()
         with contextlib.suppress(FileExistsError):
             os.link(new_path, path)
     finally:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-journal", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new_path + suffix)
 
