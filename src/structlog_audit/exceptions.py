@@ -4,6 +4,7 @@ AuditError
 ├── AuditReadError          a trail could not be read
 ├── AuditWriteError         an event could not be recorded
 ├── AuditVaultError         a vault of subjects could not be opened, read or written
+├── AuditSealError          a trail could not be sealed
 ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
 └── AuditValueError         a parameter with an invalid value                  (also a ValueError)
     └── AuditDecodeError    a line that is not an event
@@ -37,6 +38,13 @@ class AuditVaultError(AuditError):
 
     The message names the vault, the reason and the remedy, never a subject or a key. The cause, if there is one, is
     ``__cause__``.
+    """
+
+
+class AuditSealError(AuditError):
+    """A trail could not be sealed: a key cannot be used, or the seal cannot be written.
+
+    Events are recorded all the same. The message names the key or the file and the remedy.
     """
 
 

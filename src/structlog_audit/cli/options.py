@@ -43,7 +43,7 @@ Vault = Annotated[
 Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Include the library's own events (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read, or is missing.")]
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, across rollovers.")]
 Operations = Annotated[

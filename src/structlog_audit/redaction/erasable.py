@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.json_safe import item_path, member_path
 from structlog_audit.exceptions import AuditVaultError
@@ -132,7 +133,8 @@ def as_text(value: dict[str, str]) -> str:
     return _encode(value).decode()
 
 
-Event = TypeVar("Event", bound=AuditEvent)
+Event = TypeVar("Event", AuditEvent, StoredEvent)
+"""An event as an application or as a reader of trails has it."""
 
 
 class Revealer:

@@ -30,11 +30,10 @@ import msgspec
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later, try_call_later
 from structlog_audit._validation import require_integer
-from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditVaultError
 from structlog_audit.query.filters import Conditions
-from structlog_audit.redaction.erasable import KEY_BYTES, Revealer, Subject, require_cipher, token_of
+from structlog_audit.redaction.erasable import KEY_BYTES, Event, Revealer, Subject, require_cipher, token_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -172,7 +171,7 @@ class SubjectVault:
             rows = database.execute("SELECT token FROM subjects WHERE identity = ?", (identity,)).fetchall()
         return rows[0][0] if rows else None
 
-    def reveal(self, event: AuditEvent) -> AuditEvent:
+    def reveal(self, event: Event) -> Event:
         """Return a copy of *event* with erasable values and identities in clear, as far as their keys exist.
 
         Raises:

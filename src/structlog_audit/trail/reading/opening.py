@@ -45,8 +45,8 @@ def open_trail(
     from structlog_audit.trail.reading.scan_engine import ScanEngine
     from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 
-    trails = find_trails(paths)
     scanner = SegmentScanner()
+    trails = find_trails(paths, scanner.problems)
     engine = ScanEngine(trails, scanner, progress)
     return TrailReader(trails, engine, scanner, _opened_vault(vault))
 
