@@ -6,6 +6,7 @@ import decimal
 import ipaddress
 import json
 import math
+import numbers
 import pathlib
 import uuid
 
@@ -400,6 +401,59 @@ def test_key_that_needs_a_replacement_is_marked_by_its_mapping():
     sanitizer = JsonSanitizer()
     assert sanitizer.sanitize_members({b"\xff": 1}) == {"/w==": 1}
     assert sanitizer.marks == {"key": "replaced: bytes as base64"}
+
+
+class Index:
+    """An integer of another library."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __index__(self):
+        return self._value
+
+
+numbers.Integral.register(Index)
+
+
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), (2**14_000, None)])
+def test_integer_of_another_class_is_an_identifier(value, text):
+    """An identifier may be an integer of any class that says that it is one."""
+    assert identifier_text(Index(value)) == text
+
+
+def test_integer_of_another_class_is_plain():
+    """An integer of any class that says that it is one becomes one of Python."""
+    assert plain(Index(7)) == (7, {})
+
+
+def test_model_with_one_field_and_a_text_is_no_identifier():
+    """A model of pydantic is a record, whatever its text and number of fields."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Key(pydantic.BaseModel, frozen=True):
+        id: str
+
+        def __str__(self):
+            return self.id
+
+        def __eq__(self, other):
+            return isinstance(other, Key) and self.id == other.id
+
+        def __hash__(self):
+            return hash(self.id)
+
+    assert identifier_text(Key(id="k1")) is None
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"k": inner}, lambda inner: s.Point(0, inner)])
+def test_every_kind_of_container_is_one_level(wrap):
+    """Lists, mappings and objects with fields may be nested equally deep."""
+    value = "x"
+    for _ in range(32):
+        value = wrap(value)
+    assert plain(value)[1] == {}
+    assert set(plain(wrap(value))[1].values()) == {"replaced: nested deeper than 32"}
 
 
 def test_type_name_is_qualified():
