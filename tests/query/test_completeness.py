@@ -73,6 +73,17 @@ def test_loss_counts_if_it_may_lie_in_the_period(after, before, start, end):
     assert (found.verdict == Verdict.INCOMPLETE) is not (is_later or is_earlier)
 
 
+def test_codes_of_the_json_form_are_stable():
+    """Programs read these codes: a change is one of the format."""
+    assert [*Verdict] == ["complete", "incomplete", "unknown"]
+    assert [*Cause] == ["numbers", "predecessor", "segment", "gap", "lost", "raised", "pending"]
+    assert [*Reason] == [
+        *("no events", "before the first event", "pruned", "after the last event", "not closed", "not over"),
+        *("no active segment", "partial source", "read once", "no number", "repeated number", "moved", "damage"),
+        *("unreadable", "buffer", "no such user"),
+    ]
+
+
 @pytest.mark.parametrize("cause", list(Cause))
 def test_every_cause_has_a_sentence(cause):
     """Each loss is a sentence with its number, and encodes as JSON."""
