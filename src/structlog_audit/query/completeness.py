@@ -58,7 +58,7 @@ class Reason(StrEnum):
     REPEATED_NUMBER = "repeated number"
     MOVED = "moved"
     DAMAGE = "damage"
-    UNREADABLE = "unreadable"
+    PROBLEM = "problem"
     BUFFER = "buffer"
     NO_SUCH_USER = "no such user"
 
@@ -91,12 +91,12 @@ _REASONS = {
     Reason.REPEATED_NUMBER: "{count} with the sequence number of another line, but not its content.",
     Reason.MOVED: "{count} after lines with higher sequence numbers.",
     Reason.DAMAGE: "A trail event reports damage to the file ({names}, {count}).",
-    Reason.UNREADABLE: "Part of the source could not be read ({names}, {count}).",
+    Reason.PROBLEM: "Reading the source met a problem ({names}, {count}).",
     Reason.BUFFER: "The buffer has no complete record of events before {until}.",
     Reason.NO_SUCH_USER: "No event of the source has the user {names}: the name may be another one.",
 }
 
-_NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.UNREADABLE: "time"}
+_NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.PROBLEM: "time"}
 """What the count of a reason counts, if not lines."""
 
 

@@ -129,7 +129,7 @@ class EventSource:
             yield Doubt(reason=Reason.BEFORE_FIRST, until=source.first_event)
         for code, count in self.problems.items():
             if code not in _HARMLESS_PROBLEMS:
-                yield Doubt(reason=Reason.UNREADABLE, count=count, names=(code,))
+                yield Doubt(reason=Reason.PROBLEM, count=count, names=(code,))
 
     @property
     def problems(self) -> Mapping[str, int]:

@@ -45,6 +45,11 @@ def uses_queue(logger: logging.Logger, level: int) -> bool:
     return False
 
 
+def are_handlers_replaced_by_unittest(loggers: Iterable[logging.Logger]) -> bool:
+    """Return whether one of *loggers* is in a block of ``assertLogs`` or ``assertNoLogs``, without its own handlers."""
+    return any(type(handler).__module__ == "unittest._log" for handler in reachable_handlers(loggers))
+
+
 def is_handling_record(logger: logging.Logger) -> bool:
     """Return whether *logger* is handling a record on this thread, and discards those that it gets meanwhile.
 

@@ -317,7 +317,7 @@ class _Judgement:
             if tally.count:
                 yield self._doubt(reason, count=tally.count, since=tally.since, until=tally.until)
 
-        groups = {Reason.UNREADABLE: evidence.problems, Reason.DAMAGE: evidence.damage}
+        groups = {Reason.PROBLEM: evidence.problems, Reason.DAMAGE: evidence.damage}
         for reason, by_code in groups.items():
             for code, tally in by_code.items():
                 yield self._doubt(reason, count=tally.count, names=(code,), since=tally.since, until=tally.until)
