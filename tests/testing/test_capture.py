@@ -348,9 +348,9 @@ def test_event_in_a_block_of_assert_logs_is_reported_with_the_remedy(on_error, n
     logger.addHandler(AuditHandler(on_error=on_error))
     case = unittest.TestCase()
     remedy = r"assertLogs\(\) of unittest .* audit_trail .* attach\(\)"
-    with case.assertLogs("audit", "INFO") as logs:
-        with pytest.raises(AuditWriteError, match=remedy) if on_error == "raise" else pytest.warns(match=remedy):
-            get_audit_logger(name).info("STORE")
+    reported = pytest.raises(AuditWriteError, match=remedy) if on_error == "raise" else pytest.warns(match=remedy)
+    with case.assertLogs("audit", "INFO") as logs, reported:
+        get_audit_logger(name).info("STORE")
     assert logs.output == [f"INFO:{name}:STORE"]
 
 
