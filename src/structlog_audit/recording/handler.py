@@ -119,7 +119,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         call_later: CallLater = call_later,
         **inherited: Never,
     ) -> None:
-        refuse_parameters("AuditHandler", inherited, _UNUSED)
+        refuse_parameters(AuditHandler, inherited, _UNUSED)
         self._max_events = require_integer("max_events", max_events, least=1)
         self._max_pending = require_integer("max_pending", max_pending, least=0)
         self._max_event_bytes = require_integer("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,18 +56,20 @@ class UnusedAttribute:
         raise AuditTypeError(f"{self._name}={value!r}: expected not to be set: {self._advice}")
 
 
-def refuse_parameters(owner: str, given: Mapping[str, Any], advice: Mapping[str, str]) -> None:
+def refuse_parameters(owner: type, given: Mapping[str, Any], advice: Mapping[str, str]) -> None:
     """Raise an `AuditTypeError` if a constructor was *given* a parameter that it does not have.
 
     Args:
-        owner: The name of the class.
+        owner: The class.
         given: The parameters that the constructor does not know, with their values.
         advice: The names of inherited parameters, each with the reason and what to use instead.
     """
     for name, value in given.items():
         if name in advice:
-            raise AuditTypeError(f"{name}={value!r}: expected not to be passed to {owner}: {advice[name]}")
-        raise AuditTypeError(f"{owner}() got an unexpected keyword argument {name!r}")
+            raise AuditTypeError(f"{name}={value!r}: expected not to be passed to {owner.__name__}: {advice[name]}")
+
+        *accepted, _ = inspect.signature(owner).parameters
+        raise AuditTypeError(f"unknown parameter {name!r} of {owner.__name__}: expected one of {', '.join(accepted)}")
 
 
 def refuse_overrides(subclass: type, advice: Mapping[str, str]) -> None:
