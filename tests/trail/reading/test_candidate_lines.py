@@ -193,7 +193,8 @@ def test_line_that_cannot_match_is_left_out(wanted, expected):
     found = CandidateSearch.of(conditions(**wanted)).candidates(BLOCK)
     assert (len(found.spans), found.line_count) == (expected, 10)
     for start, stop in found.spans:
-        assert BLOCK[start:stop].startswith(b"{") and BLOCK[start:stop].count(b"\n") == 1
+        assert BLOCK[start:stop].startswith(b"{")
+        assert BLOCK[start:stop].count(b"\n") == 1
 
 
 HEAD = b'{"event_id":"evt_x","timestamp":"2025-01-15T10:30:45.123456Z",'

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape
+from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape, safe_json
 from structlog_audit.events.event import EventStatus, Kind, operation_of, utc
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.query.filters import Conditions
@@ -49,12 +49,21 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
     kind: _KnownKind = None
     chain: str | None = None
 
+    @staticmethod
+    def lines(events: Sequence[Line]) -> bytes:
+        """Return *events* as lines of an export, one each; canonical lines without parts are the same bytes."""
+        # msgspec omits a fraction of zero.
+        if all(map(_fraction, events)):
+            return safe_json(_encoder.encode_lines(events))
+        return StoredEvent.lines(events)
+
 
 _decode = msgspec.json.Decoder(Line).decode
 _decode_any = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
 _event_id = attrgetter("event_id")
 _operation = attrgetter("operation")
+_fraction = attrgetter("timestamp.microsecond")
 
 
 class Batch(NamedTuple):
