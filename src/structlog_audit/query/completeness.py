@@ -97,7 +97,7 @@ _REASONS = {
 }
 
 _NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.PROBLEM: "time"}
-"""What the count of a reason counts, if not lines."""
+"""The unit of the count of a reason, if not lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +219,7 @@ class SegmentRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a verdict is about: the files, hosts and times of the events that were read."""
+    """The data that a verdict is about: the files, hosts and times of the events that were read."""
 
     type: str
     """The name of the class."""

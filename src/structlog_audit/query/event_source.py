@@ -201,7 +201,7 @@ class EventSource:
 
         for event in self.select(ORDINARY, newest_first=False):
             intent_id = event.metadata.get(INTENT_ID)
-            # An application may use the name for a value of its own, of any type.
+            # An application may use the name for any other value.
             if isinstance(intent_id, str):
                 intents.pop(intent_id, None)
         return list(intents.values())

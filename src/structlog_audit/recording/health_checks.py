@@ -49,7 +49,7 @@ _further_checks: list[Check] = []
 
 
 def add_check(check: Check) -> None:
-    """Let `muting_findings` yield the findings of *check* too: what an entry point knows about its own settings."""
+    """Let `muting_findings` yield the findings of *check* too: those of an entry point about its settings."""
     _further_checks.append(check)
 
 

@@ -14,7 +14,7 @@ class FixedAttribute:
 
     Args:
         value: That value.
-        advice: The reason, and what to use instead.
+        advice: The reason, and the alternative.
     """
 
     def __init__(self, value: Any, advice: str) -> None:
@@ -37,7 +37,7 @@ class UnusedAttribute:
     """An inherited attribute that does not exist here.
 
     Args:
-        advice: What to use instead.
+        advice: The alternative.
     """
 
     def __init__(self, advice: str) -> None:
@@ -62,7 +62,7 @@ def refuse_parameters(owner: type, given: Mapping[str, Any], advice: Mapping[str
     Args:
         owner: The class.
         given: The parameters that the constructor does not know, with their values.
-        advice: The names of inherited parameters, each with the reason and what to use instead.
+        advice: The names of inherited parameters, each with the reason and the alternative.
     """
     for name, value in given.items():
         if name in advice:
@@ -77,7 +77,7 @@ def refuse_overrides(subclass: type, advice: Mapping[str, str]) -> None:
 
     Args:
         subclass: The new class.
-        advice: The names, each with the reason and what to use instead.
+        advice: The names, each with the reason and the alternative.
     """
     for name in advice.keys() & vars(subclass).keys():
         raise AuditTypeError(f"{subclass.__name__}.{name}: expected not to be overridden: {advice[name]}")

@@ -36,7 +36,7 @@ _MAX_DEPTH = 20
 
 
 Mark = tuple[CodeType, Callable[..., Any], Collection[logging.Handler]]
-"""What a processor noted about the event of a call: the code of the call, the processor, and the handlers that recorded."""
+"""The note of a processor about the event of a call: the code of the call, the processor, and the handlers that recorded."""
 
 marks: dict[int, Mark] = {}
 """The marks of calls, by the identity of their frames."""
