@@ -181,14 +181,6 @@ def _check_other_handlers(
     for ancestor in propagation_path(logger):
         other_handlers += [handler for handler in ancestor.handlers if handler is not audit]
 
-    if audit.target in other_handlers:
-        target = applied.name_of(audit.target)
-        message = (
-            f"{target}, the target of {applied.name_of(audit)}, also receives the events of logger {logger.name!r} "
-            "directly: they are written twice"
-        )
-        yield error("twice", message, "remove the target from the handlers of loggers")
-
     # Other audit handlers redact the events themselves.
     redacting = (AuditHandler, logging.NullHandler)
     unredacted = [
