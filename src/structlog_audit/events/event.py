@@ -59,7 +59,7 @@ class Kind(StrEnum):
     """A signed statement about the trail so far."""
 
     PART = "part"
-    """Further entry ids of the preceding event, whose line would have been too long."""
+    """Further entry ids of the preceding event, which did not fit into its line."""
 
     TRAIL = "trail"
     """An action of the library on the trail itself."""

@@ -107,7 +107,7 @@ _NOUN_LIKE: Final = _words(
 """Verbs that are things as well: a change set, an export job."""
 
 _ONLY_PAST: Final[Mapping[str, OperationClass]] = {"accessed": OperationClass.READ}
-"""Past forms of verbs whose base form is a thing far more often: ``access``."""
+"""Past forms of verbs with a base form that is a thing far more often: ``access``."""
 
 _IRREGULAR: Final[Mapping[str, str]] = {
     "read": "read",

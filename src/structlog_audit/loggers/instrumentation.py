@@ -101,7 +101,7 @@ def instrument(
     parameters are given for them.
 
     Args:
-        obj: Any object whose attributes can be set.
+        obj: Any object that allows setting attributes.
         operations: The names of the operations, by the names of the methods.
         user_id, session_id, entry_ids, metadata, on_result, not_failures, logger: As for `audited`; each applies to the
             methods that have the parameter.
@@ -221,7 +221,7 @@ def _fits(pick: Pick, signature: inspect.Signature | None) -> bool:
 
 
 def _picks_by_name(signature: inspect.Signature | None) -> dict[str, Pick]:
-    """Return the picks of the arguments whose names are those of members."""
+    """Return the picks of the arguments named like members."""
     names: dict[str, list[str]] = {}
     for name, member in _BY_NAME.items():
         if _fits(name, signature):

@@ -42,7 +42,7 @@ class RecordedCall:
         scope: The operation, which begins now.
         on_result: Adds fields that depend on the result.
         unavailable: The fields that could not be determined, and the text of the exception.
-        owner: The object whose method is called. If that returns the object itself, the call is over.
+        owner: The object that the method belongs to. If that returns the object itself, the call is over.
     """
 
     __slots__ = ("_on_result", "_owner", "_scope", "_unavailable")
@@ -111,7 +111,7 @@ class RecordedCall:
         await self._scope.__aexit__(type(error), error, error.__traceback__)
 
     def _close(self) -> None:
-        """Record the call, whose result was closed early."""
+        """Record the call after its result was closed early."""
         self._add_unavailable()
         self._scope.__exit__(None, None, None)
 

@@ -5,7 +5,7 @@
 * ``complete`` is said only if evidence covers the whole period; ``incomplete`` if it shows that events are missing; otherwise
   the verdict is ``unknown``. Each loss and each doubt has a sentence.
 * The evidence is that of the lines: sequence numbers, and the events about losses and about the trail itself. It shows losses
-  and clumsy removal. Whoever may write to the files can renumber lines; only a signed seal, as further evidence, shows that.
+  and clumsy removal. A user who may write to the files can renumber lines; only a signed seal, as further evidence, shows that.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _logger_findings(logger: logging.Logger, handler: logging.Handler) -> Iterat
 def _descendant_findings(
     audit_logger: logging.Logger, handler: logging.Handler, loggers: list[logging.Logger]
 ) -> Iterator[Finding]:
-    """Yield the findings of the loggers below *audit_logger* whose records do not reach it."""
+    """Yield the findings of the loggers below *audit_logger* that do not pass their records to it."""
     is_root = audit_logger is logging.root
     prefix = "" if is_root else f"{audit_logger.name}."
 
@@ -230,7 +230,7 @@ def _writes_to(handler: logging.Handler, target: logging.Handler | None) -> bool
 def _adapter_findings(loggers: list[logging.Logger], handler: logging.Handler) -> Iterator[Finding]:
     """Yield a finding for each logger with a `logging.LoggerAdapter` that drops the fields of its calls.
 
-    A handler on the root logger gets the records of all libraries, whose adapters are intended.
+    A handler on the root logger gets the records of all libraries; their adapters are intended.
     """
     if handler in logging.root.handlers:
         return

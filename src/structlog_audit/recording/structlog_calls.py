@@ -117,6 +117,6 @@ def handlers_that_recorded() -> Collection[logging.Handler]:
 
 
 def _chain_of(call: FrameType) -> Collection[Any]:
-    """Return the processors of the bound logger whose method *call* is."""
+    """Return the processors of the bound logger that the method *call* belongs to."""
     chain: Collection[Any] = getattr(call.f_locals.get("self"), "_processors", ())
     return chain

@@ -194,7 +194,7 @@ def _events(source: EventSource, period: Period, user_id: str | None) -> Iterato
 
 
 def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) -> None:
-    """Close intents whose outcome came after the period or from another user."""
+    """Close intents with an outcome after the period or by another user."""
     if not aggregates.open_intents:
         return
 

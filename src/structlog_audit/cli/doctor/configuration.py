@@ -125,7 +125,7 @@ def _health_checks(applied: AppliedConfiguration) -> Iterator[Diagnosis]:
     for audit in applied.find_audit_handlers():
         where = f"{applied.given}: {applied.name_of(audit)}"
         for finding in audit.check():
-            # The files are in a temporary folder, whose disk is irrelevant.
+            # The files are in a temporary folder. Its disk is irrelevant.
             if finding.code != "disk":
                 yield from_health_check(where, finding)
 

@@ -2,7 +2,7 @@
 
 **Guarantees.** Only lines with an id of this library are evidence; trail events only by their ``kind``, which no application
 can set. Numbers of a writer must ascend from 0 without a gap. A line that is repeated byte by byte, as after an fsync that
-failed, is no finding. Lines without such an id, and lines that cannot be read, are counted with the time around them.
+failed, is not a finding. Lines without such an id, and lines that cannot be read, are counted with the time around them.
 
 **Concurrency.** The set of segments is taken newest first (`structlog_audit.trail.reading.discovery`): the active segment is
 read up to its size before the rolled ones are opened. A writer never returns to an older segment, so every line is read of

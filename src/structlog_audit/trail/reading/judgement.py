@@ -4,7 +4,7 @@
 
 * Missing numbers are a loss, unless a ``retention`` event shows that this library deleted the segments that had them. Then the
   time before is in doubt.
-* A writer whose last line is not ``closed`` leaves the time after that line in doubt; so does the end of a trail. Several
+* A writer without ``closed`` as its last line leaves the time after that line in doubt; so does the end of a trail. Several
   trails are judged one by one, and each loss and doubt names its own.
 * A signed seal will be further evidence: it is to be added in `judge_trails`, as losses and doubts of each trail.
 * A loss that appears in one reading only is not reported: files changed while they were read (`steady_evidence`).
