@@ -39,6 +39,9 @@ UNNAMED = "UNNAMED"
 """The operation of an event that has none."""
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
+_METADATA_PATH = "`$.metadata"
+"""How msgspec names the place of an error in the metadata."""
+
 _SIX = frozenset(member.value for member in OperationType)
 _STATUS_NAMES = frozenset(EventStatus.__members__)
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
@@ -81,10 +84,14 @@ def convert(
         failure_level: The level from which on an event without a status is a FAILURE.
     """
     # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
+    members: Mapping[str, Any] = {}
     try:
-        payload = msgspec.convert(fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields), Payload)
+        members = fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields)
+        payload = msgspec.convert(members, Payload)
         if MARKS in payload.metadata:
             payload = _convert_by_hand(fields)
+    except msgspec.ValidationError as mismatch:
+        payload = _convert_metadata(members, mismatch) or _convert_by_hand(fields)
     except Exception:
         payload = _convert_by_hand(fields)
 
@@ -99,6 +106,24 @@ def convert(
         has_failed = payload.error_message is not None or level >= failure_level
         payload.status = "FAILURE" if has_failed else "SUCCESS"
 
+    return payload
+
+
+def _convert_metadata(members: Mapping[str, Any], mismatch: msgspec.ValidationError) -> Payload | None:
+    """Convert *members* as `_convert_by_hand` does, if *mismatch* concerns their metadata and these are ordinary."""
+    if _METADATA_PATH not in str(mismatch):
+        return None
+
+    # Values of an application's classes may raise anything.
+    try:
+        payload = msgspec.convert({**members, "metadata": {}}, Payload)
+        metadata = plain_members(members["metadata"], [MAX_VALUES])
+    except Exception:
+        return None
+
+    if MARKS in metadata:
+        return None
+    payload.metadata = metadata
     return payload
 
 
