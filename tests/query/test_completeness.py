@@ -80,7 +80,7 @@ def test_codes_of_the_json_form_are_stable():
     assert [*Reason] == [
         *("no events", "before the first event", "pruned", "after the last event", "not closed", "not over"),
         *("no active segment", "partial source", "read once", "no number", "repeated number", "moved", "damage"),
-        *("unreadable", "buffer", "no such user"),
+        *("problem", "buffer", "no such user"),
     ]
 
 
@@ -224,8 +224,8 @@ def test_loss_is_placed_between_segments(before, after, segments):
             "A trail event reports damage to the file (truncated, 1 time).",
         ),
         (
-            {"reason": Reason.UNREADABLE, "count": 2, "names": ("torn",)},
-            "Part of the source could not be read (torn, 2 times).",
+            {"reason": Reason.PROBLEM, "count": 2, "names": ("torn",)},
+            "Reading the source met a problem (torn, 2 times).",
         ),
         ({"reason": Reason.BUFFER, "until": NOON}, f"The buffer has no complete record of events before {NOON_TEXT}."),
         (
