@@ -238,6 +238,10 @@ class BackgroundSealer:
             self._is_closing = False
             self._release()
 
+    def release(self) -> None:
+        """Give up the lock of the seal folder, so that another process can seal."""
+        self._folder.release()
+
     def after_fork(self) -> None:
         """Forget thread, lock and state in a forked child: they belong to the parent."""
         self._folder.release()

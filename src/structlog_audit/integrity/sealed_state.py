@@ -45,7 +45,7 @@ class KnownSegment:
         size: Their number of bytes, with their LFs.
         first_leaf, last_leaf: The leaves of the first and the last of them.
         inode: The file, if it exists and is not compressed.
-        is_present: Whether there is a file with these lines.
+        is_damaged: Whether its sealed lines were found to be damaged. What is in its file now is another segment.
     """
 
     number: int
@@ -55,7 +55,7 @@ class KnownSegment:
     first_leaf: bytes = b""
     last_leaf: bytes = b""
     inode: Inode | None = None
-    is_present: bool = True
+    is_damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -201,7 +201,7 @@ def _state_of(
     state = SealedState(tree)
     for segment in segments:
         file = files.get(segment.number)
-        known = KnownSegment(segment.number, segment.name, segment.lines, is_present=file is not None)
+        known = KnownSegment(segment.number, segment.name, segment.lines)
         state.segments.append(known)
 
         sizes = [run.size for run in segment.runs]

@@ -19,7 +19,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -31,6 +31,7 @@ from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealed_state import Inode, KnownSegment, SealedState, restore
 from structlog_audit.integrity.standalone.verify_trail import (
     MAX_LINE_BYTES,
+    NoTrailError,
     SealError,
     SegmentFile,
     SegmentReader,
@@ -170,8 +171,6 @@ class Sealer:
         for place, file in enumerate(files):
             if found[place] is None:
                 found[place] = finder.find_by_first_line(file)
-        for segment in finder.left:
-            segment.is_present = False
         return list(zip(files, found, strict=True))
 
     # New lines become leaves.
@@ -219,7 +218,7 @@ class Sealer:
         damage = "" if segment is None else _damage_of(fd, status.st_size, segment)
         if segment is not None and damage:
             self._on_damage(file.name, damage)
-            segment.is_present = False
+            segment.is_damaged = True
             if not is_newest:
                 return None
             segment = None
@@ -272,9 +271,8 @@ class Sealer:
 def _list_files(trail: str) -> list[SegmentFile]:
     try:
         return find_files(trail)
-    except SealError:
-        # There is no file yet, or the folder cannot be listed, which raises an OSError here.
-        os.listdir(os.path.dirname(trail))
+    except NoTrailError:
+        # The application has not recorded anything yet.
         return []
 
 
@@ -303,16 +301,11 @@ class _SegmentFinder:
     """
 
     def __init__(self, state: SealedState, base: str) -> None:
-        present = [segment for segment in state.segments if segment.is_present]
+        segments = [segment for segment in state.segments if not segment.is_damaged]
         self._base = base
-        self._by_inode = {segment.inode: segment for segment in present if segment.inode is not None}
-        self._by_name = {segment.name: segment for segment in present if _ROLLED_NAME.fullmatch(segment.name)}
-        self._left = {segment.number: segment for segment in present}
-
-    @property
-    def left(self) -> Iterable[KnownSegment]:
-        """The segments without a file."""
-        return self._left.values()
+        self._by_inode = {segment.inode: segment for segment in segments if segment.inode is not None}
+        self._by_name = {segment.name: segment for segment in segments if _ROLLED_NAME.fullmatch(segment.name)}
+        self._left = {segment.number: segment for segment in segments}
 
     def find(self, file: SegmentFile) -> KnownSegment | None:
         """Return the segment in *file*: of the same inode, if it had the name or was active, or of the same name.

@@ -12,7 +12,7 @@ from structlog_audit.cli.options import TrailPath
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
 
-EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000001 --line line.json > event.tlog-proof"
+EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000"
 
 
 def prove(

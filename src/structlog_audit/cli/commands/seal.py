@@ -14,7 +14,7 @@ from structlog_audit.cli.options import Origin, TrailPath
 from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 
-EXAMPLE = "seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1 --watch"
+EXAMPLE = "seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1"
 
 
 def seal(
@@ -29,8 +29,8 @@ def seal(
     from structlog_audit.integrity.signing import KeyFile
 
     path = os.path.abspath(trail)
-    if not os.path.isdir(os.path.dirname(path)):
-        raise UsageError(f"{trail!r}: expected the path of a trail, in a folder that exists")
+    if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
+        raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
     try:
         signer = KeyFile(key, origin)
     except AuditValueError as error:
@@ -41,7 +41,9 @@ def seal(
         _watch(sealer)
         return Exit.DONE
 
-    if not sealer.seal_now():
+    is_sealed = sealer.seal_now()
+    sealer.release()
+    if not is_sealed:
         raise UnreadableError(sealer.failure or f"{trail!r} is sealed by another process")
     put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signer.key}")
     return Exit.DONE

@@ -89,6 +89,10 @@ class SealError(ValueError):
         return SealError, (self.code, str(self))
 
 
+class NoTrailError(SealError):
+    """There is no file of a trail."""
+
+
 # --- Ed25519 (RFC 8032) ------------------------------------------------------------------------------------------------
 
 _P = 2**255 - 19
@@ -995,7 +999,8 @@ def find_files(trail: str) -> list[SegmentFile]:
     """Return the files of the *trail*, the path of its active segment, oldest first.
 
     Raises:
-        SealError: There are none, or the folder cannot be read.
+        NoTrailError: There are none.
+        SealError: The folder cannot be read.
     """
     folder, base = os.path.split(os.path.abspath(trail))
     for _ in range(100):
@@ -1019,7 +1024,7 @@ def find_files(trail: str) -> list[SegmentFile]:
     if before != _ABSENT:
         files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
     if not files:
-        raise SealError("UNREADABLE", f"{trail!r} is not a trail: there is no such file, and no rolled segment")
+        raise NoTrailError("UNREADABLE", f"{trail!r} is not a trail: there is no such file, and no rolled segment")
     return files
 
 
