@@ -1,7 +1,7 @@
 """Programs for the system tests of sealing: a sealer that strace stops, and processes that record.
 
 ``python sealing_child.py seal TRAIL KEY ORIGIN`` seals three times while it writes lines, with a rollover in between.
-``python sealing_child.py record TRAIL KEY ORIGIN SECONDS`` records events with integrity on.
+``python sealing_child.py record TRAIL KEY ORIGIN END`` records events with integrity on, until the file END exists.
 """
 
 from __future__ import annotations
@@ -35,20 +35,19 @@ def seal(trail, key, origin):
             os.rename(trail, f"{trail}.20250115T100000.000000Z")
 
 
-def record(trail, key, origin, seconds):
-    """Record as fast as a busy application, for a while."""
+def record(trail, key, origin, end):
+    """Record in bursts until the file *end* exists, and print the number of events."""
     handler = AuditHandler(
-        target=AuditFileHandler(trail, maxBytes=200_000, integrity={"origin": origin, "key": key}),
+        target=AuditFileHandler(trail, maxBytes=50_000, integrity={"origin": origin, "key": key}),
     )
     logger = logging.Logger("audit")
     logger.addHandler(handler)
-    end = time.monotonic() + float(seconds)
     number = 0
-    while time.monotonic() < end:
+    while not os.path.exists(end):
         for _ in range(20):
             logger.info("STORE", extra={"user_id": f"user_{number}"})
             number += 1
-        time.sleep(0.02)
+        time.sleep(0.1)
     handler.close()
     print(number)
 
