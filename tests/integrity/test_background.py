@@ -25,12 +25,11 @@ from structlog_audit.integrity.standalone.verify_trail import Policy, read_check
 
 
 class Manual:
-    """A background sealer without a thread, with its clock and the keys that it loads."""
+    """A background sealer without a thread, with its clock and the key that it loads."""
 
     def __init__(self, trail, **options):
         self.now = 1_000.0
         self.started = []
-        self.signers = [SIGNER]
         self.load_error = None
         options.setdefault("start", lambda function, name: self.started.append(function) or True)
         self.sealer = BackgroundSealer(
@@ -40,7 +39,7 @@ class Manual:
     def load(self):
         if self.load_error is not None:
             raise self.load_error
-        return self.signers
+        return SIGNER
 
     def pass_after(self, seconds=1.0):
         self.now += seconds
@@ -230,7 +229,6 @@ def test_failure_is_reported_once_and_retried_less_and_less_often(trail, manual,
 def test_failing_process_leaves_the_lock_to_others(trail, manual):
     """A process that cannot write the seal gives up the lock, and another one seals."""
     manual.pass_after()
-    manual.signers[0] = None
     failing = Manual(trail)
     manual.sealer._sealer.seal = lambda: (_ for _ in ()).throw(OSError(5, "Input/output error"))
     assert not manual.pass_after()
@@ -394,7 +392,7 @@ def test_failure_to_seal_reaches_no_caller_and_is_a_finding(path, tmp_path, caps
     record(handler)
     handler.close()
     assert "expected a private key as PKCS#8 PEM" in capsys.readouterr().err
-    (finding,) = [finding for finding in handler.check() if finding.code == "unsealed"]
+    (finding,) = [finding for finding in handler.check() if finding.code == "sealing"]
     assert "expected a private key" in finding.message
     assert handler.get_statistics()["recorded"] == 3
 
@@ -461,9 +459,9 @@ def test_damage_is_recorded_in_the_trail_and_found_by_check(path, key_file):
     target = AuditFileHandler(path, integrity={"origin": ORIGIN, "key": str(key_file)})
     handler = AuditHandler(target=target)
     record(handler)
-    target._sealing.seal_now()
+    target.integrity.seal_now()
     os.truncate(path, 100)
-    target._sealing.seal_now()
+    target.integrity.seal_now()
     record(handler, 1)
     handler.close()
     recorded = [json.loads(line) for line in path.read_bytes().splitlines() if b'"seal damaged"' in line]
@@ -478,7 +476,7 @@ def with_retention(path, key_file, **retention):
     """Return a file handler that seals when it is told to, with its front."""
     integrity = {"origin": ORIGIN, "key": str(key_file)}
     target = AuditFileHandler(path, maxBytes=1_000, retention=retention, integrity=integrity)
-    target._sealing._start = lambda function, name: True
+    target.integrity._start = lambda function, name: True
     return target, AuditHandler(target=target, call_later=lambda seconds, function: function())
 
 
@@ -498,7 +496,7 @@ def test_retention_deletes_sealed_segments_only_and_names_their_leaves(path, key
     record(handler, 1)
     assert set(kept) <= set(names_of(path))
 
-    target._sealing.seal_now()
+    target.integrity.seal_now()
     later(target)
     record(handler, 1)
     assert not set(kept[:2]) & set(names_of(path))
@@ -522,7 +520,7 @@ def test_segment_removed_by_hand_is_not_covered_by_retention_that_keeps_it(path,
     """A segment that nobody announced is MISSING_SEGMENT, though older ones were deleted by retention."""
     target, handler = with_retention(path, key_file, max_segments=4)
     record(handler, 40)
-    target._sealing.seal_now()
+    target.integrity.seal_now()
     later(target)
     record(handler, 1)
     rolled = names_of(path)
@@ -541,7 +539,7 @@ def test_pruned_line_held_elsewhere_stays_provable(path, key_file):
     target, handler = with_retention(path, key_file, max_segments=1)
     record(handler, 20)
     first = (path.parent / names_of(path)[0]).read_bytes().split(b"\n")[0]
-    target._sealing.seal_now()
+    target.integrity.seal_now()
     later(target)
     record(handler, 1)
     handler.close()

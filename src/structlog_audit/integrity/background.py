@@ -15,12 +15,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import start_thread
 from structlog_audit.exceptions import AuditError
 from structlog_audit.integrity.checkpoint_lines import CheckpointLines
-from structlog_audit.integrity.notes import Note, Signer
+from structlog_audit.integrity.merkle import consistency_proof
+from structlog_audit.integrity.notes import Signer
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealer import Sealer
 
@@ -36,15 +38,25 @@ CLOSE_SECONDS = 5.0
 _MOST_RETRY_SECONDS = 60.0
 
 
+class TakesCheckpoints(Protocol):
+    """The anchors of a trail. Neither method raises."""
+
+    def after_checkpoint(self, note: bytes, proofs: Callable[[int, int], list[bytes]]) -> None:
+        """Let the anchors have a new checkpoint; *proofs* returns the proof of consistency between two sizes."""
+
+    def close(self) -> None:
+        """Submit the newest checkpoint, and wait a bounded time for that."""
+
+
 class BackgroundSealer:
     """Seals one trail in the background.
 
     Args:
         trail: The path of the active segment.
         origin: The name of the trail in checkpoints.
-        load_signers: Returns the keys. Called on the background thread, before the first pass.
+        load_signer: Returns the key. Called on the background thread, before the first pass.
         on_damage: Called with the name of a damaged segment and what is wrong with it.
-        after_checkpoint: Called with each new checkpoint and the path of the seal folder.
+        anchors: Get each new checkpoint, in the background; None if there are none.
         start: Runs a function on a thread with a name; returns False if it cannot.
         monotonic: Returns seconds.
         sleep: Waits for seconds, and so yields the GIL.
@@ -54,10 +66,10 @@ class BackgroundSealer:
         self,
         trail: str,
         origin: str,
-        load_signers: Callable[[], list[Signer]],
+        load_signer: Callable[[], Signer],
         *,
         on_damage: Callable[[str, str], None] = lambda name, reason: None,
-        after_checkpoint: Callable[[Note, str], None] = lambda note, folder: None,
+        anchors: TakesCheckpoints | None = None,
         start: Callable[[Callable[[], None], str], bool] = start_thread,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,12 +80,14 @@ class BackgroundSealer:
         """The description of the failure that prevents sealing now, if any."""
         self.damages: dict[str, str] = {}
         """By segment, what was wrong with its sealed lines."""
+        self.signer: Signer | None = None
+        """The key, once it is loaded."""
+        self.anchors = anchors
 
         self._trail = trail
         self._origin = origin
-        self._load_signers = load_signers
+        self._load_signer = load_signer
         self._report_damage = on_damage
-        self._after_checkpoint = after_checkpoint
         self._start = start
         self._monotonic = monotonic
         self._sleep = sleep
@@ -166,12 +180,12 @@ class BackgroundSealer:
         """Return the sealer if this process has or gets the lock."""
         if self._sealer is None:
             # A process without a key must not take the lock.
-            signers = self._load_signers()
+            self.signer = self._load_signer()
             self._sealer = Sealer(
                 self._folder,
                 self._trail,
                 self._origin,
-                signers,
+                [self.signer],
                 on_damage=self._note_damage,
                 monotonic=self._monotonic,
                 sleep=self._sleep,
@@ -190,8 +204,12 @@ class BackgroundSealer:
             is_late = self._is_closing if until is None else self._monotonic() > until
             if is_late:
                 break
-        if sealer.checkpoint is not None and sealer.checkpoint is not before:
-            self._after_checkpoint(sealer.checkpoint, self._folder.path)
+        if self.anchors is not None and sealer.checkpoint is not None and sealer.checkpoint is not before:
+            self.anchors.after_checkpoint(str(sealer.checkpoint).encode(), self._consistency_proof)
+
+    def _consistency_proof(self, first: int, second: int) -> list[bytes]:
+        with self._folder.hashes() as hashes:
+            return consistency_proof(first, second, hashes.read)
 
     def _append_checkpoint(self, sealer: Sealer) -> None:
         self._checkpoint_at = self._monotonic() + CHECKPOINT_SECONDS
@@ -237,6 +255,8 @@ class BackgroundSealer:
         finally:
             self._is_closing = False
             self._release()
+        if self.anchors is not None:
+            self.anchors.close()
 
     def release(self) -> None:
         """Give up the lock of the seal folder, so that another process can seal."""

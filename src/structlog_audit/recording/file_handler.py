@@ -129,7 +129,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._is_damage_reported = False
         self.stamp_class: type[Stamp] = Stamp
         """The source of ids, timestamps and, with integrity on, links of the lines."""
-        self._sealing: BackgroundSealer | None = None
+        self.integrity: BackgroundSealer | None = None
+        """The sealer in the background; None without integrity, or if another program seals."""
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
@@ -170,13 +171,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if settings is None or settings.key is None:
             return
 
-        self._sealing = BackgroundSealer(
+        self.integrity = BackgroundSealer(
             self.baseFilename,
             settings.origin or "",
-            lambda: [settings.signer()],
+            settings.signer,
             on_damage=self._note_damage,
         )
-        self._active.wake_sealer = self._sealing.wake
+        self._active.wake_sealer = self.integrity.wake
 
     def _note_damage(self, name: str, reason: str) -> None:
         self.notices.add("seal damaged", segment=name, reason=reason)
@@ -320,8 +321,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.notices.counts.clear()
         self._pruning.after_fork()
         self._active.after_fork()
-        if self._sealing is not None:
-            self._sealing.after_fork()
+        if self.integrity is not None:
+            self.integrity.after_fork()
 
     def check(self) -> list[Finding]:
         """Return findings about failed writes and rollovers, a trail that may fill the disk, and unsafe file modes."""
@@ -329,11 +330,12 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         return [*findings, *self._seal_findings()]
 
     def _seal_findings(self) -> Iterator[Finding]:
-        if self._sealing is None:
+        if self.integrity is None:
             return
-        if self._sealing.failure:
-            yield Finding("unsealed", f"the trail cannot be sealed: {self._sealing.failure}", "repair the seal")
-        for name, reason in self._sealing.damages.items():
+        if self.integrity.failure:
+            fix = "make the key and the seal folder usable for this process"
+            yield Finding("sealing", f"the trail cannot be sealed: {self.integrity.failure}", fix)
+        for name, reason in self.integrity.damages.items():
             yield Finding("damaged", f"{name}: {reason}", "verify the trail; compare it with a copy")
 
     def _counter_findings(self) -> Iterator[Finding]:
@@ -522,8 +524,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 self._active.release()
 
         # Without the lock: the sealer waits for the disk.
-        if self._sealing is not None:
-            self._sealing.close()
+        if self.integrity is not None:
+            self.integrity.close()
         logging.Handler.close(self)
 
     def flush(self) -> None:

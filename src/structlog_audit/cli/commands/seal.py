@@ -36,7 +36,7 @@ def seal(
     except AuditValueError as error:
         raise UsageError(f"--origin: {error}") from None
 
-    sealer = BackgroundSealer(path, origin, lambda: [signer], on_damage=_report_damage)
+    sealer = BackgroundSealer(path, origin, lambda: signer, on_damage=_report_damage)
     if watch:
         _watch(sealer)
         return Exit.DONE
