@@ -286,8 +286,21 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._active.after_fork()
 
     def check(self) -> list[Finding]:
-        """Return findings about failed writes and rollovers, a trail that may fill the disk, and unsafe file modes."""
-        return [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
+        """Return findings about failed writes and rollovers, a full disk ahead, unsafe file modes, and the seal."""
+        findings = [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
+        return [*findings, *self._seal_findings()]
+
+    def _seal_findings(self) -> Iterator[Finding]:
+        integrity = getattr(self, "integrity", None)
+        if integrity is None:
+            return
+
+        # Imported lazily: only needed with integrity.
+        from structlog_audit.recording.seal_checks import seal_findings
+
+        signer = getattr(integrity, "signer", None)
+        anchors = getattr(integrity, "anchors", None)
+        yield from seal_findings(self.baseFilename, dt.datetime.now(dt.UTC), signer=signer, anchors=anchors)
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active
