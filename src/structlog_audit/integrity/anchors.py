@@ -1,7 +1,7 @@
 """Anchors of a trail: its checkpoints in the hands of others, so that a roll-back or a rewritten history shows.
 
 =======================  ==============================================================================================
-logger of checkpoints    each checkpoint is a record of `CHECKPOINTS_LOGGER`, for any handler that is attached to it
+logger of checkpoints    each checkpoint is a record of `CHECKPOINTS_LOGGER`, for the handlers attached to this logger
 witnesses                their cosignatures are in the file ``cosigned`` of the seal folder (C2SP tlog-witness)
 time stamps              ``stamped`` is a checkpoint, ``stamped.tsr`` its time stamp (RFC 3161)
 =======================  ==============================================================================================
@@ -34,7 +34,7 @@ from structlog_audit.integrity.timestamps import TimestampAuthority
 from structlog_audit.integrity.witness import Proofs, Witness
 
 CHECKPOINTS_LOGGER = "structlog_audit.checkpoints"
-"""The logger of checkpoints. It does not propagate: an audit handler at the root would record each, and so cause the next."""
+"""The logger of checkpoints."""
 
 WITNESS_SECONDS = 10.0
 """The time between two checkpoints for the witnesses."""
@@ -56,7 +56,6 @@ _MAX_STATE_BYTES = 1_000_000
 _LOG = "log"
 
 _logger = logging.getLogger(CHECKPOINTS_LOGGER)
-_logger.propagate = False
 
 
 class AnchorState(msgspec.Struct):
@@ -241,11 +240,11 @@ class Anchors:
     @property
     def has_any(self) -> bool:
         """Whether there is any anchor in the configuration: a witness, time stamps, or a handler for checkpoints."""
-        return bool(self._witnesses or self._authority or _logger.hasHandlers())
+        return bool(self._witnesses or self._authority or _logger.handlers)
 
     def states(self) -> dict[str, AnchorState]:
         """Return what is known of each anchor, by name. The logger is one if it has a handler."""
-        has_log = _logger.hasHandlers()
+        has_log = bool(_logger.handlers)
         return {anchor.name: anchor.state for anchor in self._anchors if has_log or anchor.name != _LOG}
 
     def after_checkpoint(self, note: bytes, proofs: Proofs) -> None:
@@ -413,9 +412,19 @@ class _WitnessSubmission:
 
 
 def _log(submitted: _Submitted, seconds: float) -> None:
-    """Make the checkpoint a record, whose message is the note."""
-    if _logger.hasHandlers() and _logger.isEnabledFor(logging.INFO):
-        _logger.info("%s", str(submitted.note))
+    """Pass the checkpoint to the handlers of its logger, as a record whose message is the note.
+
+    Handlers of other loggers do not get it: an audit handler at the root would record each one, and so cause the next.
+    """
+    if _logger.disabled or _logger.level > logging.INFO or _logger.manager.disable >= logging.INFO:
+        return
+    arguments = (str(submitted.note),)
+    record = _logger.makeRecord(
+        CHECKPOINTS_LOGGER, logging.INFO, __file__, 0, "%s", arguments, None, "after_checkpoint"
+    )
+    for handler in _logger.handlers:
+        if handler.level <= logging.INFO:
+            handler.handle(record)
 
 
 def _text_of(note: bytes) -> str:

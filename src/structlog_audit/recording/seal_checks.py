@@ -7,6 +7,7 @@ what the verifier is for.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import re
 import stat
@@ -14,7 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from structlog_audit.integrity.anchors import COSIGNED_FILE, STAMPED_FILE, Anchors, AnchorState, read_states
+from structlog_audit.integrity.anchors import (
+    CHECKPOINTS_LOGGER,
+    COSIGNED_FILE,
+    STAMPED_FILE,
+    Anchors,
+    AnchorState,
+    read_states,
+)
 from structlog_audit.integrity.signing import KeyFile
 from structlog_audit.integrity.standalone.verify_trail import SealError, SegmentFile, find_files, timestamp_in
 from structlog_audit.recording.health_checks import Finding
@@ -44,6 +52,7 @@ def seal_findings(
     folder = f"{trail}.seal"
     yield from _folder_findings(folder)
     yield from _key_findings(signer)
+    yield from _recursion_findings(trail)
     yield from _unsealed_findings(trail, folder, now)
 
     if anchors is None:
@@ -85,6 +94,16 @@ def _key_findings(signer: Any) -> Iterator[Finding]:
     message = f"this process has the key {signer.path}: who controls the process can seal what was never recorded"
     fix = "run structlog-audit seal --watch as another user, or sign by a command of a key service"
     yield Finding("key-in-process", message, fix)
+
+
+def _recursion_findings(trail: str) -> Iterator[Finding]:
+    for handler in logging.getLogger(CHECKPOINTS_LOGGER).handlers:
+        target = getattr(handler, "target", handler)
+        if os.path.abspath(getattr(target, "baseFilename", "")) == os.path.abspath(trail):
+            message = (
+                f"logger {CHECKPOINTS_LOGGER!r} has a handler that writes to this trail: each checkpoint causes another"
+            )
+            yield Finding("checkpoints-recorded", message, "attach handlers to it that send checkpoints to other hosts")
 
 
 def _anchor_findings(states: dict[str, AnchorState], *, has_any: bool) -> Iterator[Finding]:
