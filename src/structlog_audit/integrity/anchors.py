@@ -27,6 +27,7 @@ import msgspec
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.integrity.merkle import HashFiles, consistency_proof
 from structlog_audit.integrity.notes import Checkpoint, Note, parse_checkpoint, parse_note
 from structlog_audit.integrity.standalone.verify_trail import notes_in
 from structlog_audit.integrity.submission import Post, RefusedError, SubmissionError, post
@@ -450,3 +451,13 @@ def _start_thread(run: Callable[[], None]) -> threading.Thread | None:
     except RuntimeError:
         return None
     return thread
+
+
+def stored_proofs(folder: str) -> Proofs:
+    """Return a function that makes proofs of consistency from the stored hashes in the seal *folder*."""
+
+    def proofs(old: int, new: int) -> list[bytes]:
+        with HashFiles(folder) as hashes:
+            return consistency_proof(old, new, hashes.read)
+
+    return proofs
