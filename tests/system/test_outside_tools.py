@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ GO = shutil.which("go")
 GO_MODULES = Path("/usr/share/gocode")
 SIGNIFY = shutil.which("signify-openbsd")
 OPENSSL = shutil.which("openssl")
+GUIDE = Path(__file__).parents[2] / "examples" / "guide" / "verify-without-us.md"
 
 
 def run(*words, **options):
@@ -189,6 +191,23 @@ def test_go_verifies_checkpoint_leaves_and_every_proof(sealer, tmp_path):
     arguments = ("input.json", "lines", str(sealer.folder / "hashes.0"))
     done = run(GO, "run", "verify.go", *arguments, cwd=tmp_path, env=environment)
     assert done.stdout == "1206 lines verified by Go\n"
+
+
+def test_go_program_of_the_guide_verifies_a_trail(sealer, tmp_path):
+    """The program on the guide's page for auditors accepts the lines of a trail, and no changed one."""
+    if GO is None or not (GO_MODULES / "src/golang.org/x/mod/sumdb").exists():
+        pytest.skip("not installed: golang-go golang-golang-x-mod-dev")
+
+    (program,) = re.findall(r"```go\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "verify.go").write_text(program)
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_MODULES), "GOCACHE": str(tmp_path / "cache")}
+    run(GO, "build", "-o", "verify", "verify.go", cwd=tmp_path, env=environment)
+    words = (str(tmp_path / "verify"), str(sealer.folder / "checkpoint"), str(SIGNER.key))
+
+    lines = "".join(f"{line.decode()}\n" for line in lines_of_trail(sealer.trail))
+    assert run(*words, input=lines).stdout == f"verified: 1206 lines of {ORIGIN}\n"
+    assert "signed are 1206 lines" in run(*words, input=lines.replace("user_7", "user_8"), code=1).stderr
+    run(*words[:-1], str(SeedSigner(bytes(32)).key), input=lines, code=1)
 
 
 # --- OpenSSL and signify -----------------------------------------------------------------------------------------------
