@@ -19,7 +19,7 @@ from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
-from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.statistics import statistics
@@ -51,16 +51,16 @@ class Reading:
         found = self.trail.select(conditions, newest_first=newest_first)
         return filter(self.selection.passes, found)
 
-    def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[AuditEvent]:
+    def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
-        return (stored.event() for stored in islice(found, at_most))
+        return islice(found, at_most)
 
-    def newest(self, count: int) -> list[AuditEvent]:
+    def newest(self, count: int) -> list[StoredEvent]:
         """Return the newest *count* of the selected events, oldest first."""
         return list(self.events(newest_first=True, at_most=count))[::-1]
 
-    def follow(self, *, since_now: bool) -> Iterator[AuditEvent]:
+    def follow(self, *, since_now: bool) -> Iterator[StoredEvent]:
         """Yield selected events as they are recorded, until the reader of stdout is gone.
 
         Args:
@@ -70,7 +70,7 @@ class Reading:
         coming = self.trail.follow_matching(
             self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
         )
-        return (stored.event() for stored in coming if self.selection.passes(stored))
+        return filter(self.selection.passes, coming)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.

@@ -257,7 +257,8 @@ class EventSource:
             AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        return self.export_events(self.iter_events(**filters), path, format=format, columns=columns, cells=cells)
+        events = self.select(conditions(**filters), newest_first=False)
+        return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
 
     def export_events(
         self,

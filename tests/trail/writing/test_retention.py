@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import json
 import os
+import re
 import types
 from itertools import accumulate, count
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_records import record_of
 
-from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit import AuditFileHandler, AuditHandler, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
 from structlog_audit.trail.writing.retention import (
     GRACE_SECONDS,
@@ -143,6 +144,35 @@ def test_no_segment_is_due_within_the_grace_period():
 def test_a_retention_object_equals_its_mapping():
     """A Retention object and a mapping of its attributes give the same retention."""
     assert make_retention(Retention(max_age_days=3), 0) == make_retention({"max_age_days": 3}, 0)
+
+
+@pytest.mark.parametrize(("value", "error", "message"), [
+    ({"max_age": 1}, AuditTypeError, "expected a mapping with keys from max_age_days, max_bytes, max_segments, min_age_days"),
+    ({"max_bytes": 1, "days": 2}, AuditTypeError, "expected a mapping with keys from"),
+    (30, AuditTypeError, "retention=30: expected a mapping"),
+    ([("max_bytes", 1)], AuditTypeError, "expected a mapping"),
+    ({"max_age_days": "30"}, AuditTypeError, "retention: max_age_days='30': expected a number of days"),
+    ({"max_age_days": True}, AuditTypeError, "retention: max_age_days=True: expected a number of days"),
+    ({"min_age_days": None}, AuditTypeError, "retention: min_age_days=None: expected a number of days"),
+    ({"max_age_days": -1}, AuditValueError, "retention: max_age_days=-1: expected at least 0"),
+    ({"min_age_days": float("nan")}, AuditValueError, "retention: min_age_days=nan: expected at least 0"),
+    ({"max_bytes": -1}, AuditValueError, "retention: max_bytes=-1"),
+    ({"max_bytes": 1.5}, AuditTypeError, "retention: max_bytes=1.5"),
+    ({"max_segments": 1.5}, AuditTypeError, "retention: max_segments=1.5"),
+    ({"max_age_days": 1, "min_age_days": 2}, AuditValueError, "min_age_days=2: expected at most max_age_days=1"),
+])  # fmt: skip
+def test_invalid_retention_is_refused_with_the_bound_and_its_value(value, error, message):
+    """The message names the bound, its value and what was expected."""
+    with pytest.raises(error, match=re.escape(message)):
+        make_retention(value, 0)
+
+
+def test_least_bounds_are_accepted():
+    """Bounds of zero, and equal ages, are valid; a bound of the mapping takes the place of ``backupCount``."""
+    zero = {"max_age_days": 0, "max_bytes": 0, "max_segments": 0, "min_age_days": 0}
+    assert make_retention(zero, 5) == Retention(0, 0, 0, 0)
+    assert make_retention({"max_age_days": 2, "min_age_days": 2}, 5) == Retention(2, None, 5, 2)
+    assert make_retention({"max_segments": None}, 5) == Retention()
 
 
 def test_backup_count_sets_the_maximum_number_of_segments():

@@ -1,8 +1,9 @@
 """Events from blocks of lines. Everything wrong with a line is reported (`problems`), and decoding continues.
 
-**Guarantees.** Every line is decoded, whatever the query: no filter hides damage, except that blocks outside the requested
-time range are skipped (`time_ranges`). An event with missing parts was never acknowledged, and is left out like a torn line.
-A line that is repeated byte by byte within `REMEMBERED` events is the same event, written again after an fsync that failed.
+**Guarantees.** Every line that does not begin and end as those of this library is decoded, whatever the query, except in blocks
+outside the requested time range (`time_ranges`). Of the others, those that cannot match may be left out (`candidate_lines`).
+An event with missing parts was never acknowledged, and is left out like a torn line. A line that is repeated byte by byte
+within `REMEMBERED` events is the same event, written again after an fsync that failed.
 
 **Performance.** A canonical line, in the form in which this library writes it, decodes to an event that encodes to the same
 bytes. Comparing a whole block at once proves that no object has a key twice, of which JSON decoders silently take the last.
@@ -15,16 +16,16 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape
+from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape, safe_json
 from structlog_audit.events.event import EventStatus, Kind, operation_of, utc
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.foreign_lines import adapt, has_only_members
 from structlog_audit.trail.reading.line_blocks import LineBlock, is_part, promised_parts
 from structlog_audit.trail.reading.problems import ProblemCallback
@@ -48,12 +49,21 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
     kind: _KnownKind = None
     chain: str | None = None
 
+    @staticmethod
+    def lines(events: Sequence[Line]) -> bytes:
+        """Return *events* as lines of an export, one each; canonical lines without parts are the same bytes."""
+        # msgspec omits a fraction of zero.
+        if all(map(_fraction, events)):
+            return safe_json(_encoder.encode_lines(events))
+        return StoredEvent.lines(events)
+
 
 _decode = msgspec.json.Decoder(Line).decode
 _decode_any = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
 _event_id = attrgetter("event_id")
 _operation = attrgetter("operation")
+_fraction = attrgetter("timestamp.microsecond")
 
 
 class Batch(NamedTuple):
@@ -68,9 +78,7 @@ class Batch(NamedTuple):
 
     def offsets(self) -> list[int]:
         """Return the offset of each event, followed by the end of the block."""
-        sizes = (len(line) + 1 for line in self.lines)
-        line_offsets = list(accumulate(sizes, initial=self.block.start))
-
+        line_offsets = self.block.offsets(self.lines)
         offsets = [line_offsets[number] for number in self.first_lines]
         offsets.append(self.block.stop)
         return offsets
@@ -125,9 +133,18 @@ class LineDecoder:
         # First lines by id: of the last events, and of at least `REMEMBERED` events before them.
         self._recent: dict[str, bytes] = {}
         self._earlier: dict[str, bytes] = {}
+        self._recent_count = 0
 
-    def decode_block(self, block: LineBlock, report: ProblemCallback) -> Batch:
-        """Return the events in *block*."""
+    def decode_block(self, block: LineBlock, report: ProblemCallback, search: CandidateSearch | None = None) -> Batch:
+        """Return the events in *block*; with a *search*, at least all that it may find."""
+        candidates = None if search is None else search.candidates(block.data)
+        if candidates is None:
+            return self._decode(block, report)
+
+        self._recent_count += candidates.line_count - len(candidates.spans)
+        return self._decode(block.select(candidates.spans), report)
+
+    def _decode(self, block: LineBlock, report: ProblemCallback) -> Batch:
         lines = block.lines()
         batch = _decode_canonical(block, lines)
         if batch is None:
@@ -149,9 +166,11 @@ class LineDecoder:
             batch = batch.without(repeated)
 
         self._recent.update(line_by_id)
-        if len(self._recent) >= REMEMBERED:
+        self._recent_count += len(line_by_id)
+        if self._recent_count >= REMEMBERED:
             self._earlier = self._recent
             self._recent = {}
+            self._recent_count = 0
         return batch
 
     def _repeated(self, batch: Batch, report: ProblemCallback) -> set[int]:
@@ -224,11 +243,9 @@ def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCall
     first_lines: list[int] = []
     part_counts: list[int] = []
 
-    next_offset = block.start
+    offsets = block.offsets(lines)
     for number, line in enumerate(lines):
-        offset = next_offset
-        next_offset += len(line) + 1
-
+        offset = offsets[number]
         if not line.strip():
             continue
         event = _decode_line(line, offset, report)

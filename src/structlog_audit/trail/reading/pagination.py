@@ -25,6 +25,7 @@ import msgspec
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
@@ -155,6 +156,7 @@ class _TrailPager:
         self._at_most = at_most
         self._decoder = LineDecoder()
         self._matcher = Matcher(conditions)
+        self._search = CandidateSearch.of(conditions)
 
     def events_from(self, positions: list[Position | None]) -> Iterator[_Found]:
         """Yield the matching events from this trail's place in *positions* on, or up to it with the newest first.
@@ -238,7 +240,9 @@ class _TrailPager:
             stop = offset
 
         reads_backwards = opened.is_plain and not self._reads_forwards
-        scan = SegmentScan(start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions)
+        scan = SegmentScan(
+            start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions, search=self._search
+        )
         batches = self._scanner.batches(opened, self._decoder, scan)
         lists = (self._in_batch(opened, batch, reads_backwards) for batch in batches)
         found = chain.from_iterable(lists)

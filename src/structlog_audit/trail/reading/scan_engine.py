@@ -21,6 +21,7 @@ from itertools import chain
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import OpenSegment
@@ -76,6 +77,7 @@ class _TrailQuery:
         self._meter = meter
         self._decoder = LineDecoder()
         self._matcher = Matcher(conditions)
+        self._search = CandidateSearch.of(conditions)
 
     def event_lists(self, trail: AnyTrail) -> Iterator[list[Line]]:
         """Yield the matching events of *trail*, in lists."""
@@ -99,7 +101,9 @@ class _TrailQuery:
 
     def _in_segment(self, opened: OpenSegment) -> Iterator[list[Line]]:
         reads_backwards = self._newest_first and opened.is_plain
-        scan = SegmentScan(newest_first=reads_backwards, conditions=self._conditions, meter=self._meter)
+        scan = SegmentScan(
+            newest_first=reads_backwards, conditions=self._conditions, search=self._search, meter=self._meter
+        )
         batches = self._scanner.batches(opened, self._decoder, scan)
         lists = (self._matcher(batch.events) for batch in batches)
 

@@ -19,6 +19,7 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import Kind
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Batch, LineDecoder
 from structlog_audit.trail.reading.decompression import SNIFFED_BYTES, Stream, unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail
@@ -78,6 +79,8 @@ class SegmentScan:
     """Whether to read from the end to the beginning. Only a plain segment can be read so."""
     conditions: Conditions | None = None
     """If given, blocks outside their time range are skipped. The other conditions are not applied."""
+    search: CandidateSearch | None = None
+    """If given, lines that it excludes may be left out."""
     is_followed: bool = False
     """Whether the segment will be read again, so that an unfinished end of an open segment is not a finding."""
     meter: ProgressMeter | None = None
@@ -162,8 +165,9 @@ class SegmentScanner:
                     is_whole = False
                     continue
 
-                batch = decoder.decode_block(block, findings.report)
-                findings.mark_checked(block)
+                batch = decoder.decode_block(block, findings.report, scan.search)
+                findings.mark_checked(batch.block)
+                is_whole = is_whole and batch.block.selected is None
                 deleted_names += _deleted_by(batch.events)
                 yield batch
         except OSError as error:
@@ -250,12 +254,16 @@ class _ScanFindings:
         self._problems = problems
         self._path = opened.segment.path
 
+        # The offsets of the findings of one block.
+        self._reported: list[int] = []
+
         # A later scan continues where this one stops, or where a followed segment is unfinished.
         will_continue = scan.is_followed and opened.is_open
         self._counts_rest = scan.stop is None and not will_continue
 
     def report(self, code: str, offset: int, reason: str) -> None:
         """Count a finding, unless its place was read before."""
+        self._reported.append(offset)
         if self._problems.is_new(self.key, offset):
             self._problems.add(code, self._path, offset, reason)
 
@@ -269,7 +277,13 @@ class _ScanFindings:
 
     def mark_checked(self, block: LineBlock) -> None:
         """Record that the findings of *block* have been counted."""
-        self._problems.mark_checked(self.key, block.start, block.stop)
+        if block.selected is None:
+            self._problems.mark_checked(self.key, block.start, block.stop)
+        else:
+            # Lines that are left out are checked when another query reads them.
+            for offset in self._reported:
+                self._problems.mark_checked(self.key, offset, offset + 1)
+        self._reported.clear()
 
 
 def _open_plain(segment: Segment, raw: BinaryIO, size: int, head: bytes) -> OpenSegment:
