@@ -266,6 +266,27 @@ def test_refusal_is_loud_and_recorded_once(rig, capsys, prefix, size, code):
     assert rig.cosigned()[0].text.split("\n")[1] == "9"
 
 
+def test_checkpoint_that_another_process_has_overtaken_is_no_roll_back(rig, reference, capsys):
+    """After a change of the sealing process, the last checkpoint of the former one may be late, and is left out."""
+    early = str(rig.log.note(5)).encode()
+    late = rig.log.note(9)
+    rig.submit(9)
+    (rig.folder / "checkpoint").write_text(str(late))
+
+    former = rig.open()
+    former.after_checkpoint(early, rig.log.proofs)
+    former.submit_due()
+    former.submit_due()
+    assert len(reference.requests) == 2
+    assert (former.states()[NAME].refused, former.states()[NAME].failures) == (None, 0)
+    assert (rig.notices, capsys.readouterr().err) == ([], "")
+
+    (rig.folder / "checkpoint").write_text(str(rig.log.note(9)).replace("\n9\n", "\n8\n"))
+    rig.open().after_checkpoint(early, rig.log.proofs)
+    rig.anchors.submit_due()
+    assert rig.anchors.states()[NAME].refused == "ROLLED_BACK"
+
+
 def test_refusal_stays_in_the_state_while_the_network_fails(rig, reference):
     """An error of the network after a refusal does not hide it."""
     rig.submit(9)

@@ -29,7 +29,7 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.integrity.merkle import HashFiles, consistency_proof
 from structlog_audit.integrity.notes import Checkpoint, Note, parse_checkpoint, parse_note
-from structlog_audit.integrity.standalone.verify_trail import notes_in
+from structlog_audit.integrity.standalone.verify_trail import SealError, notes_in, read_checkpoint
 from structlog_audit.integrity.submission import Post, RefusedError, SubmissionError, post
 from structlog_audit.integrity.timestamps import TimestampAuthority
 from structlog_audit.integrity.witness import Proofs, Witness
@@ -122,10 +122,14 @@ class _Anchor:
         """Whether the last submission did not fail."""
         return self.state.error is None
 
-    def succeed(self, submitted: _Submitted, now: float) -> None:
-        """Note that the anchor has a checkpoint."""
+    def leave_out(self, submitted: _Submitted, now: float) -> None:
+        """Note that the anchor does not need a checkpoint."""
         self.newest = submitted.note.text
         self.due = now + self.seconds
+
+    def succeed(self, submitted: _Submitted, now: float) -> None:
+        """Note that the anchor has a checkpoint."""
+        self.leave_out(submitted, now)
         self.state.size = submitted.checkpoint.size
         self.state.time = time.time()
         self.state.error = self.state.refused = None
@@ -332,10 +336,22 @@ class Anchors:
             anchor.submit(submitted, REQUEST_SECONDS)
         except Exception as error:
             # The proofs, and the handlers of the application, may raise anything.
-            if anchor.fail(error, now) and isinstance(error, RefusedError):
+            if isinstance(error, RefusedError) and self._is_overtaken(error):
+                anchor.leave_out(submitted, now)
+            elif anchor.fail(error, now) and isinstance(error, RefusedError):
                 self._report_refusal(anchor, error, submitted.checkpoint)
         else:
             anchor.succeed(submitted, now)
+
+    def _is_overtaken(self, error: RefusedError) -> bool:
+        """Return whether another process has sealed, and submitted, a larger checkpoint meanwhile."""
+        if error.code != "ROLLED_BACK" or error.size is None:
+            return False
+        try:
+            newest = Checkpoint.parse(read_checkpoint(self.folder).text)
+        except SealError:
+            return False
+        return newest.size >= error.size
 
     def _report_refusal(self, anchor: _Anchor, error: RefusedError, checkpoint: Checkpoint) -> None:
         report_on_stderr(f"{error.code}: {anchor.name} refused a checkpoint of {checkpoint.origin}: {error}")

@@ -288,9 +288,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def check(self) -> list[Finding]:
         """Return findings about failed writes and rollovers, a full disk ahead, unsafe file modes, and the seal."""
         findings = [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
-        return [*findings, *self._seal_findings()]
+        return [*findings, *self._integrity_findings()]
 
-    def _seal_findings(self) -> Iterator[Finding]:
+    def _integrity_findings(self) -> Iterator[Finding]:
         integrity = getattr(self, "integrity", None)
         if integrity is None:
             return
