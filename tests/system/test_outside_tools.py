@@ -317,15 +317,20 @@ def authority(tmp_path):
     return Authority(tmp_path)
 
 
-@pytest.fixture
-def stamped(sealer, authority):
-    """The folder of a trail whose checkpoint has a time stamp of the authority."""
+def stamp(sealer, authority):
+    """Let the authority stamp the checkpoint of a trail; return the seal folder."""
     with serving(authority.respond) as url:
         anchors = Anchors.from_config({"timestamps": url}, str(sealer.folder))
         anchors.after_checkpoint((sealer.folder / "checkpoint").read_bytes(), stored_proofs(str(sealer.folder)))
         anchors.close(60)
     assert anchors.states()["time stamps"].error is None
     return sealer.folder
+
+
+@pytest.fixture
+def stamped(sealer, authority):
+    """The folder of a trail whose checkpoint has a time stamp of the authority."""
+    return stamp(sealer, authority)
 
 
 def test_openssl_verifies_the_time_stamp_of_a_checkpoint(stamped, authority):
@@ -335,6 +340,14 @@ def test_openssl_verifies_the_time_stamp_of_a_checkpoint(stamped, authority):
     other = authority.folder / "other"
     other.write_text((stamped / "stamped").read_text().replace("1206", "1207"))
     authority.verify(stamped / "stamped.tsr", other, code=1)
+
+
+def test_authority_that_sends_its_chain_can_be_used(sealer, authority):
+    """Certificates in any order are accepted, as OpenSSL sends and verifies them."""
+    with (authority.folder / "tsa.conf").open("a") as config:
+        config.write("certs = ca.pem\n")
+    folder = stamp(sealer, authority)
+    authority.verify(folder / "stamped.tsr", folder / "stamped")
 
 
 def test_rfc3161_client_verifies_the_time_stamp_of_a_checkpoint(stamped, authority):

@@ -196,7 +196,7 @@ class Anchors:
             post: Posts a request.
 
         Raises:
-            AuditTypeError, AuditValueError: A member is unknown or wrong, or a package is missing.
+            AuditTypeError, AuditValueError: A member is unknown or wrong.
         """
         if not isinstance(config, Mapping):
             raise AuditTypeError(f"integrity={config!r}: expected a mapping with witnesses and timestamps")
@@ -261,6 +261,8 @@ class Anchors:
         """
         if self._pid != os.getpid():
             self._begin()
+        if not self.has_any:
+            return
         with self._changed:
             self._newest = note, proofs
             self._is_closing = False
