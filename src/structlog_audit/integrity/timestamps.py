@@ -1,7 +1,7 @@
 """Time stamps of checkpoints by a time-stamping authority (RFC 3161).
 
-**Guarantees.** A stamp that is kept was granted, and has the hash of the checkpoint and the nonce of this request. Its signature
-is not verified here: that is up to the auditor, with the certificate of the authority and ``openssl ts -verify``.
+**Guarantees.** A stamp that is kept was granted, and has the hash of the checkpoint and the nonce of this request. Who signed
+it is not verified here: that is up to the auditor, with the certificate of the authority and ``openssl ts -verify``.
 
 The request is a constant around a hash and a nonce. Of the response only the status is parsed, so every authority can be used:
 rfc3161-client 1.0.9 refuses responses whose certificates are not sorted, as those of ``openssl ts`` with a chain.
