@@ -14,6 +14,7 @@ from structlog_audit.exceptions import (
     AuditSealError,
     AuditTypeError,
     AuditValueError,
+    AuditVaultError,
     AuditWriteError,
 )
 from structlog_audit.loggers.audit_logger import AuditLogger
@@ -27,6 +28,7 @@ from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
 from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 
 __all__ = [
@@ -44,12 +46,14 @@ __all__ = [
     "AuditSealError",
     "AuditTypeError",
     "AuditValueError",
+    "AuditVaultError",
     "AuditWriteError",
     "EventStatus",
     "OperationClass",
     "OperationClasses",
     "OperationType",
     "Redactor",
+    "SubjectVault",
     "audited",
     "get_audit_handler",
     "get_audit_logger",

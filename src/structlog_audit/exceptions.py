@@ -3,6 +3,7 @@
 AuditError
 ├── AuditReadError          a trail could not be read
 ├── AuditWriteError         an event could not be recorded
+├── AuditVaultError         a vault of subjects could not be opened, read or written
 ├── AuditSealError          a trail could not be sealed
 ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
 └── AuditValueError         a parameter with an invalid value                  (also a ValueError)
@@ -29,6 +30,14 @@ class AuditReadError(AuditError):
 
     It does not exist, the system denies access, or a package that decompresses it is missing. The message names the path
     and the remedy. The cause, if there is one, is ``__cause__``.
+    """
+
+
+class AuditVaultError(AuditError):
+    """A vault of subjects could not be opened, read or written.
+
+    The message names the vault, the reason and the remedy, never a subject or a key. The cause, if there is one, is
+    ``__cause__``.
     """
 
 

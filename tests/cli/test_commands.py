@@ -19,7 +19,7 @@ import pytest
 from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment, process, run, trail_lines
 
-from structlog_audit import AuditHandler, AuditLogger, open_trail
+from structlog_audit import AuditHandler, AuditLogger, SubjectVault, open_trail
 from structlog_audit.cli import commands, output
 from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
@@ -806,6 +806,7 @@ class TestHelp:
         (tmp_path / "logging.json").write_text(json.dumps(config))
         source = "from structlog_audit import audited\naudited('EXPORT'), audited('STORE')\n"
         (tmp_path / "myapp.py").write_text(source)
+        SubjectVault(tmp_path / "logs" / "audit.vault", create=True).close()
         (tmp_path / "rules.toml").write_text('[[rules]]\nname = "failures"\nmore_than = 0\nwithin = "1h"\n')
         shown = run(name, "--help")
         example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)

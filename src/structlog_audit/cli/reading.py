@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -17,12 +18,14 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import TrailOptions
 from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
+from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.statistics import statistics
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
 
@@ -35,11 +38,13 @@ class Reading:
         trail: The reader of the trails.
         selection: The conditions, built once.
         now: The time at the start of the command.
+        revealed_by: The vault with whose keys events are shown in clear, if they are.
     """
 
     trail: TrailReader
     selection: Selection
     now: dt.datetime
+    revealed_by: SubjectVault | None = None
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
@@ -54,7 +59,8 @@ class Reading:
     def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
-        return islice(found, at_most)
+        events = islice(found, at_most)
+        return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 
     def newest(self, count: int) -> list[StoredEvent]:
         """Return the newest *count* of the selected events, oldest first."""
@@ -112,7 +118,12 @@ class Reading:
 
 
 def read_trails(
-    options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False, judges: bool = False
+    options: TrailOptions,
+    work: Callable[[Reading], Exit],
+    *,
+    quietly: bool = False,
+    judges: bool = False,
+    reveal: bool = False,
 ) -> Exit:
     """Open the trails that *options* name, call *work*, and report the problems that were found.
 
@@ -121,6 +132,7 @@ def read_trails(
         work: The part of the command; it returns the exit code.
         quietly: Whether *work* writes to stdout only at its end.
         judges: Whether *work* states the verdict on completeness, and returns its exit code.
+        reveal: Whether events are shown in clear.
 
     Returns:
         The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem or missing event.
@@ -136,16 +148,21 @@ def read_trails(
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
 
     start, end = time_range(options.since, options.until, now, in_utc=options.utc)
-    selection = build_selection(words, every_kind=options.every_kind, start_time=start, end_time=end)
+    vault = open_vault(options.vault, reveal=reveal)
+    widened = list(with_tokens(words, vault))
+    selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
+    selection = dataclasses.replace(selection, words=tuple(words))
 
     # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        description = _description(selection)
+        description = _description(selection, vault)
+        if reveal:
+            description["revealed"] = True
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = open_trail(*_streams(paths), progress=advance)
-        reading = Reading(trail, selection, now)
+        trail = open_trail(*_streams(paths), progress=advance, vault=vault)
+        reading = Reading(trail, selection, now, vault if reveal else None)
         code = work(reading)
     sys.stdout.flush()
 
@@ -174,7 +191,7 @@ def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
         yield sys.stdin.buffer if path == "-" else path
 
 
-def _description(selection: Selection) -> dict[str, Any]:
+def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, Any]:
     """Return the times and conditions of *selection*, for the record of the reading."""
     description: dict[str, Any] = {}
     start, end = selection.conditions.start_time, selection.conditions.end_time
@@ -183,7 +200,7 @@ def _description(selection: Selection) -> dict[str, Any]:
     if end is not None:
         description["until"] = rfc3339(end)
     if selection.words:
-        description["conditions"] = [str(condition) for condition in selection.words]
+        description["conditions"] = list(recordable(selection.words, vault))
     return description
 
 

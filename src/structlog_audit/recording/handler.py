@@ -44,7 +44,13 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
-from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding, muting_findings, slow_call_finding
+from structlog_audit.recording.health_checks import (
+    UNKNOWN_STATUS_FIX,
+    Finding,
+    muting_findings,
+    redaction_findings,
+    slow_call_finding,
+)
 from structlog_audit.recording.inherited_attributes import UnusedAttribute, refuse_overrides, refuse_parameters
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
@@ -401,7 +407,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         ``re-entrancy`` is among them where `logging` discards nested calls, from Python 3.13.4 on in some releases. Any
         target that is not an `AuditFileHandler` leads to the finding ``lesser-target``.
         """
-        findings = list(muting_findings(self, self.target))
+        findings = [*muting_findings(self, self.target), *redaction_findings(self.redactor)]
         if self._slow_call is not None:
             findings.append(slow_call_finding(self, *self._slow_call))
 
@@ -427,6 +433,37 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             message = f"{self.unreadable} lines of the trail are not events"
             findings.append(Finding("unreadable", message, "check the files"))
         return findings
+
+    def erase_subject(self, subject: Any) -> str | None:
+        """Erase the key and the identity of *subject* from the vault, and record that as a trail event ``erased``.
+
+        The event has the token of the subject, never the identity. Repeating the call is safe.
+
+        Args:
+            subject: The identity: text, an integer, a UUID and the like, as in a filter; or its token.
+
+        Returns:
+            The token of the subject in the trail, or None if there was no key.
+
+        Raises:
+            AuditTypeError: *subject* is not an identity.
+            AuditValueError: The redactor has no vault.
+            AuditVaultError: The vault fails. Call again.
+            AuditWriteError: The target failed, with ``on_error="raise"``. The key is erased; the next call records that.
+        """
+        vault = None if self.redactor is None else self.redactor.vault
+        if vault is None:
+            raise AuditValueError(
+                f"redactor={self.redactor!r}: expected a redactor with a vault, in which subjects are"
+            )
+
+        token = vault.erase(subject)
+        if self._has_trail and not self._trail_events.is_open:
+            self._trail_events.open()
+        for unrecorded in vault.unrecorded():
+            if self._trail_events.record("erased", {"subject": unrecorded}):
+                vault.confirm_recorded(unrecorded)
+        return token
 
     def clear(self) -> None:
         """Remove all events from the buffer. Recorded events stay recorded, pending ones stay pending."""

@@ -145,7 +145,7 @@ def answers(path, wanted):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @given(data=trails(), wanted=filters)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_answer_equals_that_of_decoding_every_line(tmp_path, suffix, data, wanted):
     """For all lines and filters, the answer without the lines that are excluded is that of decoding all of them."""
     path = tmp_path / f"audit.jsonl{suffix}"

@@ -26,6 +26,9 @@ def query(
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the newest N events.")
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show newest first.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show persons and erasable values in clear; needs --vault.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Show events, oldest first."""
@@ -46,4 +49,4 @@ def query(
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
-    return read_trails(options, show)
+    return read_trails(options, show, reveal=reveal)

@@ -29,6 +29,7 @@ from structlog_audit.query.completeness import Completeness, Doubt, Reason
 from structlog_audit.query.engine import Engine
 from structlog_audit.query.event_source import EventSource, period_of_times
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import AnyTrail, Trail
 from structlog_audit.trail.reading.follow import follow
 from structlog_audit.trail.reading.judgement import judge_trails
@@ -47,12 +48,20 @@ class TrailReader(EventSource):
         trails: The trails to read.
         engine: Answers queries of these trails.
         scanner: Reads single segments for pages, following and `complete_since`, and holds the problems found.
+        vault: Finds the tokens of clear users, sessions and entry ids.
     """
 
-    def __init__(self, trails: Sequence[AnyTrail], engine: Engine, scanner: SegmentScanner) -> None:
+    def __init__(
+        self,
+        trails: Sequence[AnyTrail],
+        engine: Engine,
+        scanner: SegmentScanner,
+        vault: SubjectVault | None = None,
+    ) -> None:
         self._trails = trails
         self._engine = engine
         self._scanner = scanner
+        self._vault = vault
 
     @property
     def problems(self) -> Mapping[str, int]:
@@ -156,7 +165,7 @@ class TrailReader(EventSource):
             AuditValueError: Also for a cursor of other trails, of the other order, or of another form.
         """
         require_integer("limit", limit, least=1)
-        conditions = query_filters.conditions(**filters)
+        conditions = self._with_tokens(query_filters.conditions(**filters))
         return page_of(self._scanner, self._trails, conditions, cursor, limit, newest_first)
 
     @with_filter_signature
@@ -184,9 +193,14 @@ class TrailReader(EventSource):
         self, conditions: Conditions, *, since_now: bool, stop: Callable[[], bool], wait: Callable[[float], None]
     ) -> Iterator[StoredEvent]:
         """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
+        conditions = self._with_tokens(conditions)
         return follow(self._scanner, self._trails, conditions, since_now, stop, wait)
 
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
     ) -> Iterator[StoredEvent]:
+        conditions = self._with_tokens(conditions)
         return self._engine.select(conditions, newest_first=newest_first, at_most=at_most)
+
+    def _with_tokens(self, conditions: Conditions) -> Conditions:
+        return conditions if self._vault is None else self._vault.with_tokens(conditions)
