@@ -187,3 +187,16 @@ def test_tile_paths_group_their_digits():
 
     assert _tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
     assert _tile_path(2, 5, 3) == "tile/2/005.p/3"
+
+
+def test_cose_receipt_is_signed_by_the_key_of_the_trail(trail):
+    """--cose writes a receipt of the same proof, and refuses another key, or none."""
+    seal(trail)
+    receipt = trail.parent / "receipt.cbor"
+    words = ["prove", trail, first_id(trail), "--cose", receipt]
+    assert run(*words).code == 2
+    run("keygen", trail.parent / "other.pem", "--origin", ORIGIN)
+    assert run(*words, "--key", trail.parent / "other.pem").code == 2
+    assert not receipt.exists()
+    assert run(*words, "--key", trail.parent / "audit.pem").code == 0
+    assert receipt.read_bytes().startswith(b"\xd2")

@@ -159,6 +159,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def _begin_integrity(self, value: Mapping[str, Any]) -> None:
         """Chain the lines from now on, and seal them in the background if there is a key."""
         # Imported lazily: only needed with `integrity=`.
+        from structlog_audit.integrity.anchors import Anchors
         from structlog_audit.integrity.background import BackgroundSealer
         from structlog_audit.integrity.chain_link import ChainedStamp
         from structlog_audit.integrity.configuration import parse_integrity
@@ -171,11 +172,15 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         if settings is None or settings.key is None:
             return
 
+        folder = f"{self.baseFilename}.seal"
+        anchored_by = {"witnesses": list(settings.witnesses), "timestamps": settings.timestamps}
+        anchors = Anchors.from_config(anchored_by, folder, notify=self.notices.add)
         self.integrity = BackgroundSealer(
             self.baseFilename,
             settings.origin or "",
             settings.signer,
             on_damage=self._note_damage,
+            anchors=anchors,
         )
         self._active.wake_sealer = self.integrity.wake
 
@@ -332,17 +337,24 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
             self.integrity.after_fork()
 
     def check(self) -> list[Finding]:
-        """Return findings about failed writes and rollovers, a trail that may fill the disk, and unsafe file modes."""
+        """Return findings about failed writes and rollovers, a full disk ahead, unsafe file modes, and the seal."""
         findings = [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
-        return [*findings, *self._seal_findings()]
+        return [*findings, *self._integrity_findings()]
 
-    def _seal_findings(self) -> Iterator[Finding]:
+    def _integrity_findings(self) -> Iterator[Finding]:
         if self.integrity is None:
             return
-        if self.integrity.failure:
+
+        # Imported lazily: only needed with integrity.
+        from structlog_audit.recording.seal_checks import seal_findings
+
+        integrity = self.integrity
+        now = dt.datetime.now(dt.UTC)
+        yield from seal_findings(self.baseFilename, now, signer=integrity.signer, anchors=integrity.anchors)
+        if integrity.failure:
             fix = "make the key and the seal folder usable for this process"
-            yield Finding("sealing", f"the trail cannot be sealed: {self.integrity.failure}", fix)
-        for name, reason in self.integrity.damages.items():
+            yield Finding("sealing", f"the trail cannot be sealed: {integrity.failure}", fix)
+        for name, reason in integrity.damages.items():
             yield Finding("damaged", f"{name}: {reason}", "verify the trail; compare it with a copy")
 
     def _counter_findings(self) -> Iterator[Finding]:

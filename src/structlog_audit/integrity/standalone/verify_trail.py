@@ -2677,16 +2677,34 @@ class _Verification:
         sources: list[tuple[str, Iterable[str]]] = [(path, notes_in(path, self._checkpoint.origin)) for path in anchors]
         if state is not None and os.path.exists(state):
             sources.append((state, self._notes_of_state(state)))
-        anchored = self._checkpoint.size if has_quorum and is_witnessed else 0
+        anchored = 0
+        if has_quorum:
+            anchored = self._checkpoint.size if is_witnessed else self._cosigned_size()
         for path, notes in sources:
             anchored = max(anchored, self._newest_note(path, notes))
 
         self._report.anchored = anchored
-        if has_quorum and not is_witnessed:
-            self._findings.add("UNANCHORED", "the checkpoint is not cosigned by a quorum of witnesses")
-        elif anchors and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
+        if has_quorum and not anchored:
+            self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
+        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
+
+    def _cosigned_size(self) -> int:
+        """Return the size of the newest checkpoint that a quorum cosigned; 0 if there is none.
+
+        The cosignatures of witnesses come later than the checkpoint, and are in a file of their own until the next one.
+        """
+        path = os.path.join(self._seal, "cosigned")
+        if not os.path.exists(path):
+            return 0
+
+        def is_witnessed(text: str) -> bool:
+            with suppress(SealError):
+                return self._policy.check(Note.parse(text.encode()))[1]
+            return False
+
+        return self._newest_note(path, filter(is_witnessed, notes_in(path, self._checkpoint.origin)))
 
     def _notes_of_state(self, state: str) -> list[str]:
         is_small = os.path.getsize(state) <= MAX_NOTE_BYTES
