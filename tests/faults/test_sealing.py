@@ -198,3 +198,46 @@ open({str(trail)!r}, "r+b").write(data.replace(b"user_7", b"user_9", 1))
     assert run(sys.executable, "-c", attack).stdout == "denied\ndenied\n"
     report = verify(str(trail), policy_of(key), max_age=None)
     assert report.counts == {"CHANGED": 1}
+
+
+FORKS = """
+import logging, os, sys, threading, warnings
+from structlog_audit import AuditFileHandler, AuditHandler, get_audit_logger
+warnings.simplefilter("ignore", DeprecationWarning)
+path, key, origin, forks = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+handler = AuditHandler(target=AuditFileHandler(path, maxBytes=50_000, integrity={"origin": origin, "key": key}))
+logger = logging.getLogger("audit")
+logger.propagate = False
+logger.setLevel("INFO")
+logger.addHandler(handler)
+log = get_audit_logger()
+stop = threading.Event()
+def seal():
+    while not stop.is_set():
+        log.info("STORE", of="parent")
+        handler.target.integrity.seal_now()
+thread = threading.Thread(target=seal)
+thread.start()
+failed = 0
+for number in range(forks):
+    child = os.fork()
+    if not child:
+        log.info("STORE", of="child")
+        assert not handler.target.integrity.is_sealing
+        handler.close()
+        os._exit(0)
+    failed += os.waitpid(child, 0)[1] != 0
+stop.set()
+thread.join()
+handler.close()
+print(failed)
+"""
+
+
+def test_forks_in_the_middle_of_passes_leave_an_intact_trail(tmp_path, key):
+    """A child that is forked while its parent seals neither hangs, nor seals, nor takes the lock away."""
+    trail = tmp_path / "audit.jsonl"
+    done = run(sys.executable, "-c", FORKS, trail, key, ORIGIN, 100)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    report = verify(str(trail), policy_of(key), max_age=None)
+    assert (report.counts, report.unsealed) == ({}, 0), report.to_text()

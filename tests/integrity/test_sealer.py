@@ -221,6 +221,26 @@ def test_late_lines_of_a_rolled_segment_are_a_further_run(trail, sealing):
     assert codes(verified(trail)) == {}
 
 
+def test_rolled_segment_is_read_once_more_a_second_after_its_rollover(trail, sealing):
+    """Late lines are sealed when the time has come, even if the folder changed for other reasons meanwhile."""
+    append(trail, *events(Writer(1), 3))
+    sealing.seal()
+    roll(trail, 0)
+    append(trail, *events(Writer(2), 2))
+    sealing.sealer.seal()
+    (trail.parent / "other.log").touch()
+    sealing.now += CLOSE_SECONDS / 2
+    sealing.sealer.seal()
+
+    append(rolled_path(trail, 0), *events(Writer(3), 1))
+    sealing.now += CLOSE_SECONDS / 4
+    sealing.sealer.seal()
+    assert sealing.sealer.size == 5
+    sealing.now += CLOSE_SECONDS / 4
+    sealing.sealer.seal()
+    assert sealing.sealer.size == 6
+
+
 def test_empty_rolled_segment_is_no_finding(trail, sealing):
     """A rollover without an event leaves an empty segment between sealed ones, which is not foreign."""
     writer = Writer()

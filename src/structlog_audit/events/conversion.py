@@ -7,7 +7,7 @@
 * An explicit key of ``metadata=`` wins over a field of that name, which is kept as ``key_``.
 * A value of the wrong type for its member is moved to the metadata and marked. Nothing raises.
 * Without an operation the event is called ``UNNAMED``. User, session and entries become text.
-* The status is what the value states (`status_words`), which the metadata keep unless it is the name of a status. Without a
+* The status follows from the value (`status_words`), which the metadata keep unless it is the name of a status. Without a
   status, or if it states none, the event is a FAILURE if it has an error or reaches the failure level, otherwise a SUCCESS.
 
 **Performance**: nearly every event passes one call of `msgspec.convert`, which checks and copies it, so later changes of the
@@ -52,7 +52,7 @@ def has_unknown_status(metadata: Mapping[str, Any]) -> bool:
     marks = metadata.get(MARKS)
     reason = marks.get("status") if isinstance(marks, dict) else None
 
-    # A redactor appends what it did with the word.
+    # A redactor appends its change of the word.
     return isinstance(reason, str) and reason.startswith(UNKNOWN_STATUS)
 
 
@@ -177,7 +177,7 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
 
 
 def _ordinary_metadata(metadata: Any, misfits: Misfits, others: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what `_sanitized_metadata` does, or None if a value is not ordinary or has a mark."""
+    """Return the result of `_sanitized_metadata`, or None if a value is not ordinary or has a mark."""
     if metadata is None:
         metadata = {}
     if type(metadata) is not dict:
@@ -266,7 +266,7 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if value is None:
         return []
 
-    # A list is no identifier.
+    # A list is not an identifier.
     items: list[Any] | None = value
     if type(value) is not list:
         single_id = _attempt(identifier_text, value)

@@ -70,11 +70,22 @@ class KnownRun:
 
 @dataclass
 class SealedState:
-    """The tree of one trail, and the runs of its leaves."""
+    """The tree of one trail, and the runs of its leaves.
+
+    Attributes:
+        tree: The tree.
+        segments: The segments, in the order of their numbers.
+        runs: The runs, in the order of their leaves.
+        is_changed: Whether anything has changed since `to_text`.
+    """
 
     tree: Tree = field(default_factory=Tree)
     segments: list[KnownSegment] = field(default_factory=list)
     runs: list[KnownRun] = field(default_factory=list)
+    is_changed: bool = False
+
+    # The lines of all runs but the last, as only that one grows. None if they have changed.
+    _earlier: bytes | None = None
 
     def add_segment(self, name: str, inode: Inode | None) -> KnownSegment:
         """Add a segment, without lines yet."""
@@ -83,13 +94,22 @@ class SealedState:
         self.segments.append(segment)
         return segment
 
+    def rename(self, segment: KnownSegment, name: str) -> None:
+        """Note that the file of *segment* has another name."""
+        if segment.name != name:
+            segment.name = name
+            self.is_changed = True
+            self._earlier = None
+
     def add_lines(self, segment: KnownSegment, block: bytes) -> int:
         """Add the lines in *block*, which ends in LF, to *segment* and to the tree; return their number."""
         leaves = leaf_hashes(block)
         count = len(leaves) // HASH_BYTES
         if not self.runs or self.runs[-1].segment is not segment:
             self.runs.append(KnownRun(segment, self.tree.size))
+            self._earlier = None
         self.tree.extend(leaves)
+        self.is_changed = True
 
         run = self.runs[-1]
         for part in (run, segment):
@@ -101,11 +121,16 @@ class SealedState:
 
     def to_text(self) -> bytes:
         """Return the content of the file ``segments``."""
-        lines = []
-        for run in self.runs:
-            segment = run.segment
-            lines.append(f"{segment.number} {run.first} {run.lines} {run.size} {segment.name}\n")
-        return "".join(lines).encode("utf-8", "surrogateescape")
+        if self._earlier is None:
+            self._earlier = b"".join(map(_line_of, self.runs[:-1]))
+        self.is_changed = False
+        return self._earlier + b"".join(map(_line_of, self.runs[-1:]))
+
+
+def _line_of(run: KnownRun) -> bytes:
+    segment = run.segment
+    line = f"{segment.number} {run.first} {run.lines} {run.size} {segment.name}\n"
+    return line.encode("utf-8", "surrogateescape")
 
 
 def restore(folder: SealFolder, policy: Policy, files: Sequence[SegmentFile]) -> SealedState:

@@ -125,11 +125,10 @@ class Sealer:
             self.checkpoint = self._folder.read_checkpoint()
         state = self._state
 
-        before = _fingerprint(state)
         first = self._first_changed(state)
         self._lines_left = MOST_LINES
         self._add_places(state, first)
-        if _fingerprint(state) != before or self.checkpoint is None:
+        if state.is_changed or self.checkpoint is None:
             self._write(state)
 
         has_more = self._lines_left <= 0
@@ -151,7 +150,10 @@ class Sealer:
         is_newest = active is not None and newest is not None and newest[0].inode == active[0]
         if folder != self._seen_folder or not (is_same_file and is_newest) or now >= self._scan_at:
             # A segment that was rolled over may get late lines for a while.
-            self._scan_at = math.inf if is_same_file else now + CLOSE_SECONDS
+            if not is_same_file:
+                self._scan_at = now + CLOSE_SECONDS
+            elif now >= self._scan_at:
+                self._scan_at = math.inf
             self._seen_folder = folder
             self._places = self._scan(state)
             return 0
@@ -288,10 +290,6 @@ _ROLLED_NAME = re.compile(r".*\.\d{8}T\d{6}\.\d{6}Z", re.ASCII | re.DOTALL)
 """A name that is never used again."""
 
 
-def _fingerprint(state: SealedState) -> tuple[int, list[str]]:
-    return state.tree.size, [segment.name for segment in state.segments]
-
-
 class _SegmentFinder:
     """Finds the segments of files, and notes where they are.
 
@@ -302,6 +300,7 @@ class _SegmentFinder:
 
     def __init__(self, state: SealedState, base: str) -> None:
         segments = [segment for segment in state.segments if not segment.is_damaged]
+        self._state = state
         self._base = base
         self._by_inode = {segment.inode: segment for segment in segments if segment.inode is not None}
         self._by_name = {segment.name: segment for segment in segments if _ROLLED_NAME.fullmatch(segment.name)}
@@ -327,7 +326,8 @@ class _SegmentFinder:
     def _take(self, segment: KnownSegment | None, file: SegmentFile, inode: Inode | None) -> KnownSegment | None:
         if segment is None or self._left.pop(segment.number, None) is None:
             return None
-        segment.name, segment.inode = file.name, inode
+        self._state.rename(segment, file.name)
+        segment.inode = inode
         return segment
 
 
