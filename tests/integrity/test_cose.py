@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from seals import SIGNER, make_trail, note_of
+from seals import SIGNER, make_trail, note_of, other_signer
 
 from structlog_audit import AuditTypeError, AuditValueError
 from structlog_audit.integrity.cose import encode_cbor, receipt
@@ -98,3 +98,15 @@ def test_receipt_of_a_note_that_is_not_a_checkpoint_is_refused():
     """A proof whose note is another text raises an error."""
     with pytest.raises(AuditValueError, match="checkpoint"):
         receipt(Proof(0, (), Note("text\n", ())), SIGNER)
+
+
+@pytest.mark.parametrize("change", ["unsigned", "other key", "other root"])
+def test_receipt_of_a_checkpoint_that_the_key_has_not_signed_is_refused(change):
+    """Whoever replaces the checkpoint in the seal folder gets no signature of another root."""
+    note = note_of(1, bytes(32), other_signer() if change == "other key" else SIGNER)
+    if change == "unsigned":
+        note = note._replace(signatures=())
+    elif change == "other root":
+        note = note._replace(text=note_of(1, bytes([1] * 32)).text)
+    with pytest.raises(AuditValueError, match=r"has not signed|not one of this text"):
+        receipt(Proof(0, (), note), SIGNER)

@@ -86,6 +86,17 @@ def read_states(folder: str) -> dict[str, AnchorState]:
         return {}
 
 
+def read_cosigned(folder: str) -> list[Note]:
+    """Return the cosigned checkpoints in the seal *folder*, the newest first, not verified; none if they cannot be read."""
+    path = os.path.join(folder, COSIGNED_FILE)
+    try:
+        with open(path, "rb") as file:
+            origin = file.readline(1_000).decode(errors="replace").rstrip("\n")
+        return [parse_note(text.encode()) for text in notes_in(path, origin)] if origin else []
+    except (OSError, ValueError):
+        return []
+
+
 class _Submitted(NamedTuple):
     """A checkpoint on its way to the anchors."""
 
@@ -396,7 +407,7 @@ class Anchors:
             witness = self._witnesses.get(anchor.name)
             if witness is not None:
                 witness.size = anchor.state.size
-        self._cosigned = _read_cosigned(os.path.join(self.folder, COSIGNED_FILE))
+        self._cosigned = read_cosigned(self.folder)
 
     def _write_state(self) -> None:
         try:
@@ -449,16 +460,6 @@ def _log(submitted: _Submitted, seconds: float) -> None:
 def _text_of(note: bytes) -> str:
     """Return the text of a note, as `Note.text` of the parsed note is."""
     return f"{note.decode(errors='replace').rpartition(chr(10) * 2)[0]}\n"
-
-
-def _read_cosigned(path: str) -> list[Note]:
-    """Return the cosigned checkpoints in the file at *path*, as far as it can be read."""
-    try:
-        with open(path, "rb") as file:
-            origin = file.readline(1_000).decode(errors="replace").rstrip("\n")
-        return [parse_note(text.encode()) for text in notes_in(path, origin)] if origin else []
-    except (OSError, ValueError):
-        return []
 
 
 def _start_thread(run: Callable[[], None]) -> threading.Thread | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from structlog_audit.exceptions import AuditTypeError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.notes import Proof, Signer, parse_checkpoint
 
 _ALGORITHM, _KEY_ID, _CLAIMS = 1, 4, 15
@@ -34,15 +35,20 @@ def receipt(proof: Proof, signer: Signer, *, subject: str | None = None) -> byte
     """Return *proof* as a COSE receipt, a COSE_Sign1 with a detached payload: the root.
 
     Args:
-        proof: The proof of one line; it is not verified.
+        proof: The proof of one line. Its hashes are not verified.
         signer: The key of the trail. Its name, the origin, is the issuer.
         subject: What the receipt is about; the event id by convention.
 
     Raises:
-        AuditValueError: The note of the proof is not a checkpoint.
+        AuditValueError: The note of the proof is not a checkpoint, or the key has not signed it: else it would sign any root
+            now.
         AuditSealError: The signer cannot sign.
     """
     checkpoint = parse_checkpoint(proof.note.text)
+    with raising(AuditValueError):
+        signers = proof.note.signers([signer.key])
+    if not signers:
+        raise AuditValueError(f"the key {signer.key} has not signed the checkpoint of the proof")
     claims: dict[int, Any] = {_ISSUER: signer.key.name}
     if subject is not None:
         claims[_SUBJECT] = subject
