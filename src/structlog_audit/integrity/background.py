@@ -15,11 +15,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import start_thread
 from structlog_audit.exceptions import AuditError
+from structlog_audit.integrity.anchors import Anchors
 from structlog_audit.integrity.checkpoint_lines import CheckpointLines
 from structlog_audit.integrity.merkle import consistency_proof
 from structlog_audit.integrity.notes import Signer
@@ -36,16 +36,6 @@ CLOSE_SECONDS = 5.0
 """The longest time that `BackgroundSealer.close` seals, or waits for a pass under way. The next sealer does the rest."""
 
 _MOST_RETRY_SECONDS = 60.0
-
-
-class TakesCheckpoints(Protocol):
-    """The anchors of a trail. Neither method raises."""
-
-    def after_checkpoint(self, note: bytes, proofs: Callable[[int, int], list[bytes]]) -> None:
-        """Let the anchors have a new checkpoint; *proofs* returns the proof of consistency between two sizes."""
-
-    def close(self) -> None:
-        """Submit the newest checkpoint, and wait a bounded time for that."""
 
 
 class BackgroundSealer:
@@ -69,7 +59,7 @@ class BackgroundSealer:
         load_signer: Callable[[], Signer],
         *,
         on_damage: Callable[[str, str], None] = lambda name, reason: None,
-        anchors: TakesCheckpoints | None = None,
+        anchors: Anchors | None = None,
         start: Callable[[Callable[[], None], str], bool] = start_thread,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
