@@ -400,7 +400,7 @@ def test_close_submits_what_is_not_due_yet_and_ends_the_thread(rig, reference):
 
 
 def test_caller_does_not_wait_for_a_witness_that_does_not_answer(rig, reference):
-    """While a request hangs, further checkpoints are accepted, and only the newest waits."""
+    """While a request hangs, further checkpoints are accepted; only the newest waits, and is submitted at the end."""
     hangs, released = threading.Event(), threading.Event()
 
     def hang(url, content_type, body, seconds):
@@ -423,6 +423,7 @@ def test_caller_does_not_wait_for_a_witness_that_does_not_answer(rig, reference)
     released.set()
     threads.started[0].join(60)
     assert not threads.started[0].is_alive()
+    assert reference.latest.size == 99
 
 
 def test_thread_that_cannot_be_started_loses_nothing(rig, reference):

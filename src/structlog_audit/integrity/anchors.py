@@ -299,9 +299,12 @@ class Anchors:
             with self._changed:
                 while (delay := self._delay()) != 0:
                     self._changed.wait(delay)
+                newest, is_last = self._newest, self._is_closing
+
             self.submit_due()
             with self._changed:
-                if self._is_closing:
+                # What came meanwhile is submitted first.
+                if is_last and self._is_closing and self._newest is newest:
                     self._thread = None
                     return
 
