@@ -212,7 +212,8 @@ def test_check_of_a_handler_reports_its_seal(sealer, tmp_path):
     before = {finding.code for finding in handler.check()}
     assert not before & {"no-anchor", "key-readable", "key-in-process"}
 
-    handler.integrity = SimpleNamespace(signer=KeyFile(str(path), ORIGIN), anchors=Anchors(str(sealer.folder)))
+    signer, anchors = KeyFile(str(path), ORIGIN), Anchors(str(sealer.folder))
+    handler.integrity = SimpleNamespace(signer=signer, anchors=anchors, failure="", damages={}, close=lambda: None)
     added = {finding.code for finding in handler.check()} - before
     assert {"no-anchor", "key-readable", "key-in-process"} <= added
     handler.close()
