@@ -33,6 +33,9 @@ from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, Ro
 RETENTION_CHECK_SECONDS = 3600.0
 """Interval in seconds between two checks if no rollover occurs."""
 
+MOST_NAMED_BYTES = 2_000
+"""The bytes of names in one ``retention`` event of a sealed trail; further segments follow with the next check."""
+
 SEAL_CHECK_SECONDS = 10.0
 """Interval in seconds between two checks while segments that are due wait to be sealed."""
 
@@ -135,9 +138,11 @@ class Pruning:
         segments: Iterable[tuple[Path, os.stat_result]],
     ) -> tuple[int, list[list[int]]]:
         """Return how many of the first *count* segments are sealed, and the leaves that are gone with them."""
+        # The event names all of them, and must not be truncated.
+        most = max(1, MOST_NAMED_BYTES // (len(paths[0][0].name) + 8))
         sizes = {path.name: status.st_size for path, status in segments}
-        due = [(_plain_name(copies[0]), sizes.get(_plain_name(copies[0]))) for copies in paths[:count]]
-        kept = {_plain_name(copies[0]) for copies in paths[count:]}
+        due = [(_plain_name(copies[0]), sizes.get(_plain_name(copies[0]))) for copies in paths[: min(count, most)]]
+        kept = {_plain_name(copies[0]) for copies in paths[len(due) :]}
 
         sealed, leaves = seal.cover(due, kept)
         if sealed < count:
