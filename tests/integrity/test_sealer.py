@@ -247,6 +247,25 @@ def test_rotation_of_another_program_renames_all_segments(trail, sealing):
     assert codes(verified(trail)) == {}
 
 
+def test_unsealed_rolled_segment_is_not_taken_for_a_deleted_one(trail, sealing):
+    """While nothing seals, rolled segments come that no seal knows: they are unsealed, and not a deleted one with changes."""
+    writer = Writer()
+    for second in range(2):
+        append(trail, *events(writer, 3, 3 * second))
+        sealing.seal()
+        roll(trail, second)
+    append(trail, *events(writer, 3, 6))
+    sealing.seal()
+    rolled_path(trail, 0).unlink()
+    roll(trail, 2)
+    append(trail, *events(writer, 3, 9))
+    roll(trail, 3)
+    append(trail, *events(writer, 3, 12))
+    report = verified(trail)
+    assert (codes(report)["MISSING_SEGMENT"], report.unsealed) == (1, 6)
+    assert set(codes(report)) <= {"MISSING_SEGMENT", "GAP"}
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 40)),

@@ -183,6 +183,13 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         )
         self._active.wake_sealer = self.integrity.wake
 
+    def withhold_seal(self) -> None:
+        """Seal nothing from now on, for a trial of a configuration.
+
+        The files of a trial are not the trail: its key must not sign another history under the same origin.
+        """
+        self._active.wake_sealer = None
+
     def _note_damage(self, name: str, reason: str) -> None:
         self.notices.add("seal damaged", segment=name, reason=reason)
 
