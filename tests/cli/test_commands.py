@@ -567,7 +567,7 @@ class TestErrors:
         [
             (["query", "TRAIL", "user=ann"], 2, "Did you mean 'user_id'?"),
             (["query", "TRAIL", "--sinse", "1h"], 2, "--since"),
-            (["qery", "TRAIL"], 2, "Did you mean 'query'?"),
+            (["qery", "TRAIL"], 2, "Did you mean 'query'"),
             (["query", "TRAIL", "-S", "yesteday"], 2, "Did you mean 'yesterday'?"),
             (["query", "TRAIL", "-S", "1h", "-U", "2h"], 2, "must not be later than"),
             (["query", "TRAIL", "-n", "-1"], 2, "--lines"),

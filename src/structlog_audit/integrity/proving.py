@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from structlog_audit.exceptions import AuditReadError, AuditValueError
+from structlog_audit.integrity.anchors import read_cosigned
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.merkle import TILE, inclusion_proof, leaf_hash, root_at, verify_inclusion
 from structlog_audit.integrity.notes import Checkpoint, Note, Proof
@@ -35,7 +36,9 @@ class ProvenLine(NamedTuple):
 
 
 def prove(trail: str, event_id: str) -> ProvenLine:
-    """Return the line of the event *event_id* in *trail* with its proof, for the checkpoint in the seal folder.
+    """Return the line of the event *event_id* in *trail* with its proof.
+
+    The proof is for the checkpoint in the seal folder, or for one before that witnesses have cosigned, if that covers the line.
 
     Args:
         trail: The path of the active segment.
@@ -55,7 +58,20 @@ def prove(trail: str, event_id: str) -> ProvenLine:
         segment = _segments_of(trail, files, hashes, checkpoint.size)[place]
         if segment is None or position >= segment.lines:
             raise AuditValueError(f"{event_id}: its line is not sealed yet: try again after the next checkpoint")
-        return _proven(event_id, line, segment.leaf_of(position), note, checkpoint, hashes)
+        index = segment.leaf_of(position)
+        note = _cosigned(index, checkpoint.size, f"{trail}.seal", hashes) or note
+        return _proven(event_id, line, index, note, Checkpoint.parse(note.text), hashes)
+
+
+def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | None:
+    """Return the checkpoint of the leaf *index* that most witnesses have cosigned, the newest of several; None if none has."""
+    found = None
+    for note in read_cosigned(folder):
+        head = Checkpoint.parse(note.text)
+        is_covering = index < head.size <= size and root_at(head.size, hashes.read) == head.root
+        if is_covering and (found is None or len(note.signatures) > len(found.signatures)):
+            found = note
+    return found
 
 
 def _proven(

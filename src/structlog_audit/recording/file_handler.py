@@ -173,6 +173,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         from structlog_audit.integrity.sealed_ranges import SealedRanges
 
         settings = parse_integrity(value)
+        described = {} if settings is None else {"witnesses": settings.witnesses, "timestamps": settings.timestamps}
+        anchors = Anchors.from_config(described, f"{self.baseFilename}.seal", notify=self.notices.add)
         self.stamp_class = ChainedStamp
         cast(AuditJsonFormatter, self.formatter).stamp_class = ChainedStamp
         self._pruning.seal = SealedRanges(self.baseFilename)
@@ -349,20 +351,20 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         return [*findings, *self._integrity_findings()]
 
     def _integrity_findings(self) -> Iterator[Finding]:
-        if self.integrity is None:
-            return
-
-        # Imported lazily: only needed with integrity.
-        from structlog_audit.recording.seal_checks import seal_findings
-
         integrity = self.integrity
-        now = dt.datetime.now(dt.UTC)
-        yield from seal_findings(self.baseFilename, now, signer=integrity.signer, anchors=integrity.anchors)
+        if integrity is None:
+            return
         if integrity.failure:
             fix = "make the key and the seal folder usable for this process"
             yield Finding("sealing", f"the trail cannot be sealed: {integrity.failure}", fix)
         for name, reason in integrity.damages.items():
             yield Finding("damaged", f"{name}: {reason}", "verify the trail; compare it with a copy")
+
+        # Imported lazily: only needed with integrity.
+        from structlog_audit.recording.seal_checks import seal_findings
+
+        now = dt.datetime.now(dt.UTC)
+        yield from seal_findings(self.baseFilename, now, signer=integrity.signer, anchors=integrity.anchors)
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active

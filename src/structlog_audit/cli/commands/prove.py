@@ -28,21 +28,19 @@ def prove(
     ] = None,
     cose: Annotated[
         str | None,
-        typer.Option("--cose", metavar="FILE", help="File for a COSE receipt (RFC 9942), which --key signs."),
+        typer.Option("--cose", metavar="FILE", help="File for the proof as a COSE receipt (RFC 9942); needs --key."),
     ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", metavar="FILE", help="The private key of the trail, for --cose.")
-    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="The private key, for --cose.")] = None,
 ) -> Exit:
     """Print the proof of one event (C2SP tlog-proof). verify-proof and verify_trail.py --proof verify it."""
     from structlog_audit.integrity.proving import prove
 
     if (cose is None) != (key is None):
-        raise UsageError("expected both --cose and --key, or neither of them")
+        raise UsageError("expected --cose and --key together: a receipt is signed by the key of the trail")
     try:
         proven = prove(trail, event_id)
         if cose is not None and key is not None:
-            Path(cose).write_bytes(_receipt(proven.proof, key, event_id))
+            Path(cose).write_bytes(_receipt(proven.proof, event_id, key))
     except AuditValueError as error:
         raise UsageError(str(error)) from None
     if line is not None:
@@ -51,7 +49,7 @@ def prove(
     return Exit.DONE
 
 
-def _receipt(proof: Proof, key: str, event_id: str) -> bytes:
+def _receipt(proof: Proof, event_id: str, key: str) -> bytes:
     from structlog_audit.integrity.cose import receipt
     from structlog_audit.integrity.notes import parse_checkpoint
     from structlog_audit.integrity.signing import KeyFile
