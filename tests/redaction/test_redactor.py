@@ -119,27 +119,6 @@ def test_key_that_poses_as_another_hides_no_secret():
     assert metadata(redactor, metadata={"password": CANARY})["password"] == MASK
 
 
-class PosingAsSource(Posing):
-    """A text with the hash of ``source``, to which it is equal."""
-
-    __slots__ = ()
-
-    def __hash__(self):
-        return hash("source")
-
-
-@pytest.mark.parametrize("depth", [0, 1])
-def test_key_that_poses_as_a_harmless_name_is_redacted_by_its_text(depth):
-    """A key of a class that says it equals a name seen before does not keep its secret, at any depth."""
-    redactor = Redactor()
-    harmless, secret = {"source": "api"}, {PosingAsSource("password"): CANARY}
-    if depth:
-        harmless, secret = {"source": harmless}, {"source": secret}
-
-    assert metadata(redactor, metadata=harmless) == harmless
-    assert CANARY not in written(redactor, metadata=secret)
-
-
 @pytest.mark.parametrize(
     "text",
     [

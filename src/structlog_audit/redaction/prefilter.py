@@ -68,7 +68,7 @@ class Prefilter:
         harmless = self._harmless
         if (
             metadata
-            and _are_harmless(metadata, harmless)
+            and harmless.issuperset(metadata)
             and (_BRACE not in data.partition(b"{")[2] or data.count(b"{") == 1 + _harmless_objects(metadata, harmless))
         ):
             if _SPACE not in data and _BACKSLASH not in data:
@@ -112,19 +112,11 @@ class Prefilter:
         return self._patterns
 
 
-def _are_harmless(names: Iterable[str], harmless: set[str]) -> bool:
-    """Return whether all *names* are *harmless*. One of a subclass of str is not: it may equal any name."""
-    for name in names:  # noqa: SIM110 (a generator takes longer, and so do two calls of ``issuperset``)
-        if type(name) is not str or name not in harmless:
-            return False
-    return True
-
-
 def _harmless_objects(metadata: Mapping[str, Any], harmless: set[str]) -> int:
     """Return the number of objects in *metadata* with *harmless* names only, without those in lists."""
     count = 0
     for value in metadata.values():
-        if type(value) is dict and _are_harmless(value, harmless):
+        if type(value) is dict and harmless.issuperset(value):
             count += 1 + _harmless_objects(value, harmless)
     return count
 
