@@ -1,7 +1,7 @@
 """`compact`: moves the closed segments of a trail into an archive.
 
-**Guarantees.** The reader of this library decides what an event is; DuckDB only makes columns of it. Before a commit, the Parquet
-files are read again and must give the SHA-256 of the segment. A range of a segment is committed at most once, whatever
+**Guarantees.** The reader of this library decides what an event is; DuckDB only makes columns of it. Before a commit, the
+Parquet files are read again and must give the SHA-256 of the segment. A range of a segment is committed at most once, whatever
 ends the process and however many hosts compact at once; the loser of a race discards its files and continues.
 
 **Failure handling.** Bytes that are not events go to ``_quarantine``. A segment that is damaged or changed, or has no lines, is
@@ -41,7 +41,7 @@ from structlog_audit.archive.actions import (
     schema_string,
 )
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER, Gap, archived_bytes, decode_gaps, encode_gap
-from structlog_audit.archive.database import Database, quoted, write_parquet
+from structlog_audit.archive.database import Database, json_lines, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.maintenance import parse_age
 from structlog_audit.archive.promotion import (
@@ -69,9 +69,6 @@ _MOST_SPOOLS = 64
 """The number of spool files that are open at once. Only a trail with broken clocks has more days in a segment."""
 
 _COPIED_BYTES = 1_048_576
-
-_OBJECT_SIZE = 16_777_216
-"""DuckDB's default for the longest row, for which each thread has a buffer."""
 
 _MOST_NAMED = 50
 """The number of deleted segments that one event names, so that none is truncated."""
@@ -535,10 +532,7 @@ class _RangeAttempt:
 
         files = []
         for day in self._days.values():
-            source = (
-                f"read_json({quoted(day.spool)}, format='newline_delimited', columns={SPOOL_COLUMNS}, "
-                f"maximum_object_size={max(_OBJECT_SIZE, day.longest)})"
-            )
+            source = json_lines(day.spool, SPOOL_COLUMNS, day.longest)
             write_parquet(database.connect(), source, selected, day.parquet, parameters)
             os.unlink(day.spool)
             file = DataFile(

@@ -7,7 +7,9 @@ connection. Rows are fetched `FETCHED` at a time.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 FETCHED = 2_000
+_OBJECT_SIZE = 16_777_216
+"""DuckDB's default for the longest line of JSON."""
+
 ROW_GROUP_SIZE = 30_720
 """Rows per row group. In larger groups, looking up one event or user reads more; smaller ones compress less."""
 
@@ -36,7 +41,6 @@ class Database:
         self._storage = storage
         self._memory_limit = memory_limit
         self._threads = threads
-        self._spill: tempfile.TemporaryDirectory[str] | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
 
     def connect(self) -> duckdb.DuckDBPyConnection:
@@ -52,11 +56,13 @@ class Database:
         except ImportError:
             raise AuditReadError("archives need duckdb: pip install 'structlog-audit[archive]'") from None
 
-        self._spill = tempfile.TemporaryDirectory(prefix="structlog-audit-", ignore_cleanup_errors=True)
-        config = {
+        spill = tempfile.mkdtemp(prefix="structlog-audit-")
+        # A reader need not be closed: its folder goes with it.
+        self._delete_spill = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self._memory_limit,
             "threads": self._threads or _processors(),
-            "temp_directory": os.path.join(self._spill.name, "spill"),
+            "temp_directory": spill,
             # Everything that is needed is built in: nothing is fetched from the network.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -93,9 +99,7 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._spill is not None:
-            self._spill.cleanup()
-            self._spill = None
+            self._delete_spill()
 
 
 def _processors() -> int:
@@ -108,6 +112,18 @@ def parquet(locations: Iterable[str]) -> str:
     """Return the table function that reads the data files at *locations*, in their order."""
     names = ", ".join(map(quoted, locations))
     return f"read_parquet([{names}], hive_partitioning=false)"
+
+
+def json_lines(path: str, columns: str, longest: int) -> str:
+    """Return the table function that reads the lines of JSON in the local file at *path*.
+
+    Args:
+        path: The file.
+        columns: The columns with their types, as SQL.
+        longest: The bytes of the longest line. DuckDB allocates a multiple of it for each thread.
+    """
+    size = max(_OBJECT_SIZE, longest)
+    return f"read_json({quoted(path)}, format='newline_delimited', columns={columns}, maximum_object_size={size})"
 
 
 def quoted(text: str) -> str:

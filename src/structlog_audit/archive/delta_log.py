@@ -39,6 +39,7 @@ from structlog_audit.archive.actions import (
     data_file_of,
     milliseconds,
 )
+from structlog_audit.archive.database import json_lines, parquet, write_parquet
 from structlog_audit.archive.storage import Storage
 from structlog_audit.exceptions import AuditReadError
 
@@ -286,17 +287,16 @@ class DeltaLog:
         with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
             rows = os.path.join(folder, "rows")
             target = os.path.join(folder, "checkpoint")
-            count = 0
+            count = longest = 0
             with open(rows, "wb") as file:
                 for action, own in self.snapshot.actions(now):
                     text = _encode(_encode(own).decode())
-                    file.write(_encode(action)[:-1] + b',"audit_action":' + text + b"}\n")
+                    size = file.write(_encode(action)[:-1] + b',"audit_action":' + text + b"}\n")
+                    longest = max(longest, size)
                     count += 1
 
-            self._connect().execute(
-                f"COPY (SELECT * FROM read_json('{rows}', format='newline_delimited', columns={_CHECKPOINT_COLUMNS}, "
-                f"maximum_object_size=268435456)) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
-            )
+            source = json_lines(rows, _CHECKPOINT_COLUMNS, longest)
+            write_parquet(self._connect(), source, "*", target, {})
             self.storage.upload(target, path)
         self.storage.replace(_LAST_CHECKPOINT, _encode({"version": self.snapshot.version, "size": count}))
 
@@ -329,7 +329,7 @@ class DeltaLog:
             file.write(data)
             file.flush()
             try:
-                query = f"SELECT audit_action FROM read_parquet('{file.name}')"
+                query = f"SELECT audit_action FROM {parquet([file.name])}"
                 rows = self._connect().execute(query).fetchall()
                 return _decode_lines("\n".join(text for (text,) in rows))
             except (duckdb.Error, msgspec.MsgspecError, TypeError):

@@ -146,7 +146,7 @@ class HeldTrail:
 
         # The rest of compressed data is copied, since a segment cannot begin in the middle of it.
         skip(opened.file, start)
-        copy = cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile()))
+        copy = cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
         while data := opened.file.read(_COPIED_BYTES):
             copy.write(data)
         copy.flush()

@@ -1,6 +1,7 @@
 """`ArchiveReader`: queries answered from an archive, and from what live trails hold beyond it.
 
-**Guarantees.** An `ArchiveReader` is an `EventSource`: it takes the same filters and gives the same answers as the files. For each query the live files and the log of the archive are read anew. While segments are archived or deleted, nothing is missing
+**Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
+query the live files and the log of the archive are read anew. While segments are archived or deleted, nothing is missing
 and nothing comes twice. Several trails are merged by time, each in its own order, and backwards in the exact reverse of it.
 
 **Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.

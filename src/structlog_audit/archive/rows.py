@@ -73,7 +73,10 @@ SPOOL_COLUMNS = """{event_id: 'VARCHAR', us: 'BIGINT', operation: 'VARCHAR', use
     kind: 'VARCHAR', n: 'BIGINT', late_us: 'BIGINT', line: 'VARCHAR'}"""
 """The types of the members of `Row` for DuckDB's ``read_json``."""
 
-STORED_COLUMNS = "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind"
+STORED_COLUMNS = (
+    "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, "
+    "duration_ms, kind"
+)
 """What is selected to make a `StoredEvent`, or its line, of a row."""
 
 
