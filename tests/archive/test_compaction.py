@@ -93,12 +93,18 @@ def test_all_hostile_lines_together_read_as_from_the_files(tmp_path):
 pieces = st.one_of(
     st.sampled_from([*HOSTILE.values(), *GOLDEN.read_bytes().splitlines(keepends=True)]),
     st.binary(max_size=20),
-    st.builds(line_of, st.integers(0, 50), st.integers(-5, 400_000), user_id=st.text(st.characters(codec="utf-8"), max_size=5)),
+    st.builds(
+        line_of, st.integers(0, 50), st.integers(-5, 400_000), user_id=st.text(st.characters(codec="utf-8"), max_size=5)
+    ),
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces=st.lists(pieces, max_size=12), more=st.lists(pieces, max_size=4), pack=st.sampled_from(["plain", "gzip", "zstd"]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    pieces=st.lists(pieces, max_size=12),
+    more=st.lists(pieces, max_size=4),
+    pack=st.sampled_from(["plain", "gzip", "zstd"]),
+)
 def test_any_bytes_are_restored(tmp_path_factory, pieces, more, pack):
     """For all contents of a segment, late lines included: the same events in the same order, and the same bytes."""
     folder = tmp_path_factory.mktemp("any")
@@ -116,7 +122,9 @@ def test_any_bytes_are_restored(tmp_path_factory, pieces, more, pack):
         compacted(path, archive)
     with open_archive(archive, live=path) as source:
         # A line that is repeated, or whose parts come late, is recognized within one run.
-        assert {event.event_id for event in source.iter_events(kind=[None, *Kind])} >= {event.event_id for event in events}
+        assert {event.event_id for event in source.iter_events(kind=[None, *Kind])} >= {
+            event.event_id for event in events
+        }
     restore(archive, folder / "restored")
     assert digests(folder / "restored") == expected
 
@@ -383,4 +391,3 @@ def test_progress_reaches_the_size_of_the_trail(tmp_path):
     compacted(path, tmp_path / "archive", progress=steps.append)
     assert steps == sorted(steps)
     assert steps[-1] == open_trail(path).size()
-

@@ -29,7 +29,10 @@ def log_of(folder):
 def first_actions():
     """Return the actions that create an archive."""
     configuration = {"audit.format": "1"}
-    return [Action(protocol=Protocol()), Action(meta_data=MetaData(id="t", schema_string="{}", configuration=configuration))]
+    return [
+        Action(protocol=Protocol()),
+        Action(meta_data=MetaData(id="t", schema_string="{}", configuration=configuration)),
+    ]
 
 
 def commit_segment(log, number):
@@ -47,7 +50,12 @@ def commit_segment(log, number):
             times=(number, number), order=(number, number), ids=(f"a{number}", f"a{number}"), promoted=frozenset({"md_x"}),
         )  # fmt: skip
         first = first_actions() if snapshot.version < 0 else []
-        return [*first, Action(commit_info=CommitInfo(audit=coverage)), Action(txn=Txn(f"s{number}", 10)), file.add(NOW)]
+        return [
+            *first,
+            Action(commit_info=CommitInfo(audit=coverage)),
+            Action(txn=Txn(f"s{number}", 10)),
+            file.add(NOW),
+        ]
 
     return log.commit("COMPACT", build, NOW)
 
@@ -55,7 +63,13 @@ def commit_segment(log, number):
 def state(log):
     """Return everything that a snapshot says."""
     snapshot = log.update()
-    return snapshot.version, snapshot.files, dict(snapshot.segments), snapshot.next_number("h1:t"), snapshot.high("h1:t")
+    return (
+        snapshot.version,
+        snapshot.files,
+        dict(snapshot.segments),
+        snapshot.next_number("h1:t"),
+        snapshot.high("h1:t"),
+    )
 
 
 def test_log_read_from_a_checkpoint_has_the_state_of_its_commits(tmp_path):
@@ -201,5 +215,7 @@ def test_file_that_another_program_added_is_refused(tmp_path):
 
 def test_folder_without_a_log_is_no_archive(tmp_path):
     """The message names the command that makes one."""
-    with pytest.raises(AuditReadError, match=r"expected an archive, got no _delta_log; structlog-audit compact makes one"):
+    with pytest.raises(
+        AuditReadError, match=r"expected an archive, got no _delta_log; structlog-audit compact makes one"
+    ):
         open_archive(tmp_path)

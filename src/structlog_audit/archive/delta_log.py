@@ -124,6 +124,11 @@ class Snapshot:
         """Return the greatest timestamp of the archived events of *trail*, in microseconds since 1970."""
         return self._highs.get(trail)
 
+    def names_at(self, path: str) -> set[str]:
+        """Return the names of the archived segments of the trails at *path*, on any host."""
+        every = (coverage for ranges in self.segments.values() for coverage in ranges)
+        return {coverage.name for coverage in every if coverage.trail.endswith(f":{path}")}
+
     @property
     def configuration(self) -> dict[str, str]:
         """The configuration of the table."""

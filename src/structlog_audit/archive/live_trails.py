@@ -9,7 +9,6 @@ segment that is archived or deleted meanwhile is therefore neither missing nor r
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -59,17 +58,19 @@ class HeldTrail:
         trail: The trail.
         known: A state of the archive: segments that it covers are not held.
         stack: Closes the files.
+        host: The name of this host in the archive.
 
     Raises:
         AuditReadError: The trail cannot be read at all.
     """
 
-    def __init__(self, trail: Trail, known: Snapshot, stack: ExitStack) -> None:
+    def __init__(self, trail: Trail, known: Snapshot, stack: ExitStack, host: str) -> None:
         self._trail = trail
         self._stack = stack
         self._held: list[_HeldSegment] = []
         self._vanished: list[str] = []
-        self._trails: set[str] = {f"{socket.gethostname()}:{os.path.realpath(trail.path)}"}
+        self._name = f"{host}:{os.path.realpath(trail.path)}"
+        self._trails: set[str] = {self._name}
 
         # Findings are counted when a segment is read, not when it is identified.
         scanner = SegmentScanner()
@@ -98,9 +99,9 @@ class HeldTrail:
             snapshot: The state of the archive.
             scanner: Counts the segments that were deleted without being archived.
         """
-        names = {coverage.name for ranges in snapshot.segments.values() for coverage in ranges}
+        archived = snapshot.names_at(os.path.realpath(self._trail.path))
         for path in self._vanished:
-            if plain_name(path) not in names:
+            if plain_name(path) not in archived:
                 scanner.problems.add_once("vanished", path, 0, "deleted before it was read")
 
         segments = []
@@ -128,7 +129,7 @@ class HeldTrail:
     def _key_of(self, opened: OpenSegment, snapshot: Snapshot) -> str | None:
         """Return the key that the segment has in the archive, where another host may have archived it."""
         path = os.path.realpath(self._trail.path)
-        key = segment_key(opened, f"{socket.gethostname()}:{path}")
+        key = segment_key(opened, self._name)
         if key is None or "@" not in key or key in snapshot.segments:
             return key
         prefix = key.partition("@")[0]

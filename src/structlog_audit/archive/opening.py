@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,6 +26,7 @@ def open_archive(
     path: str | os.PathLike[str],
     *,
     live: Source | Iterable[Source] = (),
+    host: str | None = None,
     engine: str = "duckdb",
     memory_limit: str = "256MB",
     threads: int | None = None,
@@ -37,6 +39,7 @@ def open_archive(
         path: The archive: a folder, or a URL such as ``s3://bucket/audit``.
         live: The trails that are being written, each as for `structlog_audit.open_trail`. What the archive has of them is read
             from there.
+        host: The name under which `compact` archives the live trails; by default that of the system.
         engine: ``duckdb``.
         memory_limit: The limit of DuckDB's memory. Larger queries spill to the folder for temporary files (``TMPDIR``).
         threads: The number of threads; None means one for each processor of this process.
@@ -68,7 +71,7 @@ def open_archive(
 
     scanner = SegmentScanner()
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner)
-    return ArchiveReader(log, database, reader, trails, scanner, progress)
+    return ArchiveReader(log, database, reader, trails, scanner, host or socket.gethostname(), progress)
 
 
 @contextmanager

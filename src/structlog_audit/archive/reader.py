@@ -75,6 +75,7 @@ class ArchiveReader(EventSource):
         live: The reader of the live trails.
         trails: The live trails.
         scanner: Reads the segments of the live trails, and holds the problems found.
+        host: The name of this host in the archive.
         progress: Called with the number of bytes read so far for the current query.
     """
 
@@ -85,9 +86,11 @@ class ArchiveReader(EventSource):
         live: TrailReader,
         trails: Sequence[Trail | StreamTrail],
         scanner: SegmentScanner,
+        host: str,
         progress: Progress | None = None,
     ) -> None:
         self._log = log
+        self._host = host
         self._database = database
         self._engine = DuckDBEngine(log.storage, database, progress)
         self._live = live
@@ -156,7 +159,8 @@ class ArchiveReader(EventSource):
         with ExitStack() as stack:
             known = self._log.require()
             held = [
-                trail if isinstance(trail, StreamTrail) else HeldTrail(trail, known, stack) for trail in self._trails
+                trail if isinstance(trail, StreamTrail) else HeldTrail(trail, known, stack, self._host)
+                for trail in self._trails
             ]
 
             snapshot = self._log.update().copy()
