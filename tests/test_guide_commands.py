@@ -13,7 +13,7 @@ import pytest
 from commands import environment
 
 GUIDE = Path(__file__).parent.parent / "examples" / "guide"
-PAGES = ["catalogue.md", "command-line.md", "files-without-python.md", "monitoring.md"]
+PAGES = ["archive.md", "catalogue.md", "command-line.md", "files-without-python.md", "monitoring.md"]
 BLOCK = re.compile(r"(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "\x1e"
 """The separator after the output of each command."""

@@ -13,7 +13,7 @@ from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 
-READERS = [name for name in COMMANDS if name not in ("doctor", "shipper", "demo")]
+READERS = [name for name in COMMANDS if name not in ("compact", "archive", "doctor", "shipper", "demo")]
 WITH_ALL = {"query", "tail", "stats", "export"}
 
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from structlog_audit.archive.opening import is_archive, open_archive
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
@@ -21,9 +22,13 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, rfc3339
 from structlog_audit.query.absent_values import absent_values
+from structlog_audit.query.engine import Progress
 from structlog_audit.query.statistics import statistics
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
+
+if TYPE_CHECKING:
+    from structlog_audit.archive.reader import ArchiveReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Reading:
         now: The time at the start of the command.
     """
 
-    trail: TrailReader
+    trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
 
@@ -131,7 +136,7 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = open_trail(*_streams(paths), progress=advance)
+        trail = _open(paths, advance)
         reading = Reading(trail, selection, now)
         code = work(reading)
     sys.stdout.flush()
@@ -140,6 +145,17 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
         return code
     report_problems(trail.problems)
     return Exit.FINDINGS if options.strict else code
+
+
+def _open(paths: list[str], progress: Progress | None) -> TrailReader | ArchiveReader:
+    """Return a reader of *paths*, one of which may be an archive."""
+    archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
+    trails = [path for path in paths if path not in archives]
+    if not archives:
+        return open_trail(*_streams(trails), progress=progress)
+    if len(archives) > 1:
+        raise UsageError(f"expected one archive, got {archives[0]!r} and {archives[1]!r}")
+    return open_archive(archives[0], live=list(_streams(trails)), progress=progress)
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
