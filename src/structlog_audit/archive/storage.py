@@ -261,13 +261,14 @@ class ObjectStorage:
 
     @contextmanager
     def _errors(self, path: str, kind: type[AuditError]) -> Iterator[None]:
-        """Turn errors that are neither ours nor the system's into *kind*, with the path."""
+        """Turn errors into *kind*, with the path, but for those that state whether a file exists."""
+        expected = FileNotFoundError if kind is AuditReadError else FileExistsError
         try:
             yield
-        except (OSError, AuditError):
+        except (expected, AuditError):
             raise
         except Exception as error:
-            # The clients of stores have errors of their own, such as missing credentials.
+            # The clients of stores have errors of their own, and those of the system come without a path.
             raise kind(f"{self.location(path)}: {type(error).__name__}: {error}") from error
 
 

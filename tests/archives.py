@@ -15,17 +15,13 @@ from structlog_audit.query.filters import conditions
 EVERYTHING = conditions(kind=[None, *Kind])
 
 
-def open_lines(second=90_000):
-    """Return the two segments that compaction leaves alone, one line in each, and the active one."""
-    return (second, line_of(second)), line_of(second + 1)
+def write_closed(folder, *datas, second=100, last=90_000):
+    """Write a trail whose closed segments have the bytes *datas*; return the path of its active segment.
 
-
-def write_closed(folder, *datas, packs=None, base="audit.jsonl", second=100, active=None):
-    """Write a trail whose closed segments have the bytes *datas*; return the path of its active segment."""
+    Their names are those of *second* and the seconds after it. Compaction leaves two more: that of *last*, and the active one.
+    """
     segments = [(second + number, data) for number, data in enumerate(datas)]
-    last, newest = open_lines()
-    packs = None if packs is None else [*packs, "plain"]
-    return write_trail(folder, *segments, last, active=newest if active is None else active, packs=packs, base=base)
+    return write_trail(folder, *segments, (max(last, 90_000, second + len(datas)), line_of(last)), active=line_of(last + 1))
 
 
 def compacted(path, archive, **options):
