@@ -45,7 +45,8 @@ def start(path, archive, host, delete_after=""):
         [sys.executable, "-c", COMPACT, str(path), str(archive), host, delete_after],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=without_coverage(os.environ),
     )  # fmt: skip
-    process.stdout.readline()
+    with process.stdout:
+        process.stdout.readline()
     return process
 
 
@@ -58,7 +59,7 @@ def check(archive, paths, expected):
     assert set(found) == expected
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.long)])
 def test_killed_compactions_archive_each_event_exactly_once(tmp_path, kills):
     """SIGKILL at random times, three hosts, sometimes two compactors of one trail: looks during, between and after agree."""
     chance = random.Random(11)

@@ -18,7 +18,6 @@ import hashlib
 import os
 import re
 import secrets
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,7 +146,7 @@ def compact(
         database.connect()
         log.update()
         storage.require_exclusive_creation()
-        compaction = _Compaction(log, database, paths, host or socket.gethostname(), progress, now)
+        compaction = _Compaction(log, database, paths, host or os.uname().nodename, progress, now)
         for found in trails:
             compaction.add_trail(found)
             if age is not None:

@@ -49,12 +49,17 @@ DUCKDB = Dialect(
     ),
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
-    is_text="(json_type(metadata, {p}) = 'VARCHAR' AND json_extract_string(metadata, {p}) = {value})",
-    is_number=(
-        "(json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') "
-        "AND try_cast(json_extract_string(metadata, {p}) AS DOUBLE) = {value})"
+    # CASE, unlike AND, asks for the type only where the value is equal.
+    is_text=(
+        "CASE WHEN json_extract_string(metadata, {p}) = {value} THEN json_type(metadata, {p}) = 'VARCHAR' ELSE false END"
     ),
-    is_boolean="(json_type(metadata, {p}) = 'BOOLEAN' AND json_extract_string(metadata, {p}) = {value})",
+    is_number=(
+        "CASE WHEN try_cast(json_extract_string(metadata, {p}) AS DOUBLE) = {value} "
+        "THEN json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') ELSE false END"
+    ),
+    is_boolean=(
+        "CASE WHEN json_extract_string(metadata, {p}) = {value} THEN json_type(metadata, {p}) = 'BOOLEAN' ELSE false END"
+    ),
     is_null="(json_type(metadata, {p}) = 'NULL')",
     is_object="(json_type(metadata, {p}) = 'OBJECT')",
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
@@ -159,13 +164,13 @@ def _add_member(writer: _Writer, path: Path, value: Any) -> None:
         writer.fragments.append(f"{column} = {writer.bind(value)}")
         return
 
-    # The place is one parameter, however often a fragment has it.
-    place = writer.bind(pointer(path))
-    if isinstance(value, dict):
-        writer.fragments.append(dialect.is_object.format(p=place))
+    # A member that is there proves that the value above it is an object.
+    if isinstance(value, dict) and value:
         _add_members(writer, path, value)
         return
 
+    # The place is one parameter, however often a fragment has it.
+    place = writer.bind(pointer(path))
     template, bound, is_exact = _leaf(dialect, value)
     writer.is_exact &= is_exact
     operand = "" if bound is None else writer.bind(bound)
@@ -180,6 +185,8 @@ def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:
         return dialect.is_boolean, "true" if value else "false", True
     if value is None:
         return dialect.is_null, None, True
+    if isinstance(value, dict):
+        return dialect.is_object, None, True
     if isinstance(value, (int, float)):
         if abs(value) < _MOST_EXACT:
             return dialect.is_number, float(value), True

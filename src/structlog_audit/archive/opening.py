@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -71,7 +70,7 @@ def open_archive(
 
     scanner = SegmentScanner()
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner)
-    return ArchiveReader(log, database, reader, trails, scanner, host or socket.gethostname(), progress)
+    return ArchiveReader(log, database, reader, trails, scanner, host or os.uname().nodename, progress)
 
 
 @contextmanager
