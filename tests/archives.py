@@ -21,7 +21,9 @@ def write_closed(folder, *datas, second=100, last=90_000):
     Their names are those of *second* and the seconds after it. Compaction leaves two more: that of *last*, and the active one.
     """
     segments = [(second + number, data) for number, data in enumerate(datas)]
-    return write_trail(folder, *segments, (max(last, 90_000, second + len(datas)), line_of(last)), active=line_of(last + 1))
+    return write_trail(
+        folder, *segments, (max(last, 90_000, second + len(datas)), line_of(last)), active=line_of(last + 1)
+    )
 
 
 def compacted(path, archive, **options):

@@ -27,8 +27,8 @@ KEYS = st.sampled_from(
     ["a", "b", "A", "a.b", "$", "*", "'", '"', "/", "~", "~0", "0", "-", "é", "e\u0301", "a b", "\u2028", "?", "["]
 )
 SCALARS = st.sampled_from(
-    [1, 1.0, 0, -0.0, -1, True, False, None, "1", "", "x", "é", "e\u0301", "\u2028", "'", '"', "\\", "\0", "%", "_", 2**53, 2**53 + 1,
-     float(2**53), 2**63 - 1, -(2**63), 1e300, 1.5, 1e-7, "true", "null", "[]", "{}"]
+    [1, 1.0, 0, -0.0, -1, True, False, None, "1", "", "x", "é", "e\u0301", "\u2028", "'", '"', "\\", "\0", "%", "_", 2**53,
+     2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e300, 1.5, 1e-7, "true", "null", "[]", "{}"]
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6

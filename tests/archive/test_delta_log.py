@@ -48,6 +48,7 @@ def commit_segment(log, number):
         file = DataFile(
             path=f"date=2025-01-15/{number}.parquet", date="2025-01-15", size=1, rows=1, trail="h1:t", numbers=(number, number),
             times=(number, number), order=(number, number), ids=(f"a{number}", f"a{number}"), promoted=frozenset({"md_x"}),
+            sha256="0",
         )  # fmt: skip
         first = first_actions() if snapshot.version < 0 else []
         return [
@@ -76,7 +77,8 @@ def test_log_read_from_a_checkpoint_has_the_state_of_its_commits(tmp_path):
     """A log of more commits than a checkpoint folds is the same, read from the checkpoint and from all commits."""
     log = log_of(tmp_path)
     count = CHECKPOINT_INTERVAL + 20
-    assert all([commit_segment(log, number) for number in range(count)])
+    committed = [commit_segment(log, number) for number in range(count)]
+    assert committed == [True] * count
     folded = state(log_of(tmp_path))
     (tmp_path / "_delta_log" / "_last_checkpoint").unlink()
     assert folded == state(log_of(tmp_path)) == state(log)

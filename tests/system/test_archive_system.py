@@ -115,7 +115,11 @@ def bucket():
     s3fs = pytest.importorskip("s3fs")
     server.start()
     host, port = server.get_host_and_port()
-    options = {"key": "k", "secret": "s", "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"}}
+    options = {
+        "key": "k",
+        "secret": "s",
+        "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"},
+    }
     s3fs.S3FileSystem(**options).mkdir("audit")
     yield "s3://audit", options
     server.stop()

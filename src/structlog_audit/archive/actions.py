@@ -135,6 +135,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
         order: Their places in the order of the archive: the greatest timestamp of the trail up to each event.
         ids: The least and the greatest event id.
         promoted: The promoted columns that it has.
+        sha256: The digest of the file.
     """
 
     path: str
@@ -147,6 +148,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     order: Range
     ids: tuple[str, str]
     promoted: frozenset[str] = frozenset()
+    sha256: str
 
     def add(self, now: dt.datetime, *, data_change: bool = True) -> Action:
         """Return the action that adds this file to the table."""
@@ -164,6 +166,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
             "audit.us": _range_text(self.times),
             "audit.at": _range_text(self.order),
             "audit.md": ",".join(sorted(self.promoted)),
+            "audit.sha256": self.sha256,
         }
         add = Add(
             path=self.path,
@@ -223,6 +226,7 @@ def data_file_of(add: Add, where: str) -> DataFile:
             order=_parse_range(tags["audit.at"]),
             ids=(stats.min_values["event_id"], stats.max_values["event_id"]),
             promoted=frozenset(filter(None, tags["audit.md"].split(","))),
+            sha256=tags["audit.sha256"],
         )
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise AuditReadError(

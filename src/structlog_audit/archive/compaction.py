@@ -40,7 +40,7 @@ from structlog_audit.archive.actions import (
     schema_string,
 )
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER, Gap, archived_bytes, decode_gaps, encode_gap
-from structlog_audit.archive.database import Database, json_lines, write_parquet
+from structlog_audit.archive.database import Database, file_digest, json_lines, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.maintenance import parse_age
 from structlog_audit.archive.promotion import (
@@ -261,9 +261,12 @@ class _Compaction:
         while True:
             start = self._log.snapshot.covered(key)
             if plain.size < start:
-                self._report("changed", plain.segment, f"{plain.size} bytes, of which {start} were archived")
+                self._report("changed", plain.segment, f"{plain.size} bytes, although {start} were archived")
                 return
             if self._log.snapshot.is_final(key) or (plain.size == start and not is_packed):
+                return
+            # What follows belongs to the archived bytes only if they are the same.
+            if not self._has_archived_bytes(plain, key):
                 return
 
             with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
@@ -360,11 +363,15 @@ class _Compaction:
                 if plain is None or plain.size != self._log.snapshot.covered(key):
                     return False
 
-                file = cast(BinaryIO, plain.file)
-                for coverage in self._log.snapshot.segments[key]:
-                    if _digest(file, coverage.start, coverage.stop) != coverage.sha256:
-                        self._report("changed", segment, "other bytes than those that were archived")
-                        return False
+                return self._has_archived_bytes(plain, key)
+
+    def _has_archived_bytes(self, plain: OpenSegment, key: str) -> bool:
+        """Return whether a segment still has the bytes that were archived of it; otherwise count that it does not."""
+        file = cast(BinaryIO, plain.file)
+        for coverage in self._log.snapshot.segments.get(key, ()):
+            if _digest(file, coverage.start, coverage.stop) != coverage.sha256:
+                self._report("changed", plain.segment, "other bytes than those that were archived")
+                return False
         return True
 
 
@@ -545,6 +552,7 @@ class _RangeAttempt:
                 order=day.order,
                 ids=day.ids,
                 promoted=frozenset(self.columns),
+                sha256=file_digest(day.parquet),
             )
             files.append(file)
         return files

@@ -6,21 +6,23 @@ connection. Rows are fetched `FETCHED` at a time.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from structlog_audit.archive.storage import ObjectStorage, Storage
-from structlog_audit.exceptions import AuditReadError
+from structlog_audit.exceptions import AuditReadError, AuditWriteError
 
 if TYPE_CHECKING:
     import duckdb
 
 MEMORY_LIMIT = "256MB"
 FETCHED = 2_000
+_READ_BYTES = 1_048_576
 _OBJECT_SIZE = 16_777_216
 """DuckDB's default for the longest line of JSON."""
 
@@ -136,12 +138,32 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def file_digest(file: str | BinaryIO) -> str:
+    """Return the SHA-256 of a file, a path or one that is open for reading bytes."""
+    if isinstance(file, str):
+        with open(file, "rb") as opened:
+            return file_digest(opened)
+    digest = hashlib.sha256()
+    while data := file.read(_READ_BYTES):
+        digest.update(data)
+    return digest.hexdigest()
+
+
 def write_parquet(
     connection: duckdb.DuckDBPyConnection, source: str, selected: str, target: str, parameters: Mapping[str, Any]
 ) -> None:
-    """Write the columns *selected* from the table function *source* to the local file *target*, in their order."""
-    connection.execute(
+    """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
+
+    Raises:
+        AuditWriteError: The disk is full, or a row does not fit into memory.
+    """
+    import duckdb
+
+    sql = (
         f"COPY (SELECT {selected} FROM {source}) TO {quoted(target)} "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_SIZE})",
-        dict(parameters),
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_SIZE})"
     )
+    try:
+        connection.execute(sql, dict(parameters))
+    except duckdb.Error as error:
+        raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error

@@ -19,7 +19,7 @@ import msgspec
 from structlog_audit._durations import parse_duration
 from structlog_audit.archive.actions import PRUNED_KEY, Action, CommitInfo, DataFile, Remove, milliseconds
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER
-from structlog_audit.archive.database import Database, parquet, write_parquet
+from structlog_audit.archive.database import Database, file_digest, parquet, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import pointer, promoted_columns
@@ -169,6 +169,7 @@ def _merge(log: DeltaLog, database: Database, files: Sequence[DataFile], now: dt
             order=(min(file.order[0] for file in files), max(file.order[1] for file in files)),
             ids=(min(file.ids[0] for file in files), max(file.ids[1] for file in files)),
             promoted=first.promoted,
+            sha256=file_digest(target),
         )
         storage.upload(target, merged.path)
 

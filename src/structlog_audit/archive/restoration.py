@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from structlog_audit.archive.actions import Coverage
+from structlog_audit.archive.actions import Coverage, DataFile
 from structlog_audit.archive.archived_bytes import Gap, archived_bytes, decode_gaps
-from structlog_audit.archive.database import Database
+from structlog_audit.archive.database import Database, file_digest
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX
@@ -123,9 +123,8 @@ def verify(
     segments = events = pruned = checked = 0
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
-        present = {file.path for folder in _folders(snapshot) for file in log.storage.files(folder)}
-        missing = sorted(snapshot.files.keys() - present)
-        findings += [Finding("missing", path, "a data file") for path in missing]
+        for file in snapshot.files.values():
+            findings += _check_file(log, file)
 
         for ranges in snapshot.segments.values():
             if _is_pruned(ranges, snapshot):
@@ -142,8 +141,19 @@ def verify(
     return Verified(segments, events, pruned, tuple(findings))
 
 
-def _folders(snapshot: Snapshot) -> list[str]:
-    return sorted({os.path.dirname(path) for path in snapshot.files})
+def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
+    """Yield what is wrong with a data file, the columns included that no segment needs."""
+    try:
+        with log.storage.open(file.path) as opened:
+            digest = file_digest(opened)
+    except FileNotFoundError:
+        yield Finding("missing", file.path, "a data file")
+        return
+    except (AuditReadError, OSError) as error:
+        yield Finding("damaged", file.path, str(error))
+        return
+    if digest != file.sha256:
+        yield Finding("damaged", file.path, "the file has another digest")
 
 
 def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Finding]:

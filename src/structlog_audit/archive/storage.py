@@ -15,7 +15,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from structlog_audit.exceptions import AuditError, AuditReadError, AuditValueError, AuditWriteError
 
@@ -47,6 +47,10 @@ class Storage(Protocol):
 
     def read_existing(self, paths: Sequence[str]) -> list[bytes | None]:
         """Return the content of each of *paths*; None for a file that does not exist."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading, or raise `FileNotFoundError`."""
         ...
 
     def create(self, path: str, data: bytes) -> None:
@@ -98,6 +102,10 @@ class LocalStorage:
             except FileNotFoundError:
                 contents.append(None)
         return contents
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Storage.open`."""
+        return open(self.location(path), "rb")
 
     def create(self, path: str, data: bytes) -> None:
         """As `Storage.create`. The name appears by a link to the complete file, which replaces nothing."""
@@ -203,6 +211,12 @@ class ObjectStorage:
                     raise content
             contents.append(content if isinstance(content, bytes) else None)
         return contents
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Storage.open`."""
+        with self._errors(path, AuditReadError):
+            file: BinaryIO = self.filesystem.open(self._path(path), "rb")
+            return file
 
     def create(self, path: str, data: bytes) -> None:
         """As `Storage.create`, by one conditional request."""
