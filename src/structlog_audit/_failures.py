@@ -10,11 +10,13 @@ class DeliveryError(Exception):
 
     Args:
         done: The number of entries that are complete in the trail.
+        may_be_refusal: Whether the target may have refused the next entry for its own sake, and may take others.
     """
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int, *, may_be_refusal: bool = False) -> None:
         super().__init__(f"the target failed after {done} entries")
         self.done = done
+        self.may_be_refusal = may_be_refusal
 
 
 def describe_failure(error: BaseException | None) -> str:

@@ -23,6 +23,28 @@ def require_integer(name: str, value: Any, *, least: int) -> int:
     return value
 
 
+def require_bool(name: str, value: Any) -> bool:
+    """Return *value*, which is True or False.
+
+    Raises:
+        AuditTypeError: The value is something else.
+    """
+    if not isinstance(value, bool):
+        raise AuditTypeError(f"{name}={value!r}: expected True or False, got {type(value).__name__}")
+    return value
+
+
+def require_callable(name: str, value: Any, expected: str) -> Any:
+    """Return *value*, a function as described by *expected*.
+
+    Raises:
+        AuditTypeError: The value can't be called.
+    """
+    if not callable(value):
+        raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
+    return value
+
+
 def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     """Return *value*, which is one of *choices*.
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import append, at, id_of, ids, line_of, roll_over, rolled_name, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
+from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, SubjectVault, open_trail
 from structlog_audit.archive import compact, open_archive, prune
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.events.event import Kind
@@ -322,6 +322,29 @@ def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
     with open_archive(tmp_path / "archive") as source:
         assert source.complete_since == LATER - dt.timedelta(days=1)
         assert source.count_events() == 0
+
+
+def test_completeness_of_an_archive_is_never_claimed(tmp_path):
+    """The numbers of the writers are not checked, and other hosts may have more: without a known loss the verdict is unknown."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path) as source:
+        verdict = source.completeness(at(1), at(2))
+    assert verdict.verdict == "unknown"
+    assert "partial source" in [doubt.reason for doubt in verdict.doubts]
+
+
+def test_vault_finds_the_archived_events_of_a_person(tmp_path):
+    """A clear identity is translated to the token of the vault, as for a reader of files."""
+    vault = SubjectVault(tmp_path / "vault", create=True)
+    token = vault.subject("ann").token
+    path = write_closed(tmp_path / "logs", line_of(1, user_id=token) + line_of(2, user_id="bob"))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path, vault=vault) as source:
+        assert ids(source.query_events(user_id="ann")) == [id_of(line_of(1))]
+        assert source.count_events(user_id="ann") == 1
+        assert source.get_statistics(user_id="ann")["total_events"] == 1
+    vault.close()
 
 
 def test_follow_yields_archived_and_live_events_once(tmp_path):

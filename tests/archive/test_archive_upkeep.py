@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 
 import pytest
@@ -118,9 +119,11 @@ def test_damage_is_found_and_not_restored(archive, tmp_path, what):
     findings = verify(archive).findings
     assert findings
     assert {finding.code for finding in findings} == {"damaged"}
-    with pytest.raises((AuditReadError, OSError)):
+    # A byte that no segment needs, such as one of an index, does not prevent its restoration.
+    with contextlib.suppress(AuditReadError, OSError):
         restore(archive, tmp_path / "restored")
-    assert not [path for path in (tmp_path / "restored").iterdir() if path.name.endswith("unfinished")]
+        assert what == "data file"
+    assert digests(tmp_path / "restored").items() <= digests(tmp_path / "logs").items()
 
 
 def test_restore_replaces_no_file_with_other_bytes(archive, tmp_path):

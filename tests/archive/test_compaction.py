@@ -51,6 +51,8 @@ HOSTILE = {
     "first year": line_of(16).replace(b"2025-", b"0001-"),
     "last year": line_of(17).replace(b"2025-", b"9999-"),
     "empty texts": line_of(18, user_id="", session_id="", entry_ids=["", "é"], error_message=""),
+    "no LF at the end": line_of(20),
+    "chain": line_of(21).replace(b"}\n", b',"chain":"' + b"0" * 43 + b'"}\n'),
     "explicit empty": line_of(19).replace(b'"status"', b'"entry_ids":[],"metadata":{},"user_id":null,"status"'),
 }
 
@@ -65,6 +67,8 @@ def segments_of(path):
 def test_hostile_line_is_restored_byte_by_byte(tmp_path, name):
     """Whatever a line is, its segment comes back with the same digest, and its neighbours are found."""
     data = line_of(100) + HOSTILE[name] + line_of(101)
+    if name == "no LF at the end":
+        data = data[:-1]
     path = write_closed(tmp_path / "logs", data)
     expected = all_ids(open_trail(path))
     compacted(path, tmp_path / "archive")

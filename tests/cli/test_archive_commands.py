@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -67,7 +68,11 @@ def test_archive_in_place_of_a_trail_gives_the_same_answer(trail, tmp_path, word
     def answer(*paths):
         done = run(command, *paths, *rest)
         table = tmp_path / "x.csv"
-        return done.code, done.out, table.read_bytes() if table.exists() else None
+        out = done.out
+        if command == "stats":
+            # The verdict names its source.
+            out = {**json.loads(out), "completeness": None}
+        return done.code, out, table.read_bytes() if table.exists() else None
 
     expected = answer(trail)
     assert run("compact", trail, "--to", "archive", "--promote", "source").code == Exit.DONE

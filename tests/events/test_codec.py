@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import math
+import sys
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import strategies as s
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from structlog_audit.events import codec
 from structlog_audit.events.codec import (
     HEAD_BYTES,
     MARKS,
@@ -224,6 +226,13 @@ def test_lone_surrogates_are_escaped_and_marked():
     assert line["metadata"]["k"] == good
     assert line["metadata"][good] == 1
     assert line["metadata"][MARKS].keys() >= {"operation", "user_id", "session_id", "error_message", "entry_ids[1]"}
+
+
+def test_character_that_needs_an_escape_has_a_known_first_byte():
+    """The quick test for characters that need escapes knows the first byte of every one in Unicode."""
+    for code in range(0x80, sys.maxunicode + 1):
+        if not 0xD800 <= code < 0xE000 and codec._UNSAFE.match(chr(code)):
+            assert not codec._is_safe(f"a{chr(code)}".encode())
 
 
 @pytest.mark.parametrize("character", s.DANGEROUS)

@@ -13,11 +13,11 @@ from types import MappingProxyType
 import msgspec
 import pytest
 import strategies as s
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from structlog_audit.events import conversion
-from structlog_audit.events.codec import MARKS
+from structlog_audit.events.codec import MARKS, encode_payload
 from structlog_audit.events.conversion import UNNAMED, convert
 from structlog_audit.events.event import EventStatus, OperationType
 from structlog_audit.events.payload import Payload
@@ -109,6 +109,20 @@ def test_gathered_metadata_equals_that_by_hand(fields, metadata, others):
     assert conversion._convert_by_hand(fields) == msgspec.convert(
         conversion._gather_metadata(fields), conversion.Payload
     )
+
+
+@given(s.any_fields)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_line_equals_that_of_the_sanitizer(monkeypatch, fields):
+    """For all fields an application could pass, the line is that of the sanitizer, which the fast conversion replaces."""
+
+    def line():
+        return encode_payload(convert(s.made(fields)), 32_000)
+
+    fast = line()
+    with monkeypatch.context() as patches:
+        patches.setattr(conversion, "_ordinary_metadata", lambda metadata, misfits, others: None)
+        assert fast == line()
 
 
 @pytest.mark.parametrize("odd", [None, b""], ids=["fast", "by hand"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, OperationType
-from structlog_audit.query.statistics import Histogram, Sum, average, statistics, user_statistics
+from structlog_audit.query.statistics import Histogram, Sum, average, statistics, statistics_by_user, user_statistics
 
 NOON = dt.datetime(2025, 1, 15, 12, tzinfo=dt.UTC)
 DURATIONS = st.floats(min_value=1e-6, max_value=1e12)
@@ -187,3 +187,14 @@ def test_user_statistics_equal_plain_counts(events):
     assert found["by_operation"] == dict(Counter(event.operation for event in events))
     succeeded = sum(event.status == "SUCCESS" for event in events)
     assert found["success_rate"] == (succeeded / len(events) if events else 1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=EVENTS)
+def test_statistics_by_user_are_those_of_each_user(events):
+    """For all events, each user has the statistics of the events of this user; None has those without a user."""
+    by_user = {}
+    for event in events:
+        by_user.setdefault(event.user_id, []).append(event)
+    expected = {user: user_statistics(of_user) for user, of_user in by_user.items()}
+    assert statistics_by_user(iter(events)) == expected

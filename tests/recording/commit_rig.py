@@ -18,12 +18,16 @@ from structlog_audit.recording.queue_entry import RAISED, InternalEntry, QueueEn
 
 
 class Target:
-    """A target that accepts every entry, or only the next `room` entries while that is a number."""
+    """A target that accepts every entry, or only the next `room` entries while that is a number.
+
+    It refuses the entries whose operation starts with "bad", whatever its room.
+    """
 
     def __init__(self):
         self.lines = []
         self.writes = []
         self.room = None
+        self.may_be_refusal = False
 
         # Called once, in the middle of the next write.
         self.during = None
@@ -33,12 +37,16 @@ class Target:
         if during is not None:
             during()
         done = len(entries) if self.room is None else min(len(entries), self.room)
+        for place, entry in enumerate(entries[:done]):
+            if b'Z","operation":"bad' in entry.line:
+                done = place
+                break
         self.lines += [entry.line for entry in entries[:done]]
         self.writes.append(done)
         if self.room is not None:
             self.room -= done
         if done < len(entries):
-            raise DeliveryError(done) from os_error(errno.ENOSPC)
+            raise DeliveryError(done, may_be_refusal=self.may_be_refusal) from os_error(errno.ENOSPC)
 
 
 class Rig:

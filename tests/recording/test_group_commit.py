@@ -23,10 +23,12 @@ class Account(RuleBasedStateMachine):
         on_error=st.sampled_from(["retry", "raise"]),
         max_pending=st.sampled_from([0, 1, 3, 50]),
         batch_size=st.sampled_from([1, 2, 2_000]),
+        may_be_refusal=st.booleans(),
     )
-    def begin(self, on_error, max_pending, batch_size):
+    def begin(self, on_error, max_pending, batch_size, may_be_refusal):
         commit_module.MAX_BATCH_SIZE = batch_size
         self.rig = Rig(on_error, max_pending)
+        self.rig.target.may_be_refusal = may_be_refusal
         self.max_pending = max_pending
         self.entries = []
 
@@ -280,6 +282,41 @@ def test_submit_later_writes_inline_if_no_thread_can_be_started():
         rig.commit.submit_later(entry)
     assert rig.trail() == ["first", "second"]
     assert len(woken) == 2
+
+
+class OutageCallbackError(Exception):
+    """Raised by a callback that the application passed."""
+
+
+@pytest.mark.parametrize("arrives", ["during the exception", "afterwards"])
+def test_next_event_gets_another_thread_if_an_exception_ends_the_one_in_the_background(arrives):
+    """An exception of an outage callback ends the background thread; another one writes the events of the event loop."""
+    rig = Rig()
+    threads = []
+    rig.commit._call_later = lambda seconds, function: threads.append(function)
+    next_entry = new_entry("next")
+
+    def fail(error):
+        rig.target.room = None
+        if arrives == "during the exception":
+            rig.commit.submit_later(next_entry)
+        raise OutageCallbackError
+
+    rig.commit._outage._report = fail
+    rig.target.room = 0
+    rig.commit.submit_later(new_entry("first"))
+    with pytest.raises(OutageCallbackError):
+        threads.pop()()
+
+    rig.commit._outage._report = rig.reported.append
+    if arrives == "afterwards":
+        assert threads == []
+        rig.commit.submit_later(next_entry)
+    (thread,) = threads
+    thread()
+    rig.fire()
+    assert rig.trail() == ["first", "next"]
+    assert next_entry.state == RECORDED
 
 
 def start_eight(submit_all):

@@ -221,6 +221,9 @@ class InterruptedLock:
         self.lock.release()
         self.signal("given")
 
+    def _is_owned(self):
+        return self.lock._is_owned()
+
     def __enter__(self):
         self.lock.acquire()
 

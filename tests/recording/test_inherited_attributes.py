@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import pydoc
@@ -10,7 +11,7 @@ import pytest
 from conftest import lines_in
 from log_records import record_of
 
-from structlog_audit import AuditFileHandler, AuditHandler, AuditTypeError, AuditValueError
+from structlog_audit import AuditFileHandler, AuditHandler, AuditJsonFormatter, AuditTypeError, AuditValueError
 
 
 @pytest.mark.parametrize(("name", "value"), [
@@ -143,10 +144,133 @@ def test_memory_handler_has_nothing_to_flush():
     assert not AuditHandler().shouldFlush(record_of(level=logging.CRITICAL))
 
 
-@pytest.mark.parametrize("cls", [AuditFileHandler, AuditHandler])
+@pytest.mark.parametrize(("name", "instead"), [
+    ("capacity", "max_events"), ("flushLevel", "at once"), ("flushOnClose", "always"), ("shouldFlush", "at once"),
+])  # fmt: skip
+def test_parameter_of_memory_handler_names_what_to_use_instead(name, instead):
+    """A parameter that MemoryHandler has and an AuditHandler has not is an error with the alternative."""
+    with pytest.raises(AuditTypeError, match=f"{name}=10: .*{instead}"):
+        AuditHandler(**{name: 10})
+
+
+@pytest.mark.parametrize("cls", [AuditHandler, AuditJsonFormatter])
+def test_unknown_parameter_is_an_error(cls):
+    """A misspelt parameter is not taken for an inherited one."""
+    with pytest.raises(AuditTypeError, match="unexpected keyword argument 'max_event'"):
+        cls(max_event=10)
+
+
+@pytest.mark.parametrize("name", ["shouldFlush", "flushLevel", "capacity"])
+def test_subclass_that_overrides_the_flush_of_memory_handler_is_refused(name):
+    """A subclass that defines a member of MemoryHandler which is never used is an error that names it."""
+    with pytest.raises(AuditTypeError, match=f"Sub.{name}: "):
+        type("Sub", (AuditHandler,), {name: lambda self, record: True})
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("timestamp", True), ("defaults", {"a": 1}), ("reserved_attrs", ["msg"]), ("rename_fields_keep_missing", True),
+    ("exc_info_as_array", True), ("stack_info_as_array", True),
+])  # fmt: skip
+def test_option_of_python_json_logger_without_effect_is_refused(name, value):
+    """An option that lines of a trail cannot have is an error with the reason, as parameter and as attribute."""
+    with pytest.raises(AuditTypeError, match=f"{name}="):
+        AuditJsonFormatter(**{name: value})
+    with pytest.raises(AuditTypeError, match=f"{name}="):
+        setattr(AuditJsonFormatter(), name, value)
+
+
+@pytest.mark.parametrize("name", ["json_default", "json_indent", "json_encoder", "json_ensure_ascii"])
+def test_option_of_the_json_encoders_is_refused(name):
+    """The options of python-json-logger's subclasses are refused with what to override instead."""
+    with pytest.raises(AuditTypeError, match=f"{name}=.*jsonify_log_record"):
+        AuditJsonFormatter(**{name: None})
+
+
+@pytest.mark.parametrize("name", [
+    "parse", "formatTime", "formatException", "formatStack", "formatMessage", "usesTime", "converter", "default_time_format",
+])  # fmt: skip
+def test_subclass_that_overrides_an_unused_method_of_the_formatter_is_refused(name):
+    """A subclass of the formatter that defines a member which is never used is an error that names it."""
+    with pytest.raises(AuditTypeError, match=f"Sub.{name}: "):
+        type("Sub", (AuditJsonFormatter,), {name: lambda *arguments: ""})
+
+
+def add_fields(self, log_data, record, message_dict):
+    AuditJsonFormatter.add_fields(self, log_data, record, message_dict)
+    log_data["level"] = record.levelname
+
+
+def process_log_record(self, log_data):
+    return {**AuditJsonFormatter.process_log_record(self, log_data), "level": "INFO"}
+
+
+def jsonify_log_record(self, log_data):
+    return AuditJsonFormatter.jsonify_log_record(self, {**log_data, "level": "INFO"})
+
+
+def serialize_log_record(self, log_data):
+    return AuditJsonFormatter.serialize_log_record(self, {**log_data, "level": "INFO"})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"static_fields": {"a": 1}}, {"prefix": ">"}, {"rename_fields": {"kind": "k"}}]
+)
+@pytest.mark.parametrize("hook", [add_fields, process_log_record, jsonify_log_record, serialize_log_record])
+def test_hook_of_python_json_logger_changes_each_line(hook, options):
+    """A subclass that overrides a hook of python-json-logger changes the lines, whatever the options."""
+    formatter = type("Sub", (AuditJsonFormatter,), {hook.__name__: hook})(**options)
+    line = formatter.format(record_of(level=logging.INFO))
+    members = json.loads(line.removeprefix(">"))
+    assert (members["operation"], members["level"], members.get("a")) == (
+        "STORE",
+        "INFO",
+        1 if "static_fields" in options else None,
+    )
+    assert formatter.changes_lines
+
+
+def test_hook_with_a_closed_schema_is_refused():
+    """A format of another system that allows no other members is not for a formatter that changes them."""
+    sub = type("Sub", (AuditJsonFormatter,), {"process_log_record": process_log_record})
+    with pytest.raises(AuditTypeError, match=r"schema='cef'.*process_log_record"):
+        sub(schema="cef")
+    assert json.loads(sub(schema="ecs").format(record_of()))["level"] == "INFO"
+
+
+def test_failure_level_of_the_formatter_decides_about_records_without_status():
+    """Without an AuditHandler the formatter has the level from which on an event is a FAILURE."""
+    record = record_of(level=logging.WARNING)
+    found = [json.loads(AuditJsonFormatter(**options).format(record))["status"]
+             for options in ({}, {"failure_level": "WARNING"})]  # fmt: skip
+    assert found == ["SUCCESS", "FAILURE"]
+    with pytest.raises(AuditValueError, match="failure_level='LOUD'"):
+        AuditJsonFormatter(failure_level="LOUD")
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("warm_start", "yes"), ("warm_start", 1), ("clock", 5), ("randbits", "x"), ("call_later", None), ("on_failure", 1),
+])  # fmt: skip
+def test_parameter_of_the_wrong_type_is_refused(name, value):
+    """A flag that is no bool and a function that cannot be called are errors at once."""
+    with pytest.raises(AuditTypeError, match=f"{name}="):
+        AuditHandler(**{name: value})
+
+
+def test_clock_of_the_file_handler_must_be_a_function(path):
+    """A clock that cannot be called is an error, and no file is made."""
+    with pytest.raises(AuditTypeError, match="clock=5"):
+        AuditFileHandler(path, clock=5)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("cls", [AuditFileHandler, AuditHandler, AuditJsonFormatter])
 def test_help_shows_no_text_of_an_unused_member(cls):
     """help() describes the members of rotation and of the memory buffer as they are here."""
     text = pydoc.plain(pydoc.render_doc(cls))
     parents = text.partition("Methods inherited from")[2]
-    unused = {AuditFileHandler: ["rotate", "rotation_filename", "setStream"], AuditHandler: ["shouldFlush"]}
+    unused = {
+        AuditFileHandler: ["rotate", "rotation_filename", "setStream"],
+        AuditHandler: ["shouldFlush"],
+        AuditJsonFormatter: ["add_fields", "process_log_record", "jsonify_log_record", "serialize_log_record"],
+    }
     assert not [name for name in unused[cls] if f"{name}(" in parents]

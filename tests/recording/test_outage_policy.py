@@ -10,6 +10,7 @@ from commit_rig import Rig, in_another_thread, internal_entry, new_entry, os_err
 from structlog_audit._failures import DeliveryError
 from structlog_audit.events.codec import decode
 from structlog_audit.exceptions import AuditWriteError
+from structlog_audit.recording import outage_policy
 from structlog_audit.recording.queue_entry import LOST, PENDING, RECORDED
 
 
@@ -73,8 +74,33 @@ def test_gap_is_a_failed_event_with_count_and_reason():
     assert rig.commit.counters() == {"accepted": 1, "recorded": 0, "pending": 0, "raised": 0, "lost": 1}
 
 
-def test_lost_internal_event_leaves_no_gap():
+def test_internal_event_takes_no_room_of_the_application():
+    """An event of the library itself is pending besides `max_pending` events of the application."""
+    rig = Rig(max_pending=2)
+    rig.target.room = 0
+    rig.commit.submit(internal_entry())
+    states = [rig.submit("first").state]
+    rig.commit.submit(internal_entry())
+    states += [rig.submit("second").state, rig.submit("third").state]
+    assert states == [PENDING, PENDING, LOST]
+    rig.target.room = None
+    rig.commit.drain()
+    assert rig.trail() == ["act", "first", "act", "second", 1]
+
+
+def test_internal_events_are_bounded():
+    """In a long outage the library's own events are bounded, whatever their number."""
+    rig = Rig(max_pending=1)
+    rig.target.room = 0
+    for _ in range(3 * outage_policy.INTERNAL_ROOM):
+        rig.commit.submit(internal_entry())
+    assert len(rig.commit._queue) <= 1 + outage_policy.INTERNAL_ROOM
+    assert rig.submit("first").state == PENDING
+
+
+def test_lost_internal_event_leaves_no_gap(monkeypatch):
     """An event of the library itself leaves no gap when it is lost: a gap counts application events."""
+    monkeypatch.setattr(outage_policy, "INTERNAL_ROOM", 0)
     rig = Rig(max_pending=1)
     rig.target.room = 0
     rig.submit("first")
@@ -145,6 +171,29 @@ def test_outage_is_reported_while_the_lock_is_free():
     rig.target.room = 0
     rig.submit()
     assert found == [{"accepted": 1, "recorded": 0, "pending": 1, "raised": 0, "lost": 0}]
+
+
+def test_outage_in_a_nested_submit_is_reported_once_the_lock_is_free():
+    """If the target submits an event itself, and both fail, the outage is reported by the outer call."""
+    rig = Rig()
+    found = []
+    rig.commit._outage._report = lambda error: found.append(in_another_thread(rig.commit.counters))
+    rig.target.room = 0
+    with rig.commit._lock:
+        rig.submit("inner")
+        assert found == []
+    rig.commit.drain()
+    assert found == [{"accepted": 1, "recorded": 0, "pending": 1, "raised": 0, "lost": 0}]
+
+
+def test_gap_without_a_loss_is_not_written():
+    """A gap whose loss was interrupted counts no event, and leaves the queue."""
+    rig = Rig(max_pending=0)
+    rig.commit._queue.append(outage_policy._new_gap(rig.commit._stamp, new_entry()))
+    rig.commit._stamp.renew()
+    rig.submit("op")
+    assert rig.trail() == ["op"]
+    assert not rig.commit._queue
 
 
 @pytest.mark.parametrize("on_error", ["retry", "raise"])

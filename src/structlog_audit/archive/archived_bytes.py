@@ -77,7 +77,7 @@ def _rows(database: Database, locations: Sequence[str], coverage: Coverage) -> I
     condition = "trail = $trail AND n >= $first AND n < $stop"
 
     def query(names: Sequence[str], order: str = "") -> Iterator[tuple[Any, ...]]:
-        sql = f"SELECT n, line, {STORED_COLUMNS} FROM {parquet(names)} WHERE {condition}{order}"
+        sql = f"SELECT n, line, {STORED_COLUMNS}, chain FROM {parquet(names)} WHERE {condition}{order}"
         return database.rows(sql, parameters)
 
     if len(locations) > _MOST_CURSORS:

@@ -21,6 +21,8 @@ import secrets
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -55,8 +57,10 @@ from structlog_audit.archive.rows import COLUMNS, SPOOL_COLUMNS, Row, events_in
 from structlog_audit.archive.storage import open_storage
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditWriteError
 from structlog_audit.trail.reading.decoder import LineDecoder
+from structlog_audit.trail.reading.decompression import unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail, find_trails
 from structlog_audit.trail.reading.export_document import DOCUMENT_START
+from structlog_audit.trail.reading.last_line import TerminatedFile
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 from structlog_audit.trail.segment_names import COMPRESSED_SUFFIXES
@@ -135,7 +139,8 @@ def compact(
     """
     paths = [parse_path(name) for name in _names(promote)]
     age = None if delete_after is None else parse_age("delete_after", delete_after)
-    trails = [found for found in find_trails([trail]) if isinstance(found, Trail)]
+    scanner = SegmentScanner()
+    trails = [found for found in find_trails([trail], scanner.problems) if isinstance(found, Trail)]
     if not trails:
         raise AuditReadError(f"{os.fspath(trail)!r}: expected the active file of a trail, got a stream")
 
@@ -146,7 +151,7 @@ def compact(
         database.connect()
         log.update()
         storage.require_exclusive_creation()
-        compaction = _Compaction(log, database, paths, host or os.uname().nodename, progress, now)
+        compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
         for found in trails:
             compaction.add_trail(found)
             if age is not None:
@@ -164,6 +169,11 @@ def segment_key(opened: OpenSegment, trail: str) -> str | None:
     if opened.identity is None:
         return None
     return opened.identity if _OWN_ID.search(opened.head) else f"{opened.identity}@{trail}"
+
+
+def stored_size(plain: OpenSegment) -> int:
+    """Return the bytes of a plain segment, without an LF that the scanner adds because the file lacks it."""
+    return plain.size - isinstance(plain.file, TerminatedFile)
 
 
 def plain_name(path: str) -> str:
@@ -191,6 +201,7 @@ class _Compaction:
         self,
         log: DeltaLog,
         database: Database,
+        scanner: SegmentScanner,
         promoted: list[Path],
         host: str,
         progress: Callable[[int], None] | None,
@@ -202,7 +213,7 @@ class _Compaction:
         self._host = host
         self._progress = progress
         self._now = now
-        self._scanner = SegmentScanner()
+        self._scanner = scanner
         self._read = 0
         self._counts: Counter[str] = Counter()
         self._deleted: list[str] = []
@@ -260,10 +271,11 @@ class _Compaction:
         """Archive what follows the covered bytes of a segment. Of several compactors, one does each range."""
         while True:
             start = self._log.snapshot.covered(key)
-            if plain.size < start:
-                self._report("changed", plain.segment, f"{plain.size} bytes, although {start} were archived")
+            size = stored_size(plain)
+            if size < start:
+                self._report("changed", plain.segment, f"{size} bytes, although {start} were archived")
                 return
-            if self._log.snapshot.is_final(key) or (plain.size == start and not is_packed):
+            if self._log.snapshot.is_final(key) or (size == start and not is_packed):
                 return
             # What follows belongs to the archived bytes only if they are the same.
             if not self._has_archived_bytes(plain, key):
@@ -360,14 +372,14 @@ class _Compaction:
             if opened is None or key is None:
                 return False
             with _plain(opened, self._scanner) as plain:
-                if plain is None or plain.size != self._log.snapshot.covered(key):
+                if plain is None or stored_size(plain) != self._log.snapshot.covered(key):
                     return False
 
                 return self._has_archived_bytes(plain, key)
 
     def _has_archived_bytes(self, plain: OpenSegment, key: str) -> bool:
         """Return whether a segment still has the bytes that were archived of it; otherwise count that it does not."""
-        file = cast(BinaryIO, plain.file)
+        file = plain.raw
         for coverage in self._log.snapshot.segments.get(key, ()):
             if _digest(file, coverage.start, coverage.stop) != coverage.sha256:
                 self._report("changed", plain.segment, "other bytes than those that were archived")
@@ -375,32 +387,32 @@ class _Compaction:
         return True
 
 
-class _plain:  # noqa: N801
-    """A segment as plain, seekable lines for the duration of a ``with`` block; None, after counting it, if it is damaged."""
+@contextmanager
+def _plain(opened: OpenSegment, scanner: SegmentScanner) -> Iterator[OpenSegment | None]:
+    """Provide a segment as plain, seekable lines for the duration of a ``with`` block; None, after counting it, if damaged."""
+    if opened.is_plain:
+        yield opened
+        return
 
-    def __init__(self, opened: OpenSegment, scanner: SegmentScanner) -> None:
-        self._opened = opened
-        self._scanner = scanner
-        self._copy: BinaryIO | None = None
+    segment = opened.segment
 
-    def __enter__(self) -> OpenSegment | None:
-        opened = self._opened
-        if opened.is_plain:
-            return opened
+    def report(code: str, offset: int, reason: str) -> None:
+        scanner.problems.add_once(code, segment.path, offset, reason)
 
-        before = _unread(self._scanner)
-        self._copy = cast(BinaryIO, tempfile.TemporaryFile(prefix="structlog-audit-"))
-        while data := opened.file.read(_COPIED_BYTES):
-            self._copy.write(data)
-        if _unread(self._scanner) != before:
-            return None
-        self._copy.flush()
-        size = self._copy.tell()
-        return OpenSegment(opened.segment, self._copy, self._copy, True, size, opened.head)
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._copy is not None:
-            self._copy.close()
+    before = _unread(scanner)
+    with tempfile.TemporaryFile(prefix="structlog-audit-") as file:
+        copy = cast(BinaryIO, file)
+        opened.raw.seek(0)
+        stream, _, _ = unpack(opened.raw, segment.path, report)
+        while data := stream.read(_COPIED_BYTES):
+            copy.write(data)
+        copy.flush()
+        size = copy.tell()
+        if _unread(scanner) != before:
+            yield None
+            return
+        with scanner.open(replace(segment, file=copy, size=size)) as plain:
+            yield plain
 
 
 def _unread(scanner: SegmentScanner) -> int:
@@ -444,7 +456,7 @@ class _RangeAttempt:
         self, snapshot: Snapshot, plain: OpenSegment, key: str, trail: str, folder: str, now: dt.datetime
     ) -> None:
         self.start = snapshot.covered(key)
-        self.stop = plain.size
+        self.stop = stored_size(plain)
         self.first = self.number = snapshot.next_number(trail)
         self._high = snapshot.high(trail)
         self._least: int | None = None
@@ -457,7 +469,7 @@ class _RangeAttempt:
         self._spools: dict[str, BinaryIO] = {}
         self._gaps = os.path.join(folder, "gaps")
         self._quarantine: str | None = None
-        self._sha256 = _digest(cast(BinaryIO, plain.file), self.start, self.stop)
+        self._sha256 = _digest(plain.raw, self.start, self.stop)
 
     def spool(self, scanner: SegmentScanner) -> None:
         """Write the events of the range to a file per day, and all other bytes to the gaps."""
@@ -467,7 +479,7 @@ class _RangeAttempt:
         position = self.start
         try:
             for batch in scanner.batches(self._plain, LineDecoder(), scan):
-                for found in events_in(batch):
+                for found in events_in(batch, self.stop):
                     self._add_gap(position, found.start)
                     position = found.stop
                     event = found.event
@@ -480,10 +492,11 @@ class _RangeAttempt:
                         event.session_id,
                         event.entry_ids or None,
                         found.metadata,
-                        event.status.value,
+                        str(event.status),
                         event.error_message,
                         event.duration_ms,
                         event.kind,
+                        event.chain,
                         self.number,
                         high - found.us,
                         found.line,
@@ -519,7 +532,7 @@ class _RangeAttempt:
             return
         if self._quarantine is None:
             self._quarantine = f"{QUARANTINE_FOLDER}/{secrets.token_hex(6)}.jsonl"
-        file = cast(BinaryIO, self._plain.file)
+        file = self._plain.raw
         # The scanner reads on from where it was.
         position = file.tell()
         with open(self._gaps, "ab") as gaps:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import BinaryIO, NamedTuple, cast
 
-from structlog_audit.archive.compaction import plain_name, segment_key
+from structlog_audit.archive.compaction import plain_name, segment_key, stored_size
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.trail.reading.discovery import Segment, Trail
 from structlog_audit.trail.reading.line_blocks import skip
@@ -123,7 +123,7 @@ class HeldTrail:
             self._trails.add(coverage.trail)
 
         covered = snapshot.covered(key)
-        is_all = snapshot.is_final(key) or (opened.is_plain and opened.size <= covered and covered > 0)
+        is_all = snapshot.is_final(key) or (opened.is_plain and stored_size(opened) <= covered and covered > 0)
         return None if is_all else covered
 
     def _key_of(self, opened: OpenSegment, snapshot: Snapshot) -> str | None:

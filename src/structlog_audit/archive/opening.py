@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from structlog_audit.archive.database import Database
     from structlog_audit.archive.delta_log import DeltaLog
     from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.redaction.vault import SubjectVault
 
 LOG_FOLDER = "_delta_log"
 """The folder by which an archive is recognized."""
@@ -31,6 +32,7 @@ def open_archive(
     threads: int | None = None,
     storage_options: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    vault: str | os.PathLike[str] | SubjectVault | None = None,
 ) -> ArchiveReader:
     """Return a reader that answers queries from the archive at *path*, and from live trails beyond it.
 
@@ -44,6 +46,7 @@ def open_archive(
         threads: The number of threads; None means one for each processor of this process.
         storage_options: Parameters of fsspec's file system, for a URL.
         progress: Called with the number of bytes read so far for the current query.
+        vault: The vault of the application's redactor, or its path, as for `structlog_audit.open_trail`.
 
     Raises:
         AuditReadError: There is no archive at *path*, it is damaged or of a newer version, the extra ``archive`` is missing, or
@@ -56,21 +59,24 @@ def open_archive(
     from structlog_audit.archive.delta_log import DeltaLog
     from structlog_audit.archive.reader import ArchiveReader
     from structlog_audit.trail.reading.discovery import find_trails
+    from structlog_audit.trail.reading.opening import opened_vault
     from structlog_audit.trail.reading.reader import TrailReader
     from structlog_audit.trail.reading.scan_engine import ScanEngine
     from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 
+    scanner = SegmentScanner()
     is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
-    trails = find_trails([live] if is_single else live)  # type: ignore[list-item, arg-type]
+    trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
     storage = open_storage(path, storage_options)
     database = Database(storage, memory_limit, threads)
     database.connect()
     log = DeltaLog(storage, database.connect)
     log.require()
 
-    scanner = SegmentScanner()
-    reader = TrailReader(trails, ScanEngine(trails, scanner), scanner)
-    return ArchiveReader(log, database, reader, trails, scanner, host or os.uname().nodename, progress)
+    used_vault = opened_vault(vault)
+    reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)
+    name = host or os.uname().nodename
+    return ArchiveReader(log, database, reader, trails, scanner, name, progress, used_vault)
 
 
 @contextmanager

@@ -34,10 +34,12 @@ from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import asked_of_pseudonyms
+from structlog_audit.query.completeness import Doubt, Reason, Source
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, summary
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.pagination import Page
 from structlog_audit.trail.reading.problems import Problem
@@ -77,6 +79,7 @@ class ArchiveReader(EventSource):
         scanner: Reads the segments of the live trails, and holds the problems found.
         host: The name of this host in the archive.
         progress: Called with the number of bytes read so far for the current query.
+        vault: Finds the tokens of clear users, sessions and entry ids.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class ArchiveReader(EventSource):
         scanner: SegmentScanner,
         host: str,
         progress: Progress | None = None,
+        vault: SubjectVault | None = None,
     ) -> None:
+        self._vault = vault
         self._log = log
         self._host = host
         self._database = database
@@ -149,9 +154,21 @@ class ArchiveReader(EventSource):
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
     ) -> Iterator[StoredEvent]:
+        conditions = self._with_tokens(conditions)
         with self._view() as view:
             for placed in view.select(conditions, newest_first=newest_first, at_most=at_most):
                 yield placed.event
+
+    def _with_tokens(self, conditions: Conditions) -> Conditions:
+        return conditions if self._vault is None else self._vault.with_tokens(conditions)
+
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(self.paths)
+
+    def _doubts(self, source: Source, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
+        yield from super()._doubts(source, start, end)
+        # The sequence numbers of the writers are not checked, and other hosts may not have archived everything yet.
+        yield Doubt(reason=Reason.PARTIAL_SOURCE, names=(self._log.storage.root,))
 
     @contextmanager
     def _view(self) -> Iterator[_View]:
@@ -171,14 +188,14 @@ class ArchiveReader(EventSource):
     def count_events(self, **filters: Unpack[Filters]) -> int:
         conditions = query_filters.conditions(**filters)
         with self._view() as view:
-            count = view.count(conditions)
+            count = view.count(self._with_tokens(conditions))
         if not count:
             self._explain_absence(conditions)
         return count
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         with self._view() as view:
-            found = view.statistics(conditions)
+            found = view.statistics(self._with_tokens(conditions))
         return super()._statistics(conditions) if found is None else found
 
     def _explain_absence(self, conditions: Conditions) -> None:
@@ -211,7 +228,7 @@ class ArchiveReader(EventSource):
         require_integer("limit", limit, least=1)
         if any(isinstance(trail, StreamTrail) for trail in self._trails):
             raise AuditReadError("a stream has no pages: save it to a file")
-        conditions = query_filters.conditions(**filters)
+        conditions = self._with_tokens(query_filters.conditions(**filters))
         after = None if cursor is None else _decode_cursor(cursor, newest_first)
 
         with self._view() as view:

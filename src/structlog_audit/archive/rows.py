@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-from structlog_audit.events.codec import StoredEvent, escape, to_json
+from structlog_audit.events.codec import StoredEvent, escape, safe_json, to_json
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.filters import microseconds
 from structlog_audit.trail.reading.decoder import Batch, Line
@@ -33,6 +32,7 @@ COLUMNS = (
     ("error_message", "string"),
     ("duration_ms", "double"),
     ("kind", "string"),
+    ("chain", "string"),
     ("trail", "string"),
     ("n", "long"),
     ("late_us", "long"),
@@ -63,6 +63,7 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
     error_message: str | None
     duration_ms: float | None
     kind: str | None
+    chain: str | None
     n: int
     late_us: int
     line: bytes | None
@@ -70,14 +71,14 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
 
 SPOOL_COLUMNS = """{event_id: 'VARCHAR', us: 'BIGINT', operation: 'VARCHAR', user_id: 'VARCHAR', session_id: 'VARCHAR',
     entry_ids: 'VARCHAR[]', metadata: 'VARCHAR', status: 'VARCHAR', error_message: 'VARCHAR', duration_ms: 'DOUBLE',
-    kind: 'VARCHAR', n: 'BIGINT', late_us: 'BIGINT', line: 'VARCHAR'}"""
+    kind: 'VARCHAR', chain: 'VARCHAR', n: 'BIGINT', late_us: 'BIGINT', line: 'VARCHAR'}"""
 """The types of the members of `Row` for DuckDB's ``read_json``."""
 
 STORED_COLUMNS = (
     "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, "
     "duration_ms, kind"
 )
-"""What is selected to make a `StoredEvent`, or its line, of a row."""
+"""What is selected to make a `StoredEvent` of a row; its line needs ``chain`` as well."""
 
 
 class _Members(msgspec.Struct, omit_defaults=True, gc=False):
@@ -92,6 +93,7 @@ class _Members(msgspec.Struct, omit_defaults=True, gc=False):
     error_message: str | None = None
     duration_ms: float | None = None
     kind: str | None = None
+    chain: str | None = None
 
 
 class _MetadataOnly(msgspec.Struct, gc=False):
@@ -116,6 +118,7 @@ def encode_line(
     error_message: str | None,
     duration_ms: float | None,
     kind: str | None,
+    chain: str | None,
 ) -> bytes:
     """Return the line, with its LF, of a row with these columns."""
     members = _Members(
@@ -128,12 +131,11 @@ def encode_line(
         error_message,
         duration_ms,
         kind,
+        chain,
     )
     head = b'{"event_id":%b,"timestamp":"%b",' % (_encode(event_id), timestamp_text(us))
     line = head + _encode(members)[1:]
-    if not line.isascii() or 0x7F in line:
-        line = escape(line)
-    return line + b"\n"
+    return safe_json(line) + b"\n"
 
 
 def timestamp_text(us: int) -> bytes:
@@ -174,16 +176,14 @@ class EventBytes(msgspec.Struct, gc=False):
     """The bytes, if the row does not encode to them."""
 
 
-def events_in(batch: Batch) -> list[EventBytes]:
+def events_in(batch: Batch, size: int) -> list[EventBytes]:
     """Return the events of *batch* with their bytes, in order.
 
-    The bytes of an event reach from its first line to its last part.
+    The bytes of an event reach from its first line to its last part, up to *size*, the end of the file: the scanner adds an LF
+    that the file lacks.
     """
     block = batch.block
-    sizes = (len(line) + 1 for line in batch.lines)
-    starts = list(accumulate(sizes, initial=block.start))
-    # The last line of a file may lack its LF.
-    starts[-1] = min(starts[-1], block.stop)
+    starts = [*block.offsets(batch.lines), block.stop]
 
     raw = _raw_metadata(batch)
     next_firsts = [*batch.first_lines[1:], len(batch.lines)]
@@ -195,7 +195,7 @@ def events_in(batch: Batch) -> list[EventBytes]:
             if is_part(batch.lines[later]) and event.event_id.encode() in batch.lines[later]:
                 last = later
 
-        start, stop = starts[first], starts[last + 1]
+        start, stop = starts[first], min(starts[last + 1], size)
         stored = block.data[start - block.start : stop - block.start]
         metadata = _metadata_in(stored) if raw is None else raw[number]
         found.append(_event_bytes(event, start, stop, stored, metadata))
@@ -236,10 +236,11 @@ def _event_bytes(event: Line, start: int, stop: int, stored: bytes, metadata: st
         event.session_id,
         event.entry_ids,
         metadata,
-        event.status.value,
+        str(event.status),
         event.error_message,
         event.duration_ms,
         event.kind,
+        event.chain,
     )
     if encoded == stored:
         return EventBytes(event, start, stop, us, metadata, None)

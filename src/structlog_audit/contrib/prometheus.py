@@ -60,7 +60,7 @@ _FAMILIES: dict[str, tuple[type[Metric], str, list[str]]] = {
     "raised_events": (CounterMetricFamily, "Events that were returned to their callers as errors.", ["handler"]),
     "lost_events": (
         CounterMetricFamily,
-        "Events lost because the target failed and too many were pending.",
+        "Events lost because too many were pending while the target failed, or because it refused them.",
         ["handler"],
     ),
     "evicted_events": (CounterMetricFamily, "Events that made room for newer ones in the buffer.", ["handler"]),

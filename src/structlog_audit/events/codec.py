@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -42,6 +42,8 @@ _OVERHEAD = 400
 """Bytes of a line outside its payload: head 93, ``part_of`` 47; the rest is room for members to come, such as a hash."""
 
 _UNSAFE = matching(DELETE_AND_C1, SEPARATORS, BIDIRECTIONAL)
+
+_DELETE = 0x7F
 
 
 class PayloadRedactor(Protocol):
@@ -73,7 +75,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
     try:
         data = encode(payload)[1:]
     except (TypeError, ValueError, RecursionError):
-        payload = _sanitize_payload(payload)
+        payload = sanitize_payload(payload)
         data = encode(payload)[1:]
 
     if redactor is not None:
@@ -87,8 +89,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
             payload = redactor.redact(_with_plain_keys(payload, data))
             data = encode(payload)[1:]
 
-    if not data.isascii() or 0x7F in data:
-        data = escape(data)
+    data = safe_json(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
     if len(data) < max_event_bytes - _OVERHEAD:
@@ -108,13 +109,24 @@ def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
 
 
+def safe_json(data: bytes) -> bytes:
+    """Return encoded JSON with unsafe characters escaped."""
+    return escape(data) if _DELETE in data or not (data.isascii() or _is_safe(data)) else data
+
+
+def _is_safe(data: bytes) -> bool:
+    """Return False if *data* may contain a character beyond ASCII that `escape` escapes."""
+    # The first bytes in UTF-8 of all characters that `_UNSAFE` matches.
+    return 0xC2 not in data and 0xD8 not in data and 0xE2 not in data
+
+
 def escape(data: bytes) -> bytes:
     """Escape characters that are valid in JSON but unsafe in log lines or terminals."""
     return _UNSAFE.sub(unicode_escape, data.decode()).encode()
 
 
-def _sanitize_payload(payload: Payload) -> Payload:
-    """Sanitize every member of *payload* and mark the changes."""
+def sanitize_payload(payload: Payload) -> Payload:
+    """Return *payload* with every member sanitized and the changes marked."""
     sanitizer = JsonSanitizer()
 
     texts = {}
@@ -167,6 +179,11 @@ class StoredEvent(msgspec.Struct, gc=False):
             duration_ms=self.duration_ms,
             kind=self.kind,
         )
+
+    @staticmethod
+    def lines(events: Sequence[Any]) -> bytes:
+        """Return *events* of this class as lines of an export, one each."""
+        return b"".join([encode_event(stored.event()) + b"\n" for stored in events])
 
 
 _decode = msgspec.json.Decoder(StoredEvent).decode
@@ -259,23 +276,47 @@ def encode_event(event: AuditEvent) -> bytes:
 
     # Values of an application's classes may raise anything.
     try:
-        msgspec.convert(payload.metadata, Metadata)
+        msgspec.convert((payload.metadata,), _PlainMetadata)
         data = encode(payload)
     except Exception:
-        data = encode(_sanitize_payload(payload))
+        data = encode(sanitize_payload(payload))
 
     event_id = encode_text(event.event_id)
     timestamp = rfc3339(event.timestamp)
     head = f'{{"event_id":{event_id},"timestamp":"{timestamp}",'
-    return head.encode() + escape(data)[1:]
+    return head.encode() + safe_json(data)[1:]
+
+
+def join_parts(lines: bytes) -> bytes:
+    """Return an event in parts as one line of any length, with LF and without the mark that announces the parts."""
+    event = decode_event(lines)
+
+    marks = dict(event.metadata[MARKS])
+    others = [mark for mark in marks.pop("entry_ids").split("; ") if not mark.startswith("continued in ")]
+    if others:
+        marks["entry_ids"] = "; ".join(others)
+
+    metadata = {name: value for name, value in event.metadata.items() if name != MARKS}
+    if marks:
+        metadata[MARKS] = marks
+    return encode_event(msgspec.structs.replace(event, metadata=metadata)) + b"\n"
 
 
 def encode_text(text: str) -> str:
     """Encode *text* as a JSON string."""
-    return escape(msgspec.json.encode(text)).decode()
+    return safe_json(msgspec.json.encode(text)).decode()
 
 
-_PlainValue: Any = list[str] | Metadata
+class _PlainMetadata(msgspec.Struct, array_like=True):
+    """Metadata in a struct, whose type msgspec compiles once; a union it would compile at each conversion."""
+
+    metadata: Metadata
+
+
+class _PlainValue(msgspec.Struct, array_like=True):
+    """A list of texts or metadata, as a struct for the same reason."""
+
+    value: list[str] | Metadata
 
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> str:
@@ -285,8 +326,8 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     """
     # Values of an application's classes may raise anything.
     try:
-        data = encode(msgspec.convert(value, _PlainValue))
+        data = encode(msgspec.convert((value,), _PlainValue).value)
     except Exception:
         data = encode(JsonSanitizer().sanitize(value, ""))
 
-    return escape(data).decode()
+    return safe_json(data).decode()

@@ -28,9 +28,10 @@ import msgspec
 
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.event import EventStatus, OperationType
-from structlog_audit.events.foreign_values import unwrapped
+from structlog_audit.events.foreign_values import PLAIN_TYPES, unwrapped
 from structlog_audit.events.json_safe import JsonSanitizer, exception_text, identifier_text
 from structlog_audit.events.log_record import fields_of, level_of
+from structlog_audit.events.ordinary_values import MAX_VALUES, UnusualValueError, plain_members
 from structlog_audit.events.payload import Payload, Status
 from structlog_audit.events.status_words import is_status_name, stated_status
 
@@ -39,6 +40,7 @@ UNNAMED = "UNNAMED"
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
 _SIX = frozenset(member.value for member in OperationType)
+_STATUS_NAMES = frozenset(EventStatus.__members__)
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
 
 UNKNOWN_STATUS = "not a status"
@@ -58,10 +60,10 @@ Misfits = dict[str, tuple[Any, str | None]]
 """Values that are not their member as they are, by its name: the value, which goes into the metadata, and the mark if any."""
 
 
-def payload_of(record: logging.LogRecord) -> Payload:
-    """Return the payload of the event in *record*."""
+def payload_of(record: logging.LogRecord, failure_level: int = logging.ERROR) -> Payload:
+    """Return the payload of the event in *record*, a FAILURE from *failure_level* on if it has no status."""
     fields, error = fields_of(record)
-    return convert(fields, error, level_of(record))
+    return convert(fields, error, level_of(record), failure_level)
 
 
 def convert(
@@ -121,18 +123,12 @@ def _gather_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     return members
 
 
-def _merge_metadata(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge *sources*, and append underscores to names that are taken.
-
-    An earlier source takes a name, and so do the marks.
-    """
-    merged: dict[str, Any] = {}
-    for source in sources:
-        for name, value in list(source.items()):
-            while name in merged or name == MARKS:
-                name = f"{name}_"
-            merged[name] = value
-    return merged
+def _add_members(merged: dict[str, Any], members: Mapping[str, Any]) -> None:
+    """Add *members* to *merged*, and append underscores to names that are taken, also by the marks."""
+    for name, value in members.items():
+        while name in merged or name == MARKS:
+            name = f"{name}_"
+        merged[name] = value
 
 
 def _operation_name(operation: str) -> str:
@@ -150,19 +146,19 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
     A value of the wrong type goes into the metadata.
     """
     misfits: Misfits = {}
-    fields = {name: unwrapped_or_same(value) if name in _MEMBERS else value for name, value in fields.items()}
-    operation = _text_member("operation", fields, misfits, "not an operation name")
+    member = fields.get
+    operation = _text_member("operation", member("operation"), misfits, "not an operation name")
     if not operation:
         misfits.setdefault("operation", (None, "the event has no operation"))
 
     payload = Payload(
         operation or UNNAMED,
-        _text_member("user_id", fields, misfits, "not text, a number or a UUID"),
-        _text_member("session_id", fields, misfits, "not text, a number or a UUID"),
-        _entry_ids_member(fields.get("entry_ids"), misfits),
-        status=_status_member(fields.get("status"), misfits),
-        error_message=_error_message_member(fields, misfits),
-        duration_ms=_duration_member(fields.get("duration_ms"), misfits),
+        _text_member("user_id", member("user_id"), misfits, "not text, a number or a UUID"),
+        _text_member("session_id", member("session_id"), misfits, "not text, a number or a UUID"),
+        _entry_ids_member(member("entry_ids"), misfits),
+        status=_status_member(member("status"), misfits),
+        error_message=_error_message_member(member("error_message"), misfits),
+        duration_ms=_duration_member(member("duration_ms"), misfits),
     )
 
     # An error that cannot be text is an error all the same, unless it is empty, as a list of no errors.
@@ -170,29 +166,72 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
         value, _ = misfits["error_message"]
         payload.status = None if _attempt(bool, value) is False else "FAILURE"
 
-    # Explicit metadata first: its keys win over those of misfits, and these over those of other fields.
+    others = {}
+    if not _MEMBERS.issuperset(fields):
+        others = {name: value for name, value in fields.items() if name not in _MEMBERS}
+
+    metadata = unwrapped_or_same(member("metadata"))
+    ordinary = _ordinary_metadata(metadata, misfits, others)
+    payload.metadata = _sanitized_metadata(metadata, misfits, others) if ordinary is None else ordinary
+    return payload
+
+
+def _ordinary_metadata(metadata: Any, misfits: Misfits, others: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what `_sanitized_metadata` does, or None if a value is not ordinary or has a mark."""
+    if metadata is None:
+        metadata = {}
+    if type(metadata) is not dict:
+        return None
+
+    # Values of an application's classes may raise anything.
+    budget = [MAX_VALUES]
+    try:
+        merged = plain_members(metadata, budget)
+        if MARKS in merged:
+            return None
+        if misfits:
+            _add_members(merged, plain_members(_without_marks(misfits), budget))
+        if others:
+            _add_members(merged, plain_members(others, budget))
+    except Exception:
+        return None
+    return merged
+
+
+def _without_marks(misfits: Misfits) -> dict[str, Any]:
+    """Return the values of *misfits*.
+
+    Raises:
+        UnusualValueError: One of them has a mark.
+    """
+    values = {}
+    for name, (value, reason) in misfits.items():
+        if reason is not None:
+            raise UnusualValueError(reason)
+        values[name] = value
+    return values
+
+
+def _sanitized_metadata(metadata: Any, misfits: Misfits, others: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata with the values of *misfits* and *others*, and the marks of all changes."""
     sanitizer = JsonSanitizer()
-    metadata = fields.get("metadata")
     metadata = sanitizer.sanitize({} if metadata is None else metadata, "")
     if not isinstance(metadata, dict):
         misfits["metadata"] = (metadata, "not a dictionary")
         metadata = {}
 
+    # Explicit metadata first: its keys win over those of misfits, and these over those of other fields.
     misfit_values = {name: value for name, (value, _) in misfits.items() if value is not None}
-    others = {name: value for name, value in fields.items() if name not in _MEMBERS}
-    payload.metadata = _merge_metadata(
-        metadata,
-        sanitizer.sanitize_members(misfit_values),
-        sanitizer.sanitize_members(others),
-    )
+    merged: dict[str, Any] = {}
+    for members in (metadata, sanitizer.sanitize_members(misfit_values), sanitizer.sanitize_members(others)):
+        _add_members(merged, members)
 
     for name, (_, reason) in misfits.items():
         if reason is not None:
             sanitizer.mark(name, reason)
     if sanitizer.marks:
-        payload.metadata[MARKS] = sanitizer.marks
-
-    return payload
+        merged[MARKS] = sanitizer.marks
+    return merged
 
 
 def unwrapped_or_same(value: Any) -> Any:
@@ -200,13 +239,19 @@ def unwrapped_or_same(value: Any) -> Any:
 
     A proxy that raises is a misfit like any other value.
     """
+    if type(value) in PLAIN_TYPES:
+        return value
+
     # In a tuple, because the object may be None.
     found = _attempt(lambda: (unwrapped(value),))
     return value if found is None else found[0]
 
 
-def _text_member(name: str, fields: Mapping[str, Any], misfits: Misfits, reason: str) -> str | None:
-    value = fields.get(name)
+def _text_member(name: str, value: Any, misfits: Misfits, reason: str) -> str | None:
+    if value is None or type(value) is str:
+        return value
+
+    value = unwrapped_or_same(value)
     if value is None:
         return None
 
@@ -217,14 +262,17 @@ def _text_member(name: str, fields: Mapping[str, Any], misfits: Misfits, reason:
 
 
 def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
+    value = unwrapped_or_same(value)
     if value is None:
         return []
 
-    single_id = _attempt(identifier_text, value)
-    if single_id is not None:
-        return [single_id]
-
-    items = items_of(value)
+    # A list is no identifier.
+    items: list[Any] | None = value
+    if type(value) is not list:
+        single_id = _attempt(identifier_text, value)
+        if single_id is not None:
+            return [single_id]
+        items = items_of(value)
     if items is None:
         misfits["entry_ids"] = (value, "not entry ids")
         return []
@@ -233,7 +281,7 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     ids: list[str] = []
     unusable = []
     for item in items:
-        text = _attempt(identifier_text, item)
+        text = item if type(item) is str else _attempt(identifier_text, item)
         if text is None:
             unusable.append(item)
         else:
@@ -255,17 +303,24 @@ def items_of(value: Any) -> list[Any] | None:
     return None
 
 
-def _error_message_member(fields: Mapping[str, Any], misfits: Misfits) -> str | None:
-    value: Any = fields.get("error_message")
+def _error_message_member(value: Any, misfits: Misfits) -> str | None:
+    if value is None:
+        return None
 
     # `issubclass` of the type, because `isinstance` would call methods of the value.
+    if not issubclass(type(value), BaseException):
+        value = unwrapped_or_same(value)
     if issubclass(type(value), BaseException):
         return exception_text(value)
 
-    return _text_member("error_message", fields, misfits, "not text")
+    return _text_member("error_message", value, misfits, "not text")
 
 
 def _duration_member(value: Any, misfits: Misfits) -> float | None:
+    if value is None or (type(value) is float and math.isfinite(value)):
+        return value
+
+    value = unwrapped_or_same(value)
     if value is None:
         return None
 
@@ -292,6 +347,10 @@ def _finite_float(value: Any) -> float | None:
 
 
 def _status_member(value: Any, misfits: Misfits) -> Status | None:
+    if type(value) is str and value in _STATUS_NAMES:
+        return value  # type: ignore[return-value]
+
+    value = unwrapped_or_same(value)
     if value is None:
         return None
 

@@ -19,7 +19,8 @@ _MAX_LAYERS = 5
 _MAX_ARRAY = 10_000
 """The limit of values of an array that becomes a list."""
 
-_PLAIN = frozenset((str, int, float, bool, type(None), list, dict, tuple))
+PLAIN_TYPES = frozenset((str, int, float, bool, type(None), list, dict, tuple))
+"""Types that are no proxies."""
 
 
 def unwrapped(value: Any) -> Any:
@@ -28,7 +29,7 @@ def unwrapped(value: Any) -> Any:
     Any other *value* is returned itself.
     """
     for _ in range(_MAX_LAYERS):
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN_TYPES:
             return value
 
         unwrap = _unwrap_function(type(value))
@@ -44,9 +45,7 @@ def mapping_items(value: Any) -> Iterable[tuple[Any, Any]] | None:
     A key with several values has a list. None for any other mapping.
     """
     kind = type(value)
-
-    # werkzeug and Django. A combined one is an empty dictionary itself.
-    if hasattr(kind, "lists") and hasattr(kind, "getlist"):
+    if has_lists(kind):
         return list(value.lists())
     if isinstance(value, dict):
         return None
@@ -59,6 +58,19 @@ def mapping_items(value: Any) -> Iterable[tuple[Any, Any]] | None:
     if hasattr(kind, "getall") or hasattr(kind, "getlist"):
         return _grouped(value.items())
     return None
+
+
+def has_lists(kind: type) -> bool:
+    """Return whether *kind* is a class of mappings with several values per key by werkzeug or Django.
+
+    A combined one is an empty dictionary itself.
+    """
+    return hasattr(kind, "lists") and hasattr(kind, "getlist")
+
+
+def is_wrapper(kind: type) -> bool:
+    """Return whether `unwrapped` replaces the values of the class *kind*."""
+    return _unwrap_function(kind) is not None
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

@@ -78,6 +78,10 @@ def identifier_text(value: Any) -> str | None:
     Most frameworks number their users; in a trail an identifier is text. An identifier is a string, an integer of any
     usual size, a UUID, an Enum of these, a proxy of one of these, or an object with a stable text (`_stable_text`).
     """
+    # The most frequent type first.
+    if type(value) is uuid.UUID:
+        return str(value)
+
     value = unwrapped(value)
     if isinstance(value, Enum):
         value = value.value
@@ -296,7 +300,7 @@ class JsonSanitizer:
         if names is None:
             return None
 
-        kept = [name for name in names if not _is_excluded(type(value), name)]
+        kept = [name for name in names if not is_excluded(type(value), name)]
         for name in names:
             if name not in kept:
                 self.mark(member_path(path, name), "left out: excluded by its class")
@@ -401,27 +405,30 @@ def item_path(path: str, number: int) -> str:
     return f"{path}[{number}]"[:_MAX_PATH]
 
 
-def _field_names(value: Any) -> list[str] | None:
-    """Return the field names of a dataclass, msgspec, attrs or pydantic object."""
-    if isinstance(value, type):
+def declared_fields(kind: Any) -> list[str] | None:
+    """Return the field names of a class of dataclasses, msgspec, attrs or pydantic, or None for any other class."""
+    if issubclass(kind, type):
         return None
 
-    kind = type(value)
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
-
-    names: list[str] | None = None
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
     if hasattr(kind, "__struct_fields__"):
-        names = list(kind.__struct_fields__)
-    elif hasattr(kind, "__attrs_attrs__"):
-        names = [field.name for field in kind.__attrs_attrs__]
-    elif hasattr(kind, "__pydantic_fields__"):
+        return list(kind.__struct_fields__)
+    if hasattr(kind, "__attrs_attrs__"):
+        return [field.name for field in kind.__attrs_attrs__]
+    return list(kind.__pydantic_fields__) if hasattr(kind, "__pydantic_fields__") else None
+
+
+def _field_names(value: Any) -> list[str] | None:
+    """Return the field names of a dataclass, msgspec, attrs or pydantic object."""
+    names = declared_fields(type(value))
+    if names is not None and hasattr(type(value), "__pydantic_fields__"):
         # A model that accepts extra members holds these beside its fields.
-        names = [*kind.__pydantic_fields__, *(getattr(value, "__pydantic_extra__", None) or ())]
+        names += getattr(value, "__pydantic_extra__", None) or ()
     return names
 
 
-def _is_excluded(kind: Any, name: str) -> bool:
+def is_excluded(kind: Any, name: str) -> bool:
     """Return whether a model of pydantic declares that the field *name* is never written."""
     field = getattr(kind, "__pydantic_fields__", {}).get(name)
     return bool(getattr(field, "exclude", None))

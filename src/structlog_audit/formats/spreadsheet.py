@@ -12,8 +12,9 @@ event id; the cells of a column, joined, are the whole value.
 from __future__ import annotations
 
 import csv
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final, Literal
 
@@ -27,7 +28,7 @@ from structlog_audit.events.characters import (
     ZERO_WIDTH,
 )
 from structlog_audit.events.codec import to_json
-from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.events.event import AuditEvent, Kind, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 COLUMNS: Final = AuditEvent.__struct_fields__
@@ -44,6 +45,9 @@ MAX_CELL_CHARACTERS: Final = 32_000
 _METADATA = "metadata."
 _FIXED_FORM = frozenset(("timestamp", "status", "kind", "duration_ms"))
 """The columns without text of the application. No spreadsheet changes them."""
+
+_WORDS = frozenset(("operation", "status"))
+"""The columns whose values are members of an Enum, or text in an event that an application made."""
 
 _EXACT_INTEGERS_END = 10**15
 """The first integer whose digits a spreadsheet does not all keep."""
@@ -64,6 +68,9 @@ _SKIPPED = f"\x00-\x08\x0e-\x1b\x1f \x7f-\x84\x86-\x9f{_SPACES}{_INVISIBLE}'\""
 _STARTS_FORMULA = re.compile(f"[{_SKIPPED}{_CONTROL_BREAKS}]*[{_SIGNS}]|'*[\t\r\n]")
 _INNER_FORMULA = re.compile(f"(?<=[{_BREAKS}])(?=[{_SKIPPED}]*[{_SIGNS}])")
 _FORMULA_IN_JSON = re.compile(f"(?<=[{_BREAKS}])([{_SKIPPED}]*)([{_SIGNS}])")
+_HARMLESS = re.compile("[A-Za-z0-9_][A-Za-z0-9_ .,:/@+-]*")
+"""Texts that no spreadsheet changes, for nearly all cells: the other patterns take much longer."""
+
 _RISKY_START = re.compile(f"[{_SIGNS}{_SKIPPED}{_BREAKS}]")
 
 
@@ -108,15 +115,21 @@ def table(events: Iterable[AuditEvent], columns: Sequence[str] = COLUMNS, cells:
     Raises:
         AuditValueError: An event needs further rows, and *columns* lacks the two that mark them.
     """
-    writer = csv.writer(_Echo(), lineterminator="\r\n")
+    write: Callable[[Iterable[Any]], str] = csv.writer(_Echo(), lineterminator="\r\n").writerow
     header = [safe_cell(name) for name in columns]
-    yield _encoded(writer.writerow(header))
+    yield _encoded(write(header))
 
+    cell_readers = [_reader(name, cells) for name in columns]
+    has_paths = any(name.startswith(_METADATA) for name in columns)
     for event in events:
-        row = _row(event, columns, cells)
-        is_long = any(isinstance(cell, str) and len(cell) > MAX_CELL_CHARACTERS // 2 for cell in row)
-        rows = _rows_of_parts(row, columns, cells) if is_long else [row]
-        yield b"".join([_encoded(writer.writerow(one)) for one in rows])
+        source = _with_plain_metadata(event) if has_paths else event
+        row = [read(source) for read in cell_readers]
+        text = write(row)
+
+        # No cell of a short row is long.
+        if len(text) > MAX_CELL_CHARACTERS // 2:
+            text = "".join([write(one) for one in _rows_of_parts(row, columns, cells)])
+        yield _encoded(text)
 
 
 class _Echo:
@@ -137,7 +150,7 @@ def _encoded(row: str) -> bytes:
 
 
 def _text_cell(text: str, cells: Cells) -> str:
-    if cells == "raw":
+    if cells == "raw" or (cells == "safe" and _HARMLESS.fullmatch(text)):
         return text
 
     inner = _INNER_FORMULA.sub("'", text)
@@ -154,30 +167,40 @@ def _json_cell(value: Mapping[str, Any] | list[Any], cells: Cells) -> str | None
     if cells == "raw":
         return text
 
+    # Of the characters at which a cell may begin, JSON escapes all but one itself.
+    if ";" not in text:
+        return text
+
     # Compact JSON has these characters in its strings only, where an escape means the same.
     return _FORMULA_IN_JSON.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", text)
 
 
-def _row(event: AuditEvent, columns: Sequence[str], cells: Cells) -> list[Any]:
-    """Return the cells of *event*."""
-    members = event.to_dict()
-    if any(name.startswith(_METADATA) for name in columns):
-        # An event that an application made may hold any value; all those in its JSON are plain.
-        members["metadata"] = msgspec.json.decode(to_json(event.metadata))
+def _with_plain_metadata(event: AuditEvent) -> AuditEvent:
+    """Return *event* with the metadata of its JSON: one that an application made may hold any value."""
+    return msgspec.structs.replace(event, metadata=msgspec.json.decode(to_json(event.metadata)))
 
-    row = []
-    for name in columns:
+
+def _reader(name: str, cells: Cells) -> Callable[[AuditEvent], Any]:
+    """Return the function that reads the cell of the column *name* from an event."""
+    if name.startswith(_METADATA):
         path = name.removeprefix(_METADATA)
-        value = members.get(name) if path == name else _value_at(members["metadata"], path)
+        return lambda event: _cell(_value_at(event.metadata, path), cells)
 
-        # These need no further apostrophe.
-        has_fixed_form = cells == "text" and name in _FIXED_FORM
-        row.append(_cell(value, "safe" if has_fixed_form else cells))
-    return row
+    # These need no further apostrophe.
+    form: Cells = "safe" if cells == "text" and name in _FIXED_FORM else cells
+    if name == "timestamp":
+        return lambda event: rfc3339(event.timestamp)
+    if name in _WORDS:
+        return lambda event: _cell(str(getattr(event, name)), form)
+
+    read = operator.attrgetter(name)
+    return lambda event: _cell(read(event), form)
 
 
 def _cell(value: Any, cells: Cells) -> Any:
     """Return the cell of any value."""
+    if value is None:
+        return None
     if isinstance(value, str):
         return _text_cell(value, cells)
     if isinstance(value, (dict, list)):

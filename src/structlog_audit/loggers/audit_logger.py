@@ -240,6 +240,9 @@ class AuditLogger(EventSource):
     def _now(self) -> dt.datetime:
         return self.handler._now()
 
+    def _paths(self) -> tuple[str, ...]:
+        return self.handler._paths()
+
 
 def _fields(
     operation: str,

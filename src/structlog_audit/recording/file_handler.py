@@ -33,7 +33,8 @@ import msgspec
 
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._timers import call_later, try_call_later
-from structlog_audit._validation import require_choice, require_integer
+from structlog_audit._validation import require_bool, require_callable, require_choice, require_integer
+from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
@@ -106,6 +107,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._backup_count = require_integer("backupCount", backupCount, least=0)
         require_integer("maxBytes", maxBytes, least=0)
         _require_stdlib_values(mode, encoding, delay, errors)
+        require_callable("clock", clock, "a function that returns the time in UTC")
         bounds = make_retention(retention, backupCount)
 
         path = require_trail_path("filename", filename)
@@ -118,6 +120,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.has_front = False
         """Whether an `AuditHandler` is in front, which records the notices."""
         self._is_damage_reported = False
+        self.stamp_class: type[Stamp] = Stamp
+        """The source of ids, timestamps and, with integrity on, links of the lines."""
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
@@ -218,6 +222,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def has_lines(self) -> bool:
         """Return whether any segment contains data."""
         return any(status.st_size for _, status in segments_at(self.baseFilename))
+
+    def last_event_id(self) -> str | None:
+        """Return the id of the last event of the trail, of any process, or None if that is unknown."""
+        return self._active.last_event_id()
 
     @property
     def deliver(self) -> Callable[[Sequence[QueueEntry]], None]:
@@ -503,8 +511,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
 def _require_stdlib_values(mode: Any, encoding: Any, delay: Any, errors: Any) -> None:
     """Raise an error if a parameter of the standard library has a value that a trail does not support."""
     require_choice("mode", mode, ("a",))
-    if not isinstance(delay, bool):
-        raise AuditTypeError(f"delay={delay!r}: expected True or False, got {type(delay).__name__}")
+    require_bool("delay", delay)
 
     # The names of an encoding differ in case, hyphens and underscores.
     name = str(encoding).lower().replace("_", "-")

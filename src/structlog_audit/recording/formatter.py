@@ -15,12 +15,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Never
 
 import msgspec
-from pythonjsonlogger.core import BaseJsonFormatter
+from pythonjsonlogger.core import RESERVED_ATTRS, BaseJsonFormatter
 
 from structlog_audit._references import resolve_references
+from structlog_audit._validation import require_choice, require_level
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload, escape, to_json
 from structlog_audit.events.conversion import payload_of
 from structlog_audit.events.event_id import Stamp
@@ -28,6 +29,7 @@ from structlog_audit.events.json_safe import JsonSanitizer
 from structlog_audit.events.truncation import encode
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import register_fork_reset
+from structlog_audit.recording.inherited_attributes import FixedAttribute, refuse_overrides, refuse_parameters
 
 LINE = "_audit_line"
 """The attribute of a log record that holds the line of its event, as bytes."""
@@ -37,21 +39,57 @@ DEFAULT_MAX_EVENT_BYTES = 32_000
 
 _MEMBERS = frozenset(StoredEvent.__struct_fields__)
 
+_HOOKS = ("add_fields", "process_log_record", "jsonify_log_record", "serialize_log_record")
+"""The methods of python-json-logger that a subclass may override to change the lines."""
+
+_TIME = "the timestamp of a line is that of the event, in UTC; rename_fields renames it"
+_TEXT = "the error_message of an event is text on one line"
+_MEMBERS_ONLY = "a line has the members of the event, without the attributes of the record"
+_JSON = "values are made plain JSON before; override jsonify_log_record(), or use a JsonFormatter of python-json-logger"
+
+_FIXED: dict[str, tuple[Any, str]] = {
+    "datefmt": (None, _TIME),
+    "timestamp": (False, _TIME),
+    "defaults": ({}, "use static_fields"),
+    "reserved_attrs": (set(RESERVED_ATTRS), _MEMBERS_ONLY),
+    "rename_fields_keep_missing": (False, "a line omits absent members"),
+    "exc_info_as_array": (False, _TEXT),
+    "stack_info_as_array": (False, _TEXT),
+}
+"""The attributes of python-json-logger's class with a single value, each with the reason."""
+
+_PARAMETERS = {
+    **{name: advice for name, (_, advice) in _FIXED.items()},
+    **dict.fromkeys(("json_default", "json_encoder", "json_serializer", "json_indent", "json_ensure_ascii"), _JSON),
+}
+"""The parameters of python-json-logger's classes that are not used here, each with what to use instead."""
+
+_OVERRIDES = {
+    **dict.fromkeys(("formatTime", "converter", "default_time_format", "default_msec_format", "usesTime"), _TIME),
+    **dict.fromkeys(("formatException", "formatStack"), _TEXT),
+    **dict.fromkeys(("parse", "formatMessage"), f"{_MEMBERS_ONLY}; override add_fields() or process_log_record()"),
+}
+"""The methods and attributes that a subclass can't override, each with the reason."""
+
 
 class AuditJsonFormatter(BaseJsonFormatter):
     """Formats log records as lines of a trail.
 
     Args:
         fmt, datefmt, style, validate: The arguments that ``dictConfig`` passes to every formatter. Lines and timestamps have
-            a fixed form, so the first two must be None and the others are ignored.
+            a fixed form, so the first two must be None, and the others have no effect.
         prefix: Text before each line.
         rename_fields: New names for members of the event, by the name of the member.
         static_fields: Additional members of every line.
+        failure_level: The level from which on a record without a status is a FAILURE, as a number or a name. It counts only
+            for records that do not come from an `AuditHandler`, which has this parameter too.
         schema: The name of another system's format: ``ecs``, ``ocsf``, ``cadf``, ``cef`` or ``otlp``. It determines the names
             of the members, so it excludes ``rename_fields``; only ``ecs`` allows ``static_fields``.
 
+    Subclasses may override ``add_fields``, ``process_log_record``, ``jsonify_log_record`` and ``serialize_log_record``.
+
     Raises:
-        AuditTypeError: A format was given.
+        AuditTypeError: A format was given, or another parameter of python-json-logger.
         AuditValueError: A name is not a member, two members would have the same name, the schema is unknown, or the schema
             does not support another option.
     """
@@ -66,8 +104,12 @@ class AuditJsonFormatter(BaseJsonFormatter):
         prefix: str = "",
         rename_fields: dict[str, str] | None = None,
         static_fields: dict[str, Any] | None = None,
+        failure_level: int | str = logging.ERROR,
         schema: str | None = None,
+        **inherited: Never,
     ) -> None:
+        refuse_parameters("AuditJsonFormatter", inherited, _PARAMETERS)
+        require_choice("style", style, ("%", "{", "$"))
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
                 raise AuditTypeError(f"{name}={value!r}: expected None, because the lines of a trail have one format")
@@ -80,6 +122,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
         super().__init__(prefix=prefix, rename_fields=rename_fields, static_fields=static_fields)
         self.static_fields = JsonSanitizer().sanitize_members(self.static_fields)
+        self.failure_level = require_level("failure_level", failure_level)
         self.schema = schema
         if schema is None:
             self._check_members()
@@ -88,6 +131,22 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
         self.after_fork()
         register_fork_reset(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_overrides(cls, _OVERRIDES)
+        cls._has_hooks = any(getattr(cls, name) is not getattr(AuditJsonFormatter, name) for name in _HOOKS)
+
+    _has_hooks = False
+    """Whether a subclass overrides a method that changes the lines."""
+
+    datefmt = FixedAttribute(*_FIXED["datefmt"])
+    timestamp = FixedAttribute(*_FIXED["timestamp"])
+    defaults = FixedAttribute(*_FIXED["defaults"])
+    reserved_attrs = FixedAttribute(*_FIXED["reserved_attrs"])
+    rename_fields_keep_missing = FixedAttribute(*_FIXED["rename_fields_keep_missing"])
+    exc_info_as_array = FixedAttribute(*_FIXED["exc_info_as_array"])
+    stack_info_as_array = FixedAttribute(*_FIXED["stack_info_as_array"])
 
     def after_fork(self) -> None:
         """Reset the formatter in a forked child, so that its ids differ from those of the parent."""
@@ -112,6 +171,9 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
         if schema not in FORMATS:
             raise AuditValueError(f"schema={schema!r}: expected one of {', '.join(FORMATS)}")
+        if self._has_hooks and schema not in OPEN:
+            hooks = ", ".join(_HOOKS)
+            raise AuditTypeError(f"schema={schema!r}: expected a formatter that overrides none of {hooks}")
         if self.rename_fields:
             raise AuditValueError(f"rename_fields: the schema {schema!r} does not support it; leave it out")
         if self.static_fields and schema not in OPEN:
@@ -125,8 +187,8 @@ class AuditJsonFormatter(BaseJsonFormatter):
 
     @property
     def changes_lines(self) -> bool:
-        """Whether the options make the lines differ from those of a trail."""
-        return bool(self.prefix or self.rename_fields or self.static_fields or self.schema)
+        """Whether the options or a subclass make the lines differ from those of a trail."""
+        return bool(self._has_hooks or self.prefix or self.rename_fields or self.static_fields or self.schema)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of *record* without the LF, or all lines of an event in parts."""
@@ -137,14 +199,15 @@ class AuditJsonFormatter(BaseJsonFormatter):
         if not self.changes_lines:
             return line.decode().rstrip("\n")
         if self.schema is not None:
-            return self._format_for_schema(line, self.schema)
+            return self._format_for_schema(line, self.schema, record)
 
-        changed = [self.serialize_log_record(self._change_members(part)) for part in line.splitlines()]
+        changed = [self._change_line(part, record) for part in line.splitlines()]
         return "\n".join(changed)
 
     def _make_line(self, record: logging.LogRecord) -> bytes:
         """Return the line of a record that does not come from an `AuditHandler`."""
-        return self.stamped(encode_payload(payload_of(record), DEFAULT_MAX_EVENT_BYTES))
+        payload = payload_of(record, self.failure_level)
+        return self.stamped(encode_payload(payload, DEFAULT_MAX_EVENT_BYTES))
 
     def stamped(self, body: bytes) -> bytes:
         """Return the encoded event *body* as a line, with an id and the time of this formatter."""
@@ -161,22 +224,43 @@ class AuditJsonFormatter(BaseJsonFormatter):
         with self._lock:
             self._stamp = None
 
-    def _format_for_schema(self, line: bytes, schema: str) -> str:
+    def _format_for_schema(self, line: bytes, schema: str, record: logging.LogRecord) -> str:
         """Return the event of *line* in the format of another system."""
         from structlog_audit.formats import FORMATS
 
         formatted = FORMATS[schema](decode_event(line))
         if isinstance(formatted, str):
             return f"{self.prefix}{formatted}"
+        return self._serialize(formatted, record)
 
-        members = {**formatted, **self.static_fields}
-        return self.serialize_log_record(self.process_log_record(members))
-
-    def _change_members(self, line: bytes) -> dict[str, Any]:
-        """Return the members of *line* with their new names, and the static members."""
+    def _change_line(self, line: bytes, record: logging.LogRecord) -> str:
+        """Return *line* with the changes of the options and of a subclass."""
         members = msgspec.json.decode(line)
         renamed = {self.rename_fields.get(name, name): value for name, value in members.items()}
-        return self.process_log_record({**renamed, **self.static_fields})
+        return self._serialize(renamed, record)
+
+    def _serialize(self, members: dict[str, Any], record: logging.LogRecord) -> str:
+        """Return the line with *members* as python-json-logger makes it from those of a record."""
+        self.add_fields(members, record, {})
+        return self.serialize_log_record(self.process_log_record(members))
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Add ``static_fields`` to *log_data*, the members of one line. A subclass may add others.
+
+        Args:
+            log_data: The members of the event, with their new names.
+            record: The log record of the event.
+            message_dict: Always empty: the members of a message that is a mapping are in *log_data*.
+        """
+        log_data.update(self.static_fields)
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return *log_data*, all members of one line. A subclass may change or replace them."""
+        return log_data
+
+    def serialize_log_record(self, log_data: dict[str, Any]) -> str:
+        """Return the line for *log_data*: the prefix and the JSON text."""
+        return self.prefix + self.jsonify_log_record(log_data)
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """Return *log_data* as JSON text."""

@@ -166,9 +166,9 @@ class GroupCommit:
                 raise
             lock.release()
 
-        # Report the start or the end of an outage. The lock is free, unless this thread leads further up its stack.
+        # Report the start or the end of an outage.
         if self._unreported:
-            self._outage.report()
+            self._report_outage()
 
         # The library's own entries (`counts` is 0) raise nothing: no caller of the application submitted them.
         if entry.state == RAISED and entry.counts:
@@ -205,7 +205,7 @@ class GroupCommit:
             self._hand_over_or_drain()
             pending = self._outage.pending
 
-        self._outage.report()
+        self._report_outage()
         return pending
 
     def counters(self) -> dict[str, int]:
@@ -219,6 +219,11 @@ class GroupCommit:
                 "lost": outage.lost,
             }
         return {"accepted": sum(counts.values()), **counts}
+
+    def _report_outage(self) -> None:
+        """Report changes of the outage, unless this thread still has the lock: it leads further up its stack."""
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._outage.report()
 
     def _follow(self, entry: QueueEntry) -> bool:
         """Wait while another thread leads; return whether *entry* is completed."""
@@ -307,7 +312,8 @@ class GroupCommit:
             try:
                 self._deliver(batch)
             except DeliveryError as error:
-                self._handle_failure(batch, error)
+                if self._handle_failure(batch, error):
+                    continue
                 return
 
             if self._outage.is_active:
@@ -331,15 +337,26 @@ class GroupCommit:
 
         # A leader that was interrupted may have left completed entries in the queue, without waking their callers.
         queue = self._queue
-        while queue and queue[0].state in (RECORDED, RAISED):
+        while queue and queue[0].is_completed:
             queue.popleft().wake_waiter()
 
-        batch = list(islice(queue, MAX_BATCH_SIZE))
-        for entry in batch:
-            # The line of a gap contains the number of lost events, which may have grown since the last attempt.
-            if isinstance(entry, Gap):
-                entry.make_line()
+        batch: list[QueueEntry] = []
+        for entry in islice(queue, MAX_BATCH_SIZE):
+            # Most entries need no call.
+            if entry.state != WAITING or not (entry.line and entry.counts):
+                if entry.is_completed:
+                    break
+                self._make_line(entry)
+            batch.append(entry)
         return batch
+
+    def _make_line(self, entry: QueueEntry) -> None:
+        """Make the line of an *entry* in the queue, if it has none or may have changed since the last attempt."""
+        # The line of a gap contains the number of lost events.
+        if isinstance(entry, Gap):
+            entry.make_line()
+        elif not entry.line:
+            self._assign_line(entry)
 
     def _move_first_to_queue(self) -> None:
         """Move the first entry of the inbox to the end of the queue, and give it its line."""
@@ -360,7 +377,7 @@ class GroupCommit:
         entry.timestamp_us = self._stamp.timestamp_us
 
     def _mark_recorded(self, batch: Sequence[QueueEntry]) -> None:
-        """Complete *batch*, the first entries of the queue, as recorded."""
+        """Complete *batch*, entries of the queue, as recorded."""
         for entry in batch:
             # A pending event was accepted when it became pending.
             if entry.state == PENDING:
@@ -370,12 +387,64 @@ class GroupCommit:
             entry.state = RECORDED
             self.recorded += entry.counts
             entry.wake_waiter()
-            self._queue.popleft()
+            self._queue.remove(entry)
 
         self._followers.wake_one()
 
-    def _handle_failure(self, batch: Sequence[QueueEntry], error: DeliveryError) -> None:
-        """Mark the entries of *batch* that the target wrote as recorded, and apply the outage policy to the queue."""
+    def _handle_failure(self, batch: Sequence[QueueEntry], error: DeliveryError) -> bool:
+        """Mark the entries of *batch* that the target wrote as recorded, and apply the outage policy to the queue.
+
+        Returns:
+            Whether the target takes entries, so that the leader can go on: it only refused the next one.
+        """
         self._mark_recorded(batch[: error.done])
-        self._outage.fail(error.__cause__ or error)
+        cause = error.__cause__ or error
+        goes_on = error.may_be_refusal and self._set_refused_aside(cause)
+        if not goes_on:
+            self._outage.fail(cause)
+
         self._followers.wake_one()
+        return goes_on
+
+    def _set_refused_aside(self, cause: BaseException) -> bool:
+        """Set the head of the queue aside if the target refuses it and takes another entry.
+
+        Args:
+            cause: The error of the target.
+
+        Returns:
+            Whether the target takes entries.
+        """
+        head = self._queue[0]
+        for probe in self._outage.probes(cause):
+            error = self._try(probe)
+            if error is None:
+                break
+            probe.refusals += 1
+        else:
+            return False
+
+        # Perhaps the target has recovered between the two attempts.
+        error = self._try(head)
+        if error is not None:
+            if not error.may_be_refusal:
+                return False
+            is_named = isinstance(probe, Gap) and probe.refused is head
+            self._outage.set_aside(error.__cause__ or error, is_named=is_named)
+
+        self._outage.recover()
+        return True
+
+    def _try(self, entry: QueueEntry) -> DeliveryError | None:
+        """Write *entry* alone, and return the error if the target fails."""
+        self._make_line(entry)
+        try:
+            self._deliver((entry,))
+        except DeliveryError as error:
+            return error
+
+        # A gap may be tried before it is in the queue.
+        if entry not in self._queue:
+            self._queue.appendleft(entry)
+        self._mark_recorded((entry,))
+        return None

@@ -25,11 +25,11 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater, call_later
-from structlog_audit._validation import require_choice, require_integer, require_level
+from structlog_audit._validation import require_bool, require_callable, require_choice, require_integer, require_level
 from structlog_audit.buffer.event_buffer import EventBuffer
 from structlog_audit.events.codec import MIN_EVENT_BYTES, StoredEvent, encode_payload
 from structlog_audit.events.conversion import convert, has_unknown_status
@@ -44,8 +44,14 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
-from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding, muting_findings, slow_call_finding
-from structlog_audit.recording.inherited_attributes import UnusedAttribute
+from structlog_audit.recording.health_checks import (
+    UNKNOWN_STATUS_FIX,
+    Finding,
+    muting_findings,
+    redaction_findings,
+    slow_call_finding,
+)
+from structlog_audit.recording.inherited_attributes import UnusedAttribute, refuse_overrides, refuse_parameters
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.structlog_calls import handlers_that_recorded, marks
@@ -55,6 +61,16 @@ from structlog_audit.redaction.redactor import DEFAULT_REDACTOR, Redactor, make_
 
 if TYPE_CHECKING:
     from structlog_audit.monitoring.monitor import Monitor
+
+_AT_ONCE = "each event is written at once, whatever its level"
+_UNUSED = {
+    "capacity": "max_events is the capacity of the buffer",
+    "buffer": "query_events() and iter_events() return the events of the buffer",
+    "flushLevel": _AT_ONCE,
+    "shouldFlush": _AT_ONCE,
+    "flushOnClose": "close() always writes the pending events",
+}
+"""The members of MemoryHandler that do not exist here, each with what to use instead."""
 
 
 class AuditHandler(EventSource, logging.handlers.MemoryHandler):
@@ -107,24 +123,26 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         clock: Callable[[], int] = time.time_ns,
         randbits: Callable[[int], int] = secrets.randbits,
         call_later: CallLater = call_later,
+        **inherited: Never,
     ) -> None:
+        refuse_parameters("AuditHandler", inherited, _UNUSED)
         self._max_events = require_integer("max_events", max_events, least=1)
         self._max_pending = require_integer("max_pending", max_pending, least=0)
         self._max_event_bytes = require_integer("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
         self.redactor = make_redactor(redactor)
         self.failure_level = require_level("failure_level", failure_level)
         self.on_error: OnError = require_choice("on_error", on_error, ("retry", "raise"))
-        if on_failure is not None and not callable(on_failure):
-            got = type(on_failure).__name__
-            raise AuditTypeError(f"on_failure={on_failure!r}: expected a function that takes an exception, got {got}")
+        if on_failure is not None:
+            require_callable("on_failure", on_failure, "a function that takes an exception")
+        require_bool("warm_start", warm_start)
         if target is not None and filename is not None:
             raise AuditValueError(f"target={target!r} and filename={filename!r}: expected only one of them, got both")
 
         self._on_failure = on_failure
         self._new_monitor = _monitor_factory(monitor)
-        self._clock = clock
-        self._randbits = randbits
-        self._call_later = call_later
+        self._clock = require_callable("clock", clock, "a function that returns nanoseconds since 1970")
+        self._randbits = require_callable("randbits", randbits, "a function of a number of bits")
+        self._call_later = require_callable("call_later", call_later, "a function of seconds and another function")
 
         self._set_target(make_target(target) if filename is None else AuditFileHandler(filename))
         if warm_start and not isinstance(self.target, AuditFileHandler):
@@ -138,10 +156,14 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._begin_buffer(warm_start)
         register_fork_reset(self)
 
-    capacity = UnusedAttribute("max_events is the capacity of the buffer")
-    buffer = UnusedAttribute("query_events() and iter_events() return the events of the buffer")
-    flushLevel = UnusedAttribute("each event is written at once, whatever its level")  # noqa: N815
-    flushOnClose = UnusedAttribute("close() always writes the pending events")  # noqa: N815
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_overrides(cls, _UNUSED)
+
+    capacity = UnusedAttribute(_UNUSED["capacity"])
+    buffer = UnusedAttribute(_UNUSED["buffer"])
+    flushLevel = UnusedAttribute(_UNUSED["flushLevel"])  # noqa: N815
+    flushOnClose = UnusedAttribute(_UNUSED["flushOnClose"])  # noqa: N815
 
     def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802
         """Return False: each event is written at once, so there is nothing to flush because of *record*."""
@@ -177,6 +199,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
+        self._stamp_class = Stamp if trail is None else trail.stamp_class
         self._may_be_slow = self._waits_for_disk or (target is not None and trail is None)
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
@@ -198,14 +221,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self._deliver,
             accept,
             self._report_outage,
-            stamp=Stamp(self._clock, self._randbits),
+            stamp=self._stamp_class(self._clock, self._randbits),
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
             waits_for_disk=self._waits_for_disk,
         )
-        self._trail_events = TrailEvents(self._commit, self._notices)
+        find_previous = self.target.last_event_id if isinstance(self.target, AuditFileHandler) else None
+        self._trail_events = TrailEvents(self._commit, self._notices, find_previous)
 
     def _begin_buffer(self, warm_start: bool) -> None:
         """Fill the new buffer from the trail, or note that it lacks the events that the trail already contains."""
@@ -383,7 +407,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         ``re-entrancy`` is among them where `logging` discards nested calls, from Python 3.13.4 on in some releases. Any
         target that is not an `AuditFileHandler` leads to the finding ``lesser-target``.
         """
-        findings = list(muting_findings(self, self.target))
+        findings = [*muting_findings(self, self.target), *redaction_findings(self.redactor)]
         if self._slow_call is not None:
             findings.append(slow_call_finding(self, *self._slow_call))
 
@@ -397,7 +421,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         counts = self._commit.counters()
         for code in ("pending", "raised", "lost"):
             if counts[code]:
-                message = f"{counts[code]} events are {code}: the target failed"
+                message = f"{counts[code]} events are {code}: the target failed or refused them"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
         unknown = sum(has_unknown_status(event.metadata) for event in self.iter_events())
@@ -409,6 +433,37 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             message = f"{self.unreadable} lines of the trail are not events"
             findings.append(Finding("unreadable", message, "check the files"))
         return findings
+
+    def erase_subject(self, subject: Any) -> str | None:
+        """Erase the key and the identity of *subject* from the vault, and record that as a trail event ``erased``.
+
+        The event has the token of the subject, never the identity. Repeating the call is safe.
+
+        Args:
+            subject: The identity: text, an integer, a UUID and the like, as in a filter; or its token.
+
+        Returns:
+            The token of the subject in the trail, or None if there was no key.
+
+        Raises:
+            AuditTypeError: *subject* is not an identity.
+            AuditValueError: The redactor has no vault.
+            AuditVaultError: The vault fails. Call again.
+            AuditWriteError: The target failed, with ``on_error="raise"``. The key is erased; the next call records that.
+        """
+        vault = None if self.redactor is None else self.redactor.vault
+        if vault is None:
+            raise AuditValueError(
+                f"redactor={self.redactor!r}: expected a redactor with a vault, in which subjects are"
+            )
+
+        token = vault.erase(subject)
+        if self._has_trail and not self._trail_events.is_open:
+            self._trail_events.open()
+        for unrecorded in vault.unrecorded():
+            if self._trail_events.record("erased", {"subject": unrecorded}):
+                vault.confirm_recorded(unrecorded)
+        return token
 
     def clear(self) -> None:
         """Remove all events from the buffer. Recorded events stay recorded, pending ones stay pending."""
@@ -444,6 +499,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
+
+    def _paths(self) -> tuple[str, ...]:
+        return (self.target.baseFilename,) if isinstance(self.target, AuditFileHandler) else ()
 
     def _report_outage(self, error: BaseException | None) -> None:
         """Record the start of an outage with *error*, or with None its end, as a trail event; report a start.

@@ -1,7 +1,8 @@
-"""Attributes that the handlers inherit from the standard library and do not use: setting one is refused, never ignored."""
+"""Inherited attributes, parameters and methods that are not used here: setting one is refused, never ignored."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from structlog_audit.exceptions import AuditTypeError
@@ -54,7 +55,21 @@ class UnusedAttribute:
         raise AuditTypeError(f"{self._name}={value!r}: expected not to be set: {self._advice}")
 
 
-def refuse_overrides(subclass: type, advice: dict[str, str]) -> None:
+def refuse_parameters(owner: str, given: Mapping[str, Any], advice: Mapping[str, str]) -> None:
+    """Raise an `AuditTypeError` if a constructor was *given* a parameter that it does not have.
+
+    Args:
+        owner: The name of the class.
+        given: The parameters that the constructor does not know, with their values.
+        advice: The names of inherited parameters, each with the reason and what to use instead.
+    """
+    for name, value in given.items():
+        if name in advice:
+            raise AuditTypeError(f"{name}={value!r}: expected not to be passed to {owner}: {advice[name]}")
+        raise AuditTypeError(f"{owner}() got an unexpected keyword argument {name!r}")
+
+
+def refuse_overrides(subclass: type, advice: Mapping[str, str]) -> None:
     """Raise an `AuditTypeError` if *subclass* defines a method or an attribute that would never be used.
 
     Args:

@@ -6,6 +6,8 @@
   a timer tries again, from the head of the queue. If ``max_pending`` events are pending, the newest are lost and counted.
   One gap event with their number takes their place in the queue, and so in the trail.
 * ``on_error="raise"``: the callers of the events that were not written get an `AuditWriteError`. Nothing is pending.
+* An entry that the target refuses while it takes others is set aside: lost and named in a gap, or raised. The others
+  go on. That is known once the target has refused it at least twice, the last time directly after it took another entry.
 * The start of an outage and its end are reported once each, after the leader has released the lock of the commit.
 
 **Concurrency**: Only the leader of the commit calls `fail`, `recover` and `defer_backlog`, under the lock. The exception of a
@@ -16,7 +18,8 @@ gap inserted, before the state of its entry changes, and the state changes befor
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 from structlog_audit._timers import CallLater, try_call_later
@@ -28,6 +31,9 @@ OnError = Literal["retry", "raise"]
 
 RETRY_SECONDS = 1.0
 """The time between two attempts of the retry timer."""
+
+INTERNAL_ROOM = 100
+"""The number of the library's own entries that the queue may hold besides the pending events."""
 
 
 class OutagePolicy:
@@ -94,9 +100,71 @@ class OutagePolicy:
             self._raise_all(error)
 
     def recover(self) -> None:
-        """Note that the target works again."""
-        self.is_active = False
-        self.unreported.append(None)
+        """Note that the target works again, if it failed before."""
+        if self.is_active:
+            self.is_active = False
+            self.unreported.append(None)
+
+    def probes(self, error: BaseException) -> Iterator[QueueEntry]:
+        """Count a refusal of the head of the queue; yield entries to show whether the target takes others.
+
+        There is none if the head was refused for the first time and can be retried later. Otherwise the next entry is one,
+        which overtakes no other, and alternately the gap that would name the head.
+        """
+        queue = self._queue
+        head = queue[0]
+        head.refusals += 1
+
+        if self._on_error == "raise":
+            # No line will have the number of the head, so the other entries get lines of another writer.
+            for place in range(len(queue) - 1, 0, -1):
+                queue[place].line = b""
+            self._stamp.renew()
+            yield from islice(queue, 1, 2)
+        elif head.refusals % 2 == 0 and len(queue) > 1:
+            yield queue[1]
+        elif head.refusals > 1:
+            if head.counts:
+                yield self._gap_for(head, error)
+
+            # This target takes no gap, or the head is one. Any entry that was never refused may show that it works.
+            fresh = (entry for entry in islice(queue, 2, None) if not entry.refusals)
+            yield from islice(fresh, 1)
+
+    def set_aside(self, error: BaseException, *, is_named: bool) -> None:
+        """Complete the head of the queue, which the target refuses with *error*, as raised or lost.
+
+        Args:
+            error: The last error.
+            is_named: Whether a gap that names the head is in the trail already. If not, one takes the place of the head.
+        """
+        queue = self._queue
+        head = queue[0]
+        if self._on_error == "raise":
+            self._raise(head, error)
+            return
+
+        # A gap that is refused itself leaves no other one. Its events are counted as lost already.
+        gap = None if is_named or not head.counts else self._gap_for(head, error)
+
+        # A signal handler runs only after calls, so not in the middle of these statements.
+        if head.state == PENDING:
+            self.pending -= head.counts
+        self.lost += head.counts
+        head.state = LOST
+        if gap is not None:
+            queue[0] = gap
+        else:
+            queue.popleft()
+        head.wake_waiter()
+
+    def _gap_for(self, head: QueueEntry, error: BaseException) -> Gap:
+        """Return a gap that names *head*, with an id of its own writer: the entries behind it have lines with earlier ids."""
+        stamp = self._stamp.sibling()
+        gap = _new_gap(stamp, head)
+        gap.refused, gap.error = head, error
+        gap.count = head.counts
+        return gap
 
     def defer_backlog(self) -> bool:
         """Make the whole queue pending if there is room, and return whether there was.
@@ -136,12 +204,15 @@ class OutagePolicy:
             # The sequence numbers of these entries are used up, and no line has them.
             self._stamp.renew()
         while queue:
-            entry = queue[0]
-            entry.error = error
-            entry.state = RAISED
-            self.raised += entry.counts
-            entry.wake_waiter()
-            queue.popleft()
+            self._raise(queue[0], error)
+
+    def _raise(self, head: QueueEntry, error: BaseException) -> None:
+        """Complete *head*, the head of the queue, as raised with *error*."""
+        head.error = error
+        head.state = RAISED
+        self.raised += head.counts
+        head.wake_waiter()
+        self._queue.popleft()
 
     def _make_pending(self) -> None:
         """Make the entries in the queue pending as far as there is room; the newest are lost."""
@@ -152,11 +223,10 @@ class OutagePolicy:
                 break
             newest_first.append(entry)
 
-        room = max(0, self._max_pending - self.pending)
-        excess = max(0, len(newest_first) - room)
-        lost, kept = newest_first[:excess], newest_first[excess:]
+        kept = self._count_fitting(reversed(newest_first))
+        lost = newest_first[: len(newest_first) - kept]
 
-        for entry in reversed(kept):
+        for entry in reversed(newest_first[len(lost) :]):
             self._accept(entry.line, entry.timestamp_us)
             entry.state = PENDING
             self.pending += entry.counts
@@ -168,6 +238,24 @@ class OutagePolicy:
 
         if not self._timer_runs:
             self._timer_runs = try_call_later(self._call_later, RETRY_SECONDS, self._on_timer)
+
+    def _count_fitting(self, entries: Iterator[QueueEntry]) -> int:
+        """Return how many of the new *entries*, the oldest first, may become pending.
+
+        The library's own entries take no room from events of the application. They have a room of their own.
+        """
+        room = self._max_pending - self.pending
+        internal_room = INTERNAL_ROOM if len(self._queue) <= self._max_pending + INTERNAL_ROOM else 0
+        count = 0
+        for entry in entries:
+            if entry.counts:
+                room -= 1
+            else:
+                internal_room -= 1
+            if room < 0 or internal_room < 0:
+                break
+            count += 1
+        return count
 
     def _lose(self, lost: Sequence[QueueEntry]) -> None:
         """Remove the entries *lost* from the end of the queue, and count them in a gap event.
@@ -198,16 +286,20 @@ class OutagePolicy:
         queue = self._queue
         place = len(queue) - len(lost)
         before = queue[place - 1] if place else None
-        if isinstance(before, Gap):
+        if isinstance(before, Gap) and before.refused is None:
             return before
 
-        # Reserve id and time now: the line of an empty body, without its LF. `Gap.make_line` appends the body.
-        head = self._stamp.line(b"")[:-1]
-        newest = lost[0]
-        gap = Gap(b"", newest.level, newest.logger, timestamp_us=self._stamp.timestamp_us, head=head)
+        gap = _new_gap(self._stamp, lost[0])
         queue.insert(place, gap)
         return gap
 
     def _on_timer(self) -> None:
         self._timer_runs = False
         self._retry()
+
+
+def _new_gap(stamp: Stamp, lost: QueueEntry) -> Gap:
+    """Return a gap event with the level and the logger of *lost*."""
+    # Reserve id and time now. `Gap.make_line` inserts the body.
+    head, end = stamp.open_line()
+    return Gap(b"", lost.level, lost.logger, timestamp_us=stamp.timestamp_us, head=head, end=end)

@@ -71,7 +71,7 @@ class TargetTrial:
                 f"target={target!r}: expected a function that makes a logging.Handler, got {self.first!r}"
             )
 
-        self._handle_error = vars(self.first).get("handleError")
+        self._own_methods = {name: vars(self.first).get(name) for name in ("handleError", "getConnection")}
         # Raises if it cannot be the target of an AuditHandler.
         AuditHandler(target=self.first)
 
@@ -85,10 +85,11 @@ class TargetTrial:
 
     def end(self) -> None:
         """Restore a handler that was passed in, and close one that was made."""
-        # An AuditHandler intercepts this method.
-        vars(self.first).pop("handleError", None)
-        if self._handle_error is not None:
-            self.first.handleError = self._handle_error  # type: ignore[method-assign]
+        # An AuditHandler intercepts these methods.
+        for name, own in self._own_methods.items():
+            vars(self.first).pop(name, None)
+            if own is not None:
+                vars(self.first)[name] = own
 
         if self.is_factory:
             with suppress(Exception):

@@ -51,7 +51,7 @@ def monitor(
     def show(reading: Reading) -> Exit:
         events = reading.follow(since_now=False) if follow else reading.events()
         code = Exit.DONE
-        for alert in replay(loaded, events):
+        for alert in replay(loaded, (stored.event() for stored in events)):
             _put(alert, output, in_utc=options.utc)
             code = Exit.NO
             if follow:
