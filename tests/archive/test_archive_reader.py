@@ -325,7 +325,7 @@ def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
 
 
 def test_completeness_of_an_archive_is_never_claimed(tmp_path):
-    """The numbers of the writers are not checked, and other hosts may have more: without a known loss the verdict is unknown."""
+    """The numbers of the writers are not checked, and other hosts may have more: without a loss the verdict is unknown."""
     path = write_closed(tmp_path / "logs", line_of(1))
     compacted(path, tmp_path / "archive")
     with open_archive(tmp_path / "archive", live=path) as source:

@@ -200,27 +200,6 @@ class DuckDBEngine:
                 total_ms = duration or 0.0
         return counts._replace(total_ms=total_ms)
 
-    def counts_by_user(
-        self, snapshot: Snapshot, conditions: Conditions
-    ) -> list[tuple[str | None, str, int, int, int]] | None:
-        """Return user, operation, events, successes and the place of the last event, in the order of first events.
-
-        None if SQL alone cannot tell. The last event is the one with the greatest place; its time is that place, unless the
-        clock was set back.
-        """
-        files = _candidates(snapshot, conditions)
-        if not files:
-            return []
-        columns = f"user_id, operation, status, epoch_us(timestamp) AS us, {_ORDER} AS place, trail, n"
-        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
-        if not is_exact:
-            return None
-        sql = (
-            "SELECT user_id, operation, count(*), count(*) FILTER (status = 'SUCCESS'), arg_max(us, (place, trail, n)) "
-            f"FROM ({source}) GROUP BY user_id, operation ORDER BY min(place), min(n)"
-        )
-        return list(self._database.rows(sql, parameters))
-
 
 def _has_other(conditions: Conditions) -> bool:
     return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
