@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import io
 import math
 import os
@@ -19,7 +20,7 @@ from structlog_audit.archive import compact, open_archive, prune
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.events.event import Kind
 from structlog_audit.query.filters import conditions, contains
-from structlog_audit.trail.reading.discovery import Trail
+from structlog_audit.trail.reading.discovery import Segment, Trail
 
 LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -250,6 +251,30 @@ def test_segment_deleted_without_being_archived_counts_as_vanished(tmp_path, mon
     monkeypatch.setattr(Trail, "_take_set", take_and_delete)
     assert source.count_events() == 4
     assert source.problems == {"vanished": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.EACCES, None), (errno.EMFILE, "too many segments beyond the archive")]
+)
+def test_segment_that_the_system_does_not_open_is_counted(tmp_path, monkeypatch, code, message):
+    """A refused segment is a problem, as for a reader of files; too many open files are an error with its remedy."""
+    path = write_closed(tmp_path / "logs", line_of(1), line_of(2))
+    compacted(write_closed(tmp_path / "other", line_of(50)), tmp_path / "archive", host="h2")
+    original = Segment.opened
+
+    def refuse(self):
+        if self.path.endswith(rolled_name("audit.jsonl", 100)):
+            raise OSError(code, os.strerror(code), self.path)
+        return original(self)
+
+    monkeypatch.setattr(Segment, "opened", refuse)
+    with open_archive(tmp_path / "archive", live=path) as source:
+        if message is not None:
+            with pytest.raises(AuditReadError, match=message):
+                source.count_events()
+            return
+        assert source.count_events() == 4
+        assert source.problems == {"unreadable": 1}
 
 
 def test_new_events_and_segments_are_found_by_the_next_query(tmp_path):

@@ -8,6 +8,7 @@ segment that is archived or deleted meanwhile is therefore neither missing nor r
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from structlog_audit.archive.compaction import plain_name, segment_key, stored_size
 from structlog_audit.archive.delta_log import Snapshot
+from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.discovery import Segment, Trail
 from structlog_audit.trail.reading.line_blocks import skip
 from structlog_audit.trail.reading.open_segment import OpenSegment
@@ -48,7 +50,8 @@ class LiveTrail(Trail):
 
 class _HeldSegment(NamedTuple):
     segment: Segment
-    opened: OpenSegment
+    opened: OpenSegment | None
+    """None if the system did not open it."""
 
 
 class HeldTrail:
@@ -85,12 +88,24 @@ class HeldTrail:
                 except FileNotFoundError:
                     self._vanished.append(segment.path)
                     return
+                except OSError as error:
+                    self._refuse(segment, error)
+                    return
                 segment = replace(segment, file=file, size=os.fstat(file.fileno()).st_size)
 
             opened = stack.enter_context(scanner.open(segment))
             if opened is not None and self._uncovered_from(opened, known) is not None:
                 self._held.append(_HeldSegment(segment, opened))
                 self._stack.push(stack.pop_all())
+
+    def _refuse(self, segment: Segment, error: OSError) -> None:
+        """Keep a segment that the system did not open; it is counted when it is read."""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise AuditReadError(
+                f"{self._trail.path}: too many segments beyond the archive to hold them open: run structlog-audit compact, "
+                "or raise the limit of open files (ulimit -n)"
+            ) from error
+        self._held.append(_HeldSegment(segment, None))
 
     def beyond(self, snapshot: Snapshot, scanner: SegmentScanner) -> LiveTrail:
         """Return what the trail holds beyond *snapshot*, which was read after the files were opened.
@@ -106,8 +121,10 @@ class HeldTrail:
 
         segments = []
         for segment, opened in self._held:
-            start = self._uncovered_from(opened, snapshot)
-            if start is not None:
+            start = 0 if opened is None else self._uncovered_from(opened, snapshot)
+            if start == 0:
+                segments.append(segment)
+            elif opened is not None and start is not None:
                 segments.append(self._from(segment, opened, start))
 
         seeds = [snapshot.high(trail) for trail in self._trails]
@@ -140,8 +157,6 @@ class HeldTrail:
 
     def _from(self, segment: Segment, opened: OpenSegment, start: int) -> Segment:
         """Return the part of *segment* that begins at *start*."""
-        if not start:
-            return segment
         if opened.is_plain:
             return replace(segment, begin=start)
 
