@@ -331,7 +331,7 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
         "3 events lost, as a gap event states at 2025-01-15 12:00:00.000 UTC.",
         "4 events lost, as a gap event states at 2025-01-15 12:00:01.000 UTC.",
         "The buffer has no complete record of events before 2025-01-15 12:00:00.000 UTC.",
-        "Part of the source could not be read (torn, 1 time).",
+        "Reading the source met a problem (torn, 1 time).",
     ]
     rows = [["2025-01-15 12:00:01", "4", id_of(1)], ["2025-01-15 12:00:00", "3", id_of(0)]]
     assert gap_table == ("Gaps in the trail", ["Time (UTC)", "Events lost", "Event"], rows, "")
@@ -383,7 +383,7 @@ def test_report_of_damaged_files_is_not_complete(code):
     report = compliance_report(Events([event(0)], problems={code: 1, "unfinished": 1}))
     completeness = report.to_dict()["completeness"]
     assert completeness["verdict"] == "unknown"
-    assert completeness["sentences"] == [f"Part of the source could not be read ({code}, 1 time)."]
+    assert completeness["sentences"] == [f"Reading the source met a problem ({code}, 1 time)."]
 
 
 # --- clauses ------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,14 @@ from structlog_audit.recording.inherited_attributes import FixedAttribute, refus
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
-from structlog_audit.trail.writing.filesystem import describe_user, require_trail_path, segments_at, writable_by_others
+from structlog_audit.trail.writing.filesystem import (
+    ACCESS_FIX,
+    describe_user,
+    require_trail_path,
+    segments_at,
+    unwritable_places,
+    writable_by_others,
+)
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import Retention, make_retention
@@ -342,6 +349,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         for place, mode in writable_by_others(self.baseFilename):
             message = f"{place} can be changed by users other than its owner (mode {mode:04o})"
             yield Finding("permissions", message, f"chmod go-w {place}")
+        for refusal in unwritable_places(self.baseFilename):
+            yield Finding("access", f"{refusal}: events or rollovers may fail", ACCESS_FIX)
 
         folder = self.path.parent
         with contextlib.suppress(OSError):

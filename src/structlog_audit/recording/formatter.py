@@ -108,7 +108,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         schema: str | None = None,
         **inherited: Never,
     ) -> None:
-        refuse_parameters("AuditJsonFormatter", inherited, _PARAMETERS)
+        refuse_parameters(AuditJsonFormatter, inherited, _PARAMETERS)
         require_choice("style", style, ("%", "{", "$"))
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
