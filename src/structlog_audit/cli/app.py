@@ -31,11 +31,16 @@ COMMANDS = (
     "catalogue",
     "compact",
     "archive",
+    "keygen",
+    "seal",
+    "verify",
+    "prove",
+    "verify_proof",
     "doctor",
     "shipper",
     "demo",
 )
-"""The commands in the order of ``--help``."""
+"""The commands in the order of ``--help``. In their names on the command line, an underscore is a hyphen."""
 
 
 def run_guarded(command: Callable[[], Any]) -> int:
@@ -144,7 +149,7 @@ def _register(name: str) -> None:
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=name, epilog=example)
     else:
-        app.command(name, epilog=example)(command)
+        app.command(name.replace("_", "-"), epilog=example)(command)
 
 
 for _name in COMMANDS:

@@ -51,6 +51,14 @@ Operations = Annotated[
     typer.Option("--operations", metavar="FILE", help="File with classes of operations: TOML, JSON or YAML."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+TrailPath = Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail.")]
+Origin = Annotated[
+    str,
+    typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
+]
+VerifierKeys = Annotated[
+    list[str], typer.Option("--key", metavar="VKEY|FILE", help="Verifier key, or a file with one or with a policy.")
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 
 

@@ -366,6 +366,9 @@ class _Collector:
             self._add_trail_event(event_id.writer, line)
         elif is_new and line.kind == Kind.GAP:
             self._add_gap(line)
+        elif is_new and line.kind == Kind.CHECKPOINT:
+            # Its writer is a sealer, which records no events.
+            self.evidence.writers[event_id.writer].is_closed = True
 
     def _add_gap(self, line: _NumberedLine) -> None:
         """Add a statement about lost events. If the target refused one, the gap names it, and no line has its number."""
