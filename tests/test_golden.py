@@ -13,6 +13,7 @@ import pytest
 from zstandard_of_python import zstd
 
 from structlog_audit import open_trail
+from structlog_audit.archive import compact, open_archive
 from structlog_audit.events.codec import decode_event, encode_event
 from structlog_audit.events.event import Kind, rfc3339
 from structlog_audit.recording.file_handler import AuditFileHandler
@@ -85,11 +86,43 @@ def reader_of_a_document(path):
     return open_trail(document)
 
 
+def segments_of(path):
+    """Write the trail at *path* as three closed segments, and return it; the active segment has the rest."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    parts = [lines[:9], lines[9:22], lines[22:40]]
+    for number, part in enumerate(parts):
+        segment = path.with_name(f"audit.jsonl.20250115T10310{number}.000000Z")
+        segment.write_bytes(b"".join(part))
+    path.write_bytes(b"".join(lines[40:]))
+    return path
+
+
+def reader_of_an_archive(path, *, promote=()):
+    """Return a reader of an archive with all events."""
+    segments_of(path)
+    path.rename(path.with_name("audit.jsonl.20250115T103200.000000Z"))
+    path.with_name("audit.jsonl.20250115T103300.000000Z").write_bytes(b"")
+    path.write_bytes(b"")
+    assert compact(path, path.parent / "archive", promote=promote).events == 58
+    return open_archive(path.parent / "archive")
+
+
+def reader_of_an_archive_and_the_trail(path):
+    """Return a reader of an archive with the first segments, one of which is deleted, and of the live trail."""
+    segments_of(path)
+    assert compact(path, path.parent / "archive").segments == 2
+    path.with_name("audit.jsonl.20250115T103100.000000Z").unlink()
+    return open_archive(path.parent / "archive", live=path)
+
+
 SOURCES = {
     "buffer": handler_of,
     "reader": open_trail,
     "segments": reader_of_segments,
     "document": reader_of_a_document,
+    "archive": reader_of_an_archive,
+    "archive with promoted columns": lambda path: reader_of_an_archive(path, promote=["source", "user.plan", "forced"]),
+    "archive and live trail": reader_of_an_archive_and_the_trail,
     "stream": lambda path: open_trail(io.BytesIO(path.read_bytes())),
 }
 

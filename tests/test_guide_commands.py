@@ -14,7 +14,14 @@ import pytest
 from commands import environment
 
 GUIDE = Path(__file__).parent.parent / "examples" / "guide"
-PAGES = ["catalogue.md", "command-line.md", "files-without-python.md", "monitoring.md", "verify-without-us.md"]
+PAGES = [
+    "archive.md",
+    "catalogue.md",
+    "command-line.md",
+    "files-without-python.md",
+    "monitoring.md",
+    "verify-without-us.md",
+]
 BLOCK = re.compile(r"(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "\x1e"
 """The separator after the output of each command."""

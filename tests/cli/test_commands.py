@@ -18,8 +18,10 @@ from typing import ClassVar
 import pytest
 from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment, process, run, trail_lines
+from trail_files import line_of, write_trail
 
 from structlog_audit import AuditHandler, AuditLogger, SubjectVault, open_trail
+from structlog_audit.archive import compact
 from structlog_audit.cli import commands, output
 from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
@@ -28,7 +30,10 @@ from structlog_audit.formats.spreadsheet import safe_cell
 
 EVENTS = list(open_trail(GOLDEN).iter_events(kind=EVERY_KIND))
 IDS = [event.event_id for event in EVENTS if event.kind is None]
-NAMES = [command.callback.__name__ for command in app.registered_commands]
+NAMES = [
+    *(command.callback.__name__ for command in app.registered_commands),
+    *(group.name for group in app.registered_groups),
+]
 
 
 @pytest.fixture
@@ -826,6 +831,8 @@ class TestHelp:
         (tmp_path / "myapp.py").write_text(source)
         SubjectVault(tmp_path / "logs" / "audit.vault", create=True).close()
         (tmp_path / "rules.toml").write_text('[[rules]]\nname = "failures"\nmore_than = 0\nwithin = "1h"\n')
+        write_trail(tmp_path / "old", (100, line_of(1)), (200, line_of(2)), (300, line_of(3)))
+        compact(tmp_path / "old" / "audit.jsonl", tmp_path / "archive")
         if name in SEALED:
             prepare_seal(tmp_path)
         shown = run(name.replace("_", "-"), "--help")

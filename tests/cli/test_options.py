@@ -13,7 +13,19 @@ from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 
-OTHERS = ("keygen", "seal", "verify", "prove", "verify_proof", "erase", "doctor", "shipper", "demo")
+OTHERS = (
+    "compact",
+    "archive",
+    "keygen",
+    "seal",
+    "verify",
+    "prove",
+    "verify_proof",
+    "erase",
+    "doctor",
+    "shipper",
+    "demo",
+)
 READERS = [name for name in COMMANDS if name not in OTHERS]
 WITH_ALL = {"query", "tail", "stats", "export"}
 

@@ -29,6 +29,8 @@ COMMANDS = (
     "report",
     "monitor",
     "catalogue",
+    "compact",
+    "archive",
     "keygen",
     "seal",
     "verify",
@@ -139,11 +141,15 @@ def main(
 
 
 def _register(name: str) -> None:
-    """Add the command *name*: the function of that name in the module of that name."""
+    """Add the command *name*: the function, or the group, of that name in the module of that name."""
     module = import_module(f"structlog_audit.cli.commands.{name}")
     # After \b, typer does not wrap the lines.
     example = f"\b\nExample:\n  {PROGRAM} {module.EXAMPLE}"
-    app.command(name.replace("_", "-"), epilog=example)(getattr(module, name))
+    command = getattr(module, name)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name, epilog=example)
+    else:
+        app.command(name.replace("_", "-"), epilog=example)(command)
 
 
 for _name in COMMANDS:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from structlog_audit.archive.opening import is_archive, open_archive
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
@@ -24,10 +25,14 @@ from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
+from structlog_audit.query.engine import Progress
 from structlog_audit.query.statistics import statistics
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
+
+if TYPE_CHECKING:
+    from structlog_audit.archive.reader import ArchiveReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Reading:
         revealed_by: The vault with whose keys events are shown in clear, if they are.
     """
 
-    trail: TrailReader
+    trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
     revealed_by: SubjectVault | None = None
@@ -161,7 +166,7 @@ def read_trails(
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = open_trail(*_streams(paths), progress=advance, vault=vault)
+        trail = _open(paths, advance, vault)
         reading = Reading(trail, selection, now, vault if reveal else None)
         code = work(reading)
     sys.stdout.flush()
@@ -183,6 +188,17 @@ def _is_incomplete(reading: Reading) -> bool:
     for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
         put_error(sentence)
     return True
+
+
+def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | None) -> TrailReader | ArchiveReader:
+    """Return a reader of *paths*, one of which may be an archive."""
+    archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
+    trails = [path for path in paths if path not in archives]
+    if not archives:
+        return open_trail(*_streams(trails), progress=progress, vault=vault)
+    if len(archives) > 1:
+        raise UsageError(f"expected one archive, got {archives[0]!r} and {archives[1]!r}")
+    return open_archive(archives[0], live=list(_streams(trails)), progress=progress, vault=vault)
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:

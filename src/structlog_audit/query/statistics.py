@@ -20,7 +20,9 @@ from typing import Any, Protocol
 
 from structlog_audit.events.event import EventStatus, OperationType, operation_of
 
-_LOG_GROWTH = math.log(1.02)
+LOG_GROWTH = math.log(1.02)
+"""The logarithm of the ratio between neighbouring buckets."""
+
 _SHORTEST_MS = 1e-6
 _SMALLEST_EXPONENT = 1_074
 """The smallest positive float is 2⁻¹⁰⁷⁴ (IEEE 754, binary64)."""
@@ -43,7 +45,7 @@ class Countable(Protocol):
 
 def bucket_of(duration_ms: float) -> int:
     """Return the bucket of a duration. Zero and negative durations count as a nanosecond."""
-    return math.ceil(math.log(max(duration_ms, _SHORTEST_MS)) / _LOG_GROWTH)
+    return math.ceil(math.log(max(duration_ms, _SHORTEST_MS)) / LOG_GROWTH)
 
 
 class Histogram:
@@ -62,7 +64,7 @@ class Histogram:
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:
-                return math.exp((bucket - 0.5) * _LOG_GROWTH)
+                return math.exp((bucket - 0.5) * LOG_GROWTH)
         return 0.0
 
 

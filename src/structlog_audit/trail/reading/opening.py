@@ -48,10 +48,15 @@ def open_trail(
     scanner = SegmentScanner()
     trails = find_trails(paths, scanner.problems)
     engine = ScanEngine(trails, scanner, progress)
-    return TrailReader(trails, engine, scanner, _opened_vault(vault))
+    return TrailReader(trails, engine, scanner, opened_vault(vault))
 
 
-def _opened_vault(vault: str | os.PathLike[str] | SubjectVault | None) -> SubjectVault | None:
+def opened_vault(vault: str | os.PathLike[str] | SubjectVault | None) -> SubjectVault | None:
+    """Return the vault at a path, or the one that is open already.
+
+    Raises:
+        AuditVaultError: The vault cannot be used.
+    """
     from structlog_audit.redaction.vault import SubjectVault
 
     if vault is None or isinstance(vault, SubjectVault):

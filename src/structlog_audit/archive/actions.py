@@ -1,0 +1,271 @@
+"""The actions of a Delta log (protocol 1/2), and what this library adds to them, as values.
+
+The format is Delta's, https://github.com/delta-io/delta/blob/master/PROTOCOL.md, so that other programs read an archive as a
+table. What only this library needs is where Delta leaves room: tags of a file, members of ``commitInfo``, and one further
+column of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from structlog_audit.exceptions import AuditReadError
+
+FORMAT = 1
+"""The version of the format of an archive."""
+
+FORMAT_KEY = "audit.format"
+PROMOTED_KEY = "audit.promoted"
+PRUNED_KEY = "audit.pruned_before"
+
+Range = tuple[int, int]
+"""The first and the last of some integers."""
+
+
+class Add(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A data file. `DataFile` is its meaning."""
+
+    path: str
+    partition_values: dict[str, str | None]
+    size: int
+    modification_time: int
+    data_change: bool = msgspec.field(default_factory=lambda: True)
+    stats: str | None = None
+    tags: dict[str, str] | None = None
+
+
+class Remove(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A data file that is no longer part of the table, for the sake of readers that still use it."""
+
+    path: str
+    deletion_timestamp: int = msgspec.field(default_factory=lambda: 0)
+    data_change: bool = msgspec.field(default_factory=lambda: True)
+
+
+class Txn(msgspec.Struct, rename="camel", omit_defaults=True):
+    """How much of a source the table holds: of a segment, the number of bytes."""
+
+    app_id: str
+    version: int
+    last_updated: int | None = None
+
+
+class Protocol(msgspec.Struct, rename="camel"):
+    """The versions of Delta's protocol that a reader and a writer need."""
+
+    min_reader_version: int = 1
+    min_writer_version: int = 2
+
+
+class Format(msgspec.Struct, frozen=True):
+    """The format of the data files."""
+
+    provider: str = "parquet"
+    options: dict[str, str] = {}
+
+
+class MetaData(msgspec.Struct, rename="camel", kw_only=True):
+    """The identity, schema and configuration of the table."""
+
+    id: str
+    format: Format = Format()
+    schema_string: str
+    partition_columns: tuple[str, ...] = ("date",)
+    configuration: dict[str, str]
+    created_time: int | None = None
+
+
+class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The bytes of a segment that one commit archived, and the numbers that their events got.
+
+    Attributes:
+        segment: The key of the segment.
+        trail: Its trail, ``host:path``.
+        name: The name of its file, without a suffix of compression.
+        start: The offset of the first byte in the decompressed segment.
+        stop: The offset after the last byte.
+        sha256: The digest of these bytes.
+        first: The number of the first event in the trail.
+        stop_number: The number after the last event.
+        least: The least timestamp, in microseconds since 1970; None without events.
+        high: The greatest timestamp of the trail so far, in microseconds since 1970.
+        quarantine: The file with the bytes that are not events; None without any.
+        is_final: Whether nothing can follow: the segment is compressed.
+    """
+
+    segment: str
+    trail: str
+    name: str
+    start: int
+    stop: int
+    sha256: str
+    first: int
+    stop_number: int
+    least: int | None = None
+    high: int | None = None
+    quarantine: str | None = None
+    is_final: bool = False
+
+
+class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """Who committed what. *id* is unique, so that a writer recognizes its own commit after a lost answer."""
+
+    timestamp: int = 0
+    operation: str = ""
+    engine_info: str = ""
+    id: str = ""
+    audit: Coverage | None = None
+
+
+class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A Parquet file of an archive: events of one trail and one UTC day, in the order of commit.
+
+    Attributes:
+        path: The path in the archive.
+        date: The day, as text.
+        size: Its size in bytes.
+        rows: The number of events.
+        trail: The trail, ``host:path``.
+        numbers: The numbers of the events in their trail, which may leave some out.
+        times: Their timestamps, in microseconds since 1970.
+        order: Their places in the order of the archive: the greatest timestamp of the trail up to each event.
+        ids: The least and the greatest event id.
+        promoted: The promoted columns that it has.
+        sha256: The digest of the file.
+    """
+
+    path: str
+    date: str
+    size: int
+    rows: int
+    trail: str
+    numbers: Range
+    times: Range
+    order: Range
+    ids: tuple[str, str]
+    promoted: frozenset[str] = frozenset()
+    sha256: str
+
+    def add(self, now: dt.datetime, *, data_change: bool = True) -> Action:
+        """Return the action that adds this file to the table."""
+        least, greatest = self.times
+        stats = {
+            "numRecords": self.rows,
+            "minValues": {"timestamp": _stats_time(least), "event_id": self.ids[0]},
+            # Delta keeps milliseconds: the greatest is rounded up, or a reader would leave the file out.
+            "maxValues": {"timestamp": _stats_time(greatest + 999), "event_id": self.ids[1]},
+            "nullCount": {"timestamp": 0, "event_id": 0},
+        }
+        tags = {
+            "audit.trail": self.trail,
+            "audit.n": _range_text(self.numbers),
+            "audit.us": _range_text(self.times),
+            "audit.at": _range_text(self.order),
+            "audit.md": ",".join(sorted(self.promoted)),
+            "audit.sha256": self.sha256,
+        }
+        add = Add(
+            path=self.path,
+            partition_values={"date": self.date},
+            size=self.size,
+            modification_time=milliseconds(now),
+            data_change=data_change,
+            stats=msgspec.json.encode(stats).decode(),
+            tags=tags,
+        )
+        return Action(add=add)
+
+
+class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """A line of a commit, or a row of a checkpoint: one member is given.
+
+    The last two members are those of a checkpoint: what it covers of a segment, and a data file in a form that is fast to read.
+    """
+
+    commit_info: CommitInfo | None = None
+    protocol: Protocol | None = None
+    meta_data: MetaData | None = None
+    txn: Txn | None = None
+    add: Add | None = None
+    remove: Remove | None = None
+    covered: list[Coverage] | None = None
+    file: DataFile | None = None
+
+
+class _Stats(msgspec.Struct, rename="camel"):
+    num_records: int
+    min_values: dict[str, str]
+    max_values: dict[str, str]
+
+
+_decode_stats = msgspec.json.Decoder(_Stats).decode
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
+
+
+def data_file_of(add: Add, where: str) -> DataFile:
+    """Return the data file that *add* describes.
+
+    Raises:
+        AuditReadError: Another program added it.
+    """
+    tags = add.tags or {}
+    try:
+        stats = _decode_stats(add.stats or "")
+        return DataFile(
+            path=add.path,
+            date=add.partition_values["date"] or "",
+            size=add.size,
+            rows=stats.num_records,
+            trail=tags["audit.trail"],
+            numbers=_parse_range(tags["audit.n"]),
+            times=_parse_range(tags["audit.us"]),
+            order=_parse_range(tags["audit.at"]),
+            ids=(stats.min_values["event_id"], stats.max_values["event_id"]),
+            promoted=frozenset(filter(None, tags["audit.md"].split(","))),
+            sha256=tags["audit.sha256"],
+        )
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise AuditReadError(
+            f"{where}: expected only files of structlog-audit, got {add.path!r} of another program; restore the table to "
+            "the version before it"
+        ) from error
+
+
+def milliseconds(time: dt.datetime) -> int:
+    """Return *time* in milliseconds since 1970."""
+    return int(time.timestamp() * 1_000)
+
+
+def schema_string(columns: Sequence[tuple[str, str]]) -> str:
+    """Return Delta's schema of *columns*, pairs of a name and a type of Delta; ``[string]`` is a list of texts."""
+    fields = []
+    for name, kind in columns:
+        type_: object = kind
+        if kind.startswith("["):
+            type_ = {"type": "array", "elementType": kind.strip("[]"), "containsNull": True}
+        fields.append({"name": name, "type": type_, "nullable": True, "metadata": {}})
+    return msgspec.json.encode({"type": "struct", "fields": fields}).decode()
+
+
+def _range_text(bounds: Range) -> str:
+    return f"{bounds[0]}..{bounds[1]}"
+
+
+def _parse_range(text: str) -> Range:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]), int(match[2])
+
+
+_LAST = 253_402_300_799_999_000
+"""The last millisecond of the year 9999, in microseconds since 1970."""
+
+
+def _stats_time(microseconds: int) -> str:
+    time = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=min(microseconds, _LAST))
+    return time.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -1,0 +1,169 @@
+"""Connections to DuckDB with bounded memory, and the SQL of data files.
+
+**Performance.** DuckDB gets `MEMORY_LIMIT`, the processors of this process, and a folder to spill to, which is deleted with the
+connection. Rows are fetched `FETCHED` at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from structlog_audit.archive.storage import ObjectStorage, Storage
+from structlog_audit.exceptions import AuditReadError, AuditWriteError
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY_LIMIT = "256MB"
+FETCHED = 2_000
+_READ_BYTES = 1_048_576
+_OBJECT_SIZE = 16_777_216
+"""DuckDB's default for the longest line of JSON."""
+
+ROW_GROUP_SIZE = 30_720
+"""Rows per row group. In larger groups, looking up one event or user reads more; smaller ones compress less."""
+
+
+class Database:
+    """A connection to DuckDB for the files of one archive.
+
+    Args:
+        storage: The files of the archive.
+        memory_limit: The limit of DuckDB's memory, as DuckDB writes it.
+        threads: The number of threads; None means one for each processor of this process.
+    """
+
+    def __init__(self, storage: Storage, memory_limit: str = MEMORY_LIMIT, threads: int | None = None) -> None:
+        self._storage = storage
+        self._memory_limit = memory_limit
+        self._threads = threads
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return the connection, which is opened by the first call.
+
+        Raises:
+            AuditReadError: The extra ``archive`` is not installed.
+        """
+        if self._connection is not None:
+            return self._connection
+        try:
+            import duckdb
+        except ImportError:
+            raise AuditReadError("archives need duckdb: pip install 'structlog-audit[archive]'") from None
+
+        spill = tempfile.mkdtemp(prefix="structlog-audit-")
+        # A reader need not be closed: its folder goes with it.
+        self._delete_spill = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": self._memory_limit,
+            "threads": self._threads or _processors(),
+            "temp_directory": spill,
+            # Everything that is needed is built in: nothing is fetched from the network.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        connection = duckdb.connect(":memory:", config=config)
+        if isinstance(self._storage, ObjectStorage):
+            connection.register_filesystem(self._storage.filesystem)
+        self._connection = connection
+        return connection
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query. Several queries may be under way at once.
+
+        Raises:
+            AuditReadError: A file of the archive is missing or damaged, or the query does not fit into memory and disk.
+        """
+        import duckdb
+
+        cursor = self.connect().cursor()
+        try:
+            cursor.execute(sql, dict(parameters or {}))
+            while fetched := cursor.fetchmany(FETCHED):
+                yield from fetched
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise AuditReadError(
+                f"{self._storage.root}: {reason}; structlog-audit archive verify shows what is damaged"
+            ) from error
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Close the connection and delete its folder."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            self._delete_spill()
+
+
+def _processors() -> int:
+    # Only Linux has an affinity.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return (os.cpu_count() or 1) if affinity is None else len(affinity(0))
+
+
+def parquet(locations: Iterable[str]) -> str:
+    """Return the table function that reads the data files at *locations*, in their order."""
+    names = ", ".join(map(quoted, locations))
+    return f"read_parquet([{names}], hive_partitioning=false)"
+
+
+def json_lines(path: str, columns: str, longest: int) -> str:
+    """Return the table function that reads the lines of JSON in the local file at *path*.
+
+    Args:
+        path: The file.
+        columns: The columns with their types, as SQL.
+        longest: The bytes of the longest line. DuckDB allocates a multiple of it for each thread.
+    """
+    size = max(_OBJECT_SIZE, longest)
+    return f"read_json({quoted(path)}, format='newline_delimited', columns={columns}, maximum_object_size={size})"
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Return *name* as a quoted identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_digest(file: str | BinaryIO) -> str:
+    """Return the SHA-256 of a file, a path or one that is open for reading bytes."""
+    if isinstance(file, str):
+        with open(file, "rb") as opened:
+            return file_digest(opened)
+    digest = hashlib.sha256()
+    while data := file.read(_READ_BYTES):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def write_parquet(
+    connection: duckdb.DuckDBPyConnection, source: str, selected: str, target: str, parameters: Mapping[str, Any]
+) -> None:
+    """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
+
+    Raises:
+        AuditWriteError: The disk is full, or a row does not fit into memory.
+    """
+    import duckdb
+
+    sql = (
+        f"COPY (SELECT {selected} FROM {source}) TO {quoted(target)} "
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_SIZE})"
+    )
+    try:
+        connection.execute(sql, dict(parameters))
+    except duckdb.Error as error:
+        raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error

@@ -1,0 +1,262 @@
+"""The engine that answers queries from the data files of an archive with DuckDB, in this process.
+
+**Guarantees.** Events come in the order of the archive or its exact reverse: by the greatest timestamp of their trail so far,
+then by trail, then by their number in it. Each trail thus keeps its order of commit, however its clock was set.
+
+**Performance.** The catalogue leaves out files by time and event id. The others are read a few at a time, as far as they do not
+overlap in the order, so that a caller who takes the newest events reads no more files than necessary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from structlog_audit.archive.actions import DataFile
+from structlog_audit.archive.database import Database, parquet
+from structlog_audit.archive.delta_log import Snapshot
+from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.promotion import promoted_columns
+from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
+from structlog_audit.archive.storage import Storage
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import EventStatus
+from structlog_audit.query.engine import Progress
+from structlog_audit.query.filters import Conditions, microseconds
+from structlog_audit.query.statistics import LOG_GROWTH
+
+_FIRST_ROWS = 60_000
+"""The rows of the first files that are read together. Each further step has four times as many."""
+
+_MOST_ROWS = 500_000
+"""The rows that are sorted together if a query selects nearly all of them."""
+
+_MOST_SELECTED_ROWS = 50_000_000
+"""The rows that are searched together if a query selects few of them."""
+
+_ORDER = "epoch_us(timestamp) + late_us"
+
+
+class Found(NamedTuple):
+    """An event, and its place in the order of the archive."""
+
+    at: int
+    trail: str
+    number: int
+    event: StoredEvent
+
+
+class Counts(NamedTuple):
+    """What statistics count, in SQL."""
+
+    operations: Counter[str]
+    statuses: Counter[str]
+    users: Counter[str | None]
+    buckets: Counter[int]
+    total_ms: float
+
+
+class DuckDBEngine:
+    """Queries of the archive that a snapshot describes.
+
+    Args:
+        storage: The files of the archive.
+        database: Reads them.
+        progress: Called with the bytes of the data files read so far for the current query.
+    """
+
+    def __init__(self, storage: Storage, database: Database, progress: Progress | None = None) -> None:
+        self._storage = storage
+        self._database = database
+        self._progress = progress
+
+    def select(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        *,
+        newest_first: bool,
+        at_most: int | None,
+        bound: int | None = None,
+    ) -> Iterator[Found]:
+        """Yield the events that match *conditions* in the order of the archive, or its reverse.
+
+        Args:
+            snapshot: The state of the archive.
+            conditions: The conditions.
+            newest_first: The order.
+            at_most: The number of events that are taken at most; None means all.
+            bound: A place in the order, before which (in the order of the answer) whole files are left out.
+        """
+        files = _candidates(snapshot, conditions)
+        if bound is not None:
+            files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
+        is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
+        steps = _steps(files, newest_first=newest_first, is_selective=is_selective)
+        done = 0
+        taken = 0
+
+        for step in steps:
+            rest = None if at_most is None else at_most - taken
+            if rest is not None and rest <= 0:
+                return
+            for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
+                taken += 1
+                yield found
+            done += sum(file.size for file in step)
+            if self._progress is not None:
+                self._progress(done)
+
+    def _in_files(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Sequence[DataFile],
+        newest_first: bool,
+        at_most: int | None,
+    ) -> Iterator[Found]:
+        columns = f"{_ORDER} AS place, trail, n, {STORED_COLUMNS}"
+        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
+        direction = "DESC" if newest_first else "ASC"
+        sql = source
+        # The rows of one file are in order already.
+        if newest_first or len(files) > 1:
+            sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
+        if is_exact and at_most is not None:
+            sql += f" LIMIT {at_most}"
+
+        matches = conditions.matches
+        for row in self._database.rows(sql, parameters):
+            event = stored_event(row[3:])
+            if is_exact or matches(event):
+                yield Found(row[0], row[1], row[2], event)
+
+    def _union(
+        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
+    ) -> tuple[str, dict[str, Any], bool]:
+        """Return a query of *columns* over *files*.
+
+        Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
+        """
+        names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
+        groups: dict[frozenset[str], list[str]] = {}
+        for file in files:
+            groups.setdefault(file.promoted, []).append(self._storage.location(file.path))
+
+        queries: list[str] = []
+        parameters: dict[str, Any] = {}
+        is_exact = True
+        for promoted, locations in groups.items():
+            known = {path: name for path, name in names.items() if name in promoted}
+            condition = where(conditions, DUCKDB, known, f"g{len(queries)}")
+            parameters |= condition.parameters
+            is_exact &= condition.is_exact
+            queries.append(f"SELECT {columns} FROM {parquet(locations)} WHERE {condition.sql}")
+        return " UNION ALL ".join(queries), parameters, is_exact
+
+    def count(self, snapshot: Snapshot, conditions: Conditions) -> int | None:
+        """Return the number of matching events; None if SQL alone cannot tell."""
+        files = _candidates(snapshot, conditions)
+        if not files:
+            return 0
+        source, parameters, is_exact = self._union(snapshot, conditions, files, "1")
+        if not is_exact:
+            return None
+        [(count,)] = self._database.rows(f"SELECT count(*) FROM ({source})", parameters)
+        return int(count)
+
+    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts | None:
+        """Return what statistics of the matching events count; None if SQL alone cannot tell."""
+        counts = Counts(Counter(), Counter(), Counter(), Counter(), 0.0)
+        files = _candidates(snapshot, conditions)
+        if not files:
+            return counts
+
+        bucket = DUCKDB.bucket.format(growth=LOG_GROWTH)
+        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms, {_ORDER} AS place, n"
+        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
+        if not is_exact:
+            return None
+
+        sql = (
+            "SELECT grouping(operation, status, user_id, bucket), operation, status, user_id, bucket, count(*), "
+            f"fsum(duration_ms) FROM ({source}) "
+            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"
+        )
+        total_ms = 0.0
+        for grouping, operation, status, user, bucket_number, count, duration in self._database.rows(sql, parameters):
+            # A bit is set for each column that the row does not group by.
+            if grouping == 0b0111:
+                counts.operations[operation] += count
+            elif grouping == 0b1011:
+                counts.statuses[EventStatus(status)] += count
+            elif grouping == 0b1101:
+                counts.users[user] += count
+            elif grouping == 0b1110 and bucket_number is not None:
+                counts.buckets[bucket_number] += count
+            elif grouping == 0b1111:
+                total_ms = duration or 0.0
+        return counts._replace(total_ms=total_ms)
+
+
+def _has_other(conditions: Conditions) -> bool:
+    return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
+    """Return the files that may have matching events, by their places in the order."""
+    start = None if conditions.start_time is None else microseconds(conditions.start_time)
+    end = None if conditions.end_time is None else microseconds(conditions.end_time)
+    ids = next((values for name, values in conditions.names if name == "event_id"), None)
+
+    files = []
+    for file in snapshot.files.values():
+        least, greatest = file.times
+        if (start is not None and greatest < start) or (end is not None and least >= end):
+            continue
+        if ids is not None and not any(id is not None and file.ids[0] <= id <= file.ids[1] for id in ids):
+            continue
+        files.append(file)
+    files.sort(key=lambda file: (file.order, file.trail, file.numbers))
+    return files
+
+
+def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Yield groups of *files*, which are in order: all events of a group precede those of the next."""
+    cluster: list[DataFile] = []
+    last = 0
+    for file in files:
+        if cluster and file.order[0] > last:
+            yield cluster
+            cluster = []
+        last = file.order[1] if not cluster else max(last, file.order[1])
+        cluster.append(file)
+    if cluster:
+        yield cluster
+
+
+def _steps(files: Sequence[DataFile], *, newest_first: bool, is_selective: bool) -> Iterator[list[DataFile]]:
+    """Yield the files that are read together, in the order of the answer."""
+    clusters = list(_clusters(files))
+    if newest_first:
+        clusters.reverse()
+
+    most = _FIRST_ROWS
+    step: list[DataFile] = []
+    rows = 0
+    for cluster in clusters:
+        step += cluster
+        rows += sum(file.rows for file in cluster)
+        if rows >= most:
+            yield step
+            step, rows = [], 0
+            most = min(4 * most, _MOST_SELECTED_ROWS if is_selective else _MOST_ROWS)
+    if step:
+        yield step

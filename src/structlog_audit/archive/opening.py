@@ -1,0 +1,110 @@
+"""`open_archive`, the entry point for reading archives, alone or together with live trails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from structlog_audit._validation import require_choice
+from structlog_audit.archive.storage import is_url, open_storage
+
+if TYPE_CHECKING:
+    from structlog_audit.archive.database import Database
+    from structlog_audit.archive.delta_log import DeltaLog
+    from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.redaction.vault import SubjectVault
+
+LOG_FOLDER = "_delta_log"
+"""The folder by which an archive is recognized."""
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+def open_archive(
+    path: str | os.PathLike[str],
+    *,
+    live: Source | Iterable[Source] = (),
+    host: str | None = None,
+    engine: str = "duckdb",
+    memory_limit: str = "256MB",
+    threads: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+    vault: str | os.PathLike[str] | SubjectVault | None = None,
+) -> ArchiveReader:
+    """Return a reader that answers queries from the archive at *path*, and from live trails beyond it.
+
+    Args:
+        path: The archive: a folder, or a URL such as ``s3://bucket/audit``.
+        live: The trails that are being written, each as for `structlog_audit.open_trail`. What the archive has of them is read
+            from there.
+        host: The name under which `compact` archives the live trails; by default that of the system.
+        engine: ``duckdb``.
+        memory_limit: The limit of DuckDB's memory. Larger queries spill to the folder for temporary files (``TMPDIR``).
+        threads: The number of threads; None means one for each processor of this process.
+        storage_options: Parameters of fsspec's file system, for a URL.
+        progress: Called with the number of bytes read so far for the current query.
+        vault: The vault of the application's redactor, or its path, as for `structlog_audit.open_trail`.
+
+    Raises:
+        AuditReadError: There is no archive at *path*, it is damaged or of a newer version, the extra ``archive`` is missing, or
+            there is no trail at one of *live*.
+        AuditValueError: The engine is unknown, or *storage_options* are given for a folder.
+    """
+    require_choice("engine", engine, ("duckdb",))
+
+    from structlog_audit.archive.database import Database
+    from structlog_audit.archive.delta_log import DeltaLog
+    from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.trail.reading.discovery import find_trails
+    from structlog_audit.trail.reading.opening import opened_vault
+    from structlog_audit.trail.reading.reader import TrailReader
+    from structlog_audit.trail.reading.scan_engine import ScanEngine
+    from structlog_audit.trail.reading.segment_scanner import SegmentScanner
+
+    scanner = SegmentScanner()
+    is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
+    trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
+    storage = open_storage(path, storage_options)
+    database = Database(storage, memory_limit, threads)
+    database.connect()
+    log = DeltaLog(storage, database.connect)
+    log.require()
+
+    used_vault = opened_vault(vault)
+    reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)
+    name = host or os.uname().nodename
+    return ArchiveReader(log, database, reader, trails, scanner, name, progress, used_vault)
+
+
+@contextmanager
+def opened_log(
+    path: str | os.PathLike[str], storage_options: dict[str, Any] | None
+) -> Iterator[tuple[DeltaLog, Database]]:
+    """Open the log of an existing archive, and a connection to DuckDB, for the duration of a ``with`` block.
+
+    Raises:
+        AuditReadError: As `open_archive`.
+    """
+    from structlog_audit.archive.database import Database
+    from structlog_audit.archive.delta_log import DeltaLog
+
+    storage = open_storage(path, storage_options)
+    database = Database(storage)
+    try:
+        database.connect()
+        log = DeltaLog(storage, database.connect)
+        log.require()
+        yield log, database
+    finally:
+        database.close()
+
+
+def is_archive(path: Any) -> bool:
+    """Return whether *path* names an archive, or any URL, rather than a trail of files."""
+    if not isinstance(path, (str, os.PathLike)):
+        return False
+    text = os.fsdecode(path)
+    return is_url(text) or os.path.isdir(os.path.join(text, LOG_FOLDER))

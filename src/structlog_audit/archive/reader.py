@@ -1,0 +1,393 @@
+"""`ArchiveReader`: queries answered from an archive, and from what live trails hold beyond it.
+
+**Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
+query the live files and the log of the archive are read anew. While segments are archived or deleted, nothing is missing
+and nothing comes twice. Several trails are merged by time, each in its own order, and backwards in the exact reverse of it.
+
+**Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.
+
+**Concurrency.** One thread at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import heapq
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import dropwhile, islice
+from typing import Any, NamedTuple, Unpack
+
+import msgspec
+
+from structlog_audit._validation import require_integer
+from structlog_audit.archive.database import Database
+from structlog_audit.archive.delta_log import DeltaLog, Snapshot
+from structlog_audit.archive.duckdb_engine import DuckDBEngine
+from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
+from structlog_audit.query import filters as query_filters
+from structlog_audit.query.absent_values import asked_of_pseudonyms
+from structlog_audit.query.completeness import Doubt, Reason, Source
+from structlog_audit.query.engine import Progress
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
+from structlog_audit.query.statistics import Histogram, Sum, summary
+from structlog_audit.redaction.vault import SubjectVault
+from structlog_audit.trail.reading.discovery import StreamTrail, Trail
+from structlog_audit.trail.reading.pagination import Page
+from structlog_audit.trail.reading.problems import Problem
+from structlog_audit.trail.reading.reader import TrailReader
+from structlog_audit.trail.reading.scan_engine import ScanEngine
+from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
+from structlog_audit.trail.segment_names import base_of, rollover_time
+
+_REMEMBERED = 100_000
+"""The number of events among which one that is followed is recognized as known."""
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """The last event of a page. Its place is looked up again: it may be archived by then."""
+
+    newest_first: bool
+    event_id: str
+
+
+class _Placed(NamedTuple):
+    """An event, and its place in the order of all events, in microseconds since 1970."""
+
+    at: int
+    event: StoredEvent
+
+
+class ArchiveReader(EventSource):
+    """Answers queries from an archive and live trails. `open_archive` makes it.
+
+    The methods of `EventSource` may raise `AuditReadError` if the archive is damaged, or a live trail may not be read.
+
+    Args:
+        log: The log of the archive.
+        database: Reads its data files.
+        live: The reader of the live trails.
+        trails: The live trails.
+        scanner: Reads the segments of the live trails, and holds the problems found.
+        host: The name of this host in the archive.
+        progress: Called with the number of bytes read so far for the current query.
+        vault: Finds the tokens of clear users, sessions and entry ids.
+    """
+
+    def __init__(
+        self,
+        log: DeltaLog,
+        database: Database,
+        live: TrailReader,
+        trails: Sequence[Trail | StreamTrail],
+        scanner: SegmentScanner,
+        host: str,
+        progress: Progress | None = None,
+        vault: SubjectVault | None = None,
+    ) -> None:
+        self._vault = vault
+        self._log = log
+        self._host = host
+        self._database = database
+        self._engine = DuckDBEngine(log.storage, database, progress)
+        self._live = live
+        self._trails = trails
+        self._scanner = scanner
+
+    @property
+    def problems(self) -> Mapping[str, int]:
+        """The number of problems in the live files read so far, by code."""
+        return dict(self._scanner.problems.counts)
+
+    @property
+    def examples(self) -> Sequence[Problem]:
+        """The first hundred problems: code, path, offset and reason."""
+        return tuple(self._scanner.problems.examples)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The archive, and the active files of the live trails."""
+        return self._log.storage.root, *(trail.path for trail in self._trails)
+
+    def size(self) -> int:
+        """Return the number of bytes to read now: of the archive, and of the live trails."""
+        return sum(file.size for file in self._log.require().files.values()) + self._live.size()
+
+    @property
+    def complete_since(self) -> dt.datetime | None:
+        """The time since which the answers are complete, in UTC; None means since the beginning.
+
+        Days that were pruned, and segments that retention deleted before they were archived, are missing. Trails of other
+        hosts are complete as far as they are archived.
+        """
+        snapshot = self._log.require()
+        archived = {coverage.name for ranges in snapshot.segments.values() for coverage in ranges}
+        times = [] if snapshot.pruned_before is None else [snapshot.pruned_before]
+
+        deletions = query_filters.conditions(kind=Kind.TRAIL, operation=RETENTION)
+        for event in self.select(deletions, newest_first=False):
+            names = event.metadata.get("segments")
+            for name in names if isinstance(names, list) else ():
+                rolled_at = rollover_time(base_of(name), name) if isinstance(name, str) else None
+                if rolled_at is not None and name.removesuffix(".gz").removesuffix(".zst") not in archived:
+                    times.append(rolled_at)
+        return max(times, default=None)
+
+    def close(self) -> None:
+        """Close the connection to DuckDB."""
+        self._database.close()
+
+    def __enter__(self) -> ArchiveReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+    ) -> Iterator[StoredEvent]:
+        conditions = self._with_tokens(conditions)
+        with self._view() as view:
+            for placed in view.select(conditions, newest_first=newest_first, at_most=at_most):
+                yield placed.event
+
+    def _with_tokens(self, conditions: Conditions) -> Conditions:
+        return conditions if self._vault is None else self._vault.with_tokens(conditions)
+
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(self.paths)
+
+    def _doubts(self, source: Source, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
+        yield from super()._doubts(source, start, end)
+        # The sequence numbers of the writers are not checked, and other hosts may not have archived everything yet.
+        yield Doubt(reason=Reason.PARTIAL_SOURCE, names=(self._log.storage.root,))
+
+    @contextmanager
+    def _view(self) -> Iterator[_View]:
+        """Take a state of the archive and what the live trails hold beyond it, for the duration of a ``with`` block."""
+        with ExitStack() as stack:
+            known = self._log.require()
+            held = [
+                trail if isinstance(trail, StreamTrail) else HeldTrail(trail, known, stack, self._host)
+                for trail in self._trails
+            ]
+
+            snapshot = self._log.update().copy()
+            live = [trail.beyond(snapshot, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
+            yield _View(snapshot, self._engine, live, self._scanner)
+
+    @with_filter_signature
+    def count_events(self, **filters: Unpack[Filters]) -> int:
+        conditions = query_filters.conditions(**filters)
+        with self._view() as view:
+            count = view.count(self._with_tokens(conditions))
+        if not count:
+            self._explain_absence(conditions)
+        return count
+
+    def _statistics(self, conditions: Conditions) -> dict[str, Any]:
+        with self._view() as view:
+            found = view.statistics(self._with_tokens(conditions))
+        return super()._statistics(conditions) if found is None else found
+
+    def _explain_absence(self, conditions: Conditions) -> None:
+        """Warn of a clear name that is asked of pseudonyms, as a `TrailReader` does."""
+        in_range = msgspec.structs.replace(
+            query_filters.ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time
+        )
+        reason = asked_of_pseudonyms(self.select(in_range, newest_first=True), conditions)
+        if reason is not None:
+            # At the caller of the query.
+            warnings.warn(reason, RuntimeWarning, stacklevel=3)
+
+    @with_filter_signature
+    def page(
+        self, cursor: str | None = None, *, limit: int = 100, newest_first: bool = False, **filters: Unpack[Filters]
+    ) -> Page:
+        """Return a page of the events that match all *filters*, with the cursor of the next page.
+
+        Args:
+            cursor: The cursor of the previous page; None for the first page. A cursor stays valid when events are added, and
+                when its event is archived; it is opaque and safe in a URL.
+            limit: The largest number of events, at least 1.
+            newest_first: The order; the same for all pages.
+            filters: The filters; the same for all pages.
+
+        Raises:
+            AuditReadError: Also for a stream, which has no pages.
+            AuditValueError: Also for a cursor of the other order, or of another form.
+        """
+        require_integer("limit", limit, least=1)
+        if any(isinstance(trail, StreamTrail) for trail in self._trails):
+            raise AuditReadError("a stream has no pages: save it to a file")
+        conditions = self._with_tokens(query_filters.conditions(**filters))
+        after = None if cursor is None else _decode_cursor(cursor, newest_first)
+
+        with self._view() as view:
+            # One event more than the page has shows whether there is a next page.
+            found = list(islice(view.select_after(after, conditions, newest_first, limit + 1), limit + 1))
+        events = [placed.event.event() for placed in found[:limit]]
+        if len(found) <= limit:
+            return Page(events, None)
+        packed = msgspec.msgpack.encode(_Cursor(newest_first, events[-1].event_id))
+        return Page(events, base64.urlsafe_b64encode(packed).decode().rstrip("="))
+
+    @with_filter_signature
+    def follow(
+        self,
+        *,
+        since_now: bool = True,
+        stop: Callable[[], bool],
+        wait: Callable[[float], None],
+        **filters: Unpack[Filters],
+    ) -> Iterator[AuditEvent]:
+        """Yield the events of the live trails that match all *filters* as they are recorded.
+
+        As `TrailReader.follow`; without *since_now*, all existing events come first, those of the archive included.
+        """
+        conditions = query_filters.conditions(**filters)
+        found = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
+        return (stored.event() for stored in found)
+
+    def follow_matching(
+        self, conditions: Conditions, *, since_now: bool, stop: Callable[[], bool], wait: Callable[[float], None]
+    ) -> Iterator[StoredEvent]:
+        """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
+        if not self._trails:
+            raise AuditReadError("an archive is not followed: name the live trail beside it")
+        coming = self._live.follow_matching(conditions, since_now=True, stop=stop, wait=wait)
+        return coming if since_now else self._existing_and(coming, conditions)
+
+    def _existing_and(self, coming: Iterator[StoredEvent], conditions: Conditions) -> Iterator[StoredEvent]:
+        # Following has begun, so no event is missed in between; some are seen twice.
+        known: deque[str] = deque(maxlen=_REMEMBERED)
+        for event in self.select(conditions, newest_first=False):
+            known.append(event.event_id)
+            yield event
+        is_known = frozenset(known).__contains__
+        yield from (event for event in coming if not is_known(event.event_id))
+
+
+class _View:
+    """A state of an archive, and the live events beyond it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        engine: DuckDBEngine,
+        live: Sequence[LiveTrail | StreamTrail],
+        scanner: SegmentScanner,
+    ) -> None:
+        self._snapshot = snapshot
+        self._engine = engine
+        self._live = live
+        self._scanner = scanner
+
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None, bound: int | None = None
+    ) -> Iterator[_Placed]:
+        """Yield the matching events with their places.
+
+        Args:
+            conditions: The conditions.
+            newest_first: The order.
+            at_most: The number of events that are taken at most.
+            bound: A place of the archive, before which (in the order of the answer) its files are left out.
+        """
+        archived = self._engine.select(
+            self._snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound
+        )
+        streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
+        streams += [self._of_live(trail, conditions, newest_first, at_most) for trail in self._live]
+        if len(streams) == 1:
+            return streams[0]
+        if newest_first:
+            # Events with equal places then come in the reverse of the other direction's order.
+            streams.reverse()
+        return heapq.merge(*streams, key=lambda placed: placed.at, reverse=newest_first)
+
+    def _of_live(
+        self, trail: LiveTrail | StreamTrail, conditions: Conditions, newest_first: bool, at_most: int | None
+    ) -> Iterator[_Placed]:
+        engine = ScanEngine([trail], self._scanner)
+        seed = trail.seed if isinstance(trail, LiveTrail) else None
+        for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
+            at = microseconds(event.timestamp)
+            yield _Placed(at if seed is None else max(at, seed), event)
+
+    def live_events(self, conditions: Conditions) -> Iterator[StoredEvent]:
+        """Yield the matching events of the live trails, one trail after the other."""
+        for trail in self._live:
+            for placed in self._of_live(trail, conditions, False, None):
+                yield placed.event
+
+    def select_after(
+        self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int
+    ) -> Iterator[_Placed]:
+        """Yield the matching events after the one with this id; from the first one on without it."""
+        if event_id is None:
+            return self.select(conditions, newest_first=newest_first, at_most=at_most)
+
+        by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
+        archived = self._engine.select(self._snapshot, by_id, newest_first=True, at_most=1, bound=None)
+        bound = next((found.at for found in archived), None)
+
+        found = self.select(conditions, newest_first=newest_first, at_most=None, bound=bound)
+        following = dropwhile(lambda placed: placed.event.event_id != event_id, found)
+        return islice(following, 1, None)
+
+    def count(self, conditions: Conditions) -> int:
+        """Return the number of matching events."""
+        count = self._engine.count(self._snapshot, conditions)
+        if count is None:
+            return sum(1 for _ in self.select(conditions, newest_first=False, at_most=None))
+        return count + sum(1 for _ in self.live_events(conditions))
+
+    def statistics(self, conditions: Conditions) -> dict[str, Any] | None:
+        """Return the statistics of the matching events; None if SQL alone cannot count them."""
+        counts = self._engine.counts(self._snapshot, conditions)
+        if counts is None:
+            return None
+
+        histogram = Histogram()
+        histogram.buckets = Counter(counts.buckets)
+        total_ms = Sum([counts.total_ms])
+        for event in self.live_events(conditions):
+            counts.operations[event.operation] += 1
+            counts.statuses[event.status] += 1
+            counts.users[event.user_id] += 1
+            if event.duration_ms is not None:
+                histogram.add(event.duration_ms)
+                total_ms.add(event.duration_ms)
+
+        average_ms = total_ms.average(histogram.buckets.total())
+        first = self._end(conditions, newest_first=False)
+        last = self._end(conditions, newest_first=True)
+        return summary(counts.operations, counts.statuses, counts.users, histogram, average_ms, first, last)
+
+    def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
+        found = self.select(conditions, newest_first=newest_first, at_most=1)
+        return next((placed.event.timestamp for placed in found), None)
+
+
+def _decode_cursor(cursor: Any, newest_first: bool) -> str:
+    """Return the id of the event that *cursor* names."""
+    if not isinstance(cursor, str):
+        raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        packed = base64.b64decode(padded, b"-_", validate=True)
+        decoded = msgspec.msgpack.decode(packed, type=_Cursor)
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        raise AuditValueError(f"cursor={cursor!r}: expected the cursor of a page, got other text") from None
+    if decoded.newest_first != newest_first:
+        raise AuditValueError(f"cursor={cursor!r}: expected a cursor of the same order, got one of the other order")
+    return decoded.event_id

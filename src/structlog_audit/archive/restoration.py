@@ -1,0 +1,267 @@
+"""`restore` and `verify`: the segments that an archive came from, byte by byte."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from structlog_audit.archive.actions import Coverage, DataFile
+from structlog_audit.archive.archived_bytes import Gap, archived_bytes, decode_gaps
+from structlog_audit.archive.database import Database, file_digest
+from structlog_audit.archive.delta_log import DeltaLog, Snapshot
+from structlog_audit.archive.opening import opened_log
+from structlog_audit.archive.storage import UNFINISHED_SUFFIX
+from structlog_audit.exceptions import AuditReadError, AuditWriteError
+from structlog_audit.trail.segment_names import base_of, rollover_time
+
+_COPIED_BYTES = 1_048_576
+
+
+class Finding(NamedTuple):
+    """Something that is wrong with an archive.
+
+    Attributes:
+        code: ``missing`` (a file is not there), ``damaged`` (rows do not give the bytes of the segment).
+        path: The file, or the segment.
+        reason: The details.
+    """
+
+    code: str
+    path: str
+    reason: str
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """The result of `verify`.
+
+    Attributes:
+        segments: The number of segments whose bytes have the recorded digests.
+        events: The number of events in them.
+        pruned: The number of segments that were not checked because some of their days were pruned.
+        findings: What is wrong.
+    """
+
+    segments: int
+    events: int
+    pruned: int
+    findings: tuple[Finding, ...]
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """The result of `restore`: the files that were written, their bytes, and the segments of which days were pruned."""
+
+    files: tuple[str, ...]
+    bytes_written: int
+    pruned: tuple[str, ...]
+
+
+def restore(
+    archive: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    storage_options: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Restored:
+    """Write the segments that an archive holds to the folder *to*, under their own names and decompressed.
+
+    If the archive has several trails, each gets a folder of its own. A file appears when it is complete and has the digest that
+    was recorded when it was archived.
+
+    Args:
+        archive: The archive.
+        to: The folder. It is created if necessary.
+        storage_options: Parameters of fsspec's file system, for a URL.
+        progress: Called with the number of bytes written so far.
+
+    Raises:
+        AuditReadError: The archive cannot be read, or does not give the bytes of a segment.
+        AuditWriteError: A file exists already with other bytes.
+        OSError: The system could not write a file.
+    """
+    files = []
+    pruned = []
+    written = 0
+    with opened_log(archive, storage_options) as (log, database):
+        snapshot = log.snapshot
+        targets = _targets(snapshot, os.fspath(to))
+        for key, target in targets.items():
+            ranges = snapshot.segments[key]
+            if _is_pruned(ranges, snapshot):
+                pruned.append(ranges[0].name)
+                continue
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            written += _restore_segment(log, database, ranges, target)
+            files.append(target)
+            if progress is not None:
+                progress(written)
+    return Restored(tuple(files), written, tuple(pruned))
+
+
+def verify(
+    archive: str | os.PathLike[str],
+    *,
+    storage_options: dict[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Verified:
+    """Check that an archive still gives back the bytes of every segment, and that no file is missing.
+
+    Args:
+        archive: The archive.
+        storage_options: Parameters of fsspec's file system, for a URL.
+        progress: Called with the number of bytes of segments checked so far.
+
+    Raises:
+        AuditReadError: The log of the archive cannot be read.
+    """
+    findings: list[Finding] = []
+    segments = events = pruned = checked = 0
+    with opened_log(archive, storage_options) as (log, database):
+        snapshot = log.snapshot
+        for file in snapshot.files.values():
+            findings += _check_file(log, file)
+
+        for ranges in snapshot.segments.values():
+            if _is_pruned(ranges, snapshot):
+                pruned += 1
+                continue
+            found = [finding for coverage in ranges for finding in _check(log, database, coverage)]
+            findings += found
+            if not found:
+                segments += 1
+                events += sum(coverage.stop_number - coverage.first for coverage in ranges)
+            checked += ranges[-1].stop
+            if progress is not None:
+                progress(checked)
+    return Verified(segments, events, pruned, tuple(findings))
+
+
+def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
+    """Yield what is wrong with a data file, the columns included that no segment needs."""
+    try:
+        with log.storage.open(file.path) as opened:
+            digest = file_digest(opened)
+    except FileNotFoundError:
+        yield Finding("missing", file.path, "a data file")
+        return
+    except (AuditReadError, OSError) as error:
+        yield Finding("damaged", file.path, str(error))
+        return
+    if digest != file.sha256:
+        yield Finding("damaged", file.path, "the file has another digest")
+
+
+def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Finding]:
+    """Yield what is wrong with the rows of *coverage*."""
+    where = f"{coverage.trail} {coverage.name}"
+    digest = hashlib.sha256()
+    try:
+        for data in segment_bytes(log, database, coverage):
+            digest.update(data)
+    except (AuditReadError, OSError) as error:
+        yield Finding("damaged", where, str(error))
+        return
+    if digest.hexdigest() != coverage.sha256:
+        yield Finding("damaged", where, f"bytes {coverage.start} to {coverage.stop} have another digest")
+
+
+def segment_bytes(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[bytes]:
+    """Yield the bytes of a range of a segment.
+
+    Raises:
+        AuditReadError: A file is damaged.
+        OSError: A file is missing.
+    """
+    locations = []
+    for file in log.snapshot.files.values():
+        first, last = file.numbers
+        if file.trail == coverage.trail and first < coverage.stop_number and last >= coverage.first:
+            locations.append(log.storage.location(file.path))
+
+    gaps: list[Gap] = []
+    if coverage.quarantine is not None:
+        try:
+            gaps = decode_gaps(log.storage.read(coverage.quarantine))
+        except msgspec.MsgspecError as error:
+            raise AuditReadError(f"{log.storage.location(coverage.quarantine)}: damaged: {error}") from error
+    return archived_bytes(database, locations, coverage, gaps)
+
+
+def _is_pruned(ranges: list[Coverage], snapshot: Snapshot) -> bool:
+    """Return whether some events of a segment are on days that were pruned."""
+    before = snapshot.pruned_before
+    if before is None:
+        return False
+    first = before.timestamp() * 1_000_000
+    return any(coverage.least is not None and coverage.least < first for coverage in ranges)
+
+
+def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
+    """Return the path of the file of each segment, by its key."""
+    trails = {ranges[0].trail for ranges in snapshot.segments.values()}
+    targets: dict[str, str] = {}
+    used: set[str] = set()
+    for key, ranges in snapshot.segments.items():
+        place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
+        name = ranges[0].name
+        base = base_of(name)
+        path = os.path.join(place, name)
+        if rollover_time(base, name) is None or path in used:
+            # Numbered files change their names: the time of the last event names the segment for good.
+            path = _free_path(place, base, ranges[-1].high or 0, used)
+        used.add(path)
+        targets[key] = path
+    return targets
+
+
+def _free_path(folder: str, base: str, us: int, used: set[str]) -> str:
+    time = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=us)
+    while True:
+        path = os.path.join(folder, f"{base}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}")
+        if path not in used:
+            return path
+        time += dt.timedelta(microseconds=1)
+
+
+def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], target: str) -> int:
+    """Write one segment, and return its size."""
+    unfinished = target + UNFINISHED_SUFFIX
+    size = 0
+    try:
+        with open(unfinished, "wb") as file:
+            for coverage in ranges:
+                digest = hashlib.sha256()
+                for data in segment_bytes(log, database, coverage):
+                    digest.update(data)
+                    size += file.write(data)
+                if digest.hexdigest() != coverage.sha256:
+                    raise AuditReadError(
+                        f"{log.storage.root}: bytes {coverage.start} to {coverage.stop} of {coverage.name} are damaged; "
+                        "structlog-audit archive verify shows all damage"
+                    )
+            file.flush()
+            os.fsync(file.fileno())
+
+        if not os.path.exists(target):
+            os.rename(unfinished, target)
+        elif not _are_equal(unfinished, target):
+            raise AuditWriteError(f"{target!r} exists with other bytes: restore to an empty folder")
+    finally:
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
+    return size
+
+
+def _are_equal(path: str, other: str) -> bool:
+    with open(path, "rb") as first, open(other, "rb") as second:
+        while True:
+            data = first.read(_COPIED_BYTES)
+            if data != second.read(_COPIED_BYTES):
+                return False
+            if not data:
+                return True

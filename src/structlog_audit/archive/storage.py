@@ -1,0 +1,328 @@
+"""The files of an archive: in a folder of this host, or below a prefix of an object store (fsspec).
+
+**Guarantees.** `Storage.create` makes a file that did not exist, complete or not at all: of several writers one succeeds, and
+the others get `FileExistsError`. A file that `create`, `replace` or `upload` made is durable when the call returns.
+
+**Failure handling.** Errors of the system are `OSError`. Whatever a store raises beside those becomes an `AuditReadError` or
+an `AuditWriteError` that names the path. Stores that cannot create exclusively are refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from structlog_audit.exceptions import AuditError, AuditReadError, AuditValueError, AuditWriteError
+
+UNFINISHED_SUFFIX = ".unfinished"
+"""The end of the names of files that are still being written."""
+
+
+class StoredFile(NamedTuple):
+    """A file of an archive: its path in the archive, its size in bytes, and when it was last changed, in UTC."""
+
+    path: str
+    size: int
+    modified: dt.datetime
+
+
+class Storage(Protocol):
+    """The files of one archive. Paths are relative to it, with slashes."""
+
+    root: str
+    """The archive as it was named."""
+
+    def location(self, path: str) -> str:
+        """Return the name under which DuckDB opens the file at *path*."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file, or raise `FileNotFoundError`."""
+        ...
+
+    def read_existing(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Return the content of each of *paths*; None for a file that does not exist."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading, or raise `FileNotFoundError`."""
+        ...
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write a file that must not exist yet, or raise `FileExistsError`."""
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a file, in place of an existing one at once."""
+        ...
+
+    def upload(self, source: str, path: str) -> None:
+        """Copy the local file *source* to *path*, a name that no other file ever has."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete a file; a missing one is ignored."""
+        ...
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """Yield the files below *folder*, or nothing if there is no such folder."""
+        ...
+
+    def require_exclusive_creation(self) -> None:
+        """Raise `AuditWriteError` if `create` replaces existing files."""
+        ...
+
+
+class LocalStorage:
+    """An archive in a folder of this host. As `Storage`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def location(self, path: str) -> str:
+        """As `Storage.location`."""
+        return os.path.join(self.root, path)
+
+    def read(self, path: str) -> bytes:
+        """As `Storage.read`."""
+        with open(self.location(path), "rb") as file:
+            return file.read()
+
+    def read_existing(self, paths: Sequence[str]) -> list[bytes | None]:
+        """As `Storage.read_existing`."""
+        contents: list[bytes | None] = []
+        for path in paths:
+            try:
+                contents.append(self.read(path))
+            except FileNotFoundError:
+                contents.append(None)
+        return contents
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Storage.open`."""
+        return open(self.location(path), "rb")
+
+    def create(self, path: str, data: bytes) -> None:
+        """As `Storage.create`. The name appears by a link to the complete file, which replaces nothing."""
+        target = self.location(path)
+        with self._unfinished(target) as unfinished:
+            _write(unfinished, data)
+            os.link(unfinished, target)
+            _sync_folder(target)
+
+    def replace(self, path: str, data: bytes) -> None:
+        """As `Storage.replace`."""
+        target = self.location(path)
+        with self._unfinished(target) as unfinished:
+            _write(unfinished, data)
+            os.replace(unfinished, target)
+            _sync_folder(target)
+
+    def upload(self, source: str, path: str) -> None:
+        """As `Storage.upload`."""
+        target = self.location(path)
+        with self._unfinished(target) as unfinished:
+            with open(source, "rb") as file, open(unfinished, "wb") as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+                copy.flush()
+                os.fsync(copy.fileno())
+            os.replace(unfinished, target)
+            _sync_folder(target)
+
+    def delete(self, path: str) -> None:
+        """As `Storage.delete`."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.location(path))
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """As `Storage.files`."""
+        for parent, _, names in os.walk(self.location(folder)):
+            for name in names:
+                path = os.path.join(parent, name)
+                with suppress(FileNotFoundError):
+                    status = os.stat(path)
+                    modified = dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
+                    yield StoredFile(os.path.relpath(path, self.root), status.st_size, modified)
+
+    def require_exclusive_creation(self) -> None:
+        """Accept every file system that has links; another one fails at the first commit, with nothing committed."""
+
+    @contextmanager
+    def _unfinished(self, target: str) -> Iterator[str]:
+        """Provide a name beside *target*, which is free again afterwards."""
+        folder = os.path.dirname(target)
+        os.makedirs(folder, exist_ok=True)
+        unfinished = os.path.join(folder, f".{secrets.token_hex(6)}{UNFINISHED_SUFFIX}")
+        try:
+            yield unfinished
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
+
+
+class ObjectStorage:
+    """An archive below a prefix of an object store. As `Storage`.
+
+    Args:
+        root: A URL, such as ``s3://bucket/audit``.
+        options: Parameters of the file system of fsspec.
+    """
+
+    def __init__(self, root: str, options: dict[str, Any]) -> None:
+        try:
+            import fsspec
+        except ImportError:
+            raise AuditReadError(f"{root!r} needs fsspec: pip install 'structlog-audit[archive]'") from None
+
+        self.root = root
+        # Listings must show what other hosts have written since.
+        given = {"use_listings_cache": False, **options}
+        try:
+            self.filesystem, prefix = fsspec.core.url_to_fs(root, **given)
+        except (ImportError, ValueError) as error:
+            raise AuditReadError(f"{root!r} cannot be opened: {error}") from error
+        self._prefix = prefix.rstrip("/")
+
+    def location(self, path: str) -> str:
+        """As `Storage.location`."""
+        return str(self.filesystem.unstrip_protocol(self._path(path)))
+
+    def read(self, path: str) -> bytes:
+        """As `Storage.read`."""
+        with self._errors(path, AuditReadError):
+            data: bytes = self.filesystem.cat_file(self._path(path))
+            return data
+
+    def read_existing(self, paths: Sequence[str]) -> list[bytes | None]:
+        """As `Storage.read_existing`: all at once, since each request takes tens of milliseconds."""
+        full = [self._path(path) for path in paths]
+        with self._errors(paths[0], AuditReadError):
+            found = self.filesystem.cat(full, on_error="return")
+        contents: list[bytes | None] = []
+        for path, name in zip(paths, full, strict=True):
+            content = found.get(name)
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                with self._errors(path, AuditReadError):
+                    raise content
+            contents.append(content if isinstance(content, bytes) else None)
+        return contents
+
+    def open(self, path: str) -> BinaryIO:
+        """As `Storage.open`."""
+        with self._errors(path, AuditReadError):
+            file: BinaryIO = self.filesystem.open(self._path(path), "rb")
+            return file
+
+    def create(self, path: str, data: bytes) -> None:
+        """As `Storage.create`, by one conditional request."""
+        with self._errors(path, AuditWriteError):
+            self.filesystem.pipe_file(self._path(path), data, mode="create")
+
+    def replace(self, path: str, data: bytes) -> None:
+        """As `Storage.replace`."""
+        with self._errors(path, AuditWriteError):
+            self.filesystem.pipe_file(self._path(path), data)
+
+    def upload(self, source: str, path: str) -> None:
+        """As `Storage.upload`."""
+        with self._errors(path, AuditWriteError):
+            self.filesystem.put_file(source, self._path(path))
+            stored = self.filesystem.info(self._path(path))["size"]
+        expected = os.path.getsize(source)
+        if stored != expected:
+            raise AuditWriteError(f"{self.location(path)}: expected {expected} bytes in the store, got {stored}")
+
+    def delete(self, path: str) -> None:
+        """As `Storage.delete`."""
+        with self._errors(path, AuditWriteError), suppress(FileNotFoundError):
+            self.filesystem.rm_file(self._path(path))
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """As `Storage.files`."""
+        with self._errors(folder, AuditReadError), suppress(FileNotFoundError):
+            self.filesystem.invalidate_cache()
+            found = self.filesystem.find(self._path(folder), detail=True)
+            for name, details in found.items():
+                modified = details.get("LastModified") or details.get("last_modified") or details.get("created")
+                if not isinstance(modified, dt.datetime):
+                    # Of unknown age: never old enough to be deleted.
+                    modified = dt.datetime.now(dt.UTC)
+                path = name.removeprefix(self._prefix).lstrip("/")
+                yield StoredFile(path, details["size"], modified)
+
+    def require_exclusive_creation(self) -> None:
+        """As `Storage.require_exclusive_creation`: creates a file twice, and deletes it."""
+        path = f"_delta_log/_probe-{secrets.token_hex(6)}"
+        self.create(path, b"1")
+        try:
+            self.create(path, b"2")
+        except FileExistsError:
+            return
+        finally:
+            self.delete(path)
+        raise AuditWriteError(
+            f"{self.root!r}: expected a store that creates objects only if they do not exist, such as S3 or Google Cloud "
+            "Storage; this one replaces them, so two hosts could overwrite each other's commits"
+        )
+
+    def _path(self, path: str) -> str:
+        return f"{self._prefix}/{path}"
+
+    @contextmanager
+    def _errors(self, path: str, kind: type[AuditError]) -> Iterator[None]:
+        """Turn errors into *kind*, with the path, but for those that state whether a file exists."""
+        expected = FileNotFoundError if kind is AuditReadError else FileExistsError
+        try:
+            yield
+        except (expected, AuditError):
+            raise
+        except Exception as error:
+            # The clients of stores have errors of their own, and those of the system come without a path.
+            raise kind(f"{self.location(path)}: {type(error).__name__}: {error}") from error
+
+
+def open_storage(root: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Storage:
+    """Return the files of the archive *root*, a folder or a URL.
+
+    Args:
+        root: The folder or URL. Nothing is created yet.
+        options: Parameters of the file system of fsspec, for a URL.
+
+    Raises:
+        AuditReadError: fsspec or the package of the store is missing.
+        AuditValueError: *options* are given for a folder.
+    """
+    text = os.fsdecode(root)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if is_url(text):
+        return ObjectStorage(text, options or {})
+    if options:
+        raise AuditValueError(f"storage_options={options!r}: expected a URL such as s3://bucket/audit, got {text!r}")
+    return LocalStorage(text)
+
+
+def is_url(path: str) -> bool:
+    """Return whether *path* names an object store rather than a file."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.isalnum()
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

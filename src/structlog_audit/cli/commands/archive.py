@@ -1,0 +1,113 @@
+"""``archive``: the upkeep of an archive that ``compact`` made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from structlog_audit.cli.commands.compact import size_text
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.terminal import progress, put_error, put_line
+from structlog_audit.exceptions import AuditValueError
+
+EXAMPLE = "archive show archive"
+
+archive = typer.Typer(
+    help="Show, verify, restore and maintain an archive.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Archive = Annotated[str, typer.Argument(metavar="ARCHIVE", help="A folder, or a URL such as s3://….")]
+Age = Annotated[str, typer.Option("--older-than", metavar="AGE", help="Age, such as 730d or 12h.")]
+
+
+@archive.command()
+def show(path: Archive) -> Exit:
+    """Show what an archive holds."""
+    from structlog_audit.archive import show as summary_of
+
+    found = summary_of(path)
+    put_line(f"{found.segments} segments, {found.events:,} events, {found.first_day} to {found.last_day} (UTC)")
+    put_line(
+        f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
+        f"{found.version + 1} commits"
+    )
+    for trail, events in found.trails.items():
+        put_line(f"  {trail}  {events:,} events")
+    for column, member in found.promoted.items():
+        put_line(f"  column {column}  {member}")
+    if found.pruned_before is not None:
+        put_line(f"days before {found.pruned_before.date()} were pruned")
+    return Exit.DONE
+
+
+@archive.command()
+def verify(path: Archive) -> Exit:
+    """Check that the archive gives back every segment; exit with 4 if not."""
+    from structlog_audit.archive import show as summary_of
+    from structlog_audit.archive import verify as verify_archive
+
+    with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
+        done = verify_archive(path, progress=advance)
+    pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""
+    put_line(f"{done.segments} segments, {done.events:,} events: verified{pruned}")
+    for finding in done.findings:
+        put_error(f"{finding.code}: {finding.path}: {finding.reason}")
+    return Exit.FINDINGS if done.findings else Exit.DONE
+
+
+@archive.command()
+def restore(
+    path: Archive,
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the segments.")],
+) -> Exit:
+    """Write the segments back, byte by byte."""
+    from structlog_audit.archive import restore as restore_segments
+    from structlog_audit.archive import show as summary_of
+
+    with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
+        done = restore_segments(path, to, progress=advance)
+    put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
+    if done.pruned:
+        put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
+    return Exit.FINDINGS if done.pruned else Exit.DONE
+
+
+@archive.command()
+def merge(path: Archive) -> Exit:
+    """Merge the files of each trail and day."""
+    from structlog_audit.archive import merge as merge_files
+
+    done = merge_files(path)
+    put_line(f"{done.before} files merged to {done.after}" if done.before else "nothing to merge")
+    return Exit.DONE
+
+
+@archive.command()
+def prune(path: Archive, *, older_than: Age) -> Exit:
+    """Drop whole days (UTC) older than an age."""
+    from structlog_audit.archive import prune as prune_days
+
+    try:
+        events = prune_days(path, older_than)
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
+    put_line(f"{events:,} events pruned")
+    return Exit.DONE
+
+
+@archive.command()
+def gc(path: Archive, *, older_than: Age = "1d") -> Exit:
+    """Delete files that have been out of use for an age."""
+    from structlog_audit.archive import gc as collect
+
+    try:
+        done = collect(path, older_than=older_than)
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
+    put_line(f"{done.files} files deleted, {size_text(done.bytes_freed)}")
+    return Exit.DONE

@@ -1,0 +1,69 @@
+"""``compact``: closed segments of a trail into an archive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import Strict
+from structlog_audit.cli.terminal import progress, put_line
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+
+EXAMPLE = "compact logs/audit.jsonl --to archive --promote tenant"
+
+
+def compact(
+    trail: Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail, or a folder of trails.")],
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="ARCHIVE", help="Archive: a folder, or a URL such as s3://….")],
+    promote: Annotated[
+        list[str] | None,
+        typer.Option("--promote", metavar="KEY", help="Member of the metadata that gets a column; repeatable."),
+    ] = None,
+    delete_after: Annotated[
+        str | None,
+        typer.Option(
+            "--delete-after", metavar="AGE", help="Delete archived segments that were rolled over so long ago: 30d."
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="NAME", help="Name of this host, if not that of the system.")
+    ] = None,
+    strict: Strict = False,
+) -> Exit:
+    """Archive closed segments in Parquet, verified byte by byte."""
+    from structlog_audit.archive import compact as compact_trail
+    from structlog_audit.cli.reading import report_problems
+    from structlog_audit.trail.reading.opening import open_trail
+
+    try:
+        with progress(lambda: open_trail(trail).size(), quietly=True) as advance:
+            done = compact_trail(
+                trail, to, promote=promote or (), delete_after=delete_after, host=host, progress=advance
+            )
+    except (AuditTypeError, AuditValueError) as error:
+        raise UsageError(str(error)) from None
+
+    if done.bytes_read:
+        sizes = f"{size_text(done.bytes_read)} → {size_text(done.bytes_written)}"
+        put_line(f"{done.segments} segments, {done.events:,} events: {sizes}, verified")
+    else:
+        put_line("nothing new")
+    if done.deleted:
+        put_line(f"{len(done.deleted)} archived segments deleted")
+
+    if not done.problems:
+        return Exit.DONE
+    report_problems(done.problems)
+    return Exit.FINDINGS if strict else Exit.DONE
+
+
+def size_text(size: float) -> str:
+    """Return *size* in bytes as people write it: 117 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1_000:
+            return f"{size:.3g} {unit}"
+        size /= 1_000
+    return f"{size:,.3g} TB"

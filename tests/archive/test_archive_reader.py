@@ -1,0 +1,420 @@
+"""Queries of an archive and its live trails: the answers of the files, whatever was archived or deleted meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import io
+import math
+import os
+from pathlib import Path
+
+import pytest
+from archives import EVERYTHING, all_ids, compacted, write_closed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trail_files import append, at, id_of, ids, line_of, roll_over, rolled_name, write_trail
+
+from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, SubjectVault, open_trail
+from structlog_audit.archive import compact, open_archive, prune
+from structlog_audit.archive import reader as reader_module
+from structlog_audit.events.event import Kind
+from structlog_audit.query.filters import conditions, contains
+from structlog_audit.trail.reading.discovery import Segment, Trail
+
+LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+KEYS = st.sampled_from(
+    ["a", "b", "A", "a.b", "$", "*", "'", '"', "/", "~", "~0", "0", "-", "é", "e\u0301", "a b", "\u2028", "?", "["]
+)
+SCALARS = st.sampled_from(
+    [1, 1.0, 0, -0.0, -1, True, False, None, "1", "", "x", "é", "e\u0301", "\u2028", "'", '"', "\\", "\0", "%", "_", 2**53,
+     2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e300, 1.5, 1e-7, "true", "null", "[]", "{}"]
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
+)
+METADATA = st.dictionaries(KEYS, VALUES, max_size=4)
+USERS = st.sampled_from([None, "", "ann", "Ann", "zoë", "'; DROP TABLE x; --", "nul\0", "e\u0301"])
+OPERATIONS = st.sampled_from(["STORE", "RECALL", "delete", "x%", "é"])
+KINDS = st.sampled_from([None, None, None, "gap", "trail", "intent"])
+
+events = st.fixed_dictionaries(
+    {"operation": OPERATIONS, "status": st.sampled_from(["SUCCESS", "FAILURE", "PARTIAL"])},
+    optional={
+        "user_id": USERS,
+        "session_id": USERS,
+        "entry_ids": st.lists(st.sampled_from(["e1", "e2", "", "é"]), max_size=3),
+        "metadata": METADATA,
+        "duration_ms": st.sampled_from([0.0, 1.5, 10.0, 1e9]),
+        "kind": KINDS,
+    },
+)
+
+
+def parts_of(value):
+    """Return a strategy for what *value* contains: a filter that finds it."""
+    if isinstance(value, dict) and value:
+        names = st.sets(st.sampled_from(sorted(value)), min_size=1)
+        return names.flatmap(lambda keys: st.fixed_dictionaries({key: parts_of(value[key]) for key in keys}))
+    if isinstance(value, list) and value:
+        return st.just(value) | st.sampled_from(value).map(lambda item: [item])
+    return st.just(value)
+
+
+@st.composite
+def cases(draw):
+    """Draw events with the seconds between them, filters, where segments end, and what is promoted."""
+    drawn = draw(
+        st.lists(
+            st.tuples(events, st.sampled_from([-3_600.0, -1.0, 0.0, 0.0, 0.5, 1.0, 50_000.0])), min_size=1, max_size=14
+        )
+    )
+    filters = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "user_id": USERS | st.lists(USERS, max_size=3),
+                "session_id": USERS,
+                "operation": OPERATIONS | st.lists(OPERATIONS, max_size=2),
+                "status": st.sampled_from(["SUCCESS", "FAILURE"]),
+                "kind": st.lists(KINDS, max_size=3),
+                "entry_ids": st.sampled_from(["e1", "e2", ""]) | st.just(["e1", "é"]),
+                "min_duration_ms": st.sampled_from([0, 1.5, 11]),
+                "start_time": st.sampled_from([at(0), at(1), at(50_000)]),
+                "end_time": st.sampled_from([at(60_000), at(500_000)]),
+            },
+        )
+    )
+    of_event = draw(st.sampled_from([event.get("metadata", {}) for event, _ in drawn])).copy()
+    if draw(st.booleans()):
+        filters["metadata"] = draw(parts_of(of_event) | METADATA)
+    cuts = draw(st.lists(st.integers(0, len(drawn)), min_size=2, max_size=5).map(sorted))
+    promoted = draw(
+        st.lists(st.sampled_from(["a", "A", "/a.b", "/a/b", "b", "/é", "/'", "/~1", "/a b"]), unique=True, max_size=4)
+    )
+    return drawn, filters, cuts, promoted
+
+
+def written(folder, drawn, cuts):
+    """Write the drawn events as segments that end at *cuts*; return the path of the active segment and the lines."""
+    lines, second = [], 0.0
+    for number, (event, step) in enumerate(drawn):
+        second = max(0.0, second + step)
+        members = {name: value for name, value in event.items() if value not in (None, [], {})}
+        line = line_of(number, second, **members)
+        lines.append(line.replace(b'"operation":"STORE"', b'"operation":' + json_text(event["operation"]), 1))
+    bounds = [0, *cuts]
+    segments = [(10_000_000 + n, b"".join(lines[bounds[n] : bounds[n + 1]])) for n in range(len(cuts))]
+    return write_trail(folder, *segments, active=b"".join(lines[cuts[-1] :]))
+
+
+def json_text(text):
+    """Return *text* as JSON, as lines have it."""
+    import msgspec
+
+    return msgspec.json.encode(text)
+
+
+def paged(source, limit, **filters):
+    """Return the events of all pages of *limit* events."""
+    found, cursor = [], None
+    while True:
+        page = source.page(cursor, limit=limit, **filters)
+        found += page.events
+        cursor = page.cursor
+        if cursor is None:
+            return found
+        assert len(page.events) == limit
+
+
+def are_close(found, expected):
+    """Return whether two statistics are equal, but for rounding in the average."""
+    average = found.pop("avg_duration_ms"), expected.pop("avg_duration_ms")
+    return math.isclose(*average, abs_tol=1e-9) and found == expected
+
+
+def check_equal(source, files, filters, limit, newest_first):
+    """Check that *source* answers as *files*."""
+    how = {"newest_first": newest_first, "limit": limit}
+    assert source.query_events(**how, **filters) == files.query_events(**how, **filters)
+    assert list(source.iter_events(**filters)) == list(files.iter_events(**filters))
+    assert source.count_events(**filters) == files.count_events(**filters)
+    assert are_close(source.get_statistics(**filters), files.get_statistics(**filters))
+    everything = files.query_events(newest_first=newest_first, **filters)
+    assert paged(source, limit or 3, newest_first=newest_first, **filters) == everything
+
+
+@settings(max_examples=25)
+@given(case=cases(), newest_first=st.booleans(), limit=st.none() | st.integers(1, 4))
+def test_archive_gives_the_answers_of_the_files(tmp_path_factory, case, newest_first, limit):
+    """For all events, clocks, filters and promoted members: the answers of the files, whether segments are deleted or not."""
+    drawn, filters, cuts, promoted = case
+    folder = tmp_path_factory.mktemp("case")
+    path = written(folder / "logs", drawn, cuts)
+    files = open_trail(path)
+    compacted(path, folder / "archive", promote=promoted[:1])
+    newer = write_trail(folder / "more", (10_000_000, b""), active=b"")
+    compacted(newer, folder / "archive", promote=promoted)
+    if not (folder / "archive").exists():
+        return
+    with open_archive(folder / "archive", live=path, host="h1") as source:
+        check_equal(source, files, filters, limit, newest_first)
+        assert source.problems == {}
+    expected = files.query_events(newest_first=False, kind=[None, *Kind])
+    compacted(path, folder / "archive", delete_after="0s", now=lambda: LATER)
+    with open_archive(folder / "archive", live=path, host="h1") as source:
+        found = source.query_events(newest_first=False, kind=[None, *Kind])
+        # The deletion is recorded, now.
+        assert [event for event in found if event.timestamp.year == 2025] == expected
+
+
+documents = st.lists(METADATA, min_size=1, max_size=30)
+
+
+@settings(max_examples=25)
+@given(documents=documents, data=st.data())
+def test_containment_is_decided_as_by_python(tmp_path_factory, documents, data):
+    """For all documents and conditions: SQL leaves out no event, and where it decides alone, it decides as Python."""
+    folder = tmp_path_factory.mktemp("documents")
+    path = write_closed(
+        folder / "logs", b"".join(line_of(n, metadata=document) for n, document in enumerate(documents))
+    )
+    compacted(path, folder / "archive", promote=data.draw(st.sampled_from([[], ["a"], ["/a/b", "/é"]])))
+    with open_archive(folder / "archive") as source:
+        stored = list(source.select(EVERYTHING, newest_first=False))
+        for _ in range(5):
+            wanted = data.draw(st.sampled_from(documents).flatmap(parts_of) | METADATA)
+            expected = [event.event_id for event in stored if contains(event.metadata, wanted)]
+            assert ids(source.query_events(newest_first=False, metadata=wanted)) == expected
+            assert source.count_events(metadata=wanted) == len(expected)
+
+
+def test_several_trails_are_merged_as_by_the_file_reader(tmp_path):
+    """Forwards the order is that of the files; backwards it is the exact reverse, even after a clock was set back."""
+    paths = []
+    for number, seconds in enumerate([(1, 5, 2, 8), (3, 4, 4, 9), (2, 7, 1, 1)]):
+        lines = [line_of(number * 100 + k, second) for k, second in enumerate(seconds)]
+        paths.append(write_closed(tmp_path / f"h{number}", b"".join(lines[:2]), b"".join(lines[2:])))
+        compacted(paths[-1], tmp_path / "archive", host=f"h{number}")
+    expected = [event.event_id for event in open_trail(*paths).select(EVERYTHING, newest_first=False)]
+    with open_archive(tmp_path / "archive", live=paths) as source:
+        assert all_ids(source) == expected
+        assert all_ids(source, newest_first=True) == expected[::-1]
+
+
+@pytest.mark.parametrize("moment", ["before the log is read", "after the log is read"])
+def test_query_during_a_compaction_misses_nothing_and_repeats_nothing(tmp_path, monkeypatch, moment):
+    """Segments that are archived and deleted while the query begins are read once, from the files or from the archive."""
+    path = write_closed(tmp_path / "logs", line_of(1), line_of(2), line_of(3))
+    compacted(write_closed(tmp_path / "other", line_of(50)), tmp_path / "archive", host="h2")
+    source = open_archive(tmp_path / "archive", live=path)
+    expected = {id_of(line_of(number)) for number in (1, 2, 3, 50, 90_000, 90_001)}
+    ran = []
+
+    class Held(reader_module.HeldTrail):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            if moment == "before the log is read":
+                run()
+
+        def beyond(self, *arguments):
+            if moment == "after the log is read":
+                run()
+            return super().beyond(*arguments)
+
+    def run():
+        if not ran:
+            ran.append(compacted(path, tmp_path / "archive", delete_after="0s", now=lambda: LATER))
+
+    monkeypatch.setattr(reader_module, "HeldTrail", Held)
+    for _ in range(2):
+        found = [id for id in all_ids(source) if id.startswith("evt_0194")]
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+    assert len(ran[0].deleted) == 3
+    assert source.problems == {}
+
+
+def test_segment_deleted_without_being_archived_counts_as_vanished(tmp_path, monkeypatch):
+    """Another deletion than that of a compaction is a problem."""
+    path = write_closed(tmp_path / "logs", line_of(1), line_of(2))
+    compacted(write_closed(tmp_path / "other", line_of(50)), tmp_path / "archive", host="h2")
+    source = open_archive(tmp_path / "archive", live=path)
+    original = Trail._take_set
+
+    def take_and_delete(self, held):
+        segments = original(self, held)
+        (tmp_path / "logs" / rolled_name("audit.jsonl", 100)).unlink(missing_ok=True)
+        return segments
+
+    monkeypatch.setattr(Trail, "_take_set", take_and_delete)
+    assert source.count_events() == 4
+    assert source.problems == {"vanished": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.EACCES, None), (errno.EMFILE, "too many segments beyond the archive")]
+)
+def test_segment_that_the_system_does_not_open_is_counted(tmp_path, monkeypatch, code, message):
+    """A refused segment is a problem, as for a reader of files; too many open files are an error with its remedy."""
+    path = write_closed(tmp_path / "logs", line_of(1), line_of(2))
+    compacted(write_closed(tmp_path / "other", line_of(50)), tmp_path / "archive", host="h2")
+    original = Segment.opened
+
+    def refuse(self):
+        if self.path.endswith(rolled_name("audit.jsonl", 100)):
+            raise OSError(code, os.strerror(code), self.path)
+        return original(self)
+
+    monkeypatch.setattr(Segment, "opened", refuse)
+    with open_archive(tmp_path / "archive", live=path) as source:
+        if message is not None:
+            with pytest.raises(AuditReadError, match=message):
+                source.count_events()
+            return
+        assert source.count_events() == 4
+        assert source.problems == {"unreadable": 1}
+
+
+def test_new_events_and_segments_are_found_by_the_next_query(tmp_path):
+    """For each query the files and the log are read anew."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path) as source:
+        assert source.count_events() == 3
+        append(path, line_of(90_002))
+        assert source.count_events() == 4
+        roll_over(path, 100_000)
+        append(path, line_of(100_001))
+        compacted(path, tmp_path / "archive")
+        assert source.count_events() == 5
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_cursor_stays_valid_while_its_event_is_archived_and_deleted(tmp_path, newest_first):
+    """Pages that are fetched before and after a compaction have every event once."""
+    path = write_closed(tmp_path / "logs", b"".join(line_of(n) for n in range(5)))
+    compacted(path, tmp_path / "archive")
+    append(path, *(line_of(n) for n in range(90_002, 90_006)))
+    with open_archive(tmp_path / "archive", live=path) as source:
+        expected = source.query_events(newest_first=newest_first)
+        found, cursor = [], None
+        for step in range(20):
+            page = source.page(cursor, limit=2, newest_first=newest_first)
+            found += page.events
+            cursor = page.cursor
+            if cursor is None:
+                break
+            if step < 3:
+                roll_over(path, 100_000 + step)
+                append(path, line_of(95_000 + step, kind="trail"))
+                compacted(path, tmp_path / "archive", delete_after="0s", now=lambda: LATER)
+    assert found == expected
+
+
+def test_cursor_of_another_order_or_form_is_refused(tmp_path):
+    """The errors are those of a file reader."""
+    compacted(write_closed(tmp_path / "logs", line_of(1) + line_of(2)), tmp_path / "archive")
+    with open_archive(tmp_path / "archive") as source:
+        cursor = source.page(limit=1).cursor
+        with pytest.raises(AuditValueError, match="expected a cursor of the same order"):
+            source.page(cursor, newest_first=True)
+        with pytest.raises(AuditValueError, match="expected the cursor of a page, got other text"):
+            source.page("é")
+        with pytest.raises(AuditTypeError, match="expected the cursor of a page or None, got int"):
+            source.page(5)
+
+
+def test_missing_data_file_is_an_error_that_names_the_archive(tmp_path):
+    """A file that is gone is not taken for one without events."""
+    compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
+    [file] = (tmp_path / "archive").glob("date=*/*.parquet")
+    file.unlink()
+    with open_archive(tmp_path / "archive") as source, pytest.raises(AuditReadError, match="archive verify shows"):
+        source.query_events()
+
+
+def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
+    """Complete is what neither prune nor an earlier retention took away."""
+    lost = line_of(5, kind="trail", metadata={"segments": [rolled_name("audit.jsonl", 50)], "bytes": 1})
+    lost = lost.replace(b'"STORE"', b'"retention"')
+    path = write_closed(tmp_path / "logs", line_of(1) + lost)
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive") as source:
+        assert source.complete_since == at(50)
+    prune(tmp_path / "archive", "1d", now=lambda: LATER)
+    with open_archive(tmp_path / "archive") as source:
+        assert source.complete_since == LATER - dt.timedelta(days=1)
+        assert source.count_events() == 0
+
+
+def test_completeness_of_an_archive_is_never_claimed(tmp_path):
+    """The numbers of the writers are not checked, and other hosts may have more: without a loss the verdict is unknown."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path) as source:
+        verdict = source.completeness(at(1), at(2))
+    assert verdict.verdict == "unknown"
+    assert "partial source" in [doubt.reason for doubt in verdict.doubts]
+
+
+def test_vault_finds_the_archived_events_of_a_person(tmp_path):
+    """A clear identity is translated to the token of the vault, as for a reader of files."""
+    vault = SubjectVault(tmp_path / "vault", create=True)
+    token = vault.subject("ann").token
+    path = write_closed(tmp_path / "logs", line_of(1, user_id=token) + line_of(2, user_id="bob"))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path, vault=vault) as source:
+        assert ids(source.query_events(user_id="ann")) == [id_of(line_of(1))]
+        assert source.count_events(user_id="ann") == 1
+        assert source.get_statistics(user_id="ann")["total_events"] == 1
+    vault.close()
+
+
+def test_follow_yields_archived_and_live_events_once(tmp_path):
+    """Without since_now all existing events come first; an archive alone cannot be followed."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path) as source:
+        coming = source.follow(since_now=False, stop=lambda: True, wait=pytest.fail)
+        assert ids(coming) == [id_of(line_of(number)) for number in (1, 90_000, 90_001)]
+        assert list(source.follow(stop=lambda: True, wait=pytest.fail)) == []
+    with open_archive(tmp_path / "archive") as source, pytest.raises(AuditReadError, match="name the live trail"):
+        source.follow(stop=lambda: True, wait=pytest.fail)
+
+
+def test_stream_is_read_beside_an_archive(tmp_path):
+    """Standard input has no segments to leave out."""
+    compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=io.BytesIO(line_of(2))) as source:
+        assert all_ids(source) == [id_of(line_of(1)), id_of(line_of(2))]
+
+
+def test_unknown_engine_is_refused(tmp_path):
+    """The message lists the engines."""
+    with pytest.raises(AuditValueError, match="engine='sqlite': expected one of 'duckdb'"):
+        open_archive(tmp_path, engine="sqlite")
+
+
+def test_reading_leaves_no_file_open_and_writes_nothing(tmp_path):
+    """A query that is given up, too, closes its files."""
+    path = write_closed(tmp_path / "logs", line_of(1), line_of(2))
+    compacted(path, tmp_path / "archive")
+    before = sorted(file for file in tmp_path.rglob("*"))
+    with open_archive(tmp_path / "archive", live=path) as source:
+        opened = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+        next(source.select(conditions(), newest_first=False))
+        source.count_events()
+        assert (len(os.listdir("/proc/self/fd")) if opened else 0) == opened
+    assert sorted(file for file in tmp_path.rglob("*")) == before
+
+
+def test_archive_of_the_default_host_is_read_with_its_trail(tmp_path):
+    """The trail of this host is recognized by host and path even after all of its archived segments were deleted."""
+    path = write_closed(tmp_path / "logs", line_of(1, 1_000_000))
+    compact(path, tmp_path / "archive", delete_after="0s", now=lambda: LATER)
+    with open_archive(tmp_path / "archive", live=path) as source:
+        first = id_of(line_of(1, 1_000_000))
+        assert all_ids(source)[0] == first
+        assert all_ids(source, newest_first=True)[-1] == first

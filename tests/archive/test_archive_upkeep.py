@@ -1,0 +1,163 @@
+"""The upkeep of an archive: merge, prune, gc, verify and restore."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+
+import pytest
+from archives import all_ids, compacted, digests, write_closed
+from trail_files import at, line_of, rolled_name
+
+from structlog_audit import AuditReadError, AuditValueError, AuditWriteError
+from structlog_audit.archive import gc, merge, open_archive, prune, restore, show, verify
+from structlog_audit.archive import maintenance as maintenance_module
+
+DAY = 86_400
+LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An archive of four segments on two days, one of which has a line that is not an event."""
+    datas = [line_of(1), line_of(2) + b"junk\n", line_of(3, DAY), line_of(4, DAY)]
+    path = write_closed(tmp_path / "logs", *datas, second=2 * DAY, last=3 * DAY)
+    compacted(path, tmp_path / "archive")
+    return tmp_path / "archive"
+
+
+def ids_in(archive):
+    with open_archive(archive) as source:
+        return all_ids(source)
+
+
+def test_merged_archive_has_the_same_events_and_segments(archive, tmp_path):
+    """Files of one trail and day become one; queries and restored segments are unchanged."""
+    before = ids_in(archive)
+    assert (merge(archive).before, show(archive).files) == (4, 2)
+    assert ids_in(archive) == before
+    assert verify(archive).findings == ()
+    restore(archive, tmp_path / "restored")
+    assert digests(tmp_path / "restored").items() <= digests(tmp_path / "logs").items()
+
+
+def test_files_with_other_promoted_columns_are_not_merged(archive, tmp_path):
+    """A file without a column would have NULL there, and lose events."""
+    path = write_closed(
+        tmp_path / "more", line_of(50, metadata={"a": "x"}), line_of(51, metadata={"a": "x"}), second=300
+    )
+    compacted(path, archive, promote=["a"])
+    merge(archive)
+    with open_archive(archive) as source:
+        assert source.count_events(metadata={"a": "x"}) == 2
+
+
+def test_merge_of_files_that_were_replaced_meanwhile_is_discarded(archive, monkeypatch):
+    """Of two merges at once one is committed, and the other leaves no file."""
+    ran = []
+
+    def write(*arguments):
+        if not ran:
+            ran.append(True)
+            merge(archive)
+        return write_parquet(*arguments)
+
+    write_parquet = maintenance_module.write_parquet
+    monkeypatch.setattr(maintenance_module, "write_parquet", write)
+    assert merge(archive).after == 0
+    assert show(archive).files == 2
+    assert gc(archive, older_than="0s", now=lambda: LATER + dt.timedelta(days=999)).files == 4
+
+
+def test_merged_file_with_other_rows_is_not_committed(archive, monkeypatch):
+    """Merging verifies the rows before it replaces their files."""
+    write_parquet = maintenance_module.write_parquet
+
+    def faulty(connection, source, selected, target, parameters):
+        write_parquet(connection, source, selected.replace("user_id", "'eve' AS user_id"), target, parameters)
+
+    monkeypatch.setattr(maintenance_module, "write_parquet", faulty)
+    with pytest.raises(AuditWriteError, match="would not hold the same rows"):
+        merge(archive)
+    assert show(archive).files == 4
+
+
+def test_pruned_days_are_gone_and_stated(archive, tmp_path):
+    """Whole days are dropped; segments of which days are missing are neither restored nor damaged."""
+    assert prune(archive, dt.timedelta(hours=1), now=lambda: at(DAY)) == 2
+    assert len(ids_in(archive)) == 2
+    assert show(archive).pruned_before == dt.datetime(2025, 1, 16, tzinfo=dt.UTC)
+    done = verify(archive)
+    assert (done.segments, done.pruned, done.findings) == (2, 2, ())
+    restored = restore(archive, tmp_path / "restored")
+    assert (len(restored.files), len(restored.pruned)) == (2, 2)
+
+
+def test_gc_keeps_files_that_readers_and_compactors_may_use(archive):
+    """A replaced file counts from its replacement, an unknown one from its last change; used files always stay."""
+    merged_at = dt.datetime.now(dt.UTC)
+    merge(archive, now=lambda: merged_at)
+    orphan = archive / "date=2025-01-15" / "orphan.parquet"
+    orphan.write_bytes(b"x")
+    (archive / "_quarantine" / "orphan.jsonl").write_bytes(b"x")
+    assert gc(archive, now=lambda: merged_at + dt.timedelta(hours=23)).files == 0
+    assert gc(archive, now=lambda: merged_at + dt.timedelta(hours=25)).files == 6
+    assert verify(archive).findings == ()
+
+
+@pytest.mark.parametrize("what", ["data file", "quarantine", "missing quarantine"])
+def test_damage_is_found_and_not_restored(archive, tmp_path, what):
+    """A byte that changed in any file is found, and never restored as if it were right."""
+    pattern = "date=2025-01-15/*.parquet" if what == "data file" else "_quarantine/*"
+    for path in archive.glob(pattern):
+        data = path.read_bytes()
+        if what == "missing quarantine":
+            path.unlink()
+        else:
+            middle = len(data) // 2
+            path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    findings = verify(archive).findings
+    assert findings
+    assert {finding.code for finding in findings} == {"damaged"}
+    # A byte that no segment needs, such as one of an index, does not prevent its restoration.
+    with contextlib.suppress(AuditReadError, OSError):
+        restore(archive, tmp_path / "restored")
+        assert what == "data file"
+    assert digests(tmp_path / "restored").items() <= digests(tmp_path / "logs").items()
+
+
+def test_restore_replaces_no_file_with_other_bytes(archive, tmp_path):
+    """An existing file with the same bytes is fine."""
+    restore(archive, tmp_path / "restored")
+    restore(archive, tmp_path / "restored")
+    (tmp_path / "restored" / rolled_name("audit.jsonl", 2 * DAY)).write_bytes(b"mine")
+    with pytest.raises(AuditWriteError, match="exists with other bytes: restore to an empty folder"):
+        restore(archive, tmp_path / "restored")
+
+
+def test_trails_are_restored_to_folders_of_their_own(archive, tmp_path):
+    """Segments of several hosts may have equal names."""
+    compacted(write_closed(tmp_path / "h2", line_of(70), second=2 * DAY, last=3 * DAY + 5), archive, host="h2")
+    restored = restore(archive, tmp_path / "restored")
+    assert len(set(restored.files)) == 5
+    assert len(list((tmp_path / "restored").iterdir())) == 2
+
+
+def test_numbered_files_are_restored_under_the_times_of_their_events(tmp_path):
+    """The number of a file is another after each rollover; its last event names it for good."""
+    path = tmp_path / "logs" / "audit.jsonl"
+    path.parent.mkdir()
+    for number in (3, 2, 1):
+        path.with_name(f"audit.jsonl.{number}").write_bytes(line_of(10 - number))
+    path.write_bytes(line_of(20))
+    done = compacted(path, tmp_path / "archive", delete_after="0s", now=lambda: LATER)
+    assert (done.events, done.deleted) == (2, ())
+    restore(tmp_path / "archive", tmp_path / "restored")
+    assert sorted(digests(tmp_path / "restored")) == [rolled_name("audit.jsonl", 7), rolled_name("audit.jsonl", 8)]
+
+
+@pytest.mark.parametrize("work", [lambda a: prune(a, "soon"), lambda a: gc(a, older_than="soon")])
+def test_invalid_age_is_refused(archive, work):
+    """The message names the parameter and an example."""
+    with pytest.raises(AuditValueError, match="older_than='soon': expected a duration such as 30d or 12h"):
+        work(archive)

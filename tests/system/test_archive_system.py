@@ -1,0 +1,217 @@
+"""The archive under SIGKILL, in an object store, and read by other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from archives import all_ids, compacted, digests, write_closed
+from children import without_coverage
+from trail_files import append, line_of, rolled_name
+
+from structlog_audit import AuditError, open_trail
+from structlog_audit.archive import gc, merge, open_archive, restore, verify
+
+pytestmark = pytest.mark.system
+
+HOSTS = ("h1", "h2", "h3")
+SEGMENTS = 8
+EVENTS = 60
+
+COMPACT = """
+import sys
+from structlog_audit.archive import compact
+print("begin", flush=True)
+compact(sys.argv[1], sys.argv[2], host=sys.argv[3], promote=["tenant"], delete_after=sys.argv[4] or None)
+"""
+
+
+def lines_of(host, segment):
+    """Return the lines of one segment."""
+    first = HOSTS.index(host) * 10_000 + segment * 100
+    return b"".join(line_of(first + number, metadata={"tenant": host}) for number in range(EVENTS))
+
+
+def start(path, archive, host, delete_after=""):
+    """Start a compaction in a process of its own, and return it once it has begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPACT, str(path), str(archive), host, delete_after],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=without_coverage(os.environ),
+    )  # fmt: skip
+    with process.stdout:
+        process.stdout.readline()
+    return process
+
+
+def check(archive, paths, expected):
+    """Check that archive and live trails have each event exactly once, however the compaction is interrupted."""
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_archive(archive, live=list(paths.values())))
+        found = [event_id for event_id in all_ids(source) if event_id in expected]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.long)])
+def test_killed_compactions_archive_each_event_exactly_once(tmp_path, kills):
+    """SIGKILL at random times, three hosts, sometimes two compactors of one trail: looks during, between and after agree."""
+    chance = random.Random(11)
+    archive = tmp_path / "archive"
+    paths = {}
+    for number, host in enumerate(HOSTS):
+        lines = (lines_of(host, n) for n in range(SEGMENTS))
+        paths[host] = write_closed(tmp_path / host, *lines, last=90_000 + 10 * number)
+    before = {host: digests(path.parent) for host, path in paths.items()}
+    expected = set(all_ids(open_trail(*paths.values())))
+    compacted(write_closed(tmp_path / "other", line_of(99_999)), archive, host="other")
+
+    for _ in range(kills):
+        hosts = chance.sample(HOSTS, chance.choice([1, 2, 3]))
+        victims = [start(paths[host], archive, host) for host in [*hosts, hosts[0]]]
+        until = time.perf_counter() + chance.random() * 0.6
+        while time.perf_counter() < until:
+            pass
+        check(archive, paths, expected)
+        for victim in victims:
+            victim.kill()
+            victim.wait(timeout=30)
+        assert all(victim.returncode in (0, -signal.SIGKILL) for victim in victims)
+        check(archive, paths, expected)
+
+    for host in HOSTS:
+        process = start(paths[host], archive, host, "0s")
+        assert process.wait(timeout=60) == 0
+    check(archive, paths, expected)
+    assert verify(archive).findings == ()
+    restored = restore(archive, tmp_path / "restored")
+    assert len(restored.files) == len(HOSTS) * SEGMENTS + 1
+    by_content = {digest for folder in (tmp_path / "restored").iterdir() for digest in digests(folder).values()}
+    for host, files in before.items():
+        for name, digest in files.items():
+            if name < rolled_name("audit.jsonl", 90_000) and name != "audit.jsonl":
+                assert digest in by_content, (host, name)
+
+    gc(archive, older_than="0s")
+    check(archive, paths, expected)
+    referenced = len(list(archive.glob("date=*/*.parquet")))
+    assert referenced == len(HOSTS) * SEGMENTS + 1
+    assert not list(archive.glob("date=*/.*"))
+
+
+# --- an object store ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A bucket of S3, served by moto on loopback, and the options to reach it."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    s3fs = pytest.importorskip("s3fs")
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {
+        "key": "k",
+        "secret": "s",
+        "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"},
+    }
+    s3fs.S3FileSystem(**options).mkdir("audit")
+    yield "s3://audit", options
+    server.stop()
+
+
+def test_bucket_is_an_archive(tmp_path, bucket):
+    """Compaction, queries, verification and restoration work in an object store as in a folder."""
+    url, options = bucket
+    path = write_closed(tmp_path / "logs", lines_of("h1", 0), lines_of("h1", 1) + b"junk\n")
+    expected = all_ids(open_trail(path))
+    archive = f"{url}/first"
+    assert compacted(path, archive, storage_options=options, promote=["tenant"]).events == 2 * EVENTS
+    assert compacted(path, archive, storage_options=options).events == 0
+    append(tmp_path / "logs" / rolled_name("audit.jsonl", 100), line_of(77_777))
+    assert compacted(path, archive, storage_options=options).events == 1
+    with open_archive(archive, live=path, storage_options=options, host="h1") as source:
+        assert set(all_ids(source)) == {*expected, *all_ids(open_trail(path))}
+        assert source.count_events(metadata={"tenant": "h1"}) == 2 * EVENTS
+    assert verify(archive, storage_options=options).findings == ()
+    restored = restore(archive, tmp_path / "restored", storage_options=options)
+    assert len(restored.files) == 2
+    assert digests(tmp_path / "restored").items() <= digests(path.parent).items()
+
+
+def test_three_compactors_race_on_one_bucket(tmp_path, bucket):
+    """Two compactors of one trail and one of another: each event is in the archive once, and each file is used."""
+    url, options = bucket
+    archive = f"{url}/race"
+    paths = {host: write_closed(tmp_path / host, *(lines_of(host, n) for n in range(4))) for host in HOSTS[:2]}
+    errors = []
+
+    def work(host):
+        try:
+            compacted(paths[host], archive, host=host, storage_options=options)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(host,)) for host in ("h1", "h1", "h2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with open_archive(archive, storage_options=options) as source:
+        found = all_ids(source)
+    assert len(found) == len(set(found)) == 2 * 4 * EVENTS
+    assert gc(archive, older_than="0s", storage_options=options).files == 0
+
+
+def test_bucket_without_rights_or_existence_is_a_clear_error(tmp_path, bucket):
+    """The message names the place, and nothing is written."""
+    url, options = bucket
+    path = write_closed(tmp_path / "logs", lines_of("h1", 0))
+    with pytest.raises((AuditError, OSError), match="nowhere"):
+        compacted(path, "s3://nowhere/x", storage_options=options)
+    with pytest.raises(AuditError, match="expected an archive, got no _delta_log"):
+        open_archive(f"{url}/nothing", storage_options=options)
+
+
+def test_store_without_exclusive_creation_is_refused(tmp_path):
+    """A store that replaces existing objects could lose another host's commit."""
+    fsspec = pytest.importorskip("fsspec")
+
+    class Replacing(fsspec.get_filesystem_class("memory")):
+        protocol = "replacing"
+
+        def pipe_file(self, path, value, mode="overwrite", **options):
+            super().pipe_file(path, value)
+
+    fsspec.register_implementation("replacing", Replacing, clobber=True)
+    path = write_closed(tmp_path / "logs", lines_of("h1", 0))
+    with pytest.raises(AuditError, match="expected a store that creates objects only if they do not exist"):
+        compacted(path, "replacing://archive")
+
+
+# --- other readers -----------------------------------------------------------------------------------------------------------
+
+
+def test_other_programs_read_the_archive_as_a_delta_table(tmp_path):
+    """delta-rs and Polars count the events, also after a merge, after days were added, and from a checkpoint."""
+    deltalake = pytest.importorskip("deltalake")
+    polars = pytest.importorskip("polars")
+    archive = tmp_path / "archive"
+    segments = [line_of(n, 86_400 * (n // 20), metadata={"tenant": "x"}) for n in range(60)]
+    path = write_closed(tmp_path / "logs", *segments, second=8_000_000)
+    compacted(path, archive, promote=["tenant"])
+    assert list(archive.glob("_delta_log/*.checkpoint.parquet"))
+    assert polars.scan_delta(str(archive)).select(polars.len()).collect().item() == 60
+    day = polars.scan_delta(str(archive)).filter(polars.col("md_tenant") == "x").select("event_id").collect()
+    assert day.height == 60
+    assert len(deltalake.DeltaTable(str(archive)).file_uris()) == 60
+
+    assert merge(archive).after == 3
+    assert polars.scan_delta(str(archive)).select(polars.len()).collect().item() == 60
+    assert len(deltalake.DeltaTable(str(archive)).file_uris()) == 3
