@@ -25,6 +25,7 @@ from contextvars import copy_context
 from typing import Any
 
 from structlog_audit.events.event import EventStatus
+from structlog_audit.events.foreign_values import PLAIN_TYPES
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.loggers.operation import OperationScope
 
@@ -135,6 +136,8 @@ class RecordedCall:
     def _pending(self, result: Any) -> Any:
         """Return what is to be returned for *result* and records its end; None if the call is over."""
         kind: Any = type(result)
+        if kind in PLAIN_TYPES:
+            return None
         if kind is types.GeneratorType:
             if result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
                 return self._coroutine(result)
