@@ -233,8 +233,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             from structlog_audit.trail.reading.warm_start import newest_events
 
             events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
-            for line, timestamp_us in events:
-                self._buffer.append(line, timestamp_us)
+            self._buffer.restore(events)
         else:
             missing_until = self._clock() // 1_000
 
@@ -449,7 +448,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     ) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             conditions = self.redactor.redact_conditions(conditions)
-        return self._buffer.select(conditions, newest_first=newest_first)
+        return self._buffer.select(conditions, newest_first=newest_first, at_most=at_most)
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         # The buffer maintains the statistics of all ordinary events.
