@@ -234,6 +234,9 @@ class AuditLogger(EventSource):
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         return self.handler._statistics(conditions)
 
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+        return self.handler._statistics_by_user(conditions)
+
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()
 

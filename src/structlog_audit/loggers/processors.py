@@ -110,9 +110,9 @@ class AuditProcessor:
 
         # Leave out the keys in which structlog repeats facts that the record states itself.
         for name in _STRUCTLOG_KEYS:
-            if name not in fields:
-                continue
-            if name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level):
+            if name in fields and (
+                name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level)
+            ):
                 del fields[name]
 
         entry = self._log._record(level, event, fields)

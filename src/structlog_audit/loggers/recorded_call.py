@@ -66,7 +66,7 @@ class RecordedCall:
 
     def pass_on(self, result: Any) -> Any:
         """Return *result*, or what records its end."""
-        pending = self._pending(result)
+        pending = None if type(result) in PLAIN_TYPES else self._pending(result)
         if pending is None:
             self.end(result)
             return result
@@ -136,8 +136,6 @@ class RecordedCall:
     def _pending(self, result: Any) -> Any:
         """Return what is to be returned for *result* and records its end; None if the call is over."""
         kind: Any = type(result)
-        if kind in PLAIN_TYPES:
-            return None
         if kind is types.GeneratorType:
             if result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
                 return self._coroutine(result)

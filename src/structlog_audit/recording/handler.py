@@ -415,7 +415,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 message = f"{counts[code]} events are {code}: the target failed or refused them"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
-        unknown = sum(has_unknown_status(event.metadata) for event in self.iter_events())
+        unknown = sum(has_unknown_status(event.metadata) for event in self.select(ORDINARY, newest_first=False))
         if unknown:
             message = f"{unknown} events have a status that states neither success nor failure"
             findings.append(Finding("unknown-status", message, UNKNOWN_STATUS_FIX))
