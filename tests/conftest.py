@@ -92,6 +92,14 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lift the limit of time for the tests that are expected to take minutes."""
+    for item in items:
+        if item.get_closest_marker("system") or item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(0))
+
+
 EXISTING_LOGGERS = set(logging.Logger.manager.loggerDict)
 
 

@@ -32,7 +32,7 @@ HOSTILE = [
 
 
 class Events(EventSource):
-    """A source of *events*, which are in the order of commit; ``selections`` lists the conditions of each pass."""
+    """A source of *events*, which are in the order of commit; ``selections`` lists the conditions of each whole pass."""
 
     def __init__(self, events, *, now=NOON, complete_since=None, counters=None, problems=None):
         self.events = list(events)
@@ -43,7 +43,8 @@ class Events(EventSource):
         self._problems = problems or {}
 
     def select(self, conditions, *, newest_first, at_most=None):
-        self.selections.append(conditions)
+        if at_most is None:
+            self.selections.append(conditions)
         events = self.events[::-1] if newest_first else self.events
         return (event for event in events if conditions.matches(event))
 

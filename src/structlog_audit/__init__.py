@@ -11,8 +11,10 @@ from structlog_audit.exceptions import (
     AuditDecodeError,
     AuditError,
     AuditReadError,
+    AuditSealError,
     AuditTypeError,
     AuditValueError,
+    AuditVaultError,
     AuditWriteError,
 )
 from structlog_audit.loggers.audit_logger import AuditLogger
@@ -26,6 +28,7 @@ from structlog_audit.recording.formatter import AuditJsonFormatter
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
 from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 
 __all__ = [
@@ -40,14 +43,17 @@ __all__ = [
     "AuditLogger",
     "AuditProcessor",
     "AuditReadError",
+    "AuditSealError",
     "AuditTypeError",
     "AuditValueError",
+    "AuditVaultError",
     "AuditWriteError",
     "EventStatus",
     "OperationClass",
     "OperationClasses",
     "OperationType",
     "Redactor",
+    "SubjectVault",
     "audited",
     "get_audit_handler",
     "get_audit_logger",

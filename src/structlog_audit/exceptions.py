@@ -3,6 +3,8 @@
 AuditError
 ├── AuditReadError          a trail could not be read
 ├── AuditWriteError         an event could not be recorded
+├── AuditVaultError         a vault of subjects could not be opened, read or written
+├── AuditSealError          a trail could not be sealed
 ├── AuditTypeError          a parameter of the wrong type, or an unknown one   (also a TypeError)
 └── AuditValueError         a parameter with an invalid value                  (also a ValueError)
     └── AuditDecodeError    a line that is not an event
@@ -28,6 +30,21 @@ class AuditReadError(AuditError):
 
     It does not exist, the system denies access, or a package that decompresses it is missing. The message names the path
     and the remedy. The cause, if there is one, is ``__cause__``.
+    """
+
+
+class AuditVaultError(AuditError):
+    """A vault of subjects could not be opened, read or written.
+
+    The message names the vault, the reason and the remedy, never a subject or a key. The cause, if there is one, is
+    ``__cause__``.
+    """
+
+
+class AuditSealError(AuditError):
+    """A trail could not be sealed: a key cannot be used, or the seal cannot be written.
+
+    Events are recorded all the same. The message names the key or the file and the remedy.
     """
 
 

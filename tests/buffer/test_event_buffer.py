@@ -298,6 +298,28 @@ def test_buffer_answers_like_a_list():
     assert {name for name, count in occurred.items() if count} == OCCASIONS
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    count=st.integers(0, 60),
+    max_events=st.sampled_from([1, 8, 20, 64]),
+    bounds=st.tuples(st.integers(0, 60), st.integers(0, 60)).map(sorted),
+)
+def test_snapshot_gives_the_lines_of_any_range(count, max_events, bounds):
+    """Lines and timestamps of any range are those of its positions, in chunks and in the tail."""
+    buffer, lines = EventBuffer(max_events), [line_of(number, BEGIN + number) for number in range(count)]
+    for number, line in enumerate(lines):
+        buffer.append(line, BEGIN + number)
+    snapshot = buffer._snapshot()
+    held = range(max(0, count - max_events), count)
+    assert range(snapshot.first, snapshot.stop) == held
+    start, stop = (min(max(bound, held.start), held.stop) for bound in bounds)
+    assert snapshot.lines(start, stop) == b"".join(lines[start:stop])
+    assert snapshot.timestamps_us(start, stop) == [BEGIN + number for number in range(start, stop)]
+    assert [snapshot.line(position) for position in held] == lines[held.start :]
+    positions = [held.stop, *reversed(held), held.start - 1]
+    assert list(snapshot.lines_at(positions)) == lines[held.start :][::-1]
+
+
 RECORDED_OPERATIONS = st.sampled_from(
     ["STORE", "STORE2", "a b", 'q"', "back\\slash", "ünï", "\x7f", "\u2028", "a\nb", "Straße"]
 )
@@ -741,3 +763,36 @@ def test_cleared_event_is_not_found_by_its_id():
     buffer.clear()
     buffer.append(line_of(5), BEGIN + 5)
     assert numbers(buffer, event_id=ids) == []
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_same_object_appended_twice_in_a_row_is_one_event(count):
+    """The caller may repeat a call that has already added the line; an equal line is another event."""
+    buffer = EventBuffer(100)
+    lines = [line_of(number) for number in range(count)]
+    for number, line in enumerate(lines):
+        buffer.append(line, BEGIN + number)
+        buffer.append(line, BEGIN + number)
+    assert numbers(buffer) == list(range(count))
+    buffer.append(bytes(bytearray(lines[-1])), BEGIN)
+    assert numbers(buffer) == [*range(count), count - 1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_events_with_several_ids_are_found_in_the_requested_order(newest_first):
+    """Events found by their ids have the order of commit or its reverse, whatever order the ids have."""
+    # Chunks of 8 events.
+    buffer = EventBuffer(64)
+    append(buffer, range(30))
+    wanted = [f"evt_{number:032x}" for number in (29, 3, 12, 8, 25, 99)]
+    assert numbers(buffer, newest_first, event_id=wanted) == sorted([29, 3, 12, 8, 25], reverse=newest_first)
+    assert numbers(buffer, newest_first, event_id=wanted, user_id="u0") == sorted([3, 12], reverse=newest_first)
+
+
+def test_clear_frees_the_index():
+    """Nothing of the index is left when the buffer is empty."""
+    buffer = EventBuffer(100)
+    append(buffer, range(5))
+    assert numbers(buffer, user_id="u1") == [1, 4]
+    buffer.clear()
+    assert buffer._index._runs == ()

@@ -19,7 +19,7 @@ import pytest
 from children import without_coverage
 from commands import GOLDEN, PROGRAM, environment, process, run, trail_lines
 
-from structlog_audit import AuditHandler, AuditLogger, open_trail
+from structlog_audit import AuditHandler, AuditLogger, SubjectVault, open_trail
 from structlog_audit.cli import commands, output
 from structlog_audit.cli.app import COMMANDS, app
 from structlog_audit.cli.conditions import EVERY_KIND
@@ -45,6 +45,16 @@ def ids(result):
 def state_of(folder):
     """Return the bytes and the modification time of every file below *folder*."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def whole_trail(tmp_path):
+    """Return the path of a trail that a closed handler recorded."""
+    path = tmp_path / "whole" / "audit.jsonl"
+    with AuditLogger(filename=path) as audit:
+        for operation in ("STORE", "RECALL", "FORGET"):
+            audit.record(operation, "ann")
+    return path
 
 
 class TestQuery:
@@ -622,6 +632,39 @@ class TestErrors:
             assert "foreign" in done.error_line
         assert run("query", trail, "user_id=nobody", "--strict").code == 4
 
+    @pytest.mark.parametrize("command", ["query", "stats", "report", "users"])
+    def test_missing_events_with_strict_exit_with_4(self, whole_trail, command):
+        """With --strict, a hole in the sequence numbers exits with 4; an open end and a running writer do not."""
+        assert run(command, whole_trail, "--strict").code == 0
+        lines = whole_trail.read_bytes().splitlines(keepends=True)
+        whole_trail.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+        assert run(command, whole_trail).code == 0
+        done = run(command, whole_trail, "--strict")
+        assert done.code == 4
+        assert "Incomplete: 1 event missing" in done.out + done.err
+
+    @pytest.mark.parametrize("command", ["stats", "report"])
+    def test_strict_exits_with_4_for_a_range_that_is_not_shown_to_be_complete(self, whole_trail, command):
+        """With an end, --strict requires the verdict to be complete."""
+        assert run(command, whole_trail, "--until", "2100-01-01").code == 0
+        assert run(command, whole_trail, "--until", "2100-01-01", "--strict").code == 4
+
+    def test_stats_state_verdict_and_source(self, whole_trail):
+        """The statistics have the verdict, its reasons, and the source, in the table and in JSON."""
+        document = json.loads(run("stats", whole_trail, "-o", "json").out)
+        assert document["completeness"]["verdict"] == "unknown"
+        assert document["completeness"]["source"]["paths"] == [str(whole_trail)]
+        assert "complete_since" not in document
+        shown = run("stats", whole_trail).out
+        assert "Nothing shows whether events followed the last one" in shown
+        assert f"{whole_trail} (1 segment)" in shown
+
+    def test_stats_of_a_user_who_never_occurs_are_unknown(self, whole_trail):
+        """A user without any event in the trail is named; one without events in the range is not."""
+        shown = run("stats", whole_trail, "user_id=nobody").out
+        assert "No event of the source has the user nobody" in shown
+        assert "No event of the source" not in run("stats", whole_trail, "user_id=ann", "operation=NONE").out
+
     @pytest.mark.parametrize("name", ["typer", "rich"])
     def test_missing_extra_is_reported_in_one_line(self, name):
         """Without typer or rich the command names the extra to install, without a traceback."""
@@ -763,6 +806,7 @@ class TestHelp:
         (tmp_path / "logging.json").write_text(json.dumps(config))
         source = "from structlog_audit import audited\naudited('EXPORT'), audited('STORE')\n"
         (tmp_path / "myapp.py").write_text(source)
+        SubjectVault(tmp_path / "logs" / "audit.vault", create=True).close()
         (tmp_path / "rules.toml").write_text('[[rules]]\nname = "failures"\nmore_than = 0\nwithin = "1h"\n')
         shown = run(name, "--help")
         example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -96,3 +97,25 @@ def test_hook_allows_changes_in_folder_only(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "inside"], capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 3
     assert os.listdir(tmp_path) == ["inside"]
+
+
+def test_vault_of_a_redactor_is_made_in_the_folder_of_the_dry_run(tmp_path):
+    """A configuration with a vault is applied whole, and neither the vault nor its folder is created."""
+    handler = {
+        "()": "structlog_audit.AuditHandler",
+        "filename": str(tmp_path / "audit.jsonl"),
+        "redactor": {"keys": {"email": "erasable"}, "vault": str(tmp_path / "a b?" / "audit.vault")},
+    }
+    logger = {"handlers": ["audit"], "level": "INFO", "propagate": False}
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"audit": handler},
+        "loggers": {"audit": logger},
+    }
+    (tmp_path / "logging.json").write_text(json.dumps(config))
+    before = state_of(tmp_path)
+    done = run("doctor", "--config", tmp_path / "logging.json")
+    assert "not-tried" not in done.out
+    assert "no-audit-handler" not in done.out
+    assert state_of(tmp_path) == before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from doctor_helpers import clean_process, findings_of, trail_folder  # noqa: F401
+from zstandard_of_python import zstd
 
 from structlog_audit.cli.doctor import filesystem
 
@@ -98,6 +99,34 @@ def test_file_rotated_by_another_program_has_finding(folder, name):
     (folder / "audit.jsonl").touch(0o600)
     (folder / name).touch(0o600)
     assert name in findings_of(folder / "audit.jsonl")["foreign-rotation"]["message"]
+
+
+@pytest.mark.parametrize(
+    "name", ["audit.jsonl.1.xz", "audit-20250115.jsonl", "audit.1.jsonl.gz", "audit.jsonl-20250115.bz2"]
+)
+def test_rotated_file_that_is_not_read_has_finding(folder, name):
+    """A file of another program that the reader does not take for a segment is a finding that names it."""
+    (folder / "audit.jsonl").touch(0o600)
+    (folder / "audit.jsonl.1").touch(0o600)
+    assert "not-read" not in findings_of(folder / "audit.jsonl")
+    (folder / name).touch(0o600)
+    findings = findings_of(folder / "audit.jsonl")
+    assert name in findings["not-read"]["message"]
+    assert "foreign-rotation" in findings
+
+
+@pytest.mark.parametrize(
+    ("options", "has_finding"), [({}, True), ({zstd.CompressionParameter.checksum_flag: 1}, False)]
+)
+def test_zstd_segment_without_checksum_has_finding(folder, options, has_finding):
+    """A segment that zstd compressed without a checksum is noted; one with it, and other segments, are not."""
+    (folder / "audit.jsonl").touch(0o600)
+    packed = folder / "audit.jsonl.20250115T103000.000000Z.zst"
+    packed.touch(0o600)
+    packed.write_bytes(zstd.compress(b"{}\n", options=options))
+    findings = findings_of(folder / "audit.jsonl")
+    assert ("no-checksum" in findings) == has_finding
+    assert not has_finding or packed.name in findings["no-checksum"]["message"]
 
 
 @pytest.mark.parametrize(("directive", "severity"), [("copytruncate", "error"), ("weekly", "warning")])

@@ -13,7 +13,10 @@ from doctor_helpers import clean_process, findings_of, trail_folder  # noqa: F40
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger, open_trail
 from structlog_audit._failures import DeliveryError
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.doctor.trail_history import check_history
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class FailingFileHandler(AuditFileHandler):
@@ -140,3 +143,28 @@ def test_foreign_line_has_finding_with_path(golden_trail):
     finding = findings_of(golden_trail)["foreign"]
     assert finding["severity"] == "warning"
     assert str(golden_trail) in finding["message"]
+
+
+def test_missing_events_are_an_error(folder):
+    """A hole in the sequence numbers is an error that names writer and number."""
+    path = folder / "audit.jsonl"
+    with AuditLogger(filename=path) as logger:
+        for _ in range(3):
+            logger.record("STORE")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    (diagnosis,) = [
+        found for found in check_history(open_trail(path), str(path), NOW) if found.finding.code == "incomplete"
+    ]
+    assert diagnosis.severity == Severity.ERROR
+    assert diagnosis.finding.message.startswith("Incomplete: 1 event missing: 1 event of writer ")
+
+
+def test_doubt_about_completeness_is_a_note(folder):
+    """Lines without a sequence number are noted, and the open end of the trail is not."""
+    path = folder / "audit.jsonl"
+    path.write_text('{"event_id":"evt_1","timestamp":"2025-01-15T10:30:45.123456Z","operation":"STORE"}\n')
+    found = {
+        diagnosis.finding.code: diagnosis.severity for diagnosis in check_history(open_trail(path), str(path), NOW)
+    }
+    assert found["completeness-unknown"] == Severity.NOTE

@@ -13,7 +13,7 @@ from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 
-READERS = [name for name in COMMANDS if name not in ("doctor", "shipper", "demo")]
+READERS = [name for name in COMMANDS if name not in ("erase", "doctor", "shipper", "demo")]
 WITH_ALL = {"query", "tail", "stats", "export"}
 
 
@@ -25,7 +25,7 @@ def command_named(name):
 def test_command_that_reads_trails_has_the_shared_options(name):
     """Every command that reads trails has the shared options, and --all only where kinds can be selected."""
     parameters = inspect.signature(command_named(name)).parameters
-    assert list(parameters)[:3] == ["words", "since", "until"]
+    assert list(parameters)[:4] == ["words", "since", "until", "vault"]
     assert list(parameters)[-2:] == ["record", "strict"]
     assert ("every_kind" in parameters) is (name in WITH_ALL)
 

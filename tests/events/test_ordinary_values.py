@@ -40,7 +40,7 @@ def plain(value):
     return msgspec.json.encode(plain_members({"value": value}, [MAX_VALUES]))
 
 
-@pytest.mark.parametrize("value", ORDINARY, ids=repr)
+@pytest.mark.parametrize("value", ORDINARY, ids=lambda value: type(value).__name__)
 def test_ordinary_value_needs_no_sanitizer(value):
     """The values of applications are converted at once, to the JSON of the sanitizer."""
     assert (plain(value), {}) == sanitized(value)

@@ -28,6 +28,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from structlog_audit import AuditEvent, AuditLogger, EventStatus, OperationClasses, OperationType, export, open_trail
+from structlog_audit._version import __version__
 from structlog_audit.events import characters, operation_classes
 from structlog_audit.events.characters import matching
 from structlog_audit.events.event import Kind, operation_of, rfc3339
@@ -474,6 +475,52 @@ def test_ocsf_is_valid_by_the_schema_of_each_version(version):
 def test_schema_of_ocsf_refuses_invalid_records(change):
     """The schema refuses an unknown activity and an unknown member."""
     assert not ocsf_validator("1.8.0").is_valid({**to_ocsf(FULL), **change})
+
+
+def test_ocsf_record_has_the_members_of_the_event():
+    """Each member of an event is in its place in the record, with the numbers and captions of OCSF."""
+    product = {"name": "structlog-audit", "vendor_name": "structlog-audit", "version": __version__}
+    assert to_ocsf(FULL) == {
+        "activity_id": 1,
+        "activity_name": "Create",
+        "category_uid": 6,
+        "category_name": "Application Activity",
+        "class_uid": 6003,
+        "class_name": "API Activity",
+        "type_uid": 600301,
+        "type_name": "API Activity: Create",
+        "time": 1_736_937_045_123,
+        "severity_id": 3,
+        "severity": "Medium",
+        "status_id": 2,
+        "status": "Failure",
+        "status_detail": "OSError: disk",
+        "duration": 45,
+        "metadata": {
+            "version": "1.8.0",
+            "product": product,
+            "uid": FULL.event_id,
+            "event_code": "STORE",
+            "original_time": "2025-01-15T10:30:45.123456Z",
+            "correlation_uid": TRACE["trace_id"],
+        },
+        "actor": {"user": {"uid": "ann"}, "session": {"uid": "s1"}},
+        "api": {"operation": "STORE"},
+        "src_endpoint": {"ip": "203.0.113.7"},
+        "resources": [{"uid": "e1"}, {"uid": "e2"}],
+        "unmapped": {"metadata": FULL.metadata, "status": "FAILURE", "duration_ms": 45.25},
+    }
+
+
+@pytest.mark.parametrize(("members", "user"), [
+    ({"user_id": "ann"}, {"uid": "ann"}),
+    ({"user_id": "ann", "kind": "intent"}, {"uid": "ann"}),
+    ({}, {"name": "unknown", "type_id": 0}),
+    ({"kind": "gap"}, {"name": "structlog-audit", "type_id": 3}),
+])  # fmt: skip
+def test_ocsf_actor_is_the_user_else_unknown_or_the_library(members, user):
+    """Without a user, the actor of an application event is of type Unknown, and that of a library event of type System."""
+    assert to_ocsf(event(**members))["actor"] == {"user": user}
 
 
 @given(events)

@@ -192,6 +192,42 @@ def test_export_with_an_unknown_filter_writes_nothing(source, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_get_event_reads_one_event():
+    """A source is told that only one event will be read, so that it can stop there."""
+    requests = []
+
+    class Recording(ListSource):
+        def select(self, conditions, *, newest_first, at_most=None):
+            requests.append((newest_first, at_most))
+            return super().select(conditions, newest_first=newest_first)
+
+    source = Recording([stored(0), stored(1)])
+    assert source.get_event("evt_1").event_id == "evt_1"
+    source.query_events(limit=3, offset=2)
+    source.query_events()
+    assert requests == [(True, 1), (True, 5), (True, None)]
+
+
+def test_statistics_know_the_first_and_the_last_event(source):
+    """The first and the last event are those of the order of commit."""
+    found = source.get_statistics(user_id="bob")
+    assert (found["first_event"], found["last_event"]) == (stored(1).timestamp, stored(7).timestamp)
+
+
+def test_open_intents_are_those_without_an_outcome_oldest_first():
+    """An application event closes the intent that it names; an event of the library, or one that names none, closes nothing."""
+    intents = [stored(number, kind="intent") for number in range(4)]
+    outcome = stored(4, metadata={"intent_id": "evt_1"})
+    others = [
+        stored(5, metadata={"intent_id": 2}),
+        stored(6, metadata={"intent_id": "evt_99"}),
+        stored(7, metadata={"evt_2": "intent_id"}),
+        stored(8, metadata={"intent_id": "evt_3"}, kind="trail"),
+    ]
+    assert ids(ListSource([*intents, outcome, *others]).open_intents()) == ["evt_0", "evt_2", "evt_3"]
+    assert ListSource([outcome, *others]).open_intents() == []
+
+
 def test_intent_id_that_is_not_a_string_is_ignored():
     """An application event with a list as ``intent_id`` leaves the open intents unchanged."""
     handler = AuditHandler()

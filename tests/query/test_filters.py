@@ -243,6 +243,7 @@ def test_signature_of_a_query_fits_a_screen():
     signature = str(inspect.signature(AuditHandler.query_events))
     assert "user_id: OptionalIdFilter = ANY" in signature
     assert "limit: int | None = None" in signature
+    assert signature.endswith(" -> list[AuditEvent]")
     assert len(signature) < 700
 
 
@@ -391,3 +392,13 @@ def test_signature_keeps_positional_parameters_before_the_filters():
     names = list(inspect.signature(method).parameters)
     assert names == ["self", "path", *Filters.__annotations__, "format"]
     assert method(1, 2, user_id=3) == (2, None, {"user_id": 3})
+
+
+def test_signature_keeps_a_result_that_is_not_written_as_text():
+    """The annotation of the result stays as it is: a type stays a type."""
+
+    def method(self, **filters):
+        pass
+
+    method.__annotations__["return"] = int
+    assert inspect.signature(with_filter_signature(method)).return_annotation is int

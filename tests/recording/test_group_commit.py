@@ -284,6 +284,41 @@ def test_submit_later_writes_inline_if_no_thread_can_be_started():
     assert len(woken) == 2
 
 
+class OutageCallbackError(Exception):
+    """Raised by a callback that the application passed."""
+
+
+@pytest.mark.parametrize("arrives", ["during the exception", "afterwards"])
+def test_next_event_gets_another_thread_if_an_exception_ends_the_one_in_the_background(arrives):
+    """An exception of an outage callback ends the background thread; another one writes the events of the event loop."""
+    rig = Rig()
+    threads = []
+    rig.commit._call_later = lambda seconds, function: threads.append(function)
+    next_entry = new_entry("next")
+
+    def fail(error):
+        rig.target.room = None
+        if arrives == "during the exception":
+            rig.commit.submit_later(next_entry)
+        raise OutageCallbackError
+
+    rig.commit._outage._report = fail
+    rig.target.room = 0
+    rig.commit.submit_later(new_entry("first"))
+    with pytest.raises(OutageCallbackError):
+        threads.pop()()
+
+    rig.commit._outage._report = rig.reported.append
+    if arrives == "afterwards":
+        assert threads == []
+        rig.commit.submit_later(next_entry)
+    (thread,) = threads
+    thread()
+    rig.fire()
+    assert rig.trail() == ["first", "next"]
+    assert next_entry.state == RECORDED
+
+
 def start_eight(submit_all):
     threads = [threading.Thread(target=submit_all, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -12,7 +12,7 @@ import pytest
 from conftest import fill_disk
 from log_records import record_of
 
-from structlog_audit import AuditFileHandler, AuditHandler, get_audit_logger
+from structlog_audit import AuditFileHandler, AuditHandler, AuditLogger, get_audit_logger
 
 
 def trail_events_in(path):
@@ -165,6 +165,28 @@ def test_opened_is_recorded_after_a_failed_first_write(path, monkeypatch):
     assert "opened" in operations_in(path) or not handler._trail_events.is_open
     handler.handle(record)
     assert "opened" in operations_in(path)
+
+
+def test_opened_names_the_last_event_before_it(handler, log, path):
+    """An "opened" event names the event before it, of whatever process, and none in an empty trail."""
+    log.info("STORE")
+    handler.close()
+    last = json.loads(path.read_bytes().splitlines()[-1])["event_id"]
+    log.info("RECALL")
+    first, second = details_of("opened", path)
+    assert "previous" not in first
+    assert second["previous"] == last
+
+
+@pytest.mark.parametrize("rest", [b"", b"x" * 200_000 + b"\n", b'{"event_id":7}\n{"event_id":"evt_torn'])
+def test_opened_of_a_trail_without_a_readable_end_names_no_event(tmp_path, rest):
+    """Without a whole event near the end of the trail, "opened" has no "previous"."""
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(rest)
+    with AuditLogger(filename=path) as audit:
+        audit.record("STORE")
+        (opened,) = audit.query_events(kind="trail", operation="opened")
+    assert "previous" not in opened.metadata
 
 
 @pytest.mark.parametrize("by", ["thread", "signal handler"])

@@ -91,8 +91,44 @@ def test_bearer_tokens_and_private_keys_are_masked_in_every_text(text):
     assert CANARY.lower() not in line.lower()
 
 
+@pytest.mark.parametrize("text", [TOKEN, TOKEN.replace(" ", "\t"), TOKEN.replace(" ", "\n"), PEM])
+def test_credential_below_a_name_seen_before_is_masked(text):
+    """A name that had a harmless value before does not hide a credential, whatever blank precedes the token."""
+    redactor = Redactor()
+    assert metadata(redactor, text="harmless") == {"text": "harmless"}
+    assert CANARY not in written(redactor, text=text)
+    assert metadata(redactor, text="harmless") == {"text": "harmless"}
+
+
+class Posing(str):
+    """A text with the hash of another one, to which it is equal."""
+
+    __slots__ = ()
+
+    def __hash__(self):
+        return hash("password")
+
+    def __eq__(self, other):
+        return True
+
+
+def test_key_that_poses_as_another_hides_no_secret():
+    """A harmless key is remembered by its text, and not as an object that may be equal to the name of a secret."""
+    redactor = Redactor()
+    assert metadata(redactor, metadata={Posing("harmless"): 1}) == {"harmless": 1}
+    assert metadata(redactor, metadata={"password": CANARY})["password"] == MASK
+
+
 @pytest.mark.parametrize(
-    "text", ["Bearer token expired", "a bearer of news", "Missing bearer token.", "Bearer", "forbearer x1"]
+    "text",
+    [
+        "Bearer token expired",
+        "Bearer Token expired",
+        "a bearer of news",
+        "Missing bearer token.",
+        "Bearer",
+        "forbearer x1",
+    ],
 )
 def test_word_after_bearer_stays(text):
     """A word of prose after "Bearer" stays."""
@@ -161,6 +197,28 @@ def test_key_of_a_hostile_class_is_compared_as_text(redactor, text):
         found = metadata(redactor, metadata={key: 5, "x": {key: 1}})
         assert found.pop("x") == {text: MASK if text == "password" else 1}
         assert MASK in found.values() if text == "password" else 5 in found.values()
+
+
+class Incomparable(str):
+    """A text with the hash of another one, which raises when the two are compared."""
+
+    __slots__ = ()
+
+    def __hash__(self):
+        return hash("source")
+
+    def __eq__(self, other):
+        raise ValueError("not comparable")
+
+
+def test_key_whose_comparison_raises_is_redacted():
+    """A key that cannot be compared with the names seen before does not keep its secret."""
+    redactor = Redactor()
+    assert metadata(redactor, metadata={"source": "api"}) == {"source": "api"}
+    for kept in ({}, {"other": 1}):
+        found = metadata(redactor, metadata={**kept, Incomparable("password"): CANARY})
+        assert found.pop(MARKS) == {"password": "redacted: mask"}
+        assert found == {**kept, "password": MASK}
 
 
 def test_key_in_a_known_shape_of_objects_is_redacted():
@@ -276,7 +334,8 @@ def test_event_without_secrets_is_not_changed(fields, others):
         assert written(Redactor(patterns=["never to be found"]), **fields) == plain
 
 
-@given(strategies.keys, strategies.json_values)
+# A secret below a neighbour is redacted, too.
+@given(strategies.keys, strategies.json_values.filter(lambda value: "password" not in json.dumps(value).lower()))
 def test_neighbours_of_a_secret_stay(key, value):
     """Redaction of one member does not change its neighbours."""
     before = metadata(None, metadata={"x": {f"kept {key}": value}})
@@ -445,6 +504,15 @@ def test_every_clear_value_finds_its_pseudonym(user, entries, value):
     assert all(handler.count_events(entry_ids=entry) == 1 for entry in entries)
 
 
+@pytest.mark.parametrize("rule", [{"keys": ["user_id"]}, {"paths": ["user_id"]}, {"patterns": ["^ada$"]}])
+def test_query_by_a_clear_value_finds_its_pseudonym_by_each_kind_of_rule(rule):
+    """A single rule of any kind is enough for a filter to match the pseudonym of its value, and only that."""
+    handler = AuditHandler(redactor=Redactor(**rule, mode="pseudonym", secret=KEY, defaults=False))
+    for user in ("ada", "bob"):
+        handler.handle(logging.makeLogRecord({"msg": user, "levelno": 20, "user_id": user}))
+    assert [event.user_id for event in handler.iter_events(user_id="ada")] == [handler.redactor.pseudonym("ada")]
+
+
 def test_pseudonym_depends_on_key_and_version():
     """Another key gives another pseudonym, and the version of the key is a part of it."""
     one, two = (Redactor(keys={"user_id": "pseudonym"}, secret=key, key_version=2) for key in (KEY, KEY[::-1]))
@@ -490,14 +558,26 @@ def test_redactor_as_a_processor_redacts_the_event_dict():
 
 
 def test_redactor_after_an_audit_processor_keeps_the_acknowledgement(handler):
-    """An event that was recorded stays so when its message is redacted."""
+    """An event that was recorded stays so when its message is redacted, and later processors get the redacted message."""
+    messages = []
+
+    def keep_message(logger, name, event_dict):
+        messages.append(str(event_dict["event"]))
+        return event_dict
+
     log = structlog.wrap_logger(
         logging.getLogger("audit"),
-        processors=[AuditProcessor(when=lambda event: True), Redactor(), structlog.stdlib.render_to_log_kwargs],
+        processors=[
+            AuditProcessor(when=lambda event: True),
+            Redactor(),
+            keep_message,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     log.info(TOKEN)
     assert handler.count_events() == 1
+    assert messages == [f"Bearer {MASK}"]
 
 
 def test_redactor_in_chain_and_handler_makes_one_pseudonym():
@@ -543,6 +623,9 @@ def test_repr_hides_the_secret():
     ({"keys": [5]}, AuditTypeError, "keys: expected a string, got 5"),
     ({"keys": [""]}, AuditValueError, "keys: expected a name, got ''"),
     ({"keys": {"a": "hide"}}, AuditValueError, "keys['a']='hide'"),
+    ({"paths": {"user_id": "hide"}}, AuditValueError, "paths['user_id']='hide'"),
+    ({"patterns": {"x": "hide"}}, AuditValueError, "patterns['x']='hide'"),
+    ({"paths": {"operation": "drop"}}, AuditValueError, "paths: expected mode 'mask' or 'pseudonym' for 'operation'"),
     ({"keys": {"operation": "drop"}}, AuditValueError, "keys: expected mode 'mask' or 'pseudonym' for 'operation', got 'drop'"),
     ({"paths": ["email"]}, AuditValueError, "paths: expected one of operation, user_id, session_id, error_message, entry_ids"),
     ({"paths": ["metadata"]}, AuditValueError, "or metadata.…, got 'metadata'"),

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import sys
 from collections import Counter
 
@@ -18,6 +19,7 @@ from structlog_audit import (
     AuditValueError,
     EventStatus,
     OperationClasses,
+    open_trail,
 )
 from structlog_audit.events import operation_classes
 from structlog_audit.events.codec import StoredEvent
@@ -362,17 +364,17 @@ INTENT = stored(0, kind="intent", user_id="ann")
 @pytest.mark.parametrize(
     ("events", "parameters", "passes"),
     [
-        ([], {}, 1),
-        ([stored(user_id="ann")], {"user_id": "ann"}, 2),
-        ([], {"user_id": "ann"}, 3),
-        ([INTENT], {}, 1),
-        ([INTENT], {"month": "2025-01"}, 2),
-        ([INTENT, stored(1, user_id="ann")], {"user_id": "ann"}, 3),
+        ([], {}, 2),
+        ([stored(user_id="ann")], {"user_id": "ann"}, 3),
+        ([], {"user_id": "ann"}, 4),
+        ([INTENT], {}, 2),
+        ([INTENT], {"month": "2025-01"}, 3),
+        ([INTENT, stored(1, user_id="ann")], {"user_id": "ann"}, 4),
     ],
 )
 def test_report_reads_its_source_once_unless_limited(events, parameters, passes):
-    """One pass, one more for one user and another one if there are no events of the user, and one more if outcomes of intents
-    may lie outside the events read.
+    """One pass for the figures, one for the verdict, one for the library's events if for one user, one more if the user has no
+    events, and one more if outcomes of intents may lie outside the events read.
     """
     source = Events(events)
     compliance_report(source, **parameters)
@@ -523,54 +525,56 @@ def test_other_marks_are_no_unknown_status(metadata):
 
 
 @pytest.mark.parametrize(
-    ("known", "reason"),
+    ("known", "verdict", "reason"),
     [
         (
             {"complete_since": NOON},
-            "The source has no complete record of events before 2025-01-15 12:00:00 UTC.",
+            "unknown",
+            "The buffer has no complete record of events before 2025-01-15 12:00:00.000 UTC.",
         ),
         (
             {"counters": {"lost": 3, "pending": 0}},
-            "Lost while the target failed and too many events were pending, or because the target refused them: 3 events.",
+            "incomplete",
+            "3 events lost because the target failed and too many were pending, or because it refused them.",
         ),
         (
             {"counters": {"raised": 1}},
-            "Not recorded during the lifetime of the handler; the callers received an error: 1 event.",
+            "incomplete",
+            "1 event not recorded because the target failed; the callers received an error.",
         ),
         (
             {"counters": {"pending": 2}},
-            "Pending in memory, not yet in the trail: 2 events.",
+            "incomplete",
+            "2 events pending in memory, not yet in the trail.",
         ),
         (
             {"problems": {"foreign": 2, "bom": 1}},
-            "Part of the files could not be read (foreign, 2 times).",
+            "unknown",
+            "Part of the source could not be read (foreign, 2 times).",
         ),
         (
-            {"events": [stored(kind="gap", metadata={"lost": 7})]},
-            "1 gap in the trail: 7 events lost.",
+            {"events": [stored(kind="gap", metadata={"lost": 7})], "counters": {"lost": 7}},
+            "incomplete",
+            "7 events lost, as a gap event states at 2025-01-15 12:00:00.000 UTC.",
         ),
-        (
-            {"events": [stored(kind="trail", operation="truncated")]},
-            "The trail file was found shorter than expected (truncated, 1 time).",
-        ),
-        (
-            {"events": [stored(kind="trail", operation="replaced")]},
-            "The trail file was found replaced or removed (replaced, 1 time).",
-        ),
-        (
-            {"events": [stored(kind="trail", operation="quarantine")]},
-            "A line was found that a crash had left incomplete (quarantine, 1 time).",
+        *(
+            (
+                {"events": [stored(kind="trail", operation=operation)]},
+                "unknown",
+                f"A trail event reports damage to the file ({operation}, 1 time).",
+            )
+            for operation in ("truncated", "replaced", "quarantine")
         ),
     ],
 )
-def test_known_loss_makes_the_report_incomplete(known, reason):
-    """Each known loss is the only reason of incompleteness, in every form of the report."""
+def test_loss_and_doubt_are_the_only_reason_of_the_verdict(known, verdict, reason):
+    """Each known loss makes the report incomplete, each doubt unknown, with one reason in every form of the report."""
     report = compliance_report(Events(**{"events": [], **known}))
     completeness = report.to_dict()["completeness"]
-    assert (completeness["complete"], completeness["reasons"]) == (False, [reason])
+    assert (completeness["verdict"], completeness["sentences"]) == (verdict, [reason])
     for shown in (report.to_markdown(), report.to_html()):
-        assert reason in shown
-        assert "Incomplete: 1 reason in section 1" in shown
+        assert reason.replace("(", "\\(").replace(")", "\\)") in shown or reason in shown
+        assert "(1 reason in section 1)" in shown or "\\(1 reason in section 1\\)" in shown
 
 
 @pytest.mark.parametrize(
@@ -581,14 +585,56 @@ def test_known_loss_makes_the_report_incomplete(known, reason):
         ({"counters": {"accepted": 3, "recorded": 3, "pending": 0, "raised": 0, "lost": 0, "evicted": 1}}, {}),
         ({"problems": {"unfinished": 1, "repeated": 2}}, {}),
         ({"events": [stored(kind="trail", operation="opened"), stored(kind="trail", operation="retention")]}, {}),
-        ({"events": [stored(kind="gap", metadata={"lost": 7})]}, {"month": "2024-12"}),
+        ({"events": [stored(kind="gap", metadata={"lost": 7})]}, {"start_time": NOON + dt.timedelta(seconds=1)}),
     ],
 )
 def test_report_without_known_losses_is_complete(known, parameters):
     """The report is complete if no loss or damage in the period is known and the source covers it from its start."""
     report = compliance_report(Events(**{"events": [], **known}), **parameters)
-    assert report.to_dict()["completeness"]["complete"]
-    assert "Complete for the period, according to its source" in report.to_markdown()
+    assert report.to_dict()["completeness"]["verdict"] == report.completeness.verdict == "complete"
+    assert "Complete for the period, by the evidence of its source" in report.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("events", "parameters", "reason"),
+    [
+        (
+            [stored()],
+            {"month": "2024-12"},
+            "Nothing shows what came before the first event, 2025-01-15 12:00:00.000 UTC.",
+        ),
+        ([stored()], {"month": "2025-01"}, "The period is not over: it is 2025-01-15 12:00:00.000 UTC."),
+        ([stored()], {"month": "2025-02"}, "The period is not over: it is 2025-01-15 12:00:00.000 UTC."),
+        ([], {"start_time": NOON}, "The source has no events, so nothing shows whether any are missing."),
+        ([stored()], {"user_id": "nobody"}, "No event of the source has the user nobody: the name may be another one."),
+    ],
+)
+def test_period_or_user_without_evidence_is_unknown(events, parameters, reason):
+    """A period before the events or not over, and a user who never occurs, are never complete."""
+    report = compliance_report(Events(events), **parameters)
+    assert report.completeness.verdict == "unknown"
+    assert reason in report.completeness.sentences()
+
+
+def test_user_with_events_in_another_period_is_known(tmp_path):
+    """A user without events in the period, who occurs elsewhere, is no doubt."""
+    events = [stored(0, user_id="ann"), stored(60, user_id="bob"), stored(120)]
+    report = compliance_report(Events(events), user_id="ann", start_time=NOON + dt.timedelta(seconds=30))
+    assert report.completeness.verdict == "complete"
+
+
+def test_report_of_files_names_them_with_hosts_and_segments(tmp_path):
+    """A report of a trail names its files, segments, hosts, and the times of the events in them."""
+    path = tmp_path / "audit.jsonl"
+    with AuditLogger(filename=path) as audit:
+        audit.record("STORE", "ann")
+    report = compliance_report(open_trail(path))
+    source = report.to_dict()["source"]
+    assert source["segments"] == [{"trail": str(path), "number": 1, "first": path.name, "last": path.name}]
+    assert source["hosts"] == [os.uname().nodename]
+    for shown in (report.to_markdown(), report.to_html()):
+        assert "Hosts" in shown
+        assert "Events of the source" in shown
 
 
 def test_gaps_are_listed_with_their_losses():
@@ -645,7 +691,7 @@ def test_gap_without_a_valid_number_still_counts_as_a_gap(metadata):
     gap = stored(kind="gap", metadata=metadata)
     for others, lost in (([], 0), ([stored(1, kind="gap", metadata={"lost": 3})], 3)):
         found = data(Events([gap, *others]))["completeness"]
-        assert (found["lost"], found["gaps"]["total"], found["complete"]) == (lost, 1 + len(others), False)
+        assert (found["lost"], found["gaps"]["total"], found["verdict"]) == (lost, 1 + len(others), "incomplete")
 
 
 # --- clauses, forms and sources -----------------------------------------------------------------------------------------
@@ -703,7 +749,10 @@ def test_handler_and_logger_are_sources(tmp_path, source_of):
     assert found["summary"] == as_summary({name: statistics[name] for name in statistics if name not in counters})
     assert counters == {name: statistics[name] for name in counters}
     assert counters["recorded"] == 2
-    assert found["source"] == type(source).__name__
+    assert (found["source"]["type"], found["source"]["paths"]) == (
+        type(source).__name__,
+        [str(tmp_path / "audit.jsonl")],
+    )
     assert found["trail_events"]["by_operation"] == {"opened": 1}
 
 

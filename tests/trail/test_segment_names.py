@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.trail.segment_names import next_name, rolled_segments, rollover_time
+from structlog_audit.trail.segment_names import base_of, next_name, order_of, rolled_segments, rollover_time
 
 BASE = "audit.jsonl"
 TIME = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
@@ -71,3 +71,32 @@ def test_next_name_adds_a_microsecond_to_a_newer_segment(now, suffix):
     """If a segment is as new as the rollover or newer, the name is its time plus one microsecond."""
     taken = f"audit.jsonl.20250115T103045.123456Z{suffix}"
     assert next_name(BASE, [taken], now) == "audit.jsonl.20250115T103045.123457Z"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize(
+    "dated",
+    [
+        ["-20250115", "-20250116"],
+        ["-2025011509", "-2025011510"],
+        ["-1736937000", "-1736937001"],
+        [".2025-01-15", ".2025-01-15_10", ".2025-01-15_10-30", ".2025-01-15_10-30-01", ".2025-02-01"],
+        [".9", ".1", "-20250115", ".20260115T103045.123456Z", ""],
+    ],
+)
+def test_files_of_other_programs_are_segments_in_their_order(dated, suffix):
+    """Names of logrotate's dateext and of the handlers of the standard library belong to the trail and sort by time."""
+    names = [BASE + name + (suffix if name else "") for name in dated]
+    assert sorted(names[1:] + names[:1], key=lambda name: order_of(BASE, name)) == names
+    assert {base_of(name) for name in names} == {BASE}
+
+
+@pytest.mark.parametrize("name", ["-20251315", "-2025", "-20250115.bak", "-20250115.jsonl", "-2025011", ".backup", "~"])
+def test_similar_names_are_not_files_of_the_trail(name):
+    """A name that only resembles a date is not a segment."""
+    assert order_of(BASE, BASE + name) is None
+
+
+def test_file_of_another_program_has_no_rollover_time():
+    """The date in a name of another program is not the time of a rollover: retention leaves the file alone."""
+    assert rollover_time(BASE, f"{BASE}-20250115") is None

@@ -45,7 +45,7 @@ _CHECK_COST = 4
 match from which on a check costs more than it saves."""
 
 _FEW = 16
-"""The number of postings from which on the other filters are searched for."""
+"""The number of postings up to which lines are compared instead of a search for the operation."""
 
 _DECODE_BATCH = 256
 """Events that are decoded at a time: their objects fit into the cache of a processor."""
@@ -218,18 +218,18 @@ class Run:
     def find_all(self, filters: list[tuple[str, list[int]]]) -> Matches | None:
         """Return the postings for *filters*; None if one of these matches no event.
 
-        A filter with few postings is enough: to check so few lines takes less time than to search for the next filter.
+        If another filter has few postings, the operation is left out: it follows the head of a line, so comparing it there
+        takes less time than a search.
         """
-        matches = []
+        matches: Matches = []
         for member, keys in filters:
+            if member == "operation" and matches and min(map(_posting_count, matches)) <= _FEW:
+                continue
+
             slices = self.find(member, keys)
             if not slices:
                 return None
-
-            match = (member, slices)
-            if _posting_count(match) <= _FEW:
-                return [match]
-            matches.append(match)
+            matches.append((member, slices))
         return matches
 
     def positions(self, member: str, slices: list[Slice]) -> list[int]:

@@ -1,7 +1,7 @@
-"""The record of reading a trail, in that trail: user, command and conditions (PCI DSS 10.2.1.3).
+"""Trail events of the command line: the record of reading a trail (PCI DSS 10.2.1.3), and that of an erasure.
 
-It is an event of kind ``trail`` with the operation ``read``, and is recorded as every event is, redaction included. It is
-recorded before anything is read; if that fails, nothing is read.
+They are of kind ``trail``, and are recorded as every event is, redaction included. ``read`` has the user, the command and the
+conditions; it is recorded before anything is read, and if that fails, nothing is read.
 """
 
 from __future__ import annotations
@@ -36,16 +36,27 @@ def record_reading(trails: Iterable[str], command: str, description: dict[str, A
     """
     metadata = {"command": command, **current_user(), **description}
     for trail in trails:
-        name = os.path.basename(trail)
-        if not os.path.isfile(trail) or base_of(name) != name:
-            raise UsageError(f"--record: expected the active file of each trail, got {trail!r}")
+        require_active_files("--record", [trail])
         try:
-            _record(trail, metadata)
+            record_trail_event(trail, "read", metadata)
         except (AuditError, OSError) as error:
             raise UnreadableError(f"cannot record the reading of {trail!r}, so nothing was read: {error}") from None
 
 
-def _record(trail: str, metadata: dict[str, Any]) -> None:
+def require_active_files(parameter: str, trails: Iterable[str]) -> None:
+    """Raise `UsageError`, with the name of the *parameter*, unless each of *trails* is the active file of a trail."""
+    for trail in trails:
+        name = os.path.basename(trail)
+        if not os.path.isfile(trail) or base_of(name) != name:
+            raise UsageError(f"{parameter}: expected the active file of each trail, got {trail!r}")
+
+
+def record_trail_event(trail: str, operation: str, metadata: dict[str, Any]) -> None:
+    """Record a trail event in the trail with the active file *trail*.
+
+    Raises:
+        AuditError, OSError: It is not recorded.
+    """
     # Only the application decides when its trail rolls over.
     target = AuditFileHandler(trail, maxBytes=0)
     handler = AuditHandler(1, target=target, on_error="raise")
@@ -55,7 +66,7 @@ def _record(trail: str, metadata: dict[str, Any]) -> None:
 
     fields = {"metadata": metadata}
     try:
-        AuditBoundLogger(logger, (), {})._record(logging.INFO, "read", fields, kind=Kind.TRAIL.value)
+        AuditBoundLogger(logger, (), {})._record(logging.INFO, operation, fields, kind=Kind.TRAIL.value)
     finally:
         handler.close()
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "stats",
     "users",
     "export",
+    "erase",
     "report",
     "monitor",
     "catalogue",

@@ -36,10 +36,14 @@ Since = Annotated[
     ),
 ]
 Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="End of the time range (exclusive).")]
+Vault = Annotated[
+    str | None,
+    typer.Option("--vault", metavar="FILE", help="File with the keys of persons: conditions match their tokens, too."),
+]
 Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Include the library's own events (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read, or is missing.")]
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events, across rollovers.")]
 Operations = Annotated[
@@ -59,6 +63,7 @@ class TrailOptions:
         words: Trails and conditions.
         since: The start of the time range, as text.
         until: The end of the time range, as text.
+        vault: The file with the keys of persons.
         utc: Whether times without an offset are UTC, and times are shown in UTC.
         every_kind: Whether the library's own events are included.
         record: Whether to record the reading in the trail.
@@ -70,6 +75,7 @@ class TrailOptions:
     words: Sequence[str] = ()
     since: str | None = None
     until: str | None = None
+    vault: str | None = None
     utc: bool = False
     every_kind: bool = False
     record: bool = False
@@ -84,7 +90,7 @@ class TrailOptions:
 
 Command = Callable[..., int]
 
-_FIRST = {"words": Words, "since": Since, "until": Until}
+_FIRST = {"words": Words, "since": Since, "until": Until, "vault": Vault}
 """The shared options before those of the command itself, without a value by default."""
 
 _LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}

@@ -27,6 +27,7 @@ from structlog_audit.cli.choices import Output
 from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
+from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.export import WRITERS
 
@@ -48,7 +49,13 @@ Row = tuple[str, ...]
 
 
 def put_events(
-    events: Iterable[AuditEvent], output: Output, now: dt.datetime, *, in_utc: bool, first: int | None = None
+    events: Iterable[StoredEvent],
+    output: Output,
+    now: dt.datetime,
+    *,
+    in_utc: bool,
+    first: int | None = None,
+    at_once: bool = False,
 ) -> int:
     """Write *events* to stdout as they arrive, and return their number.
 
@@ -58,11 +65,12 @@ def put_events(
         now: The time of a document.
         in_utc: Whether a table shows times in UTC.
         first: The number of events that arrive without waiting, if each one is to be visible at once.
+        at_once: Whether events may arrive slowly, so that none waits for others.
     """
     count = 0
     is_live = first is not None
 
-    def counted() -> Iterator[AuditEvent]:
+    def counted() -> Iterator[StoredEvent]:
         nonlocal count
         for event in events:
             count += 1
@@ -71,11 +79,11 @@ def put_events(
     chunks: Iterable[str | bytes]
     if output == Output.TABLE:
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
-        chunks = _table(counted(), in_utc, sample)
+        chunks = _table((stored.event() for stored in counted()), in_utc, sample)
     elif output == Output.CSV and is_terminal():
-        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now))
+        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now, is_live or at_once))
     else:
-        chunks = WRITERS[output](counted(), now)
+        chunks = WRITERS[output](counted(), now, is_live or at_once)
 
     for chunk in chunks:
         put(chunk)

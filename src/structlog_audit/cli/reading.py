@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -17,11 +18,14 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import TrailOptions
 from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
+from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
-from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
+from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.statistics import statistics, statistics_by_user
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
 
@@ -34,11 +38,13 @@ class Reading:
         trail: The reader of the trails.
         selection: The conditions, built once.
         now: The time at the start of the command.
+        revealed_by: The vault with whose keys events are shown in clear, if they are.
     """
 
     trail: TrailReader
     selection: Selection
     now: dt.datetime
+    revealed_by: SubjectVault | None = None
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
@@ -50,16 +56,17 @@ class Reading:
         found = self.trail.select(conditions, newest_first=newest_first)
         return filter(self.selection.passes, found)
 
-    def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[AuditEvent]:
+    def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
-        return (stored.event() for stored in islice(found, at_most))
+        events = islice(found, at_most)
+        return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 
-    def newest(self, count: int) -> list[AuditEvent]:
+    def newest(self, count: int) -> list[StoredEvent]:
         """Return the newest *count* of the selected events, oldest first."""
         return list(self.events(newest_first=True, at_most=count))[::-1]
 
-    def follow(self, *, since_now: bool) -> Iterator[AuditEvent]:
+    def follow(self, *, since_now: bool) -> Iterator[StoredEvent]:
         """Yield selected events as they are recorded, until the reader of stdout is gone.
 
         Args:
@@ -69,7 +76,7 @@ class Reading:
         coming = self.trail.follow_matching(
             self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
         )
-        return (stored.event() for stored in coming if self.selection.passes(stored))
+        return filter(self.selection.passes, coming)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.
@@ -94,7 +101,7 @@ class Reading:
         return statistics_by_user(self.select())
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics of the selected events, as ``get_statistics`` of a trail, and ``unknown_status``."""
+        """Return the statistics of the selected events, and ``unknown_status``."""
         unknown_status = 0
 
         def counted() -> Iterator[StoredEvent]:
@@ -104,19 +111,37 @@ class Reading:
                 yield event
 
         found = statistics(counted())
-        return {**found, "unknown_status": unknown_status, "complete_since": self.trail.complete_since}
+        return {**found, "unknown_status": unknown_status}
+
+    def completeness(self, by_user: Container[str]) -> Completeness:
+        """Return the verdict for the time range. A selected user who is not in *by_user* must occur elsewhere in the trail."""
+        conditions = self.selection.conditions
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+
+        selected = dict(conditions.names).get("user_id", ())
+        users = [user for user in selected if isinstance(user, str) and user not in by_user]
+        return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
-def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quietly: bool = False) -> Exit:
+def read_trails(
+    options: TrailOptions,
+    work: Callable[[Reading], Exit],
+    *,
+    quietly: bool = False,
+    judges: bool = False,
+    reveal: bool = False,
+) -> Exit:
     """Open the trails that *options* name, call *work*, and report the problems that were found.
 
     Args:
         options: The options of the command.
         work: The part of the command; it returns the exit code.
         quietly: Whether *work* writes to stdout only at its end.
+        judges: Whether *work* states the verdict on completeness, and returns its exit code.
+        reveal: Whether events are shown in clear.
 
     Returns:
-        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem.
+        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem or missing event.
 
     Raises:
         UsageError: An option or a condition is invalid.
@@ -129,23 +154,41 @@ def read_trails(options: TrailOptions, work: Callable[[Reading], Exit], *, quiet
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
 
     start, end = time_range(options.since, options.until, now, in_utc=options.utc)
-    selection = build_selection(words, every_kind=options.every_kind, start_time=start, end_time=end)
+    vault = open_vault(options.vault, reveal=reveal)
+    widened = list(with_tokens(words, vault))
+    selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
+    selection = dataclasses.replace(selection, words=tuple(words))
 
     # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        description = _description(selection)
+        description = _description(selection, vault)
+        if reveal:
+            description["revealed"] = True
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = open_trail(*_streams(paths), progress=advance)
-        reading = Reading(trail, selection, now)
+        trail = open_trail(*_streams(paths), progress=advance, vault=vault)
+        reading = Reading(trail, selection, now, vault if reveal else None)
         code = work(reading)
     sys.stdout.flush()
 
-    if not trail.problems:
+    if trail.problems:
+        report_problems(trail.problems)
+    if not options.strict:
         return code
-    report_problems(trail.problems)
-    return Exit.FINDINGS if options.strict else code
+    has_findings = trail.problems or (not judges and _is_incomplete(reading))
+    return Exit.FINDINGS if has_findings else code
+
+
+def _is_incomplete(reading: Reading) -> bool:
+    """Return whether events of the time range are missing, after writing the reasons to stderr."""
+    conditions = reading.selection.conditions
+    verdict = reading.trail.completeness(conditions.start_time, conditions.end_time)
+    if not verdict.missing:
+        return False
+    for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
+        put_error(sentence)
+    return True
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
@@ -154,7 +197,7 @@ def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
         yield sys.stdin.buffer if path == "-" else path
 
 
-def _description(selection: Selection) -> dict[str, Any]:
+def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, Any]:
     """Return the times and conditions of *selection*, for the record of the reading."""
     description: dict[str, Any] = {}
     start, end = selection.conditions.start_time, selection.conditions.end_time
@@ -163,7 +206,7 @@ def _description(selection: Selection) -> dict[str, Any]:
     if end is not None:
         description["until"] = rfc3339(end)
     if selection.words:
-        description["conditions"] = [str(condition) for condition in selection.words]
+        description["conditions"] = list(recordable(selection.words, vault))
     return description
 
 

@@ -75,7 +75,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
     try:
         data = encode(payload)[1:]
     except (TypeError, ValueError, RecursionError):
-        payload = _sanitize_payload(payload)
+        payload = sanitize_payload(payload)
         data = encode(payload)[1:]
 
     if redactor is not None:
@@ -89,7 +89,7 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
             payload = redactor.redact(_with_plain_keys(payload, data))
             data = encode(payload)[1:]
 
-    data = _safe(data)
+    data = safe_json(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
     if len(data) < max_event_bytes - _OVERHEAD:
@@ -109,7 +109,7 @@ def _with_plain_keys(payload: Payload, data: bytes) -> Payload:
     return msgspec.structs.replace(payload, metadata=members.get("metadata", {}))
 
 
-def _safe(data: bytes) -> bytes:
+def safe_json(data: bytes) -> bytes:
     """Return encoded JSON with unsafe characters escaped."""
     return escape(data) if _DELETE in data or not (data.isascii() or _is_safe(data)) else data
 
@@ -125,8 +125,8 @@ def escape(data: bytes) -> bytes:
     return _UNSAFE.sub(unicode_escape, data.decode()).encode()
 
 
-def _sanitize_payload(payload: Payload) -> Payload:
-    """Sanitize every member of *payload* and mark the changes."""
+def sanitize_payload(payload: Payload) -> Payload:
+    """Return *payload* with every member sanitized and the changes marked."""
     sanitizer = JsonSanitizer()
 
     texts = {}
@@ -179,6 +179,11 @@ class StoredEvent(msgspec.Struct, gc=False):
             duration_ms=self.duration_ms,
             kind=self.kind,
         )
+
+    @staticmethod
+    def lines(events: Sequence[Any]) -> bytes:
+        """Return *events* of this class as lines of an export, one each."""
+        return b"".join([encode_event(stored.event()) + b"\n" for stored in events])
 
 
 _decoder = msgspec.json.Decoder(StoredEvent)
@@ -287,12 +292,12 @@ def encode_event(event: AuditEvent) -> bytes:
         msgspec.convert((payload.metadata,), _PlainMetadata)
         data = encode(payload)
     except Exception:
-        data = encode(_sanitize_payload(payload))
+        data = encode(sanitize_payload(payload))
 
     event_id = encode_text(event.event_id)
     timestamp = rfc3339(event.timestamp)
     head = f'{{"event_id":{event_id},"timestamp":"{timestamp}",'
-    return head.encode() + _safe(data)[1:]
+    return head.encode() + safe_json(data)[1:]
 
 
 def join_parts(lines: bytes) -> bytes:
@@ -312,7 +317,7 @@ def join_parts(lines: bytes) -> bytes:
 
 def encode_text(text: str) -> str:
     """Encode *text* as a JSON string."""
-    return _safe(msgspec.json.encode(text)).decode()
+    return safe_json(msgspec.json.encode(text)).decode()
 
 
 class _PlainMetadata(msgspec.Struct, array_like=True):
@@ -338,4 +343,4 @@ def to_json(value: Mapping[str, Any] | list[Any]) -> str:
     except Exception:
         data = encode(JsonSanitizer().sanitize(value, ""))
 
-    return _safe(data).decode()
+    return safe_json(data).decode()

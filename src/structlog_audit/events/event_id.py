@@ -117,7 +117,7 @@ class Stamp:
 
     def sibling(self) -> Stamp:
         """Return the source for another writer, with the same clock and random bits."""
-        return Stamp(self._clock, self._randbits)
+        return type(self)(self._clock, self._randbits)
 
     def line(self, payload: bytes) -> bytes:
         """Return *payload* as a line with its id, timestamp and LF.
@@ -137,6 +137,13 @@ class Stamp:
         except LookupError:
             self._begin_format(timestamp_us)
             return self._format % (_HEX[self._count], _DECIMAL[timestamp_us - self._format_begin], payload)
+
+    def open_line(self) -> tuple[bytes, bytes]:
+        """Return the parts of a line around a payload that is not known yet, without the payload's closing brace.
+
+        The id and the time are those of this call.
+        """
+        return self.line(b"")[:-1], b"}\n"
 
     def _lines(self, payload: bytes, *parts: bytes) -> bytes:
         """Return the line of *payload* and those of its *parts*, which name its id."""

@@ -243,6 +243,9 @@ class AuditLogger(EventSource):
     def _now(self) -> dt.datetime:
         return self.handler._now()
 
+    def _paths(self) -> tuple[str, ...]:
+        return self.handler._paths()
+
 
 def _fields(
     user_id: str | None,

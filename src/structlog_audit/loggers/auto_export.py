@@ -88,7 +88,7 @@ class AutoExport:
             now = self._now()
             # Sorted by id, which is the order of commit.
             events = (decode_event(line) for line in sorted(lines))
-            chunks = list(WRITERS["json"](events, now))
+            chunks = list(WRITERS["json"](events, now, False))
             try:
                 self._write_to_free_name(chunks, now)
             except OSError as error:

@@ -21,8 +21,10 @@ from typing import Any, Final
 from structlog_audit.events.codec import MARKS, StoredEvent
 from structlog_audit.query.filters import Conditions
 
-PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}")
-"""The form of the pseudonyms of a `Redactor`."""
+PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}|s_[A-Za-z0-9_-]{32}")
+"""The form of the pseudonyms of a `Redactor`, and of the tokens of subjects in its vault."""
+
+_SUBJECT_START: Final = "s_"
 
 _MOST_VALUES: Final = 10_000
 """Maximum distinct values of a member that are counted. Later ones are only checked for being asked for."""
@@ -109,12 +111,18 @@ def asked_of_pseudonyms(events: Iterable[StoredEvent], conditions: Conditions) -
 
     for event in islice(events, _MOST_SAMPLED):
         for name, value in asked.items():
-            if PSEUDONYM.fullmatch(getattr(event, name) or ""):
-                return (
-                    f"{name}={value!r} matches no event, but events have a pseudonym as {name}; without the key of the "
-                    f"redactor, only Redactor(…).pseudonym({value!r}) finds them"
-                )
+            pseudonym = getattr(event, name) or ""
+            if PSEUDONYM.fullmatch(pseudonym):
+                remedy = _remedy(pseudonym, value)
+                return f"{name}={value!r} matches no event, but events have a pseudonym as {name}; {remedy}"
     return None
+
+
+def _remedy(pseudonym: str, value: str) -> str:
+    """Return how the events with the *pseudonym* of a clear *value* are found."""
+    if pseudonym.startswith(_SUBJECT_START):
+        return f"only the vault of the redactor finds them by {value!r}, until the subject is erased"
+    return f"without the key of the redactor, only Redactor(…).pseudonym({value!r}) finds them"
 
 
 def _values_of(event: StoredEvent, name: str) -> Iterator[str]:
@@ -158,13 +166,12 @@ def _pseudonyms(name: str, value: str, counts: Mapping[str, int]) -> str:
     if PSEUDONYM.fullmatch(value):
         return ""
 
-    events = sum(count for known, count in counts.items() if PSEUDONYM.fullmatch(known))
-    if not events:
+    pseudonyms = [known for known in counts if PSEUDONYM.fullmatch(known)]
+    if not pseudonyms:
         return ""
-    return (
-        f": {events} events have a pseudonym as {name}; without the key of the redactor, only "
-        f"Redactor(…).pseudonym({value!r}) finds them"
-    )
+
+    events = sum(counts[known] for known in pseudonyms)
+    return f": {events} events have a pseudonym as {name}; {_remedy(pseudonyms[0], value)}"
 
 
 def _near(value: str, counts: Counter[str]) -> str:

@@ -14,11 +14,21 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import INTENT_ID, AuditEvent, Kind
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
+from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
 from structlog_audit.query.filters import ORDINARY, Conditions, Filters, conditions, with_filter_signature
 from structlog_audit.query.statistics import statistics, statistics_by_user, user_statistics
 
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
+
+
+_COUNTED = {"lost": Cause.LOST, "raised": Cause.RAISED, "pending": Cause.PENDING}
+"""Counters of a handler that are zero if nothing is missing."""
+
+_DAMAGE = frozenset(("truncated", "replaced", "quarantine"))
+"""The operations of trail events that report damage to the files."""
+
+_HARMLESS_PROBLEMS = ("unfinished", "bom", "repeated")
 
 
 class EventSource:
@@ -46,6 +56,80 @@ class EventSource:
     @abstractmethod
     def complete_since(self) -> dt.datetime | None:
         """The time, in UTC, since which answers are complete; None means since the beginning."""
+
+    def completeness(self, start_time: dt.datetime | None = None, end_time: dt.datetime | None = None) -> Completeness:
+        """Return the verdict on whether the source has every event from *start_time* to *end_time*, with its evidence.
+
+        A handler judges the events of its own process, by `complete_since`, gap events and the counters of its lifetime.
+
+        Args:
+            start_time, end_time: The half-open period; None is the beginning of the source, and an open end.
+        """
+        start, end = period_of_times(start_time, end_time)
+        missing: list[Missing] = []
+        source = self._description()
+        doubts = list(self._doubts(source, start, end))
+
+        for event in self.select(conditions(kind=[Kind.GAP, Kind.TRAIL]), newest_first=False):
+            time = event.timestamp
+            if event.kind == Kind.GAP:
+                missing.append(Missing(cause=Cause.GAP, count=lost_count(event.metadata), after=time, before=time))
+            elif event.operation in _DAMAGE:
+                doubts.append(Doubt(reason=Reason.DAMAGE, count=1, names=(event.operation,), since=time, until=time))
+
+        missing += self._counted_losses(sum(gap.count or 0 for gap in missing))
+        return Completeness.of(source, start, end, missing, doubts)
+
+    def _description(self) -> Source:
+        """Return the description of this source."""
+        any_kind = conditions(kind=[None, *Kind])
+        oldest = list(islice(self.select(any_kind, newest_first=False, at_most=1), 1))
+        newest = list(islice(self.select(any_kind, newest_first=True, at_most=1), 1))
+        return Source(
+            type=type(self).__name__,
+            paths=self._paths(),
+            hosts=(os.uname().nodename,),
+            first_event=oldest[0].timestamp if oldest else None,
+            last_event=newest[0].timestamp if newest else None,
+        )
+
+    def users_without_events(self, users: Iterable[str]) -> tuple[str, ...]:
+        """Return those of *users* of whom the source has no event, in whatever period: their names may be misspelt."""
+        unknown = []
+        for user in users:
+            of_user = conditions(user_id=user, kind=[None, Kind.INTENT])
+            found = self.select(of_user, newest_first=True, at_most=1)
+            if next(iter(found), None) is None:
+                unknown.append(user)
+        return tuple(unknown)
+
+    def _paths(self) -> tuple[str, ...]:
+        """Return the paths of the files that the events are written to or read from."""
+        return ()
+
+    def _counted_losses(self, in_gaps: int) -> Iterator[Missing]:
+        """Yield the losses of the handler's lifetime, except those that gap events state: *in_gaps* events."""
+        counters = dict(self._counters())
+        counters["lost"] = counters.get("lost", 0) - in_gaps
+        for name, cause in _COUNTED.items():
+            if counters.get(name, 0) > 0:
+                yield Missing(cause=cause, count=counters[name])
+
+    def _doubts(self, source: Source, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
+        now = self._now()
+        if end is not None and end > now:
+            yield Doubt(reason=Reason.NOT_OVER, since=now)
+
+        since = self.complete_since
+        if since is not None:
+            yield Doubt(reason=Reason.BUFFER, until=since)
+        elif source.first_event is None and start is not None:
+            yield Doubt(reason=Reason.NO_EVENTS)
+        elif source.first_event is not None and begins_before(start, end, source.first_event):
+            yield Doubt(reason=Reason.BEFORE_FIRST, until=source.first_event)
+        for code, count in self.problems.items():
+            if code not in _HARMLESS_PROBLEMS:
+                yield Doubt(reason=Reason.UNREADABLE, count=count, names=(code,))
 
     @property
     def problems(self) -> Mapping[str, int]:
@@ -189,7 +273,8 @@ class EventSource:
             AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        return self.export_events(self.iter_events(**filters), path, format=format, columns=columns, cells=cells)
+        events = self.select(conditions(**filters), newest_first=False)
+        return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
 
     def export_events(
         self,
@@ -202,3 +287,22 @@ class EventSource:
     ) -> int:
         """Write *events* to *path* in their order and return their number. Otherwise as `export_to_file`."""
         return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
+
+
+def period_of_times(
+    start_time: dt.datetime | None, end_time: dt.datetime | None
+) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return the bounds of a period in UTC.
+
+    Raises:
+        AuditTypeError: A bound is not a datetime.
+        AuditValueError: The period is reversed.
+    """
+    bounds = conditions(start_time=start_time, end_time=end_time)
+    return bounds.start_time, bounds.end_time
+
+
+def lost_count(metadata: Mapping[str, Any]) -> int | None:
+    """Return the number of lost events in the metadata of a gap event, or None if it has no valid number."""
+    lost = metadata.get("lost")
+    return lost if isinstance(lost, int) and lost > 0 else None

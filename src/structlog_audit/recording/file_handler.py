@@ -34,6 +34,7 @@ import msgspec
 from structlog_audit._failures import DeliveryError, describe_failure, report_on_stderr
 from structlog_audit._timers import call_later, try_call_later
 from structlog_audit._validation import require_bool, require_callable, require_choice, require_integer
+from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.recording.fork_safety import fork_generation, register_fork_reset
 from structlog_audit.recording.formatter import AuditJsonFormatter
@@ -119,6 +120,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.has_front = False
         """Whether an `AuditHandler` is in front, which records the notices."""
         self._is_damage_reported = False
+        self.stamp_class: type[Stamp] = Stamp
+        """The source of ids, timestamps and, with integrity on, links of the lines."""
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
@@ -219,6 +222,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
     def has_lines(self) -> bool:
         """Return whether any segment contains data."""
         return any(status.st_size for _, status in segments_at(self.baseFilename))
+
+    def last_event_id(self) -> str | None:
+        """Return the id of the last event of the trail, of any process, or None if that is unknown."""
+        return self._active.last_event_id()
 
     @property
     def deliver(self) -> Callable[[Sequence[QueueEntry]], None]:

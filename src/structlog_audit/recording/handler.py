@@ -44,7 +44,13 @@ from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.fork_safety import register_fork_reset
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.group_commit import GroupCommit
-from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding, muting_findings, slow_call_finding
+from structlog_audit.recording.health_checks import (
+    UNKNOWN_STATUS_FIX,
+    Finding,
+    muting_findings,
+    redaction_findings,
+    slow_call_finding,
+)
 from structlog_audit.recording.inherited_attributes import UnusedAttribute, refuse_overrides, refuse_parameters
 from structlog_audit.recording.outage_policy import OnError
 from structlog_audit.recording.queue_entry import QueueEntry
@@ -193,6 +199,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         trail = target if isinstance(target, AuditFileHandler) else None
         self._has_trail = trail is not None
         self._waits_for_disk = trail is not None and trail.syncs
+        self._stamp_class = Stamp if trail is None else trail.stamp_class
         self._may_be_slow = self._waits_for_disk or (target is not None and trail is None)
         self._notices = deque() if trail is None else trail.notices
         self._deliver = _delivery_to(target)
@@ -214,14 +221,15 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             self._deliver,
             accept,
             self._report_outage,
-            stamp=Stamp(self._clock, self._randbits),
+            stamp=self._stamp_class(self._clock, self._randbits),
             on_error=self.on_error,
             max_pending=self._max_pending,
             call_later=self._call_later,
             lock=self.target.write_lock if isinstance(self.target, AuditFileHandler) else None,
             waits_for_disk=self._waits_for_disk,
         )
-        self._trail_events = TrailEvents(self._commit, self._notices)
+        find_previous = self.target.last_event_id if isinstance(self.target, AuditFileHandler) else None
+        self._trail_events = TrailEvents(self._commit, self._notices, find_previous)
 
     def _begin_buffer(self, warm_start: bool) -> None:
         """Fill the new buffer from the trail, or note that it lacks the events that the trail already contains."""
@@ -398,7 +406,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         ``re-entrancy`` is among them where `logging` discards nested calls, from Python 3.13.4 on in some releases. Any
         target that is not an `AuditFileHandler` leads to the finding ``lesser-target``.
         """
-        findings = list(muting_findings(self, self.target))
+        findings = [*muting_findings(self, self.target), *redaction_findings(self.redactor)]
         if self._slow_call is not None:
             findings.append(slow_call_finding(self, *self._slow_call))
 
@@ -424,6 +432,37 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             message = f"{self.unreadable} lines of the trail are not events"
             findings.append(Finding("unreadable", message, "check the files"))
         return findings
+
+    def erase_subject(self, subject: Any) -> str | None:
+        """Erase the key and the identity of *subject* from the vault, and record that as a trail event ``erased``.
+
+        The event has the token of the subject, never the identity. Repeating the call is safe.
+
+        Args:
+            subject: The identity: text, an integer, a UUID and the like, as in a filter; or its token.
+
+        Returns:
+            The token of the subject in the trail, or None if there was no key.
+
+        Raises:
+            AuditTypeError: *subject* is not an identity.
+            AuditValueError: The redactor has no vault.
+            AuditVaultError: The vault fails. Call again.
+            AuditWriteError: The target failed, with ``on_error="raise"``. The key is erased; the next call records that.
+        """
+        vault = None if self.redactor is None else self.redactor.vault
+        if vault is None:
+            raise AuditValueError(
+                f"redactor={self.redactor!r}: expected a redactor with a vault, in which subjects are"
+            )
+
+        token = vault.erase(subject)
+        if self._has_trail and not self._trail_events.is_open:
+            self._trail_events.open()
+        for unrecorded in vault.unrecorded():
+            if self._trail_events.record("erased", {"subject": unrecorded}):
+                vault.confirm_recorded(unrecorded)
+        return token
 
     def clear(self) -> None:
         """Remove all events from the buffer. Recorded events stay recorded, pending ones stay pending."""
@@ -459,6 +498,9 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock() / 1e9, dt.UTC)
+
+    def _paths(self) -> tuple[str, ...]:
+        return (self.target.baseFilename,) if isinstance(self.target, AuditFileHandler) else ()
 
     def _report_outage(self, error: BaseException | None) -> None:
         """Record the start of an outage with *error*, or with None its end, as a trail event; report a start.

@@ -21,9 +21,17 @@ from structlog_audit.recording.logger_tree import (
     replaces_extra,
     uses_queue,
 )
+from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.subjects import NO_SUBJECT, NOT_AN_IDENTITY, UNAVAILABLE
 
 UNKNOWN_STATUS_FIX = "pass SUCCESS, FAILURE or PARTIAL as status, and a resource's own state under another name"
 """The fix for events whose status states neither success nor failure."""
+
+_MASKED_FIXES = {
+    NO_SUBJECT: "log the user_id with these events, or name the subject, as in 'erasable:metadata.customer_id'",
+    NOT_AN_IDENTITY: "use the mode 'subject' only for values that identify a person: text or an integer",
+    UNAVAILABLE: "make the vault writable, with free disk space, and end the process that locks it",
+}
 
 _KEEP_LOGGERS = 'set "disable_existing_loggers": False'
 
@@ -101,6 +109,16 @@ def muting_findings(handler: logging.Handler, target: logging.Handler | None) ->
             "this Python discards logging calls made while a record is handled: in filters, __str__, signal handlers",
             "record such events through get_audit_logger, which bypasses that, and not through logging.getLogger",
         )
+
+
+def redaction_findings(redactor: Redactor | None) -> Iterator[Finding]:
+    """Yield a finding for each reason for which *redactor* masked values that it should have encrypted."""
+    vault = None if redactor is None else redactor.vault
+    if vault is None:
+        return
+    for reason, count in vault.counts.items():
+        message = f"{count} values were masked instead of encrypted: {reason} (vault {vault.path})"
+        yield Finding("vault", message, _MASKED_FIXES[reason])
 
 
 def slow_call_finding(handler: logging.Handler, logger: logging.Logger, seconds: float) -> Finding:

@@ -300,6 +300,6 @@ class OutagePolicy:
 
 def _new_gap(stamp: Stamp, lost: QueueEntry) -> Gap:
     """Return a gap event with the level and the logger of *lost*."""
-    # Reserve id and time now: the line of an empty body, without its LF. `Gap.make_line` appends the body.
-    head = stamp.line(b"")[:-1]
-    return Gap(b"", lost.level, lost.logger, timestamp_us=stamp.timestamp_us, head=head)
+    # Reserve id and time now. `Gap.make_line` inserts the body.
+    head, end = stamp.open_line()
+    return Gap(b"", lost.level, lost.logger, timestamp_us=stamp.timestamp_us, head=head, end=end)

@@ -96,11 +96,13 @@ class Gap(InternalEntry, eq=False, kw_only=True):
 
     Attributes:
         head: The line up to the body, with id and time.
+        end: The line behind the body, from its closing brace on.
         count: The number of lost events. A gap without any is not written: a signal handler interrupted the loss.
         refused: The event that the target refused with `error`, if the gap stands for such a one and names it.
     """
 
     head: bytes
+    end: bytes
     count: int = 0
     refused: QueueEntry | None = None
 
@@ -116,7 +118,7 @@ class Gap(InternalEntry, eq=False, kw_only=True):
         metadata = {"lost": self.count, **details}
         payload = TrailPayload(Kind.GAP.value, metadata=metadata, status="FAILURE", kind=Kind.GAP.value)
         body = encode_payload(payload, MIN_EVENT_BYTES)
-        self.line = b"%b%b\n" % (self.head, body)
+        self.line = self.head + body[:-1] + self.end
 
 
 def _describe_refused(line: bytes, error: BaseException | None) -> dict[str, str]:

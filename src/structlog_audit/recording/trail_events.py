@@ -4,6 +4,9 @@
 ``closed`` (PCI DSS 10.2.1.6). A writer that records no event leaves no trail events. The operation names the kind of trail
 event and the metadata its details, never the content of an application's event.
 
+**Evidence.** ``opened`` names the last event that the trail had before it, so that readers see if that one was removed
+(`structlog_audit.trail.reading.evidence`).
+
 **Failure handling.** An outage of the target is recorded as ``fault``, which is pending like other events until the target
 recovers, and its end as ``recovery``. With ``on_error="raise"`` no event is pending: ``fault`` is written only if the target
 works again by then.
@@ -19,6 +22,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -40,14 +44,18 @@ class TrailEvents:
     Args:
         commit: The group commit of the writer.
         notices: The event notices of its target.
+        find_previous: Returns the id of the last event in the trail, or None if that is unknown.
     """
 
-    def __init__(self, commit: GroupCommit, notices: deque[Notice]) -> None:
+    def __init__(
+        self, commit: GroupCommit, notices: deque[Notice], find_previous: Callable[[], str | None] | None = None
+    ) -> None:
         self.notices = notices
         self.is_open = False
         """Whether ``opened`` is recorded, or will be with the next event."""
 
         self._commit = commit
+        self._find_previous = find_previous
         self._opened: InternalEntry | None = None
         self._is_opening = False
         self._lock = threading.RLock()
@@ -61,7 +69,12 @@ class TrailEvents:
 
             self._is_opening = True
             try:
-                self._opened = _entry("opened", {"pid": os.getpid(), "host": os.uname().nodename})
+                metadata = {"pid": os.getpid(), "host": os.uname().nodename}
+                previous = None if self._find_previous is None else self._find_previous()
+                if previous is not None:
+                    metadata["previous"] = previous
+
+                self._opened = _entry("opened", metadata)
                 self._commit.enqueue(self._opened)
                 self.is_open = True
             finally:

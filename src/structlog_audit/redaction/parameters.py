@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -14,17 +15,30 @@ from structlog_audit._references import REFERENCE_PREFIXES
 from structlog_audit._validation import require_choice
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.redaction.rules import (
+    MODES,
     REDACTABLE_MEMBERS,
+    SUBJECT_PATHS,
+    TEXT_MODES,
     Mode,
     Patterns,
     RedactionRules,
     normalize_key,
 )
+from structlog_audit.redaction.vault import SubjectVault
 
 RuleSelection = Collection[str] | Mapping[str, Mode]
 """Keys or paths to redact; as a mapping, each with its mode."""
 
-_MODES = ("mask", "drop", "pseudonym")
+_REFUSED = {
+    ("operation", "drop"): "every event has one",
+    ("operation", "subject"): "it does not identify a person",
+    ("error_message", "subject"): "it does not identify a person",
+    **dict.fromkeys(
+        [(name, "erasable") for name in REDACTABLE_MEMBERS if name != "error_message"],
+        "it has another text in each event, so no query would find it",
+    ),
+}
+"""The modes that a member of an event cannot have, with the reason."""
 
 _MIN_SECRET_BYTES = 16
 """Shorter secrets can be found by trying, and with them the names behind all pseudonyms."""
@@ -42,6 +56,7 @@ class RedactionParameters(msgspec.Struct, frozen=True):
     mode: Mode
     key: bytes | None
     key_version: str
+    vault: str | None
     defaults: bool
 
     @classmethod
@@ -54,6 +69,7 @@ class RedactionParameters(msgspec.Struct, frozen=True):
         mode: Any,
         secret: Any,
         key_version: Any,
+        vault: Any,
         defaults: Any,
     ) -> RedactionParameters:
         """Return the parameters, validated.
@@ -61,7 +77,7 @@ class RedactionParameters(msgspec.Struct, frozen=True):
         Raises:
             AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
         """
-        require_choice("mode", mode, _MODES)
+        mode = _require_mode("mode", mode)
         if not isinstance(defaults, bool):
             raise AuditTypeError(f"defaults={defaults!r}: expected True or False")
 
@@ -70,13 +86,18 @@ class RedactionParameters(msgspec.Struct, frozen=True):
         compiled = tuple((_compile_pattern(item), how) for item, how in _with_modes("patterns", patterns, mode))
 
         for parameter, modes in (("keys", key_modes), ("paths", path_modes)):
-            if modes.get("operation") == "drop":
-                raise AuditValueError(
-                    f"{parameter}: expected mode 'mask' or 'pseudonym' for 'operation', got 'drop': every event has one"
-                )
+            _require_possible(parameter, modes)
+        for pattern, how in compiled:
+            require_choice(f"patterns[{pattern.pattern!r}]", how, TEXT_MODES)
 
         all_modes = [*key_modes.values(), *path_modes.values()]
         all_modes += [how for _, how in compiled]
+        needing_vault = [how for how in all_modes if how not in TEXT_MODES]
+        if needing_vault and vault is None:
+            raise AuditValueError(
+                f"vault=None: expected the path of a file for keys: mode {needing_vault[0]!r} needs one"
+            )
+
         return cls(
             keys=tuple(key_modes.items()),
             paths=tuple(path_modes.items()),
@@ -84,11 +105,12 @@ class RedactionParameters(msgspec.Struct, frozen=True):
             mode=mode,
             key=_require_secret(secret, is_needed="pseudonym" in all_modes),
             key_version=_require_key_version(key_version),
+            vault=_vault_path(vault),
             defaults=defaults,
         )
 
-    def rules(self) -> RedactionRules:
-        """Return the compiled rules."""
+    def rules(self, vault: SubjectVault | None) -> RedactionRules:
+        """Return the compiled rules, with *vault* for the modes that need one."""
         # A default rule never makes a pseudonym: equal passwords would have equal ones.
         default_mode: Mode | None = None
         if self.defaults:
@@ -100,6 +122,7 @@ class RedactionParameters(msgspec.Struct, frozen=True):
             patterns=self.patterns,
             default_mode=default_mode,
             pseudonym=_pseudonym_function(self.key, self.key_version),
+            vault=vault,
         )
 
     def __repr__(self) -> str:
@@ -107,7 +130,7 @@ class RedactionParameters(msgspec.Struct, frozen=True):
         patterns = {pattern.pattern: how for pattern, how in self.patterns}
         return (
             f"keys={dict(self.keys)}, paths={dict(self.paths)}, patterns={patterns}, mode={self.mode!r},"
-            f" key_version={self.key_version!r}, defaults={self.defaults}"
+            f" key_version={self.key_version!r}, vault={self.vault!r}, defaults={self.defaults}"
         )
 
 
@@ -115,13 +138,48 @@ def _with_modes(parameter: str, selection: Any, mode: Mode) -> Iterator[tuple[An
     """Yield each item of *selection* with its mode, by default *mode*."""
     if isinstance(selection, Mapping):
         for item, item_mode in selection.items():
-            yield item, require_choice(f"{parameter}[{item!r}]", item_mode, _MODES)
+            yield item, _require_mode(f"{parameter}[{item!r}]", item_mode)
         return
 
     if not isinstance(selection, (list, tuple, set, frozenset)):
         raise AuditTypeError(f"{parameter}={selection!r}: expected a list, or a mapping of each item to its mode")
     for item in selection:
         yield item, mode
+
+
+def _require_mode(parameter: str, mode: Any) -> Mode:
+    """Return *mode*, with normalized paths of the subject."""
+    name, sign, paths = mode.partition(SUBJECT_PATHS) if isinstance(mode, str) else (mode, "", "")
+    require_choice(parameter, name, MODES)
+    if not sign:
+        return str(mode)
+    if name != "erasable":
+        raise AuditValueError(f"{parameter}={mode!r}: expected {name!r}: only 'erasable' takes the path of a subject")
+
+    normalized = []
+    for path in paths.split("|"):
+        _require_path(path[1:] and f"metadata{path}" if path.startswith(".") else path)
+        normalized.append(normalize_key(path))
+    return name + sign + "|".join(normalized)
+
+
+def _require_possible(parameter: str, modes: Mapping[str, Mode]) -> None:
+    """Raise an error if a member of an event has a mode in *modes* that it cannot have."""
+    for name, mode in modes.items():
+        reason = _REFUSED.get((name, mode.partition(SUBJECT_PATHS)[0]))
+        if reason is not None:
+            possible = " or ".join(repr(other) for other in MODES if (name, other) not in _REFUSED)
+            raise AuditValueError(f"{parameter}: expected mode {possible} for {name!r}, got {mode!r}: {reason}")
+
+
+def _vault_path(vault: Any) -> str | None:
+    if vault is None:
+        return None
+    if isinstance(vault, SubjectVault):
+        return vault.path
+    if not isinstance(vault, (str, os.PathLike)):
+        raise AuditTypeError(f"vault={vault!r}: expected the path of a file, or a SubjectVault")
+    return os.path.abspath(os.fspath(vault))
 
 
 def _require_name(parameter: str, name: Any) -> str:

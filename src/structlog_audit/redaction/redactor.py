@@ -10,11 +10,15 @@
 * A pattern selects its matches in texts and in names of keys, or only its group ``secret``. Paths win over keys, keys over
   patterns. None stays.
 * A pseudonym is the same for equal texts everywhere, and redacting twice equals redacting once.
+* The modes ``subject`` and ``erasable`` use a `structlog_audit.redaction.vault.SubjectVault`. If it fails, the value is masked,
+  marked and counted, and the event is recorded.
 * The defaults redact credentials only (`structlog_audit.redaction.rules`).
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, Final
@@ -31,14 +35,16 @@ from structlog_audit.query.filters import Conditions
 from structlog_audit.redaction.parameters import RedactionParameters, RuleSelection
 from structlog_audit.redaction.prefilter import Prefilter
 from structlog_audit.redaction.rules import TEXT_MEMBERS, Mode
-from structlog_audit.redaction.scrubber import MASK, Scrubber, pseudonym_of
+from structlog_audit.redaction.scrubber import Scrubber, pseudonym_of
+from structlog_audit.redaction.subjects import MASK, value_at
+from structlog_audit.redaction.vault import SubjectVault
 
 _UNTOUCHED_KEYS = frozenset((*STRUCTLOG_INTERNAL_KEYS, "exc_info"))
 """Keys of an event dict that structlog itself needs."""
 
 
 class Redactor:
-    """Masks, drops or pseudonymizes parts of events.
+    """Masks, drops, pseudonymizes or encrypts parts of events.
 
     Immutable, and safe for use by any number of threads.
 
@@ -50,18 +56,22 @@ class Redactor:
             ``{"email": "pseudonym", "iban": "drop"}``.
         paths: Dotted paths: ``user_id``, ``metadata.user.email``. A list on a path stands for its items.
         patterns: Regular expressions for texts and for names of keys.
-        mode: ``"mask"`` writes ``[redacted]``, ``"drop"`` omits the value, ``"pseudonym"`` writes a keyed digest. This is
-            the mode of all rules without a mode. Default rules mask instead of making pseudonyms, because equal passwords
-            would have equal pseudonyms.
+        mode: ``"mask"`` writes ``[redacted]``, ``"drop"`` omits the value, ``"pseudonym"`` writes a keyed digest,
+            ``"subject"`` writes the token of the person whom the value identifies, and ``"erasable"`` encrypts the value with
+            the key of a person: by default of ``user_id``; ``"erasable:metadata.target|user_id"`` names the first of these
+            paths that the event has, and ``"erasable:.id"`` a member of the same object. This is the mode of all rules
+            without a mode. Default rules always mask or drop: equal passwords would have equal pseudonyms.
         secret: The key of pseudonyms, at least 16 bytes, the same in every process that writes or queries.
         key_version: The name of that key, which is a part of each pseudonym.
+        vault: The path of the file with the keys of persons, or a `SubjectVault`. A missing file is created.
         defaults: Whether to redact credentials, in addition to the rules.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
+        AuditVaultError: The vault cannot be used.
     """
 
-    __slots__ = ("_parameters", "_pseudonym_rules", "_rules", "may_contain_secrets")
+    __slots__ = ("_parameters", "_query_rules", "_rules", "may_contain_secrets", "vault")
 
     def __init__(
         self,
@@ -72,6 +82,7 @@ class Redactor:
         mode: Mode = "mask",
         secret: str | bytes | None = None,
         key_version: str | int = "1",
+        vault: str | os.PathLike[str] | SubjectVault | None = None,
         defaults: bool = True,
     ) -> None:
         self._parameters = parameters = RedactionParameters.parse(
@@ -81,10 +92,12 @@ class Redactor:
             mode=mode,
             secret=secret,
             key_version=key_version,
+            vault=vault,
             defaults=defaults,
         )
-        self._rules = parameters.rules()
-        self._pseudonym_rules = self._rules.with_mode("pseudonym")
+        self.vault = _open_vault(vault)
+        self._rules = parameters.rules(self.vault)
+        self._query_rules = self._rules.with_modes("pseudonym", "subject")
 
         # A bound method as an attribute: the codec calls it for each event.
         self.may_contain_secrets = Prefilter(
@@ -96,7 +109,7 @@ class Redactor:
 
     def redact(self, payload: Payload) -> Payload:
         """Return the redacted *payload*; *payload* itself if it has nothing to redact."""
-        scrubber = Scrubber(self._rules)
+        scrubber = Scrubber(self._rules, functools.partial(_find_in_payload, payload))
 
         members = {}
         for name in TEXT_MEMBERS:
@@ -117,11 +130,15 @@ class Redactor:
         return msgspec.structs.replace(payload, **members, entry_ids=entry_ids or [], metadata=metadata)
 
     def redact_conditions(self, conditions: Conditions) -> Conditions:
-        """Return *conditions* that also match the pseudonyms of their clear values."""
-        if not self._pseudonym_rules:
+        """Return *conditions* that also match the pseudonyms and tokens of their clear values.
+
+        Raises:
+            AuditVaultError: The vault cannot be read.
+        """
+        if not self._query_rules:
             return conditions
 
-        scrubber = Scrubber(self._pseudonym_rules)
+        scrubber = Scrubber(self._query_rules, creates=False)
 
         # A clear value still matches itself: events from before the redactor contain it.
         def with_pseudonyms(name: str, values: frozenset[Any]) -> frozenset[Any]:
@@ -146,7 +163,7 @@ class Redactor:
 
         Redacted values become plain, all others stay as they are.
         """
-        scrubber = Scrubber(self._rules)
+        scrubber = Scrubber(self._rules, functools.partial(_find_in_fields, dict(event_dict)))
         for name, value in list(event_dict.items()):
             if name in _UNTOUCHED_KEYS:
                 continue
@@ -183,6 +200,25 @@ class Redactor:
 
     def __repr__(self) -> str:
         return f"Redactor({self._parameters!r})"
+
+
+def _open_vault(vault: str | os.PathLike[str] | SubjectVault | None) -> SubjectVault | None:
+    """Return the vault for the parameter ``vault``."""
+    if vault is None or isinstance(vault, SubjectVault):
+        return vault
+    return SubjectVault(vault, create=True)
+
+
+def _find_in_payload(payload: Payload, path: str) -> Any:
+    """Return the value at *path* of *payload*, or None."""
+    member, _, rest = path.partition(".")
+    return value_at(payload.metadata, rest) if rest else getattr(payload, member)
+
+
+def _find_in_fields(fields: Mapping[str, Any], path: str) -> Any:
+    """Return the value at *path* of an event dict, or None. Its fields are future metadata."""
+    found = value_at(fields, path)
+    return value_at(fields, path.removeprefix("metadata.")) if found is None else found
 
 
 def make_redactor(redactor: Any) -> Redactor | None:

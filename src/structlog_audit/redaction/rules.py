@@ -12,13 +12,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import msgspec
 
 from structlog_audit.events.event import EVENT_ID_PATTERN, INTENT_ID
+from structlog_audit.redaction.vault import SubjectVault
 
-Mode = Literal["mask", "drop", "pseudonym"]
+Mode = str
+"""``mask``, ``drop``, ``pseudonym``, ``subject``, ``erasable``, or ``erasable:`` and the paths of the subject."""
+
+SUBJECT_PATHS = ":"
+"""Separates the mode ``erasable`` from the paths of the subject."""
+
+TEXT_MODES = ("mask", "drop", "pseudonym")
+"""The modes for a part of a text. The others select values as a whole."""
+
+MODES = (*TEXT_MODES, "subject", "erasable")
 
 TEXT_MEMBERS = ("operation", "user_id", "session_id", "error_message")
 
@@ -73,13 +82,14 @@ Patterns = tuple[tuple[re.Pattern[str], Mode], ...]
 
 
 class RedactionRules(msgspec.Struct, frozen=True):
-    """The rules of one redactor, and the function that makes its pseudonyms."""
+    """The rules of one redactor, the function that makes its pseudonyms, and the vault with its subjects."""
 
     keys: Mapping[str, Mode]
     paths: Patterns
     patterns: Patterns
     explicit_patterns: Patterns
     pseudonym: Callable[[str], str]
+    vault: SubjectVault | None = None
 
     @classmethod
     def compile(
@@ -89,12 +99,14 @@ class RedactionRules(msgspec.Struct, frozen=True):
         patterns: Patterns,
         default_mode: Mode | None,
         pseudonym: Callable[[str], str],
+        vault: SubjectVault | None = None,
     ) -> RedactionRules:
         """Return the rules for normalized *keys* and *paths*, and for *patterns*.
 
         Args:
             default_mode: The mode of the default keys and patterns; None to leave them out.
             pseudonym: Returns the pseudonym of a text.
+            vault: The keys of the subjects, if a mode needs them.
         """
         # A value that cannot be the member is in the metadata under the same name.
         path_modes = dict(paths)
@@ -104,24 +116,24 @@ class RedactionRules(msgspec.Struct, frozen=True):
 
         path_patterns = tuple((_path_pattern(path), mode) for path, mode in path_modes.items())
         if default_mode is None:
-            return cls(keys, path_patterns, patterns, patterns, pseudonym)
+            return cls(keys, path_patterns, patterns, patterns, pseudonym, vault)
 
         all_keys = {**dict.fromkeys(DEFAULT_KEYS, default_mode), **keys}
         default_patterns: Patterns = ((BEARER, default_mode), (PRIVATE_KEY, default_mode))
-        return cls(all_keys, path_patterns, patterns + default_patterns, patterns, pseudonym)
+        return cls(all_keys, path_patterns, patterns + default_patterns, patterns, pseudonym, vault)
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.paths or self.patterns)
 
-    def with_mode(self, mode: Mode) -> RedactionRules:
-        """Return the rules with this *mode* only."""
+    def with_modes(self, *modes: Mode) -> RedactionRules:
+        """Return the rules with one of these *modes* only."""
 
         def select(patterns: Patterns) -> Patterns:
-            return tuple((pattern, pattern_mode) for pattern, pattern_mode in patterns if pattern_mode == mode)
+            return tuple((pattern, mode) for pattern, mode in patterns if mode in modes)
 
         return msgspec.structs.replace(
             self,
-            keys={key: key_mode for key, key_mode in self.keys.items() if key_mode == mode},
+            keys={key: mode for key, mode in self.keys.items() if mode in modes},
             paths=select(self.paths),
             patterns=select(self.patterns),
             explicit_patterns=select(self.explicit_patterns),

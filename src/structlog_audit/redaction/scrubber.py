@@ -5,16 +5,23 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from structlog_audit.events.codec import MARKS
 from structlog_audit.events.json_safe import JsonSanitizer, item_path, member_path
-from structlog_audit.redaction.rules import REDACTABLE_MEMBERS, Mode, Patterns, RedactionRules, normalize_key
-
-MASK: Final = "[redacted]"
-"""The replacement of a masked value."""
+from structlog_audit.redaction.erasable import as_text
+from structlog_audit.redaction.rules import (
+    REDACTABLE_MEMBERS,
+    SUBJECT_PATHS,
+    TEXT_MODES,
+    Mode,
+    Patterns,
+    RedactionRules,
+    normalize_key,
+)
+from structlog_audit.redaction.subjects import MASK, EventSubjects, Find, MaskedError, find_nothing
 
 
 def pseudonym_of(value: Any, pseudonym: Callable[[str], str]) -> Any:
@@ -34,11 +41,18 @@ def pseudonym_of(value: Any, pseudonym: Callable[[str], str]) -> Any:
 
 
 class Scrubber:
-    """One pass over one event. `marks` lists the redacted values by path."""
+    """One pass over one event. `marks` lists the redacted values by path.
 
-    def __init__(self, rules: RedactionRules) -> None:
+    Args:
+        rules: The rules to apply.
+        find: Finds values of the event before redaction, for the subjects of others.
+        creates: Whether new subjects get keys; a query passes False.
+    """
+
+    def __init__(self, rules: RedactionRules, find: Find = find_nothing, *, creates: bool = True) -> None:
         self.marks: dict[str, str] = {}
         self._rules = rules
+        self._subjects = EventSubjects(rules, find, creates=creates)
 
         # Original paths of redacted values, at and below which marks of the conversion may name a secret.
         self._redacted_paths: list[str] = []
@@ -49,13 +63,12 @@ class Scrubber:
         if mode is None or value is None:
             return self._scrub_value(value, name, name, name)
 
-        self._mark(name, name, mode)
-        replacement = self._replacement(mode, value)
+        replacement = self._replace(mode, value, name, name, name, {})
 
-        # Entry ids remain a list.
+        # Entry ids remain a list, and texts remain texts.
         if isinstance(value, list) and isinstance(replacement, str):
             return [replacement]
-        return replacement
+        return as_text(replacement) if isinstance(replacement, dict) else replacement
 
     def scrub_mapping(self, members: dict[str, Any], place: str, original_path: str, path: str) -> dict[str, Any]:
         """Return the *members* of a mapping, redacted.
@@ -85,9 +98,9 @@ class Scrubber:
                 scrubbed[clean_name] = self._scrub_value(value, member_place, original, clean_path)
                 continue
 
-            self._mark(clean_path, original, mode)
+            replacement = self._replace(mode, value, member_place, original, clean_path, members)
             if mode != "drop":
-                scrubbed[clean_name] = self._replacement(mode, value)
+                scrubbed[clean_name] = replacement
 
         return scrubbed
 
@@ -188,6 +201,35 @@ class Scrubber:
         before = found.string[found.start() : start]
         after = found.string[end : found.end()]
         return f"{before}{replacement}{after}"
+
+    def _replace(
+        self, mode: Mode, value: Any, place: str, original_path: str, path: str, siblings: dict[str, Any]
+    ) -> Any:
+        """Return the replacement of *value*, which a rule selects as a whole, and mark it; None if it is dropped."""
+        kind = mode.partition(SUBJECT_PATHS)[0]
+        try:
+            if kind == "subject":
+                replacement = self._subjects.tokens_for(value)
+            elif kind == "erasable":
+                value = self._without_inner_secrets(value, place)
+                replacement = self._subjects.encrypt(mode, value, path, siblings)
+            else:
+                replacement = self._replacement(kind, value)
+        except MaskedError as error:
+            replacement, kind = MASK, f"mask; {error}"
+
+        # What was masked or encrypted before gets no second mark.
+        if replacement != value or kind in TEXT_MODES:
+            self._mark(path, original_path, kind)
+        return replacement
+
+    def _without_inner_secrets(self, value: Any, place: str) -> Any:
+        """Return *value* as the other rules leave it: who may read an erasable value may not read the secrets in it."""
+        if isinstance(value, str):
+            return self._without_secrets(value, self._rules.patterns_for(place, value))[0]
+        if isinstance(value, (dict, list)):
+            return Scrubber(self._rules.with_modes(*TEXT_MODES))._scrub_value(value, place, "", "")
+        return value
 
     def _replacement(self, mode: Mode, value: Any) -> Any:
         """Return the replacement of *value*; None if it is dropped."""

@@ -76,8 +76,10 @@ class Document:
     title: str
     subtitle: str
     facts: Sequence[tuple[str, str]]
-    complete: bool
     verdict: str
+    """``complete``, ``incomplete`` or ``unknown``."""
+    headline: str
+    """The verdict in a few words."""
     keys: Sequence[tuple[str, str]]
     sections: Sequence[Section]
 

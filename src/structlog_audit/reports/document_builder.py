@@ -26,8 +26,8 @@ def build_document(members: dict[str, Any]) -> Document:
         title="Audit report" if user_id is None else "Audit report for one user",
         subtitle=_period_name(members["period"], members["summary"]),
         facts=_facts(members),
-        complete=completeness["complete"],
-        verdict=_verdict(completeness, numbers["completeness"]),
+        verdict=completeness["verdict"],
+        headline=_headline(completeness, numbers["completeness"]),
         keys=_key_figures(members),
         sections=sections,
     )
@@ -53,7 +53,7 @@ def _facts(members: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("Period", _bounds(members["period"])),
         ("Created", f"{created} UTC by {members['software']}"),
-        ("Source", members["source"]),
+        *_source_facts(members["source"]),
     ]
     if user_id is not None:
         facts.insert(0, ("User", formatting.display_name(user_id)))
@@ -69,12 +69,35 @@ def _bounds(period: dict[str, Any]) -> str:
     return f"from {start} to {end} (UTC, end excluded)"
 
 
-def _verdict(completeness: dict[str, Any], section_number: int) -> str:
-    if completeness["complete"]:
-        return "Complete for the period, according to its source"
+def _source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the files, the hosts, and the times of the events of the source."""
+    facts = [("Source", source["type"])]
+    files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
+    if files:
+        facts.append(("Files", formatting.visible("; ".join(files))))
+    if source["hosts"]:
+        facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))
+    if source["first_event"] is not None:
+        first = formatting.timestamp(source["first_event"])
+        last = formatting.timestamp(source["last_event"])
+        facts.append(("Events of the source", f"from {first} to {last} (UTC)"))
+    return facts
 
-    reasons = formatting.count(len(completeness["reasons"]), "reason")
-    return f"Incomplete: {reasons} in section {section_number}"
+
+def _segment_range(segments: dict[str, Any]) -> str:
+    number = formatting.count(segments["number"], "segment")
+    if segments["number"] < 2:
+        return f"{segments['trail']} ({number})"
+    return f"{segments['trail']} ({number}: {segments['first']} to {segments['last']})"
+
+
+def _headline(completeness: dict[str, Any], section_number: int) -> str:
+    headline: str = completeness["headline"]
+    if completeness["verdict"] == "complete":
+        return f"{headline} for the period, by the evidence of its source"
+
+    reasons = formatting.count(len(completeness["sentences"]), "reason")
+    return f"{headline} ({reasons} in section {section_number})"
 
 
 def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def _lines(report: Document) -> Iterator[str]:
     yield ""
     for name, value in report.facts:
         yield f"- **{escape_markdown(name)}:** {escape_markdown(value)}"
-    yield f"- **Completeness:** {escape_markdown(report.verdict)}"
+    yield f"- **Completeness:** {escape_markdown(report.headline)}"
 
     yield ""
     names, values = zip(*report.keys, strict=True)

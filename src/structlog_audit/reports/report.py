@@ -2,7 +2,7 @@
 
 **Guarantees**
 
-* A report states its limits: the time from which it is complete, lost events, and facts that no report can show.
+* A report states its limits: the verdict on its completeness with the evidence, lost events, and facts that no report can show.
 
 **Performance**
 
@@ -30,10 +30,12 @@ from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditError, AuditTypeError
 from structlog_audit.query.absent_values import absent_values
+from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.statistics import statistics
 from structlog_audit.reports.aggregation import ReportAggregates
+from structlog_audit.reports.completeness import assess_completeness
 from structlog_audit.reports.document_builder import build_document
 from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, period_of
@@ -51,6 +53,9 @@ class Report:
 
     _members: dict[str, Any]
 
+    completeness: Completeness
+    """The verdict on the completeness of the period, with the evidence it rests on."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values.
 
@@ -61,10 +66,13 @@ class Report:
         ==================  ===========================================================================================
         ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
         ``user_id``         the user that the report is limited to, or None
-        ``generated_at``    the time of creation; ``software`` and ``source`` are the version and the type of the source
+        ``generated_at``    the time of creation; ``software`` is the version
+        ``source``          what was read: ``type paths hosts segments first_event last_event``
         ``summary``         as `EventSource.get_statistics`, with the number of ``users`` in place of their counts
-        ``completeness``    ``complete``, and if not the ``reasons``; ``complete_since``; ``gaps``, and the number of events
-                            ``lost`` in them; the handler's lifetime ``counters``; ``problems`` of the files by code
+        ``completeness``    the ``verdict`` (``complete incomplete unknown``), its ``headline`` and ``sentences``, and what
+                            is ``missing`` and ``unknown`` (`structlog_audit.query.completeness`); ``complete_since``;
+                            ``gaps``, and the number of events ``lost`` in them; the handler's lifetime ``counters``;
+                            ``problems`` of the files by code
         ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``,
                             the latter with ``total`` and ``by_class`` of every user
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
@@ -149,7 +157,8 @@ def compliance_report(
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
     hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
-    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints))
+    verdict = assess_completeness(source, period, user, aggregates)
+    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints, verdict), verdict)
 
 
 def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:

@@ -20,6 +20,7 @@ from structlog_audit._version import __version__
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import EventStatus, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
+from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.reports.aggregation import (
     NEWEST,
@@ -32,7 +33,7 @@ from structlog_audit.reports.aggregation import (
     truncated,
 )
 from structlog_audit.reports.clauses import CLAUSES, NOT_SHOWN
-from structlog_audit.reports.completeness import assess_completeness
+from structlog_audit.reports.completeness import completeness_members
 from structlog_audit.reports.period import Period, floor, month_of, months_between, rfc3339_or_none, steps
 
 MOST_MONTHS = 240
@@ -51,6 +52,7 @@ def build_data(
     aggregates: ReportAggregates,
     statistics: dict[str, Any],
     hints: list[str],
+    verdict: Completeness,
 ) -> dict[str, Any]:
     """Return the members of a report (`Report.to_dict`).
 
@@ -61,6 +63,7 @@ def build_data(
         aggregates: The aggregates of all events of the period.
         statistics: The statistics of its application events (`structlog_audit.query.statistics.statistics`).
         hints: Why there may be no events of the user.
+        verdict: The verdict on the completeness of the period.
     """
     now = source._now()
     span = _span(aggregates, period, now)
@@ -69,9 +72,9 @@ def build_data(
         "user_id": None if user_id is None else _encodable(user_id),
         "generated_at": rfc3339(now),
         "software": f"structlog-audit {__version__}",
-        "source": type(source).__name__,
+        "source": verdict.source.to_dict(),
         "summary": _summary(statistics),
-        "completeness": assess_completeness(source, period, aggregates),
+        "completeness": completeness_members(source, verdict, aggregates),
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
         "operations": _operations(aggregates),

@@ -81,11 +81,9 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
     completeness = members["completeness"]
     blocks: list[Block] = []
 
-    if completeness["complete"]:
-        blocks.append("The source covers the whole period and has no record of a lost event.")
-    else:
-        blocks.append("The figures in this report may be too low:")
-        blocks.append(BulletList(completeness["reasons"]))
+    blocks.append(_VERDICTS[completeness["verdict"]])
+    if completeness["sentences"]:
+        blocks.append(BulletList(completeness["sentences"]))
 
     if completeness["gaps"]["total"]:
         columns = (_TIME, Column("Events lost", "lost", "number"), Column("Event", "event_id", "code"))
@@ -95,6 +93,15 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
     if completeness["counters"]:
         blocks.append(_counter_table(completeness["counters"]))
     return blocks
+
+
+_VERDICTS = {
+    "complete": "Sequence numbers, trail events and counters show that no event of the period is missing. This does not "
+    "exclude that somebody with write access renumbered the lines: no signature was verified.",
+    "incomplete": "Events are missing, so the figures in this report are too low:",
+    "unknown": "No event is known to be missing, but the evidence does not show that none is:",
+}
+"""What the verdicts on completeness mean."""
 
 
 def _problem_table(problems: dict[str, int]) -> Table:

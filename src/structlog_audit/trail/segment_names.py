@@ -2,8 +2,9 @@
 
 **Format.** The active segment has the name of the trail. Rollover renames it to ``NAME.20250115T103045.123456Z``, the
 UTC time of the rollover, so a log shipper that reads ``*.jsonl`` does not read it a second time. A compressed segment has
-``.gz`` or ``.zst`` after its name. The files of a `logging.handlers.RotatingFileHandler` are recognized too: ``NAME.1``
-is newer than ``NAME.2``.
+``.gz`` or ``.zst`` after its name. The files of other programs are recognized too: those of a
+`logging.handlers.RotatingFileHandler` and of logrotate, of which ``NAME.1`` is newer than ``NAME.2``, and those of a
+`logging.handlers.TimedRotatingFileHandler` and of logrotate's ``dateext``, such as ``NAME-20250115`` or ``NAME.2025-01-15``.
 
 **Guarantees.** Names sort by time and are never reused. A new name is the time of the rollover; if the clock went back, or
 another process was faster, it is the newest existing name plus one microsecond. The last possible name is that of the end
@@ -22,7 +23,11 @@ from collections.abc import Iterable
 _TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 _TIME_SUFFIX = re.compile(r"\.(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z(?:\.gz|\.zst)?", re.ASCII)
 _NUMBER_SUFFIX = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
-_SEGMENT_NAME = re.compile(r"(.+?)\.(?:\d{8}T\d{6}\.\d{6}Z|\d{1,3})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL)
+_DATE = r"(?:(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?:[-_T.]?[0-2]\d(?:[-:]?[0-5]\d){0,2})?|\d{10})"
+_DATE_SUFFIX = re.compile(rf"[-._]({_DATE})(?:\.gz|\.zst)?", re.ASCII)
+_SEGMENT_NAME = re.compile(
+    rf"(.+?)(?:\.(?:\d{{8}}T\d{{6}}\.\d{{6}}Z|\d{{1,3}})|[-._]{_DATE})(?:\.gz|\.zst)?", re.ASCII | re.DOTALL
+)
 
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 """The suffixes of compressed segments."""
@@ -51,9 +56,25 @@ def order_of(base: str, name: str) -> SegmentOrder | None:
     if time is not None:
         return 1, time
 
-    # Numbered files come before timed ones, and a higher number is older.
+    # Files of other programs come before timed ones: numbered ones, of which a higher number is older, and dated ones.
     match = _NUMBER_SUFFIX.fullmatch(name, len(base))
-    return None if match is None else (0, -int(match[1]))
+    if match is not None:
+        return 0, -int(match[1])
+
+    match = _DATE_SUFFIX.fullmatch(name, len(base))
+    return None if match is None else (0, _date_number(match[1]))
+
+
+def is_numbered(order: SegmentOrder) -> bool:
+    """Return whether a segment with this place has a numbered name, which changes at each rollover."""
+    _, number = order
+    return isinstance(number, int) and number <= 0 and order != ACTIVE
+
+
+def _date_number(date: str) -> int:
+    """Return a positive number that sorts as *date*, which may have a time."""
+    digits = re.sub(r"\D", "", date)
+    return int(digits.ljust(14, "0"))
 
 
 def rollover_time(base: str, name: str) -> dt.datetime | None:

@@ -87,13 +87,15 @@ def test_trail_without_events_gives_empty_answers(tmp_path, data, pack):
 
 
 def test_lines_of_a_later_version_are_read(tmp_path):
-    """Unknown members are skipped, an unknown kind is not an ordinary event, an unknown status is moved to the metadata."""
+    """Unknown members, an unknown kind and an unknown status are moved to the metadata, and counted."""
     members = line_of(1).replace(b'"operation"', b'"writer":"w1","seq":7,"later":{"a":[1]},"operation"')
     path = write_trail(tmp_path, active=members + line_of(2, kind="seal") + line_of(3, status="DEFERRED") + line_of(4))
     reader = open_trail(path)
-    assert ids(reader.iter_events()) == [id_of(line_of(number)) for number in (1, 3, 4)]
+    assert ids(reader.iter_events()) == [id_of(line_of(number)) for number in (1, 2, 3, 4)]
+    assert reader.get_event(id_of(line_of(1))).metadata == {"writer": "w1", "seq": 7, "later": {"a": [1]}}
+    assert reader.get_event(id_of(line_of(2))).metadata == {"kind": "seal"}
     assert reader.get_event(id_of(line_of(3))).metadata["status"] == "DEFERRED"
-    assert reader.problems == {"drift": 1}
+    assert reader.problems == {"drift": 3}
 
 
 @pytest.mark.parametrize("pack", ["gzip", "zstd"])

@@ -9,7 +9,7 @@ import threading
 import pytest
 from trail_files import at, line_of, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError
+from structlog_audit import AuditReadError, AuditTypeError, open_trail
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.trail.reading import discovery
 from structlog_audit.trail.reading.discovery import StreamTrail, find_trails
@@ -118,6 +118,41 @@ def test_path_selects_its_segments(tmp_path, paths, expected):
     """A path is an active file with its segments, one segment, a pattern, or a folder; nothing is selected twice."""
     touch(tmp_path, *FILES)
     assert names_of(*(tmp_path / path for path in paths)) == expected
+
+
+@pytest.mark.parametrize("name", ["copy of audit.jsonl", "audit (1).jsonl", "audit-old.jsonl", "audit.jsonl.copy.log"])
+@pytest.mark.parametrize("source", ["audit.jsonl", f"audit.jsonl.{STAMPS[0]}"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_copy_beside_a_trail_is_counted_and_not_read(tmp_path, name, source, pack):
+    """A copy of a trail or of a segment beside it, by whatever name, is not a trail of its own, and is counted."""
+    path = write_trail(tmp_path, (0, line_of(1)), active=line_of(2))
+    copied = (tmp_path / ("audit.jsonl.20250115T103000.000000Z" if "Z" in source else source)).read_bytes()
+    (tmp_path / name).write_bytes(pack(copied))
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "audit.jsonl").write_bytes(copied)
+    (tmp_path / "audit.jsonl.bak").write_bytes(copied)
+    for paths in ([tmp_path], [path, tmp_path / name]):
+        reader = open_trail(*paths)
+        assert reader.count_events() == 2
+        assert reader.problems == {"copy": 1}
+        assert reader.examples[0].path == str(tmp_path / name)
+    assert open_trail(tmp_path / name).count_events() == 1
+
+
+def test_other_trail_and_trails_without_events_are_not_copies(tmp_path):
+    """Trails with other events, empty ones, and files that are not events at all, are not copies."""
+    for name, data in {"a": line_of(1), "b": line_of(2), "c": b"", "d": b"", "e": b"text\n", "f": b"text\n"}.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(data)
+    reader = open_trail(tmp_path)
+    assert (reader.count_events(), len(reader.paths)) == (2, 6)
+    assert "copy" not in reader.problems
+
+
+def test_same_events_in_two_folders_are_two_trails(tmp_path):
+    """Trails in different folders are different trails, also if one began as a copy of the other."""
+    for name in ("a", "b"):
+        write_trail(tmp_path / name, active=line_of(1))
+    assert open_trail(tmp_path / "a", tmp_path / "b").count_events() == 2
 
 
 def test_path_may_be_relative_text_or_bytes(tmp_path, monkeypatch):

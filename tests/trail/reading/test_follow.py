@@ -248,7 +248,12 @@ def test_stream_is_followed_to_its_end():
         assert next(events).event_id == id_of(TWO)
         os.write(writing, THREE[:-1])
         os.close(writing)
-        assert list(events) == []
+        assert ids(events) == [id_of(THREE)]
+
+
+def test_stream_of_one_line_without_lf_is_followed():
+    """The only line of a stream is an event without its LF, too."""
+    assert ids(open_trail(io.BytesIO(ONE[:-1])).follow(stop=lambda: False, wait=pytest.fail)) == [id_of(ONE)]
 
 
 def test_end_of_a_stream_does_not_end_a_followed_file(tmp_path):

@@ -1,5 +1,6 @@
 """Pages: cursors that stay valid while the trail grows."""
 
+import io
 import re
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from trail_files import PACKS, append, at, id_of, ids, line_of, pack_segments, roll_over, write_trail
 
 from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, open_trail
-from structlog_audit.trail.reading import line_blocks
+from structlog_audit.trail.reading import line_blocks, pagination
+from structlog_audit.trail.reading.discovery import Segment, find_trails
+from structlog_audit.trail.reading.pagination import Position
 
 EVENTS = [line_of(number) for number in range(12)]
 
@@ -65,15 +68,15 @@ def test_cursor_survives_rollover_packing_and_appends(tmp_path, how, newest_firs
 
 def test_newest_first_pages_exclude_later_events(tmp_path):
     """With the newest first, events recorded after the first page are on no later page, also after a rollover."""
-    first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + b"half")
+    first = write_trail(tmp_path / "a", active=b"".join(EVENTS[:4]) + line_of(59)[:30])
     second = write_trail(tmp_path / "b", active=b"")
-    third = write_trail(tmp_path / "c", active=line_of(50)[:-1])
+    third = write_trail(tmp_path / "c", active=line_of(50)[:-2])
     reader = open_trail(first, second, third)
     page = reader.page(limit=1, newest_first=True)
     found = ids(page.events)
-    append(first, b" a line\n", line_of(60))
+    append(first, line_of(59)[30:], line_of(60))
     append(second, line_of(61))
-    append(third, b"\n")
+    append(third, line_of(50)[-2:])
     roll_over(first, 100)
     while page.cursor is not None:
         page = reader.page(page.cursor, limit=1, newest_first=True)
@@ -153,6 +156,86 @@ def test_trail_deleted_between_two_pages_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(AuditReadError):
         reader.page(cursor)
+
+
+def test_deleted_segment_is_found_once_for_each_position(tmp_path):
+    """The finding names the trail and the offset of the next page, and is counted once however often that is requested."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), active=b"".join(EVENTS[4:]))
+    reader = open_trail(path)
+    cursor = reader.page(limit=2).cursor
+    rolled = next(segment for segment in tmp_path.iterdir() if segment != path)
+    rolled.unlink()
+    for _ in range(3):
+        assert ids(reader.page(cursor, limit=2).events) == [id_of(line) for line in EVENTS[4:6]]
+    (example,) = reader.examples
+    offset = len(EVENTS[0] + EVENTS[1])
+    assert tuple(example) == ("vanished", str(path), offset, "deleted between two pages")
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_only_segments_after_a_deleted_one_are_left(tmp_path, pack):
+    """If the segment of a cursor was deleted, the next page begins with the segments rolled over after it."""
+    parts = [b"".join(EVENTS[start : start + 3]) for start in range(0, 12, 3)]
+    path = write_trail(tmp_path, (3, parts[0]), (6, parts[1]), (9, parts[2]), active=parts[3], packs=[pack] * 3)
+    reader = open_trail(path)
+    cursor = reader.page(limit=4).cursor
+    sorted(tmp_path.iterdir())[2].unlink()
+    page = reader.page(cursor, limit=4)
+    assert ids(page.events) == [id_of(line) for line in EVENTS[6:10]]
+    assert ids(reader.page(page.cursor, limit=4).events) == [id_of(line) for line in EVENTS[10:]]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_of_several_trails_are_in_one_order(tmp_path, newest_first):
+    """Pages of several trails have all events by time; equal times have the order of the trails, or its reverse."""
+    lines = [[line_of(100 * trail + number, number) for number in range(4)] for trail in range(3)]
+    paths = [write_trail(tmp_path / f"t{trail}", active=b"".join(lines[trail])) for trail in range(3)]
+    expected = [id_of(lines[trail][number]) for number in range(4) for trail in range(3)]
+    for limit in (1, 2, 5, 12):
+        reader, cursor, found, sizes = open_trail(*paths), None, [], []
+        while cursor is not None or not found:
+            page = reader.page(cursor, limit=limit, newest_first=newest_first)
+            found += ids(page.events)
+            sizes.append(len(page.events))
+            cursor = page.cursor
+        assert found == (expected[::-1] if newest_first else expected)
+        assert sizes == [limit] * (12 // limit) + [12 % limit] * bool(12 % limit)
+
+
+def test_stream_has_no_pages():
+    """The error for a stream says what to do instead."""
+    with pytest.raises(AuditReadError, match="a stream has no pages: save it to a file"):
+        open_trail(io.BytesIO(EVENTS[0])).page()
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_pass_over_a_segment_that_cannot_be_opened(tmp_path, monkeypatch, newest_first):
+    """A segment that the system refuses is counted, and the pages have the events of all others."""
+    path = write_trail(tmp_path, (3, b"".join(EVENTS[:4])), (6, b"".join(EVENTS[4:8])), active=b"".join(EVENTS[8:]))
+    refused = sorted(tmp_path.iterdir())[2]
+    real = Segment.opened
+
+    def opened(segment):
+        if segment.path == str(refused):
+            raise PermissionError(13, "Permission denied")
+        return real(segment)
+
+    monkeypatch.setattr(Segment, "opened", opened)
+    reader = open_trail(path)
+    expected = [id_of(line) for line in [*EVENTS[:4], *EVENTS[8:]]]
+    assert ids(reader.page(limit=20, newest_first=newest_first).events) == (
+        expected[::-1] if newest_first else expected
+    )
+    assert reader.problems == {"unreadable": 1}
+
+
+def test_every_offset_survives_in_a_cursor(tmp_path):
+    """A cursor of any segment and offset gives its position back, whatever characters it ends with."""
+    trails = find_trails([write_trail(tmp_path, active=EVENTS[0])])
+    for offset in range(3_000):
+        position = Position(f"segment{offset}", offset, at(offset))
+        cursor = pagination._encode_cursor(pagination._Cursor(False, [position]))
+        assert pagination._decode_cursor(cursor, trails, False) == [position]
 
 
 actions = st.lists(st.sampled_from(["page", "append", "roll", "gzip", "zstd", "junk"]), max_size=30)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trail_files import line_of
 
-from structlog_audit.trail.reading.torn_lines import code_of_unfinished_end, is_torn
+from structlog_audit.trail.reading.torn_lines import is_torn, may_be_unfinished
 
 NESTED = json.dumps({"message": 'a \\ " {[', "members": [{"a": [1, "}"]}, None], "z": {"é": 1}}).encode()
 
@@ -38,7 +38,20 @@ def test_other_invalid_line_is_not_torn(line):
     assert not is_torn(line)
 
 
-@pytest.mark.parametrize(("is_open", "code"), [(True, "unfinished"), (False, "torn")])
-def test_unfinished_end_is_torn_once_writers_cannot_append(is_open, code):
-    """Bytes after the last whole event are unfinished while a writer may append, and torn afterwards."""
-    assert code_of_unfinished_end(is_open=is_open) == code
+@pytest.mark.parametrize("line", [line_of(1)[:-1] + line_of(2)[:-1], b'{"a":1} {"b":"}{"}', b'{"a":{}}\t{}\r'])
+def test_whole_objects_without_lf_between_them_are_not_torn(line):
+    """Whole objects that no LF separates were not cut off, wherever they come from."""
+    assert not is_torn(line)
+
+
+@pytest.mark.parametrize("size", range(1, len(line_of(1)) - 1))
+def test_any_beginning_of_a_recorded_line_may_be_unfinished(size):
+    """A recorded line may be unfinished wherever it ends, unless it is whole."""
+    assert may_be_unfinished(line_of(1)[:size])
+    assert not may_be_unfinished(line_of(1)[:-1])
+
+
+@pytest.mark.parametrize("line", [b'{"message":"a', b"text", b"[", b'{"a":1}', b"}"])
+def test_line_of_another_program_is_not_unfinished(line):
+    """A line that does not start as a recorded one is not being written by this library."""
+    assert not may_be_unfinished(line)

@@ -44,7 +44,7 @@ def test_newest_events_come_from_the_last_segments(tmp_path, pack):
 def test_all_events_fit(tmp_path, pack):
     """When all events fit, none is missing; lines that are not events are counted and skipped."""
     segments = [(10, ONE + b"\x00\xff\n" + b'{"event_id":1}\n' + TWO), (20, b"")]
-    path = write_trail(tmp_path, *segments, active=THREE + b"half of a l", packs=[pack, "plain"])
+    path = write_trail(tmp_path, *segments, active=THREE + line_of(4)[:20], packs=[pack, "plain"])
     newest = newest_events(path, 10)
     assert (lines_of(newest), newest.missing_until, newest.unreadable) == ([ONE, TWO, THREE], None, 2)
 

@@ -16,6 +16,8 @@ from conftest import lines_in
 from log_records import record_of
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
+from structlog_audit._failures import DeliveryError
+from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.trail.writing import active_segment
 from structlog_audit.trail.writing.filesystem import segments_at
 from structlog_audit.trail.writing.notices import MAX_NOTICES
@@ -197,6 +199,26 @@ def test_a_failed_fsync_without_a_rollover_is_repeated_in_place(path, disk, monk
     assert {"rollover", "fsync"} <= set(codes_of(handler.target))
 
 
+@pytest.mark.parametrize(("syncs", "recorded"), [(True, 1), (False, 0)])
+def test_lines_of_a_short_write_are_recorded_only_if_they_are_synced(path, disk, monkeypatch, syncs, recorded):
+    """Of a write that ends early, the whole lines are recorded if the sync that follows succeeds, and none if it fails."""
+    target = AuditFileHandler(path, durability="fsync")
+    target.write(b"0\n")
+    real, sizes = os.write, [4]
+
+    def full(fd, data):
+        if not sizes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[: sizes.pop()])
+
+    monkeypatch.setattr(os, "write", full)
+    disk.failing = lambda fd: not syncs
+    with pytest.raises(DeliveryError) as caught:
+        target.deliver([QueueEntry(b"", 20, "", line=line) for line in (b"1\n", b"234\n", b"5\n")])
+    assert caught.value.done == recorded
+    assert path.read_bytes() == b"0\n1\n23"
+
+
 def test_every_created_folder_is_synced_before_an_event_is_recorded(path, disk):
     """With fsync durability, each created folder is synced in its parent."""
     path = path.parent / "a" / "b" / "audit.jsonl"
@@ -226,7 +248,82 @@ def test_events_are_pending_until_the_folder_is_synced(path, disk):
     assert not {"truncated", "replaced"} & {operation for operation, _ in trail_events_of(handler)}
 
 
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_first_event_after_a_failed_fsync_counts_among_those_that_are_recorded(path, disk, monkeypatch, written):
+    """While the disk fails, the first event is written alone; the error of a later write counts it, too."""
+    target = AuditFileHandler(path, durability="fsync")
+    disk.failing = lambda fd: not disk.is_folder(fd)
+    with pytest.raises(DeliveryError):
+        target.write(b"0\n")
+    disk.failing = lambda fd: False
+
+    # The LF that proves the recovery of the disk, the first event, and so many bytes of the others.
+    real, room = os.write, [1 + 2 + 2 * written - 2]
+
+    def full(fd, data):
+        if not room[0] or not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = real(fd, data[: room[0]])
+        room[0] -= count
+        return count
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DeliveryError) as caught:
+        target.deliver([QueueEntry(b"", 20, "", line=b"%d\n" % number) for number in range(1, 5)])
+    assert caught.value.done == written
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_write_after_an_interrupted_one_is_synced(path, disk, monkeypatch, is_written):
+    """A signal handler that raises in the middle of a write does not spare the next one its fsync."""
+    target = AuditFileHandler(path, durability="fsync")
+    target.write(b"1\n")
+    real = os.write
+
+    def interrupted(fd, data):
+        if is_written:
+            real(fd, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        target.write(b"2\n")
+    monkeypatch.setattr(os, "write", real)
+    synced = []
+    disk.failing = lambda fd: synced.append(disk.is_folder(fd))
+    target.write(b"3\n")
+    assert False in synced
+
+
 # other processes
+
+
+def test_truncation_is_noticed_by_the_check_of_the_path(path):
+    """A file that is shorter at the check of the path than after the last write adds a notice with both sizes."""
+    handler = handler_on(path)
+    record(handler, 2)
+    size = path.stat().st_size
+    os.truncate(path, 10)
+    check_path_next(handler)
+    record(handler)
+    expected = {"segment": "audit.jsonl", "bytes_before": size, "bytes_now": 10}
+    assert [event for event in trail_events_of(handler) if event[0] == "truncated"] == [("truncated", expected)]
+
+
+@pytest.mark.parametrize("unlinked", [True, False])
+def test_replacement_notice_states_the_size_and_whether_the_file_is_gone(path, unlinked):
+    """The notice of a replaced file has its size, and whether it was deleted or only moved away."""
+    handler = handler_on(path)
+    record(handler)
+    size = path.stat().st_size
+    if unlinked:
+        path.unlink()
+    else:
+        path.rename(path.with_name("elsewhere"))
+    check_path_next(handler)
+    record(handler)
+    expected = {"segment": "audit.jsonl", "bytes_before": size, "unlinked": unlinked}
+    assert [event for event in trail_events_of(handler) if event[0] == "replaced"] == [("replaced", expected)]
 
 
 def test_a_truncation_between_two_writes_is_noticed_by_the_second(path):
@@ -477,7 +574,9 @@ def test_close_reports_a_file_that_was_just_removed(path):
     path.unlink()
     record(handler)
     handler.close()
-    assert [json.loads(line)["operation"] for line in path.read_bytes().splitlines()] == ["replaced", "closed"]
+    replaced, closed = (json.loads(line) for line in path.read_bytes().splitlines())
+    assert (replaced["operation"], closed["operation"]) == ("replaced", "closed")
+    assert replaced["metadata"]["unlinked"] is True
 
 
 def test_close_after_a_rollover_by_another_writer_reports_nothing(path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
+import re
 import types
 from itertools import accumulate, count
 
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_records import record_of
 
-from structlog_audit import AuditFileHandler, AuditHandler
+from structlog_audit import AuditFileHandler, AuditHandler, AuditTypeError, AuditValueError
 from structlog_audit._failures import DeliveryError
 from structlog_audit.trail.writing.retention import (
     GRACE_SECONDS,
@@ -144,6 +146,35 @@ def test_a_retention_object_equals_its_mapping():
     assert make_retention(Retention(max_age_days=3), 0) == make_retention({"max_age_days": 3}, 0)
 
 
+@pytest.mark.parametrize(("value", "error", "message"), [
+    ({"max_age": 1}, AuditTypeError, "expected a mapping with keys from max_age_days, max_bytes, max_segments, min_age_days"),
+    ({"max_bytes": 1, "days": 2}, AuditTypeError, "expected a mapping with keys from"),
+    (30, AuditTypeError, "retention=30: expected a mapping"),
+    ([("max_bytes", 1)], AuditTypeError, "expected a mapping"),
+    ({"max_age_days": "30"}, AuditTypeError, "retention: max_age_days='30': expected a number of days"),
+    ({"max_age_days": True}, AuditTypeError, "retention: max_age_days=True: expected a number of days"),
+    ({"min_age_days": None}, AuditTypeError, "retention: min_age_days=None: expected a number of days"),
+    ({"max_age_days": -1}, AuditValueError, "retention: max_age_days=-1: expected at least 0"),
+    ({"min_age_days": float("nan")}, AuditValueError, "retention: min_age_days=nan: expected at least 0"),
+    ({"max_bytes": -1}, AuditValueError, "retention: max_bytes=-1"),
+    ({"max_bytes": 1.5}, AuditTypeError, "retention: max_bytes=1.5"),
+    ({"max_segments": 1.5}, AuditTypeError, "retention: max_segments=1.5"),
+    ({"max_age_days": 1, "min_age_days": 2}, AuditValueError, "min_age_days=2: expected at most max_age_days=1"),
+])  # fmt: skip
+def test_invalid_retention_is_refused_with_the_bound_and_its_value(value, error, message):
+    """The message names the bound, its value and what was expected."""
+    with pytest.raises(error, match=re.escape(message)):
+        make_retention(value, 0)
+
+
+def test_least_bounds_are_accepted():
+    """Bounds of zero, and equal ages, are valid; a bound of the mapping takes the place of ``backupCount``."""
+    zero = {"max_age_days": 0, "max_bytes": 0, "max_segments": 0, "min_age_days": 0}
+    assert make_retention(zero, 5) == Retention(0, 0, 0, 0)
+    assert make_retention({"max_age_days": 2, "min_age_days": 2}, 5) == Retention(2, None, 5, 2)
+    assert make_retention({"max_segments": None}, 5) == Retention()
+
+
 def test_backup_count_sets_the_maximum_number_of_segments():
     """Without a retention, ``backupCount`` bounds the number of rolled segments."""
     assert make_retention(None, 5) == Retention(max_segments=5)
@@ -188,6 +219,25 @@ def test_segments_are_deleted_after_their_announcement_is_recorded(path, options
     assert set(existing) <= {segment.name for segment in handler.target.segments()}
     deferred.run()
     assert [segment.name for segment in handler.target.segments()][:2] == existing[-3:-1]
+
+
+@pytest.mark.parametrize("retention", [{"max_segments": 2}, {"max_segments": 3}])
+def test_segment_and_its_compressed_copy_are_one_segment(path, retention):
+    """Retention counts a segment and its compressed copy once, as readers do, and deletes both."""
+    deferred = DeferredCalls()
+    handler = fill(path, 40, deferred, retention=retention)
+    rolled = handler.target.segments()[:-1]
+    packed = [segment.with_name(segment.name + ".gz") for segment in rolled]
+    for segment, copy in zip(rolled, packed, strict=True):
+        copy.write_bytes(gzip.compress(segment.read_bytes()))
+    check_retention(handler)
+    record(handler, 1)
+    deferred.run()
+
+    kept = retention["max_segments"]
+    assert len(rolled) > kept
+    assert [path.exists() for path in rolled] == [path.exists() for path in packed]
+    assert [path for path in rolled if path.exists()] == rolled[-kept:]
 
 
 def test_segments_whose_announcement_is_not_recorded_are_kept(path):

@@ -57,7 +57,7 @@ def catalogue(
         return Exit.FINDINGS if is_incomplete else Exit.DONE
 
     def show(reading: Reading) -> Exit:
-        comparison = compare_events(declared, reading.events())
+        comparison = compare_events(declared, (stored.event() for stored in reading.events()))
         _put(declared, comparison, output)
         if is_incomplete:
             return Exit.FINDINGS

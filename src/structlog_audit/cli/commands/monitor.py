@@ -54,7 +54,7 @@ def monitor(
         events: Iterable[AuditEvent | StoredEvent]
         events = reading.follow(since_now=False) if follow else reading.select()
         code = Exit.DONE
-        for alert in replay(loaded, events):
+        for alert in replay(loaded, (stored.event() for stored in events)):
             _put(alert, output, in_utc=options.utc)
             code = Exit.NO
             if follow:

@@ -10,10 +10,10 @@ import typer
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
-from structlog_audit.events.event import AuditEvent
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
+    from structlog_audit.events.codec import StoredEvent
 
 EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
 
@@ -26,6 +26,9 @@ def query(
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the newest N events.")
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Show newest first.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show persons and erasable values in clear; needs --vault.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Show events, oldest first."""
@@ -33,16 +36,17 @@ def query(
     from structlog_audit.cli.reading import read_trails
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent]
+        events: Iterable[StoredEvent]
         if reverse:
             events = reading.events(newest_first=True, at_most=lines)
         elif lines is not None:
             events = reading.newest(lines)
         else:
             events = reading.events()
-        count = put_events(events, output, reading.now, in_utc=options.utc)
+        is_stream = "-" in (*options.trails, *options.words)
+        count = put_events(events, output, reading.now, in_utc=options.utc, at_once=is_stream)
         if not count and lines != 0:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
-    return read_trails(options, show)
+    return read_trails(options, show, reveal=reveal)

@@ -63,9 +63,9 @@ def report(
         )
         for form, path in targets.items():
             _write(getattr(made, f"to_{form}")(), path, replace=force)
-        return Exit.DONE
+        return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
-    return read_trails(options, write, quietly=True)
+    return read_trails(options, write, quietly=True, judges=True)
 
 
 def _require_month(month: str | None) -> None:

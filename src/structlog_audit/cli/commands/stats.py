@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from structlog_audit.cli.reading import Reading
+    from structlog_audit.query.completeness import Completeness
 
 EXAMPLE = "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01"
 
@@ -48,11 +49,13 @@ def stats(
         if not found["total_events"]:
             reading.explain_absence()
         found |= _counts_by_class(found["by_operation"], classes)
+        verdict = reading.completeness(found["by_user"])
+        code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
         if output == StatisticsOutput.JSON:
-            put(_document(found))
-            return Exit.DONE
+            put(_document({**found, "completeness": verdict.to_dict()}))
+            return code
 
-        put_table(_overview(found, options.utc))
+        put_table(_overview(found, verdict, options.utc))
         for head, group in (
             ("CLASS", "by_class"),
             ("UNCLASSIFIED", "unclassified"),
@@ -63,9 +66,9 @@ def stats(
             if counted:
                 put("\n")
                 put_table(_counts(head, counted))
-        return Exit.DONE
+        return code
 
-    return read_trails(options, show, quietly=True)
+    return read_trails(options, show, quietly=True, judges=True)
 
 
 def _counts_by_class(by_operation: Mapping[str, int], classes: OperationClasses) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _document(found: Mapping[str, Any]) -> str:
     return msgspec.json.format(document, indent=2) + "\n"
 
 
-def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
+def _overview(found: Mapping[str, Any], verdict: Completeness, in_utc: bool) -> Table:
     from structlog_audit.cli.tables import make_table, time_text
 
     def time(timestamp: dt.datetime | None) -> str:
@@ -108,16 +111,16 @@ def _overview(found: Mapping[str, Any], in_utc: bool) -> Table:
         milliseconds = found[f"{name}_duration_ms"]
         durations.append(f"{name} {milliseconds:.6g}")
 
-    since = found["complete_since"]
-    complete_since = "the beginning" if since is None else time(since)
-
     rows = [
         ("events", str(found["total_events"])),
         ("first, last", f"{first}  {last}"),
         ("succeeded", success),
         ("milliseconds", "  ".join(durations)),
         ("without a user", str(found["without_user"])),
-        ("complete since", complete_since),
+        ("source", clean(verdict.source.sentence())),
+        ("first, last of source", f"{time(verdict.source.first_event)}  {time(verdict.source.last_event)}"),
+        ("completeness", verdict.headline()),
+        *(("", clean(sentence)) for sentence in verdict.sentences()),
     ]
     if found["unknown_status"]:
         rows.insert(3, ("unknown status", str(found["unknown_status"])))

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 from structlog_audit.cli.doctor.config_loading import load_config
 from structlog_audit.cli.doctor.configuration import AppliedConfiguration, check_configuration
@@ -40,7 +41,7 @@ _FILE_CHANGES = {
 
 _FORBIDDEN = {
     "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "subprocess.Popen", "os.system", "os.exec",
-    "os.posix_spawn", "os.fork", "os.forkpty", "os.spawn", "sqlite3.connect",
+    "os.posix_spawn", "os.fork", "os.forkpty", "os.spawn",
 }  # fmt: skip
 """Audit events that are never allowed."""
 
@@ -74,6 +75,12 @@ def refuse(inside: str, event: str, arguments: tuple[Any, ...]) -> None:
         if not _is_inside(path, inside):
             raise RefusedError(f"{event} of {path!r}")
 
+    elif event == "sqlite3.connect":
+        # The database of a vault is named by a URI.
+        path = unquote(os.fsdecode(arguments[0]).removeprefix("file:").partition("?")[0])
+        if not _is_inside(path, inside):
+            raise RefusedError(event)
+
     elif event in _FORBIDDEN:
         raise RefusedError(f"{event} {arguments[-1]!r}" if event.startswith("socket.") else event)
 
@@ -98,9 +105,13 @@ class DryRun(logging.config.DictConfigurator):
     def configure_handler(self, config: Any) -> Any:
         """Return the handler that *config* describes, or a substitute if creating it is refused."""
         name = self._name_of(config)
-        for spec in (config, config.get("target")):
+        for spec, parameter in (
+            (config, "filename"),
+            (config.get("target"), "filename"),
+            (config.get("redactor"), "vault"),
+        ):
             if isinstance(spec, dict):
-                self._redirect(spec)
+                self._redirect(spec, parameter)
 
         # The base class takes these members out of the dict.
         level, filters = config.get("level"), config.get("filters")
@@ -120,9 +131,9 @@ class DryRun(logging.config.DictConfigurator):
                 return str(name)
         return "?"
 
-    def _redirect(self, spec: dict[str, Any]) -> None:
-        """Move the file that *spec* names into the folder, at its original path below it."""
-        filename = spec.get("filename")
+    def _redirect(self, spec: dict[str, Any], parameter: str) -> None:
+        """Move the file that the *parameter* in *spec* names into the folder, at its original path below it."""
+        filename = spec.get(parameter)
         if not isinstance(filename, (str, os.PathLike)) or str(filename).startswith(self._folder):
             return
 
@@ -132,7 +143,7 @@ class DryRun(logging.config.DictConfigurator):
         # A missing folder stays missing, so that the handler fails here as it would in the application.
         if os.path.isdir(os.path.dirname(original)):
             os.makedirs(os.path.dirname(redirected), exist_ok=True)
-        spec["filename"] = redirected
+        spec[parameter] = redirected
 
     def _substitute(self, level: Any, filters: Any) -> logging.Handler:
         """Return a handler that does nothing, with the level and the filters of the one that it replaces."""

@@ -32,6 +32,8 @@ _REMOTE = (
     "fuse.gcsfuse",
     "fuse.glusterfs",
 )
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_CHECKSUM_FLAG = 0x04
 _MIN_FREE_SHARE = 0.05
 _MIN_FREE_BYTES = 100_000_000
 _MIN_FREE_INODES = 1_000
@@ -41,7 +43,7 @@ _LOGROTATE_BLOCK = re.compile(r"^\s*((?:[\"']?/[^\n{}]*)+)\{(.*?)^\s*\}", re.MUL
 
 
 def check_filesystem(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator[Diagnosis]:
-    """Yield diagnoses of the place of a trail, without reading its files.
+    """Yield diagnoses of the place of a trail, without reading its events.
 
     Args:
         path: The active segment, which need not exist.
@@ -61,6 +63,7 @@ def check_filesystem(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator
         _check_file_system_type(folder),
         _check_free_space(folder),
         _check_foreign_rotation(folder, base),
+        _check_checksums([path for path, status in statuses.items() if stat.S_ISREG(status.st_mode)]),
         _check_logrotate(os.path.abspath(path), logrotate),
     )
     for check in checks:
@@ -213,13 +216,39 @@ def _check_free_space(folder: Path) -> Iterator[RatedFinding]:
 
 
 def _check_foreign_rotation(folder: Path, base: str) -> Iterator[RatedFinding]:
-    # File names of logrotate and of the rotating handlers of the standard library.
-    rotated = re.compile(rf"{re.escape(base)}[.-](\d{{1,8}}|\d{{4}}-\d\d-\d\d.*)(\.gz|\.bz2|\.xz|\.zst)?")
+    # File names of logrotate, also with `extension`, and of the rotating handlers of the standard library.
+    stem, extension = map(re.escape, os.path.splitext(base))
+    rotation = r"[.-](\d{1,8}|\d{10}|\d{4}-\d\d-\d\d.*)"
+    packed = r"(\.gz|\.bz2|\.xz|\.zst|\.Z|\.lz4)?"
+    rotated = re.compile(f"{stem}({extension}{rotation}|{rotation}{extension}){packed}")
     names = [name for name in sorted(os.listdir(folder)) if rotated.fullmatch(name)]
 
     if names:
         message = f"{_abbreviated(names)} was rotated by another program, such as logrotate: events may have been lost"
         yield warning("foreign-rotation", message, "leave rotation to AuditFileHandler (maxBytes)")
+
+    unread = [name for name in names if order_of(base, name) is None]
+    if unread:
+        message = f"{_abbreviated(unread)} is not read with this trail"
+        yield warning("not-read", message, f"decompress it, and rename it to {base}.1 or the like")
+
+
+def _check_checksums(segments: Sequence[Path]) -> Iterator[RatedFinding]:
+    unprotected = [path.name for path in segments if _is_zstd_without_checksum(path)]
+    if unprotected:
+        message = f"{_abbreviated(unprotected)} has no checksum: damage can change events without being noticed"
+        fix = "compress with the command zstd, or with options={CompressionParameter.checksum_flag: 1}"
+        yield note("no-checksum", message, fix)
+
+
+def _is_zstd_without_checksum(path: Path) -> bool:
+    """Return whether *path* begins with a zstd frame whose descriptor states no checksum (RFC 8878, section 3.1.1.1.1)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_ZSTD_MAGIC) + 1)
+    except OSError:
+        return False
+    return head.startswith(_ZSTD_MAGIC) and len(head) > len(_ZSTD_MAGIC) and not head[-1] & _ZSTD_CHECKSUM_FLAG
 
 
 def _check_logrotate(path: str, folder: str) -> Iterator[RatedFinding]:

@@ -11,6 +11,7 @@ from structlog_audit.cli.conditions import EVERY_KIND
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, RatedFinding, counted, error, located, note, warning
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
+from structlog_audit.query.completeness import Cause
 from structlog_audit.recording.health_checks import UNKNOWN_STATUS_FIX, Finding
 from structlog_audit.trail.reading.reader import TrailReader
 
@@ -47,7 +48,9 @@ _PROBLEMS = {
         "none while a process is writing; after a crash, the next writer ends the line and records a quarantine event",
     ),
     "bom": (Severity.NOTE, "none: the byte order mark is ignored"),
+    "drift": (Severity.WARNING, "none if another program wrote these lines: their other members are in the metadata"),
     "repeated": (Severity.NOTE, "none: the line was written again after a failed fsync and counts once"),
+    "copy": (Severity.NOTE, "move the copy to another folder, or name the file instead of the folder"),
     "vanished": (Severity.NOTE, "none if retention deleted the segment"),
     "torn": (Severity.WARNING, "none: a writer died here or the disk was full; the event was not acknowledged"),
     "unreadable": (Severity.ERROR, "run the doctor as a user with read permission"),
@@ -75,6 +78,7 @@ def check_history(trail: TrailReader, where: str, now: dt.datetime) -> Iterator[
         _check_outcomes(history),
         _check_statuses(history),
         _check_clock(history, now),
+        _check_completeness(trail),
     )
     for check in checks:
         yield from located(where, check)
@@ -166,6 +170,19 @@ def _check_outcomes(history: History) -> Iterator[RatedFinding]:
             f"interrupted by a crash; the oldest is {oldest.operation.value} at {rfc3339(oldest.timestamp)}"
         )
         yield warning("open-intents", message, f"find out how it ended; query event_id={oldest.event_id} --all")
+
+
+def _check_completeness(trail: TrailReader) -> Iterator[RatedFinding]:
+    verdict = trail.completeness()
+    missing = [item for item in verdict.missing if item.cause != Cause.GAP]
+    sentences = " ".join(verdict.sentences())
+
+    if missing:
+        yield error(
+            "incomplete", f"{verdict.headline()}: {sentences}", "find out who removed lines or files; restore them"
+        )
+    elif not verdict.is_acceptable:
+        yield note("completeness-unknown", f"{verdict.headline()}: {sentences}", "look for the missing evidence")
 
 
 def _check_statuses(history: History) -> Iterator[RatedFinding]:

@@ -1,8 +1,9 @@
 """Events from blocks of lines. Everything wrong with a line is reported (`problems`), and decoding continues.
 
-**Guarantees.** Every line is decoded, whatever the query: no filter hides damage, except that blocks outside the requested
-time range are skipped (`time_ranges`). An event with missing parts was never acknowledged, and is left out like a torn line.
-A line that is repeated byte by byte within `REMEMBERED` events is the same event, written again after an fsync that failed.
+**Guarantees.** Every line that does not begin and end as those of this library is decoded, whatever the query, except in blocks
+outside the requested time range (`time_ranges`). Of the others, those that cannot match may be left out (`candidate_lines`).
+An event with missing parts was never acknowledged, and is left out like a torn line. A line that is repeated byte by byte
+within `REMEMBERED` events is the same event, written again after an fsync that failed.
 
 **Performance.** A canonical line, in the form in which this library writes it, decodes to an event that encodes to the same
 bytes. Comparing a whole block at once proves that no object has a key twice, of which JSON decoders silently take the last.
@@ -13,19 +14,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections import ChainMap, Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from structlog_audit.events.codec import MARKS, StoredEvent, decode, encode_text, escape
-from structlog_audit.events.conversion import convert
-from structlog_audit.events.event import EventStatus, Kind, operation_of, status_of, utc
-from structlog_audit.events.payload import Payload
+from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape, safe_json
+from structlog_audit.events.event import EventStatus, Kind, operation_of, utc
 from structlog_audit.exceptions import AuditDecodeError
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
+from structlog_audit.trail.reading.foreign_lines import adapt, has_only_members
 from structlog_audit.trail.reading.line_blocks import LineBlock, is_part, promised_parts
 from structlog_audit.trail.reading.problems import ProblemCallback
 from structlog_audit.trail.reading.torn_lines import CANONICAL_START, is_torn
@@ -36,17 +37,33 @@ REMEMBERED = 2_000
 _BOM = b"\xef\xbb\xbf"
 _PROMISE = b"continued in "
 
+_KnownKind: Any = Literal[tuple(kind.value for kind in Kind)] | None
+
 
 class Line(StoredEvent, gc=False, omit_defaults=True):
     """A decoded event, which encodes to the same line if that was canonical."""
 
     # With a factory, the default is not omitted in encoding: canonical lines always have a status.
     status: EventStatus = msgspec.field(default_factory=lambda: EventStatus.SUCCESS)
+    # A line of another kind takes the slow path, where the kind becomes metadata.
+    kind: _KnownKind = None
+    chain: str | None = None
+
+    @staticmethod
+    def lines(events: Sequence[Line]) -> bytes:
+        """Return *events* as lines of an export, one each; canonical lines without parts are the same bytes."""
+        # msgspec omits a fraction of zero.
+        if all(map(_fraction, events)):
+            return safe_json(_encoder.encode_lines(events))
+        return StoredEvent.lines(events)
 
 
 _decode = msgspec.json.Decoder(Line).decode
 _decode_any = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
+_event_id = attrgetter("event_id")
+_operation = attrgetter("operation")
+_fraction = attrgetter("timestamp.microsecond")
 
 
 class Batch(NamedTuple):
@@ -61,9 +78,7 @@ class Batch(NamedTuple):
 
     def offsets(self) -> list[int]:
         """Return the offset of each event, followed by the end of the block."""
-        sizes = (len(line) + 1 for line in self.lines)
-        line_offsets = list(accumulate(sizes, initial=self.block.start))
-
+        line_offsets = self.block.offsets(self.lines)
         offsets = [line_offsets[number] for number in self.first_lines]
         offsets.append(self.block.stop)
         return offsets
@@ -86,11 +101,11 @@ class Batch(NamedTuple):
         encoded_id = encode_text(event.event_id).encode()
         if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
             try:
-                is_same = decode(stored).status is event.status
+                is_same = _members_of(decode(stored)) == _members_of(event)
             except AuditDecodeError:
                 is_same = False
 
-            # Otherwise the event differs from its line, for example because of members of wrong types.
+            # Otherwise the event differs from its line, for example because of unknown members.
             if is_same:
                 return stored
         return escape(_encoder.encode(event)) + b"\n"
@@ -106,16 +121,30 @@ class Batch(NamedTuple):
         return self._replace(events=events, first_lines=first_lines)
 
 
+def _members_of(event: StoredEvent) -> list[Any]:
+    """Return the members of *event*; a link of a chain is none of them."""
+    return [getattr(event, name) for name in StoredEvent.__struct_fields__]
+
+
 class LineDecoder:
     """Decodes the blocks of one trail, which come in either direction."""
 
     def __init__(self) -> None:
-        # Blocks of the last events: by id, the first line.
-        self._recent: deque[dict[str, bytes]] = deque()
-        self._remembered = 0
+        # First lines by id: of the last events, and of at least `REMEMBERED` events before them.
+        self._recent: dict[str, bytes] = {}
+        self._earlier: dict[str, bytes] = {}
+        self._recent_count = 0
 
-    def decode_block(self, block: LineBlock, report: ProblemCallback) -> Batch:
-        """Return the events in *block*."""
+    def decode_block(self, block: LineBlock, report: ProblemCallback, search: CandidateSearch | None = None) -> Batch:
+        """Return the events in *block*; with a *search*, at least all that it may find."""
+        candidates = None if search is None else search.candidates(block.data)
+        if candidates is None:
+            return self._decode(block, report)
+
+        self._recent_count += candidates.line_count - len(candidates.spans)
+        return self._decode(block.select(candidates.spans), report)
+
+    def _decode(self, block: LineBlock, report: ProblemCallback) -> Batch:
         lines = block.lines()
         batch = _decode_canonical(block, lines)
         if batch is None:
@@ -123,35 +152,30 @@ class LineDecoder:
         return self._without_repeated(batch, report)
 
     def _without_repeated(self, batch: Batch, report: ProblemCallback) -> Batch:
-        event_ids = [event.event_id for event in batch.events]
-        first_lines = [batch.lines[number] for number in batch.first_lines]
-        line_by_id = dict(zip(event_ids, first_lines, strict=True))
+        is_each_line_first = len(batch.first_lines) == len(batch.lines)
+        first_lines = batch.lines if is_each_line_first else [batch.lines[number] for number in batch.first_lines]
+        line_by_id = dict(zip(map(_event_id, batch.events), first_lines, strict=True))
 
         # Comparing ids comes first because it is cheap and nearly always suffices.
         has_same_id = len(line_by_id) < len(batch.events)
-        for recent in self._recent:
-            if not line_by_id.keys().isdisjoint(recent):
+        for known in (self._recent, self._earlier):
+            if not known.keys().isdisjoint(line_by_id):
                 has_same_id = True
-                break
         if has_same_id:
             repeated = self._repeated(batch, report)
             batch = batch.without(repeated)
 
-        self._remember(line_by_id)
+        self._recent.update(line_by_id)
+        self._recent_count += len(line_by_id)
+        if self._recent_count >= REMEMBERED:
+            self._earlier = self._recent
+            self._recent = {}
+            self._recent_count = 0
         return batch
-
-    def _remember(self, line_by_id: dict[str, bytes]) -> None:
-        """Remember the events of a block, and forget the oldest blocks beyond `REMEMBERED` events."""
-        self._recent.append(line_by_id)
-        self._remembered += len(line_by_id)
-
-        while self._remembered - len(self._recent[0]) >= REMEMBERED:
-            oldest = self._recent.popleft()
-            self._remembered -= len(oldest)
 
     def _repeated(self, batch: Batch, report: ProblemCallback) -> set[int]:
         """Return the numbers of the events in *batch* with the same line as an earlier event, byte by byte."""
-        seen = dict(ChainMap(*self._recent))
+        seen = self._earlier | self._recent
         offsets = batch.offsets()
         repeated = set()
 
@@ -203,7 +227,14 @@ def _decode_canonical(block: LineBlock, lines: list[bytes]) -> Batch | None:
         encoded = _encoder.encode_lines(events)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return Batch(block, lines, events, range(len(lines))) if encoded == block.data else None
+    if encoded != block.data:
+        return None
+
+    # Another writer's line may differ in the case of its operation alone.
+    for name in set(map(_operation, events)):
+        if operation_of(name) != name:
+            return None
+    return Batch(block, lines, events, range(len(lines)))
 
 
 def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCallback) -> Batch:
@@ -212,11 +243,9 @@ def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCall
     first_lines: list[int] = []
     part_counts: list[int] = []
 
-    next_offset = block.start
+    offsets = block.offsets(lines)
     for number, line in enumerate(lines):
-        offset = next_offset
-        next_offset += len(line) + 1
-
+        offset = offsets[number]
         if not line.strip():
             continue
         event = _decode_line(line, offset, report)
@@ -271,30 +300,51 @@ def _decode_line(line: bytes, offset: int, report: ProblemCallback) -> Line | No
         report("bom", offset, "a byte order mark")
         line = line[len(_BOM) :]
 
+    event, reason = None, ""
     try:
-        event = _decode(line)
-        if _encoder.encode(event) != line:
-            _check_keys(line)
-            event.operation = operation_of(event.operation).value
-            event.status = _stated_status(event, line)
+        decoded = _decode(line)
+        is_canonical = _encoder.encode(decoded) == line
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        reason = str(error)
+    else:
+        event = decoded
+        event.operation = operation_of(event.operation).value
+        if is_canonical:
+            return event
+
+    try:
+        members = _decode_without_duplicates(line)
     except UnicodeDecodeError as error:
-        report("invalid_utf8", offset, str(error))
-        return _decode_line(line.decode(errors="replace").encode(), offset, report)
+        replaced = line.decode(errors="replace").encode()
+        event = _decode_line(replaced, offset, report)
+        if event is not None:
+            report("invalid_utf8", offset, str(error))
+        return event
     except _DuplicateKeyError as error:
         report("duplicate_key", offset, str(error))
-    except msgspec.ValidationError as error:
-        return _decode_drifted(line, str(error), offset, report)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        report("torn" if is_torn(line) else "foreign", offset, str(error))
-    else:
+        return None
+    except (ValueError, RecursionError) as error:
+        report("torn" if is_torn(line) else "foreign", offset, reason or str(error))
+        return None
+
+    if event is not None and has_only_members(members):
+        is_default = "status" not in members and event.error_message is not None
+        event.status = EventStatus.FAILURE if is_default else event.status
         return event
-    return None
+    return _adapted(members, reason, offset, report)
 
 
-def _stated_status(event: Line, line: bytes) -> EventStatus:
-    """Return the status of *event*. In a *line* without one, an error message states a failure."""
-    is_default = event.error_message is not None and "status" not in _decode_any(line)
-    return EventStatus.FAILURE if is_default else event.status
+def _adapted(members: Any, reason: str, offset: int, report: ProblemCallback) -> Line | None:
+    """Return the event in a line of another form with these *members*; None if it is not an event."""
+    adaptation = adapt(members)
+    if adaptation is None:
+        report("foreign", offset, reason or "not an event")
+        return None
+
+    event, changes = adaptation
+    if changes:
+        report("drift", offset, f"{changes} ({reason})" if reason else changes)
+    return Line(**event)
 
 
 class _DuplicateKeyError(ValueError):
@@ -311,64 +361,35 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     raise _DuplicateKeyError(f"duplicate key {duplicate!r}")
 
 
+def _integer(digits: str) -> int | str:
+    """Return the integer, or the text itself if Python refuses to convert as many *digits*."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
 _decode_strictly = json.JSONDecoder(object_pairs_hook=_object).decode
-_check_strictly = json.JSONDecoder(object_pairs_hook=_object, parse_int=str, parse_float=str).decode
+_decode_long_integers = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
 
 
-def _check_keys(line: bytes) -> None:
-    """Check that no object in *line* has the same key twice.
+def _decode_without_duplicates(line: bytes) -> Any:
+    """Return the JSON value in *line*, in which no object has the same key twice.
 
     Raises:
         _DuplicateKeyError: One has.
         UnicodeDecodeError: The line is not UTF-8.
+        ValueError, RecursionError: The line is not JSON.
     """
     try:
-        if _encoder.encode(_decode_any(line)) == line:
-            return
+        value = _decode_any(line)
+        if _encoder.encode(value) == line:
+            return value
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    _check_strictly(line.decode())
 
-
-def _decode_drifted(line: bytes, reason: str, offset: int, report: ProblemCallback) -> Line | None:
-    """Return the event in *line*, with members of wrong types moved to its metadata; None if it is not an event."""
+    text = line.decode()
     try:
-        members = _decode_strictly(line.decode())
-    except _DuplicateKeyError as error:
-        report("duplicate_key", offset, str(error))
-        return None
-    except (ValueError, RecursionError) as error:
-        report("foreign", offset, str(error))
-        return None
-
-    if not isinstance(members, dict) or not {"event_id", "timestamp"} <= members.keys():
-        report("foreign", offset, reason)
-        return None
-
-    event_id = members["event_id"]
-    timestamp = _parse_timestamp(members["timestamp"])
-    kind = members.get("kind")
-    part_of = members.get("part_of")
-    are_texts = type(event_id) is str and isinstance(kind, str | None) and isinstance(part_of, str | None)
-    if timestamp is None or not are_texts:
-        report("drift", offset, f"left out: {reason}")
-        return None
-
-    # As in recording, members of wrong types move to the metadata with a mark; an id that is a number becomes text.
-    known = {name: members[name] for name in Payload.__struct_fields__ if name in members}
-    payload = convert(known)
-    is_marked = MARKS in payload.metadata
-    if is_marked or timestamp.tzinfo is None:
-        report("drift", offset, reason)
-
-    fields = msgspec.structs.asdict(payload)
-    fields["status"] = status_of(str(payload.status))
-    return Line(event_id, utc(timestamp), **fields, kind=kind, part_of=part_of)
-
-
-def _parse_timestamp(value: Any) -> dt.datetime | None:
-    """Return the time in *value*; local time if it has no offset."""
-    try:
-        return dt.datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
+        return _decode_strictly(text)
+    except ValueError:
+        return _decode_long_integers(text)

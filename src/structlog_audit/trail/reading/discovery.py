@@ -9,7 +9,8 @@ Where a segment exists plain and compressed, the plain file is used: the other m
 `logging.handlers.RotatingFileHandler` change names at every rollover; all are opened until two passes find the same files.
 A segment is opened when it is read; if it was compressed or decompressed by then, the other name is found.
 
-Reading follows symbolic links and changes nothing.
+Reading follows symbolic links and changes nothing. A trail whose segments all begin as those of another trail in the
+folder, such as ``copy of audit.jsonl``, is a copy of it: it is left out and counted.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from structlog_audit.exceptions import AuditReadError, AuditTypeError
+from structlog_audit.trail.reading.decompression import unpack
+from structlog_audit.trail.reading.problems import Problems
+from structlog_audit.trail.reading.torn_lines import CANONICAL_START
 from structlog_audit.trail.segment_names import (
     ACTIVE,
     COMPRESSED_SUFFIXES,
     SegmentOrder,
     base_of,
+    is_numbered,
     order_of,
     rollover_time,
 )
@@ -233,6 +238,14 @@ class Trail:
                 names[order] = name
         return names
 
+    def first_events(self) -> frozenset[bytes]:
+        """Return the first line of each segment that is an event, for the recognition of copies."""
+        names = self.names
+        if names is None:
+            names = [self.base, *self.rolled_names().values()]
+        lines = (_first_event(self._path_of(name)) for name in names)
+        return frozenset(line for line in lines if line)
+
     def _hold(self, path: str, order: SegmentOrder, held: list[BinaryIO]) -> Segment | None:
         """Open the segment at *path* and append the file to *held*; None if it does not exist."""
         file = open_file(path)
@@ -268,6 +281,11 @@ class StreamTrail:
         if file.seekable():
             self._begin = file.tell()
 
+    @property
+    def is_seekable(self) -> bool:
+        """Whether the stream can be read more than once."""
+        return self._begin is not None
+
     @contextmanager
     def segments(self) -> Iterator[list[Segment]]:
         """Provide the stream as the only segment for the duration of a ``with`` block.
@@ -300,7 +318,7 @@ def rollover_before(segments: Sequence[Segment], number: int) -> dt.datetime | N
 
 
 def _are_numbered(names: Iterable[SegmentOrder]) -> bool:
-    return any(isinstance(number, int) for _, number in names)
+    return any(map(is_numbered, names))
 
 
 def _in_order(found: Mapping[_Inode, Segment], present: Iterable[_Inode | None]) -> list[Segment]:
@@ -318,8 +336,12 @@ def _size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def find_trails(paths: Iterable[str | os.PathLike[str] | BinaryIO]) -> list[AnyTrail]:
+def find_trails(paths: Iterable[str | os.PathLike[str] | BinaryIO], problems: Problems | None = None) -> list[AnyTrail]:
     """Return the trails at *paths*, each once.
+
+    Args:
+        paths: As of `structlog_audit.trail.reading.opening.open_trail`.
+        problems: Receives the copies of trails that are left out.
 
     Raises:
         AuditTypeError: One of *paths* is neither a path nor an open binary file.
@@ -341,7 +363,7 @@ def find_trails(paths: Iterable[str | os.PathLike[str] | BinaryIO]) -> list[AnyT
             trails += _trails_at(text)
         except OSError as error:
             raise AuditReadError(f"path={text!r} cannot be read: {error}") from error
-    return _without_duplicates(trails)
+    return _without_copies(_without_duplicates(trails), problems or Problems())
 
 
 def _trails_at(path: str) -> list[AnyTrail]:
@@ -454,3 +476,50 @@ def _without_duplicates(trails: list[AnyTrail]) -> list[AnyTrail]:
         unique[key] = Trail(trail.folder, trail.base, names)
 
     return list(unique.values())
+
+
+def _first_event(path: str) -> bytes:
+    """Return the first line of the file at *path* if it is an event; empty for any other file."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            _, _, head = unpack(file, path, _ignore)
+    except (OSError, AuditReadError):
+        # Reported when the segment is opened.
+        return b""
+
+    line = head.lstrip().partition(b"\n")[0]
+    return line if line.startswith(CANONICAL_START) else b""
+
+
+def _ignore(*finding: object) -> None:
+    """Count nothing: the finding is counted when the segment is read."""
+
+
+def _without_copies(trails: list[AnyTrail], problems: Problems) -> list[AnyTrail]:
+    """Return *trails* without those of which each segment begins as one of another trail in the same folder."""
+    by_folder: dict[str, list[Trail]] = {}
+    for trail in trails:
+        if isinstance(trail, Trail):
+            folder = os.path.realpath(trail.folder)
+            by_folder.setdefault(folder, []).append(trail)
+
+    copies = [copy for beside in by_folder.values() if len(beside) > 1 for copy in _copies_among(beside, problems)]
+    return [trail for trail in trails if trail not in copies]
+
+
+def _copies_among(trails: list[Trail], problems: Problems) -> list[Trail]:
+    """Return those of *trails* in one folder that are copies of others, and count them."""
+    first_events = {trail: trail.first_events() for trail in trails}
+    # Of equal trails, the one with the shorter name is the original.
+    ranked = sorted(trails, key=lambda trail: (-len(first_events[trail]), len(trail.base), trail.base))
+
+    copies = []
+    originals: list[Trail] = []
+    for trail in ranked:
+        original = next((other for other in originals if first_events[trail] <= first_events[other]), None)
+        if original is None or not first_events[trail]:
+            originals.append(trail)
+        else:
+            copies.append(trail)
+            problems.add_once("copy", trail.path, 0, f"begins as a segment of {original.path}")
+    return copies

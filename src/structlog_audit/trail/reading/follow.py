@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable, Iterator, Sequence
 
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
@@ -62,6 +63,7 @@ class _Tail:
         self._scanner = scanner
         self._trail = trail
         self._matcher = Matcher(conditions)
+        self._search = CandidateSearch.of(conditions)
         self._decoder = LineDecoder()
 
         # By identity of a segment, the oldest first: the offset up to which it was read.
@@ -121,7 +123,7 @@ class _Tail:
         if start == END_OF_PACKED:
             return
 
-        scan = SegmentScan(start=start, is_followed=True)
+        scan = SegmentScan(start=start, is_followed=True, search=self._search)
         for batch in self._scanner.batches(opened, self._decoder, scan):
             self._offsets[identity] = batch.block.stop
             yield from self._matcher(batch.events)

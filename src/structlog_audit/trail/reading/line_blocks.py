@@ -12,7 +12,8 @@ being in memory ("gzip bomb"); an event longer than `MAX_EVENT_BYTES` comes in s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from structlog_audit.trail.reading.problems import ProblemCallback
@@ -50,17 +51,32 @@ class Seekable(Readable, Protocol):
 
 
 class LineBlock(NamedTuple):
-    """Consecutive whole lines."""
+    """Consecutive whole lines, or some of them."""
 
     start: int
     """The offset of the first line."""
     data: bytes
     """The lines, each with its LF."""
+    selected: tuple[Sequence[int], int] | None = None
+    """If lines are left out: the offset of each line that is there, and the offset after the last line of all."""
 
     @property
     def stop(self) -> int:
         """The offset after the last line."""
-        return self.start + len(self.data)
+        return self.start + len(self.data) if self.selected is None else self.selected[1]
+
+    def select(self, spans: Sequence[tuple[int, int]]) -> LineBlock:
+        """Return the block with the lines at *spans* only: where in the data each begins and ends."""
+        data = b"".join([self.data[start:stop] for start, stop in spans])
+        starts = [self.start + start for start, _ in spans]
+        return LineBlock(self.start, data, (starts, self.stop))
+
+    def offsets(self, lines: Sequence[bytes]) -> Sequence[int]:
+        """Return the offset of each of *lines*, which are those of the block."""
+        if self.selected is not None:
+            return self.selected[0]
+        sizes = (len(line) + 1 for line in lines[:-1])
+        return list(accumulate(sizes, initial=self.start))
 
     def lines(self) -> list[bytes]:
         """Return the lines without their LFs, empty lines included."""

@@ -27,7 +27,7 @@ class OpenSegment:
     is_plain: bool
     """Whether the file holds plain lines, neither compressed nor in an export document, and is seekable."""
     size: int
-    """The number of stored bytes to read."""
+    """The number of stored bytes to read, and of an LF that the file lacks."""
     head: bytes
     """The first decompressed bytes."""
 

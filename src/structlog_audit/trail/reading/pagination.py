@@ -25,6 +25,7 @@ import msgspec
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, StreamTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import END_OF_PACKED, OpenSegment
@@ -76,16 +77,17 @@ def page_of(
     """
     positions = _decode_cursor(cursor, trails, newest_first)
 
+    # Only from their beginnings on are several trails merged in one order, whatever their clocks did.
+    reads_forwards = not newest_first or len(trails) > 1
     answers = []
     for number, trail in enumerate(trails):
         # One event more than the page has shows whether there is a next page.
-        pager = _TrailPager(scanner, number, trail, conditions, newest_first, limit + 1)
+        pager = _TrailPager(scanner, number, trail, conditions, newest_first, reads_forwards, limit + 1)
         answers.append(pager.events_from(positions))
-    if newest_first:
-        answers.reverse()
 
-    merged = heapq.merge(*answers, key=lambda found: found.event.timestamp, reverse=newest_first)
-    found = list(islice(merged, limit + 1))
+    merged = heapq.merge(*answers, key=lambda found: found.event.timestamp, reverse=not reads_forwards)
+    found = list(_last(merged, limit + 1) if newest_first and reads_forwards else islice(merged, limit + 1))
+
     events = []
     for item in found[:limit]:
         positions[item.trail] = item.position
@@ -95,6 +97,11 @@ def page_of(
         return Page(events, None)
     next_cursor = _Cursor(newest_first, positions)
     return Page(events, _encode_cursor(next_cursor))
+
+
+def _last(found: Iterator[_Found], count: int) -> Iterator[_Found]:
+    """Return the last *count* of *found*, in reverse."""
+    return reversed(deque(found, count))
 
 
 def _decode_cursor(cursor: str | None, trails: Sequence[AnyTrail], newest_first: bool) -> list[Position | None]:
@@ -137,6 +144,7 @@ class _TrailPager:
         trail: AnyTrail,
         conditions: Conditions,
         newest_first: bool,
+        reads_forwards: bool,
         at_most: int,
     ) -> None:
         self._scanner = scanner
@@ -144,12 +152,14 @@ class _TrailPager:
         self._trail = trail
         self._conditions = conditions
         self._newest_first = newest_first
+        self._reads_forwards = reads_forwards
         self._at_most = at_most
         self._decoder = LineDecoder()
         self._matcher = Matcher(conditions)
+        self._search = CandidateSearch.of(conditions)
 
     def events_from(self, positions: list[Position | None]) -> Iterator[_Found]:
-        """Yield the matching events from this trail's place in *positions* on.
+        """Yield the matching events from this trail's place in *positions* on, or up to it with the newest first.
 
         With the newest first, that place is filled in if it is None: it fixes the end for later pages.
         """
@@ -169,7 +179,7 @@ class _TrailPager:
                     self._report_deleted(position)
                     segments = _remaining(segments, position)
 
-            for number in _numbers_to_read(len(segments), current, self._newest_first):
+            for number in self._numbers_to_read(len(segments), current):
                 offset = None
                 if position is not None and number == current:
                     offset = position.offset
@@ -211,8 +221,17 @@ class _TrailPager:
                     return number
         return None
 
+    def _numbers_to_read(self, count: int, current: int | None) -> Iterator[int]:
+        """Yield the numbers of *count* segments from the *current* one on, or up to it, in the order of reading."""
+        if not self._newest_first:
+            return iter(range(current or 0, count))
+
+        last = count - 1 if current is None else current
+        numbers = range(last + 1)
+        return iter(numbers) if self._reads_forwards else reversed(numbers)
+
     def _in_segment(self, opened: OpenSegment, offset: int | None) -> Iterator[_Found]:
-        """Yield the matching events of a segment from *offset* on, in the order of the page."""
+        """Yield the matching events of a segment from *offset* on, or up to it, in the order of reading."""
         start: int = 0
         stop: int | None = None
         if not self._newest_first:
@@ -220,20 +239,22 @@ class _TrailPager:
         elif offset != END_OF_PACKED:
             stop = offset
 
-        reads_backwards = self._newest_first and opened.is_plain
-        scan = SegmentScan(start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions)
+        reads_backwards = opened.is_plain and not self._reads_forwards
+        scan = SegmentScan(
+            start=start, stop=stop, newest_first=reads_backwards, conditions=self._conditions, search=self._search
+        )
         batches = self._scanner.batches(opened, self._decoder, scan)
         lists = (self._in_batch(opened, batch, reads_backwards) for batch in batches)
         found = chain.from_iterable(lists)
 
-        if self._newest_first and not reads_backwards:
+        if not reads_backwards and not self._reads_forwards:
             newest = deque(found, self._at_most)
             yield from reversed(newest)
         else:
             yield from found
 
     def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool) -> list[_Found]:
-        """Return the matching events of a batch, each with the position after it."""
+        """Return the matching events of a batch in the order of reading, each with the position after it."""
         events = self._matcher(batch.events)
         if not events:
             return []
@@ -261,11 +282,3 @@ def _remaining(segments: list[Segment], position: Position) -> list[Segment]:
     if rolled_at is None:
         return segments
     return [segment for segment in segments if segment.rolled_at is None or segment.rolled_at > rolled_at]
-
-
-def _numbers_to_read(count: int, current: int | None, newest_first: bool) -> Iterator[int]:
-    """Yield the numbers of *count* segments from the *current* one on, in the order of the page."""
-    if newest_first:
-        last = count - 1 if current is None else current
-        return reversed(range(last + 1))
-    return iter(range(current or 0, count))

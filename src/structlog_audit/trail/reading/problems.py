@@ -16,6 +16,12 @@ MAX_EXAMPLES = 100
 MAX_REASON = 300
 """The length of a reason in characters. A reason may quote the file."""
 
+HARMLESS = frozenset(("unfinished", "bom", "repeated"))
+"""The codes of findings that lose nothing of an acknowledged event."""
+
+SEEN_IN_LINES = frozenset(("torn", "foreign", "too_long", "truncated", "vanished", "unreadable"))
+"""The codes of findings that every reading of the bytes shows, with the time around them."""
+
 ProblemCallback = Callable[[str, int, str], None]
 """Takes a code, the offset in the decompressed segment in bytes, and the reason."""
 
@@ -27,10 +33,11 @@ class Problem(NamedTuple):
     code               finding
     =================  ======================================================================================================
     ``torn``           a line that ends before its event does: the writer died, or the disk was full; left out
-    ``unfinished``     bytes after the last LF of an active segment, perhaps being written now; left out
-    ``foreign``        a line that is not an event; left out
-    ``drift``          a member of an event has a wrong type: moved to the metadata and marked, as in recording. An event
-                       without a readable id, time and kind is left out
+    ``unfinished``     the beginning of a line, or of an event in parts, after the last LF of an active segment, perhaps being
+                       written now; left out
+    ``foreign``        a line that is not an event: not one JSON object, or without a readable id and time; left out
+    ``drift``          an event in another form: unknown members, an unknown kind or values of a wrong type, which are in its
+                       metadata, or a time without a zone, which is read as UTC
     ``duplicate_key``  an object has the same key twice, so that readers would disagree about its value; left out
     ``invalid_utf8``   bytes that are not UTF-8; replaced by U+FFFD
     ``bom``            a byte order mark before a line; ignored
@@ -40,6 +47,7 @@ class Problem(NamedTuple):
     ``too_long``       a line longer than `structlog_audit.trail.reading.line_blocks.MAX_LINE_BYTES`; left out
     ``truncated``      compressed data or a document that ends early or is damaged, or a file that became shorter; everything
                        before the damage is read
+    ``copy``           a file beside a trail that is a copy of it or of a segment; not read, because its events are in the trail
     ``vanished``       a segment that was deleted before it was read
     ``unreadable``     a file that the system refused to read
     =================  ======================================================================================================

@@ -25,13 +25,16 @@ from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.event_id import millisecond_of
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import asked_of_pseudonyms
+from structlog_audit.query.completeness import Completeness, Doubt, Reason
 from structlog_audit.query.engine import Engine
-from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.event_source import EventSource, period_of_times
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import AnyTrail, Trail
 from structlog_audit.trail.reading.follow import follow
+from structlog_audit.trail.reading.judgement import judge_trails
 from structlog_audit.trail.reading.pagination import Page, page_of
-from structlog_audit.trail.reading.problems import Problem
+from structlog_audit.trail.reading.problems import HARMLESS, SEEN_IN_LINES, Problem
 from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 from structlog_audit.trail.reading.time_ranges import SLACK
 
@@ -45,12 +48,20 @@ class TrailReader(EventSource):
         trails: The trails to read.
         engine: Answers queries of these trails.
         scanner: Reads single segments for pages, following and `complete_since`, and holds the problems found.
+        vault: Finds the tokens of clear users, sessions and entry ids.
     """
 
-    def __init__(self, trails: Sequence[AnyTrail], engine: Engine, scanner: SegmentScanner) -> None:
+    def __init__(
+        self,
+        trails: Sequence[AnyTrail],
+        engine: Engine,
+        scanner: SegmentScanner,
+        vault: SubjectVault | None = None,
+    ) -> None:
         self._trails = trails
         self._engine = engine
         self._scanner = scanner
+        self._vault = vault
 
     @property
     def problems(self) -> Mapping[str, int]:
@@ -89,6 +100,23 @@ class TrailReader(EventSource):
             if deleted_until is not None and (newest is None or deleted_until > newest):
                 newest = deleted_until
         return newest
+
+    def completeness(self, start_time: dt.datetime | None = None, end_time: dt.datetime | None = None) -> Completeness:
+        """Return the verdict on whether the trails have every event from *start_time* to *end_time*. O(bytes).
+
+        The evidence is in all segments: the sequence numbers of the writers, and the events about the trail itself. Without
+        *end_time* the period reaches beyond the last line, which nothing shows to be the last: the verdict is never complete.
+        """
+        start, end = period_of_times(start_time, end_time)
+        verdict = judge_trails(self._trails, type(self).__name__, start, end, self._now())
+
+        # Problems that only whole events show, such as a key that occurs twice, were found by queries.
+        found = {doubt.names for doubt in verdict.doubts if doubt.reason == Reason.UNREADABLE}
+        for code, count in self._scanner.problems.counts.items():
+            if code not in (*HARMLESS, *SEEN_IN_LINES) and (code,) not in found:
+                doubt = Doubt(reason=Reason.UNREADABLE, count=count, names=(code,))
+                verdict = verdict.with_doubt(doubt)
+        return verdict
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """Return the event with this id, of any kind, or None.
@@ -137,7 +165,7 @@ class TrailReader(EventSource):
             AuditValueError: Also for a cursor of other trails, of the other order, or of another form.
         """
         require_integer("limit", limit, least=1)
-        conditions = query_filters.conditions(**filters)
+        conditions = self._with_tokens(query_filters.conditions(**filters))
         return page_of(self._scanner, self._trails, conditions, cursor, limit, newest_first)
 
     @with_filter_signature
@@ -165,9 +193,14 @@ class TrailReader(EventSource):
         self, conditions: Conditions, *, since_now: bool, stop: Callable[[], bool], wait: Callable[[float], None]
     ) -> Iterator[StoredEvent]:
         """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
+        conditions = self._with_tokens(conditions)
         return follow(self._scanner, self._trails, conditions, since_now, stop, wait)
 
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
     ) -> Iterator[StoredEvent]:
+        conditions = self._with_tokens(conditions)
         return self._engine.select(conditions, newest_first=newest_first, at_most=at_most)
+
+    def _with_tokens(self, conditions: Conditions) -> Conditions:
+        return conditions if self._vault is None else self._vault.with_tokens(conditions)

@@ -1,12 +1,13 @@
 """The engine that answers queries by reading every segment that may match. It needs only the files.
 
-**Guarantees.** Each trail keeps its own order. Several trails are merged by time, as far as their orders allow; where a clock
-was set back, the interleaving may differ between the two directions.
+**Guarantees.** Each trail keeps its own order. Several trails are merged by time, as far as their orders allow. The newest
+first are the exact reverse of the oldest first, also where a clock was set back.
 
 **Failure handling.** Damage in a file is counted and never ends an answer.
 
 **Performance.** Memory is bounded by a block of lines per trail. Compressed segments, documents and streams can only be read
-forwards: for the newest events they are read whole, and at most the requested number of events is kept.
+forwards: for the newest events they are read whole, and at most the requested number of events is kept. So are several
+trails, since a step of a clock anywhere before an event can change its place among the events of the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from itertools import chain
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import OpenSegment
@@ -42,6 +44,10 @@ class ScanEngine:
 
     def select(self, conditions: Conditions, *, newest_first: bool, at_most: int | None) -> Iterator[StoredEvent]:
         """As `structlog_audit.query.engine.Engine.select`."""
+        if newest_first and len(self._trails) > 1:
+            merged = self.select(conditions, newest_first=False, at_most=None)
+            return _newest_first(merged, at_most)
+
         meter = ProgressMeter(self._progress)
         answers = []
         for trail in self._trails:
@@ -50,10 +56,7 @@ class ScanEngine:
 
         if len(answers) == 1:
             return answers[0]
-        if newest_first:
-            # Events with equal timestamps then come in the reverse of the other direction's order.
-            answers.reverse()
-        return heapq.merge(*answers, key=_timestamp, reverse=newest_first)
+        return heapq.merge(*answers, key=_timestamp)
 
 
 class _TrailQuery:
@@ -74,6 +77,7 @@ class _TrailQuery:
         self._meter = meter
         self._decoder = LineDecoder()
         self._matcher = Matcher(conditions)
+        self._search = CandidateSearch.of(conditions)
 
     def event_lists(self, trail: AnyTrail) -> Iterator[list[Line]]:
         """Yield the matching events of *trail*, in lists."""
@@ -97,7 +101,9 @@ class _TrailQuery:
 
     def _in_segment(self, opened: OpenSegment) -> Iterator[list[Line]]:
         reads_backwards = self._newest_first and opened.is_plain
-        scan = SegmentScan(newest_first=reads_backwards, conditions=self._conditions, meter=self._meter)
+        scan = SegmentScan(
+            newest_first=reads_backwards, conditions=self._conditions, search=self._search, meter=self._meter
+        )
         batches = self._scanner.batches(opened, self._decoder, scan)
         lists = (self._matcher(batch.events) for batch in batches)
 
@@ -110,6 +116,13 @@ class _TrailQuery:
             newest = deque(chain.from_iterable(lists), self._at_most)
             newest.reverse()
             yield list(newest)
+
+
+def _newest_first(events: Iterator[StoredEvent], at_most: int | None) -> Iterator[StoredEvent]:
+    """Yield the last *at_most* of *events* in reverse."""
+    newest = deque(events, at_most)
+    while newest:
+        yield newest.pop()
 
 
 def _timestamp(event: StoredEvent) -> dt.datetime:

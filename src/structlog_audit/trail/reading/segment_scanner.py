@@ -19,14 +19,17 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import Kind
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
+from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.decoder import Batch, LineDecoder
-from structlog_audit.trail.reading.decompression import unpack
+from structlog_audit.trail.reading.decompression import SNIFFED_BYTES, Stream, unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail
+from structlog_audit.trail.reading.last_line import TerminatedFile, needs_line_end, terminated
 from structlog_audit.trail.reading.line_blocks import (
     LineBlock,
     ReportRest,
     Seekable,
     end_of_events,
+    read_at,
     read_backwards,
     read_forwards,
     skip,
@@ -41,7 +44,6 @@ from structlog_audit.trail.reading.time_ranges import (
     sample_timestamps,
     time_range_of,
 )
-from structlog_audit.trail.reading.torn_lines import code_of_unfinished_end
 from structlog_audit.trail.segment_names import ACTIVE, rollover_time
 
 RETENTION = "retention"
@@ -77,6 +79,8 @@ class SegmentScan:
     """Whether to read from the end to the beginning. Only a plain segment can be read so."""
     conditions: Conditions | None = None
     """If given, blocks outside their time range are skipped. The other conditions are not applied."""
+    search: CandidateSearch | None = None
+    """If given, lines that it excludes may be left out."""
     is_followed: bool = False
     """Whether the segment will be read again, so that an unfinished end of an open segment is not a finding."""
     meter: ProgressMeter | None = None
@@ -133,8 +137,12 @@ class SegmentScanner:
 
         stream, holds_lines, head = unpack(raw, segment.path, report)
         if holds_lines and is_seekable:
-            return OpenSegment(segment, raw, raw, True, size, head[:size])
-        return OpenSegment(segment, raw, stream, False, size, head)
+            return _open_plain(segment, raw, size, head[:size])
+
+        if len(head) < SNIFFED_BYTES and not head.endswith(b"\n"):
+            head += b"\n"
+        lines = Stream(b"", terminated(stream))
+        return OpenSegment(segment, raw, lines, False, size, head)
 
     def batches(self, opened: OpenSegment, decoder: LineDecoder, scan: SegmentScan) -> Iterator[Batch]:
         """Yield the events of the part of a segment that *scan* describes, a block at a time.
@@ -157,8 +165,9 @@ class SegmentScanner:
                     is_whole = False
                     continue
 
-                batch = decoder.decode_block(block, findings.report)
-                findings.mark_checked(block)
+                batch = decoder.decode_block(block, findings.report, scan.search)
+                findings.mark_checked(batch.block)
+                is_whole = is_whole and batch.block.selected is None
                 deleted_names += _deleted_by(batch.events)
                 yield batch
         except OSError as error:
@@ -167,6 +176,10 @@ class SegmentScanner:
 
         if is_whole and not opened.is_open:
             self._deleted_names[findings.key] = deleted_names
+
+    def blocks(self, opened: OpenSegment, report: ProblemCallback, report_rest: ReportRest) -> Iterator[LineBlock]:
+        """Yield all lines of a segment without decoding them, a block at a time, oldest first."""
+        return _blocks(opened, SegmentScan(), report, report_rest)
 
     def deleted_segments(self, opened: OpenSegment) -> list[str]:
         """Return the names of the segments that trail events in this segment report as deleted. O(n), then cached."""
@@ -240,7 +253,9 @@ class _ScanFindings:
         """The key of the segment."""
         self._problems = problems
         self._path = opened.segment.path
-        self._is_open = opened.is_open
+
+        # The offsets of the findings of one block.
+        self._reported: list[int] = []
 
         # A later scan continues where this one stops, or where a followed segment is unfinished.
         will_continue = scan.is_followed and opened.is_open
@@ -248,6 +263,7 @@ class _ScanFindings:
 
     def report(self, code: str, offset: int, reason: str) -> None:
         """Count a finding, unless its place was read before."""
+        self._reported.append(offset)
         if self._problems.is_new(self.key, offset):
             self._problems.add(code, self._path, offset, reason)
 
@@ -256,13 +272,28 @@ class _ScanFindings:
         if not self._counts_rest:
             return
         if self._problems.is_new(self.key, offset):
-            code = code_of_unfinished_end(is_open=self._is_open)
             reason = f"{size} bytes after the last whole event"
-            self._problems.add_once(code, self._path, offset, reason, segment=self.key)
+            self._problems.add_once("unfinished", self._path, offset, reason, segment=self.key)
 
     def mark_checked(self, block: LineBlock) -> None:
         """Record that the findings of *block* have been counted."""
-        self._problems.mark_checked(self.key, block.start, block.stop)
+        if block.selected is None:
+            self._problems.mark_checked(self.key, block.start, block.stop)
+        else:
+            # Lines that are left out are checked when another query reads them.
+            for offset in self._reported:
+                self._problems.mark_checked(self.key, offset, offset + 1)
+        self._reported.clear()
+
+
+def _open_plain(segment: Segment, raw: BinaryIO, size: int, head: bytes) -> OpenSegment:
+    """Return the open segment of a file of lines, whose last one may lack its LF."""
+    if not needs_line_end(raw, size, is_open=segment.is_open):
+        return OpenSegment(segment, raw, raw, True, size, head)
+
+    file = TerminatedFile(raw, size)
+    head = read_at(file, 0, min(size + 1, SNIFFED_BYTES))
+    return OpenSegment(segment, raw, file, True, size + 1, head)
 
 
 def _blocks(

@@ -19,7 +19,7 @@ from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.problems import Problems
 from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 
-_NO_LINE_LEFT_OUT = ("unfinished", "repeated", "bom", "invalid_utf8", "vanished", "unreadable")
+_NO_LINE_LEFT_OUT = ("unfinished", "repeated", "drift", "bom", "invalid_utf8", "vanished", "unreadable")
 """The codes of findings other than a line that is left out."""
 
 _EVENTS_MISSING = ("vanished", "unreadable", "truncated")

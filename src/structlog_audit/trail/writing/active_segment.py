@@ -35,6 +35,7 @@ from structlog_audit.trail.writing.filesystem import (
     create_folders,
     first_event_time,
     is_mid_line,
+    last_event_id,
     open_for_append,
     path_refers_to,
     read_torn_line,
@@ -612,6 +613,15 @@ class ActiveSegment:
                 "bytes": len(torn),
                 "sha256": hashlib.sha256(torn).hexdigest(),
             }
+
+    def last_event_id(self) -> str | None:
+        """Return the id of the last event of the trail; None without one, or while another process rolls over."""
+        try:
+            is_elsewhere = self.fd >= 0 and not path_refers_to(self.path, self.fd)
+            return None if is_elsewhere else last_event_id(self.path)
+        except OSError:
+            # The name is additional evidence: the event that opens the trail is recorded without it.
+            return None
 
     def release(self) -> None:
         """Close the descriptor, if it is still that of the file. The next write opens the file again."""

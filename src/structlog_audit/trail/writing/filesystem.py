@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.trail.segment_names import rolled_segments
 
@@ -34,6 +36,16 @@ _MAX_TORN_BYTES = 1_048_576
 
 _FIRST_TIMESTAMP = re.compile(rb'"timestamp":"([-0-9]{10}T[:0-9]{8})\.')
 _FIRST_EVENT_BYTES = 4_096
+_LAST_EVENT_BYTES = 131_072
+
+
+class _IdentifiedLine(msgspec.Struct, gc=False):
+    """The only member of a line that is decoded here."""
+
+    event_id: str
+
+
+_decode_id = msgspec.json.Decoder(_IdentifiedLine).decode
 
 
 def require_trail_path(parameter: str, path: str | os.PathLike[str]) -> str:
@@ -203,6 +215,31 @@ def read_torn_line(fd: int) -> bytes:
             break
 
     return torn
+
+
+def last_event_id(path: str) -> str | None:
+    """Return the id of the last event of the trail at *path*, or None if the newest segment with a line has none near its end.
+
+    Raises:
+        OSError: The folder or the segment can't be read.
+    """
+    newest_first = reversed(list(segments_at(path)))
+    for segment, status in newest_first:
+        if status.st_size:
+            with segment.open("rb") as file:
+                file.seek(max(0, status.st_size - _LAST_EVENT_BYTES))
+                return _last_id_in(file.read())
+    return None
+
+
+def _last_id_in(tail: bytes) -> str | None:
+    """Return the id of the last whole line in *tail* that is an event."""
+    for line in reversed(tail.split(b"\n")[:-1]):
+        try:
+            return _decode_id(line).event_id
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+    return None
 
 
 def first_event_time(fd: int) -> dt.datetime:

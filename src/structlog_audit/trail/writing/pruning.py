@@ -1,6 +1,7 @@
 """Pruning: deletes the segments that the retention of a trail no longer keeps.
 
-**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them. A background thread deletes
+**Guarantees.** Segments due for deletion are first announced: a ``retention`` notice names them, and the oldest segment that is
+kept, so that readers see whether others are missing. A background thread deletes
 them, but only after the notice was recorded.
 
 **Failure handling.** A check or a deletion that fails adds a ``retention failed`` notice and is repeated at the next check.
@@ -85,27 +86,36 @@ class Pruning:
         if not count:
             return
 
-        due = list(rolled)[:count]
+        # The paths of each rolled segment, and last the active one, which always remains.
+        paths = [*rolled, (Path(self._path),)]
+        due = [path for copies in paths[:count] for path in copies]
+        kept = paths[count][0].name
         names = [path.name for path in due]
-        total_bytes = sum(rolled[path].size for path in due)
+        total_bytes = sum(segment.size for segment in list(rolled.values())[:count])
 
         self._announced.update(due)
-        if not self._notices.add("retention", partial(self.delete, due), segments=names, bytes=total_bytes):
+        if not self._notices.add("retention", partial(self.delete, due), segments=names, kept=kept, bytes=total_bytes):
             # The queue of notices is full. Announce the segments at the next check.
             self._announced.difference_update(due)
 
-    def _unannounced(self, segments: Iterable[tuple[Path, os.stat_result]]) -> dict[Path, RolledSegment]:
-        """Return the rolled ones of *segments* that are not announced yet, in the same order."""
-        base = Path(self._path).name
-        found = {}
+    def _unannounced(self, segments: Iterable[tuple[Path, os.stat_result]]) -> dict[tuple[Path, ...], RolledSegment]:
+        """Return the rolled ones of *segments* that are not announced yet, in the same order, by the paths of each.
 
+        A segment and its compressed copy are one segment, as for readers.
+        """
+        base = Path(self._path).name
+        files: dict[dt.datetime, list[tuple[Path, os.stat_result]]] = {}
         for path, status in segments:
             named_at = rollover_time(base, path.name)
-            if named_at is None or path in self._announced:
-                continue
-            changed_at = dt.datetime.fromtimestamp(status.st_ctime, dt.UTC)
-            found[path] = RolledSegment(named_at, changed_at, status.st_size)
+            if named_at is not None and path not in self._announced:
+                files.setdefault(named_at, []).append((path, status))
 
+        found = {}
+        for named_at, copies in files.items():
+            paths = tuple(path for path, _ in copies)
+            changed_at = min(status.st_ctime for _, status in copies)
+            size = sum(status.st_size for _, status in copies)
+            found[paths] = RolledSegment(named_at, dt.datetime.fromtimestamp(changed_at, dt.UTC), size)
         return found
 
     def delete(self, segments: Sequence[Path], is_recorded: bool) -> None:

@@ -42,8 +42,8 @@ class RolledSegment(NamedTuple):
 
     Attributes:
         named_at: The time in its name, in UTC.
-        changed_at: The time at which its file last changed (``st_ctime``), in UTC.
-        size: Its size in bytes.
+        changed_at: The time at which its file last changed (``st_ctime``), in UTC; of several copies, the earliest.
+        size: Its size in bytes, with that of its copies.
     """
 
     named_at: dt.datetime
