@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import guide_seal
 import guide_trail
 import pytest
 from commands import environment
 
 GUIDE = Path(__file__).parent.parent / "examples" / "guide"
-PAGES = ["catalogue.md", "command-line.md", "files-without-python.md", "monitoring.md"]
+PAGES = ["catalogue.md", "command-line.md", "files-without-python.md", "monitoring.md", "verify-without-us.md"]
 BLOCK = re.compile(r"(?:<!-- needs: (?P<needs>[\w ]+) -->\n)?^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "\x1e"
 """The separator after the output of each command."""
@@ -104,6 +105,8 @@ def run_page(page, folder):
         The number of commands, and the missing tools.
     """
     path = prepare(folder)
+    if page == "verify-without-us.md":
+        guide_seal.write_export(folder)
     commands, missing = commands_on(page, path)
     script = "".join(f"{{ {command.rstrip()}\n}} 2>&1\nprintf '\\x1e'\n" for command, _ in commands)
 

@@ -25,6 +25,17 @@ def call_later(seconds: float, function: Callable[[], None]) -> None:
     timer.start()
 
 
+def start_thread(function: Callable[[], None], name: str) -> bool:
+    """Run *function* on a daemon thread called *name*; return False if no thread can be started."""
+    if sys.is_finalizing():
+        return False
+    try:
+        threading.Thread(target=function, name=name, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
+
+
 def try_call_later(call_later: CallLater, seconds: float, function: Callable[[], None]) -> bool:
     """Schedule *function* with *call_later*; return False if no thread can be started."""
     try:

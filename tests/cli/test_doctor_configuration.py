@@ -115,7 +115,7 @@ def test_quickstart_config_has_no_errors(tmp_path, monkeypatch):
             {"clear-values": "note"},
         ),
         ({"handlers__console": CONSOLE, "loggers__audit__handlers": ["audit", "console"]}, {"clear-values": "note"}),
-        ({"loggers__audit__handlers": ["audit", "file"]}, {"twice": "error"}),
+        ({"loggers__audit__handlers": ["audit", "file"]}, {"recorded-twice": "error"}),
         (
             {
                 "handlers__other": {**ROTATING, "filename": "FOLDER/../logs/audit.jsonl"},

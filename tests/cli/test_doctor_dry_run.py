@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -119,3 +120,25 @@ def test_vault_of_a_redactor_is_made_in_the_folder_of_the_dry_run(tmp_path):
     assert "not-tried" not in done.out
     assert "no-audit-handler" not in done.out
     assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("is_target", [False, True])
+def test_dry_run_never_signs_what_it_records(tmp_path, is_target):
+    """The files of a dry run are another history of the same origin: the key of a configuration does not sign them."""
+    key = tmp_path / "audit.pem"
+    run("keygen", key, "--origin", "audit.example/shop")
+    file = {
+        "()": "structlog_audit.AuditFileHandler",
+        "filename": str(tmp_path / "audit.jsonl"),
+        "integrity": {"origin": "audit.example/shop", "key": str(key)},
+    }
+    handlers = {"audit": {"()": "structlog_audit.AuditHandler", "target": file} if is_target else file}
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    trial = dry_run.DryRun({"version": 1, "handlers": handlers}, str(folder))
+    trial.configure()
+    handler = trial.config["handlers"]["audit"]
+    handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "levelname": "INFO"}))
+    handler.close()
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert names == ["audit.jsonl"]

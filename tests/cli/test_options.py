@@ -13,7 +13,8 @@ from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Force, TrailOptions, reads_trails
 
-READERS = [name for name in COMMANDS if name not in ("erase", "doctor", "shipper", "demo")]
+OTHERS = ("keygen", "seal", "verify", "prove", "verify_proof", "erase", "doctor", "shipper", "demo")
+READERS = [name for name in COMMANDS if name not in OTHERS]
 WITH_ALL = {"query", "tail", "stats", "export"}
 
 

@@ -20,6 +20,7 @@ from structlog_audit.events.codec import (
     decode,
     decode_all,
     decode_event,
+    decode_members,
     encode_event,
     encode_payload,
     encode_text,
@@ -52,6 +53,27 @@ def lines_of(fields, cap=CAP):
         assert line["kind"] == "part"
     assert "kind" not in lines[0]
     return lines
+
+
+def test_members_are_decoded_by_themselves():
+    """Each member that an index can hold has its value, and where a line omits it, its default."""
+    members = {
+        "operation": "STORE",
+        "user_id": "ann",
+        "session_id": "s",
+        "entry_ids": ["e1"],
+        "status": "FAILURE",
+    }
+    full = Stamp().line(encode_payload(convert(members), CAP))
+    kind = encode_event(event(kind="trail", operation=Operation("opened"))) + b"\n"
+    first, second = decode_members([*members, "kind"], full + kind)
+    assert [getattr(first, name) for name in members] == list(members.values())
+    assert first.kind is None
+    assert (second.kind, second.operation, second.status) == ("trail", "opened", "SUCCESS")
+    assert (second.user_id, second.session_id, second.entry_ids) == (None, None, [])
+
+    (only,) = decode_members(["kind"], kind)
+    assert only.__struct_fields__ == ("kind",)
 
 
 def event(**members):

@@ -67,6 +67,25 @@ def test_ordinary_mapping_has_no_multiple_values():
     assert mapping_items({"a": [1, 2]}) is None
 
 
+@pytest.mark.parametrize("method", ["lists", "getlist"])
+def test_dictionary_with_one_method_of_a_multi_value_mapping_is_an_ordinary_one(method):
+    """Only the two methods together make a dictionary with several values per key."""
+    kind = type("Own", (dict,), {method: lambda self: pytest.fail("called")})
+    assert mapping_items(kind(a=1)) is None
+
+
+@pytest.mark.parametrize("method", ["getall", "getlist"])
+def test_mapping_with_a_method_for_all_values_is_whole(method):
+    """A mapping like those of multidict, which need not be installed, is known by its method."""
+    kind = type("Own", (), {method: None, "items": lambda self: [("a", 1), ("b", 2), ("a", 3)]})
+    assert mapping_items(kind()) == [("a", [1, 3]), ("b", 2)]
+
+
+def test_mapping_without_a_method_for_all_values_is_an_ordinary_one():
+    """Any other class of mappings is left to its caller."""
+    assert mapping_items(type("Own", (), {"items": lambda self: [("a", 1)]})()) is None
+
+
 def test_scalars_of_numpy_are_plain():
     """Numbers, truth values and texts of numpy are those of Python, without a mark."""
     numpy = pytest.importorskip("numpy")
@@ -84,6 +103,16 @@ def test_scalars_of_numpy_fill_members():
     payload = convert({"operation": "X", **fields})
     assert (payload.user_id, payload.entry_ids, payload.duration_ms) == ("5", ["1", "2"], 0.5)
     assert payload.metadata == {}
+
+
+class Layer:
+    """A proxy like those of lazy-object-proxy, which need not be installed."""
+
+    __factory__ = None
+    __wrapped__ = None
+
+    def __init__(self, value):
+        self.__wrapped__ = value
 
 
 def proxies():
@@ -140,11 +169,74 @@ def test_proxy_counts_as_the_object_behind_it(proxy):
     assert convert(lazy) == convert(fields)
 
 
+@pytest.mark.parametrize("proxy", [*proxies(), Layer])
+def test_proxy_of_an_exception_is_an_error_message(proxy):
+    """An exception behind a lazy proxy is written as any other."""
+    payload = convert({"operation": "X", "error_message": proxy(ValueError("no"))})
+    assert (payload.error_message, payload.metadata) == ("ValueError: no", {})
+
+
 @pytest.mark.parametrize("proxy", proxies())
 def test_proxy_of_a_proxy_is_unwrapped(proxy):
     """Proxies around proxies are unwrapped too."""
     assert unwrapped(proxy(proxy("u1"))) == "u1"
     assert type(unwrapped(proxy(proxy("u1")))) is str
+
+
+class Documented:
+    """An object with the attribute that `functools.wraps` sets."""
+
+    __wrapped__ = "documented"
+
+
+class Factory:
+    """An object with a factory."""
+
+    __factory__ = "factory"
+
+
+def layers(count):
+    """Return a text within so many proxies."""
+    value = "u1"
+    for _ in range(count):
+        value = Layer(value)
+    return value
+
+
+def test_proxies_are_unwrapped_up_to_a_limit():
+    """The object within five proxies is found; of six, one is left, so that endless proxies come to an end."""
+    assert [unwrapped(layers(count)) for count in range(6)] == ["u1"] * 6
+    assert type(unwrapped(layers(6))) is Layer
+
+
+@pytest.mark.parametrize("kind", [Documented, Factory])
+def test_object_with_one_attribute_of_a_proxy_is_itself(kind):
+    """Only the two attributes together make a proxy."""
+    value = kind()
+    assert unwrapped(value) is value
+
+
+@pytest.mark.parametrize("module", ["wrapt.proxies", "wrapt.wrappers"])
+def test_proxy_of_any_version_of_wrapt_is_unwrapped(module):
+    """The class is known by the name that each version gives it, also as a base."""
+    proxy = type("ObjectProxy", (), {"__module__": module, "__wrapped__": "u1"})
+    assert unwrapped(proxy()) == unwrapped(type("Own", (proxy,), {})()) == "u1"
+
+
+def test_object_of_a_lazy_object_of_django_is_made_once():
+    """A lazy object makes its object at the first use only."""
+    functional = pytest.importorskip("django.utils.functional")
+    made = iter("ab")
+    lazy = functional.SimpleLazyObject(lambda: next(made))
+    assert [unwrapped(lazy), unwrapped(lazy)] == ["a", "a"]
+
+
+def test_array_beyond_the_limit_is_no_list():
+    """An array of numpy with up to 10,000 values becomes a list; a larger one stays an object."""
+    numpy = pytest.importorskip("numpy")
+    assert unwrapped(numpy.zeros(10_000)) == [0.0] * 10_000
+    large = numpy.zeros(10_001)
+    assert unwrapped(large) is large
 
 
 def test_proxy_without_an_object_is_marked():

@@ -6,6 +6,7 @@ import decimal
 import ipaddress
 import json
 import math
+import numbers
 import pathlib
 import uuid
 
@@ -168,6 +169,30 @@ def test_overridden_methods_are_not_called(value, expected):
     assert plain(value) == (expected, {})
 
 
+@pytest.mark.parametrize(
+    ("value", "is_plain"), [(-(2**63), True), (-(2**63) - 1, False), (2**64 - 1, True), (2**64, False)]
+)
+def test_integer_is_plain_within_64_bits(value, is_plain):
+    """Integers from -2**63 to 2**64 - 1 stay; others become text."""
+    found, marks = plain(value)
+    assert (found == value, not marks) == (is_plain, is_plain)
+
+
+def test_number_of_values_has_an_exact_limit():
+    """A list with 9,999 items, which are 10,000 values with itself, is whole; of one more, the last is left out."""
+    assert plain([0] * 9_999) == ([0] * 9_999, {})
+    assert plain([0] * 10_000) == ([0] * 9_999 + [""], {"x[9999]": "left out: more than 10000 values"})
+
+
+@pytest.mark.parametrize("make", [lambda name: {name: b""}, lambda name: [{name: [b""]}]])
+def test_path_in_a_mark_is_bounded(make):
+    """The path in a mark has at most 200 characters."""
+    sanitizer = JsonSanitizer()
+    sanitizer.sanitize(make("n" * 500), "")
+    (path,) = sanitizer.marks
+    assert len(path) == 200
+
+
 def test_mark_names_the_path():
     """The key of a mark is the path of its value."""
     _, marks = plain({"a": [0, {"b": float("nan")}]})
@@ -261,6 +286,14 @@ def test_text_contains_no_memory_address():
         assert "0x" not in text
 
 
+@pytest.mark.parametrize("length", [MAX_TEXT, MAX_TEXT + 1])
+def test_text_of_an_object_is_whole_up_to_the_limit(length):
+    """Only a text of more than 1,000 characters has a mark with its length."""
+    text = "y" * length
+    _, marks = plain(type("Own", (), {"__str__": lambda self: text})())
+    assert marks["x"].startswith("replaced: first 1000 of 1001") == (length > 1_000)
+
+
 def test_long_text_of_an_object_is_truncated():
     """The text of an object without a JSON form is truncated to the limit, and the mark has its length."""
 
@@ -298,6 +331,8 @@ def test_sanitizer_propagates_signals(signal):
         (-(2**63), str(-(2**63))),
         (2**64, str(2**64)),
         (-(2**200), str(-(2**200))),
+        (2**14_000 - 1, str(2**14_000 - 1)),
+        (2**14_000, None),
         (10**5_000, None),
         (True, None),
         (1.0, None),
@@ -316,6 +351,7 @@ def test_sanitizer_propagates_signals(signal):
         (ipaddress.ip_address("203.0.113.7"), "203.0.113.7"),
         (s.ObjectId("two words"), None),
         (s.ObjectId(""), None),
+        (s.ObjectId("x" * 200), "x" * 200),
         (s.ObjectId("x" * 201), None),
         (s.ObjectId("a\ud800"), None),
         (s.SameText(), None),
@@ -357,6 +393,67 @@ def test_identifier_text_accepts_identifiers_only(value, text):
 def test_exception_text_is_the_last_line_of_its_traceback(error, text):
     """The text of an exception is the last line of its traceback, without addresses, whatever its ``__str__`` does."""
     assert exception_text(error) == text
+
+
+def test_key_that_needs_a_replacement_is_marked_by_its_mapping():
+    """The mark of a key has the path of its mapping and the word key; a key is text in any case."""
+    assert plain({b"\xff": 1}) == ({"/w==": 1}, {"x key": "replaced: bytes as base64"})
+    sanitizer = JsonSanitizer()
+    assert sanitizer.sanitize_members({b"\xff": 1}) == {"/w==": 1}
+    assert sanitizer.marks == {"key": "replaced: bytes as base64"}
+
+
+class Index:
+    """An integer of another library."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __index__(self):
+        return self._value
+
+
+numbers.Integral.register(Index)
+
+
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), (2**14_000, None)])
+def test_integer_of_another_class_is_an_identifier(value, text):
+    """An identifier may be an integer of any class that says that it is one."""
+    assert identifier_text(Index(value)) == text
+
+
+def test_integer_of_another_class_is_plain():
+    """An integer of any class that says that it is one becomes one of Python."""
+    assert plain(Index(7)) == (7, {})
+
+
+def test_model_with_one_field_and_a_text_is_no_identifier():
+    """A model of pydantic is a record, whatever its text and number of fields."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Key(pydantic.BaseModel, frozen=True):
+        id: str
+
+        def __str__(self):
+            return self.id
+
+        def __eq__(self, other):
+            return isinstance(other, Key) and self.id == other.id
+
+        def __hash__(self):
+            return hash(self.id)
+
+    assert identifier_text(Key(id="k1")) is None
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"k": inner}, lambda inner: s.Point(0, inner)])
+def test_every_kind_of_container_is_one_level(wrap):
+    """Lists, mappings and objects with fields may be nested equally deep."""
+    value = "x"
+    for _ in range(32):
+        value = wrap(value)
+    assert plain(value)[1] == {}
+    assert set(plain(wrap(value))[1].values()) == {"replaced: nested deeper than 32"}
 
 
 def test_type_name_is_qualified():

@@ -412,6 +412,42 @@ def test_fields_of_an_entry_point_arrive_under_their_names(fields, is_pickled):
     assert fields_of(record) == (fields, None)
 
 
+def failed(operation="STORE"):
+    """Return a record of an entry point with an exception, whose text is the error message."""
+    record = record_of(operation, exc_info=raised())
+    hand_over(record, {"operation": operation, "error_message": "ValueError: no"}, operation, error="ValueError: no")
+    return record
+
+
+def queued(record):
+    """Return *record* as a queue handler prepares it: formatted, without arguments and exception."""
+    return logging.handlers.QueueHandler(None).prepare(record)
+
+
+def test_handoff_in_a_queue_keeps_message_and_error():
+    """A queue handler formats the message and removes the exception, which changes neither operation nor error."""
+    assert fields_of(queued(failed()))[0] == {"operation": "STORE", "error_message": "ValueError: no"}
+
+
+def test_message_changed_before_a_queue_is_the_operation():
+    """Of a message that a filter changed, and that a queue handler formatted with a traceback, only the message counts."""
+    record = failed()
+    record.msg = "RECALL"
+    assert fields_of(queued(record))[0]["operation"] == "RECALL"
+
+
+def test_exception_that_a_filter_removes_is_no_error():
+    """If the record has its exception no more, its text is not the error message; an error of its own stays."""
+    record = failed()
+    record.exc_info = None
+    assert fields_of(record) == ({"operation": "STORE"}, None)
+
+    record = failed()
+    record.error_message = "other"
+    record.exc_info = None
+    assert fields_of(record)[0]["error_message"] == "other"
+
+
 @pytest.mark.parametrize("forged", ["text", 5, None, ["operation"]])
 def test_handoff_that_is_not_a_dictionary_is_ignored(forged):
     """An attribute with the name of the handoff and another type is private, and not an event."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from trails import Trail, figure, run_code
 
 from structlog_audit import AuditFileHandler, AuditHandler
 from structlog_audit.trail.writing import active_segment as active
+from structlog_audit.trail.writing.filesystem import describe_user
 
 pytestmark = pytest.mark.system
 
@@ -129,31 +133,43 @@ os.chmod(*{"file": (path, 0), "folder r-x": (folder, 0o500), "folder ---": (fold
 target._active.check_at = 0.0
 record(30)
 during = {**handler._counters(), "failed_rollovers": target.failed_rollovers}
+refused = [finding.message for finding in handler.check() if finding.code == "access"]
 os.chmod(folder, 0o700)
 if os.path.exists(path):
     os.chmod(path, 0o600)
 target._active.check_at = 0.0
 record(30)
-print(json.dumps([during, handler._counters(), [finding.code for finding in handler.check()]]))
+print(json.dumps([during, handler._counters(), [finding.code for finding in handler.check()], refused]))
 """
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user can reach. Those of pytest are closed again by each run of it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("change", ["file", "folder r-x", "folder ---"])
-def test_revoked_permission_loses_no_event(tmp_path, change):
-    """Writing continues in the open file; a rollover that is not permitted keeps the segment and is counted."""
-    # The folders that pytest creates are accessible to root only.
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest-", "test_")):
-            folder.chmod(0o755)
-    path = tmp_path / "logs" / "audit.jsonl"
+def test_revoked_permission_loses_no_event(open_folder, change):
+    """Writing continues in the open file; a rollover that is not permitted keeps the segment, is counted, and foreseen."""
+    path = open_folder / "logs" / "audit.jsonl"
     done = run_code(REVOKED, path, change)
     assert done.returncode == 0, done.stderr
-    during, after, findings = json.loads(done.stdout)
+    during, after, findings, refused = json.loads(done.stdout)
     figure(f"permission revoked: {change}", runs=1, lost=after["lost"], pending=during["pending"],
            failed_rollovers=during["failed_rollovers"])  # fmt: skip
     assert (during["recorded"], during["pending"]) == (33, 0)
     assert (during["failed_rollovers"] > 0) == (change != "file")
     assert ("rollover" in findings) == (change != "file")
+
+    # The file is replaced by a new one at the next rollover.
+    user, mode = describe_user(65534), {"file": "", "folder r-x": "0500", "folder ---": "0000"}[change]
+    place = f"user {user} may not write to {path.parent}, which belongs to user {user} and has mode {mode}"
+    assert refused == ([f"{place}: events or rollovers may fail"] if mode else [])
+    assert "access" not in findings
     assert (after["recorded"], after["pending"]) == (63, 0)
     assert Trail(path).numbers == list(range(63))

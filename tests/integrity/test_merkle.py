@@ -325,3 +325,17 @@ def test_missing_stored_hashes_raise_a_read_error(tmp_path):
     with pytest.raises(AuditReadError, match=r"hashes\.0 has a hole between"):
         root_at(3, hashes.read)
     hashes.close()
+
+
+@given(st.lists(st.integers(0, 600), max_size=6))
+def test_leaves_added_together_give_the_tree_of_leaves_added_one_by_one(counts):
+    """Whatever the size of the tree and the number of leaves: the same root, nodes and stored hashes."""
+    together, one_by_one = Tree(), Tree()
+    for part, count in enumerate(counts):
+        leaves = [leaf_hash(b"%d %d" % (part, number)) for number in range(count)]
+        together.extend(b"".join(leaves))
+        for leaf in leaves:
+            one_by_one.append(leaf)
+        assert (together.size, together.nodes) == (one_by_one.size, one_by_one.nodes)
+    assert together.root() == one_by_one.root()
+    assert together.take_stored() == one_by_one.take_stored()

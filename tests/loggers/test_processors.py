@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from structlog_audit import AuditHandler, AuditProcessor, AuditTypeError
+from structlog_audit.events.json_safe import exception_text
 from structlog_audit.recording import structlog_calls
 
 
@@ -49,6 +50,46 @@ def test_event_with_an_operation_is_recorded_and_passed_on(handler):
 class Lazy:
     def __str__(self):
         return "lazily"
+
+
+ERRORS = [
+    ValueError("bad"),
+    OSError(),
+    KeyError("several\nlines"),
+    ExceptionGroup("both", [ValueError("a"), ExceptionGroup("inner", [KeyError("k"), OSError()])]),
+    ExceptionGroup("many", [ValueError(str(number)) for number in range(12)]),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: f"{type(error).__name__}-{error.args[:1]}")
+@pytest.mark.parametrize("is_audit_chain", [True, False], ids=["AuditProcessor", "wrap_for_formatter"])
+@pytest.mark.parametrize("render", [
+    lambda logger, method, event_dict: event_dict,
+    structlog.processors.format_exc_info,
+    structlog.processors.dict_tracebacks,
+], ids=["exc_info", "format_exc_info", "dict_tracebacks"])  # fmt: skip
+def test_exception_that_another_processor_rendered_is_the_error_of_the_event(handler, render, is_audit_chain, error):
+    """An exception makes the event a FAILURE with its text, whatever a processor before the recording made of it."""
+    if is_audit_chain:
+        target, last = structlog.PrintLogger(io.StringIO()), [AuditProcessor(), lambda *_: ""]
+    else:
+        target, last = logging.getLogger("audit"), [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+    log = structlog.wrap_logger(target, processors=[render, *last], wrapper_class=structlog.BoundLogger)
+    try:
+        raise error
+    except Exception:
+        log.info("stored", operation="STORE", exc_info=True)
+    (event,) = handler.query_events()
+    assert (event.status, event.error_message) == ("FAILURE", exception_text(error))
+
+
+@pytest.mark.parametrize("value", [[], [{}], [{"exc_type": 5}], [{"exc_type": "E", "exceptions": 3}], ["E"], 5, None])
+def test_value_under_exception_without_an_exception_is_metadata(handler, value):
+    """A list in another form than that of dict_tracebacks, and any other value, is no error."""
+    log = structlog.wrap_logger(structlog.PrintLogger(io.StringIO()), processors=[AuditProcessor(), lambda *_: ""])
+    log.info("stored", operation="STORE", exception=value)
+    (event,) = handler.query_events()
+    assert (event.status, event.error_message, event.metadata["exception"]) == ("SUCCESS", None, value)
 
 
 EVENTS = ["stored", ValueError("bad"), {"k": 1}, 42, Lazy(), None, b"raw", logging.INFO]

@@ -10,8 +10,8 @@ tests mirrored to its module run until the first failure: those files in the mir
 first. ``--all-tests`` lets the other files of the default suite follow. Exit code 1 if a mutant survives.
 
 All runs use one copy of the checkout, whose tests and modules are as they were at the start. Each mutant is tested in a forked
-process, which has the other libraries imported already; child processes of the tests import the mutant as well. A mutant whose
-tests take three times as long as those of the unchanged code, and 30 s more, counts as killed.
+process, which has the other libraries imported already; child processes of the tests import the mutant as well. A mutant with
+a test that takes 40 s, or whose tests take three times as long as those of the unchanged code, and 30 s more, counts as killed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ _OPTIONS = [
     "-p",
     "no:cacheprovider",
     "--hypothesis-seed=0",
+    "--timeout=40",
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
 ]

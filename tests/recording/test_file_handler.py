@@ -22,6 +22,7 @@ from structlog_audit._failures import DeliveryError
 from structlog_audit.events.event_id import parse_event_id
 from structlog_audit.recording import file_handler
 from structlog_audit.recording.queue_entry import QueueEntry
+from structlog_audit.trail.writing import active_segment
 from structlog_audit.trail.writing.active_segment import count_whole_entries
 from structlog_audit.trail.writing.notices import Notices
 
@@ -515,3 +516,17 @@ def test_trail_event_that_is_written_again_leaves_no_gap(path, monkeypatch):
         numbers.setdefault(event_id.writer, []).append(event_id.number)
     assert all(found == list(range(len(found))) for found in numbers.values())
     assert b'"removed"' in path.read_bytes()
+
+
+def test_failed_check_before_a_close_is_noticed_with_its_error(path, monkeypatch):
+    """If the path cannot be checked, the notice has the error of the system."""
+
+    def denied(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    target = AuditFileHandler(path)
+    monkeypatch.setattr(active_segment, "path_refers_to", denied)
+    target.check_path()
+    assert [(notice.operation, notice.metadata) for notice in target.notices] == [
+        ("check failed", {"error": "OSError: [Errno 5] Input/output error"})
+    ]

@@ -126,6 +126,11 @@ for _ in range(20):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_waiter_that_was_not_woken_waits():
+    """A new waiter is not woken yet."""
+    assert not Waiter(deque()).wait(0)
+
+
 def test_waiter_that_is_woken_twice_goes_on_once():
     """Two threads may wake the same waiter; the second call has no effect."""
     waiter = Waiter(deque())

@@ -234,6 +234,18 @@ def test_event_submitted_within_the_target_is_written_before_the_return():
     assert rig.trail() == ["outer", "inner"]
 
 
+def test_entry_of_a_caller_that_does_not_wait_is_written_by_the_leader():
+    """An entry with a function to call, as of an event loop, has no thread that could lead: the leader writes it."""
+    rig = Rig()
+    woken = []
+    entry = new_entry("later")
+    entry.wake = lambda: woken.append(entry.state)
+    rig.target.during = lambda: rig.commit.enqueue(entry)
+    rig.submit("first")
+    assert rig.trail() == ["first", "later"]
+    assert woken == [RECORDED]
+
+
 def test_event_submitted_within_a_failing_write_is_completed():
     """With "raise", an event in the inbox of a leader that fails does not stay there."""
     rig = Rig("raise")

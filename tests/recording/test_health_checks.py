@@ -7,6 +7,7 @@ import gc
 import logging
 import logging.config
 import logging.handlers
+import os
 import queue
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 import structlog
 
 from structlog_audit import (
+    AuditFileHandler,
     AuditHandler,
     AuditProcessor,
     AuditWriteError,
@@ -234,13 +236,41 @@ def test_check_ignores_filters_of_a_chain_that_leads_elsewhere(handler):
     assert codes(handler) == []
 
 
-def test_check_reports_a_second_handler_with_the_same_trail(handler, path):
-    """A script that runs again in one process adds a second handler: each event is recorded twice."""
-    second = AuditHandler(filename=path.parent / "." / path.name)
+def linked(path):
+    """Return another name of the file at *path*, as a bind mount makes it."""
+    other = path.with_name("other.jsonl")
+    os.link(path, other)
+    return other
+
+
+@pytest.mark.parametrize("second", [
+    lambda handler, path: AuditHandler(filename=path.parent / "." / path.name),
+    lambda handler, path: AuditHandler(filename=linked(path)),
+    lambda handler, path: AuditFileHandler(path),
+    lambda handler, path: logging.FileHandler(path, delay=True),
+    lambda handler, path: handler.target,
+], ids=["audit handler", "other name", "audit file handler", "file handler", "target"])  # fmt: skip
+def test_check_reports_a_second_handler_that_writes_to_the_trail(handler, path, second):
+    """A script that runs again, or a list of handlers that includes the target, records each event twice."""
+    other = second(handler, path)
+    audit().addHandler(other)
+    assert codes(handler) == ["recorded-twice"]
+    audit().removeHandler(other)
+    assert codes(handler) == []
+
+
+def test_check_of_each_of_two_handlers_with_one_trail_reports_it(handler, path):
+    """Both handlers report it, even if the file does not exist any more."""
+    second = AuditHandler(filename=path)
     audit().addHandler(second)
+    path.unlink()
     assert codes(handler) == codes(second) == ["recorded-twice"]
-    audit().removeHandler(handler)
-    assert codes(second) == []
+
+
+def test_check_accepts_another_handler_with_a_file_of_its_own(handler, path):
+    """A handler that writes elsewhere repeats nothing in the trail."""
+    audit().addHandler(logging.FileHandler(path.with_name("other.log"), delay=True))
+    assert codes(handler) == []
 
 
 def test_check_reports_a_handler_that_records_reach_twice(handler):

@@ -153,10 +153,12 @@ def test_parameter_of_memory_handler_names_what_to_use_instead(name, instead):
         AuditHandler(**{name: 10})
 
 
-@pytest.mark.parametrize("cls", [AuditHandler, AuditJsonFormatter])
-def test_unknown_parameter_is_an_error(cls):
-    """A misspelt parameter is not taken for an inherited one."""
-    with pytest.raises(AuditTypeError, match="unexpected keyword argument 'max_event'"):
+@pytest.mark.parametrize(("cls", "first", "last"), [
+    (AuditHandler, "max_events", "call_later"), (AuditJsonFormatter, "fmt", "schema"),
+])  # fmt: skip
+def test_unknown_parameter_is_an_error_that_lists_the_known_ones(cls, first, last):
+    """A misspelt parameter is not taken for an inherited one, and the error shows the parameters from first to last."""
+    with pytest.raises(AuditTypeError, match=rf"'max_event' of {cls.__name__}: expected one of {first}, .*, {last}$"):
         cls(max_event=10)
 
 

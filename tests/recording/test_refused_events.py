@@ -41,6 +41,15 @@ def test_refused_event_is_set_aside_after_the_next_was_taken():
     assert not rig.commit._outage.is_active
 
 
+def test_two_refused_events_in_a_row_are_an_outage_for_callers_that_get_errors():
+    """With "raise", only the next event shows that the target works: no event overtakes two others."""
+    rig = refusing_rig("raise")
+    rig.commit.enqueue(new_entry("bad0"))
+    rig.commit.enqueue(new_entry("bad1"))
+    assert rig.submit("op").state == RAISED
+    assert rig.trail() == []
+
+
 def test_gap_names_the_refused_event():
     """The gap has the id and the operation of the refused event, the error and the reason."""
     rig = refusing_rig()

@@ -550,7 +550,7 @@ def test_other_marks_are_no_unknown_status(metadata):
         (
             {"problems": {"foreign": 2, "bom": 1}},
             "unknown",
-            "Part of the source could not be read (foreign, 2 times).",
+            "Reading the source met a problem (foreign, 2 times).",
         ),
         (
             {"events": [stored(kind="gap", metadata={"lost": 7})], "counters": {"lost": 7}},

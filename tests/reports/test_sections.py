@@ -213,6 +213,23 @@ def test_failed_events_are_listed_newest_first_with_their_messages():
     assert blocks_of("failures", events[1:2]) == ["There were no failures."]
 
 
+def test_failures_are_followed_by_the_number_of_events_of_unknown_status():
+    """With or without failures, the section says how many events may have failed, and why they are not listed."""
+    unknown = event(1, metadata={"_audit": {"status": "not a status"}})
+    sentence = (
+        "1 event with a status that states neither success nor failure: without an error and below the level of failures, "
+        "such an event is listed as SUCCESS."
+    )
+    assert blocks_of("failures", [event(0), unknown]) == [
+        "0 failures among the 1 event whose status is known.",
+        sentence,
+    ]
+
+    counted, (caption, _, rows, _), found = blocks_of("failures", [event(0, status=FAILURE), unknown])
+    assert (counted, caption, found) == ("1 event with 0 entry ids.", "Failed events", sentence)
+    assert [row[0] for row in rows] == ["2025-01-15 12:00:00"]
+
+
 @pytest.mark.parametrize(
     ("count", "note"), [(50, ""), (51, "The newest 50 of 51."), (1_050, "The newest 50 of 1,050.")]
 )
@@ -313,11 +330,11 @@ def test_classes_have_their_events_operations_and_outcomes():
 
 
 def test_completeness_of_a_complete_report_is_one_sentence():
-    """Without a known loss there is neither a list nor a table."""
-    (sentence,) = blocks_of("completeness", [event(0)])
-    assert sentence.startswith(
-        "Sequence numbers, trail events and counters show that no event of the period is missing."
-    )
+    """Without a known loss there is neither a list nor a table, and the sentence says what was not verified."""
+    assert blocks_of("completeness", [event(0)]) == [
+        "Sequence numbers, trail events and counters show that no event of the period is missing. This does not exclude that "
+        "somebody with write access renumbered the lines: no signature was verified."
+    ]
 
 
 def test_completeness_lists_reasons_gaps_problems_and_counters():
@@ -331,7 +348,7 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
         "3 events lost, as a gap event states at 2025-01-15 12:00:00.000 UTC.",
         "4 events lost, as a gap event states at 2025-01-15 12:00:01.000 UTC.",
         "The buffer has no complete record of events before 2025-01-15 12:00:00.000 UTC.",
-        "Part of the source could not be read (torn, 1 time).",
+        "Reading the source met a problem (torn, 1 time).",
     ]
     rows = [["2025-01-15 12:00:01", "4", id_of(1)], ["2025-01-15 12:00:00", "3", id_of(0)]]
     assert gap_table == ("Gaps in the trail", ["Time (UTC)", "Events lost", "Event"], rows, "")
@@ -383,7 +400,7 @@ def test_report_of_damaged_files_is_not_complete(code):
     report = compliance_report(Events([event(0)], problems={code: 1, "unfinished": 1}))
     completeness = report.to_dict()["completeness"]
     assert completeness["verdict"] == "unknown"
-    assert completeness["sentences"] == [f"Part of the source could not be read ({code}, 1 time)."]
+    assert completeness["sentences"] == [f"Reading the source met a problem ({code}, 1 time)."]
 
 
 # --- clauses ------------------------------------------------------------------------------------------------------------
@@ -412,6 +429,27 @@ def test_clauses_name_the_numbers_of_the_sections_in_the_document():
     _, table = section_blocks("clauses", report.to_dict(), {"completeness": 1})
     assert {reference for row in table.rows for reference in row["sections"]} == {
         ("completeness", 1, SECTIONS["completeness"])
+    }
+
+
+def test_clauses_are_cited_by_their_frameworks_and_numbers():
+    """The report cites these clauses, each with its requirement, its sections, and what they do not cover."""
+    cited = {}
+    for clause in CLAUSES:
+        cited.setdefault(clause.framework, []).append(clause.clause)
+        assert set(clause.sections) <= set(SECTIONS)
+        assert clause.requirement
+        assert clause.not_covered.endswith(".")
+
+    assert cited == {
+        "GDPR": ["Art. 5(1)(c)", "Art. 5(1)(e)", "Art. 5(1)(f), 32", "Art. 15", "Art. 17"],
+        "HIPAA": ["§ 164.312(b)", "§ 164.312(c)(1)"],
+        "SOC 2": ["CC7.2"],
+        "ISO 27001": ["A.8.15"],
+        "PCI DSS": [
+            *("10.2.1.3, 10.2.1.6", "10.2.1.4, 10.2.1.5", "10.2.2"),
+            *("10.3.2, 10.3.4", "10.5.1", "10.7.2"),
+        ],
     }
 
 

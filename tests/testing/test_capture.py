@@ -339,6 +339,21 @@ def test_assert_logs_takes_the_events_unless_the_trail_is_attached_in_its_block(
     assert [event.operation for event in trail.iter_events()] == ["STORE", "RECALL"]
 
 
+@pytest.mark.parametrize("name", ["audit", "audit.child"])
+@pytest.mark.parametrize("on_error", ["retry", "raise"])
+def test_event_in_a_block_of_assert_logs_is_reported_with_the_remedy(on_error, name):
+    """Without `attach`, an event on a logger whose handlers assertLogs replaced names assertLogs and the fixture."""
+    logger = logging.getLogger("audit")
+    logger.setLevel("INFO")
+    logger.addHandler(AuditHandler(on_error=on_error))
+    case = unittest.TestCase()
+    remedy = r"assertLogs\(\) of unittest .* audit_trail .* attach\(\)"
+    reported = pytest.raises(AuditWriteError, match=remedy) if on_error == "raise" else pytest.warns(match=remedy)
+    with case.assertLogs("audit", "INFO") as logs, reported:
+        get_audit_logger(name).info("STORE")
+    assert logs.output == [f"INFO:{name}:STORE"]
+
+
 def test_clock_of_a_capture_follows_a_replaced_time_ns(monkeypatch):
     """freezegun replaces the function `time.time_ns`; the timestamps of captured events come from the replacement."""
     with capture_events() as trail:

@@ -1,12 +1,21 @@
 """Tests of `structlog_audit.trail.segment_names`: the names of the files of a trail."""
 
 import datetime as dt
+import errno
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.trail.segment_names import base_of, next_name, order_of, rolled_segments, rollover_time
+from structlog_audit.trail.segment_names import (
+    ACTIVE,
+    base_of,
+    is_numbered,
+    next_name,
+    order_of,
+    rolled_segments,
+    rollover_time,
+)
 
 BASE = "audit.jsonl"
 TIME = dt.datetime(2025, 1, 15, 10, 30, 45, 123456, tzinfo=dt.UTC)
@@ -100,3 +109,53 @@ def test_similar_names_are_not_files_of_the_trail(name):
 def test_file_of_another_program_has_no_rollover_time():
     """The date in a name of another program is not the time of a rollover: retention leaves the file alone."""
     assert rollover_time(BASE, f"{BASE}-20250115") is None
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("", False),
+    (".0", True),
+    (".1", True),
+    (".999.gz", True),
+    ("-20250115", False),
+    (".20250115T103045.123456Z", False),
+])  # fmt: skip
+def test_numbered_files_are_those_whose_names_change(name, expected):
+    """A file with a number changes its name at each rollover; a dated one and the active one do not."""
+    assert is_numbered(order_of(BASE, BASE + name)) is expected
+
+
+def test_active_segment_has_a_place_of_its_own():
+    """The active segment comes last, and its name is that of the trail."""
+    assert order_of(BASE, BASE) == ACTIVE
+    assert base_of(BASE) == BASE
+
+
+@pytest.mark.parametrize("name", ["x", "x.1", "udit.jsonl.1", "-20250115", "b.jsonl.20250115T103045.123456Z"])
+def test_file_with_another_base_has_no_place(name):
+    """A file whose name does not begin with that of the trail does not belong to it."""
+    assert order_of(BASE, name) is None
+    assert rollover_time(BASE, name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (".7", (0, -7)),
+        (".007.zst", (0, -7)),
+        (".2025-01-15", (0, 20_250_115_000_000)),
+        ("-2025011510", (0, 20_250_115_100_000)),
+        (".2025-01-15_10-30-01", (0, 20_250_115_103_001)),
+        (".20250115T103045.123456Z.gz", (1, TIME)),
+    ],
+)
+def test_place_is_the_number_or_the_time_in_the_name(name, place):
+    """Files of other programs come before those of this library, and sort by their number or date."""
+    assert order_of(BASE, BASE + name) == place
+
+
+def test_segment_of_the_end_of_time_leaves_no_name():
+    """After the last possible name, the rollover fails with the reason."""
+    last = f"{BASE}.99991231T235959.999999Z"
+    with pytest.raises(OSError, match="9999") as caught:
+        next_name(BASE, [last], TIME)
+    assert caught.value.errno == errno.EOVERFLOW

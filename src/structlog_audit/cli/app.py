@@ -29,11 +29,16 @@ COMMANDS = (
     "report",
     "monitor",
     "catalogue",
+    "keygen",
+    "seal",
+    "verify",
+    "prove",
+    "verify_proof",
     "doctor",
     "shipper",
     "demo",
 )
-"""The commands in the order of ``--help``."""
+"""The commands in the order of ``--help``. In their names on the command line, an underscore is a hyphen."""
 
 
 def run_guarded(command: Callable[[], Any]) -> int:
@@ -138,7 +143,7 @@ def _register(name: str) -> None:
     module = import_module(f"structlog_audit.cli.commands.{name}")
     # After \b, typer does not wrap the lines.
     example = f"\b\nExample:\n  {PROGRAM} {module.EXAMPLE}"
-    app.command(name, epilog=example)(getattr(module, name))
+    app.command(name.replace("_", "-"), epilog=example)(getattr(module, name))
 
 
 for _name in COMMANDS:

@@ -33,6 +33,13 @@ class CatalogueOutput(StrEnum):
     JSON = "json"
 
 
+class ReportOutput(StrEnum):
+    """The output formats of a verification."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Format(StrEnum):
     """The output formats of the doctor."""
 

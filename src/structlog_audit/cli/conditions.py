@@ -159,7 +159,7 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
     Args:
         words: The conditions.
         every_kind: Whether the library's own events are selected too, unless a condition filters by kind.
-        bounds: Further filters of a query; None is no filter.
+        bounds: Further filters of a query; None means no filter.
 
     Raises:
         UsageError: A condition has an invalid value.

@@ -41,7 +41,7 @@ Vault = Annotated[
     typer.Option("--vault", metavar="FILE", help="File with the keys of persons: conditions match their tokens, too."),
 ]
 Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
-All = Annotated[bool, typer.Option("--all", "-a", help="Include the library's own events (opened, gap, intent ...).")]
+All = Annotated[bool, typer.Option("--all", "-a", help="Include the events of the library (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 4 if anything could not be read, or is missing.")]
 
@@ -51,6 +51,14 @@ Operations = Annotated[
     typer.Option("--operations", metavar="FILE", help="File with classes of operations: TOML, JSON or YAML."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+TrailPath = Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail.")]
+Origin = Annotated[
+    str,
+    typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
+]
+VerifierKeys = Annotated[
+    list[str], typer.Option("--key", metavar="VKEY|FILE", help="Verifier key, or a file with one or with a policy.")
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 
 
@@ -65,7 +73,7 @@ class TrailOptions:
         until: The end of the time range, as text.
         vault: The file with the keys of persons.
         utc: Whether times without an offset are UTC, and times are shown in UTC.
-        every_kind: Whether the library's own events are included.
+        every_kind: Whether the events of the library are included.
         record: Whether to record the reading in the trail.
         strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.

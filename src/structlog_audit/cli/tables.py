@@ -55,7 +55,7 @@ def make_table(
 
 
 def put_table(table: Table) -> None:
-    """Write *table*, whose texts are clean, to stdout."""
+    """Write *table*, with texts that are clean, to stdout."""
     console = stdout_console(width() or _UNBOUNDED)
     with console.capture() as drawn:
         console.print(table)

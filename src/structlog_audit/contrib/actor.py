@@ -5,7 +5,7 @@
 passes in a call, overrides them; ``clear_contextvars()`` does not. For the application's own log they are bound in structlog's
 contextvars as well, except where another middleware, such as django-structlog's, has bound a value.
 
-**Lifetime.** At the end of a request structlog's contextvars are what they were before it, whatever it bound or cleared.
+**Lifetime.** At the end of a request structlog's contextvars are as before it, whatever it bound or cleared.
 
 **Trust.** The user comes from the application, never from a header. ``X-Request-ID`` can be sent by anyone: it is a label, used
 if it has 1 to 128 safe characters, and a ``request_id`` that is bound already takes precedence. ``X-Forwarded-For`` is ignored
@@ -61,7 +61,7 @@ class SavedContext:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make it the current context in the block, and keep what the block binds or clears."""
+        """Make it the current context in the block, and keep the changes of the block."""
         elsewhere = SavedContext()
         self.restore()
         try:
@@ -130,7 +130,7 @@ def set_actor(actor: Actor, *, alone: bool = False) -> None:
     current = ACTOR.get()
     bound = get_contextvars()
 
-    # What another actor has bound is replaced; what a middleware or the application has bound stays.
+    # Variables of another actor are replaced; those of a middleware or the application stay.
     former = {} if current is None else current.known
     replaced = {name for name, value in former.items() if bound.get(name) is value}
     unbind_contextvars(*replaced)

@@ -64,7 +64,7 @@ def _id_number(value: Any, form: re.Pattern[str]) -> int:
 
 
 class AuditRecordProcessor(LogRecordProcessor):
-    """Makes log records of audit events say what the events say; leaves all other records unchanged.
+    """Gives log records of audit events the content of the events; leaves all other records unchanged.
 
     Add it to the ``LoggerProvider`` before the processor that exports.
     """

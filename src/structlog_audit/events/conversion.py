@@ -7,7 +7,7 @@
 * An explicit key of ``metadata=`` wins over a field of that name, which is kept as ``key_``.
 * A value of the wrong type for its member is moved to the metadata and marked. Nothing raises.
 * Without an operation the event is called ``UNNAMED``. User, session and entries become text.
-* The status is what the value states (`status_words`), which the metadata keep unless it is the name of a status. Without a
+* The status follows from the value (`status_words`), which the metadata keep unless it is the name of a status. Without a
   status, or if it states none, the event is a FAILURE if it has an error or reaches the failure level, otherwise a SUCCESS.
 
 **Performance**: nearly every event passes one call of `msgspec.convert`, which checks and copies it, so later changes of the
@@ -39,6 +39,9 @@ UNNAMED = "UNNAMED"
 """The operation of an event that has none."""
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
+_METADATA_PATH = "`$.metadata"
+"""How msgspec names the place of an error in the metadata."""
+
 _SIX = frozenset(member.value for member in OperationType)
 _STATUS_NAMES = frozenset(EventStatus.__members__)
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
@@ -52,7 +55,7 @@ def has_unknown_status(metadata: Mapping[str, Any]) -> bool:
     marks = metadata.get(MARKS)
     reason = marks.get("status") if isinstance(marks, dict) else None
 
-    # A redactor appends what it did with the word.
+    # A redactor appends its change of the word.
     return isinstance(reason, str) and reason.startswith(UNKNOWN_STATUS)
 
 
@@ -81,10 +84,14 @@ def convert(
         failure_level: The level from which on an event without a status is a FAILURE.
     """
     # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
+    members: Mapping[str, Any] = {}
     try:
-        payload = msgspec.convert(fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields), Payload)
+        members = fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields)
+        payload = msgspec.convert(members, Payload)
         if MARKS in payload.metadata:
             payload = _convert_by_hand(fields)
+    except msgspec.ValidationError as mismatch:
+        payload = _convert_metadata(members, mismatch) or _convert_by_hand(fields)
     except Exception:
         payload = _convert_by_hand(fields)
 
@@ -99,6 +106,24 @@ def convert(
         has_failed = payload.error_message is not None or level >= failure_level
         payload.status = "FAILURE" if has_failed else "SUCCESS"
 
+    return payload
+
+
+def _convert_metadata(members: Mapping[str, Any], mismatch: msgspec.ValidationError) -> Payload | None:
+    """Convert *members* as `_convert_by_hand` does, if *mismatch* concerns their metadata and these are ordinary."""
+    if _METADATA_PATH not in str(mismatch):
+        return None
+
+    # Values of an application's classes may raise anything.
+    try:
+        payload = msgspec.convert({**members, "metadata": {}}, Payload)
+        metadata = plain_members(members["metadata"], [MAX_VALUES])
+    except Exception:
+        return None
+
+    if MARKS in metadata:
+        return None
+    payload.metadata = metadata
     return payload
 
 
@@ -177,7 +202,7 @@ def _convert_by_hand(fields: Mapping[str, Any]) -> Payload:
 
 
 def _ordinary_metadata(metadata: Any, misfits: Misfits, others: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what `_sanitized_metadata` does, or None if a value is not ordinary or has a mark."""
+    """Return the result of `_sanitized_metadata`, or None if a value is not ordinary or has a mark."""
     if metadata is None:
         metadata = {}
     if type(metadata) is not dict:
@@ -266,7 +291,7 @@ def _entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
     if value is None:
         return []
 
-    # A list is no identifier.
+    # A list is not an identifier.
     items: list[Any] | None = value
     if type(value) is not list:
         single_id = _attempt(identifier_text, value)

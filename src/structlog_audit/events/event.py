@@ -44,7 +44,7 @@ class EventStatus(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kinds of the library's own events.
+    """The kinds of the events of the library.
 
     Queries omit these unless ``kind=`` selects them.
     """
@@ -59,7 +59,7 @@ class Kind(StrEnum):
     """A signed statement about the trail so far."""
 
     PART = "part"
-    """Further entry ids of the preceding event, whose line would have been too long."""
+    """Further entry ids of the preceding event, which did not fit into its line."""
 
     TRAIL = "trail"
     """An action of the library on the trail itself."""
@@ -148,7 +148,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Return the event as a dictionary of plain JSON values, absent members included.
 
-        ``kind`` is present only for the library's own events. The containers are those of the event, not copies.
+        ``kind`` is present only for the events of the library. The containers are those of the event, not copies.
         """
         members: dict[str, Any] = {
             "event_id": self.event_id,

@@ -174,7 +174,7 @@ class Stamp:
         self._format_begin = timestamp_us - microsecond
 
     def _new_writer(self) -> tuple[int, int]:
-        """Begin a new writer, whose first sequence number is 0, and return its two parts."""
+        """Begin a new writer with the sequence number 0, and return its two parts."""
         bits = self._randbits(_WRITER_BITS)
         writer = bits >> 30, _VARIANT | bits & _30_BITS
 

@@ -20,7 +20,7 @@ _MAX_ARRAY = 10_000
 """The limit of values of an array that becomes a list."""
 
 PLAIN_TYPES = frozenset((str, int, float, bool, type(None), list, dict, tuple))
-"""Types that are no proxies."""
+"""Types that are not proxies."""
 
 
 def unwrapped(value: Any) -> Any:
@@ -121,7 +121,7 @@ def _numpy_scalar(value: Any) -> Any:
 
 
 def _numpy_array(value: Any) -> Any:
-    """Return an array of numpy as lists. One beyond the limit stays an object, whose text is marked."""
+    """Return an array of numpy as lists. One beyond the limit stays an object; its text is marked."""
     return value.tolist() if value.size <= _MAX_ARRAY else value
 
 

@@ -343,7 +343,7 @@ def _pop_structlog_keys(fields: dict[str, Any], record: logging.LogRecord) -> st
 
     exc_info = fields.pop("exc_info", None)
     error = error_of(exc_info) or error_of(record.exc_info)
-    return error or _error_text(fields.get("exception", record.exc_text))
+    return error or rendered_error(fields.get("exception", record.exc_text))
 
 
 def level_of(record: logging.LogRecord) -> int:
@@ -357,6 +357,50 @@ def level_of(record: logging.LogRecord) -> int:
     except (TypeError, ValueError, OverflowError):
         name = str(record.levelname).upper()
         return logging.getLevelNamesMapping().get(name, logging.INFO)
+
+
+def rendered_error(value: Any) -> str | None:
+    """Return the text of the exception in *value*, which a processor of structlog wrote under ``exception``.
+
+    ``format_exc_info`` writes a traceback, ``dict_tracebacks`` a list of stacks. Any other value has no exception.
+    """
+    return _stacks_text(value) if type(value) is list else _error_text(value)
+
+
+class _Stack(msgspec.Struct):
+    """An exception in the list of ``dict_tracebacks``; the first one was raised, and the others are its causes."""
+
+    exc_type: str
+    exc_value: str = ""
+    exceptions: list[list[_Stack]] = []
+
+    def line(self) -> str:
+        return f"{self.exc_type}: {self.exc_value}" if self.exc_value else self.exc_type
+
+
+def _stacks_text(value: list[Any]) -> str | None:
+    """Return the text of the exception in *value*, as `exception_text` does for the exception."""
+    try:
+        stacks = msgspec.convert(value, list[_Stack])
+    except (msgspec.ValidationError, RecursionError):
+        return None
+    if not stacks:
+        return None
+
+    leaves: list[str] = []
+    waiting = [group[0] for group in reversed(stacks[0].exceptions) if group]
+    while waiting:
+        stack = waiting.pop()
+        waiting += [group[0] for group in reversed(stack.exceptions) if group]
+        if not stack.exceptions:
+            leaves.append(stack.line())
+    return _with_causes(stacks[0].line(), leaves)
+
+
+def _with_causes(error: str, causes: list[str]) -> str:
+    """Return the text of an *error*, and of its *causes* up to a limit if it is a group."""
+    named = causes[:MAX_CAUSES] + ["…"] * (len(causes) > MAX_CAUSES)
+    return f"{error}: {'; '.join(named)}" if named else error
 
 
 def _error_text(traceback: Any) -> str | None:
@@ -388,8 +432,7 @@ def _group_text(traceback: str) -> str | None:
         return None
 
     causes = [line for line in others if not _GROUP_END.search(line)]
-    named = causes[:MAX_CAUSES] + ["…"] * (len(causes) > MAX_CAUSES)
-    return f"{group}: {'; '.join(named)}"
+    return _with_causes(group, causes)
 
 
 def error_of(exc_info: Any) -> str | None:

@@ -24,7 +24,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 
 class OperationClass(StrEnum):
-    """What an operation does, as audits ask for it."""
+    """The effect of an operation, in the terms of audits."""
 
     CREATE = "create"
     READ = "read"
@@ -107,7 +107,7 @@ _NOUN_LIKE: Final = _words(
 """Verbs that are things as well: a change set, an export job."""
 
 _ONLY_PAST: Final[Mapping[str, OperationClass]] = {"accessed": OperationClass.READ}
-"""Past forms of verbs whose base form is a thing far more often: ``access``."""
+"""Past forms of verbs with a base form that is a thing far more often: ``access``."""
 
 _IRREGULAR: Final[Mapping[str, str]] = {
     "read": "read",
@@ -137,7 +137,7 @@ _PARTICLES: Final = _words("in on out off up")
 """The second word of a verb: ``log in`` is ``login``."""
 
 _NEGATIONS: Final = _words("no not never without prevent skip block")
-"""Words that turn a verb around: what ``prevent_delete`` does is not known."""
+"""Words that turn a verb around: the effect of ``prevent_delete`` is not known."""
 
 _ENDINGS: Final = _words(
     """
@@ -174,7 +174,7 @@ adjective elsewhere. ``access_key_delete``: otherwise a verb wins over the words
 _SESSION_ENDS: Final[Mapping[tuple[str, ...], OperationClass]] = dict.fromkeys(
     (("session", "start"), ("session", "end")), OperationClass.LOGIN
 )
-"""Ends of names that are logins and logouts without a verb that says so."""
+"""Ends of names of logins and logouts that contain no verb."""
 
 _SEPARATOR: Final = re.compile(r"[./:;#@|\\]+")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
@@ -187,7 +187,7 @@ _METHODS: Final = {
     **dict.fromkeys(("put", "patch"), OperationClass.UPDATE),
     "delete": OperationClass.DELETE,
 }
-"""The methods with a meaning of their own (RFC 9110 §9.3, RFC 5789); what a POST does is up to the resource."""
+"""The methods with a fixed meaning (RFC 9110 §9.3, RFC 5789); what a POST does is up to the resource."""
 
 _LONGEST: Final = 1_000
 """The limit of characters of a name that are read."""
@@ -301,7 +301,7 @@ class OperationClasses:
         if method == "post":
             return of_path
 
-        # A GET is safe (RFC 9110 §9.2.1), so the path can only say what is read.
+        # A GET is safe (RFC 9110 §9.2.1), so the path can only name the resource.
         is_export = method == "get" and of_path is OperationClass.EXPORT
         return OperationClass.EXPORT if is_export else _METHODS[method]
 

@@ -6,7 +6,7 @@
   ``Permission denied``, ``PERMISSION_DENIED`` and ``PermissionDenied`` are one word.
 * A text whose last one or two words say failure is a FAILURE, such as ``login_failed``, unless one negates it. What follows a
   colon does not matter: ``error: disk full``.
-* Words that only say that something has ended, such as ``done``, state nothing, nor do the states of a resource, such as
+* Words for the end of an operation, such as ``done``, state nothing, nor do the states of a resource, such as
   ``archived``. `stated_status` returns None for them, and the caller keeps the value and marks it.
 """
 
@@ -70,7 +70,7 @@ _LONGEST: Final = 200
 _BOUNDARY: Final = re.compile(r"[\s_.-]+|(?<=[a-z])(?=[A-Z])")
 
 _NOTHING = frozenset(("", "0", "no", "none", "null", "false"))
-"""Reasons that say that there is none."""
+"""Texts in place of a reason, for its absence."""
 
 _CODE: Final = re.compile(
     r"(?:http(?:/[0-9.]+)?\s+)?([1-9])(?:[0-9]{2}|xx)(?:\s+([^\W\d].*))?", re.ASCII | re.IGNORECASE
@@ -149,7 +149,7 @@ def _words_of(text: str) -> list[str]:
 
 
 def _status_of_code(code: Any) -> EventStatus | None:
-    """Return the status of an HTTP *code*, or None for a number that is none.
+    """Return the status of an HTTP *code*, or None for any other number.
 
     RFC 9110 §15: a client treats codes above 599 as errors of the server.
     """

@@ -1,4 +1,4 @@
-"""Truncation of events whose line would be too long.
+"""Truncation of events that do not fit into a line.
 
 Log shippers drop or split long lines, some of them together with the rest of the file.
 

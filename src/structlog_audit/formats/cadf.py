@@ -42,7 +42,7 @@ ACTIONS = {
 
 
 def identifier(resource: str, text: str | None) -> str:
-    """Return the identifier of a *resource* whose id is *text*, or None if unknown."""
+    """Return the identifier of the *resource* with the id *text*, or None if unknown."""
     if text is None:
         return str(uuid.uuid5(NAMESPACE, resource))
     if _UUID.fullmatch(text):

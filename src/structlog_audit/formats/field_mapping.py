@@ -64,7 +64,7 @@ def operation(event: AuditEvent) -> str:
 
 
 def class_of(event: AuditEvent) -> OperationClass | None:
-    """Return the class of the operation; None if it has none, and for the library's own events."""
+    """Return the class of the operation; None if it has none, and for the events of the library."""
     return registered_operations().class_of(event.operation.value) if event.kind is None else None
 
 

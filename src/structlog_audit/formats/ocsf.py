@@ -45,7 +45,7 @@ def _resources(event: AuditEvent) -> list[dict[str, str]]:
 
 
 def _without_user(unknown: Any, library: Any) -> t.Value:
-    """Return a value for events without a user: *library* for the library's own events, else *unknown*."""
+    """Return a value for events without a user: *library* for the events of the library, else *unknown*."""
 
     def found(event: AuditEvent) -> Any:
         if event.user_id is not None:

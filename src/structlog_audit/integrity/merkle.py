@@ -12,6 +12,7 @@ Hashing and verifying are in the stand-alone verifier, which must not import thi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.integrity.errors import raising
@@ -71,9 +72,25 @@ class Tree(Frontier):
         return cls(size, frontier.nodes)
 
     def extend(self, leaves: bytes) -> None:
-        """Add *leaves*, which are back to back."""
-        for at in range(0, len(leaves), HASH_BYTES):
-            self.append(leaves[at : at + HASH_BYTES])
+        """Add *leaves*, which are back to back, a level of the tree at a time."""
+        size, self.size = self.size, self.size + len(leaves) // HASH_BYTES
+        nodes, height = leaves, 0
+        rest = []
+        while nodes:
+            if not height & 7:
+                self._complete(height >> 3, nodes)
+
+            # The newest node of the tree at this height has no sibling yet.
+            if size >> height & 1:
+                nodes = self.nodes.pop() + nodes
+            if len(nodes) & HASH_BYTES:
+                rest.append(nodes[-HASH_BYTES:])
+                nodes = nodes[:-HASH_BYTES]
+
+            pairs = range(0, len(nodes), 2 * HASH_BYTES)
+            nodes = b"".join([sha256(b"\1" + nodes[at : at + 64]).digest() for at in pairs])
+            height += 1
+        self.nodes += reversed(rest)
 
     def take_stored(self) -> dict[int, bytes]:
         """Return the stored hashes of each level that were completed since the last call, back to back."""

@@ -218,7 +218,7 @@ class AuditBoundLogger(structlog.BoundLoggerBase):
         if entry is None:
             return None
 
-        # Other handlers of the logger run in the event loop. This is measured, because nothing tells which of them are slow.
+        # Other handlers of the logger run in the event loop. Which of them are slow is unknown, so the time is measured.
         seconds = perf_counter() - start
         if seconds > SLOW_SECONDS and isinstance(entry.handler, AuditHandler):
             entry.handler.note_slow_call(self._logger, seconds)

@@ -1,7 +1,7 @@
 """`audited` and `instrument`: record the calls of functions and of an object's methods.
 
 **Guarantees.** The call itself is unchanged: its arguments, its result and its exceptions; the wrapped function keeps its
-signature and its kind. What decides over the outcome is `RecordedCall`: a call is recorded when what it returned is over.
+signature and its kind. `RecordedCall` decides over the outcome: a call is recorded when its result is over.
 `instrument` changes one object; the function that it returns undoes that.
 
 **Fields.** The fields of an event come from the arguments of the call, by the name of a parameter or by a function of all
@@ -78,7 +78,7 @@ def audited(
     classes = exception_classes("not_failures", not_failures)
 
     def decorate(function: Function) -> Function:
-        # The descriptors of a class body stay what they are.
+        # The descriptors of a class body stay descriptors.
         if isinstance(function, (staticmethod, classmethod)):
             return type(function)(decorate(function.__func__))
         return _wrap(function, operation, picks, dict(metadata or {}), on_result, classes, logger)
@@ -106,7 +106,7 @@ def instrument(
     parameters are given for them.
 
     Args:
-        obj: Any object whose attributes can be set.
+        obj: Any object that allows setting attributes.
         operations: The names of the operations, by the names of the methods.
         user_id, session_id, entry_ids, metadata, on_result, not_failures, logger: As for `audited`; each applies to the
             methods that have the parameter.
@@ -166,7 +166,7 @@ def _instrument_method(
             " use audited in the class, or instrument the class"
         )
 
-    # The descriptors of a class stay what they are.
+    # The descriptors of a class stay descriptors.
     descriptor = inspect.getattr_static(obj, name, None) if is_class else None
     if isinstance(descriptor, (staticmethod, classmethod)):
         wrapped = wrap(descriptor.__func__)
@@ -190,7 +190,7 @@ def _replace(obj: object, name: str, replacement: Any, wrapped: Callable[..., An
         if getattr(obj, "__dict__", {}).get(name, _MISSING) is not replacement:
             return
 
-        # Leave out what was undone before.
+        # Leave out the methods that were undone before.
         before = wrapper.replaced
         while (earlier := _wrapper_of(before)) is not None and earlier.is_undone:
             before = earlier.replaced
@@ -226,7 +226,7 @@ def _fits(pick: Pick, signature: inspect.Signature | None) -> bool:
 
 
 def _picks_by_name(signature: inspect.Signature | None) -> dict[str, Pick]:
-    """Return the picks of the arguments whose names are those of members."""
+    """Return the picks of the arguments named like members."""
     names: dict[str, list[str]] = {}
     for name, member in _BY_NAME.items():
         if _fits(name, signature):
@@ -243,7 +243,7 @@ def _first_of(names: list[str], arguments: Mapping[str, Any]) -> Any:
 
 @dataclass(slots=True)
 class _Wrapper:
-    """What a wrapping function knows about itself.
+    """The state of a wrapping function.
 
     Attributes:
         outer: The wrapping function. Decorators copy the attributes of a function to others.

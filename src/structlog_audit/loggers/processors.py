@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from structlog_audit.events.context import own_fields
-from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, message_key
+from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS, message_key, rendered_error
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.loggers.bound_logger import get_audit_logger
 from structlog_audit.recording.handler import AuditHandler
@@ -97,9 +97,8 @@ class AuditProcessor:
         if marks:
             call = calling_frame()
             others = handlers_that_recorded() if call is None else recorded_before(call, self)
-        if not is_selected:
-            return event_dict
-        if (others or "_record" in event_dict) and self._gets_record(event_dict, others):
+        has_record = others or "_record" in event_dict
+        if not is_selected or (has_record and self._gets_record(event_dict, others)):
             return event_dict
 
         level = _LEVELS.get(method_name, logging.INFO)
@@ -114,6 +113,10 @@ class AuditProcessor:
                 name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level)
             ):
                 del fields[name]
+
+        # A processor before this one may have replaced the exception.
+        if "exception" in fields and fields.get("error_message") is None:
+            fields["error_message"] = rendered_error(fields["exception"])
 
         entry = self._log._record(level, event, fields)
 

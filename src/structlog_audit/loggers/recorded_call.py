@@ -1,9 +1,9 @@
-"""`RecordedCall`: one call of a function, from its beginning to the end of what it returned; for `audited` and `instrument`.
+"""`RecordedCall`: one call of a function, from its beginning to the end of its result; for `audited` and `instrument`.
 
 **Guarantees.** The outcome is that of the work, not of the call that began it:
 
-* A coroutine or another awaitable ends when it has been awaited, a future when it is done. An awaitable that nobody awaits has
-  not run, and is not recorded.
+* A coroutine or another awaitable ends when it has been awaited, a future when it is done. One that is never awaited has not
+  run, and is not recorded.
 * A generator, or a context manager made of one, ends with its last value or when it is closed. An exception that its consumer
   throws into it makes it a FAILURE, even if it handles that. As a decorator, the context manager is recorded for each call.
 * An awaitable that is also an asynchronous context manager or iterator ends in the way in which it is used.
@@ -43,7 +43,7 @@ class RecordedCall:
         scope: The operation, which begins now.
         on_result: Adds fields that depend on the result.
         unavailable: The fields that could not be determined, and the text of the exception.
-        owner: The object whose method is called. If that returns the object itself, the call is over.
+        owner: The object that the method belongs to. If that returns the object itself, the call is over.
     """
 
     __slots__ = ("_on_result", "_owner", "_scope", "_unavailable")
@@ -65,7 +65,7 @@ class RecordedCall:
             raise
 
     def pass_on(self, result: Any) -> Any:
-        """Return *result*, or what records its end."""
+        """Return *result*, or a wrapper that records its end."""
         pending = None if type(result) in PLAIN_TYPES else self._pending(result)
         if pending is None:
             self.end(result)
@@ -84,7 +84,7 @@ class RecordedCall:
             await self.fail_async(error)
             raise
 
-        # What can be awaited once more is an object, such as a connection, that is the result.
+        # A value that can be awaited once more is the result itself, such as a connection.
         pending = None if _is_awaitable_object(result) else self._pending(result)
         if pending is None:
             await self.end_async(result)
@@ -112,7 +112,7 @@ class RecordedCall:
         await self._scope.__aexit__(type(error), error, error.__traceback__)
 
     def _close(self) -> None:
-        """Record the call, whose result was closed early."""
+        """Record the call after its result was closed early."""
         self._add_unavailable()
         self._scope.__exit__(None, None, None)
 
@@ -134,7 +134,7 @@ class RecordedCall:
             self._scope.bind(status=EventStatus.FAILURE, error_message=error)
 
     def _pending(self, result: Any) -> Any:
-        """Return what is to be returned for *result* and records its end; None if the call is over."""
+        """Return the wrapper of *result* that records its end; None if the call is over."""
         kind: Any = type(result)
         if kind is types.GeneratorType:
             if result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -336,7 +336,7 @@ class _AwaitableProxy:
             raise AttributeError(name)
         value = getattr(self._awaitable, name)
 
-        # It is used as an ordinary object, which is what the call returned.
+        # It is used as an ordinary object, the result of the call.
         call = _take_call(self) if name[:1] != "_" else None
         if call is not None:
             call.end(self._awaitable)

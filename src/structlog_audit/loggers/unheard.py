@@ -26,7 +26,13 @@ from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.recording.fork_safety import live_owners
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import find_audit_handlers
-from structlog_audit.recording.logger_tree import all_loggers, is_handling_record, propagation_path, uses_queue
+from structlog_audit.recording.logger_tree import (
+    all_loggers,
+    are_handlers_replaced_by_unittest,
+    is_handling_record,
+    propagation_path,
+    uses_queue,
+)
 
 _LIBRARY_FOLDERS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(structlog.__file__))
 """The folders of this library and of structlog. Frames of code in them do not count as the caller."""
@@ -34,9 +40,17 @@ _LIBRARY_FOLDERS = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(
 Cause = tuple[str, str]
 """A code, which `AuditHandler.check` uses as well, and its description."""
 
+_DETACHED: Cause = ("detached", "no AuditHandler is attached to it or to a parent that it propagates to")
+
+_ASSERT_LOGS: Cause = (
+    "detached",
+    "assertLogs() of unittest replaced the handlers: use the fixture audit_trail or capture_events(), and call attach() "
+    "of the trail in the block",
+)
+
 _FILTER: Cause = ("filter", "a filter of the logger, the handler or the target dropped it")
 
-CAUSES = ("detached", "logging-disable", "disabled", "level", "handler-level", "target-level", _FILTER[0])
+CAUSES = (_DETACHED[0], "logging-disable", "disabled", "level", "handler-level", "target-level", _FILTER[0])
 """The codes of all causes, under which `unheard_events` counts."""
 
 _counts: Counter[tuple[str, str]] = Counter()
@@ -123,7 +137,8 @@ def reason_unrecorded(logger: logging.Logger, level: int) -> Cause | None:
     """
     handlers = find_audit_handlers(propagation_path(logger))
     if not handlers and not uses_queue(logger, level):
-        return "detached", "no AuditHandler is attached to it or to a parent that it propagates to"
+        is_replaced = are_handlers_replaced_by_unittest(propagation_path(logger))
+        return _ASSERT_LOGS if is_replaced else _DETACHED
 
     if logging.root.manager.disable >= level:
         return "logging-disable", "logging.disable() is in force"

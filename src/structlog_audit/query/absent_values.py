@@ -44,7 +44,7 @@ _STYLE = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\da-zA-Z_]+|\d+")
 
 EXPLAINED: Final = ("operation", "user_id", "session_id", "status")
-"""The members beside the metadata whose values are explained."""
+"""The members beside the metadata with values that are explained."""
 
 METADATA: Final = "metadata."
 """The beginning of the name of a member of the metadata."""

@@ -5,7 +5,7 @@
 * ``complete`` is said only if evidence covers the whole period; ``incomplete`` if it shows that events are missing; otherwise
   the verdict is ``unknown``. Each loss and each doubt has a sentence.
 * The evidence is that of the lines: sequence numbers, and the events about losses and about the trail itself. It shows losses
-  and clumsy removal. Whoever may write to the files can renumber lines; only a signed seal, as further evidence, shows that.
+  and clumsy removal. A user who may write to the files can renumber lines; only a signed seal, as further evidence, shows that.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Reason(StrEnum):
     REPEATED_NUMBER = "repeated number"
     MOVED = "moved"
     DAMAGE = "damage"
-    UNREADABLE = "unreadable"
+    PROBLEM = "problem"
     BUFFER = "buffer"
     NO_SUCH_USER = "no such user"
 
@@ -91,13 +91,13 @@ _REASONS = {
     Reason.REPEATED_NUMBER: "{count} with the sequence number of another line, but not its content.",
     Reason.MOVED: "{count} after lines with higher sequence numbers.",
     Reason.DAMAGE: "A trail event reports damage to the file ({names}, {count}).",
-    Reason.UNREADABLE: "Part of the source could not be read ({names}, {count}).",
+    Reason.PROBLEM: "Reading the source met a problem ({names}, {count}).",
     Reason.BUFFER: "The buffer has no complete record of events before {until}.",
     Reason.NO_SUCH_USER: "No event of the source has the user {names}: the name may be another one.",
 }
 
-_NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.UNREADABLE: "time"}
-"""What the count of a reason counts, if not lines."""
+_NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.PROBLEM: "time"}
+"""The unit of the count of a reason, if not lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +219,7 @@ class SegmentRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a verdict is about: the files, hosts and times of the events that were read."""
+    """The data that a verdict is about: the files, hosts and times of the events that were read."""
 
     type: str
     """The name of the class."""

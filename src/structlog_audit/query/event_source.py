@@ -129,7 +129,7 @@ class EventSource:
             yield Doubt(reason=Reason.BEFORE_FIRST, until=source.first_event)
         for code, count in self.problems.items():
             if code not in _HARMLESS_PROBLEMS:
-                yield Doubt(reason=Reason.UNREADABLE, count=count, names=(code,))
+                yield Doubt(reason=Reason.PROBLEM, count=count, names=(code,))
 
     @property
     def problems(self) -> Mapping[str, int]:
@@ -201,7 +201,7 @@ class EventSource:
 
         for event in self.select(ORDINARY, newest_first=False):
             intent_id = event.metadata.get(INTENT_ID)
-            # An application may use the name for a value of its own, of any type.
+            # An application may use the name for any other value.
             if isinstance(intent_id, str):
                 intents.pop(intent_id, None)
         return list(intents.values())

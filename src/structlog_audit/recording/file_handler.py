@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
@@ -43,10 +43,20 @@ from structlog_audit.recording.inherited_attributes import FixedAttribute, refus
 from structlog_audit.recording.queue_entry import QueueEntry
 from structlog_audit.recording.trail_events import encode_trail_event
 from structlog_audit.trail.writing.active_segment import ActiveSegment
-from structlog_audit.trail.writing.filesystem import describe_user, require_trail_path, segments_at, writable_by_others
+from structlog_audit.trail.writing.filesystem import (
+    ACCESS_FIX,
+    describe_user,
+    require_trail_path,
+    segments_at,
+    unwritable_places,
+    writable_by_others,
+)
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.pruning import Pruning
 from structlog_audit.trail.writing.retention import Retention, make_retention
+
+if TYPE_CHECKING:
+    from structlog_audit.integrity.background import BackgroundSealer
 
 Durability = Literal["os", "fsync"]
 
@@ -78,6 +88,9 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         backupCount: Number of rolled segments to keep; 0 keeps all (in the standard library it means "never roll over").
         retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
         durability: When an event counts as recorded: once the kernel has it (``"os"``) or the disk (``"fsync"``).
+        integrity: Makes the trail tamper-evident: a mapping with ``origin``, the name of the trail, and ``key``, the path of
+            a private key or a command that signs, which needs ``verifier_key``; also ``witnesses`` and ``timestamps``. Without
+            a key, lines are chained, and another program seals them. None: no integrity.
         mode, encoding, errors: Parameters of the standard library, with one possible value each: ``"a"``, UTF-8, None.
         delay: Whether to open the file with the first event, and not now.
         clock: Returns the current time in UTC, for the names of segments and for their age.
@@ -96,6 +109,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         *,
         durability: Durability = "os",
         retention: Retention | Mapping[str, Any] | None = None,
+        integrity: Mapping[str, Any] | None = None,
         mode: str = "a",
         encoding: str | None = "utf-8",
         delay: bool = False,
@@ -122,6 +136,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self._is_damage_reported = False
         self.stamp_class: type[Stamp] = Stamp
         """The source of ids, timestamps and, with integrity on, links of the lines."""
+        self.integrity: BackgroundSealer | None = None
+        """The sealer in the background; None without integrity, or if another program seals."""
 
         self._fork_generation = fork_generation()
         # Lines of records that came from a logger directly and are not written yet.
@@ -140,10 +156,52 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         # With `delay` the base class does not open the file: the active segment has done so.
         super().__init__(path, maxBytes=maxBytes, backupCount=backupCount, delay=True, encoding="utf-8")
         self.formatter = AuditJsonFormatter()
+        if integrity is not None:
+            self._begin_integrity(integrity)
 
         if bounds.is_bounded:
             self._pruning.announce_due(self._active.size)
         register_fork_reset(self)
+
+    def _begin_integrity(self, value: Mapping[str, Any]) -> None:
+        """Chain the lines from now on, and seal them in the background if there is a key."""
+        # Imported lazily: only needed with `integrity=`.
+        from structlog_audit.integrity.anchors import Anchors
+        from structlog_audit.integrity.background import BackgroundSealer
+        from structlog_audit.integrity.chain_link import ChainedStamp
+        from structlog_audit.integrity.configuration import parse_integrity
+        from structlog_audit.integrity.sealed_ranges import SealedRanges
+
+        settings = parse_integrity(value)
+        described = {} if settings is None else {"witnesses": settings.witnesses, "timestamps": settings.timestamps}
+        anchors = Anchors.from_config(described, f"{self.baseFilename}.seal", notify=self.notices.add)
+        self.stamp_class = ChainedStamp
+        cast(AuditJsonFormatter, self.formatter).stamp_class = ChainedStamp
+        self._pruning.seal = SealedRanges(self.baseFilename)
+        if settings is None or settings.key is None:
+            return
+
+        folder = f"{self.baseFilename}.seal"
+        anchored_by = {"witnesses": list(settings.witnesses), "timestamps": settings.timestamps}
+        anchors = Anchors.from_config(anchored_by, folder, notify=self.notices.add)
+        self.integrity = BackgroundSealer(
+            self.baseFilename,
+            settings.origin or "",
+            settings.signer,
+            on_damage=self._note_damage,
+            anchors=anchors,
+        )
+        self._active.wake_sealer = self.integrity.wake
+
+    def withhold_seal(self) -> None:
+        """Seal nothing from now on, for a trial of a configuration.
+
+        The files of a trial are not the trail: its key must not sign another history under the same origin.
+        """
+        self._active.wake_sealer = None
+
+    def _note_damage(self, name: str, reason: str) -> None:
+        self.notices.add("seal damaged", segment=name, reason=reason)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -284,10 +342,29 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.notices.counts.clear()
         self._pruning.after_fork()
         self._active.after_fork()
+        if self.integrity is not None:
+            self.integrity.after_fork()
 
     def check(self) -> list[Finding]:
-        """Return findings about failed writes and rollovers, a trail that may fill the disk, and unsafe file modes."""
-        return [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
+        """Return findings about failed writes and rollovers, a full disk ahead, unsafe file modes, and the seal."""
+        findings = [*self._counter_findings(), *self._retention_findings(), *self._disk_findings()]
+        return [*findings, *self._integrity_findings()]
+
+    def _integrity_findings(self) -> Iterator[Finding]:
+        integrity = self.integrity
+        if integrity is None:
+            return
+        if integrity.failure:
+            fix = "make the key and the seal folder usable for this process"
+            yield Finding("sealing", f"the trail cannot be sealed: {integrity.failure}", fix)
+        for name, reason in integrity.damages.items():
+            yield Finding("damaged", f"{name}: {reason}", "verify the trail; compare it with a copy")
+
+        # Imported lazily: only needed with integrity.
+        from structlog_audit.recording.seal_checks import seal_findings
+
+        now = dt.datetime.now(dt.UTC)
+        yield from seal_findings(self.baseFilename, now, signer=integrity.signer, anchors=integrity.anchors)
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active
@@ -342,6 +419,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         for place, mode in writable_by_others(self.baseFilename):
             message = f"{place} can be changed by users other than its owner (mode {mode:04o})"
             yield Finding("permissions", message, f"chmod go-w {place}")
+        for refusal in unwritable_places(self.baseFilename):
+            yield Finding("access", f"{refusal}: events or rollovers may fail", ACCESS_FIX)
 
         folder = self.path.parent
         with contextlib.suppress(OSError):
@@ -454,6 +533,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                 f"formatter={fmt!r}: expected an AuditJsonFormatter without options, because a trail has one format; "
                 f"set the formatter on another handler"
             )
+        fmt.stamp_class = self.stamp_class
         self.formatter = fmt
 
     def close(self) -> None:
@@ -472,6 +552,10 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
                     self._record_notices()
             if not self._active.writing:
                 self._active.release()
+
+        # Without the lock: the sealer waits for the disk.
+        if self.integrity is not None:
+            self.integrity.close()
         logging.Handler.close(self)
 
     def flush(self) -> None:

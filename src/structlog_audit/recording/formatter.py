@@ -108,7 +108,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         schema: str | None = None,
         **inherited: Never,
     ) -> None:
-        refuse_parameters("AuditJsonFormatter", inherited, _PARAMETERS)
+        refuse_parameters(AuditJsonFormatter, inherited, _PARAMETERS)
         require_choice("style", style, ("%", "{", "$"))
         for name, value in (("fmt", fmt), ("datefmt", datefmt)):
             if value is not None:
@@ -136,6 +136,9 @@ class AuditJsonFormatter(BaseJsonFormatter):
         super().__init_subclass__(**options)
         refuse_overrides(cls, _OVERRIDES)
         cls._has_hooks = any(getattr(cls, name) is not getattr(AuditJsonFormatter, name) for name in _HOOKS)
+
+    stamp_class: type[Stamp] = Stamp
+    """The source of ids, timestamps and links for records that do not come from an `AuditHandler`."""
 
     _has_hooks = False
     """Whether a subclass overrides a method that changes the lines."""
@@ -213,7 +216,7 @@ class AuditJsonFormatter(BaseJsonFormatter):
         """Return the encoded event *body* as a line, with an id and the time of this formatter."""
         with self._lock:
             # Take the stamp while it is in use: a signal handler that formats a record meanwhile makes another one.
-            stamp = self._stamp or Stamp()
+            stamp = self._stamp or self.stamp_class()
             self._stamp = None
             line = stamp.line(body)
             self._stamp = stamp

@@ -70,7 +70,7 @@ _UNUSED = {
     "shouldFlush": _AT_ONCE,
     "flushOnClose": "close() always writes the pending events",
 }
-"""The members of MemoryHandler that do not exist here, each with what to use instead."""
+"""The members of MemoryHandler that do not exist here, each with the alternative."""
 
 
 class AuditHandler(EventSource, logging.handlers.MemoryHandler):
@@ -125,7 +125,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         call_later: CallLater = call_later,
         **inherited: Never,
     ) -> None:
-        refuse_parameters("AuditHandler", inherited, _UNUSED)
+        refuse_parameters(AuditHandler, inherited, _UNUSED)
         self._max_events = require_integer("max_events", max_events, least=1)
         self._max_pending = require_integer("max_pending", max_pending, least=0)
         self._max_event_bytes = require_integer("max_event_bytes", max_event_bytes, least=MIN_EVENT_BYTES)
@@ -288,7 +288,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         return True
 
     def _pass_filters(self, record: logging.LogRecord) -> logging.LogRecord | None:
-        """Return *record*, or what the filters of this handler and of its target put in its place; None if one drops it."""
+        """Return *record*, or its replacement by the filters of this handler and of its target; None if one drops it."""
         handoff = record.__dict__.get(HANDOFF)
         target = self.target
         passed = _filtered(record, self)
@@ -550,7 +550,7 @@ def _monitor_factory(rules: Any) -> Callable[[], Monitor | None]:
 
 
 def _filtered(record: logging.LogRecord, handler: logging.Handler) -> logging.LogRecord | None:
-    """Return *record*, or what the filters of *handler* put in its place (Python 3.12 and newer); None if one drops it."""
+    """Return *record*, or its replacement by the filters of *handler* (Python 3.12 and newer); None if one drops it."""
     passed: Any = handler.filter(record)
     if isinstance(passed, logging.LogRecord):
         return passed

@@ -57,7 +57,7 @@ _further_checks: list[Check] = []
 
 
 def add_check(check: Check) -> None:
-    """Let `muting_findings` yield the findings of *check* too: what an entry point knows about its own settings."""
+    """Let `muting_findings` yield the findings of *check* too: those of an entry point about its settings."""
     _further_checks.append(check)
 
 
@@ -168,7 +168,7 @@ def _logger_findings(logger: logging.Logger, handler: logging.Handler) -> Iterat
 def _descendant_findings(
     audit_logger: logging.Logger, handler: logging.Handler, loggers: list[logging.Logger]
 ) -> Iterator[Finding]:
-    """Yield the findings of the loggers below *audit_logger* whose records do not reach it."""
+    """Yield the findings of the loggers below *audit_logger* that do not pass their records to it."""
     is_root = audit_logger is logging.root
     prefix = "" if is_root else f"{audit_logger.name}."
 
@@ -203,27 +203,34 @@ def _duplicate_findings(
             yield Finding("recorded-twice", message, "attach it to one logger, or set propagate to False")
             return
 
-        if any(other is not handler and _writes_to(other, target) for other in receivers):
-            message = f"events of logger {logger.name!r} are recorded twice: another audit handler has the same target"
-            fix = "attach it once: a script that runs again in one process must not add another handler"
+        others = [other for other in receivers if other is not handler and _writes_to(other, target)]
+        if others:
+            message = f"events of logger {logger.name!r} are recorded twice: {others[0]!r} writes to the same trail"
+            fix = "attach the audit handler alone, once: not its target, and not again in a script that runs again"
             yield Finding("recorded-twice", message, fix)
             return
 
 
 def _writes_to(handler: logging.Handler, target: logging.Handler | None) -> bool:
-    """Return whether the target of *handler* is *target*, or writes to the same file."""
-    other = getattr(handler, "target", None)
-    if other is None or target is None:
+    """Return whether *handler*, or the target that it has, is *target*, or writes to the same file."""
+    if target is None:
         return False
 
-    files = [os.path.realpath(each.baseFilename) for each in (other, target) if isinstance(each, logging.FileHandler)]
-    return other is target or (len(files) == 2 and files[0] == files[1])
+    other = getattr(handler, "target", None) or handler
+    if other is target:
+        return True
+    if not isinstance(other, logging.FileHandler) or not isinstance(target, logging.FileHandler):
+        return False
+    try:
+        return os.path.samefile(other.baseFilename, target.baseFilename)
+    except OSError:
+        return os.path.realpath(other.baseFilename) == os.path.realpath(target.baseFilename)
 
 
 def _adapter_findings(loggers: list[logging.Logger], handler: logging.Handler) -> Iterator[Finding]:
     """Yield a finding for each logger with a `logging.LoggerAdapter` that drops the fields of its calls.
 
-    A handler on the root logger gets the records of all libraries, whose adapters are intended.
+    A handler on the root logger gets the records of all libraries; their adapters are intended.
     """
     if handler in logging.root.handlers:
         return

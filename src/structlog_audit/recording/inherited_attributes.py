@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ class FixedAttribute:
 
     Args:
         value: That value.
-        advice: The reason, and what to use instead.
+        advice: The reason, and the alternative.
     """
 
     def __init__(self, value: Any, advice: str) -> None:
@@ -36,7 +37,7 @@ class UnusedAttribute:
     """An inherited attribute that does not exist here.
 
     Args:
-        advice: What to use instead.
+        advice: The alternative.
     """
 
     def __init__(self, advice: str) -> None:
@@ -55,18 +56,20 @@ class UnusedAttribute:
         raise AuditTypeError(f"{self._name}={value!r}: expected not to be set: {self._advice}")
 
 
-def refuse_parameters(owner: str, given: Mapping[str, Any], advice: Mapping[str, str]) -> None:
+def refuse_parameters(owner: type, given: Mapping[str, Any], advice: Mapping[str, str]) -> None:
     """Raise an `AuditTypeError` if a constructor was *given* a parameter that it does not have.
 
     Args:
-        owner: The name of the class.
+        owner: The class.
         given: The parameters that the constructor does not know, with their values.
-        advice: The names of inherited parameters, each with the reason and what to use instead.
+        advice: The names of inherited parameters, each with the reason and the alternative.
     """
     for name, value in given.items():
         if name in advice:
-            raise AuditTypeError(f"{name}={value!r}: expected not to be passed to {owner}: {advice[name]}")
-        raise AuditTypeError(f"{owner}() got an unexpected keyword argument {name!r}")
+            raise AuditTypeError(f"{name}={value!r}: expected not to be passed to {owner.__name__}: {advice[name]}")
+
+        *accepted, _ = inspect.signature(owner).parameters
+        raise AuditTypeError(f"unknown parameter {name!r} of {owner.__name__}: expected one of {', '.join(accepted)}")
 
 
 def refuse_overrides(subclass: type, advice: Mapping[str, str]) -> None:
@@ -74,7 +77,7 @@ def refuse_overrides(subclass: type, advice: Mapping[str, str]) -> None:
 
     Args:
         subclass: The new class.
-        advice: The names, each with the reason and what to use instead.
+        advice: The names, each with the reason and the alternative.
     """
     for name in advice.keys() & vars(subclass).keys():
         raise AuditTypeError(f"{subclass.__name__}.{name}: expected not to be overridden: {advice[name]}")

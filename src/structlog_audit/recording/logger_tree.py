@@ -45,6 +45,11 @@ def uses_queue(logger: logging.Logger, level: int) -> bool:
     return False
 
 
+def are_handlers_replaced_by_unittest(loggers: Iterable[logging.Logger]) -> bool:
+    """Return whether one of *loggers* is in a block of ``assertLogs`` or ``assertNoLogs``, without the handlers that it had."""
+    return any(type(handler).__module__ == "unittest._log" for handler in reachable_handlers(loggers))
+
+
 def is_handling_record(logger: logging.Logger) -> bool:
     """Return whether *logger* is handling a record on this thread, and discards those that it gets meanwhile.
 
@@ -74,7 +79,7 @@ def adapters_of(loggers: list[logging.Logger]) -> list[logging.LoggerAdapter[Any
     """Return the adapters of *loggers*. The loggers do not know them, so the garbage collector is searched, once."""
     owners = gc.get_referrers(*loggers)
 
-    # The attributes of an object may be a dictionary of their own.
+    # The attributes of an object may be in a separate dictionary.
     attributes = [owner for owner in owners if type(owner) is dict and owner.keys() >= {"logger", "extra"}]
     owners += gc.get_referrers(*attributes) if attributes else []
     return [owner for owner in owners if issubclass(type(owner), logging.LoggerAdapter)]

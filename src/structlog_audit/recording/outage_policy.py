@@ -242,7 +242,7 @@ class OutagePolicy:
     def _count_fitting(self, entries: Iterator[QueueEntry]) -> int:
         """Return how many of the new *entries*, the oldest first, may become pending.
 
-        The library's own entries take no room from events of the application. They have a room of their own.
+        The entries of the library take no room from events of the application.
         """
         room = self._max_pending - self.pending
         internal_room = INTERNAL_ROOM if len(self._queue) <= self._max_pending + INTERNAL_ROOM else 0
@@ -269,7 +269,7 @@ class OutagePolicy:
         # The sequence numbers of these entries are used up, and no line has them. The gap event belongs to the new writer.
         self._stamp.renew()
 
-        # The library's own entries are not counted.
+        # The entries of the library are not counted.
         gap = None
         if any(entry.counts for entry in lost):
             gap = self._gap_before(lost)

@@ -36,7 +36,7 @@ _MAX_DEPTH = 20
 
 
 Mark = tuple[CodeType, Callable[..., Any], Collection[logging.Handler]]
-"""What a processor noted about the event of a call: the code of the call, the processor, and the handlers that recorded."""
+"""The note of a processor about the event of a call: the code of the call, the processor, and the handlers that recorded."""
 
 marks: dict[int, Mark] = {}
 """The marks of calls, by the identity of their frames."""
@@ -117,6 +117,6 @@ def handlers_that_recorded() -> Collection[logging.Handler]:
 
 
 def _chain_of(call: FrameType) -> Collection[Any]:
-    """Return the processors of the bound logger whose method *call* is."""
+    """Return the processors of the bound logger that the method *call* belongs to."""
     chain: Collection[Any] = getattr(call.f_locals.get("self"), "_processors", ())
     return chain

@@ -5,8 +5,9 @@ file. Other processes use an erased key for at most `CHECK_SECONDS` (and `_WAIT_
 the file), and idle ones forget it within two intervals; values that they encrypt meanwhile cannot be read either. No text or
 error contains a key or an identity.
 
-**Failure handling.** Opening a vault that is no vault, locked, full, not writable or open to others raises an error. Later
-failures raise one for each value, which the redactor masks and counts; after a failure the file is left alone for a second.
+**Failure handling.** Opening a file that is not a vault, or is locked, full, not writable or open to others, raises an error.
+Later failures raise one for each value, which the redactor masks and counts; after a failure the file is left alone for a
+second.
 
 **Concurrency.** One thread at a time uses the connection; the keys in memory need no lock. The connection is closed before a
 fork. A signal handler that interrupts the use of the connection gets an error for new subjects.

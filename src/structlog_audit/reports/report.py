@@ -67,7 +67,7 @@ class Report:
         ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
         ``user_id``         the user that the report is limited to, or None
         ``generated_at``    the time of creation; ``software`` is the version
-        ``source``          what was read: ``type paths hosts segments first_event last_event``
+        ``source``          the data: ``type paths hosts segments first_event last_event``
         ``summary``         as `EventSource.get_statistics`, with the number of ``users`` in place of their counts
         ``completeness``    the ``verdict`` (``complete incomplete unknown``), its ``headline`` and ``sentences``, and what
                             is ``missing`` and ``unknown`` (`structlog_audit.query.completeness`); ``complete_since``;
@@ -199,7 +199,7 @@ def _select(source: EventSource, **filters: Any) -> Iterator[StoredEvent]:
 
 
 def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) -> None:
-    """Close intents whose outcome came after the period or from another user."""
+    """Close intents with an outcome after the period or by another user."""
     if not aggregates.open_intents:
         return
 

@@ -1,4 +1,4 @@
-"""Work in a forked child whose result comes back through a pipe; for the checks of targets.
+"""Work in a forked child with the result sent back through a pipe; for the checks of targets.
 
 **Guarantees.** The child runs no ``atexit`` function and no finalizer of the parent. It is gone when the call returns or
 raises.

@@ -512,10 +512,10 @@ def test_trail_event_with_other_members_states_nothing(tmp_path, metadata):
 @pytest.mark.parametrize(
     ("extra", "reason", "names"),
     [
-        (b"not an event\n", Reason.UNREADABLE, ("foreign",)),
-        (b'{"event":"from another library"}\n', Reason.UNREADABLE, ("foreign",)),
-        (b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e000000\n', Reason.UNREADABLE, ("torn",)),
-        (line(1)[:-20] + b"\n", Reason.UNREADABLE, ("torn",)),
+        (b"not an event\n", Reason.PROBLEM, ("foreign",)),
+        (b'{"event":"from another library"}\n', Reason.PROBLEM, ("foreign",)),
+        (b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e000000\n', Reason.PROBLEM, ("torn",)),
+        (line(1)[:-20] + b"\n", Reason.PROBLEM, ("torn",)),
         (line(1).replace(id_of(line(1)).encode(), b"evt_1"), Reason.NO_NUMBER, ()),
         (line(1).replace(WRITERS[0].encode() + b"00000001", b"3ab812345678ab123456"), Reason.NO_NUMBER, ()),
     ],
@@ -527,7 +527,7 @@ def test_line_without_evidence_leaves_the_time_around_it_unknown(tmp_path, extra
     verdict = judge(path, at(0), at(20))
     assert (verdict.verdict, reasons(verdict), verdict.doubts[0].count) == (Verdict.UNKNOWN, [reason], 1)
     assert verdict.doubts[0].names == names
-    if reason == Reason.UNREADABLE:
+    if reason == Reason.PROBLEM:
         assert judge(path, at(14), at(20)).verdict == Verdict.COMPLETE
 
 
@@ -537,7 +537,7 @@ def test_foreign_file_is_unknown(tmp_path):
     for start, end in ((None, None), (at(0), at(10))):
         verdict = judge(path, start, end)
         assert (verdict.verdict, verdict.doubts[0].count) == (Verdict.UNKNOWN, 3)
-        assert verdict.sentences() == ["Part of the source could not be read (foreign, 3 times)."]
+        assert verdict.sentences() == ["Reading the source met a problem (foreign, 3 times)."]
 
 
 def test_empty_file_is_unknown(tmp_path):

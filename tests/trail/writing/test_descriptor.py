@@ -129,6 +129,28 @@ def test_two_handlers_on_one_trail_do_not_close_the_descriptor_of_each_other(pat
     assert len(lines_in(path)) == 6
 
 
+@pytest.fixture
+def standard_input_closed():
+    """Descriptor 0 is free, as in a process that was started without a standard input."""
+    saved = os.dup(0)
+    os.close(0)
+    yield
+    os.dup2(saved, 0)
+    os.close(saved)
+
+
+def test_reused_descriptor_zero_receives_nothing(path, standard_input_closed):
+    """A trail with descriptor 0 notices as every other that the number belongs to another file."""
+    handler = handler_on(path)
+    record(handler)
+    assert handler.target._active.fd == 0
+    reuse(0, path.with_name("other"))
+    record(handler)
+    assert path.with_name("other").read_bytes() == b""
+    assert len(lines_in(path)) == 2
+    handler.close()
+
+
 @pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.parametrize("how", ["closed", "reused"])
 def test_close_of_a_lost_descriptor_does_not_raise(path, durability, how):

@@ -19,6 +19,7 @@ from structlog_audit.trail.writing.filesystem import (
     describe_user,
     first_event_time,
     is_mid_line,
+    is_owned_by_another,
     open_for_append,
     path_refers_to,
     read_torn_line,
@@ -233,6 +234,14 @@ def test_places_that_others_can_change_have_their_modes(path):
     path.parent.chmod(0o1777)
     assert list(writable_by_others(str(path))) == []
     assert list(writable_by_others(str(path.parent / "missing" / "x"))) == []
+
+
+@pytest.mark.parametrize(("owner", "is_foreign"), [(0, False), (os.geteuid(), False), (3_999_999_999, True)])
+def test_file_in_a_folder_that_cannot_be_checked_must_belong_to_this_user(tmp_path, owner, is_foreign):
+    """If neither the owner of the folder nor that of a new file is known, only this user and root may own the file."""
+    status = list(tmp_path.stat())
+    status[stat.ST_UID] = owner
+    assert is_owned_by_another(str(tmp_path / "missing" / "file"), os.stat_result(status)) is is_foreign
 
 
 def test_missing_folder_needs_no_sync_and_an_existing_one_is_synced(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -24,7 +26,13 @@ EXAMPLE = "export logs/audit.jsonl status=FAILURE --to failures.csv"
 def export(
     options: TrailOptions,
     *,
-    to: Annotated[str, typer.Option("--to", metavar="FILE", help="Output file; its suffix determines the format.")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="FILE", help="Output file; its suffix determines the format.")
+    ] = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option("--tiles", metavar="FOLDER", help="Instead of events: checkpoint and hashes as C2SP tiles."),
+    ] = None,
     format: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="Format, if the suffix does not determine it.")
     ] = None,
@@ -43,6 +51,10 @@ def export(
     """Write events to a file, completely or not at all."""
     from structlog_audit.cli.reading import read_trails
 
+    if tiles is not None:
+        return _export_tiles(options.words, tiles)
+    if to is None:
+        raise UsageError("expected --to FILE, or --tiles FOLDER for the hashes of a sealed trail")
     if to == "-":
         raise UsageError("--to -: expected a file; to write to stdout, use query with -o json, jsonl or csv")
     try:
@@ -74,3 +86,23 @@ def export(
         return Exit.DONE
 
     return read_trails(options, write, quietly=True)
+
+
+def _export_tiles(words: Sequence[str], folder: str) -> Exit:
+    """Write the seal of a trail as the files that a server of tiles has (C2SP tlog-tiles)."""
+    from structlog_audit.integrity.proving import tiles
+
+    if len(words) != 1:
+        raise UsageError("--tiles: expected the active file of one trail, and no conditions")
+    top = Path(folder)
+    if top.exists() and any(top.iterdir()):
+        raise UsageError(f"--tiles {folder}: expected a new or an empty folder")
+
+    count = 0
+    for name, data in tiles(words[0]):
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        count += 1
+    put_line(f"{count} files in {folder}")
+    return Exit.DONE

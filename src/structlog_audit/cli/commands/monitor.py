@@ -69,7 +69,7 @@ def monitor(
 def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
     """Return the values that the filters of *rules* ask for, by member.
 
-    That no event has the status of a rule is no mistake, so statuses are left out.
+    That no event has the status of a rule is not a mistake, so statuses are left out.
     """
     from structlog_audit.query.absent_values import EXPLAINED
 

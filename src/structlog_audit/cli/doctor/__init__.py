@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from structlog_audit.cli.choices import Format, Severity
-from structlog_audit.cli.doctor.diagnosis import Diagnosis, error, located
+from structlog_audit.cli.doctor.diagnosis import Diagnosis, error, from_health_check, located
 from structlog_audit.cli.doctor.filesystem import check_filesystem
 from structlog_audit.cli.doctor.host import check_host
 from structlog_audit.cli.doctor.report import json_report, text_report
@@ -89,6 +89,7 @@ def examine_trail(given: str, now: dt.datetime, *, may_be_missing: bool) -> list
             trail = open_trail(given, progress=report_progress)
             for path in trail.paths:
                 diagnoses += check_filesystem(path)
+                diagnoses += _check_seal(path, now)
             diagnoses += check_history(trail, given, now)
     except (OSError, AuditReadError) as failure:
         cause = failure.__cause__ or failure
@@ -99,6 +100,16 @@ def examine_trail(given: str, now: dt.datetime, *, may_be_missing: bool) -> list
         return list(check_filesystem(given))
 
     return diagnoses
+
+
+def _check_seal(path: str, now: dt.datetime) -> Iterator[Diagnosis]:
+    """Yield diagnoses of the seal of a trail, if it has one."""
+    if os.path.isdir(f"{path}.seal"):
+        # Imported lazily: most trails have no seal.
+        from structlog_audit.recording.seal_checks import seal_findings
+
+        for finding in seal_findings(path, now):
+            yield from_health_check(path, finding)
 
 
 def _unreadable(given: str, cause: PermissionError) -> list[Diagnosis]:

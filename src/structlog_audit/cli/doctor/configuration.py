@@ -125,7 +125,7 @@ def _health_checks(applied: AppliedConfiguration) -> Iterator[Diagnosis]:
     for audit in applied.find_audit_handlers():
         where = f"{applied.given}: {applied.name_of(audit)}"
         for finding in audit.check():
-            # The files are in a temporary folder, whose disk is irrelevant.
+            # The files are in a temporary folder. Its disk is irrelevant.
             if finding.code != "disk":
                 yield from_health_check(where, finding)
 
@@ -180,14 +180,6 @@ def _check_other_handlers(
     other_handlers = []
     for ancestor in propagation_path(logger):
         other_handlers += [handler for handler in ancestor.handlers if handler is not audit]
-
-    if audit.target in other_handlers:
-        target = applied.name_of(audit.target)
-        message = (
-            f"{target}, the target of {applied.name_of(audit)}, also receives the events of logger {logger.name!r} "
-            "directly: they are written twice"
-        )
-        yield error("twice", message, "remove the target from the handlers of loggers")
 
     # Other audit handlers redact the events themselves.
     redacting = (AuditHandler, logging.NullHandler)

@@ -13,11 +13,11 @@ from structlog_audit.recording.health_checks import Finding
 
 RatedFinding = tuple[Severity, Finding]
 
-_NOTE_CODES = frozenset(("unbounded", "re-entrancy", "root"))
+_NOTE_CODES = frozenset(("unbounded", "re-entrancy", "root", "no-anchor", "key-in-process"))
 _ERROR_CODES = frozenset(
     (
         *("detached", "disabled", "level", "handler-level", "target-level", "logging-disable", "propagate"),
-        *("structlog-level", "recorded-twice", "lost", "raised"),
+        *("structlog-level", "recorded-twice", "lost", "raised", "anchor-refused"),
     )
 )
 """Codes of health checks for settings that certainly drop or repeat events."""

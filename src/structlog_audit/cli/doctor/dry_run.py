@@ -7,7 +7,7 @@
 * An audit hook (PEP 578), installed before any code of the application runs, refuses all changes outside of FOLDER, an empty
   temporary folder: creating, writing, renaming and deleting files, network connections, and starting processes.
 * Handlers create their files in FOLDER, below it at their original path, so the trail itself is neither created nor opened.
-  FOLDER is removed from the paths in the output.
+  FOLDER is removed from the paths in the output. Nothing is sealed.
 * The process exits without running exit handlers of the application.
 
 **Failure handling**: a handler that cannot be created without a refused action is replaced by one that does nothing, and
@@ -30,6 +30,7 @@ from structlog_audit.cli.doctor.config_loading import load_config
 from structlog_audit.cli.doctor.configuration import AppliedConfiguration, check_configuration
 from structlog_audit.cli.doctor.diagnosis import RatedFinding, error, located, note
 from structlog_audit.cli.exit_codes import UnreadableError
+from structlog_audit.recording.file_handler import AuditFileHandler
 
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -116,7 +117,9 @@ class DryRun(logging.config.DictConfigurator):
         # The base class takes these members out of the dict.
         level, filters = config.get("level"), config.get("filters")
         try:
-            return super().configure_handler(config)
+            handler = super().configure_handler(config)
+            _withhold_seal(handler)
+            return handler
         except Exception as failure:
             refused = _refused_in(failure)
             if refused is None:
@@ -153,6 +156,13 @@ class DryRun(logging.config.DictConfigurator):
         if filters:
             self.add_filters(handler, filters)
         return handler
+
+
+def _withhold_seal(handler: logging.Handler) -> None:
+    """Let neither *handler* nor its target sign what this process records."""
+    for each in (handler, getattr(handler, "target", None)):
+        if isinstance(each, AuditFileHandler):
+            each.withhold_seal()
 
 
 class _Substitute(logging.Handler):

@@ -89,6 +89,10 @@ class SealError(ValueError):
         return SealError, (self.code, str(self))
 
 
+class NoTrailError(SealError):
+    """There is no file of a trail."""
+
+
 # --- Ed25519 (RFC 8032) ------------------------------------------------------------------------------------------------
 
 _P = 2**255 - 19
@@ -995,7 +999,8 @@ def find_files(trail: str) -> list[SegmentFile]:
     """Return the files of the *trail*, the path of its active segment, oldest first.
 
     Raises:
-        SealError: There are none, or the folder cannot be read.
+        NoTrailError: There are none.
+        SealError: The folder cannot be read.
     """
     folder, base = os.path.split(os.path.abspath(trail))
     for _ in range(100):
@@ -1019,7 +1024,7 @@ def find_files(trail: str) -> list[SegmentFile]:
     if before != _ABSENT:
         files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
     if not files:
-        raise SealError("UNREADABLE", f"{trail!r} is not a trail: there is no such file, and no rolled segment")
+        raise NoTrailError("UNREADABLE", f"{trail!r} is not a trail: there is no such file, and no rolled segment")
     return files
 
 
@@ -1055,10 +1060,17 @@ def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
 
 
 class Run(NamedTuple):
-    """Consecutive lines of a segment that are consecutive leaves of the tree."""
+    """Consecutive lines of a segment that are consecutive leaves of the tree.
+
+    Attributes:
+        first: The leaf of the first line.
+        lines: The number of lines.
+        size: Their number of bytes, with their LFs; None if it is not known.
+    """
 
     first: int
     lines: int
+    size: int | None = None
 
 
 class SealedSegment(NamedTuple):
@@ -1118,7 +1130,8 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
 
         lines = min(count, size - end)
         if lines > 0:
-            runs.setdefault(number, []).append(Run(end, lines))
+            size_in_bytes = int(match[4]) if lines == count else None
+            runs.setdefault(number, []).append(Run(end, lines, size_in_bytes))
             names[number] = match[5]
         end += count
 
@@ -2119,6 +2132,7 @@ def match_segments(
     first_leaves = [_first_leaf(file) for file in files]
     matched: list[SealedSegment | None] = [None] * len(files)
     left = {segment.number: segment for segment in segments}
+    newest = max(left, default=None)
 
     def has_first_line(place: int, segment: SealedSegment) -> bool:
         with suppress(SealError):
@@ -2131,7 +2145,7 @@ def match_segments(
     def is_successor(place: int, segment: SealedSegment) -> bool:
         # An active segment that was rolled over since, and whose first line was changed.
         is_rolled = files[place].order[0] == 1 and first_leaves[place] is not None
-        return is_rolled and segment.number == max(left) and not any(matched[place:])
+        return is_rolled and segment.number == newest and not any(matched[place:])
 
     tests = (
         lambda place, segment: has_name(place, segment) and has_first_line(place, segment),
@@ -2405,7 +2419,7 @@ class _Verification:
         for place, segment in enumerate(matched):
             name = files[place].name
             if segment is None:
-                if place < last_sealed:
+                if place < last_sealed and _first_leaf(files[place]) is not None:
                     message = f"{name} lies between sealed segments, and none of its lines is sealed"
                     self._findings.add("FOREIGN_SEGMENT", message, segment=name, place=(place, 1))
             elif segment.first <= newest:
@@ -2663,16 +2677,34 @@ class _Verification:
         sources: list[tuple[str, Iterable[str]]] = [(path, notes_in(path, self._checkpoint.origin)) for path in anchors]
         if state is not None and os.path.exists(state):
             sources.append((state, self._notes_of_state(state)))
-        anchored = self._checkpoint.size if has_quorum and is_witnessed else 0
+        anchored = 0
+        if has_quorum:
+            anchored = self._checkpoint.size if is_witnessed else self._cosigned_size()
         for path, notes in sources:
             anchored = max(anchored, self._newest_note(path, notes))
 
         self._report.anchored = anchored
-        if has_quorum and not is_witnessed:
-            self._findings.add("UNANCHORED", "the checkpoint is not cosigned by a quorum of witnesses")
-        elif anchors and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
+        if has_quorum and not anchored:
+            self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
+        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
+
+    def _cosigned_size(self) -> int:
+        """Return the size of the newest checkpoint that a quorum cosigned; 0 if there is none.
+
+        The cosignatures of witnesses come later than the checkpoint, and are in a file of their own until the next one.
+        """
+        path = os.path.join(self._seal, "cosigned")
+        if not os.path.exists(path):
+            return 0
+
+        def is_witnessed(text: str) -> bool:
+            with suppress(SealError):
+                return self._policy.check(Note.parse(text.encode()))[1]
+            return False
+
+        return self._newest_note(path, filter(is_witnessed, notes_in(path, self._checkpoint.origin)))
 
     def _notes_of_state(self, state: str) -> list[str]:
         is_small = os.path.getsize(state) <= MAX_NOTE_BYTES

@@ -2,7 +2,7 @@
 
 **Guarantees**
 
-* A line that matches is always found. Lines that do not match may be found too: the caller decodes and matches what is found.
+* A line that matches is always found. Lines that do not match may be found too: the caller decodes and matches them.
 * Only a block whose lines all begin and end as those of this library is searched, and only if no event in it continues in
   parts. Every other block is to be decoded as a whole, so every other line is checked and counted.
 

@@ -1,8 +1,8 @@
-"""The evidence about completeness in the lines of a trail: sequence numbers, and what the trail's own events state.
+"""The evidence about completeness in the lines of a trail: sequence numbers, and the trail events.
 
 **Guarantees.** Only lines with an id of this library are evidence; trail events only by their ``kind``, which no application
 can set. Numbers of a writer must ascend from 0 without a gap. A line that is repeated byte by byte, as after an fsync that
-failed, is no finding. Lines without such an id, and lines that cannot be read, are counted with the time around them.
+failed, is not a finding. Lines without such an id, and lines that cannot be read, are counted with the time around them.
 
 **Concurrency.** The set of segments is taken newest first (`structlog_audit.trail.reading.discovery`): the active segment is
 read up to its size before the rolled ones are opened. A writer never returns to an older segment, so every line is read of
@@ -81,7 +81,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Writer:
-    """What was read of one writer."""
+    """The lines that were read of one writer."""
 
     first: Place
     number: int
@@ -144,7 +144,7 @@ class Tally:
 
 
 class TrailEvidence:
-    """What one reading of a trail showed."""
+    """The evidence from one reading of a trail."""
 
     def __init__(self, path: str, *, is_whole: bool) -> None:
         self.path = path
@@ -366,6 +366,9 @@ class _Collector:
             self._add_trail_event(event_id.writer, line)
         elif is_new and line.kind == Kind.GAP:
             self._add_gap(line)
+        elif is_new and line.kind == Kind.CHECKPOINT:
+            # Its writer is a sealer, which records no events.
+            self.evidence.writers[event_id.writer].is_closed = True
 
     def _add_gap(self, line: _NumberedLine) -> None:
         """Add a statement about lost events. If the target refused one, the gap names it, and no line has its number."""
@@ -449,7 +452,7 @@ class _Collector:
         return len(found) > 1 and len(set(found)) == 1
 
     def _add_trail_event(self, writer_id: str, line: _NumberedLine) -> None:
-        """Add what a trail event states. Trail events of other operations state nothing about completeness."""
+        """Add the statement of a trail event. Trail events of other operations state nothing about completeness."""
         evidence = self.evidence
         writer = evidence.writers[writer_id]
         operation = _decoded(line.operation)

@@ -1,4 +1,4 @@
-"""Events from lines in another form than that of this library: what they state is kept, and what was changed is reported.
+"""Events from lines in another form than that of this library: their content is kept, and changes are reported.
 
 **Guarantees**
 
@@ -38,7 +38,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Adaptation(NamedTuple):
-    """The members of an event, and what was changed in them."""
+    """The members of an event, and the changes in them."""
 
     members: dict[str, Any]
     changes: str

@@ -4,9 +4,9 @@
 
 * Missing numbers are a loss, unless a ``retention`` event shows that this library deleted the segments that had them. Then the
   time before is in doubt.
-* A writer whose last line is not ``closed`` leaves the time after that line in doubt; so does the end of a trail. Several
+* A writer without ``closed`` as its last line leaves the time after that line in doubt; so does the end of a trail. Several
   trails are judged one by one, and each loss and doubt names its own.
-* A signed seal will be further evidence: what it shows is to be added in `judge_trails`, as losses and doubts of each trail.
+* A signed seal will be further evidence: it is to be added in `judge_trails`, as losses and doubts of each trail.
 * A loss that appears in one reading only is not reported: files changed while they were read (`steady_evidence`).
 """
 
@@ -37,7 +37,7 @@ _Files = list[tuple[str, int]]
 """The paths and sizes of the segments of a trail."""
 
 _Loss = tuple[Cause, str | None, int | None, dt.datetime | None]
-"""What identifies a loss, even after its segments got other names."""
+"""The identity of a loss, even after its segments got other names."""
 
 
 def judge_trails(
@@ -110,7 +110,7 @@ def _losses(trail: AnyTrail, evidence: TrailEvidence) -> list[_Loss]:
 
 
 class _Horizon(NamedTuple):
-    """What retention left of a trail.
+    """The part of a trail that retention left.
 
     Attributes:
         pruned: The orders of the deleted segments.
@@ -289,7 +289,7 @@ class _Judgement:
         return self._evidence.name_of(0) if len(segments) == 1 else f"{len(segments)} segments"
 
     def _doubts_after(self, end: dt.datetime | None) -> Iterator[Doubt]:
-        """Yield the doubts about what follows the last lines."""
+        """Yield the doubts about the time after the last lines."""
         evidence = self._evidence
         if evidence.last is None:
             return
@@ -317,7 +317,7 @@ class _Judgement:
             if tally.count:
                 yield self._doubt(reason, count=tally.count, since=tally.since, until=tally.until)
 
-        groups = {Reason.UNREADABLE: evidence.problems, Reason.DAMAGE: evidence.damage}
+        groups = {Reason.PROBLEM: evidence.problems, Reason.DAMAGE: evidence.damage}
         for reason, by_code in groups.items():
             for code, tally in by_code.items():
                 yield self._doubt(reason, count=tally.count, names=(code,), since=tally.since, until=tally.until)

@@ -111,10 +111,10 @@ class TrailReader(EventSource):
         verdict = judge_trails(self._trails, type(self).__name__, start, end, self._now())
 
         # Problems that only whole events show, such as a key that occurs twice, were found by queries.
-        found = {doubt.names for doubt in verdict.doubts if doubt.reason == Reason.UNREADABLE}
+        found = {doubt.names for doubt in verdict.doubts if doubt.reason == Reason.PROBLEM}
         for code, count in self._scanner.problems.counts.items():
             if code not in (*HARMLESS, *SEEN_IN_LINES) and (code,) not in found:
-                doubt = Doubt(reason=Reason.UNREADABLE, count=count, names=(code,))
+                doubt = Doubt(reason=Reason.PROBLEM, count=count, names=(code,))
                 verdict = verdict.with_doubt(doubt)
         return verdict
 

@@ -98,6 +98,9 @@ class ActiveSegment:
         self.check_at = 0.0
         """The value of ``time.monotonic()`` from which the next write checks the path first."""
 
+        self.wake_sealer: Callable[[], None] | None = None
+        """Called with each check of the path, so that the sealer in this process begins; None if it has none."""
+
         self.failed_rollovers = 0
         self.postponed_rollovers = 0
         """The number of attempts to roll over while another process held a lock on the file."""
@@ -426,6 +429,8 @@ class ActiveSegment:
 
         if time.monotonic() >= self._pruning.check_at:
             self._pruning.announce_due(self.size)
+        if self.wake_sealer is not None:
+            self.wake_sealer()
         self.check_at = time.monotonic() + PATH_CHECK_SECONDS
 
     def check_before_close(self) -> None:

@@ -30,6 +30,9 @@ from structlog_audit.trail.segment_names import rolled_segments
 _APPEND_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """Flags that open an active segment: never through a link, and without waiting for the other end of a FIFO."""
 
+ACCESS_FIX = "change its owner, run as that user, or choose another path"
+"""The advice about a place that this user may not write to."""
+
 _TORN_LINE_ATTEMPTS = 3
 _TORN_LINE_WAIT_SECONDS = 0.002
 _MAX_TORN_BYTES = 1_048_576
@@ -194,6 +197,19 @@ def writable_by_others(path: str) -> Iterator[tuple[str, int]]:
                 yield place, stat.S_IMODE(mode)
 
 
+def unwritable_places(path: str) -> Iterator[str]:
+    """Yield a description of each place that this user may not write to: the file at *path*, and its folder.
+
+    For a missing folder it is the one that has to get it.
+    """
+    folder = _deepest_visible(os.path.dirname(path))
+    for place, access in ((path, os.W_OK), (folder, os.W_OK | os.X_OK)):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            refusal = _refusal(place)
+            if not os.access(place, access):
+                yield refusal
+
+
 def read_torn_line(fd: int) -> bytes:
     """Return the bytes after the last LF of the open file *fd*, at most the last MiB; empty if the file ends with an LF.
 
@@ -298,18 +314,23 @@ def describe_user(user_id: int) -> str:
 
 def _explained(error: PermissionError, path: str) -> PermissionError:
     """Return *error* with a message that names this user, and the place that it may not write to."""
-    # The deepest visible place: the file, the folder that lacks it, or the folder that can't be searched.
+    place = _deepest_visible(path)
+    return PermissionError(error.errno, f"{_refusal(place)}: {ACCESS_FIX}", path)
+
+
+def _deepest_visible(path: str) -> str:
+    """Return *path*, or else the folder that lacks it, or the one that this user can't search."""
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
+    return place
 
+
+def _refusal(place: str) -> str:
     status = os.stat(place, follow_symlinks=False)
-    message = (
-        f"user {describe_user(os.geteuid())} may not write to {place}, which belongs to user "
-        f"{describe_user(status.st_uid)} and has mode {stat.S_IMODE(status.st_mode):04o}: "
-        f"change its owner, run as that user, or choose another path"
-    )
-    return PermissionError(error.errno, message, path)
+    user, owner = describe_user(os.geteuid()), describe_user(status.st_uid)
+    mode = stat.S_IMODE(status.st_mode)
+    return f"user {user} may not write to {place}, which belongs to user {owner} and has mode {mode:04o}"
 
 
 def is_mid_line(fd: int, offset: int) -> bool:

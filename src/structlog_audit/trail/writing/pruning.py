@@ -19,18 +19,41 @@ import datetime as dt
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from structlog_audit._failures import describe_failure
-from structlog_audit.trail.segment_names import rollover_time
+from structlog_audit.trail.segment_names import COMPRESSED_SUFFIXES, rollover_time
 from structlog_audit.trail.writing.filesystem import segments_at, sync_folder
 from structlog_audit.trail.writing.notices import Notices
 from structlog_audit.trail.writing.retention import GRACE_SECONDS, Retention, RolledSegment
 
 RETENTION_CHECK_SECONDS = 3600.0
 """Interval in seconds between two checks if no rollover occurs."""
+
+MOST_NAMED_BYTES = 2_000
+"""The bytes of names in one ``retention`` event of a sealed trail; further segments follow with the next check."""
+
+SEAL_CHECK_SECONDS = 10.0
+"""Interval in seconds between two checks while segments that are due wait to be sealed."""
+
+
+class Seal(Protocol):
+    """What is sealed of a trail with integrity on."""
+
+    def cover(self, due: Sequence[tuple[str, int | None]], kept: Collection[str]) -> tuple[int, list[list[int]]]:
+        """Return how many of the *due* segments are sealed, from the first on, and all leaves that are gone with them.
+
+        Args:
+            due: The names of segments, and their sizes in bytes if they are not compressed; the oldest first.
+            kept: The names of all other segments.
+
+        Returns:
+            The number, and ranges of leaves: the first, and the one behind the last. The lines of segments that were deleted
+            before are among them.
+        """
 
 
 class Pruning:
@@ -53,6 +76,8 @@ class Pruning:
         self._syncs = syncs
         self._clock = clock
         self._notices = notices
+        self.seal: Seal | None = None
+        """With integrity on: a segment is deleted only once it is sealed."""
         # Segments that are announced and not deleted yet.
         self._announced: set[Path] = set()
 
@@ -88,15 +113,41 @@ class Pruning:
 
         # The paths of each rolled segment, and last the active one, which always remains.
         paths = [*rolled, (Path(self._path),)]
+        details: dict[str, Any] = {}
+        if self.seal is not None:
+            count, leaves = self._sealed(self.seal, paths, count, segments)
+            details["leaves"] = leaves
+            if not count:
+                return
         due = [path for copies in paths[:count] for path in copies]
         kept = paths[count][0].name
         names = [path.name for path in due]
         total_bytes = sum(segment.size for segment in list(rolled.values())[:count])
 
         self._announced.update(due)
-        if not self._notices.add("retention", partial(self.delete, due), segments=names, kept=kept, bytes=total_bytes):
+        details |= {"segments": names, "kept": kept, "bytes": total_bytes}
+        if not self._notices.add("retention", partial(self.delete, due), **details):
             # The queue of notices is full. Announce the segments at the next check.
             self._announced.difference_update(due)
+
+    def _sealed(
+        self,
+        seal: Seal,
+        paths: Sequence[tuple[Path, ...]],
+        count: int,
+        segments: Iterable[tuple[Path, os.stat_result]],
+    ) -> tuple[int, list[list[int]]]:
+        """Return how many of the first *count* segments are sealed, and the leaves that are gone with them."""
+        # The event names all of them, and must not be truncated.
+        most = max(1, MOST_NAMED_BYTES // (len(paths[0][0].name) + 8))
+        sizes = {path.name: status.st_size for path, status in segments}
+        due = [(_plain_name(copies[0]), sizes.get(_plain_name(copies[0]))) for copies in paths[: min(count, most)]]
+        kept = {_plain_name(copies[0]) for copies in paths[len(due) :]}
+
+        sealed, leaves = seal.cover(due, kept)
+        if sealed < count:
+            self.check_at = time.monotonic() + SEAL_CHECK_SECONDS
+        return sealed, leaves
 
     def _unannounced(self, segments: Iterable[tuple[Path, os.stat_result]]) -> dict[tuple[Path, ...], RolledSegment]:
         """Return the rolled ones of *segments* that are not announced yet, in the same order, by the paths of each.
@@ -141,3 +192,8 @@ class Pruning:
     def after_fork(self) -> None:
         """Forget the announced segments in a forked child: the parent records the notices and deletes the segments."""
         self._announced.clear()
+
+
+def _plain_name(path: Path) -> str:
+    """Return the name of a segment without the suffix of a compression."""
+    return path.stem if path.suffix in COMPRESSED_SUFFIXES else path.name

@@ -1,0 +1,58 @@
+"""``prove``: the proof that one event is in a sealed trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import TrailPath
+from structlog_audit.cli.terminal import put
+from structlog_audit.exceptions import AuditValueError
+
+if TYPE_CHECKING:
+    from structlog_audit.integrity.notes import Proof
+
+EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000"
+
+
+def prove(
+    trail: TrailPath,
+    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="The id of the event.")],
+    *,
+    line: Annotated[
+        str | None,
+        typer.Option("--line", metavar="FILE", help="File for the line of the event, which a verifier needs."),
+    ] = None,
+    cose: Annotated[
+        str | None,
+        typer.Option("--cose", metavar="FILE", help="File for the proof as a COSE receipt (RFC 9942); needs --key."),
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="The private key, for --cose.")] = None,
+) -> Exit:
+    """Print the proof of one event (C2SP tlog-proof). verify-proof and verify_trail.py --proof verify it."""
+    from structlog_audit.integrity.proving import prove
+
+    if (cose is None) != (key is None):
+        raise UsageError("expected --cose and --key together: a receipt is signed by the key of the trail")
+    try:
+        proven = prove(trail, event_id)
+        if cose is not None and key is not None:
+            Path(cose).write_bytes(_receipt(proven.proof, event_id, key))
+    except AuditValueError as error:
+        raise UsageError(str(error)) from None
+    if line is not None:
+        Path(line).write_bytes(proven.line + b"\n")
+    put(str(proven.proof))
+    return Exit.DONE
+
+
+def _receipt(proof: Proof, event_id: str, key: str) -> bytes:
+    from structlog_audit.integrity.cose import receipt
+    from structlog_audit.integrity.notes import parse_checkpoint
+    from structlog_audit.integrity.signing import KeyFile
+
+    origin = parse_checkpoint(proof.note.text).origin
+    return receipt(proof, KeyFile(key, origin), subject=event_id)

@@ -1,0 +1,93 @@
+"""``seal``: signs the lines of a trail, for an application that has no key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
+from structlog_audit.cli.options import Origin, TrailPath
+from structlog_audit.cli.terminal import put_error, put_line
+from structlog_audit.exceptions import AuditValueError
+
+if TYPE_CHECKING:
+    from structlog_audit.integrity.anchors import Anchors
+
+EXAMPLE = "seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1"
+
+
+def seal(
+    trail: TrailPath,
+    *,
+    key: Annotated[str, typer.Option("--key", metavar="FILE", help="The private key.")],
+    origin: Origin,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", metavar="FILE", help="Policy whose witnesses with an address cosign the checkpoints."),
+    ] = None,
+    timestamps: Annotated[
+        str | None, typer.Option("--timestamps", metavar="URL", help="Time-stamping authority (RFC 3161).")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Continue once a second, until the process is ended.")] = False,
+) -> Exit:
+    """Seal a trail from its first line on, as a user whose files the application cannot read."""
+    from structlog_audit.integrity.background import BackgroundSealer
+    from structlog_audit.integrity.signing import KeyFile
+
+    path = os.path.abspath(trail)
+    if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
+        raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
+    try:
+        signer = KeyFile(key, origin)
+    except AuditValueError as error:
+        raise UsageError(f"--origin: {error}") from None
+
+    anchors = _anchors(f"{path}.seal", policy, timestamps)
+    sealer = BackgroundSealer(path, origin, lambda: signer, on_damage=_report_damage, anchors=anchors)
+    if watch:
+        _watch(sealer)
+        return Exit.DONE
+
+    is_sealed = sealer.seal_now()
+    sealer.release()
+    anchors.close()
+    if not is_sealed:
+        raise UnreadableError(sealer.failure or f"{trail!r} is sealed by another process")
+    put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signer.key}")
+    return Exit.DONE
+
+
+def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors:
+    """Return the anchors that the options describe."""
+    from structlog_audit.integrity.anchors import Anchors
+    from structlog_audit.integrity.notes import parse_policy
+
+    witnesses = []
+    try:
+        if policy is not None:
+            parsed = parse_policy(Path(policy).read_bytes())
+            for name, key in parsed.witnesses.items():
+                if str(key) in parsed.urls:
+                    witnesses.append({"name": name, "key": str(key), "url": parsed.urls[str(key)]})
+        return Anchors.from_config({"witnesses": witnesses, "timestamps": timestamps}, folder)
+    except (AuditValueError, OSError) as error:
+        raise UsageError(f"--policy, --timestamps: {error}") from None
+
+
+def _report_damage(name: str, reason: str) -> None:
+    put_error(f"{name} was changed after it was sealed: {reason}")
+
+
+def _watch(sealer: Any) -> None:
+    """Seal until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    sealer.seal_now()
+    sealer.run(stop)
+    sealer.finish()

@@ -1,0 +1,49 @@
+"""``verify``: whether a trail is as it was sealed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from structlog_audit.cli.choices import ReportOutput
+from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.cli.options import TrailPath, VerifierKeys
+from structlog_audit.cli.terminal import put
+
+EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
+
+
+def verify(
+    trail: TrailPath,
+    *,
+    key: VerifierKeys,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option("--anchor", metavar="FILE", help="File from outside of the host with checkpoints, in any form."),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="FILE", help="File for the newest verified checkpoint, which may only grow."),
+    ] = None,
+    max_age: Annotated[
+        str, typer.Option("--max-age", metavar="SECONDS", help="Age of findings of exit code 3, or none.")
+    ] = "120",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 1,
+    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+) -> int:
+    """Verify a trail against its seal. Exit code: 0 intact, 1 changed, 2 not verified, 3 not covered."""
+    from structlog_audit.integrity.standalone import verify_trail
+
+    try:
+        seconds = None if max_age == "none" else float(max_age)
+    except ValueError:
+        raise UsageError(f"--max-age {max_age}: expected a number of seconds, or none") from None
+    try:
+        policy = verify_trail.load_policies(key)
+    except verify_trail.SealError as error:
+        raise UsageError(f"--key: {error}") from None
+
+    report = verify_trail.verify(trail, policy, anchors=anchor or (), state=state, max_age=seconds, jobs=jobs)
+    put(report.to_text() if output is ReportOutput.TEXT else f"{report.to_json()}\n")
+    return report.exit_code

@@ -1,0 +1,144 @@
+"""Proofs that single lines are in a sealed trail, and the stored hashes as tiles.
+
+**Guarantees.** A proof is made only for a line that is still as it was sealed, and only from stored hashes that give the root
+of the checkpoint in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from structlog_audit.exceptions import AuditReadError, AuditValueError
+from structlog_audit.integrity.anchors import read_cosigned
+from structlog_audit.integrity.errors import raising
+from structlog_audit.integrity.merkle import TILE, inclusion_proof, leaf_hash, root_at, verify_inclusion
+from structlog_audit.integrity.notes import Checkpoint, Note, Proof
+from structlog_audit.integrity.standalone.verify_trail import (
+    HashFiles,
+    SealedSegment,
+    SegmentFile,
+    SegmentReader,
+    find_files,
+    match_segments,
+    parse_segments,
+    read_checkpoint,
+    rebuild_segments,
+)
+
+
+class ProvenLine(NamedTuple):
+    """A line, without its LF, and the proof that it is in the trail."""
+
+    line: bytes
+    proof: Proof
+
+
+def prove(trail: str, event_id: str) -> ProvenLine:
+    """Return the line of the event *event_id* in *trail* with its proof.
+
+    The proof is for the checkpoint in the seal folder, or for one before that witnesses have cosigned, if that covers the line.
+
+    Args:
+        trail: The path of the active segment.
+        event_id: The id of the event.
+
+    Raises:
+        AuditValueError: There is no such event, it is not sealed yet, or its line was changed after it was sealed.
+        AuditReadError: Trail or seal cannot be read.
+    """
+    trail = os.path.abspath(trail)
+    with raising(AuditReadError), HashFiles(f"{trail}.seal") as hashes:
+        note = read_checkpoint(f"{trail}.seal")
+        checkpoint = Checkpoint.parse(note.text)
+        files = find_files(trail)
+        place, position, line = _find_line(files, event_id)
+
+        segment = _segments_of(trail, files, hashes, checkpoint.size)[place]
+        if segment is None or position >= segment.lines:
+            raise AuditValueError(f"{event_id}: its line is not sealed yet: try again after the next checkpoint")
+        index = segment.leaf_of(position)
+        note = _cosigned(index, checkpoint.size, f"{trail}.seal", hashes) or note
+        return _proven(event_id, line, index, note, Checkpoint.parse(note.text), hashes)
+
+
+def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | None:
+    """Return the checkpoint of the leaf *index* that most witnesses have cosigned, the newest of several; None if none has."""
+    found = None
+    for note in read_cosigned(folder):
+        head = Checkpoint.parse(note.text)
+        is_covering = index < head.size <= size and root_at(head.size, hashes.read) == head.root
+        if is_covering and (found is None or len(note.signatures) > len(found.signatures)):
+            found = note
+    return found
+
+
+def _proven(
+    event_id: str, line: bytes, index: int, note: Note, checkpoint: Checkpoint, hashes: HashFiles
+) -> ProvenLine:
+    proof = inclusion_proof(index, checkpoint.size, hashes.read)
+    if not verify_inclusion(leaf_hash(line), index, checkpoint.size, proof, checkpoint.root):
+        if hashes.read(0, index, 1) != leaf_hash(line):
+            raise AuditValueError(f"{event_id}: its line was changed after it was sealed: verify the trail")
+        raise AuditReadError("the stored hashes do not give the root of the checkpoint: verify the trail")
+    return ProvenLine(line, Proof(index, tuple(proof), note))
+
+
+def _segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
+    try:
+        with open(f"{trail}.seal/segments", "rb") as file:
+            segments = parse_segments(file.read(), size)
+    except OSError:
+        segments = None
+    if segments is None:
+        segments = rebuild_segments(files, hashes, size)
+    return match_segments(files, segments, hashes)
+
+
+def _find_line(files: list[SegmentFile], event_id: str) -> tuple[int, int, bytes]:
+    """Return the index of the file and of the line that begins with *event_id*, and the line."""
+    start = f'{{"event_id":"{event_id}"'.encode("utf-8", "replace")
+    for place, file in enumerate(files):
+        position = 0
+        for block in SegmentReader(file).blocks():
+            at = 0 if block.startswith(start) else block.find(b"\n" + start) + 1
+            if at or block.startswith(start):
+                line = block[at : block.find(b"\n", at)]
+                return place, position + block.count(b"\n", 0, at), line
+            position += block.count(b"\n")
+    raise AuditValueError(f"{event_id}: no line of the trail begins with this id")
+
+
+def tiles(trail: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that a server of C2SP tiles has for *trail*, each with its path: ``checkpoint`` and all tiles.
+
+    Raises:
+        AuditReadError: The seal cannot be read, or does not give the root of its checkpoint.
+    """
+    folder = f"{os.path.abspath(trail)}.seal"
+    with raising(AuditReadError), HashFiles(folder) as hashes:
+        note = read_checkpoint(folder)
+        checkpoint = Checkpoint.parse(note.text)
+        if root_at(checkpoint.size, hashes.read) != checkpoint.root:
+            raise AuditReadError(
+                f"{folder}: the stored hashes do not give the root of the checkpoint: verify the trail"
+            )
+
+        level, count = 0, checkpoint.size
+        while count:
+            for number in range(-(-count // TILE)):
+                width = min(TILE, count - number * TILE)
+                yield _tile_path(level, number, width), hashes.read(level, number * TILE, width)
+            level, count = level + 1, count // TILE
+        yield "checkpoint", str(note).encode()
+
+
+def _tile_path(level: int, number: int, width: int) -> str:
+    """Return the path of a tile (C2SP tlog-tiles): groups of three digits, of which all but the last begin with x."""
+    groups = [f"{number % 1_000:03d}"]
+    while number >= 1_000:
+        number //= 1_000
+        groups.insert(0, f"x{number % 1_000:03d}")
+    suffix = "" if width == TILE else f".p/{width}"
+    return f"tile/{level}/{'/'.join(groups)}{suffix}"

@@ -1,0 +1,202 @@
+"""The commands about the seal of a trail: keygen, seal, verify, prove, verify-proof, export --tiles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import GOLDEN, PROGRAM, environment, run
+
+from structlog_audit.integrity.merkle import leaf_hashes
+from structlog_audit.integrity.seal_folder import SealFolder
+
+ORIGIN = "audit.example/shop/web1"
+
+
+@pytest.fixture
+def trail(tmp_path):
+    """A trail, and its key in ``audit.pem`` and ``audit.vkey``."""
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(GOLDEN.read_bytes())
+    made = run("keygen", tmp_path / "audit.pem", "--origin", ORIGIN)
+    (tmp_path / "audit.vkey").write_text(made.out)
+    return path
+
+
+def seal(trail):
+    return run("seal", trail, "--key", trail.parent / "audit.pem", "--origin", ORIGIN)
+
+
+def verify(trail, *words):
+    return run("verify", trail, "--key", trail.parent / "audit.vkey", *words)
+
+
+def first_id(trail):
+    return json.loads(trail.read_bytes().splitlines()[2])["event_id"]
+
+
+def test_keygen_makes_a_private_file_and_prints_its_public_half(tmp_path):
+    """The file is readable by its owner only, and never replaced."""
+    path = tmp_path / "audit.pem"
+    made = run("keygen", path, "--origin", ORIGIN)
+    assert made.out.startswith(f"{ORIGIN}+")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = run("keygen", path, "--origin", ORIGIN)
+    assert (again.code, "a key is never replaced" in again.error_line) == (3, True)
+    wrong = run("keygen", tmp_path / "other.pem", "--origin", "a b")
+    assert (wrong.code, (tmp_path / "other.pem").exists()) == (2, False)
+
+
+def test_sealed_trail_verifies_and_a_changed_line_is_named(trail):
+    """seal, verify: 0; a changed line: 1 and its place; without a seal or with another key: 2."""
+    assert verify(trail).code == 2
+    done = seal(trail)
+    count = len(trail.read_bytes().splitlines())
+    assert f"{count} lines of" in done.out
+    assert (verify(trail).code, verify(trail).lines[-1].split()[0]) == (0, "INTACT")
+
+    data = trail.read_bytes()
+    trail.write_bytes(data.replace(b"STORE", b"ERASE", 1))
+    changed = verify(trail, "-o", "json")
+    assert changed.code == 1
+    assert [finding["code"] for finding in json.loads(changed.out)["findings"]] == ["CHANGED"]
+
+    other = run("keygen", trail.parent / "other.pem", "--origin", ORIGIN).out.strip()
+    assert run("verify", trail, "--key", other).code == 2
+
+
+def test_verify_takes_anchors_state_and_processes(trail):
+    """A copy of the trail anchors it; --state holds the newest checkpoint; --jobs changes nothing."""
+    seal(trail)
+    copy = trail.parent / "shipped.log"
+    copy.write_bytes(Path(f"{trail}.seal/checkpoint").read_bytes())
+    state = trail.parent / "state"
+    done = verify(trail, "--anchor", copy, "--state", state, "--jobs", 2, "--max-age", "none")
+    assert (done.code, state.read_bytes()) == (0, copy.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--max-age", "soon"], "--max-age soon: expected a number"),
+     (["--key", "nonsense"], "--key: expected a verifier")],
+)  # fmt: skip
+def test_verify_refuses_invalid_options(trail, words, message):
+    """An option that cannot be used is one line on stderr and exit code 2."""
+    seal(trail)
+    done = verify(trail, *words)
+    assert (done.code, done.error_line.startswith(message)) == (2, True)
+
+
+def test_seal_refuses_what_is_no_trail_or_no_key(trail):
+    """A path without a trail, a file that is not a key and an invalid origin are errors, and make no folder."""
+    key = trail.parent / "audit.pem"
+    missing = run("seal", trail.parent / "none.jsonl", "--key", key, "--origin", ORIGIN)
+    assert (missing.code, "expected the active file of a trail" in missing.error_line) == (2, True)
+    assert run("seal", trail, "--key", trail, "--origin", ORIGIN).code == 3
+    assert run("seal", trail, "--key", key, "--origin", "a b").code == 2
+    assert not Path(f"{trail}.seal").exists()
+
+
+def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):
+    """Two processes never seal one trail at the same time."""
+    folder = SealFolder(str(trail))
+    assert folder.lock()
+    done = seal(trail)
+    folder.release()
+    assert (done.code, "sealed by another process" in done.error_line) == (3, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_watching_sealer_ends_with_a_checkpoint_line(trail, number):
+    """--watch seals until a signal, and then appends a checkpoint line and seals that too."""
+    words = ["seal", trail, "--key", trail.parent / "audit.pem", "--origin", ORIGIN, "--watch"]
+    process = subprocess.Popen([*PROGRAM, *map(str, words)], env=environment(), stderr=subprocess.PIPE, text=True)
+    while not Path(f"{trail}.seal/checkpoint").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == (None, "")
+    assert process.returncode == 0
+    last = json.loads(trail.read_bytes().splitlines()[-1])
+    assert (last["kind"], verify(trail).code) == ("checkpoint", 0)
+
+
+def test_proof_of_an_event_verifies_with_its_line_and_key_only(trail):
+    """prove prints the proof and writes the line; verify-proof needs nothing else, and refuses another line."""
+    seal(trail)
+    line, proof = trail.parent / "line.json", trail.parent / "event.tlog-proof"
+    done = run("prove", trail, first_id(trail), "--line", line)
+    proof.write_text(done.out)
+    trail.unlink()
+
+    words = ["verify-proof", proof, line, "--key", trail.parent / "audit.vkey"]
+    assert (run(*words).code, run(*words).out.split()[0]) == (0, "INTACT")
+    line.write_bytes(line.read_bytes().replace(b"STORE", b"ERASE"))
+    assert run(*words).code == 1
+    proof.write_text("no proof")
+    assert run(*words).code == 2
+
+
+def test_event_without_a_proof_is_an_error_that_names_it(trail):
+    """An unknown event, one that is not sealed yet, and a changed one have no proof."""
+    seal(trail)
+    unknown = run("prove", trail, "evt_none")
+    assert (unknown.code, unknown.error_line) == (2, "evt_none: no line of the trail begins with this id")
+
+    data = trail.read_bytes()
+    trail.write_bytes(data + b'{"event_id":"evt_new"}\n')
+    assert "not sealed yet" in run("prove", trail, "evt_new").error_line
+    trail.write_bytes(data.replace(b"STORE", b"ERASE"))
+    assert "was changed after it was sealed" in run("prove", trail, first_id(trail)).error_line
+
+
+def test_proof_does_not_need_the_hint(trail):
+    """Without ``segments``, the place of the line is found from the stored hashes."""
+    seal(trail)
+    before = run("prove", trail, first_id(trail)).out
+    os.unlink(f"{trail}.seal/segments")
+    assert run("prove", trail, first_id(trail)).out == before
+
+
+def test_tiles_are_the_stored_hashes_in_files_of_c2sp(trail):
+    """export --tiles writes full and partial tiles and the checkpoint, into an empty folder only."""
+    with trail.open("ab") as file:
+        file.write(b"".join(b"%d\n" % number for number in range(600)))
+    seal(trail)
+    folder = trail.parent / "tiles"
+    assert run("export", trail, "--tiles", folder).code == 0
+    leaves = leaf_hashes(trail.read_bytes())
+    count = len(leaves) // 32
+    assert (folder / "tile/0/000").read_bytes() == leaves[: 256 * 32]
+    assert (folder / f"tile/0/002.p/{count - 512}").read_bytes() == leaves[512 * 32 :]
+    assert len((folder / "tile/1/000.p/2").read_bytes()) == 64
+    assert (folder / "checkpoint").read_bytes() == Path(f"{trail}.seal/checkpoint").read_bytes()
+    again = run("export", trail, "--tiles", folder)
+    assert (again.code, "expected a new or an empty folder" in again.error_line) == (2, True)
+    assert run("export", trail).code == 2
+    assert run("export", trail, "user_id=ann", "--tiles", trail.parent / "more").code == 2
+
+
+def test_tile_paths_group_their_digits():
+    """Numbers of tiles have groups of three digits, all but the last with an x."""
+    from structlog_audit.integrity.proving import _tile_path
+
+    assert _tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
+    assert _tile_path(2, 5, 3) == "tile/2/005.p/3"
+
+
+def test_cose_receipt_is_signed_by_the_key_of_the_trail(trail):
+    """--cose writes a receipt of the same proof, and refuses another key, or none."""
+    seal(trail)
+    receipt = trail.parent / "receipt.cbor"
+    words = ["prove", trail, first_id(trail), "--cose", receipt]
+    assert run(*words).code == 2
+    run("keygen", trail.parent / "other.pem", "--origin", ORIGIN)
+    assert run(*words, "--key", trail.parent / "other.pem").code == 2
+    assert not receipt.exists()
+    assert run(*words, "--key", trail.parent / "audit.pem").code == 0
+    assert receipt.read_bytes().startswith(b"\xd2")

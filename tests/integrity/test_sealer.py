@@ -1,0 +1,642 @@
+"""Tests of `structlog_audit.integrity.sealer`: every line of the files is a leaf, in their order."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seals import (
+    ORIGIN,
+    POLICY,
+    SIGNER,
+    Writer,
+    codes,
+    lines_of,
+    other_signer,
+    rolled_path,
+    verified,
+    write_lines,
+)
+
+from structlog_audit import AuditError
+from structlog_audit.exceptions import AuditSealError
+from structlog_audit.integrity import sealer as sealer_module
+from structlog_audit.integrity.merkle import Tree, leaf_hash
+from structlog_audit.integrity.notes import Checkpoint, Note
+from structlog_audit.integrity.seal_folder import SealFolder
+from structlog_audit.integrity.sealer import CLOSE_SECONDS, Sealer
+
+
+class Sealing:
+    """A sealer of one trail, with its clock, and what it reports."""
+
+    def __init__(self, trail, signer=SIGNER):
+        self.trail = trail
+        self.now = 0.0
+        self.damages = []
+        self.folder = SealFolder(str(trail))
+        self.sealer = Sealer(
+            self.folder,
+            str(trail),
+            ORIGIN,
+            [signer],
+            on_damage=lambda *damage: self.damages.append(damage),
+            monotonic=lambda: self.now,
+            sleep=lambda seconds: None,
+        )
+        assert self.folder.lock()
+
+    def seal(self):
+        """Seal all lines; return the checkpoint."""
+        self.now += CLOSE_SECONDS
+        while self.sealer.seal():
+            pass
+        return Checkpoint.parse(self.sealer.checkpoint.text)
+
+    def end(self):
+        """Give up the lock, as the end of the process does."""
+        self.folder.release()
+
+
+@pytest.fixture
+def trail(tmp_path):
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def sealing(trail):
+    sealing = Sealing(trail)
+    yield sealing
+    sealing.end()
+
+
+def append(path, *lines):
+    with path.open("ab") as file:
+        file.write(b"".join(lines))
+
+
+def events(writer, count, first=0):
+    return [writer.event(number) for number in range(first, first + count)]
+
+
+def root_of(lines):
+    """Return the root of *lines*, by the definition of the tree."""
+    tree = Tree()
+    for line in lines:
+        tree.append(leaf_hash(line))
+    return tree.root()
+
+
+def roll(trail, second, rename=os.rename):
+    rename(trail, rolled_path(trail, second))
+
+
+def test_every_byte_sequence_that_ends_in_lf_is_a_leaf(trail, sealing):
+    """Torn, empty and foreign lines are leaves; what has no LF yet is none."""
+    writer = Writer()
+    append(trail, writer.opened(), b"\n", b'{"event_id":"evt_\n', b"\xff\x00\r\n", writer.event(0), b"unfinished")
+    checkpoint = sealing.seal()
+    assert checkpoint == Checkpoint(ORIGIN, 5, root_of(lines_of(trail)))
+
+
+def test_line_is_sealed_once_it_has_its_end(trail, sealing):
+    """A line whose LF comes later becomes a leaf with its beginning."""
+    append(trail, b"begin")
+    assert sealing.seal().size == 0
+    append(trail, b"ning\nnext")
+    assert sealing.seal() == Checkpoint(ORIGIN, 1, root_of([b"beginning"]))
+
+
+@pytest.mark.parametrize("length", [4_095, 4_096, 32_767, 32_768, 100_000])
+def test_line_longer_than_a_block_is_one_leaf(trail, sealing, length):
+    """A line of any length is one leaf, and the next pass goes on behind it."""
+    long = b"x" * length
+    append(trail, long, b"\nnext\n")
+    sealing.seal()
+    append(trail, b"last\n")
+    assert sealing.seal() == Checkpoint(ORIGIN, 3, root_of([long, b"next", b"last"]))
+    assert sealing.damages == []
+
+
+def test_line_beyond_the_limit_is_refused_as_by_the_verifier(trail, sealing, monkeypatch):
+    """A line without an end grows up to a limit, and then the trail cannot be sealed."""
+    monkeypatch.setattr(sealer_module, "MAX_LINE_BYTES", 65_536)
+    append(trail, b"x" * 200_000)
+    with pytest.raises(AuditSealError, match="a line of more than 65536 bytes"):
+        sealing.seal()
+
+
+def test_sealed_lines_are_not_read_again(trail, sealing, monkeypatch):
+    """After a pass, only the last sealed line and new bytes are read."""
+    append(trail, *events(Writer(), 300))
+    sealing.seal()
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, count, at: read.append((count, at)) or pread(fd, count, at))
+    size = trail.stat().st_size
+    append(trail, b"new\n")
+    assert sealing.seal().size == 301
+    assert all(at >= size - 4_096 for _, at in read)
+    assert sum(count for count, _ in read) <= 4_096 + 4
+
+
+def test_pass_without_a_change_opens_no_file(trail, sealing, monkeypatch):
+    """An idle pass only compares the status of trail and folder."""
+    append(trail, b"a\n")
+    sealing.seal()
+    sealing.seal()
+
+    def refuse(*args, **options):
+        raise AssertionError(args)
+
+    for name in ("open", "listdir", "fsync", "rename", "pread"):
+        monkeypatch.setattr(os, name, refuse)
+    assert sealing.sealer.seal() is False
+
+
+def test_gil_is_yielded_and_a_pass_ends_within_a_bounded_number_of_lines(trail, monkeypatch):
+    """A long trail is sealed in several passes, each with its checkpoint, and yields in between."""
+    monkeypatch.setattr(sealer_module, "MOST_LINES", 1_000)
+    monkeypatch.setattr(sealer_module, "_BLOCK_BYTES", 2_000)
+    append(trail, b"".join(b"%d\n" % number for number in range(3_500)))
+    sealing = Sealing(trail)
+    slept = []
+    sealing.sealer._sleep = slept.append
+    sizes = []
+    while sealing.sealer.seal():
+        sizes.append(Checkpoint.parse(sealing.sealer.checkpoint.text).size)
+    sizes.append(sealing.sealer.size)
+    assert len(sizes) >= 3
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == 3_500
+    assert len(slept) >= 5
+    assert verified(trail).exit_code == 0
+
+
+def test_existing_trail_is_sealed_from_its_first_line_on(trail, sealing):
+    """Segments of any age and form are sealed in their order: numbered ones, compressed ones, the active one."""
+    writer = Writer()
+    zstd = pytest.importorskip("backports.zstd")
+    content = [b"".join(events(writer, 30, 30 * number)) for number in range(5)]
+    (trail.parent / "audit.jsonl.2.gz").write_bytes(gzip.compress(content[0]))
+    (trail.parent / "audit.jsonl.1").write_bytes(content[1])
+    Path(f"{rolled_path(trail, 0)}.zst").write_bytes(zstd.compress(content[2]))
+    rolled_path(trail, 1).write_bytes(content[3])
+    trail.write_bytes(content[4])
+
+    checkpoint = sealing.seal()
+    assert checkpoint == Checkpoint(ORIGIN, 150, root_of(b"".join(content).split(b"\n")[:-1]))
+    assert codes(verified(trail)) == {}
+
+
+def test_compressed_segment_that_was_sealed_in_part_is_completed(trail, sealing):
+    """If a segment is rolled over and compressed before all of it is sealed, the rest is sealed from the compressed form."""
+    lines = events(Writer(), 50)
+    append(trail, *lines[:20])
+    sealing.seal()
+    append(trail, *lines[20:])
+    Path(f"{rolled_path(trail, 0)}.gz").write_bytes(gzip.compress(trail.read_bytes()))
+    trail.unlink()
+    assert sealing.seal() == Checkpoint(ORIGIN, 50, root_of([line[:-1] for line in lines]))
+    assert codes(verified(trail)) == {}
+
+
+def test_late_lines_of_a_rolled_segment_are_a_further_run(trail, sealing):
+    """Lines that come to a rolled segment after lines of the next one were sealed are leaves behind those."""
+    first, second = Writer(1), Writer(2)
+    append(trail, *events(first, 3))
+    sealing.seal()
+    roll(trail, 0)
+    append(trail, *events(first, 2, 3))
+    sealing.seal()
+    append(rolled_path(trail, 0), *events(second, 2))
+    sealing.seal()
+    runs = [line.split(" ")[:3] for line in (trail.parent / "audit.jsonl.seal" / "segments").read_text().splitlines()]
+    assert runs == [["0", "0", "3"], ["1", "3", "2"], ["0", "5", "2"]]
+    assert codes(verified(trail)) == {}
+
+
+def test_rolled_segment_is_read_once_more_a_second_after_its_rollover(trail, sealing):
+    """Late lines are sealed when the time has come, even if the folder changed for other reasons meanwhile."""
+    append(trail, *events(Writer(1), 3))
+    sealing.seal()
+    roll(trail, 0)
+    append(trail, *events(Writer(2), 2))
+    sealing.sealer.seal()
+    (trail.parent / "other.log").touch()
+    sealing.now += CLOSE_SECONDS / 2
+    sealing.sealer.seal()
+
+    append(rolled_path(trail, 0), *events(Writer(3), 1))
+    sealing.now += CLOSE_SECONDS / 4
+    sealing.sealer.seal()
+    assert sealing.sealer.size == 5
+    sealing.now += CLOSE_SECONDS / 4
+    sealing.sealer.seal()
+    assert sealing.sealer.size == 6
+
+
+def test_empty_rolled_segment_is_no_finding(trail, sealing):
+    """A rollover without an event leaves an empty segment between sealed ones, which is not foreign."""
+    writer = Writer()
+    append(trail, *events(writer, 3))
+    roll(trail, 0)
+    rolled_path(trail, 1).write_bytes(b"")
+    append(trail, *events(writer, 3, 3))
+    sealing.seal()
+    assert codes(verified(trail)) == {}
+
+
+def test_rotation_of_another_program_renames_all_segments(trail, sealing):
+    """logrotate's numbered names change at each rotation; the lines stay what they are."""
+    writer = Writer()
+    for rotation in range(4):
+        append(trail, *events(writer, 3, 3 * rotation))
+        sealing.seal()
+        for number in range(rotation, 0, -1):
+            os.rename(f"{trail}.{number}", f"{trail}.{number + 1}")
+        os.rename(trail, f"{trail}.1")
+    append(trail, *events(writer, 3, 12))
+    assert sealing.seal().size == 15
+    assert sealing.damages == []
+    assert codes(verified(trail)) == {}
+
+
+def test_unsealed_rolled_segment_is_not_taken_for_a_deleted_one(trail, sealing):
+    """While nothing seals, rolled segments come that no seal knows: they are unsealed, and not a deleted one with changes."""
+    writer = Writer()
+    for second in range(2):
+        append(trail, *events(writer, 3, 3 * second))
+        sealing.seal()
+        roll(trail, second)
+    append(trail, *events(writer, 3, 6))
+    sealing.seal()
+    rolled_path(trail, 0).unlink()
+    roll(trail, 2)
+    append(trail, *events(writer, 3, 9))
+    roll(trail, 3)
+    append(trail, *events(writer, 3, 12))
+    report = verified(trail)
+    assert (codes(report)["MISSING_SEGMENT"], report.unsealed) == (1, 6)
+    assert set(codes(report)) <= {"MISSING_SEGMENT", "GAP"}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 40)),
+        st.tuples(st.just("torn"), st.integers(1, 30)),
+        st.tuples(st.just("late"), st.integers(1, 3)),
+        st.sampled_from([("roll", 0), ("seal", 0), ("restart", 0), ("pack", 0), ("lose hint", 0)]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_any_history_is_sealed_completely_and_found_intact(tmp_path_factory, steps):
+    """Whatever the order of writes, rollovers, late lines, compressions and restarts, all lines are leaves, once."""
+    folder = tmp_path_factory.mktemp("history")
+    trail = folder / "audit.jsonl"
+    sealing = Sealing(trail)
+    writer = Writer()
+    rolled = []
+    seconds = iter(range(1_000))
+    count = 0
+    for step, argument in steps:
+        if step == "write":
+            append(trail, *events(writer, argument, count))
+            count += argument
+        elif step == "torn":
+            append(trail, b'{"event_id":"evt_0197f3a0c1d27d1e9b0c5d8e00000001"'[:argument], b"\n")
+            count += 1
+        elif step == "late" and rolled:
+            append(rolled[-1], *events(Writer(bits=100 + next(seconds)), argument))
+            count += argument
+        elif step == "roll" and trail.exists() and trail.stat().st_size:
+            rolled.append(rolled_path(trail, next(seconds)))
+            os.rename(trail, rolled[-1])
+        elif step == "seal":
+            sealing.seal()
+        elif step == "restart":
+            sealing.end()
+            sealing = Sealing(trail)
+        elif step == "pack" and len(rolled) > 1:
+            # A segment is compressed long after its rollover.
+            sealing.seal()
+            path = rolled.pop(0)
+            Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+        elif step == "lose hint":
+            (folder / "audit.jsonl.seal" / "segments").unlink(missing_ok=True)
+
+    checkpoint = sealing.seal()
+    sealing.end()
+    assert checkpoint.size == count
+    assert sealing.damages == []
+    if count:
+        report = verified(trail)
+        assert (codes(report), report.size) == ({}, count)
+
+
+def test_restart_continues_the_tree(trail, sealing):
+    """Another process continues where the first one ended, and earlier checkpoints stay heads of the tree."""
+    writer = Writer()
+    append(trail, *events(writer, 10))
+    sealing.seal()
+    sealing.end()
+    append(trail, *events(writer, 10, 10))
+    again = Sealing(trail)
+    assert again.seal() == Checkpoint(ORIGIN, 20, root_of(lines_of(trail)))
+    again.end()
+
+
+def test_checkpoint_by_another_key_is_not_continued(trail, sealing):
+    """A seal that another key has signed is an error that names the keys, and is not changed."""
+    append(trail, b"a\n")
+    sealing.seal()
+    sealing.end()
+    before = (trail.parent / "audit.jsonl.seal" / "checkpoint").read_bytes()
+    append(trail, b"b\n")
+    other = Sealing(trail, other_signer())
+    with pytest.raises(AuditSealError, match="no given key has signed the checkpoint"):
+        other.seal()
+    assert (trail.parent / "audit.jsonl.seal" / "checkpoint").read_bytes() == before
+    other.end()
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed"])
+def test_lost_stored_hashes_are_made_again_from_the_lines(trail, sealing, damage):
+    """If the stored hashes do not give the signed root but the lines do, they are written again."""
+    append(trail, *events(Writer(), 600))
+    sealing.seal()
+    sealing.end()
+    path = trail.parent / "audit.jsonl.seal" / "hashes.0"
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:32] if damage == "cut" else data[:-32] + bytes([data[-32] ^ 1]) + data[-31:])
+    again = Sealing(trail)
+    append(trail, b"more\n")
+    assert again.seal().size == 601
+    assert path.read_bytes()[: len(data)] == data
+    again.end()
+    assert codes(verified(trail)) == {}
+
+
+def test_lost_hashes_of_changed_lines_are_not_made_again(trail, sealing):
+    """If neither stored hashes nor lines give the signed root, nothing is sealed, and nothing is changed."""
+    append(trail, *events(Writer(), 20))
+    sealing.seal()
+    sealing.end()
+    folder = trail.parent / "audit.jsonl.seal"
+    (folder / "hashes.0").unlink()
+    write_lines(trail, [b"changed", *lines_of(trail)[1:]])
+    checkpoint = (folder / "checkpoint").read_bytes()
+    again = Sealing(trail)
+    with pytest.raises(AuditSealError, match="neither the stored hashes nor the lines give the signed root"):
+        again.seal()
+    again.end()
+    assert (folder / "checkpoint").read_bytes() == checkpoint
+    assert not (folder / "hashes.0").exists()
+
+
+def test_lost_seal_folder_is_made_again_and_earlier_checkpoints_fit(trail, sealing):
+    """A trail whose seal folder was lost is sealed from its first line on; its earlier checkpoint lines still fit."""
+    writer = Writer()
+    append(trail, *events(writer, 10))
+    sealing.seal()
+    append(trail, writer.checkpoint(sealing.sealer.checkpoint), *events(writer, 5, 10))
+    sealing.seal()
+    os.rename(trail.parent / "audit.jsonl.seal", trail.parent / "elsewhere")
+    assert not sealing.folder.is_locked
+    again = Sealing(trail)
+    assert again.seal().size == 16
+    again.end()
+    assert codes(verified(trail)) == {}
+
+
+# Damage under a living sealer.
+
+
+@pytest.mark.parametrize("kind", ["truncated", "emptied", "changed"])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_damaged_segment_is_reported_and_what_is_there_is_sealed(trail, sealing, kind, is_restarted):
+    """A sealed part that is shorter or changed is a finding for ever; everything after it is verifiable."""
+    writer = Writer()
+    append(trail, *events(writer, 10))
+    sealing.seal()
+    lines = lines_of(trail)
+    write_lines(trail, {"truncated": lines[:4], "emptied": [], "changed": [*lines[:9], b"{}"]}[kind])
+    if is_restarted:
+        sealing.end()
+        sealing = Sealing(trail)
+    elif kind != "changed":
+        sealing.seal()
+    append(trail, *events(writer, 10, 10))
+    sealing.seal()
+    if not (kind == "emptied" and is_restarted):
+        assert [name for name, _ in sealing.damages] == ["audit.jsonl"]
+
+    report = verified(trail)
+    assert report.exit_code == 1
+    assert "MISSING_SEGMENT" in codes(report)
+
+    # A later change is found in the new segment, too.
+    write_lines(trail, [*lines_of(trail)[:-1], b"{}"])
+    assert "CHANGED" in codes(verified(trail))
+    sealing.end()
+
+
+def test_damage_in_a_rolled_segment_is_reported_and_not_sealed(trail, sealing):
+    """A rolled segment that was cut after it was sealed is not sealed once more: it would be out of order."""
+    writer = Writer()
+    append(trail, *events(writer, 10))
+    sealing.seal()
+    roll(trail, 0)
+    append(trail, *events(writer, 10, 10))
+    sealing.seal()
+    path = rolled_path(trail, 0)
+    write_lines(path, lines_of(path)[:5])
+    append(trail, writer.event(20))
+    os.utime(trail.parent)
+    assert sealing.seal().size == 21
+    assert [name for name, _ in sealing.damages] == [path.name]
+    assert codes(verified(trail)) == {"TRUNCATED": 1, "GAP": 1} or codes(verified(trail)) == {"TRUNCATED": 1}
+
+
+def test_file_dated_between_sealed_segments_is_not_sealed(trail, sealing):
+    """A rollover never makes a file in front of a sealed one: it stays foreign."""
+    writer = Writer()
+    append(trail, *events(writer, 3))
+    sealing.seal()
+    roll(trail, 10)
+    append(trail, *events(writer, 3, 3))
+    sealing.seal()
+    rolled_path(trail, 5).write_bytes(b'{"forged":1}\n')
+    assert sealing.seal().size == 6
+    assert codes(verified(trail)) == {"FOREIGN_SEGMENT": 1}
+
+
+def test_segment_removed_by_hand_is_missing_for_ever(trail, sealing):
+    """What a sealer does after a segment was removed does not hide that."""
+    writer = Writer()
+    for second in range(3):
+        append(trail, *events(writer, 3, 3 * second))
+        sealing.seal()
+        roll(trail, second)
+    rolled_path(trail, 1).unlink()
+    append(trail, *events(writer, 3, 9))
+    sealing.seal()
+    sealing.end()
+    again = Sealing(trail)
+    append(trail, *events(writer, 3, 12))
+    again.seal()
+    again.end()
+    assert codes(verified(trail))["MISSING_SEGMENT"] == 1
+
+
+# The lock and the folder.
+
+
+def test_one_sealer_at_a_time_has_the_lock(trail, sealing):
+    """A second sealer gets the lock only when the first one gives it up."""
+    other = SealFolder(str(trail))
+    assert not other.lock()
+    sealing.end()
+    assert other.lock()
+    other.release()
+
+
+def test_folder_is_accessible_to_its_owner_only(trail, sealing):
+    """The folder has mode 0700 and its files 0600."""
+    append(trail, b"a\n")
+    sealing.seal()
+    folder = trail.parent / "audit.jsonl.seal"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_folder_that_a_group_may_read_has_files_that_it_may_read(trail):
+    """An administrator opens the folder to a group once; new files follow."""
+    (trail.parent / "audit.jsonl.seal").mkdir()
+    os.chmod(trail.parent / "audit.jsonl.seal", 0o750)
+    sealing = Sealing(trail)
+    append(trail, b"a\n")
+    sealing.seal()
+    sealing.end()
+    modes = {path.stat().st_mode & 0o777 for path in (trail.parent / "audit.jsonl.seal").iterdir()}
+    assert modes == {0o640}
+
+
+@pytest.mark.parametrize("place", ["a file", "a link"])
+def test_seal_folder_that_is_no_folder_is_an_error(trail, tmp_path, place):
+    """A file or a link in the place of the folder is an OSError, and nothing is written through it."""
+    target = tmp_path / "target"
+    target.mkdir()
+    path = tmp_path / "audit.jsonl.seal"
+    path.write_bytes(b"") if place == "a file" else path.symlink_to(target)
+    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
+        SealFolder(str(trail)).lock()
+    assert list(target.iterdir()) == []
+
+
+# Faults at each system call, one at a time. tests/faults has the same with strace.
+
+CALLS = ("open", "pwrite", "fsync", "rename", "ftruncate", "stat", "listdir", "pread")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Fault:
+    """Makes the *due*-th system call fail; *is_kill* ends the process there, after half of a write."""
+
+    def __init__(self, due, is_kill):
+        self.due, self.is_kill, self.count = due, is_kill, 0
+
+    def wrap(self, name, call):
+        def wrapped(*args, **options):
+            self.count += 1
+            if self.count != self.due:
+                return call(*args, **options)
+            if name == "pwrite":
+                fd, data, at = args
+                call(fd, data[: len(data) // 2], at)
+            if self.is_kill:
+                raise Killed
+            raise OSError(5, "Input/output error")
+
+        return wrapped
+
+    def install(self, monkeypatch):
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self.wrap(name, getattr(os, name)))
+
+
+def history(trail, sealing, notes):
+    """Seal a trail with a rollover and late lines; keep each checkpoint that a reader can see in *notes*."""
+    writer = Writer()
+    for count in (3, 254, 2):
+        append(trail, *events(writer, count))
+        try:
+            sealing.seal()
+        except (OSError, AuditError):
+            sealing.seal()
+        # Without `os.open`: the reader has no fault.
+        notes.append(Note.parse(Path(f"{trail}.seal", "checkpoint").read_bytes()))
+        if count == 254:
+            roll(trail, 0)
+    return 3 + 254 + 2
+
+
+def run_history(folder, due, is_kill, monkeypatch):
+    """Run `history` with a fault at the *due*-th call; return the trail, the notes, the fault and the number of lines.
+
+    That is None if the process was killed.
+    """
+    folder.mkdir()
+    trail = folder / "audit.jsonl"
+    fault = Fault(due, is_kill)
+    notes, size = [], None
+    sealing = Sealing(trail)
+    with monkeypatch.context() as patches:
+        fault.install(patches)
+        with suppress(Killed):
+            size = history(trail, sealing, notes)
+    sealing.end()
+    return trail, notes, fault, size
+
+
+@pytest.mark.parametrize("is_kill", [False, True])
+def test_fault_at_any_system_call_keeps_every_earlier_checkpoint(tmp_path, monkeypatch, is_kill):
+    """After an error or a kill at any call, the next pass or process goes on, and all earlier checkpoints still fit."""
+    _, _, without_fault, _ = run_history(tmp_path / "counting", 0, is_kill, monkeypatch)
+    assert without_fault.count > 50
+
+    for due in range(1, without_fault.count + 1):
+        trail, notes, _, size = run_history(tmp_path / str(due), due, is_kill, monkeypatch)
+        again = Sealing(trail)
+        sealed = again.seal()
+        again.end()
+        assert size is None or sealed.size == size
+
+        report = verified(trail)
+        assert (codes(report), report.unsealed) == ({}, 0), due
+        with again.folder.hashes() as hashes:
+            for note in notes:
+                checkpoint, _ = POLICY.check(note)
+                assert sealed_root(hashes, checkpoint.size) == checkpoint.root
+
+
+def sealed_root(hashes, size):
+    tree = Tree()
+    tree.extend(hashes.read(0, 0, size))
+    return tree.root()
