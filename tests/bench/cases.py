@@ -253,6 +253,55 @@ def ours_log_event() -> Call:
     return lambda: loop.run_until_complete(trail_lines(100))
 
 
+def ours_operation() -> Call:
+    """Return a call that records a block."""
+    return operation("ours9", intent=False)
+
+
+def ours_operation_intent() -> Call:
+    """Return a call that records a block and its intent, which are two events."""
+    return operation("ours10", intent=True)
+
+
+def operation(name: str, *, intent: bool) -> Call:
+    """Return a call that records a block with the fields of the example."""
+    import structlog_audit
+
+    logger = logger_with(name, structlog_audit.AuditHandler(filename=path_of(name)))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    fields = {key: value for key, value in FIELDS.items() if key != "duration_ms"}
+
+    def call() -> None:
+        with log.operation("STORE", intent=intent, **fields):
+            pass
+
+    return call
+
+
+def ours_audited() -> Call:
+    """Return a call of a function that is recorded, with the values of the example in its arguments."""
+    import structlog_audit
+
+    logger = logger_with("ours11", structlog_audit.AuditHandler(filename=path_of("ours11")))
+    metadata = FIELDS["metadata"]
+
+    @structlog_audit.audited(
+        "STORE",
+        user_id="user_id",
+        session_id="session_id",
+        entry_ids="entry_ids",
+        metadata={name: name for name in metadata},  # type: ignore[attr-defined]
+        logger=logger.name,
+    )
+    def store(
+        user_id: str, session_id: str, entry_ids: list[str], importance: float, tags: list[str], source: str
+    ) -> None:
+        """Do nothing."""
+
+    arguments = {**CONTEXT, "entry_ids": FIELDS["entry_ids"], **metadata}  # type: ignore[dict-item]
+    return lambda: store(**arguments)
+
+
 CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "limit (uuid4, clock, orjson, one write)": (limit, 1),
     "the steps of ours, in one function": (steps, 1),
@@ -267,6 +316,9 @@ CASES: dict[str, tuple[Callable[[], Call], int]] = {
     "ours: AuditProcessor in an app's chain": (ours_processor, 1),
     "ours: logging.info(extra=...)": (ours_stdlib, 1),
     "ours: await log_event(...)": (ours_log_event, 100),
+    "ours: with log.operation(...)": (ours_operation, 1),
+    "ours: the same, with an intent": (ours_operation_intent, 2),
+    "ours: @audited": (ours_audited, 1),
     "structlog: an app's chain, dropped": (structlog_dropped, 1),
     "stdlib: logging.info(extra=...), no handler": (stdlib_null, 1),
     "axon AuditLogger, memory only": (axon, 100),

@@ -147,7 +147,7 @@ def query_against_axon(audit: Any, size: int, rounds: int) -> Iterator[Figure]:
     ratio = statistics.median(ratios(axon_times, our_times))
     best = statistics.median(ratios(axon_times, least_times))
     bound = f"a query without hits, plus decoding {hits} hits: {best:,.0f}"
-    yield Figure(f"user + operation, axon / ours, {size:,} events", ratio, "x", least=200, bound=bound)
+    yield Figure(f"user + operation, axon / ours, {size:,} events", ratio, "x", least=100, bound=bound)
 
 
 def query_times(loggers: dict[int, Any], rounds: int) -> dict[str, dict[int, list[float]]]:

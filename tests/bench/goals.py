@@ -14,6 +14,10 @@ PATH_TWO_MORE = "the same, with two extra fields"
 OURS = "ours: get_audit_logger().info"
 OURS_TWO_MORE = "ours: the same, with two extra fields"
 OURS_UNREDACTED = "ours: the same, without redaction"
+OURS_PROCESSOR = "ours: AuditProcessor in an app's chain"
+OURS_EXTRA = "ours: logging.info(extra=...)"
+OURS_LOG_EVENT = "ours: await log_event(...)"
+OURS_OPERATION = "ours: with log.operation(...)"
 OURS_QUERIED_BY_USER = "ours: the same, queried by user every 1,000"
 OURS_QUERIED_BY_ALL = "ours: the same, queried by all every 1,000"
 AXON = "axon AuditLogger, memory only"
@@ -41,6 +45,10 @@ GOALS = (
     Goal("ours / the limit", OURS, LIMIT, most=1.4, path=PATH),
     Goal("structlog, json-logger, rotating / ours", JSON, OURS, least=6, path=PATH),
     Goal("ours, with two extra fields / axon", OURS_TWO_MORE, AXON, most=1.2, path=PATH_TWO_MORE),
+    Goal("ours, AuditProcessor in an app's chain / the limit", OURS_PROCESSOR, LIMIT, most=2.0),
+    Goal("ours, logging.info(extra=...) / the limit", OURS_EXTRA, LIMIT, most=2.6),
+    Goal("ours, await log_event(...) / the limit", OURS_LOG_EVENT, LIMIT, most=1.6),
+    Goal("ours, with log.operation(...) / the limit", OURS_OPERATION, LIMIT, most=1.7),
     Goal("ours, queried by user every 1,000 / axon", OURS_QUERIED_BY_USER, AXON, most=1.4),
     Goal("ours, queried by all every 1,000 / axon", OURS_QUERIED_BY_ALL, AXON, most=1.4),
 )

@@ -89,6 +89,12 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         "ours-two-more": cases.ours_two_more,
         "ours-extra": cases.ours_stdlib,
         "ours-log-event": cases.ours_log_event,
+        "ours-processor": cases.ours_processor,
+        "ours-operation": cases.ours_operation,
+        "ours-intent": cases.ours_operation_intent,
+        "ours-audited": cases.ours_audited,
+        "chain-dropped": cases.structlog_dropped,
+        "logging-dropped": cases.stdlib_null,
         "entry-point": entry_point,
         "convert": lambda: lambda: convert(fields),
         "encode": lambda: lambda: encode_payload(body, 32_000),
@@ -99,8 +105,8 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
     }
 
 
-BATCHED = {"axon", "ours-log-event"}
-"""The stages that record a hundred events per call."""
+BATCHED = {"axon": 100, "ours-log-event": 100, "ours-intent": 2}
+"""The stages that record several events per call, with their number."""
 
 
 def instructions(stage: str, events: int) -> int:
@@ -124,7 +130,7 @@ def run_stage(stage: str, events: int) -> None:
     time.time_ns = count(time.time_ns(), NANOSECONDS).__next__
 
     call = stages()[stage]()
-    per_call = 100 if stage in BATCHED else 1
+    per_call = BATCHED.get(stage, 1)
     for _ in range(events // per_call):
         call()
 

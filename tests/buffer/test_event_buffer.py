@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 from structlog_audit.buffer import event_buffer as buffer_module
 from structlog_audit.buffer import index as index_module
 from structlog_audit.buffer.event_buffer import EventBuffer
-from structlog_audit.events.codec import decode
+from structlog_audit.events.codec import MIN_EVENT_BYTES, decode, encode_payload
+from structlog_audit.events.conversion import convert
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.statistics import statistics
 
@@ -317,6 +318,44 @@ def test_snapshot_gives_the_lines_of_any_range(count, max_events, bounds):
     assert [snapshot.line(position) for position in held] == lines[held.start :]
     positions = [held.stop, *reversed(held), held.start - 1]
     assert list(snapshot.lines_at(positions)) == lines[held.start :][::-1]
+
+
+RECORDED_OPERATIONS = st.sampled_from(
+    ["STORE", "STORE2", "a b", 'q"', "back\\slash", "ünï", "\x7f", "\u2028", "a\nb", "Straße"]
+)
+
+
+def recorded(number, operation):
+    """Return the line of an event as a handler records it."""
+    head = f'{{"event_id":"evt_{number:032x}","timestamp":"{text_of(BEGIN)}",'.encode()
+    return head + encode_payload(convert({"operation": operation, "user_id": "ann"}), MIN_EVENT_BYTES) + b"\n"
+
+
+def written_by_another(number, operation):
+    """Return the same in a form that this library does not write."""
+    head = f'{{"event_id":"evt_{number:032x}","timestamp":"{text_of(BEGIN)}","user_id":"ann",'
+    escaped = "".join(f"\\u{ord(character):04x}" for character in operation)
+    return f'{head}"operation" : "{escaped}"}}\n'.encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    restored=st.lists(RECORDED_OPERATIONS, max_size=20),
+    appended=st.lists(RECORDED_OPERATIONS, max_size=60),
+    wanted=st.lists(RECORDED_OPERATIONS, min_size=1, max_size=3),
+    at_most=st.none() | st.integers(0, 3),
+)
+def test_query_by_operation_finds_it_in_lines_of_any_form(restored, appended, wanted, at_most):
+    """An operation of any characters is found in recorded lines, and in those of other writers that were restored."""
+    buffer = EventBuffer(1_000)
+    buffer.restore((written_by_another(number, name), BEGIN) for number, name in enumerate(restored))
+    for number, name in enumerate(appended, len(restored)):
+        buffer.append(recorded(number, name), BEGIN)
+
+    found = buffer.select(conditions(operation=wanted, user_id="ann"), newest_first=False, at_most=at_most)
+    assert [number_of(event) for event in found] == [
+        number for number, name in enumerate([*restored, *appended]) if name in wanted
+    ]
 
 
 HELD = st.lists(st.tuples(MEMBERS, STEPS | CLOCK_CHANGES), min_size=1, max_size=40)

@@ -18,6 +18,7 @@ from structlog_audit.events.codec import (
     MARKS,
     MIN_EVENT_BYTES,
     decode,
+    decode_all,
     decode_event,
     decode_members,
     encode_event,
@@ -27,7 +28,7 @@ from structlog_audit.events.codec import (
 )
 from structlog_audit.events.conversion import convert
 from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
-from structlog_audit.events.event_id import Stamp
+from structlog_audit.events.event_id import Stamp, id_of_line
 from structlog_audit.events.payload import Payload, TrailPayload
 from structlog_audit.events.truncation import KEPT_CHARACTERS, LONGEST_ID
 from structlog_audit.exceptions import AuditDecodeError
@@ -477,3 +478,25 @@ def test_struct_refuses_unusual_metadata(value):
     """The struct refuses values that are not finite, too large or too deep, so `conversion` handles them by hand."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"operation": "X", "metadata": {"k": value}}, Payload)
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.sampled_from([0, 3, 400]), max_size=5))
+def test_events_decoded_at_once_equal_those_decoded_one_by_one(counts):
+    """Any number of events, some in parts, decode at once as they do one by one."""
+    stamp = Stamp()
+    events = []
+    for count in counts:
+        payload = convert({"operation": "STORE", "entry_ids": [f"entry_{number}" for number in range(count)]})
+        events.append(stamp.line(encode_payload(payload, MIN_EVENT_BYTES)))
+
+    assert decode_all(events) == [decode(lines) for lines in events]
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(0, 400))
+def test_id_is_that_of_the_decoded_line(count):
+    """The id that is cut from a line, or from the first of several, is that of its event."""
+    payload = convert({"operation": "STORE", "entry_ids": [f"entry_{number}" for number in range(count)]})
+    lines = Stamp().line(encode_payload(payload, MIN_EVENT_BYTES))
+    assert id_of_line(lines) == decode(lines).event_id

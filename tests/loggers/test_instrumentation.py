@@ -6,6 +6,8 @@ import asyncio
 import inspect
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from structlog_audit import AuditTypeError, AuditValueError, audited, instrument
 
@@ -351,3 +353,36 @@ def test_instrument_of_an_object_that_refuses_attributes_is_a_clear_error():
 
     with pytest.raises(AuditTypeError, match="'store' of Model can't be replaced: no such field"):
         instrument(Model(), {"store": "STORE"})
+
+
+FUNCTIONS = [
+    lambda a, b=2, *, c=3, d: None,
+    lambda a, /, b, *, c=3: None,
+    lambda *args, c=3: None,
+    lambda a, b=2, **others: None,
+    lambda: None,
+]
+"""Functions with parameters of all kinds."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    function=st.sampled_from(FUNCTIONS),
+    args=st.lists(st.integers(), max_size=4),
+    kwargs=st.dictionaries(st.sampled_from("abcdx"), st.integers(), max_size=4),
+)
+def test_arguments_of_a_call_are_found_as_python_binds_them(function, args, kwargs):
+    """Functions of the arguments see those that Python passes to the parameters; none for a call that Python refuses."""
+    seen = []
+    wrapped = audited("STORE", user_id=lambda arguments: seen.append(list(arguments.items())))(function)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(TypeError):
+            wrapped(*args, **kwargs)
+        assert seen == []
+        return
+
+    bound.apply_defaults()
+    wrapped(*args, **kwargs)
+    assert seen == [list((kwargs | bound.arguments).items())]

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlog_audit import AuditEvent, AuditHandler, AuditLogger, AuditTypeError, EventStatus, get_audit_logger
+from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import operation_of
 from structlog_audit.monitoring import DEFAULT_RULES, Monitor, Rule, replay
 from structlog_audit.monitoring import monitor as monitor_module
@@ -532,3 +533,13 @@ def test_replay_gives_the_alerts_of_the_handler(recorded):
     live = list(audit.handler.monitor._waiting)
     assert live == list(replay(rules, audit.iter_events()))
     audit.handler.monitor._waiting.clear()
+
+
+@pytest.mark.parametrize("per", [None, "operation"])
+def test_stored_events_raise_the_alerts_of_events(per):
+    """Events as a trail stores them, the operation in any case, raise the same alerts as those that queries return."""
+    stored = [StoredEvent(f"evt_{number}", NOON, name) for number, name in enumerate(["store", "STORE", "x"])]
+    rule = Rule("many", operation=["STORE", "x"], more_than=1, within="1h", per=per)
+    alerts = alerts_of([rule], stored)
+    assert alerts == alerts_of([rule], [one.event() for one in stored])
+    assert len(alerts) == 1

@@ -233,3 +233,10 @@ def test_intent_id_that_is_not_a_string_is_ignored():
     handler = AuditHandler()
     handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": 20, "intent_id": ["a"]}))
     assert handler.open_intents() == []
+
+
+def test_statistics_by_user_take_filters(source):
+    """The statistics by user are those of the events that match the filters."""
+    found = source.get_statistics_by_user(user_id=["ann", None], min_duration_ms=3)
+    assert {user: figures["total_operations"] for user, figures in found.items()} == {"ann": 2, None: 2}
+    assert found["ann"]["last_activity"] == NOON + dt.timedelta(seconds=6)

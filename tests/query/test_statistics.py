@@ -190,11 +190,40 @@ def test_user_statistics_equal_plain_counts(events):
 
 
 @settings(max_examples=50, deadline=None)
+@given(events=EVENTS, times=st.integers(0, 9))
+def test_statistics_of_many_events_equal_a_plain_count(events, times):
+    """The counts of any number of events are those of a plain loop over them."""
+    many = events * times
+    found = statistics(iter(many))
+    operations = Counter(event.operation for event in many)
+    durations = [event.duration_ms for event in many if event.duration_ms is not None]
+    assert found["total_events"] == len(many)
+    assert {name: count for name, count in found["by_operation"].items() if count} == operations
+    assert found["by_status"] == {member.value: sum(e.status is member for e in many) for member in EventStatus}
+    assert found["by_user"] == Counter(event.user_id for event in many if event.user_id is not None)
+    assert found["without_user"] == sum(event.user_id is None for event in many)
+    assert found["avg_duration_ms"] == Sum(durations).average(len(durations))
+    assert found["p50_duration_ms"] == histogram_of(durations).percentile(50)
+    assert (found["first_event"], found["last_event"]) == (
+        (many[0].timestamp, many[-1].timestamp) if many else (None, None)
+    )
+
+
+@settings(max_examples=50, deadline=None)
 @given(events=EVENTS)
 def test_statistics_by_user_are_those_of_each_user(events):
-    """For all events, each user has the statistics of the events of this user; None has those without a user."""
-    by_user = {}
-    for event in events:
-        by_user.setdefault(event.user_id, []).append(event)
-    expected = {user: user_statistics(of_user) for user, of_user in by_user.items()}
-    assert statistics_by_user(iter(events)) == expected
+    """The statistics by user are those of the events of each user, in the order of their first events."""
+    users = dict.fromkeys(event.user_id for event in events)
+    expected = {user: user_statistics(event for event in events if event.user_id == user) for user in users}
+    found = statistics_by_user(events)
+    assert found == expected
+    assert list(found) == list(users)
+
+
+def test_operations_are_counted_by_their_names():
+    """One of the six operations in another case, as another program may have written it, counts as that operation."""
+    events = [StoredEvent(f"evt_{number}", NOON, name) for number, name in enumerate(["store", "STORE", "x"])]
+    assert statistics(events)["by_operation"]["STORE"] == 2
+    found = user_statistics(events)
+    assert found["by_operation"] == {"STORE": 2, "x": 1}
+    assert found["most_common_operation"] is OperationType.STORE

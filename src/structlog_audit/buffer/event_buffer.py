@@ -17,21 +17,27 @@ immutable, the list of the newest lines only grows, and both are replaced togeth
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice
 from typing import Any
 
 from structlog_audit.buffer.index import Index
 from structlog_audit.buffer.running_statistics import RunningStatistics
-from structlog_audit.events.codec import HEAD_BYTES, StoredEvent, decode, encode_text
+from structlog_audit.events.codec import HEAD_BYTES, StoredEvent, decode, decode_all, encode_text
 from structlog_audit.query.filters import Conditions
 
 _LARGEST_CHUNK = 1_024
 
+_FIRST_BATCH, _LARGEST_BATCH = 16, 256
+"""The number of lines that a query decodes at once: at first, and at most, which is what fits into a processor's cache."""
+
 _BEFORE_ALL = -(2**63)
+
+_PLAIN_TEXT = re.compile(r"[ !#-\[\]-~]+")
 
 Tail = list[Any]
 """The newest lines, each followed by its timestamp in microseconds since 1970."""
@@ -114,8 +120,8 @@ class BufferSnapshot:
         chunk, number = divmod(position - chunks[0].start, size)
         return chunks[chunk].line(number)
 
-    def lines_at(self, positions: Iterable[int]) -> Iterator[bytes]:
-        """Yield the lines at those of *positions* that the buffer holds, in their order.
+    def lines_at(self, positions: Sequence[int]) -> list[bytes]:
+        """Return the lines at those of *positions* that the buffer holds, in their order.
 
         Equals `line` for each; the look-ups are hoisted out of the loop for speed.
         """
@@ -128,12 +134,13 @@ class BufferSnapshot:
         if chunks:
             begin, size = chunks[0].start, len(chunks[0].ends)
 
+        found: list[bytes] = []
         for position in positions:
             if not first <= position < stop:
                 continue
 
             if position >= tail_start:
-                yield tail[2 * (position - tail_start)]
+                found.append(tail[2 * (position - tail_start)])
                 continue
 
             number, rest = divmod(position - begin, size)
@@ -141,7 +148,8 @@ class BufferSnapshot:
 
             # A line begins at the end of the preceding one.
             start = chunk.ends[rest - 1] if rest else 0
-            yield chunk.data[start : chunk.ends[rest]]
+            found.append(chunk.data[start : chunk.ends[rest]])
+        return found
 
     def lines(self, start: int, stop: int) -> bytes:
         """Return the joined lines of the events at ``start <= position < stop``."""
@@ -233,6 +241,9 @@ class EventBuffer:
         self._cleared = 0
         self._cleared_count = 0
 
+        # The position from which on all lines are those that this library encodes.
+        self._recorded_from = 0
+
         # The latest timestamp among events that are not in the buffer any more, or never were.
         self._incomplete_until_us = _BEFORE_ALL
 
@@ -268,6 +279,15 @@ class EventBuffer:
                 tail = self._begin_chunk()
 
         tail.extend((line, timestamp_us))
+
+    def restore(self, events: Iterable[tuple[bytes, int]]) -> None:
+        """Add the lines and timestamps of *events* from files, before any other event.
+
+        Other writers may have written them, so queries decode them to compare a member.
+        """
+        for line, timestamp_us in events:
+            self.append(line, timestamp_us)
+        self._recorded_from = self._snapshot().stop
 
     def _begin_chunk(self) -> Tail:
         """Make a chunk of the tail, drop evicted chunks, and return a new tail."""
@@ -324,16 +344,28 @@ class EventBuffer:
             return None
         return _datetime_of(until_us + 1)
 
-    def select(self, conditions: Conditions, *, newest_first: bool) -> Iterator[StoredEvent]:
-        """Yield the events that match *conditions*.
+    def select(
+        self, conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+    ) -> Iterator[StoredEvent]:
+        """Yield the events that match *conditions*; the caller takes *at_most* of them, or all.
 
         O(log n), and O(1) for each candidate of the rarest filter.
         """
         snapshot, candidates = self._snapshot_and_candidates(conditions, newest_first)
-        for line in snapshot.lines_at(chain.from_iterable(candidates)):
-            event = decode(line)
-            if conditions.matches(event):
-                yield event
+        positions = chain.from_iterable(candidates)
+        starts = _operation_starts(conditions)
+
+        # A caller may take only the first ones, so the first batch is small.
+        size = min(_LARGEST_BATCH, max(1, _FIRST_BATCH if at_most is None else at_most))
+        while batch := list(islice(positions, size)):
+            lines = snapshot.lines_at(batch)
+
+            # To compare these bytes takes a fifth of the time of decoding a line.
+            if starts and min(batch) >= self._recorded_from:
+                lines = [line for line in lines if line.startswith(starts, HEAD_BYTES)]
+
+            yield from filter(conditions.matches, decode_all(lines))
+            size = min(_LARGEST_BATCH, 2 * size)
 
     def _snapshot_and_candidates(
         self, conditions: Conditions, newest_first: bool
@@ -412,6 +444,17 @@ class EventBuffer:
         # Read before the events: one that is cleared meanwhile is still visible.
         cleared = self._cleared
         return BufferSnapshot(*self._parts, self._max_events, cleared)
+
+
+def _operation_starts(conditions: Conditions) -> tuple[bytes, ...]:
+    """Return the bytes of which one follows the head in each matching line that this library encoded.
+
+    None are known without a filter by operation, or if JSON may escape a character of a value.
+    """
+    values = [value or "" for value in dict(conditions.names).get("operation", ())]
+    if not all(map(_PLAIN_TEXT.fullmatch, values)):
+        return ()
+    return tuple([f'"operation":"{value}"'.encode() for value in values])
 
 
 def _datetime_of(timestamp_us: int) -> dt.datetime:

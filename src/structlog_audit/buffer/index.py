@@ -44,6 +44,9 @@ _CHECK_COST = 4
 """The cost of a search for one position among postings, in postings read in sequence. Also the number of events checked per
 match from which on a check costs more than it saves."""
 
+_FEW = 16
+"""The number of postings up to which lines are compared instead of a search for the operation."""
+
 _DECODE_BATCH = 256
 """Events that are decoded at a time: their objects fit into the cache of a processor."""
 
@@ -213,9 +216,16 @@ class Run:
         return slices
 
     def find_all(self, filters: list[tuple[str, list[int]]]) -> Matches | None:
-        """Return the postings for all *filters*; None if one of these matches no event."""
-        matches = []
+        """Return the postings for *filters*; None if one of these matches no event.
+
+        If another filter has few postings, the operation is left out: it follows the head of a line, so comparing it there
+        takes less time than a search.
+        """
+        matches: Matches = []
         for member, keys in filters:
+            if member == "operation" and matches and min(map(_posting_count, matches)) <= _FEW:
+                continue
+
             slices = self.find(member, keys)
             if not slices:
                 return None
@@ -285,6 +295,8 @@ class Run:
         """
         if not matches:
             return range(self.start, self.stop)
+        if len(matches) == 1:
+            return self.positions(*matches[0])
 
         (member, slices), *remaining = sorted(matches, key=_posting_count)
         positions = self.positions(member, slices)
@@ -424,8 +436,8 @@ def _search(runs: tuple[Run, ...], conditions: Conditions, newest_first: bool) -
         if matches is None:
             continue
 
-        # With one value of one member, positions are computed as the caller consumes them.
-        if len(matches) == 1 and len(matches[0][1]) == 1:
+        # With many events of one value of one member, positions are computed as the caller consumes them.
+        if len(matches) == 1 and len(matches[0][1]) == 1 and _posting_count(matches[0]) > _FEW:
             member, (bounds,) = matches[0]
             yield run.iter_positions(member, bounds, newest_first=newest_first)
             continue

@@ -33,6 +33,7 @@ _HEX = tuple(b"%02x" % number for number in range(256))
 _DECIMAL = {number: b"%03d" % number for number in range(1_000)}
 
 _ID = slice(len('{"event_id":"evt_'), len('{"event_id":"evt_') + 32)
+_WHOLE_ID = slice(_ID.start - len("evt_"), _ID.stop)
 _EVENT_ID = re.compile("evt_([0-9a-f]{12})7([0-9a-f]{3}[89ab][0-9a-f]{7})([0-9a-f]{8})")
 
 _WRITER_BITS = 42
@@ -68,6 +69,11 @@ def millisecond_of(event_id: str) -> int | None:
     """Return the milliseconds since 1970 in *event_id*, or None if it has another form."""
     parts = parse_event_id(event_id)
     return None if parts is None else parts.millisecond
+
+
+def id_of_line(line: bytes) -> str:
+    """Return the id of an event from its *line*, which a `Stamp` made."""
+    return line[_WHOLE_ID].decode()
 
 
 class Stamp:

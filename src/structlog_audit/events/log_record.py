@@ -19,6 +19,7 @@ Private attributes and structlog's own keys are omitted; structlog's contextvars
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -216,17 +217,29 @@ def _literal_dict(text: str) -> dict[str, Any] | None:
 def _extra_attributes(attributes: dict[Any, Any]) -> dict[Any, Any]:
     """Return the public *attributes* of a record that `logging` does not set."""
     try:
-        return {name: attributes[name] for name in attributes if name not in RESERVED and name[:1] != "_"}
+        return {name: attributes[name] for name in _public_names(tuple(attributes))}
     except TypeError:
         pass
 
-    # A name is not text, as in extra={1: …}.
+    # A name is not text, as in extra={1: …}, or of another class.
     extra = {}
     for name, value in attributes.items():
         is_private = issubclass(type(name), str) and name[:1] == "_"
         if name not in RESERVED and not is_private:
             extra[name] = value
     return extra
+
+
+@functools.lru_cache(maxsize=256)
+def _public_names(names: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return those of *names* that an application gave to attributes. Nearly all records have one of few lists of names.
+
+    Raises:
+        TypeError: A name is not exactly text, so that it may equal another name and yet have another text.
+    """
+    if any(type(name) is not str for name in names):
+        raise TypeError("a name is not text")
+    return tuple(name for name in names if name not in RESERVED and name[:1] != "_")
 
 
 def resolve_operation(fields: dict[str, Any], message: Any) -> None:
@@ -249,8 +262,11 @@ def resolve_operation(fields: dict[str, Any], message: Any) -> None:
 
 def _event_dict(msg: Any) -> dict[str, Any] | None:
     """Return the event that *msg* contains as a dictionary or as JSON text, or None."""
-    # `issubclass` of the type, because `isinstance` would call methods of the value.
     kind = type(msg)
+    if kind is str and msg[:1] != "{":
+        return None
+
+    # `issubclass` of the type, because `isinstance` would call methods of the value.
     if issubclass(kind, dict):
         return _public_members(msg)
 

@@ -191,10 +191,21 @@ def _reader(name: str, cells: Cells) -> Callable[[AuditEvent], Any]:
     if name == "timestamp":
         return lambda event: rfc3339(event.timestamp)
     if name in _WORDS:
-        return lambda event: _cell(str(getattr(event, name)), form)
+        read_word = operator.attrgetter(name)
+        return lambda event: _text_cell(str(read_word(event)), form)
 
     read = operator.attrgetter(name)
-    return lambda event: _cell(read(event), form)
+    if form == "text":
+        return lambda event: _cell(read(event), form)
+
+    def cell(event: AuditEvent) -> Any:
+        # Nearly all values are absent or harmless text: they need no further call.
+        value = read(event)
+        if value is None or (type(value) is str and _HARMLESS.fullmatch(value)):
+            return value
+        return _cell(value, form)
+
+    return cell
 
 
 def _cell(value: Any, cells: Cells) -> Any:

@@ -129,14 +129,14 @@ class AuditLogger(EventSource):
         Raises:
             AuditWriteError: The event could not be recorded, and the handler has ``on_error="raise"``.
         """
-        fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
-        entry = self._log._record(logging.INFO, None, fields, None, completion_waiter)
+        fields = _fields(user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
+        entry = self._log._record(logging.INFO, operation, fields, None, completion_waiter)
 
         # Without a waiter the event is completed already, and a further coroutine would only cost time.
         if entry is not None and isinstance(entry.wake, CompletionWaiter):
             await wait_for_completion(entry, entry.wake)
 
-        return self._recorded(fields, entry)
+        return self._recorded(operation, fields, entry)
 
     def record(
         self,
@@ -153,14 +153,14 @@ class AuditLogger(EventSource):
 
         The same as `log_event`, for code that is not asynchronous.
         """
-        fields = _fields(operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
-        return self._recorded(fields, self._log._record(logging.INFO, None, fields))
+        fields = _fields(user_id, session_id, entry_ids, metadata, status, error_message, duration_ms)
+        return self._recorded(operation, fields, self._log._record(logging.INFO, operation, fields))
 
-    def _recorded(self, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
-        """Return the event with *fields*, which the handlers acknowledged with *entry*."""
+    def _recorded(self, operation: str, fields: dict[str, Any], entry: QueueEntry | None) -> AuditEvent:
+        """Return the event with *operation* and *fields*, which the handlers acknowledged with *entry*."""
         if entry is None or not entry.line:
             # The event was muted, or submitted from within a commit. Return it as it would have been recorded.
-            payload = convert(fields, failure_level=self.handler.failure_level)
+            payload = convert({"operation": operation, **fields}, failure_level=self.handler.failure_level)
             body = encode_payload(payload, DEFAULT_MAX_EVENT_BYTES, self.handler.redactor)
             return decode_event(Stamp().line(body))
 
@@ -234,6 +234,9 @@ class AuditLogger(EventSource):
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         return self.handler._statistics(conditions)
 
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+        return self.handler._statistics_by_user(conditions)
+
     def _counters(self) -> dict[str, int]:
         return self.handler._counters()
 
@@ -245,7 +248,6 @@ class AuditLogger(EventSource):
 
 
 def _fields(
-    operation: str,
     user_id: str | None,
     session_id: str | None,
     entry_ids: list[str] | None,
@@ -254,11 +256,11 @@ def _fields(
     error_message: str | None,
     duration_ms: float | None,
 ) -> dict[str, Any]:
-    """Return the members that are given; the others may be bound.
+    """Return the members beside the operation that are given; the others may be bound.
 
     Unrolled, which takes a quarter of the time of a loop.
     """
-    fields: dict[str, Any] = {"operation": operation}
+    fields: dict[str, Any] = {}
     if user_id is not None:
         fields["user_id"] = user_id
     if session_id is not None:

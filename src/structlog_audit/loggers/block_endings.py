@@ -28,6 +28,9 @@ def exception_classes(name: str, given: Any) -> ExceptionClasses:
     Raises:
         AuditTypeError: It is something else; the message names the parameter *name*.
     """
+    if type(given) is tuple and not given:
+        return given
+
     classes = tuple(given) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
     if all(isinstance(item, type) and issubclass(item, BaseException) for item in classes):
         return classes

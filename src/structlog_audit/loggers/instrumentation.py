@@ -35,6 +35,11 @@ _BY_NAME = {"user_id": "user_id", "session_id": "session_id", "entry_ids": "entr
 _MISSING: Any = object()
 """Stands for an attribute or an argument that does not exist."""
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""The kinds of parameters whose arguments are found by name alone."""
+
+_NO_DEFAULT: Any = inspect.Parameter.empty
+
 _MARK = "_audit_wrapper"
 """The attribute of a wrapping function with its `_Wrapper`."""
 
@@ -277,10 +282,11 @@ def _wrap(
     function = _unwrapped(function, (operation, logger))
     log = get_audit_logger(logger)
     bound_to = getattr(function, "__self__", None)
+    bind = _binder(signature)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> RecordedCall:
         owner = args[0] if args and bound_to is None else bound_to
-        arguments = _arguments(signature, args, kwargs)
+        arguments = bind(args, kwargs)
         if arguments is None:
             # The call raises a TypeError, which is recorded as a failure.
             return RecordedCall(log.operation(operation, not_failures=not_failures), on_result, {}, owner)
@@ -349,20 +355,43 @@ def _check_picks(function: Callable[..., Any], signature: inspect.Signature | No
             raise AuditValueError(f"{pick!r}: expected the name of a parameter of {function!r}, which has {available}")
 
 
-def _arguments(
-    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Return the arguments of a call by name, those in ``**kwargs`` included; None if they do not fit."""
+def _binder(signature: inspect.Signature | None) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any] | None]:
+    """Return a function of the positional and the keyword arguments of a call.
+
+    It returns the arguments by name, with defaults and those in ``**kwargs``; None if they do not fit.
+    """
     if signature is None:
-        return dict(kwargs)
+        return lambda args, kwargs: dict(kwargs)
 
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError:
-        return None
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return None
 
-    bound.apply_defaults()
-    return kwargs | bound.arguments
+        bound.apply_defaults()
+        return kwargs | bound.arguments
+
+    parameters = signature.parameters.values()
+    if any(parameter.kind not in _NAMED for parameter in parameters):
+        return bind
+
+    names = signature.parameters.keys()
+    positional = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    defaults = [(parameter.name, parameter.default) for parameter in parameters if parameter.default is not _NO_DEFAULT]
+
+    def bind_named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        arguments = kwargs | dict(zip(positional, args, strict=False))
+
+        # No argument is left over, none was given twice, and each has the name of a parameter.
+        if len(arguments) != len(args) + len(kwargs):
+            return None
+        if len(arguments) != len(names):
+            for name, default in defaults:
+                arguments.setdefault(name, default)
+        return arguments if arguments.keys() == names else None
+
+    return bind_named
 
 
 def _picked(picks: Mapping[str, Pick], arguments: Mapping[str, Any], unavailable: dict[str, str]) -> dict[str, Any]:

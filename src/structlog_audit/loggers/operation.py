@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit.events.codec import decode
 from structlog_audit.events.conversion import items_of, unwrapped_or_same
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind
+from structlog_audit.events.event_id import id_of_line
 from structlog_audit.events.foreign_values import mapping_items
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditWriteError
@@ -180,7 +180,7 @@ class OperationScope:
         Before that, record that the block was not begun.
         """
         if entry is not None and entry.is_recorded:
-            self._intent_id = decode(entry.line).event_id
+            self._intent_id = id_of_line(entry.line)
             return
 
         reason = _NOT_RECORDED[None if entry is None else entry.state]
@@ -205,22 +205,9 @@ class OperationScope:
             report_on_stderr(f"an operation that was not begun was not recorded ({describe_failure(failure)})")
 
     def _record_not_begun(self, entry: QueueEntry, error: AuditWriteError, **options: Any) -> None:
-        self._intent_id = decode(entry.line).event_id
+        self._intent_id = id_of_line(entry.line)
         self._start = self._clock()
         self._record(*self._outcome(error), **options)
-
-    def _metadata_fields(self) -> dict[str, Any]:
-        """Return the metadata with the id of the intent, which replaces any other.
-
-        If the metadata is not a dictionary, the id stands beside it.
-        """
-        if self._intent_id is None:
-            return {"metadata": self.metadata}
-
-        intent = {INTENT_ID: self._intent_id}
-        if type(self.metadata) is dict:
-            return {"metadata": self.metadata | intent}
-        return {"metadata": self.metadata, **intent}
 
     def _outcome(self, error: BaseException | None) -> tuple[int, str, dict[str, Any]]:
         """Return the level, the operation and the fields of the event.
@@ -230,9 +217,11 @@ class OperationScope:
         fields: dict[str, Any] = {
             **self._fields,
             "entry_ids": self.entry_ids,
-            **self._metadata_fields(),
+            "metadata": self.metadata,
             "duration_ms": (self._clock() - self._start) * 1_000,
         }
+        if self._intent_id is not None:
+            fields |= _with_intent(self.metadata, self._intent_id)
         if error is None:
             return self._level, self._operation, fields
 
@@ -269,11 +258,23 @@ def _raise_or_note(error: BaseException | None, failure: Exception) -> None:
     error.add_note(f"structlog-audit: the operation was not recorded: {failure}")
 
 
+def _with_intent(metadata: Any, intent_id: str) -> dict[str, Any]:
+    """Return *metadata* as a field with the id of the intent, which replaces any other.
+
+    If it is not a dictionary, the id stands beside it.
+    """
+    intent = {INTENT_ID: intent_id}
+    return {"metadata": metadata | intent} if type(metadata) is dict else {"metadata": metadata, **intent}
+
+
 def _as_dict(metadata: Any) -> dict[str, Any]:
     """Copy *metadata* into a dictionary, with all values of a key.
 
     Any other value, or a mapping that cannot be read, is kept under the key ``metadata``.
     """
+    if type(metadata) is dict:
+        return metadata.copy()
+
     try:
         if isinstance(metadata, Mapping):
             return dict(mapping_items(metadata) or metadata)
@@ -286,6 +287,8 @@ def _as_list(entry_ids: Any) -> list[Any]:
     """Copy *entry_ids* into a list; a single id becomes a list of one."""
     if entry_ids is None:
         return []
+    if type(entry_ids) is list:
+        return entry_ids.copy()
 
     # The collections are those that any event accepts.
     entry_ids = unwrapped_or_same(entry_ids)

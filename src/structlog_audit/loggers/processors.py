@@ -45,7 +45,7 @@ _LEVELS = {
 }
 """Levels of structlog's methods. Any other method (``info``, ``msg``, …) is INFO."""
 
-_STRUCTLOG_KEYS = frozenset((*STRUCTLOG_INTERNAL_KEYS, "level", "level_number", "logger"))
+_STRUCTLOG_KEYS = (*STRUCTLOG_INTERNAL_KEYS, "level", "level_number", "logger")
 
 _WRITERS = frozenset(
     (structlog.PrintLogger, structlog.WriteLogger, structlog.BytesLogger, structlog.testing.ReturnLogger)
@@ -108,8 +108,10 @@ class AuditProcessor:
             event = _with_arguments(event, fields)
 
         # Leave out the keys in which structlog repeats facts that the record states itself.
-        for name in _STRUCTLOG_KEYS & fields.keys():
-            if name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level):
+        for name in _STRUCTLOG_KEYS:
+            if name in fields and (
+                name in STRUCTLOG_INTERNAL_KEYS or fields[name] == _repeated_value(name, logger, method_name, level)
+            ):
                 del fields[name]
 
         # A processor before this one may have replaced the exception.
@@ -117,14 +119,17 @@ class AuditProcessor:
             fields["error_message"] = rendered_error(fields["exception"])
 
         entry = self._log._record(level, event, fields)
-        if entry is not None:
-            handlers = (*others, *self._recorders(entry, level))
 
-            # Without another processor, only a handler of the chain's logger could record the event again.
-            if len(_existing) > 1 or _may_reach(logger, handlers):
-                call = calling_frame()
-                if call is not None:
-                    mark_call(call, self, handlers)
+        # Without another processor, only a handler of the chain's logger could record the event again.
+        is_alone = len(_existing) == 1
+        if entry is None or (is_alone and type(logger) in _WRITERS):
+            return event_dict
+
+        handlers = (*others, *self._recorders(entry, level))
+        if not is_alone or _may_reach(logger, handlers):
+            call = calling_frame()
+            if call is not None:
+                mark_call(call, self, handlers)
         return event_dict
 
     def _gets_record(self, event_dict: EventDict, others: Collection[logging.Handler]) -> bool:
@@ -157,9 +162,9 @@ class AuditProcessor:
 
 
 def _may_reach(logger: Any, handlers: Collection[logging.Handler]) -> bool:
-    """Return whether a record of *logger*, which the chain ends in, may reach one of *handlers* in the same call."""
+    """Return whether an event of *logger*, which the chain ends in, may reach one of *handlers* in the same call."""
     if not isinstance(logger, logging.Logger):
-        return type(logger) not in _WRITERS
+        return True
 
     current: logging.Logger | None = logger
     while current is not None:

@@ -25,6 +25,7 @@ from contextvars import copy_context
 from typing import Any
 
 from structlog_audit.events.event import EventStatus
+from structlog_audit.events.foreign_values import PLAIN_TYPES
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.loggers.operation import OperationScope
 
@@ -65,7 +66,7 @@ class RecordedCall:
 
     def pass_on(self, result: Any) -> Any:
         """Return *result*, or a wrapper that records its end."""
-        pending = self._pending(result)
+        pending = None if type(result) in PLAIN_TYPES else self._pending(result)
         if pending is None:
             self.end(result)
             return result

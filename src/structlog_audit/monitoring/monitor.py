@@ -27,7 +27,7 @@ import msgspec
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import CallLater
 from structlog_audit.events.codec import StoredEvent, decode
-from structlog_audit.events.event import AuditEvent, EventStatus
+from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 from structlog_audit.monitoring.alerts import MEASURES, Alert, AnyWindow
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
 from structlog_audit.query.filters import Conditions, microseconds
@@ -107,6 +107,8 @@ class Tracker:
             subject, window = None, self._only
         else:
             subject = getattr(event, per)
+            if per == "operation":
+                subject = operation_of(subject)
             window = self._window_of(subject, timestamp)
 
         if not window.add(timestamp, value):
@@ -173,7 +175,7 @@ class Monitor:
         """The number of windows that were dropped although they still counted, by the name of the rule."""
         return {tracker.rule.name: tracker.forgotten for tracker in self._trackers}
 
-    def see(self, event: AuditEvent) -> list[Alert]:
+    def see(self, event: AuditEvent | StoredEvent) -> list[Alert]:
         """Add the next event and return the alerts that it causes. O(rules that concern it)."""
         crossings = self._crossings(event, microseconds(event.timestamp))
         return [tracker.alert(subject, window, event) for tracker, subject, window in crossings]
@@ -195,7 +197,10 @@ class Monitor:
         if len(self._by_names) >= _MAX_CACHED_NAMES:
             self._by_names.clear()
 
-        found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.accepts(names)]
+        # A stored event of another writer may have one of the six operations in any case.
+        operation, *others = names
+        canonical = (operation_of(operation or ""), *others)
+        found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.accepts(canonical)]
         return found
 
     def watching(self, accept: Callable[[bytes, int], None], call_later: CallLater) -> Callable[[bytes, int], None]:
@@ -264,7 +269,7 @@ class Monitor:
                 )
 
 
-def replay(rules: Any, events: Iterable[AuditEvent]) -> Iterator[Alert]:
+def replay(rules: Any, events: Iterable[AuditEvent | StoredEvent]) -> Iterator[Alert]:
     """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the windows.
 
     Args:

@@ -16,7 +16,7 @@ from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
 from structlog_audit.query.filters import ORDINARY, Conditions, Filters, conditions, with_filter_signature
-from structlog_audit.query.statistics import statistics, user_statistics
+from structlog_audit.query.statistics import statistics, statistics_by_user, user_statistics
 
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
@@ -219,6 +219,22 @@ class EventSource:
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the events that match *conditions*."""
         return statistics(self.select(conditions, newest_first=False))
+
+    @with_filter_signature
+    def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, dict[str, Any]]:
+        """Return the statistics of each user among the events that match all *filters*; the key None is for no user.
+
+        The values are those of `get_user_statistics`. One pass; memory grows with the number of users.
+        """
+        wanted = conditions(**filters)
+        found = self._statistics_by_user(wanted)
+        if not found:
+            self._explain_absence(wanted)
+        return found
+
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+        """Return the statistics of each user among the events that match *conditions*."""
+        return statistics_by_user(self.select(conditions, newest_first=False))
 
     def get_user_statistics(self, user_id: str | None) -> dict[str, Any]:
         """Return the statistics of one user, with the keys of `structlog_audit.query.statistics.user_statistics`.

@@ -241,8 +241,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
             from structlog_audit.trail.reading.warm_start import newest_events
 
             events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
-            for line, timestamp_us in events:
-                self._buffer.append(line, timestamp_us)
+            self._buffer.restore(events)
         else:
             missing_until = self._clock() // 1_000
 
@@ -424,7 +423,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
                 message = f"{counts[code]} events are {code}: the target failed or refused them"
                 findings.append(Finding(code, message, "repair the target; get_statistics() has the counters"))
 
-        unknown = sum(has_unknown_status(event.metadata) for event in self.iter_events())
+        unknown = sum(has_unknown_status(event.metadata) for event in self.select(ORDINARY, newest_first=False))
         if unknown:
             message = f"{unknown} events have a status that states neither success nor failure"
             findings.append(Finding("unknown-status", message, UNKNOWN_STATUS_FIX))
@@ -488,7 +487,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
     ) -> Iterator[StoredEvent]:
         if self.redactor is not None:
             conditions = self.redactor.redact_conditions(conditions)
-        return self._buffer.select(conditions, newest_first=newest_first)
+        return self._buffer.select(conditions, newest_first=newest_first, at_most=at_most)
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         # The buffer maintains the statistics of all ordinary events.

@@ -15,10 +15,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
-from structlog_audit.events.event import INTENT_ID, AuditEvent, EventStatus, Kind, rfc3339
+from structlog_audit.events.event import INTENT_ID, EventStatus, Kind, operation_of, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
-from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts
+from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts, canonical_counts
 from structlog_audit.reports.formatting import shorten
 from structlog_audit.reports.period import month_of, rfc3339_or_none
 
@@ -99,7 +100,7 @@ class UserAggregate(UserCounts):
         """Return the row of the user *user_id*, with operations counted by *classes*."""
         return {
             "user_id": user_id,
-            **activity_counts(self.operations, classes),
+            **activity_counts(canonical_counts(self.operations), classes),
             "failures": self.failures,
             "first_activity": rfc3339_or_none(self.first),
             "last_activity": rfc3339_or_none(self.last),
@@ -114,15 +115,15 @@ class RecentEvents:
     def __init__(self, limit: int = NEWEST) -> None:
         self.total = 0
         self.entries = 0
-        self.events: deque[AuditEvent] = deque(maxlen=limit)
+        self.events: deque[StoredEvent] = deque(maxlen=limit)
 
-    def add(self, event: AuditEvent) -> None:
+    def add(self, event: StoredEvent) -> None:
         """Count *event*, and keep it while it is among the newest."""
         self.total += 1
         self.entries += len(event.entry_ids)
         self.events.append(event)
 
-    def rows(self) -> list[tuple[dict[str, Any], AuditEvent]]:
+    def rows(self) -> list[tuple[dict[str, Any], StoredEvent]]:
         """Return the kept events, newest first, each with its row."""
         return [(event_row(event), event) for event in reversed(self.events)]
 
@@ -152,7 +153,7 @@ class ReportAggregates:
 
         self.unknown_status = 0
 
-        self.open_intents: dict[str, AuditEvent] = {}
+        self.open_intents: dict[str, StoredEvent] = {}
 
         self.gaps = RecentEvents()
         self.lost = 0
@@ -160,7 +161,7 @@ class ReportAggregates:
         self.trail_events = RecentEvents()
         self.trail_operations: Counter[str] = Counter()
 
-    def aggregate(self, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+    def aggregate(self, events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
         """Count *events* of any kind, and yield the application events among them."""
         for event in events:
             if event.kind is None:
@@ -173,10 +174,10 @@ class ReportAggregates:
                 self.lost += lost_count(event)
             elif event.kind == Kind.TRAIL:
                 self.trail_events.add(event)
-                self.trail_operations[event.operation.value] += 1
+                self.trail_operations[operation_of(event.operation).value] += 1
 
-    def _add(self, event: AuditEvent) -> None:
-        operation = event.operation.value
+    def _add(self, event: StoredEvent) -> None:
+        operation = operation_of(event.operation).value
         user_id = event.user_id
         hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
         month = month_of(event.timestamp)
@@ -199,7 +200,7 @@ class ReportAggregates:
 
         self.close_intent(event)
 
-    def close_intent(self, event: AuditEvent) -> None:
+    def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""
         if not self.open_intents:
             return
@@ -210,7 +211,7 @@ class ReportAggregates:
             self.open_intents.pop(intent_id, None)
 
 
-def lost_count(gap: AuditEvent) -> int:
+def lost_count(gap: StoredEvent) -> int:
     """Return the number of lost events in *gap*, or 0 if it has no valid number."""
     lost = gap.metadata.get("lost")
     return max(0, lost) if isinstance(lost, int) else 0
@@ -236,7 +237,7 @@ def class_name(operation: str, classes: OperationClasses) -> str:
     return classes.class_of(operation) or UNCLASSIFIED
 
 
-def event_row(event: AuditEvent) -> dict[str, Any]:
+def event_row(event: StoredEvent) -> dict[str, Any]:
     """Return *event* as a row of a list, with long texts cut.
 
     ``entries`` is the number of all its entry ids.
@@ -244,7 +245,7 @@ def event_row(event: AuditEvent) -> dict[str, Any]:
     return {
         "event_id": event.event_id,
         "timestamp": rfc3339(event.timestamp),
-        "operation": truncated(event.operation.value),
+        "operation": truncated(operation_of(event.operation).value),
         "user_id": truncated(event.user_id),
         "session_id": truncated(event.session_id),
         "status": event.status.value,

@@ -24,8 +24,8 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.events.codec import escape
-from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.events.codec import StoredEvent, escape
+from structlog_audit.events.event import Kind
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
 from structlog_audit.exceptions import AuditError, AuditTypeError
@@ -179,18 +179,23 @@ def _user(user_id: Any) -> str | None:
     return text
 
 
-def _events(source: EventSource, period: Period, user_id: str | None) -> Iterator[AuditEvent]:
+def _events(source: EventSource, period: Period, user_id: str | None) -> Iterator[StoredEvent]:
     """Return the events of the period.
 
     *user_id* limits application events and intents, but not gaps and trail events.
     """
     bounds: Any = {"start_time": period.start, "end_time": period.end}
     if user_id is None:
-        return source.iter_events(kind=[None, Kind.INTENT, *_LIBRARY_KINDS], **bounds)
+        return _select(source, kind=[None, Kind.INTENT, *_LIBRARY_KINDS], **bounds)
 
-    of_user = source.iter_events(user_id=user_id, kind=[None, Kind.INTENT], **bounds)
-    of_library = source.iter_events(kind=_LIBRARY_KINDS, **bounds)
+    of_user = _select(source, user_id=user_id, kind=[None, Kind.INTENT], **bounds)
+    of_library = _select(source, kind=_LIBRARY_KINDS, **bounds)
     return chain(of_user, of_library)
+
+
+def _select(source: EventSource, **filters: Any) -> Iterator[StoredEvent]:
+    """Return the events that match *filters*, oldest first."""
+    return source.select(conditions(**filters), newest_first=False)
 
 
 def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) -> None:
@@ -199,5 +204,5 @@ def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) 
         return
 
     first = min(intent.timestamp for intent in aggregates.open_intents.values())
-    for event in source.iter_events(start_time=first):
+    for event in _select(source, start_time=first):
         aggregates.close_intent(event)

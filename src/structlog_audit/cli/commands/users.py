@@ -15,7 +15,6 @@ from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, is_terminal, put, width
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
-from structlog_audit.query.statistics import statistics_by_user
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +43,7 @@ def users(
     from structlog_audit.cli.tables import put_table
 
     def show(reading: Reading) -> Exit:
-        found = statistics_by_user(reading.events())
+        found = reading.statistics_by_user()
         if not found:
             reading.explain_absence()
         by_activity = sorted(found.items(), key=lambda item: -item[1]["total_operations"])
