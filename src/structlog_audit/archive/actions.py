@@ -1,4 +1,4 @@
-"""The actions of a Delta log (protocol 1/2), and what this library adds to them, as values.
+"""The actions of a Delta log (protocol 1/2), and the additions of this library, as values.
 
 The format is Delta's, https://github.com/delta-io/delta/blob/master/PROTOCOL.md, so that other programs read an archive as a
 table. What only this library needs is where Delta leaves room: tags of a file, members of ``commitInfo``, and one further
@@ -112,7 +112,7 @@ class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Who committed what. *id* is unique, so that a writer recognizes its own commit after a lost answer."""
+    """The author of a commit and its operation. *id* is unique, so that a writer recognizes its own commit after a lost answer."""
 
     timestamp: int = 0
     operation: str = ""

@@ -1,6 +1,6 @@
 """`compact`: moves the closed segments of a trail into an archive.
 
-**Guarantees.** The reader of this library decides what an event is; DuckDB only makes columns of it. Before a commit, the
+**Guarantees.** The reader of this library decides which lines are events; DuckDB only makes columns of it. Before a commit, the
 Parquet files are read again and must give the SHA-256 of the segment. A range of a segment is committed at most once, whatever
 ends the process and however many hosts compact at once; the loser of a race discards its files and continues.
 
@@ -83,7 +83,7 @@ _OWN_ID = re.compile(rb'\{"event_id":"evt_[0-9a-f]{32}"')
 
 
 class Compacted(msgspec.Struct, frozen=True):
-    """What a run of `compact` did.
+    """The outcome of a run of `compact`.
 
     Attributes:
         segments: The number of segments from which something was archived.
@@ -162,7 +162,7 @@ def compact(
 
 
 def segment_key(opened: OpenSegment, trail: str) -> str | None:
-    """Return what identifies a segment in every archive, or None if it has no line yet.
+    """Return the identity of a segment in every archive, or None if it has no line yet.
 
     The id of a recorder is unique in the world. The first line of another program is not: its key names the trail as well.
     """
@@ -219,7 +219,7 @@ class _Compaction:
         self._deleted: list[str] = []
 
     def result(self) -> Compacted:
-        """Return what was done."""
+        """Return the outcome."""
         counts = self._counts
         problems = dict(self._scanner.problems.counts)
         return Compacted(
@@ -268,7 +268,7 @@ class _Compaction:
             self._report("unidentified", opened.segment, "no line of JSON at its beginning")
 
     def _add_range(self, plain: OpenSegment, key: str, trail: str, *, is_packed: bool) -> None:
-        """Archive what follows the covered bytes of a segment. Of several compactors, one does each range."""
+        """Archive the lines after the covered bytes of a segment. Of several compactors, one does each range."""
         while True:
             start = self._log.snapshot.covered(key)
             size = stored_size(plain)
@@ -277,7 +277,7 @@ class _Compaction:
                 return
             if self._log.snapshot.is_final(key) or (size == start and not is_packed):
                 return
-            # What follows belongs to the archived bytes only if they are the same.
+            # The following lines belong to the archived bytes only if these are the same.
             if not self._has_archived_bytes(plain, key):
                 return
 
@@ -543,7 +543,7 @@ class _RangeAttempt:
         file.seek(position)
 
     def write(self, database: Database) -> list[DataFile]:
-        """Write a Parquet file for each day, and return what they hold."""
+        """Write a Parquet file for each day, and return their contents."""
         selected = _selected(self.columns)
         parameters = {"trail": self._trail}
         for number, path in enumerate(self.columns.values()):

@@ -1,4 +1,4 @@
-"""The rows of an archive: what a column holds, and the exact line that a row came from.
+"""The rows of an archive: the contents of each column, and the exact line of each row.
 
 **Guarantees.** A row encodes to the bytes of its event in the segment; where it would not, the column ``line`` holds them.
 Nothing is decided by DuckDB: it only stores columns. ``metadata`` is the JSON text of the line.
@@ -78,7 +78,7 @@ STORED_COLUMNS = (
     "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, "
     "duration_ms, kind"
 )
-"""What is selected to make a `StoredEvent` of a row; its line needs ``chain`` as well."""
+"""The columns that make a `StoredEvent` of a row; its line needs ``chain`` as well."""
 
 
 class _Members(msgspec.Struct, omit_defaults=True, gc=False):

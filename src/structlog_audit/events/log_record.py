@@ -97,7 +97,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], str | None]:
 def _handed_over(record: logging.LogRecord, handoff: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """Return the fields of a record of an entry point, and its exception as text.
 
-    The fields are those of *handoff*, with what record factories and filters changed, removed and added since.
+    The fields are those of *handoff*, with the later changes by record factories and filters.
     """
     attributes = record.__dict__
     error = error_of(record.exc_info) or _error_text(record.exc_text)
@@ -146,7 +146,7 @@ def _apply_message(record: logging.LogRecord, handoff: Handoff, fields: dict[str
         message = _message_text(record, fields)
         before = _message_text(logging.LogRecord("", 0, "", 0, original, None, None), {})
 
-        # A queue handler formats the message: what contains the original is not another one.
+        # A queue handler formats the message: one that contains the original is not another one.
         is_formatted = record.args is None
         message = _split_queued(message)[0] if is_formatted else message
         if message == before or (is_formatted and before in message):
@@ -404,7 +404,7 @@ def _with_causes(error: str, causes: list[str]) -> str:
 
 
 def _error_text(traceback: Any) -> str | None:
-    """Return what a formatted traceback says about its exception, as `exception_text` does for the exception."""
+    """Return the text of the exception in a formatted traceback, as `exception_text` does for the exception."""
     if not issubclass(type(traceback), str):
         return None
 

@@ -60,7 +60,7 @@ _logger = logging.getLogger(CHECKPOINTS_LOGGER)
 
 
 class AnchorState(msgspec.Struct):
-    """What is known of one anchor.
+    """The state of one anchor.
 
     Attributes:
         size: The number of lines of the newest checkpoint that it has.
@@ -259,7 +259,7 @@ class Anchors:
         return bool(self._witnesses or self._authority or _logger.handlers)
 
     def states(self) -> dict[str, AnchorState]:
-        """Return what is known of each anchor, by name. The logger is one if it has a handler."""
+        """Return the state of each anchor, by name. The logger is one if it has a handler."""
         has_log = bool(_logger.handlers)
         return {anchor.name: anchor.state for anchor in self._anchors if has_log or anchor.name != _LOG}
 
@@ -294,7 +294,7 @@ class Anchors:
             thread.join(timeout)
 
     def _run(self) -> None:
-        """Submit what is due, until closed: then also what is not due yet."""
+        """Submit the checkpoints that are due, until closed: then also those that are not due yet."""
         while True:
             with self._changed:
                 while (delay := self._delay()) != 0:
@@ -303,7 +303,7 @@ class Anchors:
 
             self.submit_due()
             with self._changed:
-                # What came meanwhile is submitted first.
+                # A checkpoint that came meanwhile is submitted first.
                 if is_last and self._is_closing and self._newest is newest:
                     self._thread = None
                     return
@@ -400,7 +400,7 @@ class Anchors:
             self._replace(STAMPED_FILE, data)
 
     def _read_state(self) -> None:
-        """Take over, once, what an earlier process knew of the anchors."""
+        """Take over, once, the states of the anchors in an earlier process."""
         if self._has_read:
             return
         self._has_read = True

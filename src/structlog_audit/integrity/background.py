@@ -45,7 +45,7 @@ class BackgroundSealer:
         trail: The path of the active segment.
         origin: The name of the trail in checkpoints.
         load_signer: Returns the key. Called on the background thread, before the first pass.
-        on_damage: Called with the name of a damaged segment and what is wrong with it.
+        on_damage: Called with the name of a damaged segment and the damage.
         anchors: Get each new checkpoint, in the background; None if there are none.
         start: Runs a function on a thread with a name; returns False if it cannot.
         monotonic: Returns seconds.
@@ -69,7 +69,7 @@ class BackgroundSealer:
         self.failure = ""
         """The description of the failure that prevents sealing now, if any."""
         self.damages: dict[str, str] = {}
-        """By segment, what was wrong with its sealed lines."""
+        """By segment, the damage of its sealed lines."""
         self.signer: Signer | None = None
         """The key, once it is loaded."""
         self.anchors = anchors
@@ -125,7 +125,7 @@ class BackgroundSealer:
                 self._stop = None
 
     def seal_now(self) -> bool:
-        """Seal what there is, if this process has or gets the lock, and append a checkpoint line if one is due.
+        """Seal the new lines, if this process has or gets the lock, and append a checkpoint line if one is due.
 
         Returns:
             Whether everything is sealed. Failures are counted, and not raised.
@@ -223,7 +223,7 @@ class BackgroundSealer:
         self._report_damage(name, reason)
 
     def close(self) -> None:
-        """Seal what is left, append a checkpoint line, and end the thread. The next event starts it again."""
+        """Seal the remaining lines, append a checkpoint line, and end the thread. The next event starts it again."""
         stop, self._stop = self._stop, None
         if stop is None:
             return
@@ -232,7 +232,7 @@ class BackgroundSealer:
         self.finish()
 
     def finish(self) -> None:
-        """Seal what is left, append a checkpoint line, and release the lock."""
+        """Seal the remaining lines, append a checkpoint line, and release the lock."""
         if not self._acquire():
             return
         try:

@@ -1,9 +1,9 @@
-"""What is sealed of a trail: its tree, segments and runs, as a sealer keeps them in memory.
+"""The sealed part of a trail: its tree, segments and runs, as a sealer keeps them in memory.
 
 A *run* is a number of lines of one segment that are consecutive leaves. Lines that come after a segment was rolled over, and
 after lines of the next one were sealed, are a further run of their segment.
 
-**Failure handling.** `restore` takes what the checkpoint in the seal folder covers. Lost stored hashes are made again from the
+**Failure handling.** `restore` takes the leaves that the checkpoint in the seal folder covers. Lost stored hashes are made again from the
 lines, and lost runs from stored hashes and lines, if that gives the signed root.
 
 **Performance.** Memory is constant for each segment and each run.
@@ -45,7 +45,7 @@ class KnownSegment:
         size: Their number of bytes, with their LFs.
         first_leaf, last_leaf: The leaves of the first and the last of them.
         inode: The file, if it exists and is not compressed.
-        is_damaged: Whether its sealed lines were found to be damaged. What is in its file now is another segment.
+        is_damaged: Whether its sealed lines were found to be damaged. The present lines of its file are another segment.
     """
 
     number: int

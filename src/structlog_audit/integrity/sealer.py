@@ -5,7 +5,7 @@ is on the disk before it: segment, stored hashes, ``segments``, ``checkpoint``. 
 
 **Failure handling.** After any error, the state in memory is given up, and the next pass restores it from the seal folder: an
 error and a crash have the same effect. A segment that is shorter than sealed, or whose last sealed line was changed, is
-reported, and what is there is sealed as another segment, so everything after it stays verifiable.
+reported, and the existing lines are sealed as another segment, so everything after it stays verifiable.
 
 **Concurrency.** The caller has the lock of the seal folder. Writers append and roll over meanwhile.
 
@@ -63,7 +63,7 @@ class Sealer:
         trail: The path of the active segment.
         origin: The name of the trail in checkpoints.
         signers: The keys: one, or during a rotation the old one and the new one.
-        on_damage: Called with the name of a damaged segment and what is wrong with it.
+        on_damage: Called with the name of a damaged segment and the damage.
         monotonic: Returns seconds.
         sleep: Waits for seconds, and so yields the GIL.
     """
@@ -136,7 +136,7 @@ class Sealer:
             self._scan_at = -math.inf
         return has_more
 
-    # What has changed.
+    # The changes since the last pass.
 
     def _first_changed(self, state: SealedState) -> int:
         """Update the places, and return the index of the first that may have new lines."""
@@ -259,7 +259,7 @@ class Sealer:
         return segment
 
     def _write(self, state: SealedState) -> None:
-        """Write what was added to the seal folder, and sign it."""
+        """Write the additions to the seal folder, and sign them."""
         self._folder.add_hashes(state.tree.take_stored(), state.tree.size)
         self._folder.replace("segments", state.to_text())
         if self.checkpoint is None or Checkpoint.parse(self.checkpoint.text).size != state.tree.size:
@@ -294,7 +294,7 @@ class _SegmentFinder:
     """Finds the segments of files, and notes where they are.
 
     Args:
-        state: What is sealed.
+        state: The sealed lines so far.
         base: The name of the active segment.
     """
 
@@ -346,7 +346,7 @@ def _first_leaf(file: SegmentFile) -> bytes | None:
 
 
 def _damage_of(fd: int, size: int, segment: KnownSegment) -> str:
-    """Return what is wrong with the sealed lines of an open file, as far as its size and its last sealed line show."""
+    """Return the damage of the sealed lines of an open file, as far as its size and its last sealed line show."""
     if size < segment.size:
         return f"the file has {size} bytes, of which {segment.size} were sealed"
 

@@ -64,7 +64,7 @@ class Reason(StrEnum):
 
 
 _OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED))
-"""The reasons that concern only what follows the last lines."""
+"""The reasons that concern only the time after the last lines."""
 
 _CAUSES = {
     Cause.NUMBERS: "of writer {writer}{host} missing",

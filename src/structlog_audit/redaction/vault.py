@@ -66,7 +66,7 @@ _REMEDIES = {
     "SQLITE_NOTADB": "expected a vault, got another file; name another path",
     "SQLITE_READONLY": "let this user write to the file and to its folder",
 }
-"""What to do about an error, by the beginning of its name in SQLite."""
+"""The remedy of an error, by the beginning of its name in SQLite."""
 
 _abandoned: list[Any] = []
 """Connections of a parent process. Closing one here could delete files that the parent uses."""
@@ -397,7 +397,7 @@ class SubjectVault:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            # Closing rolls back what is not committed. A failure leaves nothing to do.
+            # Closing rolls back an open transaction. A failure leaves nothing to do.
             with contextlib.suppress(Exception):
                 connection.close()
 
@@ -589,7 +589,7 @@ def _stored(identity: str) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is wrong with the file, and what to do. Neither the system nor SQLite puts values into messages."""
+    """Return the damage of the file, and the remedy. Neither the system nor SQLite puts values into messages."""
     if isinstance(error, FileNotFoundError):
         return "expected an existing vault, got no file: name the vault of the application's redactor"
     if isinstance(error, OSError):

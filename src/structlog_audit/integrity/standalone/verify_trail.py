@@ -496,12 +496,12 @@ class VerifierKey(NamedTuple):
 
 
 def cosigned_message(text: str, time: int) -> bytes:
-    """Return what a cosignature of the checkpoint *text* at *time*, in seconds since 1970, signs."""
+    """Return the bytes that a cosignature of the checkpoint *text* at *time*, in seconds since 1970, signs."""
     return f"cosignature/v1\ntime {time}\n{text}".encode()
 
 
 class Signature(NamedTuple):
-    """A signature of a note: the name and the id of its key, and what the key made."""
+    """A signature of a note: the name and the id of its key, and the bytes that the key made."""
 
     name: str
     key_id: bytes
@@ -915,7 +915,7 @@ class SegmentReader:
 
     Attributes:
         unfinished: The bytes behind the last LF, after all blocks were read.
-        damage: What is wrong with the compressed data, if anything.
+        damage: The damage of the compressed data, if any.
         has_junk: Whether that is data behind the end of the compressed data.
     """
 
@@ -1212,7 +1212,7 @@ class Finding:
 
     Attributes:
         code: One of `EXIT_CODES`.
-        message: What was found, in words.
+        message: The finding in words.
         segment: The name of the segment.
         line: The number of the line in the segment, from 1.
         leaf: The position of the line in the tree.
@@ -1390,7 +1390,7 @@ class LineCheck:
 
         Args:
             code: Its code.
-            message: What was found.
+            message: The finding in words.
             digest: The leaf of the line.
             line: The number of the line, if it is neither the last that was read nor that of the leaf.
             at: The position of its leaf in the segment.
@@ -1451,14 +1451,14 @@ _MOST_WRITERS = 50_000
 
 
 class _Writer:
-    """What is known of one writer so far.
+    """The state of one writer so far.
 
     Attributes:
         next: The next number.
         chain: The hash of its lines since its last link; None if that is not known.
         since: The place of its last link.
         glued: Numbers of lines that were glued to a torn one: the writer writes them once more.
-        repeated: The next number of a repetition that is under way, and what to report if it ends early.
+        repeated: The next number of a repetition that is under way, and the finding to report if it ends early.
     """
 
     __slots__ = ("chain", "glued", "next", "repeated", "since")
@@ -1982,7 +1982,7 @@ _DAMAGE_CODES = LINE_CODES | {"MISSING_SEGMENT", "FOREIGN_SEGMENT", "BAD_SEAL"}
 
 @dataclass(frozen=True)
 class Job:
-    """What the parts of a verification have in common. They may run in other processes.
+    """The common state of the parts of a verification. They may run in other processes.
 
     Attributes:
         trail: The path of the active segment.
@@ -2578,7 +2578,7 @@ class _Verification:
         return roots
 
     def _remove_line_findings(self, tiles: set[int] | None = None) -> None:
-        """Remove what was found by hashes that are not authentic: those in *tiles*, or all."""
+        """Remove the findings by hashes that are not authentic: those in *tiles*, or all."""
 
         def is_unwanted(finding: Finding) -> bool:
             if tiles is None:
@@ -2601,7 +2601,7 @@ class _Verification:
                 position += run.lines
         return "a missing segment", leaf
 
-    # What the lines say, and what covers them.
+    # The contents of the lines, and the hashes that cover them.
 
     def _add_writers(self, writers: WriterResult) -> None:
         self._report.open_writers = writers.open_writers
