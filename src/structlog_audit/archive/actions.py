@@ -112,7 +112,7 @@ class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """The author of a commit and its operation. *id* is unique, so that a writer recognizes its own commit after a lost answer."""
+    """The author of a commit and its operation. *id* is unique, so that a writer recognizes its commit after a lost answer."""
 
     timestamp: int = 0
     operation: str = ""

@@ -3,7 +3,7 @@
 A *run* is a number of lines of one segment that are consecutive leaves. Lines that come after a segment was rolled over, and
 after lines of the next one were sealed, are a further run of their segment.
 
-**Failure handling.** `restore` takes the leaves that the checkpoint in the seal folder covers. Lost stored hashes are made again from the
+**Failure handling.** `restore` takes the leaves that the checkpoint covers. Lost stored hashes are made again from the
 lines, and lost runs from stored hashes and lines, if that gives the signed root.
 
 **Performance.** Memory is constant for each segment and each run.
