@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import logging.handlers
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -339,11 +340,21 @@ def test_forked_child_that_hangs_raises_child_failed(monkeypatch):
 
 
 def test_forked_child_ends_when_the_part_of_the_parent_raises():
-    """An error of ``in_parent`` reaches the caller, and no child process is left."""
+    """An error of ``in_parent`` reaches the caller, and the child process is ended and waited for."""
+    before = multiprocessing.active_children()
+    children = []
+
+    def fail():
+        children.extend(child.pid for child in multiprocessing.active_children() if child not in before)
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        run_in_forked_child(lambda send: signal.pause(), in_parent=lambda: 1 / 0)
+        run_in_forked_child(lambda send: signal.pause(), in_parent=fail)
+
+    # Other tests may have children of their own, such as the resource tracker of `multiprocessing`.
+    (child,) = children
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_forked_child_runs_no_exit_function_of_the_parent(tmp_path):
