@@ -401,6 +401,11 @@ class SubjectVault:
             with contextlib.suppress(Exception):
                 connection.close()
 
+    def __del__(self) -> None:
+        # Since Python 3.13 a connection that nobody closes warns. The constructor may have failed before it was set.
+        if getattr(self, "_connection", None) is not None:
+            self._disconnect()
+
     def before_fork(self) -> None:
         """Close the connection and hold the lock, so that a forked child gets neither in use."""
         self._is_forking = self._lock.acquire(timeout=_WAIT_SECONDS)
@@ -564,8 +569,12 @@ def _open_database(path: str) -> sqlite3.Connection:
         f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=_PATIENT_SECONDS, check_same_thread=False
     )
     # Temporary files would be copies of keys outside of the vault.
-    for setting in ("synchronous = FULL", "fullfsync = ON", "secure_delete = ON", "temp_store = MEMORY"):
-        database.execute(f"PRAGMA {setting}")
+    try:
+        for setting in ("synchronous = FULL", "fullfsync = ON", "secure_delete = ON", "temp_store = MEMORY"):
+            database.execute(f"PRAGMA {setting}")
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
