@@ -401,11 +401,6 @@ class SubjectVault:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def __del__(self) -> None:
-        # Since Python 3.13 a connection that nobody closes warns. The constructor may have failed before it was set.
-        if getattr(self, "_connection", None) is not None:
-            self._disconnect()
-
     def before_fork(self) -> None:
         """Close the connection and hold the lock, so that a forked child gets neither in use."""
         self._is_forking = self._lock.acquire(timeout=_WAIT_SECONDS)
