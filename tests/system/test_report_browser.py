@@ -133,7 +133,9 @@ def test_rendered_report_shows_the_figures_of_the_queries(site, tmp_path):
     dom = chromium(tmp_path, "--dump-dom", f"{site.url}/report")
     for operation, count in statistics["by_operation"].items():
         if count:
-            row = re.search(rf'<bdi class="code">{re.escape(operation)}</bdi></th>\s*<td[^>]*>\s*([\d,]+)', dom)
+            # The class of the operation stands between its name and its number.
+            name = rf'<bdi class="code">{re.escape(operation)}</bdi></th>\s*<td[^>]*>[^<]*</td>'
+            row = re.search(rf"{name}\s*<td[^>]*>\s*([\d,]+)", dom)
             assert row[1] == number(count)
     begins = compliance_report(source).to_dict()["over_time"]["steps"]
     bars = re.findall(r"<rect [^>]*><title>[^<]*: ([\d,]+) (SUCCESS|FAILURE|PARTIAL)</title></rect>", dom)
