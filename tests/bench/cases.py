@@ -10,7 +10,8 @@ import datetime as dt
 import logging
 import logging.handlers
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from example_event import CONTEXT, FIELDS, Call, logger_with, path_of
 from lower_bounds import limit, limit_in_order, path, path_two_more, steps
@@ -36,10 +37,15 @@ def structlog_json() -> Call:
 
     The handler is that of `stdlib_json`.
     """
+    return usual_stack("structlog", FIELDS)
+
+
+def usual_stack(name: str, fields: Mapping[str, Any]) -> Call:
+    """Return a call of structlog, through `logging` and python-json-logger to a rotating file, with *fields*."""
     import structlog
 
     log = structlog.wrap_logger(
-        logger_with("structlog", rotating("structlog")),
+        logger_with(name, rotating(name)),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.filter_by_level,
@@ -50,7 +56,7 @@ def structlog_json() -> Call:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     ).bind(**CONTEXT)
-    return lambda: log.info("STORE", event_id=uuid.uuid4().hex, **FIELDS)
+    return lambda: log.info("STORE", event_id=uuid.uuid4().hex, **fields)
 
 
 def stdlib_null() -> Call:

@@ -127,21 +127,7 @@ def _plain(value: Any) -> Any:
 
 def usual_stack(fields: dict[str, Any]) -> Call:
     """Return a call of structlog that writes JSON through `logging` to a rotating file."""
-    import structlog
-
-    log = structlog.wrap_logger(
-        new_logger(cases.rotating("usual")),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.stdlib.render_to_log_kwargs,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    ).bind(**CONTEXT)
-    return lambda: log.info("STORE", event_id=uuid.uuid4().hex, **fields)
+    return cases.usual_stack(f"values{next(_numbers)}", fields)
 
 
 def ours(fields: dict[str, Any]) -> Call:

@@ -15,7 +15,6 @@ import base64
 import binascii
 import datetime as dt
 import heapq
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,7 +32,7 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
-from structlog_audit.query.absent_values import asked_of_pseudonyms
+from structlog_audit.query.absent_values import warn_of_pseudonyms
 from structlog_audit.query.completeness import Doubt, Reason, Source
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.event_source import EventSource
@@ -199,14 +198,8 @@ class ArchiveReader(EventSource):
         return super()._statistics(conditions) if found is None else found
 
     def _explain_absence(self, conditions: Conditions) -> None:
-        """Warn of a clear name that is asked of pseudonyms, as a `TrailReader` does."""
-        in_range = msgspec.structs.replace(
-            query_filters.ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time
-        )
-        reason = asked_of_pseudonyms(self.select(in_range, newest_first=True), conditions)
-        if reason is not None:
-            # At the caller of the query.
-            warnings.warn(reason, RuntimeWarning, stacklevel=3)
+        # Only the redactor of the application has the key of pseudonyms.
+        warn_of_pseudonyms(self.select, conditions)
 
     @with_filter_signature
     def page(

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
+
 from structlog_audit.events.codec import MARKS, StoredEvent
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.filters import ORDINARY, Conditions
 
 PSEUDONYM: Final = re.compile(r"hmac:[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{22}|s_[A-Za-z0-9_-]{32}")
 """The form of the pseudonyms of a `Redactor`, and of the tokens of subjects in its vault."""
@@ -92,6 +95,21 @@ def absent_values(events: Iterable[StoredEvent], wanted: Mapping[str, Iterable[s
     for name, of_member in values.items():
         hints += _hints(name, of_member, keys)
     return hints
+
+
+def warn_of_pseudonyms(select: Callable[..., Iterator[StoredEvent]], conditions: Conditions) -> None:
+    """Warn the caller of a query without an answer if it asked pseudonyms for a clear name.
+
+    Args:
+        select: The method `structlog_audit.query.event_source.EventSource.select` of the source, whose method
+            ``_explain_absence`` calls this.
+        conditions: The filters of the query.
+    """
+    in_range = msgspec.structs.replace(ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time)
+    reason = asked_of_pseudonyms(select(in_range, newest_first=True), conditions)
+    if reason is not None:
+        # Above this function are `_explain_absence`, the query, and its caller.
+        warnings.warn(reason, RuntimeWarning, stacklevel=4)
 
 
 def asked_of_pseudonyms(events: Iterable[StoredEvent], conditions: Conditions) -> str | None:

@@ -28,7 +28,8 @@ _COUNTED = {"lost": Cause.LOST, "raised": Cause.RAISED, "pending": Cause.PENDING
 _DAMAGE = frozenset(("truncated", "replaced", "quarantine"))
 """The operations of trail events that report damage to the files."""
 
-_HARMLESS_PROBLEMS = ("unfinished", "bom", "repeated")
+HARMLESS_PROBLEMS = frozenset(("unfinished", "bom", "repeated"))
+"""The codes of problems of files that lose nothing of an acknowledged event."""
 
 
 class EventSource:
@@ -128,7 +129,7 @@ class EventSource:
         elif source.first_event is not None and begins_before(start, end, source.first_event):
             yield Doubt(reason=Reason.BEFORE_FIRST, until=source.first_event)
         for code, count in self.problems.items():
-            if code not in _HARMLESS_PROBLEMS:
+            if code not in HARMLESS_PROBLEMS:
                 yield Doubt(reason=Reason.PROBLEM, count=count, names=(code,))
 
     @property

@@ -24,12 +24,12 @@ import msgspec
 
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import EventId, parse_event_id
+from structlog_audit.query.event_source import HARMLESS_PROBLEMS
 from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, Trail
 from structlog_audit.trail.reading.export_document import DOCUMENT_START
 from structlog_audit.trail.reading.line_blocks import LineBlock
 from structlog_audit.trail.reading.open_segment import OpenSegment
-from structlog_audit.trail.reading.problems import HARMLESS
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.reading.torn_lines import is_torn
 from structlog_audit.trail.segment_names import ACTIVE
@@ -273,7 +273,7 @@ class _Collector:
 
     def add_problem(self, code: str) -> None:
         """Count a problem at the present place."""
-        if code not in HARMLESS:
+        if code not in HARMLESS_PROBLEMS:
             tally = self.evidence.problems.setdefault(code, Tally())
             self._count(tally)
 

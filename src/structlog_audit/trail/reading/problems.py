@@ -16,9 +16,6 @@ MAX_EXAMPLES = 100
 MAX_REASON = 300
 """The length of a reason in characters. A reason may quote the file."""
 
-HARMLESS = frozenset(("unfinished", "bom", "repeated"))
-"""The codes of findings that lose nothing of an acknowledged event."""
-
 SEEN_IN_LINES = frozenset(("torn", "foreign", "too_long", "truncated", "vanished", "unreadable"))
 """The codes of findings that every reading of the bytes shows, with the time around them."""
 

@@ -13,28 +13,25 @@ cannot be read at all raises an `AuditReadError`.
 from __future__ import annotations
 
 import datetime as dt
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Unpack
-
-import msgspec
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.events.event_id import millisecond_of
 from structlog_audit.query import filters as query_filters
-from structlog_audit.query.absent_values import asked_of_pseudonyms
+from structlog_audit.query.absent_values import warn_of_pseudonyms
 from structlog_audit.query.completeness import Completeness, Doubt, Reason
 from structlog_audit.query.engine import Engine
-from structlog_audit.query.event_source import EventSource, period_of_times
+from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
 from structlog_audit.query.filters import Conditions, Filters, with_filter_signature
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import AnyTrail, Trail
 from structlog_audit.trail.reading.follow import follow
 from structlog_audit.trail.reading.judgement import judge_trails
 from structlog_audit.trail.reading.pagination import Page, page_of
-from structlog_audit.trail.reading.problems import HARMLESS, SEEN_IN_LINES, Problem
+from structlog_audit.trail.reading.problems import SEEN_IN_LINES, Problem
 from structlog_audit.trail.reading.segment_scanner import SegmentScanner
 from structlog_audit.trail.reading.time_ranges import SLACK
 
@@ -113,7 +110,7 @@ class TrailReader(EventSource):
         # Problems that only whole events show, such as a key that occurs twice, were found by queries.
         found = {doubt.names for doubt in verdict.doubts if doubt.reason == Reason.PROBLEM}
         for code, count in self._scanner.problems.counts.items():
-            if code not in (*HARMLESS, *SEEN_IN_LINES) and (code,) not in found:
+            if code not in (*HARMLESS_PROBLEMS, *SEEN_IN_LINES) and (code,) not in found:
                 doubt = Doubt(reason=Reason.PROBLEM, count=count, names=(code,))
                 verdict = verdict.with_doubt(doubt)
         return verdict
@@ -138,14 +135,8 @@ class TrailReader(EventSource):
         return super().get_event(event_id)
 
     def _explain_absence(self, conditions: Conditions) -> None:
-        """Warn of a clear name that is asked of pseudonyms: only the redactor of the application has their key."""
-        in_range = msgspec.structs.replace(
-            query_filters.ORDINARY, start_time=conditions.start_time, end_time=conditions.end_time
-        )
-        reason = asked_of_pseudonyms(self.select(in_range, newest_first=True), conditions)
-        if reason is not None:
-            # At the caller of the query.
-            warnings.warn(reason, RuntimeWarning, stacklevel=3)
+        # Only the redactor of the application has the key of pseudonyms.
+        warn_of_pseudonyms(self.select, conditions)
 
     @with_filter_signature
     def page(
