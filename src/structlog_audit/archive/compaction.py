@@ -436,14 +436,23 @@ class _Day:
         """Extend the bounds by *row*, the newest, of *size* bytes."""
         at = row.us + row.late_us
         if not self.rows:
-            self.times, self.order, self.numbers = (row.us, row.us), (at, at), (row.n, row.n)
-            self.ids = (row.event_id, row.event_id)
+            self.times = row.us, row.us
+            self.order = at, at
+            self.numbers = row.n, row.n
+            self.ids = row.event_id, row.event_id
+
         self.rows += 1
         self.longest = max(self.longest, size)
-        self.times = min(self.times[0], row.us), max(self.times[1], row.us)
-        self.ids = min(self.ids[0], row.event_id), max(self.ids[1], row.event_id)
+
+        # Rows come by number and order; their times and ids may step back.
         self.order = self.order[0], at
         self.numbers = self.numbers[0], row.n
+
+        earliest, latest = self.times
+        self.times = min(earliest, row.us), max(latest, row.us)
+
+        lowest, highest = self.ids
+        self.ids = min(lowest, row.event_id), max(highest, row.event_id)
 
 
 class _RangeAttempt:

@@ -260,13 +260,17 @@ class Sealer:
 
     def _write(self, state: SealedState) -> None:
         """Write the additions to the seal folder, and sign them."""
-        self._folder.add_hashes(state.tree.take_stored(), state.tree.size)
+        tree = state.tree
+        self._folder.add_hashes(tree.take_stored(), tree.size)
         self._folder.replace("segments", state.to_text())
-        if self.checkpoint is None or Checkpoint.parse(self.checkpoint.text).size != state.tree.size:
-            text = str(Checkpoint(self._origin, state.tree.size, state.tree.root()))
-            note = sign_note(text, self._signers)
+
+        checkpoint = self.checkpoint
+        if checkpoint is None or Checkpoint.parse(checkpoint.text).size != tree.size:
+            unsigned = Checkpoint(self._origin, tree.size, tree.root())
+            note = sign_note(str(unsigned), self._signers)
             self._folder.replace("checkpoint", str(note).encode())
             self.checkpoint = note
+
         self._folder.sync()
 
 

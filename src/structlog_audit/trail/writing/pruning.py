@@ -140,9 +140,12 @@ class Pruning:
         """Return how many of the first *count* segments are sealed, and the leaves that are gone with them."""
         # The event names all of them, and must not be truncated.
         most = max(1, MOST_NAMED_BYTES // (len(paths[0][0].name) + 8))
+        names = [_plain_name(copies[0]) for copies in paths]
+        named = names[: min(count, most)]
+
         sizes = {path.name: status.st_size for path, status in segments}
-        due = [(_plain_name(copies[0]), sizes.get(_plain_name(copies[0]))) for copies in paths[: min(count, most)]]
-        kept = {_plain_name(copies[0]) for copies in paths[len(due) :]}
+        due = [(name, sizes.get(name)) for name in named]
+        kept = set(names[len(named) :])
 
         sealed, leaves = seal.cover(due, kept)
         if sealed < count:
