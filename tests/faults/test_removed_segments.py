@@ -33,26 +33,36 @@ def numbers_in(segment):
     return [(event_id.writer, event_id.number) for event_id in map(parse_event_id, ids)]
 
 
+def named_in(segment):
+    """Return the writers and numbers of the lines that ``opened`` events in a segment name as the last before them."""
+    lines = [json.loads(line) for line in segment.read_bytes().splitlines()]
+    named = [line["metadata"].get("previous") for line in lines if line.get("kind") == "trail" and "metadata" in line]
+    return [(event_id.writer, event_id.number) for event_id in map(parse_event_id, named) if event_id is not None]
+
+
 def expected_holes(segments, removed):
-    """Return, by writer, the number of removed lines that are followed by another line of the writer."""
-    kept = defaultdict(list)
+    """Return, by writer, the number of removed lines of which the other segments show that they were there.
+
+    A later line of the writer shows it, and an ``opened`` event of another process that names the line or a later one.
+    """
+    known = defaultdict(list)
     for segment in segments:
         if segment != removed:
-            for writer, number in numbers_in(segment):
-                kept[writer].append(number)
+            for writer, number in [*numbers_in(segment), *named_in(segment)]:
+                known[writer].append(number)
 
     holes = Counter()
     for writer, number in numbers_in(removed):
-        if number < max(kept[writer], default=-1):
+        if number <= max(known[writer], default=-1):
             holes[writer] += 1
     return holes
 
 
 def missing_by_writer(verdict):
-    """Return, by writer, the number of missing events that the sequence numbers show."""
+    """Return, by writer, the number of missing events that sequence numbers and ``opened`` events show."""
     found = Counter()
     for item in verdict.missing:
-        assert item.cause == Cause.NUMBERS
+        assert item.cause in (Cause.NUMBERS, Cause.PREDECESSOR)
         found[item.writer] += item.count
     return found
 
