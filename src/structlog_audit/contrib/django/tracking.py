@@ -1,0 +1,362 @@
+"""`track`: records the changes of Django models, as the database made them.
+
+**Scope.** Every INSERT, UPDATE and DELETE that the ORM executes on a tracked table, whatever called it: ``save`` and
+``update_fields``, expressions, ``update``, ``bulk_create`` with and without conflicts, ``bulk_update``, many-to-many managers
+from either side, cascades and fast deletes, fixtures, data migrations. SQL that does not come from the ORM (``cursor.execute``,
+``raw``, triggers, cascades of the database) is not seen. Signals miss half of these, so none are used: the compilers of the
+three kinds of statements are the place that all of them pass.
+
+**Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
+locked, and the statement is limited to them, so a concurrent transaction cannot change what was read. Events are recorded when
+the transaction is committed; a savepoint that is rolled back takes its events with it.
+
+**Performance.** Two more queries per UPDATE and DELETE of a tracked model, none per INSERT. The rows are in memory meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial, reduce
+from operator import or_
+from typing import Any, NamedTuple, TypeVar
+
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.base import ModelBase
+from django.db.models.constants import OnConflict
+from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
+
+from structlog_audit.contrib.tracked_changes import (
+    EXPRESSION,
+    MASK,
+    ChangedRow,
+    Key,
+    Row,
+    Rows,
+    TrackedEvent,
+    TrackedFields,
+    changed_rows,
+    key_text,
+    recorder,
+    tracked_fields,
+)
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+
+M = TypeVar("M", bound=type)
+
+_EXECUTE = ("execute_sql", "execute_returning_sql")
+"""The methods of a compiler that execute its statement; Django 6 added the second."""
+
+_KEYS_PER_QUERY = 500
+"""SQLite limits the parameters of a statement, and the depth of an expression."""
+
+_tracked: dict[str, TrackedFields] = {}
+"""The recorded fields of each tracked model, by its label, which the models of data migrations have as well."""
+
+
+def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[str] = (), mask: Iterable[str] = ()) -> M:
+    """Record the changes of *model* as events, and return it, so that this is a class decorator as well.
+
+    An event is named ``app.model.create``, ``.update`` or ``.delete``, its entry id is ``app.model:pk``, and its metadata has
+    ``changes``: for each changed field its values ``before`` and ``after``. A many-to-many field has the keys ``added`` and
+    ``removed`` there, and the related objects are entry ids, too. ``database`` names another database than the default one.
+
+    Args:
+        model: A model. A proxy stands for the model whose table it has.
+        fields: The fields to record, many-to-many fields included; all by default.
+        exclude: The fields not to record.
+        mask: The fields whose changes are recorded without their values.
+
+    Raises:
+        AuditTypeError: *model* is not a model with a table, or an argument is not a list of names.
+        AuditValueError: The model has no such field, or a parent with a table of its own is not tracked.
+    """
+    meta = _meta_of(model)
+    where = f"track({model.__name__})"
+
+    # The row of a child has only its own fields.
+    for parent in meta.parents:
+        label = parent._meta.label_lower
+        if label not in _tracked:
+            raise AuditValueError(f"{where}: its parent {label} holds part of its fields: track that model before it")
+
+    known = [field.name for field in (*_columns(meta), *meta.local_many_to_many)]
+    _tracked[meta.label_lower] = tracked_fields(where, known, fields, exclude, mask)
+
+    for kind in (InsertQuery, UpdateQuery, DeleteQuery):
+        kind.get_compiler = _get_compiler
+    return model
+
+
+def _meta_of(model: Any) -> Any:
+    """Return the options of the model whose table *model* has."""
+    if not isinstance(model, ModelBase):
+        raise AuditTypeError(f"model={model!r}: expected a Django model, got {type(model).__name__}")
+
+    meta: Any = model._meta
+    if meta.concrete_model is None or meta.swapped:
+        raise AuditTypeError(f"model={model!r}: expected a model with a table, got an abstract or swapped one")
+    return meta.concrete_model._meta
+
+
+def _columns(meta: Any) -> list[Any]:
+    """Return the fields of a model that statements write; not those that the database generates."""
+    return [field for field in meta.local_concrete_fields if not getattr(field, "generated", False)]
+
+
+def _get_compiler(query: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return the compiler of a query that writes; that of a tracked table records the changes when it executes."""
+    compiler = Query.get_compiler(query, *args, **kwargs)
+    table = _table_of(query.model)
+    if table is not None:
+        for method in _EXECUTE:
+            if hasattr(compiler, method):
+                setattr(compiler, method, partial(_execute, compiler, table, method))
+    return compiler
+
+
+def _execute(compiler: Any, table: _Table, method: str, argument: Any = None) -> Any:
+    """Execute the statement of *compiler*, record the changes after the commit, and return its result."""
+    # Each of the two methods may call the other.
+    for name in _EXECUTE:
+        vars(compiler).pop(name, None)
+
+    alias = compiler.connection.alias
+    with transaction.atomic(using=alias, savepoint=False):
+        if isinstance(compiler.query, InsertQuery):
+            result, rows = _insert(compiler, table, argument)
+        else:
+            result, rows = _change(compiler, table, partial(getattr(compiler, method), argument))
+
+        events = table.events(alias, rows)
+        if events:
+            transaction.on_commit(recorder(events), using=alias)
+    return result
+
+
+# --- UPDATE and DELETE --------------------------------------------------------------------------------------------------
+
+
+def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, list[ChangedRow]]:
+    """Execute an UPDATE or DELETE, and return its result and the rows that it changed."""
+    query, connection = compiler.query, compiler.connection
+    fields = table.written_by(query)
+    if fields is None:
+        return execute(), []
+
+    selected = query.chain(klass=Query)
+    selected.clear_ordering(force=True)
+    keys = QuerySet(model=query.model, query=selected, using=connection.alias).values("pk")
+    before = table.rows(connection.alias, Q(pk__in=keys), fields, lock=True)
+
+    # A row that another transaction commits from now on must not be changed without having been read.
+    if connection.features.has_select_for_update:
+        query.add_filter("pk__in", list(before))
+
+    try:
+        result = execute()
+    except EmptyResultSet:
+        # Only `execute_returning_sql` lets this error through if no row is left.
+        result = []
+
+    moved = _moved_keys(query, table, before)
+    after = table.rows_of(connection.alias, [moved.get(key, key) for key in before], fields)
+    changed = list(changed_rows(before, after, moved))
+    return result, changed if isinstance(query, DeleteQuery) else [_as_update(row, table) for row in changed]
+
+
+def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
+    """Return the new keys of rows whose primary key the statement sets to a value."""
+    key_field = table.model._meta.pk
+    for field, _, value in getattr(query, "values", ()):
+        if field is key_field and not hasattr(value, "resolve_expression"):
+            return dict.fromkeys(before, field.to_python(getattr(value, "pk", value)))
+    return {}
+
+
+def _as_update(row: ChangedRow, table: _Table) -> ChangedRow:
+    """Return a row that an UPDATE changed. If it cannot be found again, an expression has changed its key."""
+    if row.after is not None or row.before is None:
+        return row
+    return row._replace(after={**row.before, table.model._meta.pk.name: EXPRESSION})
+
+
+# --- INSERT -------------------------------------------------------------------------------------------------------------
+
+
+def _insert(compiler: Any, table: _Table, returning_fields: Sequence[Any] | None) -> tuple[Any, list[ChangedRow]]:
+    """Execute an INSERT; return the rows that its caller wants returned, and those that it inserted or updated."""
+    query, connection = compiler.query, compiler.connection
+    if not connection.features.can_return_rows_from_bulk_insert:
+        raise AuditValueError(
+            f"database {connection.alias!r}: expected one that returns the rows of an INSERT"
+            f" (PostgreSQL, SQLite 3.35, MariaDB 10.5) for the tracked {table.label}, got {connection.display_name}"
+        )
+
+    is_upsert = query.on_conflict == OnConflict.UPDATE
+    existing = table.conflicting_rows(connection.alias, query) if is_upsert else {}
+
+    inserted = _inserted_rows(compiler, table)
+    after = {table.key_of(row): table.recorded(row) for row in inserted}
+    before = {key: existing[key] for key in after if key in existing}
+
+    wanted = [field.name for field in returning_fields or ()]
+    returned = [[row[name] for name in wanted] for row in inserted] if wanted else []
+    return returned, list(changed_rows(before, after))
+
+
+def _inserted_rows(compiler: Any, table: _Table) -> list[Row]:
+    """Execute an INSERT, and return all columns of the rows that it wrote, as the database returns them.
+
+    Where conflicts are ignored, these are fewer rows than objects, for which Django's own method is not made.
+    """
+    meta = table.model._meta
+    compiler.returning_fields = meta.local_concrete_fields
+    with compiler.connection.cursor() as cursor:
+        for sql, parameters in compiler.as_sql():
+            cursor.execute(sql, parameters)
+        rows = cursor.fetchall()
+
+    converters = compiler.get_converters([field.get_col(meta.db_table) for field in meta.local_concrete_fields])
+    if converters:
+        rows = compiler.apply_converters(rows, converters)
+    names = [field.name for field in meta.local_concrete_fields]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+# --- Tables -------------------------------------------------------------------------------------------------------------
+
+
+class _Table(NamedTuple):
+    """A tracked table: of a model, or of a many-to-many field of one."""
+
+    model: Any
+    owner: Any
+    """The model that is tracked: *model* itself, or the one with the field *relation*."""
+
+    options: TrackedFields
+    relation: Any
+    """The many-to-many field whose pairs are the rows; None for the table of a model."""
+
+    @property
+    def label(self) -> str:
+        """The name of the tracked model in operations and entry ids."""
+        label: str = self.owner._meta.label_lower
+        return label
+
+    @property
+    def fields(self) -> list[Any]:
+        """The columns that are recorded."""
+        meta = self.model._meta
+        if self.relation is None:
+            return [field for field in _columns(meta) if self.options.includes(field.name)]
+        return [meta.get_field(name) for name in self._ends]
+
+    @property
+    def _ends(self) -> tuple[str, str]:
+        """The fields of a pair: the object with the relation, and the related one."""
+        return self.relation.m2m_field_name(), self.relation.m2m_reverse_field_name()
+
+    def key_of(self, row: Row) -> Key:
+        """Return the primary key of a row that has all columns."""
+        meta = self.model._meta
+        fields = getattr(meta, "pk_fields", None) or [meta.pk]
+        key = tuple(row[field.name] for field in fields)
+        return key if len(key) > 1 else key[0]
+
+    def recorded(self, row: Row) -> Row:
+        """Return *row* with the recorded columns only."""
+        return {field.name: row[field.name] for field in self.fields}
+
+    def written_by(self, query: Any) -> list[Any] | None:
+        """Return the recorded columns that *query* writes; None if it changes none of them and no key."""
+        if isinstance(query, DeleteQuery):
+            return self.fields
+
+        written = {field for field, _, _ in query.values}
+        recorded = [field for field in self.fields if field in written]
+        return recorded if recorded or self.model._meta.pk in written else None
+
+    def rows(self, alias: str, condition: Q, fields: Sequence[Any], *, lock: bool = False) -> Rows:
+        """Return the rows that meet *condition*."""
+        selected = QuerySet(model=self.model, using=alias).filter(condition).order_by()
+        if lock:
+            selected = selected.select_for_update()
+
+        names = [field.name for field in fields]
+        values = selected.values_list("pk", *(field.attname for field in fields))
+        return {key: dict(zip(names, row, strict=True)) for key, *row in values}
+
+    def rows_of(self, alias: str, keys: Sequence[Key], fields: Sequence[Any]) -> Rows:
+        """Return the rows with these primary keys."""
+        found: Rows = {}
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            found |= self.rows(alias, Q(pk__in=keys[start : start + _KEYS_PER_QUERY]), fields)
+        return found
+
+    def conflicting_rows(self, alias: str, query: Any) -> Rows:
+        """Return the rows with which the objects of an INSERT conflict, locked."""
+        meta = self.model._meta
+        keys = [query.unique_fields] if query.unique_fields else _unique_keys(meta)
+        conditions = [
+            Q(**{field.attname: getattr(instance, field.attname) for field in key})
+            for key in keys
+            for instance in query.objs
+        ]
+
+        found: Rows = {}
+        for start in range(0, len(conditions), _KEYS_PER_QUERY):
+            condition = reduce(or_, conditions[start : start + _KEYS_PER_QUERY])
+            found |= self.rows(alias, condition, self.fields, lock=True)
+        return found
+
+    def events(self, alias: str, rows: Iterable[ChangedRow]) -> list[TrackedEvent]:
+        """Return the events of *rows* that changed in the database *alias*."""
+        database = {} if alias == DEFAULT_DB_ALIAS else {"database": alias}
+        found = self._model_events(rows) if self.relation is None else self._relation_events(rows)
+        return [event._replace(metadata=event.metadata | database) for event in found]
+
+    def _model_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
+        for row in rows:
+            entry_ids = [f"{self.label}:{key_text(key)}" for key in row.keys]
+            yield TrackedEvent(f"{self.label}.{row.verb}", entry_ids, {"changes": row.changes(self.options)})
+
+    def _relation_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
+        """Yield an event for each object whose related objects changed."""
+        source, target = self._ends
+        related: dict[Key, dict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            for side, pair in (("removed", row.before), ("added", row.after)):
+                if pair is not None:
+                    related[pair[source]][side].append(pair[target])
+
+        name = self.relation.name
+        target_label = self.relation.remote_field.model._meta.concrete_model._meta.label_lower
+        for key, sides in related.items():
+            shown: dict[str, Any] = dict.fromkeys(sides, MASK) if name in self.options.mask else dict(sides)
+            targets = [] if name in self.options.mask else [other for others in sides.values() for other in others]
+            entry_ids = [f"{self.label}:{key_text(key)}", *(f"{target_label}:{key_text(other)}" for other in targets)]
+            yield TrackedEvent(f"{self.label}.update", entry_ids, {"changes": {name: shown}})
+
+
+def _table_of(model: Any) -> _Table | None:
+    """Return the table of *model* if its changes are recorded."""
+    # The model of a many-to-many field is not declared: it belongs to the model with the field.
+    owner = (model._meta.auto_created or model)._meta.concrete_model
+    options = _tracked.get(owner._meta.label_lower)
+    if options is None:
+        return None
+    if not model._meta.auto_created:
+        return _Table(owner, owner, options, None)
+
+    relation = next(field for field in owner._meta.local_many_to_many if field.remote_field.through is model)
+    return _Table(model, owner, options, relation) if options.includes(relation.name) else None
+
+
+def _unique_keys(meta: Any) -> list[list[Any]]:
+    """Return the fields of each key that can conflict."""
+    unique = [[field] for field in meta.local_concrete_fields if field.unique]
+    together = [*meta.unique_together, *(constraint.fields for constraint in meta.total_unique_constraints)]
+    return unique + [[meta.get_field(name) for name in names] for names in together]
