@@ -126,7 +126,9 @@ def _changes_of(event):
 class Operations:
     """Random operations; those that the state of the database does not allow do nothing or raise an IntegrityError."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, refusals=()):
+        # Errors that end a block, besides those of the block and of constraints.
+        self.refusals = (RolledBackError, IntegrityError, *refusals)
         self.random = random.Random(seed)
         self.names = [name for name in dir(self) if name.startswith("do_")]
 
@@ -136,7 +138,7 @@ class Operations:
             block = self.random.randint(1, 6)
             try:
                 self._block(block, depth=0)
-            except (RolledBackError, IntegrityError):
+            except self.refusals:
                 pass
             count -= block
 

@@ -21,12 +21,12 @@ from functools import partial, reduce
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
-from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
 from django.db.models.sql import DeleteQuery, InsertQuery, Query, UpdateQuery
+from django.db.models.sql.where import AND, ExtraWhere
 
 from structlog_audit.contrib.tracked_changes import (
     EXPRESSION,
@@ -96,7 +96,7 @@ def _meta_of(model: Any) -> Any:
         raise AuditTypeError(f"model={model!r}: expected a Django model, got {type(model).__name__}")
 
     meta: Any = model._meta
-    if meta.concrete_model is None or meta.swapped:
+    if meta.abstract or meta.swapped:
         raise AuditTypeError(f"model={model!r}: expected a model with a table, got an abstract or swapped one")
     return meta.concrete_model._meta
 
@@ -153,18 +153,22 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
 
     # A row that another transaction commits from now on must not be changed without having been read.
     if connection.features.has_select_for_update:
-        query.add_filter("pk__in", list(before))
+        _limit(query, before)
 
-    try:
-        result = execute()
-    except EmptyResultSet:
-        # Only `execute_returning_sql` lets this error through if no row is left.
-        result = []
-
+    result = execute()
     moved = _moved_keys(query, table, before)
     after = table.rows_of(connection.alias, [moved.get(key, key) for key in before], fields)
     changed = list(changed_rows(before, after, moved))
     return result, changed if isinstance(query, DeleteQuery) else [_as_update(row, table) for row in changed]
+
+
+def _limit(query: Any, rows: Rows) -> None:
+    """Limit an UPDATE or DELETE to *rows*."""
+    if rows:
+        query.add_filter("pk__in", list(rows))
+    else:
+        # For an empty list Django executes no statement at all, and then its own callers miss the number of rows.
+        query.where.add(ExtraWhere(["1 = 0"], ()), AND)
 
 
 def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:

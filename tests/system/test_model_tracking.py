@@ -1,0 +1,117 @@
+"""Tracked models on a real PostgreSQL: random operations, alone and at the same time, as its triggers saw them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from postgresql import DATABASE, postgresql
+
+pytestmark = pytest.mark.system
+
+CONTRIB = Path(__file__).parents[1] / "contrib"
+
+DJANGO = """
+import json, logging, os, sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import django
+from django.conf import settings
+from structlog_audit import AuditHandler
+
+settings.configure(
+    INSTALLED_APPS=["shop"],
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": os.environ["SOCKET"], "USER": os.environ["DATABASE"], "NAME": os.environ["DATABASE"],
+        }
+    },
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    LOGGING_CONFIG=None,
+)
+django.setup()
+
+from django.core.management import call_command
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, connection
+from shop import random_operations
+
+handler = AuditHandler(max_events=1_000_000)
+logger = logging.getLogger("audit")
+logger.setLevel("INFO")
+logger.propagate = False
+logger.addHandler(handler)
+
+call_command("migrate", verbosity=0, run_syncdb=True)
+random_operations.prepare()
+
+def run(seed):
+    operations = random_operations.Operations(seed)
+    if workers > 1:
+        # Deadlocks, and objects that another thread has deleted: Django cannot insert an expression in place of an update.
+        operations = random_operations.Operations(seed, refusals=(DatabaseError, ObjectDoesNotExist, ValueError))
+        # Another transaction may insert a row between the question whether it exists and the upsert.
+        operations.names.remove("do_bulk_create_updating_conflicts")
+    operations.run(count)
+    connection.close()
+
+workers, count = (int(number) for number in sys.argv[1:])
+with ThreadPoolExecutor(workers) as executor:
+    list(executor.map(run, range(workers)))
+
+recorded = Counter(random_operations.recorded_changes(handler.iter_events()))
+seen = Counter(random_operations.seen_changes())
+print(json.dumps({
+    "changes": seen.total(),
+    "not recorded": [repr(change) for change in seen - recorded],
+    "not seen": [repr(change) for change in recorded - seen],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgresql() as folder:
+        yield folder
+
+
+@pytest.fixture
+def database(server):
+    """The socket of a server whose database is empty."""
+    import psycopg
+
+    with psycopg.connect(host=server, user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return server
+
+
+def outcome(script, socket, *arguments):
+    """Run *script* on the database, and return what it printed."""
+    environment = {**os.environ, "SOCKET": socket, "DATABASE": DATABASE, "PYTHONPATH": str(CONTRIB)}
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_exact(found, least):
+    assert found["not recorded"] == []
+    assert found["not seen"] == []
+    assert found["changes"] > least
+
+
+def test_django_records_1000_random_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    assert_exact(outcome(DJANGO, database, 1, 1_000), least=1_000)
+
+
+def test_django_records_concurrent_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
+    assert_exact(outcome(DJANGO, database, 4, 250), least=1_000)
