@@ -285,7 +285,7 @@ class Operations:
             self.session.execute(update(Author), rows)
 
     def do_update_returning(self):
-        list(self.session.scalars(update(Tag).values(name=self.word()).returning(Tag)))
+        list(self.session.scalars(update(Tag).where(Tag.name > self.word()).values(name=self.word()).returning(Tag)))
 
     def do_insert(self):
         self.session.execute(insert(Tag), [{"name": self.word()} for _ in range(3)])
@@ -357,6 +357,10 @@ class Operations:
     def do_delete_author(self):
         for author in self.some(Author, most=1):
             self.session.delete(author)
+
+    def do_delete_tags(self):
+        for tag in self.some(Tag, most=20):
+            self.session.delete(tag)
 
     def do_delete_query(self):
         self.session.execute(delete(Note).where(Note.body > self.word()))

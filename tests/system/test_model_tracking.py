@@ -74,6 +74,49 @@ print(json.dumps({
 }))
 """
 
+SQLALCHEMY = """
+import json, logging, os, sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
+from sqlalchemy.orm.exc import StaleDataError
+from structlog_audit import AuditHandler
+import documents
+
+handler = AuditHandler(max_events=1_000_000)
+logger = logging.getLogger("audit")
+logger.setLevel("INFO")
+logger.propagate = False
+logger.addHandler(handler)
+
+engine = create_engine(f"postgresql+psycopg://{os.environ['DATABASE']}@/{os.environ['DATABASE']}?host={os.environ['SOCKET']}")
+documents.prepare(engine)
+
+def run(seed):
+    operations = documents.Operations(engine, seed)
+    if workers > 1:
+        # Deadlocks, and objects that another thread has deleted.
+        operations = documents.Operations(engine, seed, refusals=(DBAPIError, InvalidRequestError, SAWarning, StaleDataError))
+        # Another transaction may insert a row between the question whether it exists and the upsert.
+        operations.names = [name for name in operations.names if not name.startswith("do_upsert")]
+    operations.run(count)
+
+workers, count = (int(number) for number in sys.argv[1:])
+with ThreadPoolExecutor(workers) as executor:
+    list(executor.map(run, range(workers)))
+
+recorded = Counter(documents.recorded_changes(handler.iter_events()))
+seen = Counter(documents.seen_changes(engine))
+engine.dispose()
+print(json.dumps({
+    "changes": seen.total(),
+    "not recorded": [repr(change) for change in seen - recorded],
+    "not seen": [repr(change) for change in recorded - seen],
+}))
+"""
+
 
 @pytest.fixture(scope="module")
 def server():
@@ -115,3 +158,13 @@ def test_django_records_1000_random_operations_as_the_triggers_saw_them(database
 def test_django_records_concurrent_operations_as_the_triggers_saw_them(database):
     """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
     assert_exact(outcome(DJANGO, database, 4, 250), least=1_000)
+
+
+def test_sqlalchemy_records_1000_random_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    assert_exact(outcome(SQLALCHEMY, database, 1, 1_000), least=1_000)
+
+
+def test_sqlalchemy_records_concurrent_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
+    assert_exact(outcome(SQLALCHEMY, database, 4, 250), least=1_000)

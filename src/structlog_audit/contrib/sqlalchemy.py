@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 try:
-    from sqlalchemy import Delete, Engine, Insert, Table, Update, event, false, inspect, select, tuple_
+    from sqlalchemy import Delete, Engine, Insert, Table, Update, event, inspect, select, tuple_
     from sqlalchemy.orm import Mapper
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
@@ -429,8 +429,6 @@ class _Table(NamedTuple):
     def has_keys(self, keys: Sequence[Key]) -> Any:
         """Return the condition that a row has one of these keys."""
         columns = self.columns_of_key
-        if not keys:
-            return false()
         return columns[0].in_(keys) if len(columns) == 1 else tuple_(*columns).in_(keys)
 
     def unique_keys(self) -> Iterator[list[Any]]:
