@@ -153,7 +153,10 @@ def _transaction(connection: Any) -> _Transaction:
 
 def _begin(connection: Any) -> None:
     """Forget the changes of the transaction before, which has been rolled back."""
-    connection.info.pop(_INFO, None)
+    # The first statement of a transaction is prepared before the transaction begins.
+    transaction = _transaction(connection)
+    transaction.recorders.clear()
+    transaction.savepoints.clear()
 
 
 def _follow(dialect: Any) -> None:
