@@ -22,6 +22,7 @@ OTHERS = (
     "prove",
     "verify_proof",
     "erase",
+    "import_auditlog",
     "doctor",
     "shipper",
     "demo",

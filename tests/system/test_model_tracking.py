@@ -1,4 +1,4 @@
-"""Tracked models on a real PostgreSQL: random operations, alone and at the same time, as its triggers saw them."""
+"""Tracked models on a real PostgreSQL, and the import of rows that the real django-auditlog wrote."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from postgresql import DATABASE, postgresql
+
+from structlog_audit import open_trail
 
 pytestmark = pytest.mark.system
 
@@ -168,3 +170,61 @@ def test_sqlalchemy_records_1000_random_operations_as_the_triggers_saw_them(data
 def test_sqlalchemy_records_concurrent_operations_as_the_triggers_saw_them(database):
     """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
     assert_exact(outcome(SQLALCHEMY, database, 4, 250), least=1_000)
+
+
+AUDITLOG = """
+import os, sys
+import django
+from django.conf import settings
+
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "auditlog", "shop"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    USE_TZ=True,
+)
+django.setup()
+
+from auditlog.context import set_actor
+from auditlog.models import LogEntry
+from auditlog.registry import auditlog
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from shop.models import Document, Tag
+
+call_command("migrate", verbosity=0, run_syncdb=True)
+auditlog.register(Document, m2m_fields={"tags"}, mask_fields=["copies"])
+ada = User.objects.create(username="ada")
+with set_actor(ada, remote_addr="192.0.2.1"):
+    document = Document.objects.create(text="draft")
+    document.text = "final"
+    document.save()
+    document.tags.add(Tag.objects.create(name="new"))
+    document.delete()
+call_command("dumpdata", "contenttypes", "auditlog.LogEntry", *sys.argv[2:], output=sys.argv[1])
+print(LogEntry.objects.count())
+"""
+
+
+@pytest.mark.parametrize("options", [["--format", "jsonl"], ["--natural-foreign"]])
+def test_rows_of_the_real_auditlog_are_imported_once_and_completely(tmp_path, options):
+    """What django-auditlog and dumpdata wrote becomes an event for each row, with actor, changes and time."""
+    file, trail = tmp_path / "auditlog.json", tmp_path / "audit.jsonl"
+    command = [sys.executable, "-c", AUDITLOG, file, *options]
+    environment = {**os.environ, "PYTHONPATH": str(CONTRIB)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    count = int(done.stdout)
+
+    for _ in range(2):
+        command = [sys.executable, "-m", "structlog_audit.cli", "import-auditlog", file, trail]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    events = list(open_trail(trail).iter_events())
+    assert len(events) == count == 4
+    assert [event.operation for event in events] == [
+        f"shop.document.{verb}" for verb in ("create", "update", "update", "delete")
+    ]
+    assert {event.user_id for event in events} == {"1" if "--format" in options else "ada"}
+    assert {event.metadata["client_address"] for event in events} == {"192.0.2.1"}
+    assert events[1].metadata["changes"] == {"text": {"before": "draft", "after": "final"}}
+    assert list(events[2].metadata["changes"]["tags"]) == ["added"]

@@ -38,6 +38,7 @@ COMMANDS = (
     "verify_proof",
     "doctor",
     "shipper",
+    "import_auditlog",
     "demo",
 )
 """The commands in the order of ``--help``. In their names on the command line, an underscore is a hyphen."""

@@ -189,7 +189,7 @@ def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name:
     del transaction.recorders[transaction.savepoints.get(name, 0) :]
 
 
-_FOLLOWED = {
+_FOLLOWED: dict[str, Callable[..., None]] = {
     "do_commit": _commit,
     "do_commit_twophase": _commit,
     "do_savepoint": _savepoint,
