@@ -10,6 +10,7 @@ MODULES = {
     "django": "asgiref.sync",
     "opentelemetry": "opentelemetry.sdk._logs",
     "prometheus": "prometheus_client.core",
+    "sqlalchemy": "sqlalchemy",
 }
 
 

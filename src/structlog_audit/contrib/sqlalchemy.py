@@ -30,12 +30,14 @@ from structlog_audit.contrib.tracked_changes import (
     EXPRESSION,
     ChangedRow,
     Key,
-    Row,
     Rows,
     TrackedEvent,
     TrackedFields,
     changed_rows,
+    in_batches,
+    key_of,
     key_text,
+    parts_of,
     recorder,
     tracked_fields,
 )
@@ -43,8 +45,8 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 M = TypeVar("M", bound=type)
 
-_KEYS_PER_QUERY = 500
-"""Databases limit the parameters of a statement."""
+_SCHEMAS = "schema_translate_map"
+"""The option of an execution that changes the names of schemas."""
 
 _INFO = "structlog_audit"
 """The key of `_Transaction` in the dictionary ``info`` of a connection."""
@@ -105,7 +107,8 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
 
 
 def _is_mapped(model: Any) -> bool:
-    return inspect(model, raiseerr=False) is not None
+    mapper = inspect(model, raiseerr=False)
+    return mapper is not None
 
 
 def _mappers_of(model: Any) -> list[Any]:
@@ -164,10 +167,13 @@ def _follow(dialect: Any) -> None:
 
     The event of a commit comes before the commit, which can still fail, and that of a savepoint does not know its name.
     """
-    if dialect not in _dialects:
-        for name, function in _FOLLOWED.items():
-            setattr(dialect, name, partial(function, getattr(dialect, name)))
-        _dialects.add(dialect)
+    if dialect in _dialects:
+        return
+
+    _dialects.add(dialect)
+    for name, function in _FOLLOWED.items():
+        original = getattr(dialect, name)
+        setattr(dialect, name, partial(function, original))
 
 
 def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> None:
@@ -178,7 +184,8 @@ def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> No
 def _savepoint(begin: Callable[..., None], connection: Any, name: str) -> None:
     begin(connection, name)
     transaction = _transaction(connection)
-    transaction.savepoints[name] = len(transaction.recorders)
+    count = len(transaction.recorders)
+    transaction.savepoints[name] = count
 
 
 def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name: str) -> None:
@@ -186,7 +193,8 @@ def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name:
     transaction = _transaction(connection)
 
     # A savepoint that is not known began before the first change.
-    del transaction.recorders[transaction.savepoints.get(name, 0) :]
+    count = transaction.savepoints.get(name, 0)
+    del transaction.recorders[count:]
 
 
 _FOLLOWED: dict[str, Callable[..., None]] = {
@@ -223,50 +231,69 @@ class _Statement(NamedTuple):
 
 def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
     """Read the rows that a statement is going to change, and return the statement limited to them."""
-    if isinstance(element, Insert | Update | Delete):
-        table = _table_of(element.table)
-        if table is not None:
-            _follow(connection.dialect)
-            parameters = list(multiple) or [single]
-            reader = _Reader(connection, table, options)
-            prepare = _prepare_insert if isinstance(element, Insert) else _prepare_change
-            statement = prepare(reader, element, parameters)
-            _transaction(connection).statement = statement
-            element = statement.element
-    return element, multiple, single
+    table = _table_written_by(element)
+    if table is None:
+        return element, multiple, single
+
+    _follow(connection.dialect)
+    reader = _Reader(connection, table, options)
+    prepare = _prepare_insert if isinstance(element, Insert) else _prepare_change
+
+    parameters = list(multiple) or [single]
+    statement = prepare(reader, element, parameters)
+    _transaction(connection).statement = statement
+    return statement.element, multiple, single
 
 
 def _after_execute(connection: Any, element: Any, _multiple: Any, _single: Any, options: Any, result: Any) -> None:
     """Read the rows again, and keep the difference until the commit."""
-    if not isinstance(element, Insert | Update | Delete):
+    if _table_written_by(element) is None:
         return
+
     transaction = _transaction(connection)
-    statement, transaction.statement = transaction.statement, None
+    statement = transaction.statement
+    transaction.statement = None
     if statement is None or statement.element is not element:
         return
 
     reader = _Reader(connection, statement.table, options)
     finish = _inserted if isinstance(element, Insert) else _changed
-    events = [statement.table.event(row) for row in finish(reader, statement, result)]
+    rows = finish(reader, statement, result)
+    events = [statement.table.event(row) for row in rows]
     if events:
         transaction.recorders.append(recorder(events))
+
     if connection._is_autocommit_isolation():
         _record(connection)
 
 
+def _table_written_by(element: Any) -> _Table | None:
+    """Return the tracked table that a statement writes to."""
+    if isinstance(element, Insert | Update | Delete):
+        return _table_of(element.table)
+    return None
+
+
 def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
-    conditions = [] if element.whereclause is None else [element.whereclause]
+    conditions = []
+    if element.whereclause is not None:
+        conditions.append(element.whereclause)
     before = [reader.rows(*conditions, parameters=given, lock=True) for given in parameters]
 
     # A row that another transaction commits from now on must not be changed without having been read. SQLite lets none commit.
-    if len(before) == 1 and reader.connection.dialect.name != "sqlite":
-        element = element.where(reader.table.has_keys(list(before[0])))
+    can_lock = reader.connection.dialect.name != "sqlite"
+    if can_lock and len(before) == 1:
+        keys = list(before[0])
+        element = element.where(reader.table.has_keys(keys))
     return _Statement(element, reader.table, parameters, before, ())
 
 
 def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[ChangedRow]:
     """Yield the rows that an UPDATE or DELETE changed."""
-    before = {key: row for rows in statement.before for key, row in rows.items()}
+    before: Rows = {}
+    for rows in statement.before:
+        before |= rows
+
     after = reader.rows_of(list(before))
     if isinstance(statement.element, Delete):
         yield from changed_rows(before, after)
@@ -278,42 +305,52 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
         for key in rows.keys() - after.keys():
             moved[key] = reader.new_key(statement.element, parameters, key)
     after |= reader.rows_of(list(moved.values()))
+
     for row in changed_rows(before, after, moved):
-        yield row if row.after is not None else statement.table.with_unknown_key(row)
+        if row.after is None:
+            yield statement.table.with_unknown_key(row)
+        else:
+            yield row
 
 
 def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
-    table = reader.table
-    is_upsert = element._post_values_clause is not None
-    existing = reader.conflicting_rows(element, parameters) if is_upsert else {}
+    existing: Rows = {}
+    if element._post_values_clause is not None:
+        existing = reader.conflicting_rows(element, parameters)
 
-    keys = [column.key for column in table.key_columns]
-    is_known = bool(table.key_columns) and all(name in given for given in parameters for name in keys)
-    is_plain = not (is_upsert or element._multi_values or element.select is not None) and bool(table.key_columns)
-
-    # A plain INSERT returns its key anyway. Of any other, the caller has no means to learn the keys, so it expects no rows.
+    # Where the keys are not known, the caller has no means to learn them either, so it expects no rows.
     returns: tuple[Any, ...] = ()
-    if not element._returning and not (is_plain and (is_known or len(parameters) == 1 or element._return_defaults)):
-        returns = tuple(table.table.columns)
+    if not element._returning and not _is_key_known(reader.table, element, parameters):
+        returns = tuple(reader.table.table.columns)
         element = element.returning(*returns)
-    return _Statement(element, table, parameters, [existing], returns)
+    return _Statement(element, reader.table, parameters, [existing], returns)
+
+
+def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any]]) -> bool:
+    """Return whether the result of an INSERT knows the keys of its rows."""
+    is_special = element._post_values_clause is not None or element.select is not None
+    if is_special or element._multi_values or not table.key_columns:
+        return False
+    if len(parameters) == 1 or element._return_defaults:
+        return True
+
+    names = {column.key for column in table.key_columns}
+    return all(names <= given.keys() for given in parameters)
 
 
 def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[ChangedRow]:
     """Yield the rows that an INSERT inserted or updated."""
-    table, element = statement.table, statement.element
     if statement.returns:
-        names = [table.names[column] for column in statement.returns]
-        rows = [dict(zip(names, row, strict=True)) for row in result.all()]
-        after = {table.key_of(row): table.recorded(row) for row in rows}
-    elif element._returning:
+        after = statement.table.rows_from(result)
+    elif statement.element._returning:
         after = reader.returned_rows(result)
     else:
-        keys = [tuple(row) for row in result.inserted_primary_key_rows]
-        after = reader.rows_of([key if len(key) > 1 else key[0] for key in keys])
+        keys = [key_of(row) for row in result.inserted_primary_key_rows]
+        after = reader.rows_of(keys)
 
-    existing = statement.before[0]
-    yield from changed_rows({key: existing[key] for key in after if key in existing}, after)
+    (existing,) = statement.before
+    before = {key: row for key, row in existing.items() if key in after}
+    yield from changed_rows(before, after)
 
 
 class _Reader(NamedTuple):
@@ -325,51 +362,55 @@ class _Reader(NamedTuple):
 
     def rows(self, *conditions: Any, parameters: Mapping[str, Any] | None = None, lock: bool = False) -> Rows:
         """Return the rows that meet *conditions*."""
-        table = self.table
-        query = select(*table.table.columns).where(*conditions)
+        query = select(*self.table.table.columns).where(*conditions)
         if lock:
             query = query.with_for_update()
 
-        schemas = {name: value for name, value in self.options.items() if name == "schema_translate_map"}
-        result = self.connection.execute(query, parameters or {}, execution_options=schemas)
-        names = list(table.names.values())
-        found = [dict(zip(names, row, strict=True)) for row in result]
-        return {table.key_of(row): table.recorded(row) for row in found}
+        options = {}
+        if _SCHEMAS in self.options:
+            options[_SCHEMAS] = self.options[_SCHEMAS]
+        result = self.connection.execute(query, parameters or {}, execution_options=options)
+        return self.table.rows_from(result)
 
     def rows_of(self, keys: Sequence[Key]) -> Rows:
         """Return the rows with these keys."""
         found: Rows = {}
-        for start in range(0, len(keys), _KEYS_PER_QUERY):
-            found |= self.rows(self.table.has_keys(keys[start : start + _KEYS_PER_QUERY]))
+        for batch in in_batches(keys):
+            condition = self.table.has_keys(batch)
+            found |= self.rows(condition)
         return found
 
     def new_key(self, element: Any, parameters: Mapping[str, Any], key: Key) -> Key:
         """Return the key that an UPDATE with *parameters* gives to the row with *key*, if it sets the key to a value."""
         compiled = element.compile(dialect=self.connection.dialect, column_keys=list(parameters))
         values = compiled.params | parameters
-        parts = key if isinstance(key, tuple) else (key,)
+
         columns = self.table.columns_of_key
-        new = tuple(values.get(column.key, part) for column, part in zip(columns, parts, strict=True))
-        return new if len(new) > 1 else new[0]
+        pairs = zip(columns, parts_of(key), strict=True)
+        return key_of(values.get(column.key, part) for column, part in pairs)
 
     def returned_rows(self, result: Any) -> Rows:
         """Return the rows of an INSERT whose caller will read what it returns, as far as that names them."""
-        columns = self.table.key_columns
         rows = result.all()
         result._rewind(rows)
-        keys = [tuple(row._mapping.get(column) for column in columns) for row in rows]
-        if not columns or any(None in key for key in keys):
-            raise AuditValueError(
-                f"insert into the tracked {self.table.label}: expected returning() with its primary key, or without it at all"
-            )
-        return self.rows_of([key if len(key) > 1 else key[0] for key in keys])
+
+        columns = self.table.columns_of_key
+        keys = []
+        for row in rows:
+            key = [row._mapping.get(column) for column in columns]
+            if None in key:
+                raise AuditValueError(
+                    f"insert into the tracked {self.table.label}:"
+                    " expected returning() with its primary key, or without it at all"
+                )
+            keys.append(key_of(key))
+        return self.rows_of(keys)
 
     def conflicting_rows(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
         """Return the rows with which the rows of an INSERT conflict, locked."""
         found: Rows = {}
-        given = [*_inserted_values(element, parameters)]
-        for columns in self.table.unique_keys():
-            for values in given:
+        for values in _inserted_values(element, parameters):
+            for columns in self.table.unique_keys():
                 if all(column.key in values for column in columns):
                     conditions = [column == values[column.key] for column in columns]
                     found |= self.rows(*conditions, lock=True)
@@ -378,18 +419,22 @@ class _Reader(NamedTuple):
 
 def _inserted_values(element: Any, parameters: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the values of each row of an INSERT by the keys of their columns."""
-    fixed = {
-        _key_of_column(column): getattr(value, "value", value) for column, value in (element._values or {}).items()
-    }
+    fixed = _by_keys(element._values or {})
     for given in parameters:
         yield fixed | dict(given)
+
     for rows in element._multi_values:
         for row in rows:
-            yield {_key_of_column(column): getattr(value, "value", value) for column, value in row.items()}
+            yield _by_keys(row)
 
 
-def _key_of_column(column: Any) -> str:
-    return column if isinstance(column, str) else column.key
+def _by_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the values of a statement by the keys of their columns; of a bound one, the value itself."""
+    values = {}
+    for column, value in row.items():
+        key = getattr(column, "key", column)
+        values[key] = getattr(value, "value", value)
+    return values
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------------
@@ -413,26 +458,34 @@ class _Table(NamedTuple):
     @property
     def key_columns(self) -> list[Any]:
         """The columns of the primary key, which an association table may lack."""
-        return list(self.table.primary_key.columns)
+        key = self.table.primary_key
+        return list(key.columns)
 
     @property
     def columns_of_key(self) -> list[Any]:
         """The columns that tell rows apart."""
-        return self.key_columns or list(self.table.columns)
+        if self.key_columns:
+            return self.key_columns
+        return list(self.table.columns)
 
-    def key_of(self, row: Row) -> Key:
-        """Return the key of a row that has all columns."""
-        key = tuple(row[self.names[column]] for column in self.columns_of_key)
-        return key if len(key) > 1 else key[0]
+    def rows_from(self, result: Iterable[Any]) -> Rows:
+        """Return the rows of a result that has all columns, by their keys."""
+        names = list(self.names.values())
+        names_of_key = [self.names[column] for column in self.columns_of_key]
 
-    def recorded(self, row: Row) -> Row:
-        """Return *row* with the recorded columns only."""
-        return {name: value for name, value in row.items() if self.fields.includes(name)}
+        rows: Rows = {}
+        for values in result:
+            row = dict(zip(names, values, strict=True))
+            key = key_of(row[name] for name in names_of_key)
+            rows[key] = self.fields.recorded(row)
+        return rows
 
     def has_keys(self, keys: Sequence[Key]) -> Any:
         """Return the condition that a row has one of these keys."""
         columns = self.columns_of_key
-        return columns[0].in_(keys) if len(columns) == 1 else tuple_(*columns).in_(keys)
+        if len(columns) > 1:
+            return tuple_(*columns).in_(keys)
+        return columns[0].in_(keys)
 
     def unique_keys(self) -> Iterator[list[Any]]:
         """Yield the columns of each key that can conflict."""
@@ -447,26 +500,33 @@ class _Table(NamedTuple):
 
     def with_unknown_key(self, row: ChangedRow) -> ChangedRow:
         """Return a row whose key an expression has changed, so that it cannot be found again."""
-        names = [self.names[column] for column in self.columns_of_key]
-        return row._replace(after={**(row.before or {}), **dict.fromkeys(names, EXPRESSION)})
+        after = dict(row.before or {})
+        for column in self.columns_of_key:
+            name = self.names[column]
+            after[name] = EXPRESSION
+        return row._replace(after=after)
 
     def event(self, row: ChangedRow) -> TrackedEvent:
         """Return the event of *row*."""
-        entry_ids = [entry_id for key in row.keys for entry_id in self._entry_ids(key)]
-        return TrackedEvent(f"{self.label}.{row.verb}", entry_ids, {"changes": row.changes(self.fields)})
+        entry_ids = []
+        for key in row.keys:
+            entry_ids += self._entry_ids(key)
+
+        operation = f"{self.label}.{row.verb}"
+        changes = row.changes(self.fields)
+        return TrackedEvent(operation, entry_ids, {"changes": changes})
 
     def _entry_ids(self, key: Key) -> list[str]:
         if not self.is_association:
             return [f"{self.label}:{key_text(key)}"]
 
-        # A masked column names its object neither here nor in the changes.
-        parts = key if isinstance(key, tuple) else (key,)
-        return [
-            f"{foreign_key.column.table.fullname}:{key_text(part)}"
-            for column, part in zip(self.columns_of_key, parts, strict=True)
-            for foreign_key in column.foreign_keys
-            if self.names[column] not in self.fields.mask
-        ]
+        entry_ids = []
+        for column, part in zip(self.columns_of_key, parts_of(key), strict=True):
+            # A masked column names its object neither here nor in the changes.
+            if self.names[column] not in self.fields.mask:
+                labels = [foreign_key.column.table.fullname for foreign_key in column.foreign_keys]
+                entry_ids += [f"{label}:{key_text(part)}" for label in labels]
+        return entry_ids
 
 
 def _table_of(table: Any) -> _Table | None:
@@ -478,20 +538,18 @@ def _table_of(table: Any) -> _Table | None:
 
 def _find_table(table: Any) -> Iterator[_Table]:
     # A model that is tracked itself takes precedence over its base.
-    for model in sorted(_tracked, key=_is_mapped, reverse=True):
-        fields = _tracked[model]
-        mappers = _mappers_of(model)
-        for mapper in mappers:
-            if mapper.local_table is not None and mapper.local_table == table:
-                own = mapper.local_table
-                named = _names_of(mapper)
-                names = {column: named.get(column, column.key) for column in own.columns}
-                yield _Table(own, names, fields, is_association=False)
+    models = sorted(_tracked, key=_is_mapped, reverse=True)
+    pairs = [(mapper, _tracked[model]) for model in models for mapper in _mappers_of(model)]
 
-    for model, fields in _tracked.items():
-        for mapper in _mappers_of(model):
-            for relationship in mapper.relationships:
-                secondary = relationship.secondary
-                if secondary is not None and secondary == table:
-                    names = {column: column.key for column in secondary.columns}
-                    yield _Table(secondary, names, fields._replace(fields=None), is_association=True)
+    for mapper, fields in pairs:
+        if mapper.local_table == table:
+            attributes = _names_of(mapper)
+            names = {column: attributes.get(column, column.key) for column in mapper.local_table.columns}
+            yield _Table(mapper.local_table, names, fields, is_association=False)
+
+    for mapper, fields in pairs:
+        for relationship in mapper.relationships:
+            secondary = relationship.secondary
+            if secondary is not None and secondary == table:
+                names = {column: column.key for column in secondary.columns}
+                yield _Table(secondary, names, fields._replace(fields=None), is_association=True)

@@ -9,18 +9,22 @@ changed nothing is not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.bound_logger import get_audit_logger
+
+T = TypeVar("T")
 
 MASK = "[redacted]"
 """The recorded value of a masked field, as of a redacted one."""
 
 EXPRESSION = "[result of an expression]"
 """The recorded value of a key that a statement computed, so that the row cannot be found again."""
+
+_KEYS_PER_QUERY = 500
 
 Key = Hashable
 """The primary key of a row: a value, or a tuple of several."""
@@ -41,11 +45,19 @@ class TrackedFields(NamedTuple):
 
     def includes(self, name: str) -> bool:
         """Return whether changes of the field *name* are recorded."""
-        return name not in self.exclude and (self.fields is None or name in self.fields)
+        if self.fields is not None:
+            return name in self.fields
+        return name not in self.exclude
+
+    def recorded(self, row: Row) -> Row:
+        """Return *row* without the fields that are not recorded."""
+        return {name: value for name, value in row.items() if self.includes(name)}
 
     def shown(self, name: str, value: Any) -> Any:
         """Return *value* of the field *name* as it is recorded."""
-        return MASK if name in self.mask and value is not None else value
+        if value is None or name not in self.mask:
+            return value
+        return MASK
 
 
 def tracked_fields(
@@ -67,23 +79,30 @@ def tracked_fields(
     if fields is not None and exclude:
         raise AuditValueError(f"{where}: expected fields= or exclude=, got both")
 
-    names = {name: _names(where, name, given) for name, given in (("exclude", exclude), ("mask", mask))}
-    chosen = None if fields is None else _names(where, "fields", fields)
+    only = None if fields is None else _names(where, "fields", fields)
+    excluded = _names(where, "exclude", exclude)
+    masked = _names(where, "mask", mask)
 
-    fields_known = frozenset(known)
-    unknown = ((chosen or frozenset()) | names["exclude"] | names["mask"]) - fields_known
+    names = frozenset(known)
+    unknown = excluded | masked | (only or frozenset())
+    unknown -= names
     if unknown:
-        expected = ", ".join(sorted(fields_known))
-        raise AuditValueError(f"{where}: expected names of {expected}, got {', '.join(sorted(unknown))}")
+        expected = ", ".join(sorted(names)) or "fields of models that are declared already"
+        got = ", ".join(sorted(unknown))
+        raise AuditValueError(f"{where}: expected names of {expected}, got {got}")
 
-    return TrackedFields(chosen, names["exclude"], names["mask"])
+    return TrackedFields(only, excluded, masked)
 
 
 def _names(where: str, parameter: str, given: Any) -> frozenset[str]:
-    is_collection = isinstance(given, Iterable) and not isinstance(given, str | bytes)
-    names = frozenset(given) if is_collection else frozenset()
-    if not is_collection or not all(isinstance(name, str) for name in names):
-        raise AuditTypeError(f"{where}: {parameter}={given!r}: expected a list of names of fields")
+    expected = f"{where}: {parameter}={given!r}: expected a list of names of fields"
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise AuditTypeError(expected)
+
+    names = frozenset(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise AuditTypeError(expected)
     return names
 
 
@@ -105,18 +124,20 @@ class ChangedRow(NamedTuple):
     @property
     def keys(self) -> list[Key]:
         """Its keys, which are two if the statement changed it."""
-        keys = (self.key_before, self.key_after)
-        return list(dict.fromkeys(key for key in keys if key is not None))
+        keys = [self.key_before, self.key_after]
+        if self.key_before == self.key_after:
+            keys.pop()
+        return [key for key in keys if key is not None]
 
     def changes(self, fields: TrackedFields) -> dict[str, dict[str, Any]]:
         """Return the changed fields with their values before and after, masked as *fields* states."""
-        before, after = self.before or {}, self.after or {}
-        changes = {}
-        for name in before | after:
-            old, new = before.get(name), after.get(name)
-            if not _is_same(old, new):
-                changes[name] = {"before": fields.shown(name, old), "after": fields.shown(name, new)}
-        return changes
+        return {
+            name: {
+                "before": fields.shown(name, old),
+                "after": fields.shown(name, new),
+            }
+            for name, old, new in _different(self.before or {}, self.after or {})
+        }
 
 
 def changed_rows(before: Rows, after: Rows, moved: Mapping[Key, Key] | None = None) -> Iterator[ChangedRow]:
@@ -124,17 +145,30 @@ def changed_rows(before: Rows, after: Rows, moved: Mapping[Key, Key] | None = No
 
     *moved* has the new keys of rows whose key the statement changed.
     """
-    new_keys = moved or {}
-    for key, old in before.items():
-        new_key = new_keys.get(key, key)
-        new = after.get(new_key)
-        if new is None or any(not _is_same(old.get(name), new.get(name)) for name in old | new):
-            yield ChangedRow(key, None if new is None else new_key, old, new)
+    new_keys = {key: key for key in before}
+    new_keys.update(moved or {})
 
-    moved_to = {new_keys.get(key, key) for key in before}
+    for key, old in before.items():
+        new_key = new_keys[key]
+        new = after.get(new_key)
+        if new is None:
+            yield ChangedRow(key, None, old, None)
+        elif key != new_key or any(_different(old, new)):
+            yield ChangedRow(key, new_key, old, new)
+
+    known = set(new_keys.values())
     for key, new in after.items():
-        if key not in moved_to:
+        if key not in known:
             yield ChangedRow(None, key, None, new)
+
+
+def _different(before: Row, after: Row) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields that differ between two rows, with both values."""
+    for name in before | after:
+        old = before.get(name)
+        new = after.get(name)
+        if not _is_same(old, new):
+            yield name, old, new
 
 
 def _is_same(old: Any, new: Any) -> bool:
@@ -144,13 +178,32 @@ def _is_same(old: Any, new: Any) -> bool:
     if isinstance(old, exact) or isinstance(new, exact):
         return repr(old) == repr(new)
 
-    # NaN differs from itself.
-    return bool(old == new) or bool(old != old and new != new)
+    if old != old:
+        # NaN differs from itself.
+        return bool(new != new)
+    return bool(old == new)
+
+
+def key_of(values: Iterable[Any]) -> Key:
+    """Return the key that the *values* of its columns are."""
+    key = tuple(values)
+    return key if len(key) > 1 else key[0]
+
+
+def parts_of(key: Key) -> tuple[Any, ...]:
+    """Return the values of the columns of a key."""
+    return key if isinstance(key, tuple) else (key,)
 
 
 def key_text(key: Key) -> str:
     """Return a primary key as the text of an entry id."""
-    return ",".join(str(part) for part in key) if isinstance(key, tuple) else str(key)
+    return ",".join(map(str, parts_of(key)))
+
+
+def in_batches(keys: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield *keys* in parts that a query can name: databases limit the parameters of a statement."""
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]
 
 
 class TrackedEvent(NamedTuple):
@@ -168,6 +221,10 @@ def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
     def record() -> None:
         log = get_audit_logger()
         for event in events:
-            context.run(log.info, event.operation, entry_ids=event.entry_ids, metadata=event.metadata)
+            log.info(
+                event.operation,
+                entry_ids=event.entry_ids,
+                metadata=event.metadata,
+            )
 
-    return record
+    return lambda: context.run(record)

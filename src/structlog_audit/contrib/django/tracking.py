@@ -38,6 +38,8 @@ from structlog_audit.contrib.tracked_changes import (
     TrackedEvent,
     TrackedFields,
     changed_rows,
+    in_batches,
+    key_of,
     key_text,
     recorder,
     tracked_fields,
@@ -48,9 +50,6 @@ M = TypeVar("M", bound=type)
 
 _EXECUTE = ("execute_sql", "execute_returning_sql")
 """The methods of a compiler that execute its statement; Django 6 added the second."""
-
-_KEYS_PER_QUERY = 500
-"""SQLite limits the parameters of a statement, and the depth of an expression."""
 
 _tracked: dict[str, TrackedFields] = {}
 """The recorded fields of each tracked model, by its label, which the models of data migrations have as well."""
@@ -157,9 +156,13 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
 
     result = execute()
     moved = _moved_keys(query, table, before)
-    after = table.rows_of(connection.alias, [moved.get(key, key) for key in before], fields)
-    changed = list(changed_rows(before, after, moved))
-    return result, changed if isinstance(query, DeleteQuery) else [_as_update(row, table) for row in changed]
+    keys = [moved.get(key, key) for key in before]
+    after = table.rows_of(connection.alias, keys, fields)
+
+    changed = changed_rows(before, after, moved)
+    if isinstance(query, DeleteQuery):
+        return result, list(changed)
+    return result, [_as_update(row, table) for row in changed]
 
 
 def _limit(query: Any, rows: Rows) -> None:
@@ -176,7 +179,9 @@ def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
     key_field = table.model._meta.pk
     for field, _, value in getattr(query, "values", ()):
         if field is key_field and not hasattr(value, "resolve_expression"):
-            return dict.fromkeys(before, field.to_python(getattr(value, "pk", value)))
+            # The value of a foreign key can be an object.
+            key = getattr(value, "pk", value)
+            return dict.fromkeys(before, field.to_python(key))
     return {}
 
 
@@ -184,7 +189,10 @@ def _as_update(row: ChangedRow, table: _Table) -> ChangedRow:
     """Return a row that an UPDATE changed. If it cannot be found again, an expression has changed its key."""
     if row.after is not None or row.before is None:
         return row
-    return row._replace(after={**row.before, table.model._meta.pk.name: EXPRESSION})
+
+    after = dict(row.before)
+    after[table.model._meta.pk.name] = EXPRESSION
+    return row._replace(after=after)
 
 
 # --- INSERT -------------------------------------------------------------------------------------------------------------
@@ -199,35 +207,31 @@ def _insert(compiler: Any, table: _Table, returning_fields: Sequence[Any] | None
             f" (PostgreSQL, SQLite 3.35, MariaDB 10.5) for the tracked {table.label}, got {connection.display_name}"
         )
 
-    is_upsert = query.on_conflict == OnConflict.UPDATE
-    existing = table.conflicting_rows(connection.alias, query) if is_upsert else {}
+    existing: Rows = {}
+    if query.on_conflict == OnConflict.UPDATE:
+        existing = table.conflicting_rows(connection.alias, query)
 
     inserted = _inserted_rows(compiler, table)
     after = {table.key_of(row): table.recorded(row) for row in inserted}
     before = {key: existing[key] for key in after if key in existing}
+    changed = list(changed_rows(before, after))
 
-    wanted = [field.name for field in returning_fields or ()]
-    returned = [[row[name] for name in wanted] for row in inserted] if wanted else []
-    return returned, list(changed_rows(before, after))
+    if not returning_fields:
+        return [], changed
+    returned = [[row[field.name] for field in returning_fields] for row in inserted]
+    return returned, changed
 
 
 def _inserted_rows(compiler: Any, table: _Table) -> list[Row]:
-    """Execute an INSERT, and return all columns of the rows that it wrote, as the database returns them.
+    """Execute an INSERT, and return all columns of the rows that it wrote, as the database returns them."""
+    fields = table.model._meta.local_concrete_fields
+    names = [field.name for field in fields]
 
-    Where conflicts are ignored, these are fewer rows than objects, for which Django's own method is not made.
-    """
-    meta = table.model._meta
-    compiler.returning_fields = meta.local_concrete_fields
-    with compiler.connection.cursor() as cursor:
-        for sql, parameters in compiler.as_sql():
-            cursor.execute(sql, parameters)
-        rows = cursor.fetchall()
-
-    converters = compiler.get_converters([field.get_col(meta.db_table) for field in meta.local_concrete_fields])
-    if converters:
-        rows = compiler.apply_converters(rows, converters)
-    names = [field.name for field in meta.local_concrete_fields]
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    # If the conflict of a single object is ignored, Django before 6.0 finds None in place of its row.
+    convert = compiler.apply_converters
+    compiler.apply_converters = lambda rows, converters: convert(filter(None, rows), converters)
+    rows = compiler.execute_sql(fields)
+    return [dict(zip(names, row, strict=True)) for row in rows if row]
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------------
@@ -254,21 +258,26 @@ class _Table(NamedTuple):
     def fields(self) -> list[Any]:
         """The columns that are recorded."""
         meta = self.model._meta
-        if self.relation is None:
-            return [field for field in _columns(meta) if self.options.includes(field.name)]
-        return [meta.get_field(name) for name in self._ends]
+        if self.relation is not None:
+            return [meta.get_field(name) for name in self._ends]
+
+        return [field for field in _columns(meta) if self.options.includes(field.name)]
 
     @property
     def _ends(self) -> tuple[str, str]:
         """The fields of a pair: the object with the relation, and the related one."""
-        return self.relation.m2m_field_name(), self.relation.m2m_reverse_field_name()
+        relation = self.relation
+        source = relation.m2m_field_name()
+        return source, relation.m2m_reverse_field_name()
 
     def key_of(self, row: Row) -> Key:
         """Return the primary key of a row that has all columns."""
         meta = self.model._meta
-        fields = getattr(meta, "pk_fields", None) or [meta.pk]
-        key = tuple(row[field.name] for field in fields)
-        return key if len(key) > 1 else key[0]
+        fields = getattr(meta, "pk_fields", None)
+        if fields is None:
+            # Before Django 5.2 no key has several fields.
+            fields = [meta.pk]
+        return key_of(row[field.name] for field in fields)
 
     def recorded(self, row: Row) -> Row:
         """Return *row* with the recorded columns only."""
@@ -281,23 +290,27 @@ class _Table(NamedTuple):
 
         written = {field for field, _, _ in query.values}
         recorded = [field for field in self.fields if field in written]
-        return recorded if recorded or self.model._meta.pk in written else None
+        if recorded or self.model._meta.pk in written:
+            return recorded
+        return None
 
     def rows(self, alias: str, condition: Q, fields: Sequence[Any], *, lock: bool = False) -> Rows:
         """Return the rows that meet *condition*."""
-        selected = QuerySet(model=self.model, using=alias).filter(condition).order_by()
+        every = QuerySet(model=self.model, using=alias)
+        selected = every.filter(condition).order_by()
         if lock:
             selected = selected.select_for_update()
 
         names = [field.name for field in fields]
-        values = selected.values_list("pk", *(field.attname for field in fields))
-        return {key: dict(zip(names, row, strict=True)) for key, *row in values}
+        columns = [field.attname for field in fields]
+        return {key: dict(zip(names, row, strict=True)) for key, *row in selected.values_list("pk", *columns)}
 
     def rows_of(self, alias: str, keys: Sequence[Key], fields: Sequence[Any]) -> Rows:
         """Return the rows with these primary keys."""
         found: Rows = {}
-        for start in range(0, len(keys), _KEYS_PER_QUERY):
-            found |= self.rows(alias, Q(pk__in=keys[start : start + _KEYS_PER_QUERY]), fields)
+        for batch in in_batches(keys):
+            condition = Q(pk__in=batch)
+            found |= self.rows(alias, condition, fields)
         return found
 
     def conflicting_rows(self, alias: str, query: Any) -> Rows:
@@ -311,56 +324,91 @@ class _Table(NamedTuple):
         ]
 
         found: Rows = {}
-        for start in range(0, len(conditions), _KEYS_PER_QUERY):
-            condition = reduce(or_, conditions[start : start + _KEYS_PER_QUERY])
+        for batch in in_batches(conditions):
+            condition = reduce(or_, batch)
             found |= self.rows(alias, condition, self.fields, lock=True)
         return found
 
     def events(self, alias: str, rows: Iterable[ChangedRow]) -> list[TrackedEvent]:
         """Return the events of *rows* that changed in the database *alias*."""
-        database = {} if alias == DEFAULT_DB_ALIAS else {"database": alias}
-        found = self._model_events(rows) if self.relation is None else self._relation_events(rows)
-        return [event._replace(metadata=event.metadata | database) for event in found]
+        make = self._model_events if self.relation is None else self._relation_events
+        found = list(make(rows))
+        if alias != DEFAULT_DB_ALIAS:
+            for event in found:
+                event.metadata["database"] = alias
+        return found
 
     def _model_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
         for row in rows:
+            operation = f"{self.label}.{row.verb}"
             entry_ids = [f"{self.label}:{key_text(key)}" for key in row.keys]
-            yield TrackedEvent(f"{self.label}.{row.verb}", entry_ids, {"changes": row.changes(self.options)})
+            changes = row.changes(self.options)
+            yield TrackedEvent(operation, entry_ids, {"changes": changes})
 
     def _relation_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
         """Yield an event for each object whose related objects changed."""
+        related: dict[Key, _Pairs] = defaultdict(_new_pairs)
         source, target = self._ends
-        related: dict[Key, dict[str, list[Key]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
-            for side, pair in (("removed", row.before), ("added", row.after)):
-                if pair is not None:
-                    related[pair[source]][side].append(pair[target])
+            if row.before is not None:
+                key = row.before[source]
+                related[key]["removed"].append(row.before[target])
+            if row.after is not None:
+                key = row.after[source]
+                related[key]["added"].append(row.after[target])
 
+        for key, pairs in related.items():
+            yield self._relation_event(key, pairs)
+
+    def _relation_event(self, key: Key, pairs: _Pairs) -> TrackedEvent:
         name = self.relation.name
-        target_label = self.relation.remote_field.model._meta.concrete_model._meta.label_lower
-        for key, sides in related.items():
-            shown: dict[str, Any] = dict.fromkeys(sides, MASK) if name in self.options.mask else dict(sides)
-            targets = [] if name in self.options.mask else [other for others in sides.values() for other in others]
-            entry_ids = [f"{self.label}:{key_text(key)}", *(f"{target_label}:{key_text(other)}" for other in targets)]
-            yield TrackedEvent(f"{self.label}.update", entry_ids, {"changes": {name: shown}})
+        entry_ids = [f"{self.label}:{key_text(key)}"]
+        shown: dict[str, Any] = dict(pairs)
+
+        # The related objects are the value of the field.
+        if name in self.options.mask:
+            shown = dict.fromkeys(pairs, MASK)
+        else:
+            label = self.relation.remote_field.model._meta.concrete_model._meta.label_lower
+            for others in pairs.values():
+                entry_ids += [f"{label}:{key_text(other)}" for other in others]
+
+        return TrackedEvent(f"{self.label}.update", entry_ids, {"changes": {name: shown}})
+
+
+_Pairs = dict[str, list[Key]]
+"""The keys of related objects that were ``added`` and ``removed``."""
+
+
+def _new_pairs() -> _Pairs:
+    return defaultdict(list)
 
 
 def _table_of(model: Any) -> _Table | None:
     """Return the table of *model* if its changes are recorded."""
     # The model of a many-to-many field is not declared: it belongs to the model with the field.
-    owner = (model._meta.auto_created or model)._meta.concrete_model
+    declared = model._meta.auto_created or model
+    owner = declared._meta.concrete_model
     options = _tracked.get(owner._meta.label_lower)
     if options is None:
         return None
-    if not model._meta.auto_created:
+    if declared is model:
         return _Table(owner, owner, options, None)
 
-    relation = next(field for field in owner._meta.local_many_to_many if field.remote_field.through is model)
-    return _Table(model, owner, options, relation) if options.includes(relation.name) else None
+    for relation in owner._meta.local_many_to_many:
+        is_own = relation.remote_field.through is model
+        if is_own and options.includes(relation.name):
+            return _Table(model, owner, options, relation)
+    return None
 
 
 def _unique_keys(meta: Any) -> list[list[Any]]:
     """Return the fields of each key that can conflict."""
-    unique = [[field] for field in meta.local_concrete_fields if field.unique]
-    together = [*meta.unique_together, *(constraint.fields for constraint in meta.total_unique_constraints)]
-    return unique + [[meta.get_field(name) for name in names] for names in together]
+    keys = [[field] for field in meta.local_concrete_fields if field.unique]
+    together = list(meta.unique_together)
+    together += [constraint.fields for constraint in meta.total_unique_constraints]
+
+    for names in together:
+        fields = [meta.get_field(name) for name in names]
+        keys.append(fields)
+    return keys
