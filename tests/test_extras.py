@@ -1,9 +1,11 @@
 """The packages of the extras: what happens if one is missing or has a wrong version."""
 
 import importlib
+import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +148,33 @@ def test_import_without_the_extra_names_the_command_to_install_it(extra, monkeyp
     with pytest.raises(ModuleNotFoundError, match=rf"pip install 'structlog-audit\[{extra}\]'") as caught:
         importlib.import_module(name)
     assert caught.value.name == MODULES[extra]
+
+
+FOR_DEVELOPMENT = {"bench", "dev", "mutation", "system", "test"}
+GUIDE = Path(__file__).parent.parent / "examples" / "guide" / "dependency.md"
+REQUIRED = re.compile(r"([\w.-]+)")
+EXTRA = re.compile(r"extra == ['\"](\w+)['\"]")
+
+
+def required_packages():
+    """Return the packages that the distribution requires, each with its extra, without those for development."""
+    found = set()
+    for text in metadata.requires("structlog-audit"):
+        package = REQUIRED.match(text)[1].replace(".", "-")
+        extra = EXTRA.search(text)
+        found.add((package, extra[1] if extra else ""))
+    return {(package, extra) for package, extra in found if extra not in FOR_DEVELOPMENT}
+
+
+def test_guide_lists_every_package_with_its_extra():
+    """The table of licences on the guide's page has each package that an application can get, and no other."""
+    rows = re.findall(r"^\| ([\w.-]+) \| (?:`(\w+)` )?\|", GUIDE.read_text(), re.MULTILINE)
+    listed = {(package.replace(".", "-"), extra) for package, extra in rows if package != "package"}
+    assert listed == {(package, extra) for package, extra in required_packages() if extra != "all"}
+
+
+def test_extra_all_has_the_packages_of_every_extra_for_applications():
+    """The extra `all` consists of every extra except those for development."""
+    required = required_packages()
+    of_all = {package for package, extra in required if extra == "all"}
+    assert of_all == {package for package, extra in required if extra not in {"", "all"}}
