@@ -398,9 +398,14 @@ class Store:
 def test_instrument_as_a_context_manager_records_the_calls_in_its_block(handler):
     """Within the block calls are recorded; behind it, also after an exception, the methods are as before."""
     store = Store()
-    with pytest.raises(ZeroDivisionError), instrument(store, {"put": "store.put"}):
-        store.put("e1")
-        raise ZeroDivisionError
+
+    def fail_after_a_call():
+        with instrument(store, {"put": "store.put"}):
+            store.put("e1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_call()
     store.put("e2")
     assert [event.entry_ids for event in handler.query_events()] == [["e1"]]
     assert vars(store) == {}
