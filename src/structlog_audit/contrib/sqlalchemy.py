@@ -19,7 +19,10 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("sqlalchemy")
     from sqlalchemy import Delete, Engine, Insert, Table, Update, event, inspect, select, tuple_
     from sqlalchemy.orm import Mapper
 except ModuleNotFoundError as error:

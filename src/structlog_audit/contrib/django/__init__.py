@@ -1,6 +1,10 @@
 """Django 4.2 or newer: `AuditContextMiddleware` names the actor of a request, `track` records changes of models."""
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("django")
+
     # Django depends on this package.
     import asgiref.sync  # noqa: F401
 except ModuleNotFoundError as error:
