@@ -42,6 +42,8 @@ django.setup()
 from django.core.management import call_command
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, connection
+from django.db.models import Value
+from django.db.models.functions import Concat
 from shop import random_operations
 
 handler = AuditHandler(max_events=1_000_000)
@@ -52,6 +54,16 @@ logger.addHandler(handler)
 
 call_command("migrate", verbosity=0, run_syncdb=True)
 random_operations.prepare()
+
+if len(sys.argv) == 2:
+    # More rows than a statement of PostgreSQL has parameters.
+    from shop.models import Tag
+    number = int(sys.argv[1])
+    Tag.objects.bulk_create([Tag(name=str(name)) for name in range(number)])
+    Tag.objects.update(name=Concat("name", Value("a")))
+    Tag.objects.all().delete()
+    print(json.dumps(Counter(event.operation for event in handler.iter_events())))
+    sys.exit()
 
 def run(seed):
     operations = random_operations.Operations(seed)
@@ -81,11 +93,12 @@ import json, logging, os, sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, delete, insert, update
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
 from sqlalchemy.orm.exc import StaleDataError
 from structlog_audit import AuditHandler
 import documents
+from documents import Tag
 
 handler = AuditHandler(max_events=1_000_000)
 logger = logging.getLogger("audit")
@@ -95,6 +108,17 @@ logger.addHandler(handler)
 
 engine = create_engine(f"postgresql+psycopg://{os.environ['DATABASE']}@/{os.environ['DATABASE']}?host={os.environ['SOCKET']}")
 documents.prepare(engine)
+
+if len(sys.argv) == 2:
+    # More rows than a statement of PostgreSQL has parameters.
+    number = int(sys.argv[1])
+    with engine.begin() as connection:
+        connection.execute(insert(Tag), [{"name": str(name)} for name in range(number)])
+        connection.execute(update(Tag).values(name=Tag.name + "a"))
+        connection.execute(delete(Tag))
+    engine.dispose()
+    print(json.dumps(Counter(event.operation for event in handler.iter_events())))
+    sys.exit()
 
 def run(seed):
     operations = documents.Operations(engine, seed)
@@ -170,6 +194,13 @@ def test_sqlalchemy_records_1000_random_operations_as_the_triggers_saw_them(data
 def test_sqlalchemy_records_concurrent_operations_as_the_triggers_saw_them(database):
     """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
     assert_exact(outcome(SQLALCHEMY, database, 4, 250), least=1_000)
+
+
+@pytest.mark.parametrize(("script", "label"), [(DJANGO, "shop.tag"), (SQLALCHEMY, "tag")], ids=["django", "sqlalchemy"])
+def test_statement_on_more_rows_than_it_has_parameters_is_recorded(database, script, label):
+    """An update or delete of 70,000 rows is executed and recorded; PostgreSQL accepts 65,535 parameters."""
+    counts = outcome(script, database, 70_000)
+    assert counts == {f"{label}.{verb}": 70_000 for verb in ("create", "update", "delete")}
 
 
 AUDITLOG = """

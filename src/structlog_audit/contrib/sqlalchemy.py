@@ -23,7 +23,7 @@ from structlog_audit._version import check_versions
 
 try:
     check_versions("sqlalchemy")
-    from sqlalchemy import Delete, Engine, Insert, Table, Update, event, inspect, select, tuple_
+    from sqlalchemy import Delete, Engine, Insert, Table, Update, bindparam, event, inspect, select, tuple_
     from sqlalchemy.orm import Mapper
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
@@ -47,6 +47,9 @@ from structlog_audit.contrib.tracked_changes import (
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 M = TypeVar("M", bound=type)
+
+_MOST_PARAMETERS = 10_000
+"""PostgreSQL accepts 65,535, others fewer."""
 
 _SCHEMAS = "schema_translate_map"
 """The option of an execution that changes the names of schemas."""
@@ -486,9 +489,11 @@ class _Table(NamedTuple):
     def has_keys(self, keys: Sequence[Key]) -> Any:
         """Return the condition that a row has one of these keys."""
         columns = self.columns_of_key
-        if len(columns) > 1:
-            return tuple_(*columns).in_(keys)
-        return columns[0].in_(keys)
+        operand = columns[0] if len(columns) == 1 else tuple_(*columns)
+
+        # Protocols limit the parameters of a statement, so more keys than that are written into its text.
+        is_long = len(keys) > _MOST_PARAMETERS
+        return operand.in_(bindparam(None, keys, expanding=True, literal_execute=is_long))
 
     def unique_keys(self) -> Iterator[list[Any]]:
         """Yield the columns of each key that can conflict."""
