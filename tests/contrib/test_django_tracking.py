@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter as Multiset
 from contextlib import suppress
 
+import django
 import pytest
 from conftest import fill_disk
 from django.apps import apps
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.db.migrations.state import ProjectState
 from django.db.models import F, Model, Value
 from django.db.models.functions import Concat
@@ -29,9 +31,9 @@ pytestmark = pytest.mark.usefixtures("project")
 def shop(project, handler):
     """The models of the shop, with empty tables."""
     from django.db import connections
-    from shop import models
+    from shop import models as tracked
 
-    yield models
+    yield tracked
     for alias in ("default", "other"):
         with connections[alias].constraint_checks_disabled(), connections[alias].cursor() as cursor:
             for table in connections[alias].introspection.table_names():
@@ -170,6 +172,31 @@ def test_event_that_cannot_be_recorded_is_reported_after_the_commit(shop, handle
             shop.Tag.objects.create(name="a")
 
     assert shop.Tag.objects.filter(name="a").exists()
+
+
+def test_write_in_a_manual_transaction_is_refused(shop):
+    """Django runs no function after the commit of a manual transaction, with or without a block in it."""
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(AuditValueError, match="expected autocommit, with or without atomic"):
+            shop.Tag.objects.create(name="a")
+        with transaction.atomic(), pytest.raises(AuditValueError, match="got manual transactions"):
+            shop.Tag.objects.create(name="a")
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert not shop.Tag.objects.exists()
+
+
+def test_asynchronous_write_has_the_actor_of_its_task(shop, handler):
+    """A write that Django runs in another thread has the context of its caller."""
+
+    async def write():
+        with bind_actor({"user_id": "ada"}):
+            await shop.Tag.objects.acreate(name="a")
+
+    asyncio.run(write())
+    assert [event.user_id for event in handler.iter_events()] == ["ada"]
 
 
 # --- What is recorded ---------------------------------------------------------------------------------------------------
@@ -324,6 +351,37 @@ def test_key_that_an_expression_changes_is_marked(shop, events):
 
     changes = {"code": {"before": "a", "after": "[result of an expression]"}}
     assert events() == [("shop.counter.update", ["shop.counter:a"], changes)]
+
+
+@pytest.mark.skipif(django.VERSION < (5, 2), reason="has no keys of several fields")
+def test_part_of_a_key_is_recorded_with_both_entry_ids(project, events):
+    """A key of several fields names the object by all of them, and each of them can change."""
+    with isolate_apps("shop"):
+
+        class Part(Model):
+            pk = models.CompositePrimaryKey("place", "number")
+            place = models.TextField()
+            number = models.IntegerField()
+
+            class Meta:
+                app_label = "shop"
+
+        track(Part)
+        with connection.schema_editor() as editor:
+            editor.create_model(Part)
+        Part.objects.create(place="a", number=1)
+        Part.objects.update(number=2)
+        Part.objects.update(number=F("number") + 1)
+        Part.objects.all().delete()
+        with connection.schema_editor() as editor:
+            editor.delete_model(Part)
+
+    created, updated, computed, deleted = events()
+    assert created[:2] == ("shop.part.create", ["shop.part:a,1"])
+    assert updated == ("shop.part.update", ["shop.part:a,1", "shop.part:a,2"], {"number": {"before": 1, "after": 2}})
+    marked = {"number": {"before": 2, "after": "[result of an expression]"}}
+    assert computed == ("shop.part.update", ["shop.part:a,2"], marked)
+    assert deleted[:2] == ("shop.part.delete", ["shop.part:a,3"])
 
 
 def test_bulk_create_without_conflicts_returns_the_keys_as_without_tracking(shop):

@@ -41,6 +41,7 @@ from structlog_audit.contrib.tracked_changes import (
     in_batches,
     key_of,
     key_text,
+    parts_of,
     recorder,
     tracked_fields,
 )
@@ -122,7 +123,15 @@ def _execute(compiler: Any, table: _Table, method: str, argument: Any = None) ->
     for name in _EXECUTE:
         vars(compiler).pop(name, None)
 
-    alias = compiler.connection.alias
+    connection = compiler.connection
+    alias = connection.alias
+    is_managed = connection.commit_on_exit if connection.in_atomic_block else connection.get_autocommit()
+    if not is_managed:
+        raise AuditValueError(
+            f"database {alias!r}: expected autocommit, with or without atomic(), for the tracked {table.label},"
+            " got manual transactions, of whose commits Django informs nobody"
+        )
+
     with transaction.atomic(using=alias, savepoint=False):
         if isinstance(compiler.query, InsertQuery):
             result, rows = _insert(compiler, table, argument)
@@ -155,14 +164,15 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
         _limit(query, before)
 
     result = execute()
+    if isinstance(query, DeleteQuery):
+        after = table.rows_of(connection.alias, list(before), fields)
+        return result, list(changed_rows(before, after))
+
     moved = _moved_keys(query, table, before)
     keys = [moved.get(key, key) for key in before]
     after = table.rows_of(connection.alias, keys, fields)
-
     changed = changed_rows(before, after, moved)
-    if isinstance(query, DeleteQuery):
-        return result, list(changed)
-    return result, [_as_update(row, table) for row in changed]
+    return result, [_as_update(row, table, query) for row in changed]
 
 
 def _limit(query: Any, rows: Rows) -> None:
@@ -175,23 +185,37 @@ def _limit(query: Any, rows: Rows) -> None:
 
 
 def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
-    """Return the new keys of rows whose primary key the statement sets to a value."""
-    key_field = table.model._meta.pk
-    for field, _, value in getattr(query, "values", ()):
-        if field is key_field and not hasattr(value, "resolve_expression"):
+    """Return the new keys of rows, as far as an UPDATE sets parts of the primary key to values."""
+    values = {}
+    for field, value in _written_keys(query, table).items():
+        if not hasattr(value, "resolve_expression"):
             # The value of a foreign key can be an object.
             key = getattr(value, "pk", value)
-            return dict.fromkeys(before, field.to_python(key))
-    return {}
+            values[field] = field.to_python(key)
+    if not values:
+        return {}
+
+    moved = {}
+    for key in before:
+        pairs = zip(table.key_fields, parts_of(key), strict=True)
+        moved[key] = key_of(values.get(field, part) for field, part in pairs)
+    return moved
 
 
-def _as_update(row: ChangedRow, table: _Table) -> ChangedRow:
+def _written_keys(query: Any, table: _Table) -> dict[Any, Any]:
+    """Return what an UPDATE sets the fields of the primary key to."""
+    return {field: value for field, _, value in query.values if field in table.key_fields}
+
+
+def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
     """Return a row that an UPDATE changed. If it cannot be found again, an expression has changed its key."""
     if row.after is not None or row.before is None:
         return row
 
+    # Only what is recorded can be marked; the entry id names the row in any case.
     after = dict(row.before)
-    after[table.model._meta.pk.name] = EXPRESSION
+    for field in _written_keys(query, table):
+        after[field.name] = EXPRESSION
     return row._replace(after=after)
 
 
@@ -270,14 +294,16 @@ class _Table(NamedTuple):
         source = relation.m2m_field_name()
         return source, relation.m2m_reverse_field_name()
 
+    @property
+    def key_fields(self) -> list[Any]:
+        """The fields of the primary key; several only since Django 5.2."""
+        meta = self.model._meta
+        fields: list[Any] = getattr(meta, "pk_fields", [meta.pk])
+        return fields
+
     def key_of(self, row: Row) -> Key:
         """Return the primary key of a row that has all columns."""
-        meta = self.model._meta
-        fields = getattr(meta, "pk_fields", None)
-        if fields is None:
-            # Before Django 5.2 no key has several fields.
-            fields = [meta.pk]
-        return key_of(row[field.name] for field in fields)
+        return key_of(row[field.name] for field in self.key_fields)
 
     def recorded(self, row: Row) -> Row:
         """Return *row* with the recorded columns only."""
@@ -290,7 +316,7 @@ class _Table(NamedTuple):
 
         written = {field for field, _, _ in query.values}
         recorded = [field for field in self.fields if field in written]
-        if recorded or self.model._meta.pk in written:
+        if recorded or written.intersection(self.key_fields):
             return recorded
         return None
 
