@@ -136,18 +136,18 @@ def test_key_in_the_process_is_reported_and_its_mode(sealer, tmp_path, mode, exp
     path = tmp_path / "audit.pem"
     generate_key(str(path), ORIGIN)
     path.chmod(mode)
-    assert codes_of(sealer.trail, signer=KeyFile(str(path), ORIGIN)) == expected
+    assert codes_of(sealer.trail, signers=[KeyFile(str(path), ORIGIN)]) == expected
 
 
 def test_key_behind_a_command_and_removed_key_file_are_not_readable(sealer, tmp_path):
     """A key of a key service is not in the process; a key file that is gone cannot be read by others."""
     with_anchor(sealer)
-    assert codes_of(sealer.trail, signer=SimpleNamespace(sign=None)) == []
+    assert codes_of(sealer.trail, signers=[SimpleNamespace(sign=None)]) == []
     path = tmp_path / "audit.pem"
     generate_key(str(path), ORIGIN)
     signer = KeyFile(str(path), ORIGIN)
     path.unlink()
-    assert codes_of(sealer.trail, signer=signer) == ["key-in-process"]
+    assert codes_of(sealer.trail, signers=[signer]) == ["key-in-process"]
 
 
 def append_event(sealer, time):
@@ -213,7 +213,7 @@ def test_check_of_a_handler_reports_its_seal(sealer, tmp_path):
     assert not before & {"no-anchor", "key-readable", "key-in-process"}
 
     signer, anchors = KeyFile(str(path), ORIGIN), Anchors(str(sealer.folder))
-    handler.integrity = SimpleNamespace(signer=signer, anchors=anchors, failure="", damages={}, close=lambda: None)
+    handler.integrity = SimpleNamespace(signers=[signer], anchors=anchors, failure="", damages={}, close=lambda: None)
     added = {finding.code for finding in handler.check()} - before
     assert {"no-anchor", "key-readable", "key-in-process"} <= added
     handler.close()

@@ -56,6 +56,10 @@ Origin = Annotated[
     str,
     typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
 ]
+PreviousKey = Annotated[
+    str | None,
+    typer.Option("--previous-key", metavar="FILE", help="The key that --key replaces: both sign, for an overlap."),
+]
 VerifierKeys = Annotated[
     list[str], typer.Option("--key", metavar="VKEY|FILE", help="Verifier key, or a file with one or with a policy.")
 ]

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from structlog_audit.integrity.anchors import (
@@ -39,19 +39,20 @@ _MAX_LINE_BYTES = 1 << 20
 
 
 def seal_findings(
-    trail: str, now: dt.datetime, *, signer: Any = None, anchors: Anchors | None = None
+    trail: str, now: dt.datetime, *, signers: Sequence[Any] = (), anchors: Anchors | None = None
 ) -> Iterator[Finding]:
     """Yield the findings about the seal of a trail.
 
     Args:
         trail: The path of the active segment.
         now: The present time.
-        signer: The key that signs in this process; None if there is none, or if it is not known.
+        signers: The keys that sign in this process; none if they are not known.
         anchors: The anchors in this process; None for what the seal folder states.
     """
     folder = f"{trail}.seal"
     yield from _folder_findings(folder)
-    yield from _key_findings(signer)
+    for signer in signers:
+        yield from _key_findings(signer)
     yield from _recursion_findings(trail)
     yield from _unsealed_findings(trail, folder, now)
 

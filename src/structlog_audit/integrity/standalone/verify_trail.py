@@ -1832,6 +1832,102 @@ class Frontier:
         return fold_right(self.nodes) if self.nodes else EMPTY_ROOT
 
 
+KEY_BEGINS = "structlog-audit key begins "
+"""The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
+
+KEY_ENDS = "structlog-audit key ends "
+"""The extension line of the last checkpoint for which an old key counts; its name, a plus and its id follow."""
+
+_KeyIdentity = tuple[str, bytes]
+"""The name and the id of a key."""
+
+
+class _SingleSigned(NamedTuple):
+    """A note that names one of the trusted keys, and no other of them."""
+
+    size: int
+    note: Note
+    where: str
+    details: dict[str, Any]
+
+
+class KeyUse:
+    """The use of the trusted keys in a trail: for which sizes each counts, and which checkpoints it signed alone.
+
+    A change of the key is stated by a checkpoint with extension lines, in a ``key`` line of the trail. It restricts keys that
+    the verifier trusts anyway, and counts only if one of them has signed it; a new key states its beginning itself.
+
+    Args:
+        keys: The trusted keys.
+    """
+
+    def __init__(self, keys: Iterable[VerifierKey]) -> None:
+        self._keys = {(key.name, key.key_id): key for key in keys}
+        self._begins: dict[_KeyIdentity, int] = {}
+        self._ends: dict[_KeyIdentity, int] = {}
+
+        # By key, the notes with the smallest and the largest size.
+        self._alone: dict[_KeyIdentity, tuple[_SingleSigned, _SingleSigned]] = {}
+        self._statements = 0
+
+    def add(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> None:
+        """Take note of the checkpoint *head*, of which *note* is the note."""
+        if head.extensions:
+            self._add_statement(note, head)
+
+        named = {signature[:2] for signature in note.signatures if signature[:2] in self._keys}
+        if len(named) == 1:
+            found = _SingleSigned(head.size, note, where, details)
+            first, last = self._alone.setdefault(identity := named.pop(), (found, found))
+            self._alone[identity] = min(first, found, key=_size_of), max(last, found, key=_size_of)
+
+    def _add_statement(self, note: Note, head: Checkpoint) -> None:
+        self._statements += 1
+        if self._statements > MOST_FINDINGS:
+            return
+        try:
+            signers = {(key.name, key.key_id) for key in note.signers(self._keys.values())}
+        except SealError:
+            return
+
+        for line in head.extensions if signers else ():
+            identity = _key_identity(line.removeprefix(KEY_BEGINS).removeprefix(KEY_ENDS))
+            if line.startswith(KEY_BEGINS) and identity in signers:
+                self._begins[identity] = min(head.size, self._begins.get(identity, head.size))
+            elif line.startswith(KEY_ENDS):
+                self._ends[identity] = min(head.size, self._ends.get(identity, head.size))
+
+    def findings(self) -> Iterator[dict[str, Any]]:
+        """Yield a finding for each checkpoint that a key alone signed outside of its sizes."""
+        for identity, (first, last) in self._alone.items():
+            begin, end = self._begins.get(identity, 0), self._ends.get(identity, MAX_SIZE)
+            if first.size < begin:
+                yield self._finding(identity, first, f"it counts from {begin} lines on")
+            if last.size > end:
+                yield self._finding(identity, last, f"it counts up to {end} lines, and was replaced")
+
+    def _finding(self, identity: _KeyIdentity, found: _SingleSigned, reason: str) -> dict[str, Any]:
+        key = f"{identity[0]}+{identity[1].hex()}"
+        try:
+            found.note.signers([self._keys[identity]])
+            message = f"{found.where} covers {found.size} lines, and is signed by the key {key} alone: {reason}"
+        except SealError as error:
+            message = f"{found.where}: {error}"
+        return {"code": "BAD_SIGNATURE", "message": message, **found.details}
+
+
+def _size_of(found: _SingleSigned) -> int:
+    return found.size
+
+
+def _key_identity(text: str) -> _KeyIdentity:
+    """Return the identity of the key in *text*, ``NAME+ID`` or a verifier key; one that no key has if it is neither."""
+    name, _, rest = text.partition("+")
+    with suppress(ValueError):
+        return name, bytes.fromhex(rest.partition("+")[0])
+    return name, b""
+
+
 class NoteCheck:
     """Compares notes with the tree: whether they are heads of its beginnings.
 
@@ -1840,11 +1936,18 @@ class NoteCheck:
         checkpoint: The head of the tree.
         hashes: The stored hashes.
         newest_size: Returns the size of the newest checkpoint of the seal, now.
+        key_use: Gets all notes.
     """
 
     def __init__(
-        self, policy: Policy, checkpoint: Checkpoint, hashes: HashFiles, newest_size: Callable[[], int]
+        self,
+        policy: Policy,
+        checkpoint: Checkpoint,
+        hashes: HashFiles,
+        newest_size: Callable[[], int],
+        key_use: KeyUse,
     ) -> None:
+        self.key_use = key_use
         self.findings = Findings()
         self.times: list[tuple[int, dt.datetime]] = []
         self.newest: dt.datetime | None = None
@@ -1878,6 +1981,7 @@ class NoteCheck:
             return None
 
         self.count += 1
+        self.key_use.add(note, head, where, details)
         if head.size <= self._checkpoint.size:
             root = self._root_at(head.size)
             if root is None:
@@ -2020,6 +2124,7 @@ class WriterResult(NamedTuple):
     open_writers: int
     newest: dt.datetime | None
     times: list[tuple[int, dt.datetime]]
+    key_use: KeyUse
 
 
 def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
@@ -2065,7 +2170,7 @@ def _writer_check(job: Job, hashes: HashFiles) -> tuple[NoteCheck, WriterCheck]:
             return job.policy.check(read_checkpoint(job.seal))[0].size
         return 0
 
-    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size)
+    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size, KeyUse(job.policy.logs))
     return notes, WriterCheck(notes.check_line)
 
 
@@ -2086,6 +2191,7 @@ def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
         open_writers,
         newest,
         notes.times,
+        notes.key_use,
     )
 
 
@@ -2291,6 +2397,7 @@ class _Verification:
         self._max_age = max_age
         self._now = now
         self._findings = Findings()
+        self._key_use = KeyUse(policy.logs)
 
     def run(self, anchors: Sequence[str], state: str | None, jobs: int) -> None:
         try:
@@ -2326,6 +2433,7 @@ class _Verification:
                 self._findings = damaged
 
         self._check_anchors(anchors, state, is_witnessed)
+        self._check_keys()
         report.findings = self._findings.kept
         report.counts = dict(self._findings.counts)
         if state is not None and report.exit_code in (0, 3):
@@ -2361,6 +2469,7 @@ class _Verification:
         self._add_unsealed(line_results)
         self._add_stale(writers)
         self._add_times(writers.times)
+        self._key_use = writers.key_use
 
     def _check(self, jobs: int) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         """Return the bad tiles, each with its level, and the results of all checks, made in *jobs* processes."""
@@ -2718,7 +2827,7 @@ class _Verification:
 
     def _newest_note(self, path: str, notes: Iterable[str]) -> int:
         """Check all *notes* in the file at *path*, and return the size of the newest that is right and signed."""
-        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size)
+        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size, self._key_use)
         newest_size, newest_text = 0, ""
         for text in notes:
             size = check.check(text, f"a checkpoint in {path}")
@@ -2736,6 +2845,12 @@ class _Verification:
         except SealError as error:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
             return 0
+
+    def _check_keys(self) -> None:
+        """Check that each trusted key signed only where it counts, as the trail states."""
+        self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+        for finding in self._key_use.findings():
+            self._findings.add(**finding)
 
     def _time_of(self, leaf: int) -> dt.datetime | None:
         """Return the timestamp of the line that was sealed as *leaf*."""
