@@ -63,6 +63,14 @@ PreviousKey = Annotated[
 VerifierKeys = Annotated[
     list[str], typer.Option("--key", metavar="VKEY|FILE", help="Verifier key, or a file with one or with a policy.")
 ]
+SealKeys = Annotated[
+    list[str] | None,
+    typer.Option("--key", metavar="VKEY|FILE", help="Verify the seal with a verifier key, or a file with keys or a policy."),
+]
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,9 +23,11 @@ from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import rfc3339
+from structlog_audit.exceptions import AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics, statistics_by_user
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
@@ -99,6 +101,23 @@ class Reading:
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
+    def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:
+        """Return the verdicts on the seals of the trails; without *keys*, none.
+
+        Raises:
+            UsageError: A key cannot be used, or there are anchors and no keys.
+        """
+        from structlog_audit.integrity.seal_verdicts import verify_seals
+
+        if not keys:
+            if anchors:
+                raise UsageError("--anchor: expected --key as well")
+            return []
+        try:
+            return verify_seals(self.trail.paths, keys, anchors=anchors or ())
+        except AuditValueError as error:
+            raise UsageError(f"--key: {error}") from None
+
     def statistics_by_user(self) -> dict[str | None, dict[str, Any]]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
         if not self.selection.tests:
@@ -118,10 +137,13 @@ class Reading:
         found = statistics(counted())
         return {**found, "unknown_status": unknown_status}
 
-    def completeness(self, by_user: Container[str]) -> Completeness:
-        """Return the verdict for the time range. A selected user who is not in *by_user* must occur elsewhere in the trail."""
+    def completeness(self, by_user: Container[str], seals: Iterable[SealVerdict] = ()) -> Completeness:
+        """Return the verdict for the time range, with the *seals* of the trails as evidence.
+
+        A selected user who is not in *by_user* must occur elsewhere in the trail.
+        """
         conditions = self.selection.conditions
-        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
 
         selected = dict(conditions.names).get("user_id", ())
         users = [user for user in selected if isinstance(user, str) and user not in by_user]

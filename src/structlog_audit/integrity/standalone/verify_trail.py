@@ -2123,6 +2123,7 @@ class WriterResult(NamedTuple):
     beginnings: list[tuple[tuple[int, int], str, int]]
     open_writers: int
     newest: dt.datetime | None
+    sealed_until: dt.datetime | None
     times: list[tuple[int, dt.datetime]]
     key_use: KeyUse
 
@@ -2190,6 +2191,7 @@ def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
         writers.beginnings,
         open_writers,
         newest,
+        writers.newest,
         notes.times,
         notes.key_use,
     )
@@ -2294,6 +2296,8 @@ class Report:
         pruned: The number of sealed lines that retention has deleted.
         anchored: The number of lines that an outside note or a quorum of witnesses covers; None if none was asked for.
         open_writers: The number of writers that have not recorded their end.
+        signed_by: The trusted keys that have signed the checkpoint.
+        sealed_until: The time in the newest sealed line, if it has one.
     """
 
     trail: str
@@ -2306,6 +2310,8 @@ class Report:
     pruned: int = 0
     anchored: int | None = None
     open_writers: int = 0
+    signed_by: list[str] = field(default_factory=list)
+    sealed_until: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -2327,12 +2333,16 @@ class Report:
         document = {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self), "findings": findings}
         return json.dumps(document, indent=1)
 
-    def to_text(self) -> str:
-        """Return the report as lines of text."""
+    def lines_of_findings(self) -> list[str]:
+        """Return a line of text for each finding, and the numbers of those that were not kept."""
         lines = [f"{finding.code}  {finding.message}" for finding in self.findings]
         kept = Counter(finding.code for finding in self.findings)
         lines += [f"{code}  {count - kept[code]} more" for code, count in self.counts.items() if count > kept[code]]
+        return lines
 
+    def to_text(self) -> str:
+        """Return the report as lines of text."""
+        lines = self.lines_of_findings()
         if self.origin is not None:
             lines.append(f"origin: {self.origin}")
             lines.append(
@@ -2419,6 +2429,7 @@ class _Verification:
         report = self._report
         report.origin = self._checkpoint.origin
         report.size = self._checkpoint.size
+        report.signed_by = [str(key) for key in self._note.signers(self._policy.logs)]
         report.root = base64.b64encode(self._checkpoint.root).decode()
 
         files = find_files(self._trail)
@@ -2470,6 +2481,8 @@ class _Verification:
         self._add_stale(writers)
         self._add_times(writers.times)
         self._key_use = writers.key_use
+        until = writers.sealed_until
+        self._report.sealed_until = None if until is None else until.isoformat()
 
     def _check(self, jobs: int) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         """Return the bad tiles, each with its level, and the results of all checks, made in *jobs* processes."""
