@@ -65,13 +65,32 @@ VerifierKeys = Annotated[
 ]
 SealKeys = Annotated[
     list[str] | None,
-    typer.Option("--key", metavar="VKEY|FILE", help="Verify the seal with a verifier key, or a file with keys or a policy."),
+    typer.Option(
+        "--key", metavar="VKEY|FILE", help="Verify the seal with a verifier key, or a file with keys or a policy."
+    ),
+]
+Verified = Annotated[
+    bool,
+    typer.Option(
+        "--verified", help="Only events that the seal proves, with --key; exit with 4 if others were left out."
+    ),
 ]
 Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
+
+
+def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
+    """Return the keys with which only proved lines are read; None if all lines are read.
+
+    Raises:
+        UsageError: There are keys without ``--verified``.
+    """
+    if keys and not verified:
+        raise UsageError("--key: expected --verified as well")
+    return list(keys or ()) if verified else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,15 +159,18 @@ class Sealer:
             return None
         keys = [signer.key for signer in self._signers]
         ours = [(key.name, key.key_id) for key in keys]
+
         signed = [signature[:2] for signature in self.checkpoint.signatures if signature.name == self._origin]
 
         statements = []
         if ours[0] not in signed:
             statements.append(f"{KEY_BEGINS}{keys[0]}")
         elif ours[0] == signed[0]:
-            statements += [f"{KEY_ENDS}{name}+{key_id.hex()}" for name, key_id in signed if (name, key_id) not in ours]
+            ended = [identity for identity in signed if identity not in ours]
+            statements += [f"{KEY_ENDS}{name}+{key_id.hex()}" for name, key_id in ended]
         if not statements:
             return None
+
         unsigned = Checkpoint.parse(self.checkpoint.text)._replace(extensions=tuple(statements))
         return sign_note(str(unsigned), self._signers)
 

@@ -329,10 +329,13 @@ class Completeness:
     def _with_seal(self, seal: SealVerdict) -> Completeness:
         if seal.is_proof:
             proved = (self._proved(doubt, seal) for doubt in self.doubts)
-            return replace(self, doubts=tuple(doubt for doubt in proved if doubt is not None))
+            left = tuple(doubt for doubt in proved if doubt is not None)
+            return replace(self, doubts=left)
+
         if seal.has_losses:
             lost = Missing(cause=Cause.SEAL, count=None, trail=seal.trail)
             return replace(self, missing=(*self.missing, lost))
+
         if seal.counts:
             return self.with_doubt(Doubt(reason=Reason.SEAL, names=tuple(seal.counts), trail=seal.trail))
         return self
@@ -347,7 +350,8 @@ class Completeness:
             return doubt
 
         left = replace(doubt, since=max(doubt.since, seal.sealed_until))
-        return left if _overlaps(left.since, left.until, self.start, self.end) else None
+        is_in_period = _overlaps(left.since, left.until, self.start, self.end)
+        return left if is_in_period else None
 
     def with_users(self, unknown: tuple[str, ...]) -> Completeness:
         """Return the verdict for a query of users of whom the *unknown* ones have no event in the source."""

@@ -75,11 +75,16 @@ class SealVerdict:
         """Return what the verdict rests on, as names and texts."""
         if self.root is None:
             return [("Keys given", ", ".join(self.keys) or "none")]
-        until = "" if self.sealed_until is None else f", the newest of {rfc3339(self.sealed_until)}"
+
+        until = ""
+        if self.sealed_until is not None:
+            until = f", the newest of {rfc3339(self.sealed_until)}"
+
         anchored = "none: a trail that was rolled back together with its seal would not show"
         if self.anchored is not None:
             files = f" ({', '.join(self.anchors)})" if self.anchors else ""
             anchored = f"{self.anchored:,} of {self.size:,} lines{files}"
+
         return [
             ("Keys given", ", ".join(self.keys)),
             ("Signed by", ", ".join(self.signed_by)),

@@ -144,8 +144,8 @@ def compliance_report(
         start_time, end_time: A half-open range in place of the month; None is an open bound.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
-        seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any, the
-            report states that nothing was verified.
+        seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
+            the report states that nothing was verified.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.

@@ -127,9 +127,13 @@ def _integrity(members: dict[str, Any]) -> list[Block]:
         if seal["findings"]:
             shown = [formatting.visible(finding) for finding in seal["findings"][:MOST_SHOWN]]
             more = len(seal["findings"]) - len(shown)
-            blocks.append(BulletList([*shown, *([f"{formatting.number(more)} more"] if more else [])]))
+            if more:
+                shown.append(f"{formatting.number(more)} more")
+            blocks.append(BulletList(shown))
+
         rows = [{"name": name, "value": value} for name, value in seal["evidence"]]
-        blocks.append(Table(f"Evidence for {formatting.visible(seal['trail'])}", columns, rows, is_list=True))
+        caption = f"Evidence for {formatting.visible(seal['trail'])}"
+        blocks.append(Table(caption, columns, rows, is_list=True))
     return blocks
 
 

@@ -286,7 +286,9 @@ def test_link_of_a_chain_is_no_finding_in_any_second(timestamp):
     assert (batch.events[0].metadata, reports) == ({"a": 1, "chain": "bitcoin", "ip": "::1"}, [("drift", 0)])
 
 
-@pytest.mark.parametrize("members", [{"ip": "::1"}, {"status": "failed"}, {"status": None, "ip": "::1"}, {"level": "ERROR"}])
+@pytest.mark.parametrize(
+    "members", [{"ip": "::1"}, {"status": "failed"}, {"status": None, "ip": "::1"}, {"level": "ERROR"}]
+)
 def test_status_of_a_line_in_another_form_has_the_type_of_others(members):
     """A status is an `EventStatus` whatever the form of its line."""
     batch, _ = decoded(changed(ONE, **members))

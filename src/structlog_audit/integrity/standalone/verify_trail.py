@@ -182,6 +182,7 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
         index = s >> bit & 1 | (k >> bit & 1) << 1
         if index:
             result = _add(result, table[index])
+
     return _encode_point(result) == signature[:32]
 
 
@@ -199,6 +200,7 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> boo
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
+
     return True
 
 
@@ -261,6 +263,7 @@ def range_root(read: ReadHashes, begin: int, end: int) -> bytes:
         level, rest = divmod(height, 8)
         nodes.append(perfect_root(read(level, begin >> 8 * level, 1 << rest)))
         begin += 1 << height
+
     return fold_right(nodes) if nodes else EMPTY_ROOT
 
 
@@ -281,6 +284,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
                 sn >>= 1
         else:
             r = node_hash(r, p)
+
         fn >>= 1
         sn >>= 1
 
@@ -314,6 +318,7 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
                 sn >>= 1
         else:
             sr = node_hash(sr, c)
+
         fn >>= 1
         sn >>= 1
 
@@ -348,12 +353,14 @@ class HashFiles:
             data = file.read(count * HASH_BYTES)
         except OSError as error:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} cannot be read: {error.strerror}") from error
+
         if len(data) < count * HASH_BYTES:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} ends before the hash {start + count}")
         if bytes(HASH_BYTES) in data:
             raise SealError(
                 "HASHES_LOST", f"{self.path_of(level)} has a hole between the hashes {start} and {start + count}"
             )
+
         return data
 
     def find(self, leaf: bytes, begin: int, end: int) -> int | None:
@@ -367,6 +374,7 @@ class HashFiles:
             if at >= 0:
                 return begin + at // HASH_BYTES
             begin += count
+
         return None
 
     def __enter__(self) -> HashFiles:
@@ -406,6 +414,7 @@ def _decode_base64(text: str, what: str) -> bytes:
         data = base64.b64decode(text, validate=True)
         if base64.b64encode(data).decode() == text:
             return data
+
     raise SealError("UNREADABLE", f"{what}: expected base64, got {text[:80]!r}")
 
 
@@ -469,10 +478,12 @@ class VerifierKey(NamedTuple):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r}: expected the id {key.key_id.hex()}, got {key_id!r}"
             )
+
         if not is_strong_key(key.public_key):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r} is not a point of the curve, or has a small order"
             )
+
         return key
 
     @property
@@ -527,6 +538,7 @@ class Note(NamedTuple):
             text = data.decode()
         except UnicodeDecodeError:
             raise SealError("UNREADABLE", "the note is not UTF-8") from None
+
         if _CONTROLS.search(text):
             raise SealError("UNREADABLE", "the note has control characters, such as CR")
 
@@ -538,6 +550,7 @@ class Note(NamedTuple):
             raise SealError(
                 "UNREADABLE", f"the note has {len(signatures)} signatures: expected at most {MAX_SIGNATURES}"
             )
+
         return cls(body + "\n", signatures)
 
     def __str__(self) -> str:
@@ -561,6 +574,7 @@ class Note(NamedTuple):
             if not key.verifies(self.text, signature.data):
                 raise SealError("BAD_SIGNATURE", f"the signature of {key.name!r} is not one of this text by its key")
             found.append(key)
+
         return found
 
 
@@ -729,6 +743,7 @@ class _PolicyParser:
             key = VerifierKey.parse(text)
         except SealError as error:
             raise self._error(str(error)) from error
+
         if key.kind not in kinds:
             raise self._error(f"a key of type {key.kind} cannot be used here")
         if key.public_key in {other.public_key for other in others}:
@@ -904,6 +919,7 @@ class SegmentFile(NamedTuple):
                     if _inode_of(os.fstat(file.fileno())) == inode:
                         return file
                     file.close()
+
         raise VanishedError(self.path)
 
 
@@ -938,9 +954,11 @@ class SegmentReader:
                 yield rest + data[:end]
                 rest = data[end:]
                 continue
+
             rest += data
             if len(rest) > MAX_LINE_BYTES:
                 raise SealError("UNREADABLE", f"{self._file.name} has a line of more than {MAX_LINE_BYTES} bytes")
+
         self.unfinished = rest
 
     def _chunks(self) -> Iterator[bytes]:
@@ -992,6 +1010,7 @@ def _import_zstd(name: str) -> Any:
         except ImportError:
             message = f"{name} is compressed with zstd: install backports.zstd, use Python 3.14, or decompress it"
             raise SealError("UNREADABLE", message) from None
+
     return zstd
 
 
@@ -1010,6 +1029,7 @@ def find_files(trail: str) -> list[SegmentFile]:
             names = {*os.listdir(folder), *os.listdir(folder)}
         except OSError as error:
             raise SealError("UNREADABLE", f"{folder!r} cannot be listed: {error.strerror}") from error
+
         if _identity(trail)[:2] == before[:2]:
             break
 
@@ -1019,6 +1039,7 @@ def find_files(trail: str) -> list[SegmentFile]:
         if order is not None:
             path = os.path.join(folder, re.sub(r"\.(gz|zst)$", "", name))
             found[path] = SegmentFile(path, order)
+
     files = sorted(found.values(), key=lambda file: file.order)
 
     if before != _ABSENT:
@@ -1039,6 +1060,7 @@ def _identity(path: str) -> tuple[int, int, int]:
         return _ABSENT
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+
     return *_inode_of(status), status.st_size
 
 
@@ -1055,6 +1077,7 @@ def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
         with suppress(ValueError):
             dt.datetime.strptime(rolled[1], "%Y%m%dT%H%M%S.%fZ")
             return 1, rolled[1]
+
     numbered = _NUMBERED.fullmatch(name, len(base))
     return None if numbered is None else (0, -int(numbered[1]))
 
@@ -1096,6 +1119,7 @@ class SealedSegment(NamedTuple):
             if position < run.lines:
                 return run.first + position
             position -= run.lines
+
         raise IndexError(position)
 
     def read(self, hashes: HashFiles, position: int, count: int) -> bytes:
@@ -1107,9 +1131,11 @@ class SealedSegment(NamedTuple):
                 found += hashes.read(0, run.first + position, taken)
                 count -= taken
                 position += taken
+
             position -= run.lines
             if position < 0:
                 break
+
         return found
 
 
@@ -1133,6 +1159,7 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
             size_in_bytes = int(match[4]) if lines == count else None
             runs.setdefault(number, []).append(Run(end, lines, size_in_bytes))
             names[number] = match[5]
+
         end += count
 
     if end < size:
@@ -1151,6 +1178,7 @@ def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int)
         end = builder.next
         if builder.runs:
             segments.append(SealedSegment(number, file.name, tuple(builder.runs)))
+
     return segments
 
 
@@ -1275,6 +1303,7 @@ def timestamp_in(line: bytes) -> dt.datetime | None:
         time = dt.datetime.fromisoformat(match[1].decode())
     except ValueError:
         return None
+
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
@@ -1317,6 +1346,7 @@ class LineCheck:
                 self._held = deque()
                 self._hold(leaves)
                 return
+
             self._position += min(count, left)
             self.lines += min(count, left)
             if count > left:
@@ -1544,6 +1574,7 @@ def _without_torn(lines: Sequence[bytes]) -> tuple[list[bytes], set[int]]:
             line = line[start:]
             glued.add(position)
         whole.append(line if line.endswith(b"}") else b"")
+
     return whole, glued
 
 
@@ -1663,6 +1694,7 @@ class WriterCheck:
             known.next += len(positions)
         else:
             known = self._check_one_by_one(writer, known, checked)
+
         if known is not None:
             self._remember(writer, known)
 
@@ -1692,10 +1724,12 @@ class WriterCheck:
                 message = f"missing before it: {what} of the writer {writer.decode()}"
                 self._add("GAP", position, message, since=known.since)
                 known.chain = None
+
             self._extend(known, [position], checked.lines, checked.links)
             known.next = number + 1
             if position in checked.glued:
                 known.glued.add(number)
+
         return known
 
     def _check_repeated(self, state: _Writer, writer: bytes, number: int, position: int, checked: _Lines) -> None:
@@ -1731,6 +1765,7 @@ class WriterCheck:
             if line is not None:
                 return line
             end = sys.maxsize
+
         return None
 
     def _begin(self, number: int, count: int) -> _Writer:
@@ -1739,6 +1774,7 @@ class WriterCheck:
             state.chain = sha256()
         elif not self._has_forgotten and len(self.beginnings) < MOST_FINDINGS:
             self.beginnings.append(((self._place, self._lines + number + 1), self._name, count))
+
         state.since = self._place, self._lines + number + 1
         return state
 
@@ -1751,12 +1787,14 @@ class WriterCheck:
                     self._add_to_chain(state, numbers[start:at], lines)
                     start = at
                     self._check_link(state, number, match[1].decode(), is_first=state.next == 0 and at == 0)
+
         if state.chain is None:
             return
         if state.next == 0 and start == 0 and numbers[0] not in links:
             # The first line has no link: this writer has no chain.
             state.chain = None
             return
+
         self._add_to_chain(state, numbers[start:], lines)
 
     def _add_to_chain(self, state: _Writer, numbers: Sequence[int], lines: Sequence[bytes]) -> None:
@@ -1770,7 +1808,9 @@ class WriterCheck:
                 message = "its link is not that of a writer's first line"
             else:
                 message = "lines of its writer before it were changed before they were sealed: its link does not fit"
+
             self._add("CHAIN", number, message, since=state.since)
+
         state.chain = sha256()
         state.since = here
 
@@ -1807,6 +1847,7 @@ class Frontier:
             height = (size - begin).bit_length() - 1
             nodes.append(range_root(read, begin, begin + (1 << height)))
             begin += 1 << height
+
         return cls(size, nodes)
 
     def append(self, leaf: bytes) -> None:
@@ -1876,10 +1917,16 @@ class KeyUse:
             self._add_statement(note, head)
 
         named = {signature[:2] for signature in note.signatures if signature[:2] in self._keys}
-        if len(named) == 1:
-            found = _SingleSigned(head.size, note, where, details)
-            first, last = self._alone.setdefault(identity := named.pop(), (found, found))
-            self._alone[identity] = min(first, found, key=_size_of), max(last, found, key=_size_of)
+        if len(named) != 1:
+            return
+
+        (identity,) = named
+        found = _SingleSigned(head.size, note, where, details)
+        first, last = self._alone.get(identity, (found, found))
+
+        smallest = min(first, found, key=_size_of)
+        largest = max(last, found, key=_size_of)
+        self._alone[identity] = smallest, largest
 
     def _add_statement(self, note: Note, head: Checkpoint) -> None:
         self._statements += 1
@@ -1892,6 +1939,7 @@ class KeyUse:
 
         for line in head.extensions if signers else ():
             identity = _key_identity(line.removeprefix(KEY_BEGINS).removeprefix(KEY_ENDS))
+
             if line.startswith(KEY_BEGINS) and identity in signers:
                 self._begins[identity] = min(head.size, self._begins.get(identity, head.size))
             elif line.startswith(KEY_ENDS):
@@ -1900,7 +1948,9 @@ class KeyUse:
     def findings(self) -> Iterator[dict[str, Any]]:
         """Yield a finding for each checkpoint that a key alone signed outside of its sizes."""
         for identity, (first, last) in self._alone.items():
-            begin, end = self._begins.get(identity, 0), self._ends.get(identity, MAX_SIZE)
+            begin = self._begins.get(identity, 0)
+            end = self._ends.get(identity, MAX_SIZE)
+
             if first.size < begin:
                 yield self._finding(identity, first, f"it counts from {begin} lines on")
             if last.size > end:
@@ -1913,6 +1963,7 @@ class KeyUse:
             message = f"{found.where} covers {found.size} lines, and is signed by the key {key} alone: {reason}"
         except SealError as error:
             message = f"{found.where}: {error}"
+
         return {"code": "BAD_SIGNATURE", "message": message, **found.details}
 
 
@@ -1977,6 +2028,7 @@ class NoteCheck:
             head = Checkpoint.parse(note.text)
         except (SealError, UnicodeEncodeError):
             return None
+
         if head.origin != self._checkpoint.origin:
             return None
 
@@ -1990,6 +2042,7 @@ class NoteCheck:
                 return head.size
         elif head.size <= self._known_size:
             return None
+
         return self._judge(note, head, where, details)
 
     def _judge(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> int | None:
@@ -1999,6 +2052,7 @@ class NoteCheck:
         except SealError as error:
             self.findings.add("BAD_SIGNATURE", f"{where}: {error}", **details)
             return None
+
         if not signers:
             return None
 
@@ -2013,6 +2067,7 @@ class NoteCheck:
             message = f"{where} covers {head.size} lines, the seal only {self._known_size}: lines were taken away"
             self.findings.add("ROLLED_BACK", message, **details)
             self._known_size = head.size
+
         return None
 
     def _root_at(self, size: int) -> bytes | None:
@@ -2075,6 +2130,7 @@ def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[st
             if match.end() <= certain:
                 end = match.end()
                 yield match[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+
         text = text[max(end, certain - _OVERLAP_BYTES, 0) :]
 
 
@@ -2141,6 +2197,7 @@ def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
                 lines.feed(block)
                 writers.feed(block)
             results.append(_line_result(lines, reader))
+
     return results, _writer_result(notes, writers)
 
 
@@ -2162,6 +2219,7 @@ def check_writers(job: Job) -> WriterResult:
             writers.begin(place, file, job.segments[place])
             for block in SegmentReader(file).blocks():
                 writers.feed(block)
+
     return _writer_result(notes, writers)
 
 
@@ -2207,8 +2265,10 @@ def check_tiles(seal: str, level: int, begin: int, end: int) -> list[int]:
                 is_bad = root != hashes.read(level + 1, tile, 1)
             except SealError:
                 is_bad = True
+
             if is_bad:
                 bad.append(tile)
+
     return bad
 
 
@@ -2268,6 +2328,7 @@ def match_segments(
                 found = [segment for segment in left.values() if test(place, segment)]
                 if found:
                     matched[place] = left.pop(found[-1].number)
+
     return matched
 
 
@@ -2348,6 +2409,7 @@ class Report:
             lines.append(
                 f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}"
             )
+
         if self.open_writers:
             lines.append(f"writers that have not recorded their end: {self.open_writers}")
         if self.anchored is not None:
@@ -2392,6 +2454,7 @@ def verify(
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
         report.counts[error.code] = report.counts.get(error.code, 0) + 1
+
     return report
 
 
@@ -2416,6 +2479,7 @@ class _Verification:
                 with suppress(VanishedError):
                     self._run(anchors, state, jobs)
                     return
+
             raise SealError("UNREADABLE", "segments vanish while they are read")
         finally:
             self._hashes.close()
@@ -2531,6 +2595,7 @@ class _Verification:
                     f"line {finding.line} of {finding.segment} was sealed as line {origin.line} of {origin.segment}"
                 )
                 self._findings.remove(lambda other, origin=origin: other is origin)  # type: ignore[misc]
+
         self._findings.counts = +self._findings.counts
 
     def _check_places(self, files: Sequence[SegmentFile], matched: Sequence[SealedSegment | None]) -> None:
@@ -2564,6 +2629,7 @@ class _Verification:
                 merged[-1] = merged[-1][0], max(end, merged[-1][1])
             else:
                 merged.append((begin, end))
+
         return merged
 
     def _check_missing_segments(
@@ -2636,6 +2702,7 @@ class _Verification:
             for leaf in leaves:
                 frontier.append(leaf)
             return frontier.root()
+
         return None
 
     def _stored_leaves(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -2659,6 +2726,7 @@ class _Verification:
             yield from self._stored_leaves(end, run.first)
             yield from _leaves_in(file, position, run.lines)
             end = run.first + run.lines
+
         yield from self._stored_leaves(end)
 
     def _judge_all(self) -> None:
@@ -2697,6 +2765,7 @@ class _Verification:
                 if len(tile) == TILE:
                     roots[number // TILE] = perfect_root(b"".join(tile))
                     tile = []
+
         return roots
 
     def _remove_line_findings(self, tiles: set[int] | None = None) -> None:
@@ -2721,6 +2790,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return segment.name if segment else "", position + leaf - run.first + 1
                 position += run.lines
+
         return "a missing segment", leaf
 
     # The contents of the lines, and the hashes that cover them.
@@ -2770,6 +2840,7 @@ class _Verification:
                 if self._is_old(time or self._changed_at(place)):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
+
             if result.unfinished and self._is_old(self._changed_at(place)):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
@@ -2836,6 +2907,7 @@ class _Verification:
                 f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
             )
             raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
+
         return notes
 
     def _newest_note(self, path: str, notes: Iterable[str]) -> int:
@@ -2846,6 +2918,7 @@ class _Verification:
             size = check.check(text, f"a checkpoint in {path}")
             if size is not None and size >= newest_size:
                 newest_size, newest_text = size, text
+
         if self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"]:
             # Without authentic hashes, earlier roots are not known.
             check.findings.remove(lambda finding: finding.code == "FORKED")
@@ -2862,6 +2935,7 @@ class _Verification:
     def _check_keys(self) -> None:
         """Check that each trusted key signed only where it counts, as the trail states."""
         self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+
         for finding in self._key_use.findings():
             self._findings.add(**finding)
 
@@ -2873,6 +2947,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return _time_in(file, position + leaf - run.first)
                 position += run.lines
+
         return None
 
     def _write_state(self, state: str) -> None:
@@ -2883,6 +2958,7 @@ class _Verification:
                 file.write(str(self._note))
                 file.flush()
                 os.fsync(file.fileno())
+
             os.replace(temporary, state)
         except OSError as error:
             with suppress(OSError):
@@ -2903,6 +2979,7 @@ def _leaves_in(file: SegmentFile, position: int, count: int) -> Iterator[bytes]:
             leaves = leaf_hashes(block)[position * HASH_BYTES : (position + count) * HASH_BYTES]
             count -= len(leaves) // HASH_BYTES
             yield from _split_hashes(leaves)
+
         position = max(0, position - lines)
         if count <= 0:
             return
@@ -2914,6 +2991,7 @@ def _time_in(file: SegmentFile, position: int) -> dt.datetime | None:
         if position < len(lines) - 1:
             return timestamp_in(lines[position])
         position -= len(lines) - 1
+
     return None
 
 
@@ -2936,6 +3014,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
         return 2, f"UNREADABLE  {error}"
+
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
@@ -2964,6 +3043,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parsed.max_age = None if parsed.max_age == "none" else float(parsed.max_age)
     except ValueError:
         parser.error(f"--max-age {parsed.max_age}: expected a number of seconds, or 'none'")
+
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed
