@@ -233,3 +233,16 @@ def test_doctor_reports_the_seal_of_a_trail_with_severities(sealer):
     sealer.folder.rename(f"{sealer.folder}.away")
     diagnoses = examine_trail(str(sealer.trail), LATER, may_be_missing=False)
     assert not {diagnosis.finding.code for diagnosis in diagnoses} & {"no-anchor", "unsealed", "seal-permissions"}
+
+
+@pytest.mark.parametrize("name", ["audit-2026-11-28.jsonl", "audit.20261128.jsonl", "audit_2026-11-28T10.jsonl.gz"])
+def test_dated_file_beside_the_trail_without_a_seal_is_reported(sealer, name):
+    """It looks like a part of the trail, but nothing proves it; one with a seal of its own is no finding."""
+    with_anchor(sealer)
+    (sealer.trail.parent / name).write_bytes(b"")
+    (finding,) = seal_findings(str(sealer.trail), LATER)
+    assert (finding.code, name in finding.message) == ("dated-unsealed", True)
+    (sealer.trail.parent / f"{name}.seal").mkdir()
+    assert codes_of(sealer.trail) == []
+    (sealer.trail.parent / "audit-notes.jsonl").write_bytes(b"")
+    assert codes_of(sealer.trail) == []

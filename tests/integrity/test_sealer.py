@@ -30,6 +30,8 @@ from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import Checkpoint, Note
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealer import CLOSE_SECONDS, Sealer
+from structlog_audit.integrity.standalone.verify_trail import _order_of
+from structlog_audit.trail.segment_names import order_of
 
 
 class Sealing:
@@ -640,3 +642,42 @@ def sealed_root(hashes, size):
     tree = Tree()
     tree.extend(hashes.read(0, 0, size))
     return tree.root()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["audit.jsonl-20261127", "audit.jsonl-20261128"], ["audit.jsonl.2026-11-27", "audit.jsonl.2026-11-28_10-30"]],
+)
+def test_dated_segments_of_other_programs_are_sealed(trail, sealing, names):
+    """What a reader takes for a segment is sealed, too: logrotate's ``dateext``, and the rotation of the standard library."""
+    writer = Writer()
+    append(trail, *events(writer, 5))
+    os.rename(trail, trail.with_name(names[0]))
+    append(trail, *events(writer, 5, 5))
+    sealing.seal()
+    os.rename(trail, trail.with_name(names[1]))
+    append(trail, *events(writer, 5, 10))
+    assert sealing.seal().size == 15
+    sealing.end()
+    assert codes(verified(trail)) == {}
+
+    write_lines(
+        trail.with_name(names[0]), [line.replace(b"STORE", b"ERASE") for line in lines_of(trail.with_name(names[0]))]
+    )
+    assert codes(verified(trail)) == {"CHANGED": 5}
+    trail.with_name(names[0]).unlink()
+    assert codes(verified(trail)) == {"MISSING_SEGMENT": 1, "GAP": 1}
+
+
+@given(st.lists(st.sampled_from(
+    ["-20261128", ".20261128", ".2026-11-28", "_2026-11-28_10-30", ".1", ".12", ".1234", ".2026112810",
+     ".20251231T235959.999999Z", ".20251331T235959.999999Z", ".old", "", "-2026-13-01", ".20251231T235959.999999Z.gz", "-20261129.gz", ".2.zst"]
+), unique=True))  # fmt: skip
+def test_segments_of_the_seal_are_those_of_the_reader(suffixes):
+    """The stand-alone verifier must not import the library, and has the same names in the same order."""
+    names = [f"audit.jsonl{suffix}" for suffix in suffixes if suffix]
+    ours = {name: order_of("audit.jsonl", name) for name in names}
+    theirs = {name: _order_of("audit.jsonl", name) for name in names}
+    assert {name for name in names if ours[name]} == {name for name in names if theirs[name]}
+    found = [name for name in names if ours[name]]
+    assert sorted(found, key=ours.get) == sorted(found, key=theirs.get)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import msgspec
 
@@ -204,7 +204,11 @@ def read_trails(
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         verified = [] if verified_by is None else _verified_lines(paths, verified_by)
-        trail = _open(paths, advance, vault) if verified_by is None else open_trail(*verified, vault=vault)
+        trail = (
+            _open(paths, advance, vault)
+            if verified_by is None
+            else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
+        )
         is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
         reading = Reading(trail, selection, now, vault if reveal else None, is_read_once)
         code = work(reading)

@@ -853,6 +853,8 @@ _PACKED_SUFFIXES = ("", ".gz", ".zst")
 _MOST_HINT_BYTES = 1 << 28
 _ROLLED = re.compile(r"\.(\d{8}T\d{6}\.\d{6}Z)(?:\.gz|\.zst)?", re.ASCII)
 _NUMBERED = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
+_DATE = r"(?:(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?:[-_T.]?[0-2]\d(?:[-:]?[0-5]\d){0,2})?|\d{10})"
+_DATED = re.compile(rf"[-._]({_DATE})(?:\.gz|\.zst)?", re.ASCII)
 _RUN = re.compile("([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) (.+)")
 
 
@@ -1040,7 +1042,7 @@ def find_files(trail: str) -> list[SegmentFile]:
             path = os.path.join(folder, re.sub(r"\.(gz|zst)$", "", name))
             found[path] = SegmentFile(path, order)
 
-    files = sorted(found.values(), key=lambda file: file.order)
+    files = sorted(found.values(), key=lambda file: (file.order, file.path))
 
     if before != _ABSENT:
         files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
@@ -1078,8 +1080,14 @@ def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
             dt.datetime.strptime(rolled[1], "%Y%m%dT%H%M%S.%fZ")
             return 1, rolled[1]
 
+    # Files of other programs come first.
     numbered = _NUMBERED.fullmatch(name, len(base))
-    return None if numbered is None else (0, -int(numbered[1]))
+    if numbered is not None:
+        return 0, -int(numbered[1])
+    dated = _DATED.fullmatch(name, len(base))
+    if dated is None:
+        return None
+    return 0, int(re.sub(r"\D", "", dated[1]).ljust(14, "0"))
 
 
 class Run(NamedTuple):

@@ -80,7 +80,7 @@ def adapt(line: Any) -> Adaptation | None:
     payload, marks = _payload_of(present)
     if marks:
         changes.append(f"unusable members: {', '.join(marks)}")
-    own["status"] = EventStatus(payload.status)
+    own["status"] = EventStatus(payload.status or "SUCCESS")
     return Adaptation(msgspec.structs.asdict(payload) | own, "; ".join(changes))
 
 
