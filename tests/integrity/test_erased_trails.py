@@ -41,7 +41,7 @@ class ErasedTrail:
                 handler.record_fields({"operation": "STORE", "user_id": person, "email": VALUE}, logging.INFO, "audit")
 
     def secrets(self):
-        """Return what must not be left: the key of the person, the identity and the value, also as SQLite and JSON have them."""
+        """Return what must not be left: the key of the person, the identity and the value."""
         with sqlite3.connect(self.vault) as database:
             ((key,),) = database.execute("SELECT key FROM subjects WHERE identity = ?", (PERSON.encode(),)).fetchall()
         database.close()
@@ -73,7 +73,7 @@ def close(handler):
 
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_erased_person_is_in_no_file_and_the_trail_is_intact(erased_trail, is_closed):
-    """Trail, segments, seal, vault, its log and its free pages: 0 occurrences, while handlers are open and when they are not."""
+    """Trail, segments, seal, vault, its log and its free pages: 0 occurrences, with handlers open and closed."""
     handler = erased_trail.handler()
     erased_trail.record(handler)
     secrets = erased_trail.secrets()

@@ -671,7 +671,8 @@ def test_dated_segments_of_other_programs_are_sealed(trail, sealing, names):
 
 @given(st.lists(st.sampled_from(
     ["-20261128", ".20261128", ".2026-11-28", "_2026-11-28_10-30", ".1", ".12", ".1234", ".2026112810",
-     ".20251231T235959.999999Z", ".20251331T235959.999999Z", ".old", "", "-2026-13-01", ".20251231T235959.999999Z.gz", "-20261129.gz", ".2.zst"]
+     ".20251231T235959.999999Z",
+     ".20251331T235959.999999Z", ".old", "", "-2026-13-01", ".20251231T235959.999999Z.gz", "-20261129.gz", ".2.zst"]
 ), unique=True))  # fmt: skip
 def test_segments_of_the_seal_are_those_of_the_reader(suffixes):
     """The stand-alone verifier must not import the library, and has the same names in the same order."""
