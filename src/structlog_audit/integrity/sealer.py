@@ -9,7 +9,7 @@ reported, and the existing lines are sealed as another segment, so everything af
 
 **Concurrency.** The caller has the lock of the seal folder. Writers append and roll over meanwhile.
 
-**Performance.** A pass without a change takes two system calls. It yields the GIL after each block of about 200 lines, and
+**Performance.** A pass without a change takes two system calls. It yields the GIL after each block of about 400 lines, and
 ends after `MOST_LINES`.
 """
 
@@ -48,7 +48,7 @@ CLOSE_SECONDS = 1.0
 MOST_LINES = 100_000
 """The number of lines from which on a pass ends, and leaves the rest to the next one."""
 
-_BLOCK_BYTES = 32_768
+_BLOCK_BYTES = 65_536
 _LAST_LINE_BYTES = 4_096
 _YIELD_SECONDS = 0.00005
 _PACKED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")

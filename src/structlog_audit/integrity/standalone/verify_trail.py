@@ -233,11 +233,18 @@ def leaf_hashes(block: bytes) -> bytes:
     return b"".join([sha256(line).digest() for line in lines])
 
 
+_PAIRS = struct.Struct(f"{2 * HASH_BYTES}s")
+
+
+def parents(hashes: bytes) -> bytes:
+    """Return the nodes above *hashes*, an even number of them, back to back."""
+    return b"".join([sha256(b"\1" + pair).digest() for (pair,) in _PAIRS.iter_unpack(hashes)])
+
+
 def perfect_root(hashes: bytes) -> bytes:
     """Return the root above *hashes*, a power of two of them, back to back."""
     while len(hashes) > HASH_BYTES:
-        pairs = range(0, len(hashes), 2 * HASH_BYTES)
-        hashes = b"".join([sha256(b"\1" + hashes[at : at + 64]).digest() for at in pairs])
+        hashes = parents(hashes)
     return hashes
 
 
