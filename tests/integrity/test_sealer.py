@@ -19,12 +19,14 @@ from seals import (
     lines_of,
     other_signer,
     rolled_path,
+    trail_event,
     verified,
     write_lines,
 )
 
 from structlog_audit import AuditError
 from structlog_audit.exceptions import AuditSealError
+from structlog_audit.integrity import sealed_state as state_module
 from structlog_audit.integrity import sealer as sealer_module
 from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import Checkpoint, Note
@@ -682,3 +684,78 @@ def test_segments_of_the_seal_are_those_of_the_reader(suffixes):
     assert {name for name in names if ours[name]} == {name for name in names if theirs[name]}
     found = [name for name in names if ours[name]]
     assert sorted(found, key=ours.get) == sorted(found, key=theirs.get)
+
+
+@pytest.fixture
+def rolled_often(trail, sealing, monkeypatch):
+    """A trail of 30 segments, of which retention has deleted 20; the limit of runs is 10."""
+    monkeypatch.setattr(state_module, "MOST_RUNS", 10)
+    monkeypatch.setattr(state_module, "_LEFT_RUNS", 2)
+    writer = Writer(step=0.01)
+    for second in range(30):
+        append(trail, *events(writer, 20))
+        sealing.seal()
+        roll(trail, second)
+    for second in range(20):
+        rolled_path(trail, second).unlink()
+    append(trail, writer.line(trail_event("retention", leaves=[[0, 400]])))
+    sealing.seal()
+    yield trail
+    sealing.end()
+
+
+def hints(trail):
+    return Path(f"{trail}.seal/segments").read_text().splitlines()
+
+
+def test_runs_of_deleted_segments_are_joined(rolled_often, sealing):
+    """The hint does not grow with each rollover for ever; the newest deleted segments and all others keep their runs."""
+    lines = hints(rolled_often)
+    assert len(lines) == 1 + 2 + 10 + 1
+    assert lines[0].split()[:3] == ["17", "0", "360"]
+    report = verified(rolled_often)
+    assert (set(codes(report)), report.pruned) == ({"PRUNED"}, 400)
+
+
+def test_joined_runs_are_continued_after_a_restart(rolled_often, sealing):
+    """What was joined is read back, and sealing goes on behind it."""
+    sealing.end()
+    append(rolled_often, Writer(bits=5).event(0))
+    again = Sealing(rolled_often)
+    assert again.seal().size == 602
+    again.end()
+    assert hints(rolled_often)[0].split()[:3] == ["17", "0", "360"]
+    assert set(codes(verified(rolled_often))) == {"PRUNED"}
+
+
+def test_deleted_segment_that_comes_back_is_verified_and_not_sealed_again(rolled_often, sealing):
+    """A deleted segment from a backup is recognised by its lines, also if its run was joined with others."""
+    writer = Writer(step=0.01)
+    lines = [events(writer, 20) for _ in range(6)][5]
+    rolled_path(rolled_often, 5).write_bytes(b"".join(lines))
+    assert sealing.seal().size == 601
+    # The numbers of the deleted lines behind it are a gap.
+    report = verified(rolled_often)
+    assert (codes(report)["GAP"], report.pruned) == (1, 380)
+    assert set(codes(report)) == {"GAP", "PRUNED"}
+
+    lines[9] = lines[9].replace(b"STORE", b"ERASE")
+    rolled_path(rolled_often, 5).write_bytes(b"".join(lines))
+    assert verified(rolled_often).exit_code == 1
+    assert "PRUNED" in codes(verified(rolled_often))
+
+
+def test_segment_removed_by_hand_among_joined_ones_is_missing(trail, sealing, monkeypatch):
+    """Joining hides no loss: the joined lines are missing as a whole, as no retention event names all of them."""
+    monkeypatch.setattr(state_module, "MOST_RUNS", 5)
+    monkeypatch.setattr(state_module, "_LEFT_RUNS", 1)
+    writer = Writer()
+    for second in range(8):
+        append(trail, *events(writer, 5))
+        sealing.seal()
+        roll(trail, second)
+    for second in range(5):
+        rolled_path(trail, second).unlink()
+    append(trail, writer.line(trail_event("retention", leaves=[[0, 10], [15, 25]])))
+    sealing.seal()
+    assert codes(verified(trail))["MISSING_SEGMENT"] == 1

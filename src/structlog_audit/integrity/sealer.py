@@ -211,6 +211,7 @@ class Sealer:
         for place, file in enumerate(files):
             if found[place] is None:
                 found[place] = finder.find_by_first_line(file)
+        state.join_gone({segment.number for segment in found if segment is not None})
         return list(zip(files, found, strict=True))
 
     # New lines become leaves.
