@@ -19,6 +19,7 @@ OTHERS = (
     "compact",
     "archive",
     "keygen",
+    "rotate_key",
     "seal",
     "verify",
     "prove",
