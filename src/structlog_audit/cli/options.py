@@ -17,7 +17,6 @@ import typer
 
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.times import zone_of
 
 Words = Annotated[
     list[str] | None,
@@ -139,6 +138,9 @@ class TrailOptions:
         Raises:
             UsageError: There is no such zone, or two zones are given.
         """
+        # Imported by the commands that need it: --help must be quick.
+        from structlog_audit.cli.times import zone_of
+
         return zone_of(self.tz, utc=self.utc)
 
     def require_open_end(self) -> None:

@@ -13,7 +13,6 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Anchors, Force, Operations, SealKeys, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
-from structlog_audit.cli.times import time_range
 from structlog_audit.export import write_atomically
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def _take_month(options: TrailOptions) -> tuple[str | None, TrailOptions]:
     """Return the month of the report, and the options without it: months of a report are those of UTC."""
     if options.month is None:
         return None, options
+
+    from structlog_audit.cli.times import time_range
 
     start, _ = time_range(options.since, options.until, options.month, dt.datetime.now(dt.UTC), dt.UTC)
     month = None if start is None else f"{start:%Y-%m}"
