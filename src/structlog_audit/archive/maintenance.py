@@ -24,6 +24,7 @@ from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import pointer, promoted_columns
 from structlog_audit.archive.rows import COLUMNS
+from structlog_audit.archive.seal_copies import SEALS_FOLDER, files_of
 from structlog_audit.exceptions import AuditValueError, AuditWriteError
 
 _MERGED_BYTES = 256_000_000
@@ -263,11 +264,13 @@ def gc(
         used = set(snapshot.files)
         for ranges in snapshot.segments.values():
             used.update(coverage.quarantine for coverage in ranges if coverage.quarantine is not None)
+        for copy in snapshot.seals.values():
+            used |= files_of(log.storage, copy)
 
         for file in found:
             removed = snapshot.tombstones.get(file.path)
             unused_since = milliseconds(file.modified) if removed is None else removed
-            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/"))
+            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/", f"{SEALS_FOLDER}/"))
             if is_ours and file.path not in used and unused_since <= milliseconds(oldest):
                 log.storage.delete(file.path)
                 count += 1

@@ -1,0 +1,268 @@
+"""Copies of the seals of trails: what an archive keeps of each seal folder.
+
+``_seals/TRAIL/ID.json`` lists one copy: the stored hashes in blocks of `BLOCK_HASHES`, and all other files with their content.
+Full blocks are shared with later copies. A commit names the newest copy of its trail.
+
+**Guarantees.** A copy is committed only if its hashes give the root of its checkpoint, and if it continues the copy before it.
+Of several compactors, the one with the newest checkpoint prevails. Signatures are not verified: a compactor needs no key.
+
+**Failure handling.** A seal that cannot be read or copied raises `SealError`, and the copy before it stays.
+
+**Performance.** A copy writes the blocks that have changed, and computes one hash for each new line.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from contextlib import suppress
+from urllib.parse import quote
+
+import msgspec
+
+from structlog_audit.archive.actions import SealCopy
+from structlog_audit.archive.storage import Storage
+from structlog_audit.exceptions import AuditReadError
+from structlog_audit.integrity.standalone.verify_trail import (
+    HASH_BYTES,
+    TILE,
+    Checkpoint,
+    HashFiles,
+    SealError,
+    check_tiles,
+    open_file,
+    range_root,
+    read_checkpoint,
+)
+
+SEALS_FOLDER = "_seals"
+BLOCK_HASHES = 65_536
+"""The number of stored hashes in one file."""
+
+CHECKPOINT, SEGMENTS = "checkpoint", "segments"
+_MOST_FILE_BYTES = 1 << 28
+
+
+class CopiedSeal(msgspec.Struct, frozen=True):
+    """The files of one copy.
+
+    Attributes:
+        files: The content of each file but the stored hashes.
+        hashes: The paths of the blocks of each level.
+    """
+
+    files: dict[str, bytes]
+    hashes: list[list[str]]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, not verified.
+
+        Raises:
+            SealError: It is none.
+        """
+        text = self.files.get(CHECKPOINT, b"").decode("utf-8", "replace")
+        return Checkpoint.parse(text.partition("\n\n")[0] + "\n")
+
+
+_decode = msgspec.json.Decoder(CopiedSeal).decode
+
+
+def read_copy(storage: Storage, copy: SealCopy) -> CopiedSeal:
+    """Return the files of *copy*.
+
+    Raises:
+        AuditReadError: The list is missing or damaged.
+    """
+    try:
+        return _decode(storage.read(copy.path))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise AuditReadError(f"{storage.location(copy.path)}: the copy of a seal cannot be read: {error}") from error
+
+
+def files_of(storage: Storage, copy: SealCopy) -> set[str]:
+    """Return the paths of all files of *copy* in the archive."""
+    paths = {copy.path}
+    for blocks in read_copy(storage, copy).hashes:
+        paths.update(blocks)
+    return paths
+
+
+class SealCopier:
+    """Copies one seal folder into an archive.
+
+    Args:
+        storage: The files of the archive.
+        trail: The trail, ``host:path``.
+        path: The path of its active segment.
+        previous: The copy in the archive, or None.
+
+    Attributes:
+        written: The paths of the files that were written.
+    """
+
+    def __init__(self, storage: Storage, trail: str, path: str, previous: SealCopy | None) -> None:
+        self.written: list[str] = []
+        self._storage = storage
+        self._trail = trail
+        self._folder = f"{path}.seal"
+        self._previous = previous
+        self._hashes = HashFiles(self._folder)
+
+    def copy(self) -> SealCopy | None:
+        """Write a copy; return it, or None if there is no seal, or nothing new in it.
+
+        Raises:
+            SealError: The seal cannot be read, its hashes do not give its root, or it does not continue the copy.
+            AuditError, OSError: The archive cannot be read or written.
+        """
+        with self._hashes:
+            files = self._read_files()
+            if files is None:
+                return None
+            checkpoint = CopiedSeal(files, []).checkpoint
+            previous = None if self._previous is None else read_copy(self._storage, self._previous)
+            if previous is not None and previous.files == files:
+                return None
+
+            size = checkpoint.size
+            begin = 0 if self._previous is None else self._previous.size
+            if self._previous is not None and not self.continues(self._previous, size):
+                raise SealError(
+                    "FORKED", "it does not continue the copy in the archive, which stays: verify trail and archive"
+                )
+            self._check_hashes(begin, checkpoint)
+            blocks = self._write_blocks(begin, size, [] if previous is None else previous.hashes)
+
+        path = self._new_path("", "json")
+        self._write(path, msgspec.json.encode(CopiedSeal(files, blocks)))
+        root = base64.b64encode(checkpoint.root).decode()
+        return SealCopy(trail=self._trail, size=size, root=root, path=path)
+
+    def continues(self, other: SealCopy, size: int) -> bool:
+        """Return whether the first lines of this seal, which has *size*, are those of *other*."""
+        with suppress(SealError):
+            return other.size <= size and self._root(other.size) == other.root
+        return False
+
+    def discard(self) -> None:
+        """Delete everything that was written."""
+        for path in self.written:
+            self._storage.delete(path)
+
+    def _read_files(self) -> dict[str, bytes] | None:
+        """Return the content of all files but the hashes; None without a seal.
+
+        What belongs to older checkpoints is read before the newest one, and the segments that it covers after it.
+        """
+        try:
+            note = read_checkpoint(self._folder)
+        except SealError as error:
+            if error.code == "NO_SEAL":
+                return None
+            raise
+
+        files = {}
+        try:
+            names = [
+                name for name in os.listdir(self._folder) if not name.startswith("hashes.") and name[-4:] != ".new"
+            ]
+            for name in sorted(set(names) - {CHECKPOINT, SEGMENTS}):
+                files[name] = self._read(name)
+            note = read_checkpoint(self._folder)
+            if SEGMENTS in names:
+                files[SEGMENTS] = self._read(SEGMENTS)
+        except OSError as error:
+            raise SealError("UNREADABLE", str(error)) from error
+        return {**files, CHECKPOINT: str(note).encode()}
+
+    def _read(self, name: str) -> bytes:
+        with open_file(os.path.join(self._folder, name)) as file:
+            return file.read(_MOST_FILE_BYTES)
+
+    def _root(self, size: int) -> str:
+        return base64.b64encode(range_root(self._hashes.read, 0, size)).decode()
+
+    def _check_hashes(self, begin: int, checkpoint: Checkpoint) -> None:
+        """Check that the stored hashes from the leaf *begin* on give the root.
+
+        Raises:
+            SealError: They do not.
+        """
+        bad = range_root(self._hashes.read, 0, checkpoint.size) != checkpoint.root
+        level = 0
+        while not bad and (end := checkpoint.size // TILE ** (level + 1)):
+            bad = bool(check_tiles(self._folder, level, begin // TILE ** (level + 1), end))
+            level += 1
+        if bad:
+            raise SealError("BAD_SEAL", "its stored hashes do not give the root of its checkpoint: verify the trail")
+
+    def _write_blocks(self, begin: int, size: int, known: list[list[str]]) -> list[list[str]]:
+        """Write the stored hashes of *size* lines, but for the full blocks in *known*, which has *begin* lines."""
+        blocks = []
+        level = 0
+        while count := size // TILE**level:
+            full = begin // TILE**level // BLOCK_HASHES
+            paths = known[level][:full] if full else []
+            for start in range(full * BLOCK_HASHES, count, BLOCK_HASHES):
+                path = self._new_path(f"hashes.{level}/{start}-", "bin")
+                self._write(path, self._hashes.read(level, start, min(BLOCK_HASHES, count - start)))
+                paths.append(path)
+            blocks.append(paths)
+            level += 1
+        return blocks
+
+    def _new_path(self, name: str, suffix: str) -> str:
+        return f"{SEALS_FOLDER}/{quote(self._trail, safe='')}/{name}{secrets.token_hex(6)}.{suffix}"
+
+    def _write(self, path: str, data: bytes) -> None:
+        self.written.append(path)
+        self._storage.create(path, data)
+
+
+def write_seal(storage: Storage, copied: CopiedSeal, folder: str, *, size: int, is_strict: bool) -> None:
+    """Write the seal folder of a copy, with the hashes of the first *size* lines.
+
+    Args:
+        storage: The files of the archive.
+        copied: The copy.
+        folder: The folder, which exists and is empty.
+        size: The number of lines, at most that of the checkpoint.
+        is_strict: Whether lost hashes are an error; otherwise they are a hole.
+
+    Raises:
+        AuditReadError: Hashes are lost.
+        OSError: The folder cannot be written.
+    """
+    for name, data in copied.files.items():
+        # The names come from the archive: they must not lead elsewhere.
+        if os.path.basename(name) == name and name not in ("", ".", ".."):
+            write_file(os.path.join(folder, name), data)
+
+    for level, paths in enumerate(copied.hashes):
+        count = size // TILE**level
+        with open(os.path.join(folder, f"hashes.{level}"), "wb") as file:
+            for start, path in zip(range(0, count, BLOCK_HASHES), paths, strict=False):
+                expected = min(BLOCK_HASHES, count - start) * HASH_BYTES
+                data = _read_block(storage, path, is_strict=is_strict)
+                file.write(data[:expected].ljust(expected, b"\0"))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_block(storage: Storage, path: str, *, is_strict: bool) -> bytes:
+    try:
+        return storage.read(path)
+    except (AuditReadError, OSError) as error:
+        if is_strict:
+            raise AuditReadError(f"{storage.location(path)}: the copy of a seal cannot be read: {error}") from error
+        return b""
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write *data* to the file at *path*, and sync it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
