@@ -10,7 +10,7 @@ import datetime as dt
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from structlog_audit.archive.delta_log import DeltaLog
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.rows import STORED_COLUMNS, encode_line
 from structlog_audit.archive.seal_copies import write_file, write_seal
-from structlog_audit.archive.sealed_trail import SealedTrail, opened_trail, sealed_trails
+from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.merkle import leaf_hash
@@ -60,30 +60,43 @@ def verify_seals(
         storage_options: Parameters of fsspec's file system, for a URL.
 
     Returns:
-        A report for each trail; those without a seal are not verified.
+        A report for each trail. Nothing that is wrong with archive, seals or anchors raises an exception.
 
     Raises:
-        AuditReadError: The log of the archive, or the list of a seal's files, cannot be read.
         OSError: The scratch folder or *state* cannot be written.
     """
-    reports = []
     states = _States(state)
-    with opened_log(archive, storage_options) as (log, database):
-        sealed = sealed_trails(log)
-        for found in sealed:
-            with opened_trail(found, log, database) as trail, states.file_of(found.origin) as own_state:
-                reports.append(verify(trail, policy, anchors=anchors, state=own_state, max_age=max_age, now=now))
 
-        root = log.storage.root
-        names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
-        for name in sorted(names.difference(*(found.trails for found in sealed))):
-            message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
-            reports.append(_single(f"{root} {name}", "NO_SEAL", message))
-        for origin in sorted(states.origins - {found.origin for found in sealed}):
-            message = f"the archive has no seal of {origin}, of which {state} has a checkpoint"
-            reports.append(_single(root, "ROLLED_BACK", message))
+    def judge(trail: ArchivedTrail, own_state: str | None) -> Report:
+        return verify(trail, policy, anchors=anchors, state=own_state, max_age=max_age, now=now)
+
+    try:
+        with opened_log(archive, storage_options) as (log, database):
+            reports = list(_reports(log, database, states, judge))
+    except AuditReadError as error:
+        return [_single(os.fspath(archive), "UNREADABLE", str(error))]
     states.write()
-    return reports or [_single(root, "NO_SEAL", "the archive has no trail")]
+    return reports or [_single(os.fspath(archive), "NO_SEAL", "the archive has no trail")]
+
+
+def _reports(
+    log: DeltaLog, database: Database, states: _States, judge: Callable[[ArchivedTrail, str | None], Report]
+) -> Iterator[Report]:
+    """Yield a report for each sealed trail, each other trail, and each trail that the states know alone."""
+    root = log.storage.root
+    found = sealed_trails(log)
+    for sealed in found:
+        with opened_trail(sealed, log, database) as trail, states.file_of(sealed.origin) as own_state:
+            yield judge(trail, own_state)
+
+    names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
+    for name in sorted(names.difference(*(sealed.trails for sealed in found))):
+        message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
+        yield _single(f"{root} {name}", "NO_SEAL", message)
+
+    for origin in sorted(states.origins - {sealed.origin for sealed in found}):
+        message = f"the archive has no seal of {origin}, of which the state has a checkpoint"
+        yield _single(root, "ROLLED_BACK", message)
 
 
 def _single(trail: str, code: str, message: str) -> Report:

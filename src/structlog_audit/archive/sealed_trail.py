@@ -217,8 +217,11 @@ class ArchivedTrail(TrailFolder):
         """As `TrailFolder.reason`: archived lines may only be pruned."""
         if not _difference((run,), self._pruned):
             return "archive prune"
-        is_covered = sum(left.lines for left in _difference((run,), self._covered)) < run.lines
-        return None if is_covered else super().reason(number, run, pruned)
+
+        # Without the hint of the seal, nobody knows whether the archive had these lines.
+        left = _difference((run,), self._covered)
+        was_archived = number is None or sum(other.lines for other in left) < run.lines
+        return None if was_archived else super().reason(number, run, pruned)
 
 
 def _split(runs: Sequence[Run], lines: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:

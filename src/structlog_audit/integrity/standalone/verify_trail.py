@@ -2457,9 +2457,11 @@ class _Verification:
         if not is_rebuilt and self._count_line_findings():
             # Perhaps only the hint is wrong.
             damaged, self._findings = self._findings, Findings()
+            counted = dict(vars(report))
             self._attempt(files, None, jobs)
             if self._count_line_findings():
                 self._findings = damaged
+                vars(report).update(counted)
 
         self._check_anchors(anchors, state, is_witnessed)
         report.findings = self._findings.kept

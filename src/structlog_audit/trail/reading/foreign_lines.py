@@ -24,7 +24,7 @@ from structlog_audit.events.event import EventStatus, Kind, utc
 from structlog_audit.events.payload import Payload
 from structlog_audit.events.status_words import is_status_name, stated_status
 
-_MEMBERS = frozenset(StoredEvent.__struct_fields__)
+_MEMBERS = frozenset((*StoredEvent.__struct_fields__, "chain"))
 _KINDS = frozenset(Kind)
 _PAYLOAD_MEMBERS = frozenset(Payload.__struct_fields__)
 
@@ -46,7 +46,7 @@ class Adaptation(NamedTuple):
 
 
 def has_only_members(line: Any) -> bool:
-    """Return whether *line*, a decoded JSON object, has no other members than events have."""
+    """Return whether *line*, a decoded JSON object, has no other members than events and links of a chain have."""
     return _MEMBERS.issuperset(line)
 
 
