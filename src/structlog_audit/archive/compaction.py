@@ -258,8 +258,12 @@ class _Compaction:
     def _copy_seal(self, path: str, trail: str) -> None:
         """Copy the seal of *trail*, whose active segment is at *path*, if it has one that is newer than the copy."""
         self._log.update()
-        previous = self._log.snapshot.seals.get(trail)
-        copier = SealCopier(self._log.storage, trail, path, previous)
+        snapshot = self._log.snapshot
+        previous = snapshot.seals.get(trail)
+        archived = sum(
+            coverage.lines for ranges in snapshot.segments.values() for coverage in ranges if coverage.trail == trail
+        )
+        copier = SealCopier(self._log.storage, trail, path, previous, archived)
         now = self._now()
         try:
             copy = copier.copy()

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -274,7 +274,7 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
         return
     with opened_trail(sealed, log, database) as source, HashFiles(source.seal) as hashes, raising(AuditReadError):
         complete = source.complete_size(hashes)
-        note = _newest_note(source, complete, hashes, sorted(paths, reverse=True))
+        note = _newest_note(source, complete, hashes, sealed.copied.earlier, sorted(paths, reverse=True))
         if note is None:
             return
 
@@ -292,13 +292,26 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
     yield folder
 
 
-def _newest_note(source: ArchivedTrail, most: int, hashes: HashFiles, paths: Sequence[str]) -> Note | None:
-    """Return the newest checkpoint that covers at most *most* lines: that of the copy, or one in the trail itself.
+def sealed_lines(folder: str) -> int:
+    """Return the number of lines that the checkpoint in a seal folder covers.
+
+    Raises:
+        AuditReadError: There is no checkpoint.
+    """
+    with raising(AuditReadError):
+        return Checkpoint.parse(read_checkpoint(folder).text).size
+
+
+def _newest_note(
+    source: ArchivedTrail, most: int, hashes: HashFiles, earlier: Sequence[bytes], paths: Sequence[str]
+) -> Note | None:
+    """Return the newest checkpoint that covers at most *most* lines: of a copy, or in the trail itself.
 
     Args:
         source: The trail.
         most: The number of lines.
         hashes: Its stored hashes.
+        earlier: The checkpoints of earlier copies.
         paths: The segments, the newest first: a checkpoint is in one of the last.
     """
     newest = read_checkpoint(source.seal)
@@ -306,14 +319,18 @@ def _newest_note(source: ArchivedTrail, most: int, hashes: HashFiles, paths: Seq
     if head.size <= most:
         return newest
 
-    for path in paths:
-        found: dict[int, Note] = {}
-        for text in notes_in(path, head.origin):
+    def usable(texts: Iterable[str]) -> Iterator[tuple[int, Note]]:
+        for text in texts:
             with suppress(SealError):
                 note = Note.parse(text.encode())
                 other = Checkpoint.parse(note.text)
                 if other.size <= most and range_root(hashes.read, 0, other.size) == other.root:
-                    found[other.size] = note
-        if found:
-            return found[max(found)]
-    return None
+                    yield other.size, note
+
+    found = dict(usable(note.decode() for note in earlier))
+    for path in paths:
+        in_segment = dict(usable(notes_in(path, head.origin)))
+        if in_segment:
+            found.update(in_segment)
+            break
+    return found[max(found)] if found else None

@@ -42,6 +42,7 @@ BLOCK_HASHES = 65_536
 
 CHECKPOINT, SEGMENTS = "checkpoint", "segments"
 _MOST_FILE_BYTES = 1 << 28
+_MOST_NOTES = 256
 
 
 class CopiedSeal(msgspec.Struct, frozen=True):
@@ -50,10 +51,12 @@ class CopiedSeal(msgspec.Struct, frozen=True):
     Attributes:
         files: The content of each file but the stored hashes.
         hashes: The paths of the blocks of each level.
+        earlier: Checkpoints of copies before, from which a restored trail gets one that covers archived lines only.
     """
 
     files: dict[str, bytes]
     hashes: list[list[str]]
+    earlier: list[bytes] = []
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -62,11 +65,20 @@ class CopiedSeal(msgspec.Struct, frozen=True):
         Raises:
             SealError: It is none.
         """
-        text = self.files.get(CHECKPOINT, b"").decode("utf-8", "replace")
-        return Checkpoint.parse(text.partition("\n\n")[0] + "\n")
+        return head_of(self.files.get(CHECKPOINT, b""))
 
 
 _decode = msgspec.json.Decoder(CopiedSeal).decode
+
+
+def head_of(note: bytes) -> Checkpoint:
+    """Return the checkpoint in *note*, not verified.
+
+    Raises:
+        SealError: It has none.
+    """
+    text = note.decode("utf-8", "replace")
+    return Checkpoint.parse(text.partition("\n\n")[0] + "\n")
 
 
 def read_copy(storage: Storage, copy: SealCopy) -> CopiedSeal:
@@ -97,17 +109,19 @@ class SealCopier:
         trail: The trail, ``host:path``.
         path: The path of its active segment.
         previous: The copy in the archive, or None.
+        archived: The number of lines of the trail in the archive.
 
     Attributes:
         written: The paths of the files that were written.
     """
 
-    def __init__(self, storage: Storage, trail: str, path: str, previous: SealCopy | None) -> None:
+    def __init__(self, storage: Storage, trail: str, path: str, previous: SealCopy | None, archived: int) -> None:
         self.written: list[str] = []
         self._storage = storage
         self._trail = trail
         self._folder = f"{path}.seal"
         self._previous = previous
+        self._archived = archived
         self._hashes = HashFiles(self._folder)
 
     def copy(self) -> SealCopy | None:
@@ -136,7 +150,8 @@ class SealCopier:
             blocks = self._write_blocks(begin, size, [] if previous is None else previous.hashes)
 
         path = self._new_path("", "json")
-        self._write(path, msgspec.json.encode(CopiedSeal(files, blocks)))
+        earlier = [] if previous is None else _thinned(previous, self._archived)
+        self._write(path, msgspec.json.encode(CopiedSeal(files, blocks, earlier)))
         root = base64.b64encode(checkpoint.root).decode()
         return SealCopy(trail=self._trail, size=size, root=root, path=path)
 
@@ -219,6 +234,19 @@ class SealCopier:
     def _write(self, path: str, data: bytes) -> None:
         self.written.append(path)
         self._storage.create(path, data)
+
+
+def _thinned(copied: CopiedSeal, archived: int) -> list[bytes]:
+    """Return the earlier checkpoints of the copy after *copied*.
+
+    Of those that cover only the *archived* lines, the newest is enough.
+    """
+    notes = [*copied.earlier, copied.files[CHECKPOINT]]
+    covering = [note for note in notes if head_of(note).size <= archived]
+    later = notes[len(covering) :]
+    if len(later) > _MOST_NOTES:
+        del later[:-1:2]
+    return covering[-1:] + later
 
 
 def write_seal(storage: Storage, copied: CopiedSeal, folder: str, *, size: int, is_strict: bool) -> None:

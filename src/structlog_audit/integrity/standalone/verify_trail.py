@@ -2825,7 +2825,7 @@ class _Verification:
         self._report.anchored = anchored
         if has_quorum and not anchored:
             self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
-        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
+        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old_line(anchored):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
 
@@ -2875,6 +2875,11 @@ class _Verification:
         except SealError as error:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
             return 0
+
+    def _is_old_line(self, leaf: int) -> bool:
+        """Return whether the line that was sealed as *leaf* is old. One that is not archived yet is newer than all others."""
+        is_here = not any(run.first <= leaf < run.first + run.lines for run in self._source.unarchived)
+        return is_here and self._is_old(self._time_of(leaf))
 
     def _time_of(self, leaf: int) -> dt.datetime | None:
         """Return the timestamp of the line that was sealed as *leaf*."""
