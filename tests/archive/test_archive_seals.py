@@ -180,6 +180,28 @@ def test_rows_that_are_not_those_that_were_sealed_are_found(sealed, attack):
     assert {finding.segment for finding in report.findings} == {"audit.jsonl.20250115T100001.000000Z"}
 
 
+@pytest.mark.parametrize("member", ["n", "trail"])
+def test_rows_of_no_segment_are_inserted(sealed, member):
+    """Queries would find them, although no segment had their lines."""
+    value = "n + 1000" if member == "n" else "'h9:/x'"
+    added = f"SELECT * FROM {{0}} UNION ALL SELECT * REPLACE ({value} AS {member}) FROM {{0}} WHERE n = 47"
+    rewrite(sealed.data_files()[1], added)
+    trail, foreign = verify_seals(sealed.archive, POLICY, max_age=None)
+    assert (trail.verdict, codes(foreign), foreign.exit_code) == ("INTACT", {"INSERTED": 1}, 1)
+
+
+def test_lost_hint_accuses_no_line(sealed, tmp_path):
+    """The segments of the copy are found again from the lines."""
+    (path,) = sealed.archive.glob("_seals/*/*.json")
+    document = json.loads(path.read_bytes())
+    del document["files"]["segments"]
+    path.write_bytes(json.dumps(document).encode())
+    report = sealed.report()
+    assert (report.verdict, codes(report), report.unarchived) == ("INTACT", {}, 80)
+    assert restore(sealed.archive, tmp_path / "restored").seals
+    assert verified(tmp_path / "restored" / "audit.jsonl").verdict == "INTACT"
+
+
 def test_removed_data_file_is_a_missing_segment(sealed):
     """The segment is named, the others stay verified; the newest one is not taken for one that is not archived yet."""
     files = sealed.data_files()

@@ -89,6 +89,9 @@ def _reports(
         with opened_trail(sealed, log, database) as trail, states.file_of(sealed.origin) as own_state:
             yield judge(trail, own_state)
 
+    for message in _foreign_rows(log, database):
+        yield _single(root, "INSERTED", message)
+
     names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
     for name in sorted(names.difference(*(sealed.trails for sealed in found))):
         message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
@@ -97,6 +100,23 @@ def _reports(
     for origin in sorted(states.origins - {sealed.origin for sealed in found}):
         message = f"the archive has no seal of {origin}, of which the state has a checkpoint"
         yield _single(root, "ROLLED_BACK", message)
+
+
+def _foreign_rows(log: DeltaLog, database: Database) -> Iterator[str]:
+    """Yield a message for each data file with rows that queries find, and that belong to no archived segment."""
+    for file in log.snapshot.files.values():
+        location = log.storage.location(file.path)
+        sql = (
+            f"SELECT count(*) FROM {parquet([location])} "
+            "WHERE trail IS DISTINCT FROM $trail OR n IS NULL OR n < 0 OR n >= $stop"
+        )
+        parameters = {"trail": file.trail, "stop": log.snapshot.next_number(file.trail)}
+
+        # A file that cannot be read is found by its lines.
+        with suppress(AuditReadError, OSError):
+            ((count,),) = database.rows(sql, parameters)
+            if count:
+                yield f"{file.path} has rows that belong to no archived segment: {count}"
 
 
 def _single(trail: str, code: str, message: str) -> Report:

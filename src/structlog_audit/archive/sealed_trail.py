@@ -10,7 +10,6 @@ counted. Archived ones that are missing are only excused by days that were prune
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from structlog_audit.archive.actions import Coverage, SealCopy
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.seal_copies import SEGMENTS, CopiedSeal, read_copy, write_seal
+from structlog_audit.archive.seal_copies import CopiedSeal, read_copy, write_seal
 from structlog_audit.archive.segment_content import data_files_of, is_pruned, provable_segment_bytes
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.integrity.standalone.verify_trail import (
@@ -34,8 +33,8 @@ from structlog_audit.integrity.standalone.verify_trail import (
     TrailFolder,
     leaf_hashes,
     match_segments,
-    parse_segments,
     read_checkpoint,
+    read_segments,
     rebuild_segments,
     runs_of_lines,
 )
@@ -56,6 +55,7 @@ class ArchivedSegment(SegmentFile):
         segment = cls(content.ranges[0].name, (1, order))
         segment.ranges = content.ranges
         segment._content = content
+
         return segment
 
     def chunks(self) -> Iterator[bytes]:
@@ -85,15 +85,21 @@ class _Content:
     def chunks(self) -> Iterator[bytes]:
         pieces = []
         size = 0
-        for coverage in self.ranges:
-            for data in provable_segment_bytes(self._log, self._database, coverage, self._note_damage):
-                pieces.append(data)
-                size += len(data)
-                if size >= _BLOCK_BYTES:
-                    yield b"".join(pieces)
-                    pieces.clear()
-                    size = 0
+
+        for data in self._lines():
+            pieces.append(data)
+            size += len(data)
+
+            if size >= _BLOCK_BYTES:
+                yield b"".join(pieces)
+                pieces.clear()
+                size = 0
+
         yield b"".join(pieces)
+
+    def _lines(self) -> Iterator[bytes]:
+        for coverage in self.ranges:
+            yield from provable_segment_bytes(self._log, self._database, coverage, self._note_damage)
 
     def _note_damage(self, error: Exception) -> None:
         self.damage = self.damage or str(error)
@@ -121,6 +127,7 @@ class ArchivedTrail(TrailFolder):
         self._log = log
         self._database = database
         self._trails = sealed.trails
+        self._unarchived: list[Run] = []
 
         # Archived segments that give no line: because their days were pruned, or because their rows are lost.
         self._pruned_names: set[str] = set()
@@ -135,14 +142,18 @@ class ArchivedTrail(TrailFolder):
         files: list[SegmentFile] = []
         self._pruned_names.clear()
         self._lost_names.clear()
+
         for ranges in segments_of(self._log.snapshot, self._trails):
+            name = ranges[0].name
             content = _Content(self._log, self._database, ranges)
+
             if not content.is_empty():
                 files.append(ArchivedSegment.of(content, len(files)))
             elif is_pruned(ranges, self._log.snapshot) and self._has_all_rows(ranges):
-                self._pruned_names.add(ranges[0].name)
+                self._pruned_names.add(name)
             else:
-                self._lost_names.add(ranges[0].name)
+                self._lost_names.add(name)
+
         return files
 
     def complete_size(self, hashes: HashFiles) -> int:
@@ -153,10 +164,11 @@ class ArchivedTrail(TrailFolder):
         """
         size = Checkpoint.parse(read_checkpoint(self.seal).text).size
         files = self.files()
-        with open(os.path.join(self.seal, SEGMENTS), "rb") as file:
-            segments = parse_segments(file.read(), size)
+
+        segments = read_segments(self.seal, size)
         if segments is None:
             segments = rebuild_segments(files, hashes, size)
+
         self.present(files, segments, hashes, size)
         return min((run.first for run in self.unarchived), default=size)
 
@@ -166,51 +178,73 @@ class ArchivedTrail(TrailFolder):
         """As `TrailFolder.present`: without what is not archived yet, and without pruned lines."""
         matched = match_segments(files, segments, hashes)
         places = {segment.number: place for place, segment in enumerate(matched) if segment is not None}
-        covered = self._pruned_names | self._lost_names
-        known = {segment.number for segment in segments if segment.name in covered} | places.keys()
+
+        # The archive has or had these; the others were not archived yet, or deleted before they were.
+        without_lines = self._pruned_names | self._lost_names
+        known = {segment.number for segment in segments if segment.name in without_lines}
+        known |= places.keys()
         newest = max(known, default=-1)
 
-        end = max((run.first + run.lines for segment in segments for run in segment.runs), default=0)
-        self.unarchived = [Run(end, size - end)] if end < size else []
         self._pruned = []
         self._covered = [run for segment in segments if segment.number in known for run in segment.runs]
+
+        # Segments that were found again from the archived lines end with them.
+        ends = (run.first + run.lines for segment in segments for run in segment.runs)
+        end = max(ends, default=0)
+        self._unarchived = [Run(end, size - end)] if end < size else []
+
         present = []
         for segment in segments:
-            if segment.number in places:
-                present.append(self._archived_part(files[places[segment.number]], segment, hashes))
+            place = places.get(segment.number)
+
+            if place is not None:
+                present.append(self._archived_part(files[place], segment, hashes))
             elif segment.number > newest:
-                self.unarchived += segment.runs
+                self._unarchived += segment.runs
             else:
                 present.append(segment)
-                if segment.name in self._pruned_names:
-                    self._pruned += segment.runs
+
+            if segment.name in self._pruned_names:
+                self._pruned += segment.runs
+
+        self.unarchived = self._unarchived
         return [segment for segment in present if segment.runs]
 
     def _archived_part(self, file: SegmentFile, segment: SealedSegment, hashes: HashFiles) -> SealedSegment:
         """Return the lines of *segment* that the archive should have in *file*."""
         assert isinstance(file, ArchivedSegment)  # noqa: S101 (for the type checker)
+
         archived, later = _split(segment.runs, file.lines)
-        self.unarchived = [*self.unarchived, *later]
+        self._unarchived += later
         segment = segment._replace(runs=archived)
         if not archived or not is_pruned(file.ranges, self._log.snapshot):
             return segment
 
-        present = runs_of_lines(map(leaf_hashes, SegmentReader(file).blocks()), hashes, segment)
-        gone = _difference(archived, present)
+        leaves = map(leaf_hashes, SegmentReader(file).blocks())
+        present = runs_of_lines(leaves, hashes, segment)
         if not present or not self._has_all_rows(file.ranges):
             return segment
+
+        gone = _difference(archived, present)
         self._pruned += gone
         return segment._replace(runs=present, is_cut=bool(gone))
 
     def _has_all_rows(self, ranges: Sequence[Coverage]) -> bool:
         """Return whether the data files that may have lines of *ranges* have as many rows as when they were written."""
-        for file in {file for coverage in ranges for file in data_files_of(self._log.snapshot, coverage)}:
-            counted = f"SELECT count(*) FROM {parquet([self._log.storage.location(file.path)])}"
+        snapshot = self._log.snapshot
+        files = {file for coverage in ranges for file in data_files_of(snapshot, coverage)}
+
+        for file in files:
+            location = self._log.storage.location(file.path)
+            counted = f"SELECT count(*) FROM {parquet([location])}"
             try:
-                if list(self._database.rows(counted)) != [(file.rows,)]:
-                    return False
+                found = list(self._database.rows(counted))
             except (AuditReadError, OSError):
                 return False
+
+            if found != [(file.rows,)]:
+                return False
+
         return True
 
     def reason(self, number: int | None, run: Run, pruned: Sequence[tuple[int, int]]) -> str | None:
@@ -219,9 +253,11 @@ class ArchivedTrail(TrailFolder):
             return "archive prune"
 
         # Without the hint of the seal, nobody knows whether the archive had these lines.
-        left = _difference((run,), self._covered)
-        was_archived = number is None or sum(other.lines for other in left) < run.lines
-        return None if was_archived else super().reason(number, run, pruned)
+        never_archived = sum(other.lines for other in _difference((run,), self._covered))
+        if number is None or never_archived < run.lines:
+            return None
+
+        return super().reason(number, run, pruned)
 
 
 def _split(runs: Sequence[Run], lines: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
@@ -230,26 +266,37 @@ def _split(runs: Sequence[Run], lines: int) -> tuple[tuple[Run, ...], tuple[Run,
     for run in runs:
         taken = min(lines, run.lines)
         lines -= taken
+
+        if taken == run.lines:
+            before.append(run)
+            continue
+
         if taken:
-            before.append(Run(run.first, taken, run.size if taken == run.lines else None))
-        if taken < run.lines:
-            after.append(Run(run.first + taken, run.lines - taken))
+            before.append(Run(run.first, taken))
+        after.append(Run(run.first + taken, run.lines - taken))
+
     return tuple(before), tuple(after)
 
 
 def _difference(runs: Sequence[Run], others: Sequence[Run]) -> list[Run]:
     """Return the leaves of *runs* that are in none of *others*."""
+    ordered = sorted(others, key=lambda other: other.first)
     left = []
+
     for run in runs:
-        begin, end = run.first, run.first + run.lines
-        for other in sorted(others, key=lambda other: other.first):
+        begin = run.first
+        end = run.first + run.lines
+
+        for other in ordered:
             if other.first >= end:
                 break
             if other.first > begin:
                 left.append(Run(begin, other.first - begin))
             begin = max(begin, other.first + other.lines)
+
         if begin < end:
             left.append(Run(begin, end - begin))
+
     return left
 
 
@@ -279,13 +326,17 @@ def sealed_trails(log: DeltaLog) -> list[SealedTrail]:
     for name in sorted(log.snapshot.seals):
         copy = log.snapshot.seals[name]
         copied = read_copy(log.storage, copy)
+
+        # Hosts with the same path and the same origin share a folder.
         path = name.partition(":")[2]
         groups[path, _origin_of(copied)].append((copy, copied))
 
     found = []
     for (_, origin), copies in groups.items():
-        newest = max(copies, key=lambda pair: pair[0].size)
-        found.append(SealedTrail(*newest, origin, tuple(copy.trail for copy, _ in copies)))
+        newest, files = max(copies, key=lambda pair: pair[0].size)
+        trails = tuple(copy.trail for copy, _ in copies)
+        found.append(SealedTrail(newest, files, origin, trails))
+
     return found
 
 
@@ -302,10 +353,13 @@ def segments_of(snapshot: Snapshot, trails: Collection[str]) -> list[list[Covera
     def place(ranges: list[Coverage]) -> tuple[str, int]:
         # Numbers are those of one host; names with a time are those of all.
         name = ranges[0].name
-        return (name if rollover_time(base_of(name), name) else "", ranges[0].first)
+        has_time = rollover_time(base_of(name), name) is not None
+        is_shared = len(trails) > 1
+
+        return (name if is_shared and has_time else "", ranges[0].first)
 
     found = [ranges for ranges in snapshot.segments.values() if ranges[0].trail in trails]
-    return sorted(found, key=place if len(trails) > 1 else lambda ranges: ranges[0].first)
+    return sorted(found, key=place)
 
 
 @contextmanager

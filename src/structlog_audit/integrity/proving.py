@@ -22,8 +22,8 @@ from structlog_audit.integrity.standalone.verify_trail import (
     SegmentReader,
     find_files,
     match_segments,
-    parse_segments,
     read_checkpoint,
+    read_segments,
     rebuild_segments,
 )
 
@@ -102,11 +102,7 @@ def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | N
 
 
 def _segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
-    try:
-        with open(f"{trail}.seal/segments", "rb") as file:
-            segments = parse_segments(file.read(), size)
-    except OSError:
-        segments = None
+    segments = read_segments(f"{trail}.seal", size)
     if segments is None:
         segments = rebuild_segments(files, hashes, size)
     return match_segments(files, segments, hashes)

@@ -1180,6 +1180,15 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
     return [SealedSegment(number, names[number], tuple(runs[number])) for number in sorted(runs)]
 
 
+def read_segments(seal: str, size: int) -> list[SealedSegment] | None:
+    """Return the segments that the file in the folder *seal* names, as `parse_segments`; None also if it cannot be read."""
+    try:
+        with open_file(os.path.join(seal, "segments")) as file:
+            return parse_segments(file.read(_MOST_HINT_BYTES), size)
+    except OSError:
+        return None
+
+
 def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment]:
     """Return the segments of a seal without the file ``segments``, from the lines and the stored hashes."""
     segments = []
@@ -2451,7 +2460,7 @@ class _Verification:
         report.root = base64.b64encode(self._checkpoint.root).decode()
 
         files = self._source.files()
-        segments = self._read_segments()
+        segments = read_segments(self._seal, self._checkpoint.size)
         is_rebuilt = segments is None
         self._attempt(files, segments, jobs)
         if not is_rebuilt and self._count_line_findings():
@@ -2472,13 +2481,6 @@ class _Verification:
     def _count_line_findings(self) -> int:
         counts = self._findings.counts
         return sum(counts[code] for code in (*LINE_CODES, "MISSING_SEGMENT", "FOREIGN_SEGMENT"))
-
-    def _read_segments(self) -> list[SealedSegment] | None:
-        try:
-            with open_file(os.path.join(self._seal, "segments")) as file:
-                return parse_segments(file.read(_MOST_HINT_BYTES), self._checkpoint.size)
-        except OSError:
-            return None
 
     def _attempt(self, files: list[SegmentFile], segments: list[SealedSegment] | None, jobs: int) -> None:
         if segments is None:
