@@ -327,6 +327,35 @@ def test_lost_list_of_a_seal_is_unreadable(sealed, what):
         restore(sealed.archive, sealed.archive.parent / "restored")
 
 
+@pytest.mark.parametrize("what", ["missing", "damaged"])
+def test_lost_list_of_a_seal_is_made_again_by_the_next_run(sealed, what):
+    """The seal of the host is copied as a whole, if it still continues the copy that the log names."""
+    (path,) = sealed.archive.glob("_seals/*/*.json")
+    path.unlink() if what == "missing" else path.write_bytes(b"{}")
+    sealed.compact()
+    assert sealed.report().verdict == "INTACT"
+
+
+def test_lost_seal_of_one_host_leaves_the_others_verified(hosts):
+    """Each trail has its own list."""
+    archive, policy = hosts
+    (path,) = archive.glob("_seals/h1*/*.json")
+    path.unlink()
+    reports = verify_seals(archive, policy, max_age=None)
+    assert [report.exit_code for report in reports] == [2, 0]
+
+
+def test_age_of_archived_lines_is_that_of_their_events(tmp_path):
+    """A torn end that is not sealed is old: the archive has no time of change."""
+    path = write_closed(tmp_path / "logs", line_of(1))
+    Sealer(path).seal()
+    segment = path.with_name(rolled_name("audit.jsonl", 100))
+    segment.write_bytes(segment.read_bytes() + b'{"event_id":"torn')
+    made = Sealed(None, path, tmp_path / "archive")
+    made.compact()
+    assert codes(made.report(max_age=120.0)) == codes(made.report(max_age=120.0)) | {"TORN": 1}
+
+
 def test_missing_archive_is_unreadable(tmp_path):
     """As a missing trail is."""
     (report,) = verify_seals(tmp_path / "none", POLICY)

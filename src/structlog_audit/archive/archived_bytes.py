@@ -48,7 +48,7 @@ def decode_gaps(data: bytes) -> list[Gap]:
 OnDamage = Callable[[AuditReadError | OSError], None]
 """Called with the reason why the rest of a data file cannot be read."""
 
-_Row = tuple[Any, ...]
+_Row = Sequence[Any]
 """The number, the line or None, the columns of the line, and whether the promoted columns have its members."""
 
 
@@ -69,7 +69,7 @@ def archived_bytes(
         rows = _rows(database, locations, coverage, order=" ORDER BY n")
     else:
         rows = _by_number([_rows(database, [location], coverage) for location in locations])
-    return _with_gaps(rows, gaps, _line_of)
+    return _with_gaps(rows, gaps, line_of)
 
 
 def provable_bytes(
@@ -111,7 +111,7 @@ def _by_number(rows: Iterable[Iterator[_Row]]) -> Iterator[_Row]:
     return heapq.merge(*rows, key=lambda row: row[0])
 
 
-def _with_gaps(rows: Iterator[_Row], gaps: Iterable[Gap], line_of: Callable[[_Row], bytes]) -> Iterator[bytes]:
+def _with_gaps(rows: Iterator[_Row], gaps: Iterable[Gap], encode: Callable[[_Row], bytes]) -> Iterator[bytes]:
     """Yield the lines of *rows*, and *gaps* in their places."""
     remaining = iter(gaps)
     gap = next(remaining, None)
@@ -122,10 +122,10 @@ def _with_gaps(rows: Iterator[_Row], gaps: Iterable[Gap], line_of: Callable[[_Ro
             yield gap.data
             gap = next(remaining, None)
         if row is not None:
-            yield line_of(row)
+            yield encode(row)
 
 
-def _line_of(row: _Row) -> bytes:
+def line_of(row: _Row) -> bytes:
     """Return the line of *row*.
 
     Raises:
@@ -141,8 +141,8 @@ def _line_of(row: _Row) -> bytes:
 def _provable_line_of(row: _Row) -> bytes:
     """Return the line of *row*, or an empty one if the columns differ from it."""
     try:
-        line = _line_of(row)
+        line = line_of(row)
     except AuditReadError:
         return b"\n"
-    has_columns = row[1] is None or columns_of(line) == row[2:-1]
+    has_columns = row[1] is None or columns_of(line) == tuple(row[2:-1])
     return line if has_columns and row[-1] else b"\n"

@@ -265,6 +265,7 @@ class _Compaction:
         )
         copier = SealCopier(self._log.storage, trail, path, previous, archived)
         now = self._now()
+
         try:
             copy = copier.copy()
         except SealError as error:
@@ -277,9 +278,11 @@ class _Compaction:
         def build(snapshot: Snapshot) -> list[Action] | None:
             current = snapshot.seals.get(trail)
             if current is not None and current != previous:
+                # Another compactor was first.
                 is_newer = copy.size > current.size and copier.continues(current, copy.size)
                 if not is_newer:
                     return None
+
             actions = [Action(commit_info=CommitInfo(seal=copy)), Action(txn=seal_txn(copy, now))]
             return [*self._table_actions(snapshot, now), *actions]
 
@@ -403,12 +406,15 @@ class _Compaction:
         while due:
             leaves = None
             count = _MOST_NAMED
+
             if os.path.exists(f"{os.path.realpath(trail.path)}.seal"):
                 count, leaves = self._sealed(trail, name, due[:_MOST_NAMED], names)
             part, due = due[:count], due[count:]
+
             if not part:
                 self._report("seal", due[0], "not deleted: its lines are not all in the archive's copy of the seal")
                 return
+
             self._delete(trail, part, leaves)
 
     def _sealed(self, trail: Trail, name: str, due: list[Segment], names: Sequence[str]) -> tuple[int, list[list[int]]]:
@@ -424,6 +430,7 @@ class _Compaction:
         most = max(1, MOST_NAMED_BYTES // (len(plain_name(due[0].path)) + 8))
         sizes = [(plain_name(segment.path), stored_plain_size(segment)) for segment in due[:most]]
         kept = set(names) - {plain for plain, _ in sizes}
+
         copy = self._log.snapshot.seals.get(name)
         size = 0 if copy is None else copy.size
         return SealedRanges(os.path.realpath(trail.path), at_most=size).cover(sizes, kept)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from structlog_audit.archive.archived_bytes import line_of
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import DeltaLog
 from structlog_audit.archive.opening import opened_log
-from structlog_audit.archive.rows import STORED_COLUMNS, encode_line
+from structlog_audit.archive.rows import STORED_COLUMNS
 from structlog_audit.archive.seal_copies import write_file, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
 from structlog_audit.exceptions import AuditReadError, AuditValueError
@@ -85,7 +86,12 @@ def _reports(
     """Yield a report for each sealed trail, each other trail, and each trail that the states know alone."""
     root = log.storage.root
     found = sealed_trails(log)
+
     for sealed in found:
+        if sealed.error:
+            yield _single(f"{root} {sealed.copy.trail}", "UNREADABLE", sealed.error)
+            continue
+
         with opened_trail(sealed, log, database) as trail, states.file_of(sealed.origin) as own_state:
             yield judge(trail, own_state)
 
@@ -93,11 +99,13 @@ def _reports(
         yield _single(root, "INSERTED", message)
 
     names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
-    for name in sorted(names.difference(*(sealed.trails for sealed in found))):
+    names -= {name for sealed in found for name in sealed.trails}
+    for name in sorted(names):
         message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
         yield _single(f"{root} {name}", "NO_SEAL", message)
 
-    for origin in sorted(states.origins - {sealed.origin for sealed in found}):
+    lost = states.origins - {sealed.origin for sealed in found}
+    for origin in sorted(lost):
         message = f"the archive has no seal of {origin}, of which the state has a checkpoint"
         yield _single(root, "ROLLED_BACK", message)
 
@@ -134,6 +142,7 @@ class _States:
         self._path = path
         self._notes: dict[str, str] = {}
         self._is_foreign = False
+
         if path is not None and os.path.exists(path):
             with open(path, encoding="utf-8", errors="replace") as file:
                 self._read(file.read(MAX_NOTE_BYTES))
@@ -163,16 +172,21 @@ class _States:
             path = os.path.join(folder, "state")
             if origin in self._notes:
                 write_file(path, self._notes[origin].encode())
+
             yield path
+
             with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
                 self._notes[origin] = file.read()
 
     def write(self) -> None:
         """Write the file."""
-        if self._path is not None and self._notes and not self._is_foreign:
-            beside = f"{self._path}.{os.getpid()}.tmp"
-            write_file(beside, "\n".join(self._notes.values()).encode())
-            os.replace(beside, self._path)
+        if self._path is None or self._is_foreign or not self._notes:
+            return
+
+        text = "\n".join(self._notes.values())
+        beside = f"{self._path}.{os.getpid()}.tmp"
+        write_file(beside, text.encode())
+        os.replace(beside, self._path)
 
 
 def prove_archived(
@@ -191,10 +205,11 @@ def prove_archived(
     """
     with opened_log(archive, storage_options) as (log, database):
         lines = _lines_of(event_id, log, database)
+
         for sealed in sealed_trails(log):
-            line = next((lines[trail] for trail in sealed.trails if trail in lines), None)
-            if line is not None:
-                return _prove(event_id, line, sealed, log)
+            found = [lines[trail] for trail in sealed.trails if trail in lines]
+            if found:
+                return _prove(event_id, found[0], sealed, log)
 
     if lines:
         raise AuditValueError(f"{event_id}: the archive has no seal of {', '.join(lines)}")
@@ -202,8 +217,12 @@ def prove_archived(
 
 
 def _prove(event_id: str, line: bytes, sealed: SealedTrail, log: DeltaLog) -> ProvenLine:
+    if sealed.error:
+        raise AuditReadError(sealed.error)
+
     with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
         write_seal(log.storage, sealed.copied, folder, size=sealed.copy.size, is_strict=False)
+
         with HashFiles(folder) as hashes, raising(AuditReadError):
             index = hashes.find(leaf_hash(line), 0, sealed.copy.size)
             if index is None:
@@ -221,12 +240,14 @@ def _lines_of(event_id: str, log: DeltaLog, database: Database) -> dict[str, byt
         return {}
 
     names = parquet(log.storage.location(file.path) for file in files)
-    sql = f"SELECT trail, line, {STORED_COLUMNS}, chain FROM {names} WHERE event_id = $id ORDER BY n"
+    sql = f"SELECT trail, n, line, {STORED_COLUMNS}, chain, true FROM {names} WHERE event_id = $id ORDER BY n"
     start = f'{{"event_id":"{event_id}"'.encode("utf-8", "replace")
     lines: dict[str, bytes] = {}
-    for trail, stored, *columns in database.rows(sql, {"id": event_id}):
-        data = encode_line(*columns) if stored is None else stored
-        for line in data.split(b"\n"):
+
+    for trail, *row in database.rows(sql, {"id": event_id}):
+        # An event may have several lines.
+        for line in line_of(row).split(b"\n"):
             if line.startswith(start):
                 lines.setdefault(trail, line)
+
     return lines

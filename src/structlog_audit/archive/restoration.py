@@ -269,23 +269,28 @@ def _are_equal(path: str, other: str) -> bool:
 
 def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths: Sequence[str]) -> Iterator[str]:
     """Write the seal of the segments at *paths*; yield its folder, or nothing if there is no checkpoint for them."""
-    folder = os.path.join(os.path.dirname(paths[0]), f"{os.path.basename(sealed.copy.trail)}.seal")
+    name = os.path.basename(sealed.copy.trail)
+    folder = os.path.join(os.path.dirname(paths[0]), f"{name}.seal")
     if os.path.exists(folder):
         return
+
     with opened_trail(sealed, log, database) as source, HashFiles(source.seal) as hashes, raising(AuditReadError):
         complete = source.complete_size(hashes)
-        note = _newest_note(source, complete, hashes, sealed.copied.earlier, sorted(paths, reverse=True))
+        newest_first = sorted(paths, reverse=True)
+        note = _newest_note(source, complete, hashes, sealed.copied.earlier, newest_first)
         if note is None:
             return
 
-    files = {**sealed.copied.files, CHECKPOINT: str(note).encode()}
-    # Cosigned checkpoints of lines that are not here would be taken for a roll-back.
     size = Checkpoint.parse(note.text).size
+    files = {**sealed.copied.files, CHECKPOINT: str(note).encode()}
     if size < sealed.copy.size:
+        # Cosigned checkpoints of lines that are not here would be taken for a roll-back.
         files = {name: data for name, data in files.items() if name in (CHECKPOINT, SEGMENTS)}
+
     unfinished = folder + UNFINISHED_SUFFIX
     shutil.rmtree(unfinished, ignore_errors=True)
     os.mkdir(unfinished, FOLDER_MODE)
+
     copied = msgspec.structs.replace(sealed.copied, files=files)
     write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
     os.rename(unfinished, folder)
@@ -324,13 +329,16 @@ def _newest_note(
             with suppress(SealError):
                 note = Note.parse(text.encode())
                 other = Checkpoint.parse(note.text)
+
                 if other.size <= most and range_root(hashes.read, 0, other.size) == other.root:
                     yield other.size, note
 
-    found = dict(usable(note.decode() for note in earlier))
+    found = dict(usable(note.decode(errors="replace") for note in earlier))
     for path in paths:
         in_segment = dict(usable(notes_in(path, head.origin)))
+
         if in_segment:
             found.update(in_segment)
             break
+
     return found[max(found)] if found else None

@@ -51,21 +51,23 @@ class CopiedSeal(msgspec.Struct, frozen=True):
     Attributes:
         files: The content of each file but the stored hashes.
         hashes: The paths of the blocks of each level.
+        block_hashes: The number of hashes in each block but the last of a level.
         earlier: Checkpoints of copies before, from which a restored trail gets one that covers archived lines only.
     """
 
     files: dict[str, bytes]
     hashes: list[list[str]]
+    block_hashes: int
     earlier: list[bytes] = []
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint, not verified.
+    def size(self) -> int:
+        """The number of lines that the checkpoint covers; 0 without files.
 
         Raises:
-            SealError: It is none.
+            SealError: The checkpoint is none.
         """
-        return head_of(self.files.get(CHECKPOINT, b""))
+        return head_of(self.files.get(CHECKPOINT, b"")).size if self.files else 0
 
 
 _decode = msgspec.json.Decoder(CopiedSeal).decode
@@ -98,6 +100,7 @@ def files_of(storage: Storage, copy: SealCopy) -> set[str]:
     paths = {copy.path}
     for blocks in read_copy(storage, copy).hashes:
         paths.update(blocks)
+
     return paths
 
 
@@ -133,27 +136,38 @@ class SealCopier:
         """
         with self._hashes:
             files = self._read_files()
-            if files is None:
-                return None
-            checkpoint = CopiedSeal(files, []).checkpoint
-            previous = None if self._previous is None else read_copy(self._storage, self._previous)
-            if previous is not None and previous.files == files:
+            previous = self._read_previous()
+            if files is None or files == previous.files:
                 return None
 
+            checkpoint = head_of(files[CHECKPOINT])
             size = checkpoint.size
-            begin = 0 if self._previous is None else self._previous.size
             if self._previous is not None and not self.continues(self._previous, size):
                 raise SealError(
                     "FORKED", "it does not continue the copy in the archive, which stays: verify trail and archive"
                 )
-            self._check_hashes(begin, checkpoint)
-            blocks = self._write_blocks(begin, size, [] if previous is None else previous.hashes)
 
+            self._check_hashes(previous.size, checkpoint)
+            blocks = self._write_blocks(previous, size)
+
+        earlier = _thinned(previous, self._archived)
+        copied = CopiedSeal(files, blocks, BLOCK_HASHES, earlier)
         path = self._new_path("", "json")
-        earlier = [] if previous is None else _thinned(previous, self._archived)
-        self._write(path, msgspec.json.encode(CopiedSeal(files, blocks, earlier)))
+        self._write(path, msgspec.json.encode(copied))
+
         root = base64.b64encode(checkpoint.root).decode()
         return SealCopy(trail=self._trail, size=size, root=root, path=path)
+
+    def _read_previous(self) -> CopiedSeal:
+        """Return the copy before; an empty one if there is none, or if it is damaged: then everything is copied again."""
+        if self._previous is not None:
+            with suppress(AuditReadError, SealError):
+                previous = read_copy(self._storage, self._previous)
+                # Its blocks are used only if they have the present size, and its checkpoint only if it is one.
+                if previous.size and previous.block_hashes == BLOCK_HASHES:
+                    return previous
+
+        return CopiedSeal({}, [], BLOCK_HASHES)
 
     def continues(self, other: SealCopy, size: int) -> bool:
         """Return whether the first lines of this seal, which has *size*, are those of *other*."""
@@ -180,17 +194,20 @@ class SealCopier:
 
         files = {}
         try:
-            names = [
-                name for name in os.listdir(self._folder) if not name.startswith("hashes.") and name[-4:] != ".new"
-            ]
-            for name in sorted(set(names) - {CHECKPOINT, SEGMENTS}):
-                files[name] = self._read(name)
+            names = set(os.listdir(self._folder))
+            for name in sorted(names - {CHECKPOINT, SEGMENTS}):
+                if not name.startswith("hashes.") and not name.endswith(".new"):
+                    files[name] = self._read(name)
+
             note = read_checkpoint(self._folder)
+            files[CHECKPOINT] = str(note).encode()
+
             if SEGMENTS in names:
                 files[SEGMENTS] = self._read(SEGMENTS)
         except OSError as error:
             raise SealError("UNREADABLE", str(error)) from error
-        return {**files, CHECKPOINT: str(note).encode()}
+
+        return files
 
     def _read(self, name: str) -> bytes:
         with open_file(os.path.join(self._folder, name)) as file:
@@ -205,31 +222,42 @@ class SealCopier:
         Raises:
             SealError: They do not.
         """
-        bad = range_root(self._hashes.read, 0, checkpoint.size) != checkpoint.root
+        # The root is made from the highest hashes, so those below them are checked tile by tile.
+        is_bad = range_root(self._hashes.read, 0, checkpoint.size) != checkpoint.root
         level = 0
-        while not bad and (end := checkpoint.size // TILE ** (level + 1)):
-            bad = bool(check_tiles(self._folder, level, begin // TILE ** (level + 1), end))
+
+        while not is_bad and (end := checkpoint.size // TILE ** (level + 1)):
+            first = begin // TILE ** (level + 1)
+            is_bad = bool(check_tiles(self._folder, level, first, end))
             level += 1
-        if bad:
+
+        if is_bad:
             raise SealError("BAD_SEAL", "its stored hashes do not give the root of its checkpoint: verify the trail")
 
-    def _write_blocks(self, begin: int, size: int, known: list[list[str]]) -> list[list[str]]:
-        """Write the stored hashes of *size* lines, but for the full blocks in *known*, which has *begin* lines."""
+    def _write_blocks(self, previous: CopiedSeal, size: int) -> list[list[str]]:
+        """Write the stored hashes of *size* lines, but for the full blocks of *previous*; return the paths of all blocks."""
         blocks = []
         level = 0
+
         while count := size // TILE**level:
-            full = begin // TILE**level // BLOCK_HASHES
-            paths = known[level][:full] if full else []
+            full = previous.size // TILE**level // BLOCK_HASHES
+            paths = previous.hashes[level][:full] if full else []
+
             for start in range(full * BLOCK_HASHES, count, BLOCK_HASHES):
+                length = min(BLOCK_HASHES, count - start)
                 path = self._new_path(f"hashes.{level}/{start}-", "bin")
-                self._write(path, self._hashes.read(level, start, min(BLOCK_HASHES, count - start)))
+                self._write(path, self._hashes.read(level, start, length))
                 paths.append(path)
+
             blocks.append(paths)
             level += 1
+
         return blocks
 
     def _new_path(self, name: str, suffix: str) -> str:
-        return f"{SEALS_FOLDER}/{quote(self._trail, safe='')}/{name}{secrets.token_hex(6)}.{suffix}"
+        folder = quote(self._trail, safe="")
+        unique = secrets.token_hex(6)
+        return f"{SEALS_FOLDER}/{folder}/{name}{unique}.{suffix}"
 
     def _write(self, path: str, data: bytes) -> None:
         self.written.append(path)
@@ -241,11 +269,16 @@ def _thinned(copied: CopiedSeal, archived: int) -> list[bytes]:
 
     Of those that cover only the *archived* lines, the newest is enough.
     """
+    if not copied.files:
+        return []
+
     notes = [*copied.earlier, copied.files[CHECKPOINT]]
     covering = [note for note in notes if head_of(note).size <= archived]
     later = notes[len(covering) :]
+
     if len(later) > _MOST_NOTES:
         del later[:-1:2]
+
     return covering[-1:] + later
 
 
@@ -271,10 +304,14 @@ def write_seal(storage: Storage, copied: CopiedSeal, folder: str, *, size: int, 
     for level, paths in enumerate(copied.hashes):
         count = size // TILE**level
         with open(os.path.join(folder, f"hashes.{level}"), "wb") as file:
-            for start, path in zip(range(0, count, BLOCK_HASHES), paths, strict=False):
-                expected = min(BLOCK_HASHES, count - start) * HASH_BYTES
+            for number, path in enumerate(paths):
+                left = max(0, count - number * copied.block_hashes)
+                expected = min(copied.block_hashes, left) * HASH_BYTES
+
+                # Lost hashes are a hole: the others keep their places.
                 data = _read_block(storage, path, is_strict=is_strict)
                 file.write(data[:expected].ljust(expected, b"\0"))
+
             file.flush()
             os.fsync(file.fileno())
 

@@ -10,6 +10,7 @@ counted. Archived ones that are missing are only excused by days that were prune
 
 from __future__ import annotations
 
+import datetime as dt
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from structlog_audit.archive.actions import Coverage, SealCopy
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.seal_copies import CopiedSeal, read_copy, write_seal
+from structlog_audit.archive.seal_copies import CHECKPOINT, CopiedSeal, head_of, read_copy, write_seal
 from structlog_audit.archive.segment_content import data_files_of, is_pruned, provable_segment_bytes
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.integrity.standalone.verify_trail import (
@@ -66,6 +67,11 @@ class ArchivedSegment(SegmentFile):
     def damage(self) -> str:
         """The first file that could not be read."""
         return self._content.damage
+
+    def changed_at(self) -> dt.datetime:
+        """Return the time of the newest event of the trail up to these lines."""
+        newest = self.ranges[-1].high or 0
+        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=newest)
 
     @property
     def lines(self) -> int:
@@ -306,45 +312,46 @@ class SealedTrail(NamedTuple):
     Attributes:
         copy: The newest copy of its seal.
         copied: The files in it.
-        origin: The origin in its checkpoint; empty if it has none.
+        origin: The origin in its checkpoint.
         trails: Its names, ``host:path``: several if hosts share its folder.
+        error: Why the copy cannot be read; empty if it can.
     """
 
     copy: SealCopy
     copied: CopiedSeal
     origin: str
     trails: tuple[str, ...]
+    error: str = ""
 
 
 def sealed_trails(log: DeltaLog) -> list[SealedTrail]:
-    """Return the sealed trails of an archive.
-
-    Raises:
-        AuditReadError: The copy of a seal cannot be read.
-    """
-    groups: defaultdict[tuple[str, str], list[tuple[SealCopy, CopiedSeal]]] = defaultdict(list)
+    """Return the sealed trails of an archive."""
+    groups: defaultdict[tuple[str, str], list[SealedTrail]] = defaultdict(list)
     for name in sorted(log.snapshot.seals):
-        copy = log.snapshot.seals[name]
-        copied = read_copy(log.storage, copy)
+        sealed = _sealed_trail(log, log.snapshot.seals[name])
 
         # Hosts with the same path and the same origin share a folder.
         path = name.partition(":")[2]
-        groups[path, _origin_of(copied)].append((copy, copied))
+        groups[path, sealed.origin or name].append(sealed)
 
     found = []
-    for (_, origin), copies in groups.items():
-        newest, files = max(copies, key=lambda pair: pair[0].size)
-        trails = tuple(copy.trail for copy, _ in copies)
-        found.append(SealedTrail(newest, files, origin, trails))
+    for group in groups.values():
+        newest = max(group, key=lambda sealed: sealed.copy.size)
+        trails = tuple(sealed.copy.trail for sealed in group)
+        found.append(newest._replace(trails=trails))
 
     return found
 
 
-def _origin_of(copied: CopiedSeal) -> str:
+def _sealed_trail(log: DeltaLog, copy: SealCopy) -> SealedTrail:
+    trails = (copy.trail,)
     try:
-        return copied.checkpoint.origin
-    except SealError:
-        return ""
+        copied = read_copy(log.storage, copy)
+        origin = head_of(copied.files.get(CHECKPOINT, b"")).origin
+    except (AuditReadError, SealError) as error:
+        return SealedTrail(copy, CopiedSeal({}, [], 1), "", trails, str(error))
+
+    return SealedTrail(copy, copied, origin, trails)
 
 
 def segments_of(snapshot: Snapshot, trails: Collection[str]) -> list[list[Coverage]]:
@@ -364,7 +371,14 @@ def segments_of(snapshot: Snapshot, trails: Collection[str]) -> list[list[Covera
 
 @contextmanager
 def opened_trail(sealed: SealedTrail, log: DeltaLog, database: Database) -> Iterator[ArchivedTrail]:
-    """Provide one trail of an archive, with its seal in a scratch folder, for the duration of a ``with`` block."""
+    """Provide one trail of an archive, with its seal in a scratch folder, for the duration of a ``with`` block.
+
+    Raises:
+        AuditReadError: The copy of its seal cannot be read.
+    """
+    if sealed.error:
+        raise AuditReadError(sealed.error)
+
     with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
         write_seal(log.storage, sealed.copied, folder, size=sealed.copy.size, is_strict=False)
         yield ArchivedTrail(sealed, log, database, folder)
