@@ -12,11 +12,11 @@ from pathlib import Path
 import duckdb
 import pytest
 from archives import compacted, write_closed
-from seals import POLICY, Sealer, SeedSigner, Writer, codes, lines_of, make_trail, verified
+from seals import ORIGIN, POLICY, Sealer, SeedSigner, Writer, codes, lines_of, make_trail, verified
 from test_compaction import HOSTILE
 from trail_files import line_of, roll_over, rolled_name
 
-from structlog_audit import AuditReadError, AuditValueError
+from structlog_audit import AuditFileHandler, AuditLogger, AuditReadError, AuditValueError
 from structlog_audit.archive import compaction as compaction_module
 from structlog_audit.archive import gc, merge, prune, restore, show
 from structlog_audit.archive.delta_log import DeltaLog
@@ -25,6 +25,7 @@ from structlog_audit.archive.proofs import prove_archived, verify_seals
 from structlog_audit.archive.seal_copies import SealCopier
 from structlog_audit.archive.storage import LocalStorage
 from structlog_audit.integrity.proving import prove
+from structlog_audit.integrity.signing import generate_key
 from structlog_audit.integrity.standalone.verify_trail import Policy
 
 DAY = 86_400
@@ -566,7 +567,8 @@ def test_restoring_leaves_an_existing_seal_alone(sealed):
     before = (sealed.sealer.folder / "checkpoint").read_bytes()
     rolled = sealed.trail.with_name("audit.jsonl.20250115T100001.000000Z")
     rolled.unlink()
-    assert restore(sealed.archive, sealed.trail.parent).seals == ()
+    restored = restore(sealed.archive, sealed.trail.parent)
+    assert (restored.seals, restored.unsealed) == ((), ())
     assert (sealed.sealer.folder / "checkpoint").read_bytes() == before
     assert verified(sealed.trail).verdict == "INTACT"
 
@@ -730,3 +732,43 @@ def test_archive_of_an_object_store_is_verified_and_proven(sealed):
     event_id = json.loads(lines_of(sealed.trail.with_name("audit.jsonl.20250115T100000.000000Z"))[3])["event_id"]
     assert prove_archived(root, event_id) == prove(str(sealed.trail), event_id)
     fsspec.filesystem("memory").rm("/audit-seals", recursive=True)
+
+
+def test_trail_of_an_application_is_archived_with_its_seal(tmp_path):
+    """A handler that seals, rolls over and ends; segments deleted after compaction; the archive proves what the trail did."""
+    key = generate_key(str(tmp_path / "audit.pem"), ORIGIN)
+    path = tmp_path / "audit.jsonl"
+
+    def record(count):
+        target = AuditFileHandler(
+            path, maxBytes=6_000, integrity={"origin": ORIGIN, "key": str(tmp_path / "audit.pem")}
+        )
+        with AuditLogger(target=target) as audit:
+            for number in range(count):
+                audit.record("document.read", f"user{number % 7}", metadata={"note": "\u202e", "tenant": "acme"})
+
+    record(150)
+    policy = Policy((key,))
+    made = Sealed(None, path, tmp_path / "archive")
+    done = made.compact(
+        promote=["tenant"], delete_after="0s", now=lambda: dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    )
+    assert (len(done.deleted) > 3, done.problems) == (True, {})
+
+    # The next life seals the record of the deletion.
+    record(1)
+    trail = verified(path, policy=policy)
+    assert (trail.verdict, set(codes(trail))) == ("INTACT", {"PRUNED"})
+    report = made.report(policy=policy)
+    assert (report.verdict, codes(report)) == ("INTACT", {})
+    assert report.size - report.unarchived == trail.pruned
+
+    # Of the first copy, no checkpoint covers archived lines only; that of the second run covers what the third archives.
+    assert restore(made.archive, tmp_path / "early").unsealed == (f"h1:{path}",)
+    for _ in range(2):
+        made.compact()
+        record(150)
+    made.compact()
+    restored = restore(made.archive, tmp_path / "restored")
+    assert (len(restored.seals), restored.unsealed) == (1, ())
+    assert verified(tmp_path / "restored" / "audit.jsonl", policy=policy).verdict == "INTACT"

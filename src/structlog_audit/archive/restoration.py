@@ -76,12 +76,14 @@ class Restored(msgspec.Struct, frozen=True):
         bytes_written: Their bytes.
         pruned: The names of segments of which days were pruned.
         seals: The seal folders that were written.
+        unsealed: The sealed trails, ``host:path``, of which no checkpoint covers restored lines only.
     """
 
     files: tuple[str, ...]
     bytes_written: int
     pruned: tuple[str, ...]
-    seals: tuple[str, ...] = ()
+    seals: tuple[str, ...]
+    unsealed: tuple[str, ...]
 
 
 def restore(
@@ -126,12 +128,21 @@ def restore(
                 progress(written)
 
         seals: list[str] = []
+        unsealed: list[str] = []
         for sealed in sealed_trails(log):
             paths = [targets[key] for key, ranges in snapshot.segments.items() if ranges[0].trail == sealed.copy.trail]
             present = [path for path in paths if path in files]
-            if present and len(sealed.trails) == 1:
-                seals += _restore_seal(log, database, sealed, present)
-    return Restored(tuple(files), written, tuple(pruned), tuple(seals))
+            folder = _seal_folder(sealed, paths)
+            if not present or os.path.exists(folder):
+                continue
+
+            is_alone = len(sealed.trails) == 1
+            if is_alone and _restore_seal(log, database, sealed, present, folder):
+                seals.append(folder)
+            else:
+                unsealed.append(sealed.copy.trail)
+
+    return Restored(tuple(files), written, tuple(pruned), tuple(seals), tuple(unsealed))
 
 
 def verify(
@@ -267,19 +278,21 @@ def _are_equal(path: str, other: str) -> bool:
                 return True
 
 
-def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths: Sequence[str]) -> Iterator[str]:
-    """Write the seal of the segments at *paths*; yield its folder, or nothing if there is no checkpoint for them."""
+def _seal_folder(sealed: SealedTrail, paths: Sequence[str]) -> str:
+    """Return the seal folder of the trail with a segment at the first of *paths*."""
+    folder = os.path.dirname(paths[0]) if paths else ""
     name = os.path.basename(sealed.copy.trail)
-    folder = os.path.join(os.path.dirname(paths[0]), f"{name}.seal")
-    if os.path.exists(folder):
-        return
+    return os.path.join(folder, f"{name}.seal")
 
+
+def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths: Sequence[str], folder: str) -> bool:
+    """Write the seal of the segments at *paths* to *folder*; return False if there is no checkpoint for them alone."""
     with opened_trail(sealed, log, database) as source, HashFiles(source.seal) as hashes, raising(AuditReadError):
         complete = source.complete_size(hashes)
         newest_first = sorted(paths, reverse=True)
         note = _newest_note(source, complete, hashes, sealed.copied.earlier, newest_first)
         if note is None:
-            return
+            return False
 
     size = Checkpoint.parse(note.text).size
     files = {**sealed.copied.files, CHECKPOINT: str(note).encode()}
@@ -294,7 +307,7 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
     copied = msgspec.structs.replace(sealed.copied, files=files)
     write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
     os.rename(unfinished, folder)
-    yield folder
+    return True
 
 
 def sealed_lines(folder: str) -> int:

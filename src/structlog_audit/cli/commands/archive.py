@@ -75,6 +75,8 @@ def restore(
     put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
     for folder in done.seals:
         put_line(f"seal of {sealed_lines(folder):,} lines in {folder}: verify it with --max-age none")
+    for name in done.unsealed:
+        put_error(f"no seal of {name}: no checkpoint covers restored lines only; verify the archive instead")
     if done.pruned:
         put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
     return Exit.FINDINGS if done.pruned else Exit.DONE

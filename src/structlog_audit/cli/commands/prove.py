@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import TrailPath
+from structlog_audit.cli.options import SealedPath
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
 
@@ -19,7 +19,7 @@ EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000"
 
 
 def prove(
-    trail: TrailPath,
+    trail: SealedPath,
     event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="The id of the event.")],
     *,
     line: Annotated[

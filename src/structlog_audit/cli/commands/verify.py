@@ -8,14 +8,14 @@ import typer
 
 from structlog_audit.cli.choices import ReportOutput
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.options import TrailPath, VerifierKeys
+from structlog_audit.cli.options import SealedPath, VerifierKeys
 from structlog_audit.cli.terminal import put
 
 EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
 
 
 def verify(
-    trail: TrailPath,
+    trail: SealedPath,
     *,
     key: VerifierKeys,
     anchor: Annotated[
