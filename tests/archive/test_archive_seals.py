@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,13 @@ from structlog_audit.archive.seal_copies import SealCopier
 from structlog_audit.archive.storage import LocalStorage
 from structlog_audit.integrity.proving import prove
 from structlog_audit.integrity.signing import generate_key
-from structlog_audit.integrity.standalone.verify_trail import Policy
+from structlog_audit.integrity.standalone.verify_trail import (
+    COSIGNATURE,
+    Policy,
+    Signature,
+    cosigned_message,
+    read_checkpoint,
+)
 
 DAY = 86_400
 LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -71,13 +78,11 @@ def first_number(path):
     return duckdb.execute(f"SELECT min(n) FROM '{path}'").fetchall()[0][0]
 
 
-def rewrite(path, columns):
-    """Replace the rows of a data file by what the SELECT *columns* makes of them, as somebody with tools would."""
-    changed = f"{path}.new"
-    duckdb.execute(
-        f"COPY ({columns.format(f'read_parquet({str(path)!r}, hive_partitioning=false)')}) TO '{changed}' (FORMAT parquet)"
-    )
-    os.replace(changed, path)
+def rewrite(path, rows):
+    """Replace the rows of a data file by those of the SELECT *rows* from ``FILE``, as somebody with tools would."""
+    source = f"read_parquet('{path}', hive_partitioning=false)"
+    duckdb.execute(f"COPY ({rows.replace('FILE', source)}) TO '{path}.new' (FORMAT parquet)")
+    os.replace(f"{path}.new", path)
 
 
 def test_archive_gives_the_verdict_of_its_trail(sealed):
@@ -115,7 +120,34 @@ def test_stored_hashes_are_copied_in_blocks(sealed, monkeypatch):
 def replacing(number, **values):
     """Return the SELECT that gives the row *number* other values, as SQL."""
     columns = [f"CASE WHEN n = {number} THEN {value} ELSE {name} END AS {name}" for name, value in values.items()]
-    return f"SELECT * REPLACE ({', '.join(columns)}) FROM {{}}"
+    return f"SELECT * REPLACE ({', '.join(columns)}) FROM FILE"
+
+
+CELLS = {
+    "event_id": "replace(event_id, 'evt_', 'evx_')",
+    "timestamp": "timestamp - INTERVAL 1 MICROSECOND",
+    "operation": "'RECALL'",
+    "user_id": "NULL",
+    "session_id": "'s'",
+    "entry_ids": "['e']",
+    "metadata": "'{}'",
+    "status": "'FAILURE'",
+    "error_message": "'none'",
+    "duration_ms": "0.0",
+    "kind": "'trail'",
+    "chain": "repeat('0', 64)",
+    "trail": "'h1:/elsewhere'",
+    "n": "n + 1000",
+    "line": "''::BLOB",
+}
+
+
+@pytest.mark.parametrize("column", CELLS)
+def test_any_cell_that_queries_or_lines_need_is_proven(sealed, column):
+    """Another value in any column but the order of several trails is a finding of exit code 1."""
+    rewrite(sealed.data_files()[1], replacing(47, **{column: CELLS[column]}))
+    reports = verify_seals(sealed.archive, POLICY, max_age=None)
+    assert reports[0].exit_code == 1
 
 
 CHANGES = {
@@ -147,9 +179,7 @@ def test_row_whose_columns_differ_from_its_line_is_changed(tmp_path):
 
     (data_file,) = made.data_files()
     original = data_file.read_bytes()
-    # With the braces of a template that is filled once more.
-    kept = lines[2].decode().replace("{", "{{").replace("}", "}}")
-    rewrite(data_file, replacing(2, line=f"'{kept}'::BLOB", user_id="'eve'"))
+    rewrite(data_file, replacing(2, line=f"'{lines[2].decode()}'::BLOB", user_id="'eve'"))
     assert [(finding.code, finding.line) for finding in made.report().findings] == [("CHANGED", 3)]
 
     data_file.write_bytes(original)
@@ -158,13 +188,13 @@ def test_row_whose_columns_differ_from_its_line_is_changed(tmp_path):
 
 
 ATTACKS = {
-    "row removed": ("SELECT * FROM {} WHERE n != 47", {"MISSING", "GAP"}),
+    "row removed": ("SELECT * FROM FILE WHERE n != 47", {"MISSING", "GAP"}),
     "row doubled": (
-        "SELECT * FROM (SELECT * FROM {0} UNION ALL SELECT * FROM {0} WHERE n = 47) ORDER BY n",
+        "SELECT * FROM (SELECT * FROM FILE UNION ALL SELECT * FROM FILE WHERE n = 47) ORDER BY n",
         {"INSERTED"},
     ),
     "rows swapped": (
-        "SELECT * FROM (SELECT * REPLACE (CASE n WHEN 47 THEN 60 WHEN 60 THEN 47 ELSE n END AS n) FROM {}) ORDER BY n",
+        "SELECT * FROM (SELECT * REPLACE (CASE n WHEN 47 THEN 60 WHEN 60 THEN 47 ELSE n END AS n) FROM FILE) ORDER BY n",
         {"MOVED", "GAP"},
     ),
 }
@@ -185,7 +215,7 @@ def test_rows_that_are_not_those_that_were_sealed_are_found(sealed, attack):
 def test_rows_of_no_segment_are_inserted(sealed, member):
     """Queries would find them, although no segment had their lines."""
     value = "n + 1000" if member == "n" else "'h9:/x'"
-    added = f"SELECT * FROM {{0}} UNION ALL SELECT * REPLACE ({value} AS {member}) FROM {{0}} WHERE n = 47"
+    added = f"SELECT * FROM FILE UNION ALL SELECT * REPLACE ({value} AS {member}) FROM FILE WHERE n = 47"
     rewrite(sealed.data_files()[1], added)
     trail, foreign = verify_seals(sealed.archive, POLICY, max_age=None)
     assert (trail.verdict, codes(foreign), foreign.exit_code) == ("INTACT", {"INSERTED": 1}, 1)
@@ -264,7 +294,7 @@ def test_gaps_keep_their_places_among_changed_rows(tmp_path):
     made.compact()
     rewrite(
         made.data_files()[0],
-        "SELECT * REPLACE (CASE WHEN n = 0 THEN 'somebody else' ELSE user_id END AS user_id) FROM {}",
+        "SELECT * REPLACE (CASE WHEN n = 0 THEN 'somebody else' ELSE user_id END AS user_id) FROM FILE",
     )
     assert [(finding.code, finding.line) for finding in made.report().findings] == [("CHANGED", 1)]
 
@@ -380,6 +410,25 @@ def test_other_key_verifies_nothing(sealed):
     other = SeedSigner(bytes(32), name="audit.example/other")
     report = sealed.report(policy=Policy((other.key,)))
     assert (codes(report), report.exit_code) == ({"UNKNOWN_KEY": 1}, 2)
+
+
+def test_policy_with_witnesses_holds_for_an_archive(sealed):
+    """The cosigned checkpoints travel with the seal."""
+    witness = SeedSigner(bytes(32), name="witness.example/w", kind=COSIGNATURE)
+    policy = Policy(POLICY.logs, {"w": witness.key}, {}, "w")
+    assert codes(sealed.report(policy=policy)) == {"UNANCHORED": 1}
+
+    note = read_checkpoint(str(sealed.sealer.folder))
+    signed = struct.pack(">Q", 1_736_937_045) + witness.sign(cosigned_message(note.text, 1_736_937_045))
+    cosigned = note._replace(signatures=(*note.signatures, Signature(witness.key.name, witness.key.key_id, signed)))
+    (sealed.sealer.folder / "cosigned").write_text(str(cosigned))
+    sealed.compact()
+    report = sealed.report(policy=policy)
+    assert (report.verdict, report.anchored) == ("INTACT", 240)
+
+    event_id = json.loads(lines_of(sealed.trail.with_name("audit.jsonl.20250115T100000.000000Z"))[3])["event_id"]
+    proven = prove_archived(sealed.archive, event_id)
+    assert proven.proof.verifies(proven.line, policy)
 
 
 def test_rolled_back_archive_is_found_by_state_and_anchor(sealed, tmp_path):
@@ -500,7 +549,7 @@ def test_row_removed_beside_pruned_days_is_not_taken_for_pruned(two_days):
     prune_first_day(two_days)
     number = min(first_number(path) for path in two_days.archive.glob("date=2025-01-16/*.parquet"))
     path = next(path for path in two_days.archive.glob("date=2025-01-16/*.parquet") if first_number(path) == number)
-    rewrite(path, f"SELECT * FROM {{}} WHERE n != {number + 1}")
+    rewrite(path, f"SELECT * FROM FILE WHERE n != {number + 1}")
     assert two_days.report().exit_code == 1
 
 

@@ -163,6 +163,7 @@ def verify(path, *words):
 
 def test_verify_of_an_archive_has_the_findings_and_exit_codes_of_a_trail(sealed):
     """0 intact, 1 changed with segment and line, 2 without the key; text and JSON; anchors and states."""
+    assert run("archive", "show", "archive").lines[2].endswith("/logs/audit.jsonl  60 events, seal of 100 lines")
     assert verify(sealed).code == 0
     done = verify("archive", "--anchor", f"{sealed}.seal/checkpoint", "--state", "state")
     assert (done.code, done.lines[-1].split()[0]) == (0, "INTACT")

@@ -49,6 +49,7 @@ class Summary(msgspec.Struct, frozen=True):
         first_day: The first day with events (UTC); None without any.
         last_day: The last one.
         trails: The number of events by trail, ``host:path``.
+        sealed: The number of lines that the copied seal of each sealed trail covers; they may be more than were archived.
         promoted: The promoted columns, and the members of the metadata that they hold, as JSON Pointers.
         pruned_before: The beginning of the first day that was not pruned; None if none was.
         version: The number of the last commit.
@@ -62,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True):
     first_day: str | None
     last_day: str | None
     trails: dict[str, int]
+    sealed: dict[str, int]
     promoted: dict[str, str]
     pruned_before: dt.datetime | None
     version: int
@@ -89,6 +91,7 @@ def show(archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | N
             first_day=min(days, default=None),
             last_day=max(days, default=None),
             trails=dict(sorted(trails.items())),
+            sealed={name: copy.size for name, copy in sorted(snapshot.seals.items())},
             promoted={name: pointer(path) for name, path in promoted.items()},
             pruned_before=snapshot.pruned_before,
             version=snapshot.version,

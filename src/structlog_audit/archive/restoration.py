@@ -127,11 +127,12 @@ def restore(
             if progress is not None:
                 progress(written)
 
+        written_paths = frozenset(files)
         seals: list[str] = []
         unsealed: list[str] = []
         for sealed in sealed_trails(log):
             paths = [targets[key] for key, ranges in snapshot.segments.items() if ranges[0].trail == sealed.copy.trail]
-            present = [path for path in paths if path in files]
+            present = [path for path in paths if path in written_paths]
             folder = _seal_folder(sealed, paths)
             if not present or os.path.exists(folder):
                 continue

@@ -36,7 +36,8 @@ def show(path: Archive) -> Exit:
         f"{found.version + 1} commits"
     )
     for trail, events in found.trails.items():
-        put_line(f"  {trail}  {events:,} events")
+        sealed = f", seal of {found.sealed[trail]:,} lines" if trail in found.sealed else ""
+        put_line(f"  {trail}  {events:,} events{sealed}")
     for column, member in found.promoted.items():
         put_line(f"  column {column}  {member}")
     if found.pruned_before is not None:
