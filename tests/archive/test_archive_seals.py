@@ -22,7 +22,7 @@ from structlog_audit.archive import compaction as compaction_module
 from structlog_audit.archive import gc, merge, prune, restore, show
 from structlog_audit.archive.delta_log import DeltaLog
 from structlog_audit.archive.opening import opened_log
-from structlog_audit.archive.proofs import prove_archived, verify_seals
+from structlog_audit.archive.proofs import prove_archived, verify_archived
 from structlog_audit.archive.seal_copies import SealCopier
 from structlog_audit.archive.storage import LocalStorage
 from structlog_audit.integrity.proving import prove
@@ -52,7 +52,7 @@ class Sealed:
 
     def report(self, **options):
         """Return the report of the only trail in the archive."""
-        (report,) = verify_seals(self.archive, options.pop("policy", POLICY), **{"max_age": None, **options})
+        (report,) = verify_archived(self.archive, options.pop("policy", POLICY), **{"max_age": None, **options})
         return report
 
     def data_files(self):
@@ -146,7 +146,7 @@ CELLS = {
 def test_any_cell_that_queries_or_lines_need_is_proven(sealed, column):
     """Another value in any column but the order of several trails is a finding of exit code 1."""
     rewrite(sealed.data_files()[1], replacing(47, **{column: CELLS[column]}))
-    reports = verify_seals(sealed.archive, POLICY, max_age=None)
+    reports = verify_archived(sealed.archive, POLICY, max_age=None)
     assert reports[0].exit_code == 1
 
 
@@ -217,7 +217,7 @@ def test_rows_of_no_segment_are_inserted(sealed, member):
     value = "n + 1000" if member == "n" else "'h9:/x'"
     added = f"SELECT * FROM FILE UNION ALL SELECT * REPLACE ({value} AS {member}) FROM FILE WHERE n = 47"
     rewrite(sealed.data_files()[1], added)
-    trail, foreign = verify_seals(sealed.archive, POLICY, max_age=None)
+    trail, foreign = verify_archived(sealed.archive, POLICY, max_age=None)
     assert (trail.verdict, codes(foreign), foreign.exit_code) == ("INTACT", {"INSERTED": 1}, 1)
 
 
@@ -336,7 +336,7 @@ def test_unreadable_seal_is_a_problem_and_segments_are_archived(sealed, tmp_path
     (sealed.sealer.folder / "checkpoint").mkdir()
     done = compacted(sealed.trail, tmp_path / "other")
     assert (done.segments, done.problems["seal"]) == (4, 1)
-    (report,) = verify_seals(tmp_path / "other", POLICY)
+    (report,) = verify_archived(tmp_path / "other", POLICY)
     assert (codes(report), report.exit_code) == ({"NO_SEAL": 1}, 2)
 
 
@@ -372,7 +372,7 @@ def test_lost_seal_of_one_host_leaves_the_others_verified(hosts):
     archive, policy = hosts
     (path,) = archive.glob("_seals/h1*/*.json")
     path.unlink()
-    reports = verify_seals(archive, policy, max_age=None)
+    reports = verify_archived(archive, policy, max_age=None)
     assert [report.exit_code for report in reports] == [2, 0]
 
 
@@ -389,7 +389,7 @@ def test_age_of_archived_lines_is_that_of_their_events(tmp_path):
 
 def test_missing_archive_is_unreadable(tmp_path):
     """As a missing trail is."""
-    (report,) = verify_seals(tmp_path / "none", POLICY)
+    (report,) = verify_archived(tmp_path / "none", POLICY)
     assert (codes(report), report.exit_code) == ({"UNREADABLE": 1}, 2)
 
 
@@ -469,13 +469,13 @@ def hosts(tmp_path):
 def test_each_trail_has_a_report(hosts, tmp_path):
     """Each has its own seal, and one without a seal is not verified."""
     archive, policy = hosts
-    reports = verify_seals(archive, policy, max_age=None)
+    reports = verify_archived(archive, policy, max_age=None)
     assert [(report.origin, report.verdict) for report in reports] == [
         ("audit.example/h1", "INTACT"),
         ("audit.example/h2", "INTACT"),
     ]
     compacted(write_closed(tmp_path / "h3", line_of(1)), archive, host="h3")
-    assert codes(verify_seals(archive, policy, max_age=None)[2]) == {"NO_SEAL": 1}
+    assert codes(verify_archived(archive, policy, max_age=None)[2]) == {"NO_SEAL": 1}
 
 
 def test_state_has_a_checkpoint_of_each_trail(hosts, tmp_path):
@@ -483,17 +483,20 @@ def test_state_has_a_checkpoint_of_each_trail(hosts, tmp_path):
     archive, policy = hosts
     state = tmp_path / "state"
     for _ in range(2):
-        assert [report.exit_code for report in verify_seals(archive, policy, state=str(state), max_age=None)] == [0, 0]
+        assert [report.exit_code for report in verify_archived(archive, policy, state=str(state), max_age=None)] == [
+            0,
+            0,
+        ]
     assert state.read_text().count("— ") == 2
 
     shutil.copytree(tmp_path / "h1", tmp_path / "h1only")
     path = tmp_path / "h1only" / "audit.jsonl"
     compacted(path, tmp_path / "alone")
-    reports = verify_seals(tmp_path / "alone", policy, state=str(state), max_age=None)
+    reports = verify_archived(tmp_path / "alone", policy, state=str(state), max_age=None)
     assert codes(reports[1]) == {"ROLLED_BACK": 1}
 
     state.write_text("my notes\n")
-    assert {report.exit_code for report in verify_seals(archive, policy, state=str(state), max_age=None)} == {2}
+    assert {report.exit_code for report in verify_archived(archive, policy, state=str(state), max_age=None)} == {2}
     assert state.read_text() == "my notes\n"
 
 
@@ -695,10 +698,10 @@ def test_crash_at_any_write_of_the_copy_leaves_a_valid_archive(sealed, monkeypat
             compacted(sealed.trail, archive)
         monkeypatch.undo()
 
-        (report,) = verify_seals(archive, POLICY, max_age=None)
+        (report,) = verify_archived(archive, POLICY, max_age=None)
         assert report.verdict == "INTACT"
         compacted(sealed.trail, archive)
-        (report,) = verify_seals(archive, POLICY, max_age=None)
+        (report,) = verify_archived(archive, POLICY, max_age=None)
         assert (report.verdict, report.size) == ("INTACT", 241)
 
 
@@ -776,7 +779,7 @@ def test_archive_of_an_object_store_is_verified_and_proven(sealed):
 
     root = "memory://audit-seals"
     compacted(sealed.trail, root)
-    (report,) = verify_seals(root, POLICY, max_age=None)
+    (report,) = verify_archived(root, POLICY, max_age=None)
     assert (report.verdict, report.unarchived) == ("INTACT", 80)
     event_id = json.loads(lines_of(sealed.trail.with_name("audit.jsonl.20250115T100000.000000Z"))[3])["event_id"]
     assert prove_archived(root, event_id) == prove(str(sealed.trail), event_id)

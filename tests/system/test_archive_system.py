@@ -19,7 +19,7 @@ from trail_files import append, line_of, roll_over, rolled_name
 
 from structlog_audit import AuditError, open_trail
 from structlog_audit.archive import gc, merge, open_archive, restore, verify
-from structlog_audit.archive.proofs import prove_archived, verify_seals
+from structlog_audit.archive.proofs import prove_archived, verify_archived
 from structlog_audit.integrity.proving import prove
 
 pytestmark = pytest.mark.system
@@ -132,12 +132,12 @@ def test_killed_compactions_leave_a_seal_that_fits(tmp_path, kills):
         for victim in victims:
             victim.kill()
             victim.wait(timeout=30)
-        (report,) = verify_seals(archive, POLICY, max_age=None)
+        (report,) = verify_archived(archive, POLICY, max_age=None)
         assert report.verdict == "INTACT", report.to_text()
 
     compacted(path, archive)
     gc(archive, older_than="0s")
-    (report,) = verify_seals(archive, POLICY, max_age=None)
+    (report,) = verify_archived(archive, POLICY, max_age=None)
     assert (report.verdict, report.size) == ("INTACT", sealer.tree.size)
 
 
@@ -195,7 +195,7 @@ def test_seal_travels_into_a_bucket(tmp_path, bucket):
     for thread in threads:
         thread.join()
 
-    (report,) = verify_seals(archive, POLICY, max_age=None, storage_options=options)
+    (report,) = verify_archived(archive, POLICY, max_age=None, storage_options=options)
     assert (report.verdict, report.size, report.unarchived) == ("INTACT", 240, 80)
     event_id = all_ids(open_trail(sealer.trail))[50]
     assert prove_archived(archive, event_id, storage_options=options) == prove(str(sealer.trail), event_id)

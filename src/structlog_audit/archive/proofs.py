@@ -1,4 +1,4 @@
-"""The proofs of an archive: `verify_seals` judges its lines by their seals, and `prove_archived` proves one event.
+"""The proofs of an archive: `verify_archived` judges its lines by their seals, and `prove_archived` proves one event.
 
 `structlog_audit.archive.verify` compares bytes with the digests in the log of the archive, which whoever may write to it can
 change. The functions here compare lines with what the key of their trail has signed.
@@ -39,7 +39,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
 )
 
 
-def verify_seals(
+def verify_archived(
     archive: str | os.PathLike[str],
     policy: Policy,
     *,

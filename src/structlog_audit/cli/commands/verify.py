@@ -50,11 +50,11 @@ def verify(
         put(report.to_text() if output is ReportOutput.TEXT else f"{report.to_json()}\n")
         return report.exit_code
 
-    from structlog_audit.archive.proofs import verify_seals
+    from structlog_audit.archive.proofs import verify_archived
 
     if jobs > 1:
         raise UsageError("--jobs: an archive is verified in one process")
-    reports = verify_seals(trail, policy, anchors=anchor or (), state=state, max_age=seconds)
+    reports = verify_archived(trail, policy, anchors=anchor or (), state=state, max_age=seconds)
     if output is ReportOutput.TEXT:
         put("\n".join(report.to_text() for report in reports))
     else:
