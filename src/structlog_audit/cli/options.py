@@ -58,6 +58,7 @@ Operations = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 TrailPath = Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail.")]
+SealedPath = Annotated[str, typer.Argument(metavar="TRAIL|ARCHIVE", help="Active file of the trail, or an archive.")]
 Origin = Annotated[
     str,
     typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
