@@ -41,8 +41,13 @@ def rows_in(path: str) -> Iterator[dict[str, Any]]:
     with Path(path).open(encoding="utf-8") as file:
         first = file.read(1)
         file.seek(0)
-        texts = enumerate(file, 1) if first == "{" else [(1, file.read())]
-        for number, text in texts:
+
+        # A list is one text, of jsonl each line is one.
+        if first != "{":
+            yield from _rows_of(file.read(), f"{path}:1")
+            return
+
+        for number, text in enumerate(file, 1):
             if text.strip():
                 yield from _rows_of(text, f"{path}:{number}")
 
@@ -80,7 +85,10 @@ def event_fields(row: Mapping[str, Any], models: Mapping[Any, str]) -> tuple[str
     Raises:
         AuditValueError: The model or the action of the row is unknown, or its time is not one.
     """
-    where, members = f"{row['model']} {row.get('pk')}", row["fields"]
+    key = row.get("pk")
+    where = f"{row['model']} {key}"
+    members = row["fields"]
+
     label = _label_of(members["content_type"], models, where)
     verb = _VERBS.get(members["action"])
     if verb is None:
@@ -89,16 +97,20 @@ def event_fields(row: Mapping[str, Any], models: Mapping[Any, str]) -> tuple[str
     metadata = {
         "happened_at": _time(members["timestamp"], where),
         "imported_from": SOURCE,
-        "log_entry": row.get("pk"),
+        "log_entry": key,
         **_changes(members.get("changes")),
     }
     for name, value in members.items():
-        if name not in _OWN and value not in (None, ""):
+        is_empty = value is None or value == ""
+        if name not in _OWN and not is_empty:
             metadata[_RENAMED.get(name, name)] = value
 
-    fields: dict[str, Any] = {"entry_ids": [f"{label}:{members['object_pk']}"], "metadata": metadata}
-    if members.get("actor") is not None:
-        fields["user_id"] = _key_text(members["actor"])
+    entry_id = f"{label}:{members['object_pk']}"
+    fields: dict[str, Any] = {"entry_ids": [entry_id], "metadata": metadata}
+
+    actor = members.get("actor")
+    if actor is not None:
+        fields["user_id"] = _key_text(actor)
     return f"{label}.{verb}", fields
 
 
@@ -116,7 +128,9 @@ def _label_of(content_type: Any, models: Mapping[Any, str], where: str) -> str:
 
 def _key_text(key: Any, separator: str = ",") -> str:
     """Return a foreign key as text; a natural key is a list."""
-    return separator.join(map(str, key)) if isinstance(key, list) else str(key)
+    if isinstance(key, list):
+        return separator.join(map(str, key))
+    return str(key)
 
 
 def _time(value: Any, where: str) -> str:
@@ -145,7 +159,13 @@ def _changes(changes: Any) -> dict[str, Any]:
 
 def _change(change: Any) -> Any:
     if isinstance(change, list) and len(change) == 2:
-        return {"before": change[0], "after": change[1]}
-    if isinstance(change, dict) and change.keys() == {"type", "operation", "objects"} and change["operation"] in _SIDES:
-        return {_SIDES[change["operation"]]: change["objects"]}
+        old, new = change
+        return {"before": old, "after": new}
+
+    # Of a many-to-many field.
+    if isinstance(change, dict) and change.keys() == {"type", "operation", "objects"}:
+        side = _SIDES.get(change["operation"])
+        if side is not None:
+            return {side: change["objects"]}
+
     return change

@@ -150,8 +150,12 @@ class _Transaction:
     """The changes of a transaction that is not committed yet."""
 
     def __init__(self) -> None:
+        # The functions that record the changes, in their order.
         self.recorders: list[Callable[[], None]] = []
+
+        # How many there were when a savepoint began, by its name.
         self.savepoints: dict[str, int] = {}
+
         self.statement: _Statement | None = None
 
 
@@ -334,9 +338,15 @@ def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str,
 
 def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any]]) -> bool:
     """Return whether the result of an INSERT knows the keys of its rows."""
-    is_special = element._post_values_clause is not None or element.select is not None
-    if is_special or element._multi_values or not table.key_columns:
+    if not table.key_columns:
         return False
+
+    # An upsert, rows of a query, and several rows in one statement.
+    is_upsert = element._post_values_clause is not None
+    is_query = element.select is not None
+    if is_upsert or is_query or element._multi_values:
+        return False
+
     if len(parameters) == 1 or element._return_defaults:
         return True
 
@@ -417,9 +427,12 @@ class _Reader(NamedTuple):
         found: Rows = {}
         for values in _inserted_values(element, parameters):
             for columns in self.table.unique_keys():
-                if all(column.key in values for column in columns):
-                    conditions = [column == values[column.key] for column in columns]
-                    found |= self.rows(*conditions, lock=True)
+                # A key of which the database computes a part has no conflict that could be known before.
+                if not all(column.key in values for column in columns):
+                    continue
+
+                conditions = [column == values[column.key] for column in columns]
+                found |= self.rows(*conditions, lock=True)
         return found
 
 
@@ -482,6 +495,8 @@ class _Table(NamedTuple):
         rows: Rows = {}
         for values in result:
             row = dict(zip(names, values, strict=True))
+
+            # The key counts even if it is not recorded.
             key = key_of(row[name] for name in names_of_key)
             rows[key] = self.fields.recorded(row)
         return rows
@@ -547,7 +562,10 @@ def _table_of(table: Any) -> _Table | None:
 def _find_table(table: Any) -> Iterator[_Table]:
     # A model that is tracked itself takes precedence over its base.
     models = sorted(_tracked, key=_is_mapped, reverse=True)
-    pairs = [(mapper, _tracked[model]) for model in models for mapper in _mappers_of(model)]
+    pairs = []
+    for model in models:
+        fields = _tracked[model]
+        pairs += [(mapper, fields) for mapper in _mappers_of(model)]
 
     for mapper, fields in pairs:
         if mapper.local_table == table:

@@ -30,10 +30,17 @@ def import_auditlog(
 ) -> Exit:
     """Record the log entries of django-auditlog as events, each once."""
     models = content_types(rows_in(file))
-    left_out = Counter(row["model"] for row in rows_in(file) if not is_log_entry(row))
+    left_out: Counter[str] = Counter()
+    count = 0
 
     # Everything is converted before the first event is recorded, so that a row that is not understood changes nothing.
-    count = sum(1 for row in rows_in(file) if is_log_entry(row) and event_fields(row, models))
+    for row in rows_in(file):
+        if is_log_entry(row):
+            event_fields(row, models)
+            count += 1
+        else:
+            left_out[row["model"]] += 1
+
     known = _imported_before(trail)
     recorded = _record(file, trail, models, known)
 
@@ -47,6 +54,7 @@ def _imported_before(trail: str) -> set[object]:
     """Return the keys of the log entries that are in the trail already."""
     if not Path(trail).exists():
         return set()
+
     events = open_trail(trail).iter_events(metadata={"imported_from": SOURCE})
     return {event.metadata.get("log_entry") for event in events}
 

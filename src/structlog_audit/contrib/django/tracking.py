@@ -136,7 +136,8 @@ def _execute(compiler: Any, table: _Table, method: str, argument: Any = None) ->
         if isinstance(compiler.query, InsertQuery):
             result, rows = _insert(compiler, table, argument)
         else:
-            result, rows = _change(compiler, table, partial(getattr(compiler, method), argument))
+            execute = partial(getattr(compiler, method), argument)
+            result, rows = _change(compiler, table, execute)
 
         events = table.events(alias, rows)
         if events:
@@ -156,8 +157,10 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
 
     selected = query.chain(klass=Query)
     selected.clear_ordering(force=True)
-    keys = QuerySet(model=query.model, query=selected, using=connection.alias).values("pk")
-    before = table.rows(connection.alias, Q(pk__in=keys), fields, lock=True)
+    alias = connection.alias
+    instances = QuerySet(model=query.model, query=selected, using=alias)
+    condition = Q(pk__in=instances.values("pk"))
+    before = table.rows(alias, condition, fields, lock=True)
 
     # A row that another transaction commits from now on must not be changed without having been read.
     if connection.features.has_select_for_update:
@@ -165,12 +168,12 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
 
     result = execute()
     if isinstance(query, DeleteQuery):
-        after = table.rows_of(connection.alias, list(before), fields)
+        after = table.rows_of(alias, list(before), fields)
         return result, list(changed_rows(before, after))
 
     moved = _moved_keys(query, table, before)
     keys = [moved.get(key, key) for key in before]
-    after = table.rows_of(connection.alias, keys, fields)
+    after = table.rows_of(alias, keys, fields)
     changed = changed_rows(before, after, moved)
     return result, [_as_update(row, table, query) for row in changed]
 
@@ -204,7 +207,11 @@ def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
 
 def _written_keys(query: Any, table: _Table) -> dict[Any, Any]:
     """Return what an UPDATE sets the fields of the primary key to."""
-    return {field: value for field, _, value in query.values if field in table.key_fields}
+    written = {}
+    for field, _, value in query.values:
+        if field in table.key_fields:
+            written[field] = value
+    return written
 
 
 def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
@@ -367,21 +374,27 @@ class _Table(NamedTuple):
     def _model_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
         for row in rows:
             operation = f"{self.label}.{row.verb}"
-            entry_ids = [f"{self.label}:{key_text(key)}" for key in row.keys]
             changes = row.changes(self.options)
+
+            # A row whose key was changed has two.
+            keys = [key_text(key) for key in row.keys]
+            entry_ids = [f"{self.label}:{key}" for key in keys]
             yield TrackedEvent(operation, entry_ids, {"changes": changes})
 
     def _relation_events(self, rows: Iterable[ChangedRow]) -> Iterator[TrackedEvent]:
         """Yield an event for each object whose related objects changed."""
         related: dict[Key, _Pairs] = defaultdict(_new_pairs)
         source, target = self._ends
+
+        def add(side: str, pair: Row | None) -> None:
+            if pair is not None:
+                pairs = related[pair[source]]
+                pairs[side].append(pair[target])
+
+        # A changed pair is one that was removed, and another one.
         for row in rows:
-            if row.before is not None:
-                key = row.before[source]
-                related[key]["removed"].append(row.before[target])
-            if row.after is not None:
-                key = row.after[source]
-                related[key]["added"].append(row.after[target])
+            add("removed", row.before)
+            add("added", row.after)
 
         for key, pairs in related.items():
             yield self._relation_event(key, pairs)
