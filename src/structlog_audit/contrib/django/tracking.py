@@ -207,11 +207,11 @@ def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
 
 def _written_keys(query: Any, table: _Table) -> dict[Any, Any]:
     """Return what an UPDATE sets the fields of the primary key to."""
-    written = {}
-    for field, _, value in query.values:
-        if field in table.key_fields:
-            written[field] = value
-    return written
+    written = {field: value for field, _, value in query.values}
+    fields = table.key_fields
+
+    # Of a key of several fields, it may set a part.
+    return {field: written[field] for field in fields if field in written}
 
 
 def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
