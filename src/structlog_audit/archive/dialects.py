@@ -23,12 +23,18 @@ _MOST_LEAVES = 32
 
 
 class Dialect(NamedTuple):
-    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place."""
+    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
+
+    `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
+    files that are read together: first, at most, and at most if a query selects few of them.
+    """
 
     parameter: str
     time: str
     fetched_time: str
     bucket: str
+    total: str
+    grouping: str
     contains: str
     is_text: str
     is_number: str
@@ -37,6 +43,10 @@ class Dialect(NamedTuple):
     is_object: str
     is_array: str
     has_member: str
+    keeps_order: bool
+    first_rows: int
+    most_rows: int
+    most_selected_rows: int
 
 
 DUCKDB = Dialect(
@@ -47,6 +57,8 @@ DUCKDB = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}) AS INTEGER) END"
     ),
+    total="fsum({column})",
+    grouping="grouping({columns})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     # CASE, unlike AND, asks for the type only where the value is equal.
@@ -64,6 +76,10 @@ DUCKDB = Dialect(
     is_object="(json_type(metadata, {p}) = 'OBJECT')",
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
+    keeps_order=True,
+    first_rows=60_000,
+    most_rows=500_000,
+    most_selected_rows=50_000_000,
 )
 
 

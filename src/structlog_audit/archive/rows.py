@@ -75,10 +75,9 @@ SPOOL_COLUMNS = """{event_id: 'VARCHAR', us: 'BIGINT', operation: 'VARCHAR', use
 """The types of the members of `Row` for DuckDB's ``read_json``."""
 
 STORED_COLUMNS = (
-    "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, "
-    "duration_ms, kind"
+    "event_id, {us}, operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind"
 )
-"""The columns that make a `StoredEvent` of a row; its line needs ``chain`` as well."""
+"""The columns that make a `StoredEvent` of a row, ``{us}`` the timestamp in µs; its line needs ``chain`` as well."""
 
 
 class _Members(msgspec.Struct, omit_defaults=True, gc=False):
