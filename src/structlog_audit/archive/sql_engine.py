@@ -33,6 +33,10 @@ class Files(NamedTuple):
     promoted: frozenset[str]
 
 
+class UndecidedError(Exception):
+    """The database cannot parse the metadata of a row: only Python can decide if it matches."""
+
+
 class SQLDatabase(Protocol):
     """A connection to a database that reads the data files of one archive."""
 
@@ -51,6 +55,7 @@ class SQLDatabase(Protocol):
 
         Raises:
             AuditReadError: A file is missing or damaged, or the database fails.
+            UndecidedError: The database cannot parse the metadata of a row; raised before the first row.
         """
         ...
 
@@ -147,16 +152,24 @@ class SQLEngine:
         at_most: int | None,
     ) -> Iterator[Found]:
         stored = STORED_COLUMNS.format(us=self._dialect.fetched_time.format(column="timestamp"))
-        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
+        columns = f"{self._place} AS place, trail, n, {stored}"
         direction = "DESC" if newest_first else "ASC"
-        sql = source.sql
+        order = ""
         if newest_first or len(files) > 1 or not self._dialect.keeps_order:
-            sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
-        if source.is_exact and at_most is not None:
-            sql += f" LIMIT {at_most}"
+            order = f" ORDER BY place {direction}, trail {direction}, n {direction}"
 
+        source = self._union(snapshot, conditions, files, columns)
+        try:
+            yield from self._matching(source, conditions, order, at_most)
+        except UndecidedError:
+            source = self._union(snapshot, conditions, files, columns, reads_json=False)
+            yield from self._matching(source, conditions, order, at_most)
+
+    def _matching(self, source: _Union, conditions: Conditions, order: str, at_most: int | None) -> Iterator[Found]:
+        """Yield the rows of *source* that match *conditions*."""
+        limit = f" LIMIT {at_most}" if source.is_exact and at_most is not None else ""
         matches = conditions.matches
-        for row in self._rows(sql, source):
+        for row in self._rows(source.sql + order + limit, source):
             event = stored_event(row[3:])
             if source.is_exact or matches(event):
                 yield Found(row[0], row[1], row[2], event)
@@ -168,7 +181,15 @@ class SQLEngine:
     def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
         return self._database.query(sql, source.parameters, source.tables)
 
-    def _union(self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str) -> _Union:
+    def _union(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        *,
+        reads_json: bool = True,
+    ) -> _Union:
         """Return a query of *columns* over *files*.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
@@ -186,7 +207,7 @@ class SQLEngine:
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
-            condition = where(conditions, self._dialect, known, table)
+            condition = where(conditions, self._dialect, known, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.is_exact
             queries.append(f"SELECT {columns} FROM {{{table}}} WHERE {condition.sql}")
@@ -200,7 +221,10 @@ class SQLEngine:
         source = self._union(snapshot, conditions, files, "1")
         if not source.is_exact:
             return None
-        [(count,)] = self._rows(f"SELECT count(*) FROM ({source.sql})", source)
+        try:
+            [(count,)] = self._rows(f"SELECT count(*) FROM ({source.sql})", source)
+        except UndecidedError:
+            return None
         return int(count)
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts | None:
@@ -222,8 +246,13 @@ class SQLEngine:
             f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"
         )
+        try:
+            rows = list(self._rows(sql, source))
+        except UndecidedError:
+            return None
+
         total_ms = 0.0
-        for group, operation, status, user, bucket_number, count, duration in self._rows(sql, source):
+        for group, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
             if group == 0b0111:
                 counts.operations[operation] += count
