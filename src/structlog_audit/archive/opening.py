@@ -91,7 +91,10 @@ def open_archive(
 
 def require_engine(engine: Any) -> None:
     """Raise `AuditTypeError` or `AuditValueError` if *engine* is not one that `open_archive` accepts."""
-    expected = f"engine={engine!r}: expected 'duckdb', Spark as 'sc://host:15002', 'spark://host:7077' or 'local[2]', or a SparkSession"
+    expected = (
+        f"engine={engine!r}: expected 'duckdb', Spark as 'sc://host:15002', 'spark://host:7077' or 'local[2]', "
+        "or a SparkSession"
+    )
     if isinstance(engine, str):
         if engine != "duckdb" and not _SPARK.fullmatch(engine):
             raise AuditValueError(expected)

@@ -102,10 +102,11 @@ class SparkDatabase:
             self._errors = _spark_errors()
             return engine
         try:
-            open_session = _connected if engine.startswith("sc://") else _started
             self._errors = _spark_errors()
-            with self._explained(engine):
-                return open_session(engine)
+            with self._explained(engine), warnings.catch_warnings():
+                # PySpark warns of new versions of pandas, which is not used, and of retries that end in an error anyway.
+                warnings.simplefilter("ignore")
+                return _connected(engine) if engine.startswith("sc://") else _started(engine)
         except ImportError as error:
             raise AuditReadError(
                 f"engine={engine!r} needs PySpark: pip install 'structlog-audit[spark]' ({error})"
@@ -202,10 +203,7 @@ def _connected(url: str) -> Any:
     # Not by the builder, which would make it the default session of the application.
     session = SparkSession(connection=url)
     session.client.set_retry_policies([DefaultPolicy(max_retries=_RETRIES)])
-    with warnings.catch_warnings():
-        # Exceeded retries are an error as well.
-        warnings.simplefilter("ignore")
-        session.conf.set("spark.sql.session.timeZone", "UTC")
+    session.conf.set("spark.sql.session.timeZone", "UTC")
     return session
 
 
