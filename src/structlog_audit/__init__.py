@@ -4,6 +4,15 @@ The names below are the public ones; their modules document them. `structlog_aud
 `structlog_audit.exceptions` the errors.
 """
 
+import sys
+
+try:
+    # Several processes share a trail by the appends, renames and locks of POSIX.
+    import fcntl as fcntl
+except ImportError as error:
+    message = f"structlog-audit: expected Linux or macOS, which have fcntl; got {sys.platform}"
+    raise ImportError(message, name="fcntl") from error
+
 from structlog_audit._version import __version__ as __version__
 from structlog_audit.events.event import AuditEvent, EventStatus, OperationType
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses, register_operations

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from structlog_audit._version import check_versions
 from structlog_audit.archive.dialects import DUCKDB, Dialect
 from structlog_audit.archive.storage import ObjectStorage, Storage
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
@@ -56,6 +57,8 @@ class Database:
         """
         if self._connection is not None:
             return self._connection
+
+        check_versions("archive")
         try:
             import duckdb
         except ImportError:

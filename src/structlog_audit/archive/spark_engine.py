@@ -36,6 +36,9 @@ _RETRIES = 4
 
 _CONNECT_SECONDS = 5.0
 
+_LEAST_VERSION = 4
+"""The first version with values of type variant."""
+
 _SQL_TYPES = {
     "string": "STRING",
     "timestamp": "TIMESTAMP",
@@ -98,13 +101,12 @@ class SparkDatabase:
             _own.add(self)
 
     def _opened(self, engine: Any) -> Any:
-        if not isinstance(engine, str):
-            self._errors = _spark_errors()
-            return engine
         try:
             self._errors = _spark_errors()
+            if not isinstance(engine, str):
+                return engine
+            # PySpark warns of new versions of pandas, which is not used, and of retries that end in an error anyway.
             with self._explained(engine), warnings.catch_warnings():
-                # PySpark warns of new versions of pandas, which is not used, and of retries that end in an error anyway.
                 warnings.simplefilter("ignore")
                 return _connected(engine) if engine.startswith("sc://") else _started(engine)
         except ImportError as error:
@@ -178,7 +180,20 @@ _own: weakref.WeakSet[SparkDatabase] = weakref.WeakSet()
 
 
 def _spark_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that PySpark raises.
+
+    Raises:
+        AuditReadError: PySpark is older than the JSON functions that are needed.
+    """
+    import pyspark
     from pyspark.errors import PySparkException
+
+    # pyspark and pyspark-client, either of which may be installed, have one version here.
+    if int(pyspark.__version__.partition(".")[0]) < _LEAST_VERSION:
+        raise AuditReadError(
+            f"expected PySpark {_LEAST_VERSION} or newer, got {pyspark.__version__}: pip install --upgrade "
+            "'structlog-audit[spark]'"
+        )
 
     try:
         from py4j.protocol import Py4JError
