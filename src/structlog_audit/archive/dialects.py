@@ -125,12 +125,12 @@ SPARK = Dialect(
     total="sum({column})",
     grouping="grouping_id({columns})",
     contains="array_contains({column}, {value})",
-    is_text=f"(schema_of_variant({_MEMBER}) = 'STRING' AND cast({_MEMBER} AS STRING) = {{value}})",
-    # Numbers are of type BIGINT, DOUBLE or DECIMAL(p,s); texts and booleans would be cast, too.
+    # The value first: its type is asked for only where it is equal. Texts and booleans are cast to numbers, too.
+    is_text=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'STRING')",
     is_number=(
-        f"(schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)' AND try_cast({_MEMBER} AS DOUBLE) = {{value}})"
+        f"(try_cast({_MEMBER} AS DOUBLE) = {{value}} AND schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)')"
     ),
-    is_boolean=f"(schema_of_variant({_MEMBER}) = 'BOOLEAN' AND cast({_MEMBER} AS STRING) = {{value}})",
+    is_boolean=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'BOOLEAN')",
     is_null=f"(schema_of_variant({_MEMBER}) = 'VOID')",
     is_object=f"startswith(schema_of_variant({_MEMBER}), 'OBJECT')",
     is_array=f"startswith(schema_of_variant({_MEMBER}), 'ARRAY')",
