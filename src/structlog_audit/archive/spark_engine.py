@@ -18,7 +18,7 @@ import shutil
 import socket
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +96,12 @@ class SparkDatabase:
         self._catalogue = catalogue
         self._errors: tuple[type[Exception], ...] = ()
         self._session = self._opened(engine)
-        self._is_own = isinstance(engine, str)
-        if self._is_own:
-            _own.add(self)
+        self._release: Callable[[], object] | None = None
+        if isinstance(engine, str) and engine.startswith("sc://"):
+            # A reader need not be closed: the server forgets its session at the end of this process.
+            self._release = weakref.finalize(self, _release, self._session)
+        elif isinstance(engine, str):
+            _applications.add(self)
 
     def _opened(self, engine: Any) -> Any:
         try:
@@ -168,15 +171,22 @@ class SparkDatabase:
         A Java process is shared by the readers of this process, and ends with the last one.
         """
         self._catalogue.close()
-        _own.discard(self)
-        is_shared = any(other._session is self._session for other in _own)
-        if self._is_own and not is_shared:
+        if self._release is not None:
+            self._release()
+        if self not in _applications:
+            return
+        _applications.discard(self)
+        if not any(other._session is self._session for other in _applications):
             self._session.stop()
-        self._is_own = False
 
 
-_own: weakref.WeakSet[SparkDatabase] = weakref.WeakSet()
-"""The open connections whose session this module opened."""
+_applications: weakref.WeakSet[SparkDatabase] = weakref.WeakSet()
+"""The open connections to an application that this module started."""
+
+
+def _release(session: Any) -> None:
+    if not session.is_stopped:
+        session.stop()
 
 
 def _spark_errors() -> tuple[type[Exception], ...]:
@@ -205,6 +215,9 @@ def _spark_errors() -> tuple[type[Exception], ...]:
 
 def _reason(text: str) -> str:
     """Return the line of Spark's error that says what happened."""
+    details = re.search(r'details = "(.+)"', text)
+    if details is not None:
+        return details[1]
     lines = [line.strip(": ") for line in text.splitlines() if line.strip(": ")]
     is_wrapped = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
     return lines[is_wrapped] if lines else "Spark failed"
@@ -218,7 +231,12 @@ def _connected(url: str) -> Any:
     # Not by the builder, which would make it the default session of the application.
     session = SparkSession(connection=url)
     session.client.set_retry_policies([DefaultPolicy(max_retries=_RETRIES)])
-    session.conf.set("spark.sql.session.timeZone", "UTC")
+    try:
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+    except BaseException:
+        # Otherwise the client tries to reach the server again when this process ends.
+        session.client.close()
+        raise
     return session
 
 
