@@ -242,6 +242,7 @@ def _add_member(writer: _Writer, path: Path, value: Any) -> None:
     if dialect.needle is not None:
         text = writer.bind(_needle(path[-1], value))
         writer.fragments.append(dialect.needle.format(text=text))
+
     place = dialect.place(path)
     if place is None or not writer.reads_json:
         writer.is_exact = False

@@ -15,8 +15,8 @@ import msgspec
 from structlog_audit.events.codec import StoredEvent, safe_json, to_json
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.filters import microseconds
-from structlog_audit.trail.reading.decoder import Batch, Line
-from structlog_audit.trail.reading.line_blocks import is_part
+from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder
+from structlog_audit.trail.reading.line_blocks import LineBlock, is_part
 
 COLUMNS = (
     ("event_id", "string"),
@@ -72,10 +72,13 @@ SPOOL_COLUMNS = """{event_id: 'VARCHAR', us: 'BIGINT', operation: 'VARCHAR', use
     kind: 'VARCHAR', chain: 'VARCHAR', n: 'BIGINT', late_us: 'BIGINT', line: 'VARCHAR'}"""
 """The types of the members of `Row` for DuckDB's ``read_json``."""
 
-STORED_COLUMNS = (
+FETCHED_COLUMNS = (
     "event_id, {us}, operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind"
 )
-"""The columns that make a `StoredEvent` of a row, ``{us}`` the timestamp in µs; its line needs ``chain`` as well."""
+"""The columns that make a `StoredEvent` of a row; ``{us}`` is the timestamp in microseconds, as the database writes it."""
+
+STORED_COLUMNS = FETCHED_COLUMNS.format(us="epoch_us(timestamp)")
+"""The same for DuckDB; a line needs ``chain`` as well."""
 
 
 class _Members(msgspec.Struct, omit_defaults=True, gc=False):
@@ -136,7 +139,7 @@ def timestamp_text(us: int) -> bytes:
 
 
 def stored_event(columns: Sequence[Any]) -> StoredEvent:
-    """Return the event of a row; *columns* are `STORED_COLUMNS`."""
+    """Return the event of a row; *columns* are `FETCHED_COLUMNS`."""
     event_id, us, operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind = (
         columns
     )
@@ -189,6 +192,31 @@ def events_in(batch: Batch, size: int) -> list[EventBytes]:
         stored = block.data[start - block.start : stop - block.start]
         found.append(_event_bytes(event, start, stop, stored))
     return found
+
+
+def columns_of(line: bytes) -> tuple[Any, ...] | None:
+    """Return the columns of the event in *line*, `STORED_COLUMNS` and ``chain``; None if it is not one event."""
+    data = line if line.endswith(b"\n") else line + b"\n"
+    batch = LineDecoder().decode_block(LineBlock(0, data), lambda code, offset, reason: None)
+    found = events_in(batch, len(line))
+    if len(found) != 1:
+        return None
+
+    event, metadata = found[0].event, found[0].metadata
+    return (
+        event.event_id,
+        found[0].us,
+        event.operation,
+        event.user_id,
+        event.session_id,
+        event.entry_ids or None,
+        metadata,
+        str(event.status),
+        event.error_message,
+        event.duration_ms,
+        event.kind,
+        event.chain,
+    )
 
 
 def _event_bytes(event: Line, start: int, stop: int, stored: bytes) -> EventBytes:

@@ -106,8 +106,10 @@ class SparkDatabase:
     def _opened(self, engine: Any) -> Any:
         try:
             self._errors = _spark_errors()
+
             if not isinstance(engine, str):
                 return engine
+
             # PySpark warns of new versions of pandas, which is not used, and of retries that end in an error anyway.
             with self._explained(engine), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -130,6 +132,7 @@ class SparkDatabase:
         """
         with self._explained(self._storage.root):
             frames = {name: self._frame(files) for name, files in tables.items()}
+
             found = self._session.sql(sql, args=dict(parameters), **frames)
             yield from found.toLocalIterator()
 
@@ -137,6 +140,7 @@ class SparkDatabase:
         columns = [(name, _SQL_TYPES[kind]) for name, kind in COLUMNS]
         columns += [(name, "STRING") for name in sorted(files.promoted)]
         schema = ", ".join(f"`{name}` {kind}" for name, kind in columns)
+
         reader = self._session.read.schema(schema).options(**_READ_OPTIONS)
         return reader.parquet(*map(self._location, files.paths))
 
@@ -161,8 +165,11 @@ class SparkDatabase:
             text = str(error)
             if _NOT_DECIDED.search(text):
                 raise UndecidedError from error
+
+            # The first pattern that fits has the most specific remedy.
             hints = [hint for pattern, hint in _HINTS.items() if re.search(pattern, text)]
             hint = hints[0] if hints else "structlog-audit archive verify shows what is damaged"
+
             raise AuditReadError(f"{where}: {_reason(text)}; {hint}") from error
 
     def close(self) -> None:
@@ -173,8 +180,10 @@ class SparkDatabase:
         self._catalogue.close()
         if self._release is not None:
             self._release()
+
         if self not in _applications:
             return
+
         _applications.discard(self)
         if not any(other._session is self._session for other in _applications):
             self._session.stop()
@@ -218,6 +227,8 @@ def _reason(text: str) -> str:
     details = re.search(r'details = "(.+)"', text)
     if details is not None:
         return details[1]
+
+    # Java's errors come wrapped in those of py4j.
     lines = [line.strip(": ") for line in text.splitlines() if line.strip(": ")]
     is_wrapped = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
     return lines[is_wrapped] if lines else "Spark failed"
@@ -249,6 +260,7 @@ def _started(master: str) -> Any:
             f"engine={master!r} needs Spark itself, not only its client: pip uninstall pyspark-client; pip install pyspark; "
             "or use engine='sc://host:15002'"
         )
+
     _require_java(master)
     _require_reachable(master)
 
@@ -260,6 +272,7 @@ def _started(master: str) -> Any:
         raise AuditReadError(
             f"engine={master!r}: this process has a Spark application on {running.master!r} already: pass its SparkSession"
         )
+
     options = dict(_SESSION_OPTIONS)
     # Of a cluster, the warning that it has no free workers is worth its noise.
     if master.startswith("local"):
@@ -271,6 +284,7 @@ def _started(master: str) -> Any:
 def _require_java(master: str) -> None:
     home = os.environ.get("JAVA_HOME")
     command = "java" if home is None else os.path.join(home, "bin", "java")
+
     if shutil.which(command) is None:
         raise AuditReadError(
             f"engine={master!r} needs Java 17 or newer, and there is no {command!r}: install it, as by apt-get install "
@@ -283,6 +297,7 @@ def _require_reachable(master: str) -> None:
     _, is_cluster, addresses = master.partition("spark://")
     if not is_cluster:
         return
+
     reasons = []
     for address in addresses.split(","):
         host, _, port = address.rpartition(":")
@@ -292,4 +307,5 @@ def _require_reachable(master: str) -> None:
             reasons.append(f"{address}: {error}")
         else:
             return
+
     raise AuditReadError(f"engine={master!r}: expected a running master, got {'; '.join(reasons)}")

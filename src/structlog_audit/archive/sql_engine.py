@@ -18,7 +18,7 @@ from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import Dialect, where
 from structlog_audit.archive.promotion import promoted_columns
-from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
+from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.engine import Progress
@@ -151,7 +151,7 @@ class SQLEngine:
         newest_first: bool,
         at_most: int | None,
     ) -> Iterator[Found]:
-        stored = STORED_COLUMNS.format(us=self._dialect.fetched_time.format(column="timestamp"))
+        stored = FETCHED_COLUMNS.format(us=self._dialect.fetched_time.format(column="timestamp"))
         columns = f"{self._place} AS place, trail, n, {stored}"
         direction = "DESC" if newest_first else "ASC"
         order = ""
@@ -207,6 +207,7 @@ class SQLEngine:
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
+
             condition = where(conditions, self._dialect, known, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.is_exact
@@ -221,6 +222,7 @@ class SQLEngine:
         source = self._union(snapshot, conditions, files, "1")
         if not source.is_exact:
             return None
+
         try:
             [(count,)] = self._rows(f"SELECT count(*) FROM ({source.sql})", source)
         except UndecidedError:
@@ -242,6 +244,7 @@ class SQLEngine:
 
         grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
         total = self._dialect.total.format(column="duration_ms")
+
         sql = (
             f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"

@@ -9,7 +9,7 @@ import typer
 
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import OutputOption, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -29,6 +29,8 @@ def query(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show persons and erasable values in clear; needs --vault.")
     ] = False,
+    verified: Verified = False,
+    key: SealKeys = None,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Show events, oldest first."""
@@ -44,9 +46,9 @@ def query(
         else:
             events = reading.events()
         is_stream = "-" in (*options.trails, *options.words)
-        count = put_events(events, output, reading.now, in_utc=options.utc, at_once=is_stream)
+        count = put_events(events, output, reading.now, zone=options.zone, at_once=is_stream)
         if not count and lines != 0:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
-    return read_trails(options, show, reveal=reveal)
+    return read_trails(options, show, reveal=reveal, verified_by=proving_keys(key, verified=verified))

@@ -182,6 +182,7 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
         index = s >> bit & 1 | (k >> bit & 1) << 1
         if index:
             result = _add(result, table[index])
+
     return _encode_point(result) == signature[:32]
 
 
@@ -199,6 +200,7 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> boo
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
+
     return True
 
 
@@ -231,11 +233,18 @@ def leaf_hashes(block: bytes) -> bytes:
     return b"".join([sha256(line).digest() for line in lines])
 
 
+_PAIRS = struct.Struct(f"{2 * HASH_BYTES}s")
+
+
+def parents(hashes: bytes) -> bytes:
+    """Return the nodes above *hashes*, an even number of them, back to back."""
+    return b"".join([sha256(b"\1" + pair).digest() for (pair,) in _PAIRS.iter_unpack(hashes)])
+
+
 def perfect_root(hashes: bytes) -> bytes:
     """Return the root above *hashes*, a power of two of them, back to back."""
     while len(hashes) > HASH_BYTES:
-        pairs = range(0, len(hashes), 2 * HASH_BYTES)
-        hashes = b"".join([sha256(b"\1" + hashes[at : at + 64]).digest() for at in pairs])
+        hashes = parents(hashes)
     return hashes
 
 
@@ -261,6 +270,7 @@ def range_root(read: ReadHashes, begin: int, end: int) -> bytes:
         level, rest = divmod(height, 8)
         nodes.append(perfect_root(read(level, begin >> 8 * level, 1 << rest)))
         begin += 1 << height
+
     return fold_right(nodes) if nodes else EMPTY_ROOT
 
 
@@ -281,6 +291,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
                 sn >>= 1
         else:
             r = node_hash(r, p)
+
         fn >>= 1
         sn >>= 1
 
@@ -314,6 +325,7 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
                 sn >>= 1
         else:
             sr = node_hash(sr, c)
+
         fn >>= 1
         sn >>= 1
 
@@ -348,12 +360,14 @@ class HashFiles:
             data = file.read(count * HASH_BYTES)
         except OSError as error:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} cannot be read: {error.strerror}") from error
+
         if len(data) < count * HASH_BYTES:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} ends before the hash {start + count}")
         if bytes(HASH_BYTES) in data:
             raise SealError(
                 "HASHES_LOST", f"{self.path_of(level)} has a hole between the hashes {start} and {start + count}"
             )
+
         return data
 
     def find(self, leaf: bytes, begin: int, end: int) -> int | None:
@@ -367,6 +381,7 @@ class HashFiles:
             if at >= 0:
                 return begin + at // HASH_BYTES
             begin += count
+
         return None
 
     def __enter__(self) -> HashFiles:
@@ -406,6 +421,7 @@ def _decode_base64(text: str, what: str) -> bytes:
         data = base64.b64decode(text, validate=True)
         if base64.b64encode(data).decode() == text:
             return data
+
     raise SealError("UNREADABLE", f"{what}: expected base64, got {text[:80]!r}")
 
 
@@ -469,10 +485,12 @@ class VerifierKey(NamedTuple):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r}: expected the id {key.key_id.hex()}, got {key_id!r}"
             )
+
         if not is_strong_key(key.public_key):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r} is not a point of the curve, or has a small order"
             )
+
         return key
 
     @property
@@ -527,6 +545,7 @@ class Note(NamedTuple):
             text = data.decode()
         except UnicodeDecodeError:
             raise SealError("UNREADABLE", "the note is not UTF-8") from None
+
         if _CONTROLS.search(text):
             raise SealError("UNREADABLE", "the note has control characters, such as CR")
 
@@ -538,6 +557,7 @@ class Note(NamedTuple):
             raise SealError(
                 "UNREADABLE", f"the note has {len(signatures)} signatures: expected at most {MAX_SIGNATURES}"
             )
+
         return cls(body + "\n", signatures)
 
     def __str__(self) -> str:
@@ -561,6 +581,7 @@ class Note(NamedTuple):
             if not key.verifies(self.text, signature.data):
                 raise SealError("BAD_SIGNATURE", f"the signature of {key.name!r} is not one of this text by its key")
             found.append(key)
+
         return found
 
 
@@ -729,6 +750,7 @@ class _PolicyParser:
             key = VerifierKey.parse(text)
         except SealError as error:
             raise self._error(str(error)) from error
+
         if key.kind not in kinds:
             raise self._error(f"a key of type {key.kind} cannot be used here")
         if key.public_key in {other.public_key for other in others}:
@@ -838,6 +860,8 @@ _PACKED_SUFFIXES = ("", ".gz", ".zst")
 _MOST_HINT_BYTES = 1 << 28
 _ROLLED = re.compile(r"\.(\d{8}T\d{6}\.\d{6}Z)(?:\.gz|\.zst)?", re.ASCII)
 _NUMBERED = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
+_DATE = r"(?:(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?:[-_T.]?[0-2]\d(?:[-:]?[0-5]\d){0,2})?|\d{10})"
+_DATED = re.compile(rf"[-._]({_DATE})(?:\.gz|\.zst)?", re.ASCII)
 _RUN = re.compile("([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) (.+)")
 
 
@@ -893,6 +917,20 @@ class SegmentFile(NamedTuple):
                 return open_file(self.path + suffix)
         raise VanishedError(self.path)
 
+    def chunks(self) -> Iterator[bytes] | None:
+        """Return the decompressed content in pieces if it comes from elsewhere than a file; None for a file."""
+        return None
+
+    @property
+    def damage(self) -> str:
+        """What could not be read of content that comes from elsewhere."""
+        return ""
+
+    def changed_at(self) -> dt.datetime:
+        """Return when the file was last changed."""
+        with self.open() as file:
+            return dt.datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, dt.UTC)
+
     def _open_inode(self, inode: tuple[int, int]) -> BinaryIO:
         """Open the file that was the active segment, which may have been rolled over since."""
         folder = os.path.dirname(self.path)
@@ -904,6 +942,7 @@ class SegmentFile(NamedTuple):
                     if _inode_of(os.fstat(file.fileno())) == inode:
                         return file
                     file.close()
+
         raise VanishedError(self.path)
 
 
@@ -938,12 +977,19 @@ class SegmentReader:
                 yield rest + data[:end]
                 rest = data[end:]
                 continue
+
             rest += data
             if len(rest) > MAX_LINE_BYTES:
                 raise SealError("UNREADABLE", f"{self._file.name} has a line of more than {MAX_LINE_BYTES} bytes")
+
         self.unfinished = rest
+        self.damage = self.damage or self._file.damage
 
     def _chunks(self) -> Iterator[bytes]:
+        chunks = self._file.chunks()
+        if chunks is not None:
+            yield from chunks
+            return
         try:
             with self._file.open() as file:
                 head = file.read(4)
@@ -992,6 +1038,7 @@ def _import_zstd(name: str) -> Any:
         except ImportError:
             message = f"{name} is compressed with zstd: install backports.zstd, use Python 3.14, or decompress it"
             raise SealError("UNREADABLE", message) from None
+
     return zstd
 
 
@@ -1010,6 +1057,7 @@ def find_files(trail: str) -> list[SegmentFile]:
             names = {*os.listdir(folder), *os.listdir(folder)}
         except OSError as error:
             raise SealError("UNREADABLE", f"{folder!r} cannot be listed: {error.strerror}") from error
+
         if _identity(trail)[:2] == before[:2]:
             break
 
@@ -1019,7 +1067,8 @@ def find_files(trail: str) -> list[SegmentFile]:
         if order is not None:
             path = os.path.join(folder, re.sub(r"\.(gz|zst)$", "", name))
             found[path] = SegmentFile(path, order)
-    files = sorted(found.values(), key=lambda file: file.order)
+
+    files = sorted(found.values(), key=lambda file: (file.order, file.path))
 
     if before != _ABSENT:
         files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
@@ -1039,6 +1088,7 @@ def _identity(path: str) -> tuple[int, int, int]:
         return _ABSENT
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+
     return *_inode_of(status), status.st_size
 
 
@@ -1055,8 +1105,15 @@ def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
         with suppress(ValueError):
             dt.datetime.strptime(rolled[1], "%Y%m%dT%H%M%S.%fZ")
             return 1, rolled[1]
+
+    # Files of other programs come first.
     numbered = _NUMBERED.fullmatch(name, len(base))
-    return None if numbered is None else (0, -int(numbered[1]))
+    if numbered is not None:
+        return 0, -int(numbered[1])
+    dated = _DATED.fullmatch(name, len(base))
+    if dated is None:
+        return None
+    return 0, int(re.sub(r"\D", "", dated[1]).ljust(14, "0"))
 
 
 class Run(NamedTuple):
@@ -1074,11 +1131,19 @@ class Run(NamedTuple):
 
 
 class SealedSegment(NamedTuple):
-    """A segment as the seal knows it. Lines that came after the rollover are a further run, later in the tree."""
+    """A segment as the seal knows it. Lines that came after the rollover are a further run, later in the tree.
+
+    Attributes:
+        number: Its number in the file ``segments``.
+        name: The name of its file.
+        runs: Its lines.
+        is_cut: Whether lines between these or before them were dropped: numbers and chains have holes there.
+    """
 
     number: int
     name: str
     runs: tuple[Run, ...]
+    is_cut: bool = False
 
     @property
     def first(self) -> int:
@@ -1096,6 +1161,7 @@ class SealedSegment(NamedTuple):
             if position < run.lines:
                 return run.first + position
             position -= run.lines
+
         raise IndexError(position)
 
     def read(self, hashes: HashFiles, position: int, count: int) -> bytes:
@@ -1107,10 +1173,25 @@ class SealedSegment(NamedTuple):
                 found += hashes.read(0, run.first + position, taken)
                 count -= taken
                 position += taken
+
             position -= run.lines
             if position < 0:
                 break
+
         return found
+
+    def find(self, hashes: HashFiles, leaf: bytes, position: int) -> int | None:
+        """Return the first line from *position* on with this *leaf*, or None."""
+        before = 0
+        for run in self.runs:
+            begin = run.first + max(0, position - before)
+            found = None
+            with suppress(SealError):
+                found = hashes.find(leaf, begin, run.first + run.lines)
+            if found is not None:
+                return before + found - run.first
+            before += run.lines
+        return None
 
 
 def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
@@ -1133,11 +1214,21 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
             size_in_bytes = int(match[4]) if lines == count else None
             runs.setdefault(number, []).append(Run(end, lines, size_in_bytes))
             names[number] = match[5]
+
         end += count
 
     if end < size:
         return None
     return [SealedSegment(number, names[number], tuple(runs[number])) for number in sorted(runs)]
+
+
+def read_segments(seal: str, size: int) -> list[SealedSegment] | None:
+    """Return the segments that the file in the folder *seal* names, as `parse_segments`; None also if it cannot be read."""
+    try:
+        with open_file(os.path.join(seal, "segments")) as file:
+            return parse_segments(file.read(_MOST_HINT_BYTES), size)
+    except OSError:
+        return None
 
 
 def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment]:
@@ -1151,7 +1242,22 @@ def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int)
         end = builder.next
         if builder.runs:
             segments.append(SealedSegment(number, file.name, tuple(builder.runs)))
+
     return segments
+
+
+def runs_of_lines(blocks: Iterable[bytes], hashes: HashFiles, segment: SealedSegment) -> tuple[Run, ...]:
+    """Return the leaves of *segment* that its lines are, some of which were deleted.
+
+    Args:
+        blocks: The leaves of the lines.
+        hashes: The stored hashes.
+        segment: The segment with all its lines.
+    """
+    builder = _RunBuilder(hashes, max(run.first + run.lines for run in segment.runs), segment.first)
+    for leaves in blocks:
+        builder.feed(leaves)
+    return tuple(run for run in builder.runs if run.lines)
 
 
 class _RunBuilder:
@@ -1263,6 +1369,7 @@ LINE_CODES = frozenset({"CHANGED", "MISSING", "INSERTED", "MOVED", "TRUNCATED"})
 # --- Each line against its stored hash ---------------------------------------------------------------------------------
 
 _WINDOW = 512
+_MOST_SEARCHES = 100
 _TIMESTAMP = re.compile(rb'"timestamp": ?"([0-9T:.Z+-]{19,35})"')
 
 
@@ -1275,11 +1382,14 @@ def timestamp_in(line: bytes) -> dt.datetime | None:
         time = dt.datetime.fromisoformat(match[1].decode())
     except ValueError:
         return None
+
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 class LineCheck:
     """Compares the lines of one file with the stored hashes of its segment.
+
+    Where they differ, lines of `_WINDOW` are compared with each other; the rest of the segment is searched a few times.
 
     Args:
         place: The number of the file in the trail.
@@ -1303,6 +1413,7 @@ class LineCheck:
         # The number of leaves that were compared; once lines and leaves differ, the leaves of lines that are held back.
         self._position = 0
         self._held: deque[bytes] | None = None
+        self._searches = 0
 
     def feed(self, block: bytes) -> None:
         """Check the lines in *block*."""
@@ -1317,6 +1428,7 @@ class LineCheck:
                 self._held = deque()
                 self._hold(leaves)
                 return
+
             self._position += min(count, left)
             self.lines += min(count, left)
             if count > left:
@@ -1368,9 +1480,11 @@ class LineCheck:
         sealed = [ahead[at : at + HASH_BYTES] for at in range(0, len(ahead), HASH_BYTES)]
         inserted = _position_of(sealed[0], list(held))
         missing = _position_of(held[0], sealed)
+        if missing is None and inserted is None:
+            missing = self._search(held[0], len(sealed))
 
         if missing is not None and (inserted is None or missing <= inserted):
-            for leaf in sealed[:missing]:
+            for leaf in self._leaves_ahead(missing):
                 self._add("MISSING", f"line {self._position + 1} of {self._name} is missing", leaf, at=self._position)
                 self._position += 1
         elif inserted is not None:
@@ -1382,6 +1496,19 @@ class LineCheck:
             message = f"line {self.lines + 1} of {self._name} was changed after it was sealed"
             self._add("CHANGED", message, line=self.lines + 1, at=self._position)
             self._advance(held)
+
+    def _search(self, leaf: bytes, count: int) -> int | None:
+        """Return how many sealed lines, more than *count*, are missing in front of the line with *leaf*; None for another."""
+        if self._segment is None or self._searches == _MOST_SEARCHES:
+            return None
+        self._searches += 1
+        found = self._segment.find(self._hashes, leaf, self._position + count)
+        return None if found is None else found - self._position
+
+    def _leaves_ahead(self, count: int) -> Iterator[bytes]:
+        end = self._position + count
+        for position in range(self._position, end, _WINDOW):
+            yield from _split_hashes(self._expected(position, min(_WINDOW, end - position), b""))
 
     def _add(
         self, code: str, message: str, digest: bytes = b"", line: int | None = None, at: int | None = None
@@ -1544,6 +1671,7 @@ def _without_torn(lines: Sequence[bytes]) -> tuple[list[bytes], set[int]]:
             line = line[start:]
             glued.add(position)
         whole.append(line if line.endswith(b"}") else b"")
+
     return whole, glued
 
 
@@ -1582,6 +1710,10 @@ class WriterCheck:
         self._name = file.name
         self._segment = segment
         self._lines = 0
+        if segment is not None and segment.is_cut:
+            self._writers.clear()
+            self._recent.clear()
+            self._has_forgotten = True
 
     def feed(self, block: bytes) -> None:
         """Check the sealed lines in *block*; look for checkpoints in all."""
@@ -1591,8 +1723,9 @@ class WriterCheck:
         self._check_trail_events(block, lines, sealed)
 
         checked = lines[: max(0, sealed)]
-        if checked:
-            self._check_numbers(block, checked)
+        if checked and self._segment is not None:
+            if not self._segment.is_cut:
+                self._check_numbers(block, checked)
             self.newest = timestamp_in(checked[-1]) or self.newest
         self._lines += len(lines)
 
@@ -1663,6 +1796,7 @@ class WriterCheck:
             known.next += len(positions)
         else:
             known = self._check_one_by_one(writer, known, checked)
+
         if known is not None:
             self._remember(writer, known)
 
@@ -1692,10 +1826,12 @@ class WriterCheck:
                 message = f"missing before it: {what} of the writer {writer.decode()}"
                 self._add("GAP", position, message, since=known.since)
                 known.chain = None
+
             self._extend(known, [position], checked.lines, checked.links)
             known.next = number + 1
             if position in checked.glued:
                 known.glued.add(number)
+
         return known
 
     def _check_repeated(self, state: _Writer, writer: bytes, number: int, position: int, checked: _Lines) -> None:
@@ -1731,6 +1867,7 @@ class WriterCheck:
             if line is not None:
                 return line
             end = sys.maxsize
+
         return None
 
     def _begin(self, number: int, count: int) -> _Writer:
@@ -1739,6 +1876,7 @@ class WriterCheck:
             state.chain = sha256()
         elif not self._has_forgotten and len(self.beginnings) < MOST_FINDINGS:
             self.beginnings.append(((self._place, self._lines + number + 1), self._name, count))
+
         state.since = self._place, self._lines + number + 1
         return state
 
@@ -1751,12 +1889,14 @@ class WriterCheck:
                     self._add_to_chain(state, numbers[start:at], lines)
                     start = at
                     self._check_link(state, number, match[1].decode(), is_first=state.next == 0 and at == 0)
+
         if state.chain is None:
             return
         if state.next == 0 and start == 0 and numbers[0] not in links:
             # The first line has no link: this writer has no chain.
             state.chain = None
             return
+
         self._add_to_chain(state, numbers[start:], lines)
 
     def _add_to_chain(self, state: _Writer, numbers: Sequence[int], lines: Sequence[bytes]) -> None:
@@ -1770,7 +1910,9 @@ class WriterCheck:
                 message = "its link is not that of a writer's first line"
             else:
                 message = "lines of its writer before it were changed before they were sealed: its link does not fit"
+
             self._add("CHAIN", number, message, since=state.since)
+
         state.chain = sha256()
         state.since = here
 
@@ -1807,6 +1949,7 @@ class Frontier:
             height = (size - begin).bit_length() - 1
             nodes.append(range_root(read, begin, begin + (1 << height)))
             begin += 1 << height
+
         return cls(size, nodes)
 
     def append(self, leaf: bytes) -> None:
@@ -1832,6 +1975,112 @@ class Frontier:
         return fold_right(self.nodes) if self.nodes else EMPTY_ROOT
 
 
+KEY_BEGINS = "structlog-audit key begins "
+"""The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
+
+KEY_ENDS = "structlog-audit key ends "
+"""The extension line of the last checkpoint for which an old key counts; its name, a plus and its id follow."""
+
+_KeyIdentity = tuple[str, bytes]
+"""The name and the id of a key."""
+
+
+class _SingleSigned(NamedTuple):
+    """A note that names one of the trusted keys, and no other of them."""
+
+    size: int
+    note: Note
+    where: str
+    details: dict[str, Any]
+
+
+class KeyUse:
+    """The use of the trusted keys in a trail: for which sizes each counts, and which checkpoints it signed alone.
+
+    A change of the key is stated by a checkpoint with extension lines, in a ``key`` line of the trail. It restricts keys that
+    the verifier trusts anyway, and counts only if one of them has signed it; a new key states its beginning itself.
+
+    Args:
+        keys: The trusted keys.
+    """
+
+    def __init__(self, keys: Iterable[VerifierKey]) -> None:
+        self._keys = {(key.name, key.key_id): key for key in keys}
+        self._begins: dict[_KeyIdentity, int] = {}
+        self._ends: dict[_KeyIdentity, int] = {}
+
+        # By key, the notes with the smallest and the largest size.
+        self._alone: dict[_KeyIdentity, tuple[_SingleSigned, _SingleSigned]] = {}
+        self._statements = 0
+
+    def add(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> None:
+        """Take note of the checkpoint *head*, of which *note* is the note."""
+        if head.extensions:
+            self._add_statement(note, head)
+
+        named = {signature[:2] for signature in note.signatures if signature[:2] in self._keys}
+        if len(named) != 1:
+            return
+
+        (identity,) = named
+        found = _SingleSigned(head.size, note, where, details)
+        first, last = self._alone.get(identity, (found, found))
+
+        smallest = min(first, found, key=_size_of)
+        largest = max(last, found, key=_size_of)
+        self._alone[identity] = smallest, largest
+
+    def _add_statement(self, note: Note, head: Checkpoint) -> None:
+        self._statements += 1
+        if self._statements > MOST_FINDINGS:
+            return
+        try:
+            signers = {(key.name, key.key_id) for key in note.signers(self._keys.values())}
+        except SealError:
+            return
+
+        for line in head.extensions if signers else ():
+            identity = _key_identity(line.removeprefix(KEY_BEGINS).removeprefix(KEY_ENDS))
+
+            if line.startswith(KEY_BEGINS) and identity in signers:
+                self._begins[identity] = min(head.size, self._begins.get(identity, head.size))
+            elif line.startswith(KEY_ENDS):
+                self._ends[identity] = min(head.size, self._ends.get(identity, head.size))
+
+    def findings(self) -> Iterator[dict[str, Any]]:
+        """Yield a finding for each checkpoint that a key alone signed outside of its sizes."""
+        for identity, (first, last) in self._alone.items():
+            begin = self._begins.get(identity, 0)
+            end = self._ends.get(identity, MAX_SIZE)
+
+            if first.size < begin:
+                yield self._finding(identity, first, f"it counts from {begin} lines on")
+            if last.size > end:
+                yield self._finding(identity, last, f"it counts up to {end} lines, and was replaced")
+
+    def _finding(self, identity: _KeyIdentity, found: _SingleSigned, reason: str) -> dict[str, Any]:
+        key = f"{identity[0]}+{identity[1].hex()}"
+        try:
+            found.note.signers([self._keys[identity]])
+            message = f"{found.where} covers {found.size} lines, and is signed by the key {key} alone: {reason}"
+        except SealError as error:
+            message = f"{found.where}: {error}"
+
+        return {"code": "BAD_SIGNATURE", "message": message, **found.details}
+
+
+def _size_of(found: _SingleSigned) -> int:
+    return found.size
+
+
+def _key_identity(text: str) -> _KeyIdentity:
+    """Return the identity of the key in *text*, ``NAME+ID`` or a verifier key; one that no key has if it is neither."""
+    name, _, rest = text.partition("+")
+    with suppress(ValueError):
+        return name, bytes.fromhex(rest.partition("+")[0])
+    return name, b""
+
+
 class NoteCheck:
     """Compares notes with the tree: whether they are heads of its beginnings.
 
@@ -1840,11 +2089,18 @@ class NoteCheck:
         checkpoint: The head of the tree.
         hashes: The stored hashes.
         newest_size: Returns the size of the newest checkpoint of the seal, now.
+        key_use: Gets all notes.
     """
 
     def __init__(
-        self, policy: Policy, checkpoint: Checkpoint, hashes: HashFiles, newest_size: Callable[[], int]
+        self,
+        policy: Policy,
+        checkpoint: Checkpoint,
+        hashes: HashFiles,
+        newest_size: Callable[[], int],
+        key_use: KeyUse,
     ) -> None:
+        self.key_use = key_use
         self.findings = Findings()
         self.times: list[tuple[int, dt.datetime]] = []
         self.newest: dt.datetime | None = None
@@ -1874,10 +2130,12 @@ class NoteCheck:
             head = Checkpoint.parse(note.text)
         except (SealError, UnicodeEncodeError):
             return None
+
         if head.origin != self._checkpoint.origin:
             return None
 
         self.count += 1
+        self.key_use.add(note, head, where, details)
         if head.size <= self._checkpoint.size:
             root = self._root_at(head.size)
             if root is None:
@@ -1886,6 +2144,7 @@ class NoteCheck:
                 return head.size
         elif head.size <= self._known_size:
             return None
+
         return self._judge(note, head, where, details)
 
     def _judge(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> int | None:
@@ -1895,6 +2154,7 @@ class NoteCheck:
         except SealError as error:
             self.findings.add("BAD_SIGNATURE", f"{where}: {error}", **details)
             return None
+
         if not signers:
             return None
 
@@ -1909,6 +2169,7 @@ class NoteCheck:
             message = f"{where} covers {head.size} lines, the seal only {self._known_size}: lines were taken away"
             self.findings.add("ROLLED_BACK", message, **details)
             self._known_size = head.size
+
         return None
 
     def _root_at(self, size: int) -> bytes | None:
@@ -1971,6 +2232,7 @@ def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[st
             if match.end() <= certain:
                 end = match.end()
                 yield match[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+
         text = text[max(end, certain - _OVERLAP_BYTES, 0) :]
 
 
@@ -2019,7 +2281,9 @@ class WriterResult(NamedTuple):
     beginnings: list[tuple[tuple[int, int], str, int]]
     open_writers: int
     newest: dt.datetime | None
+    sealed_until: dt.datetime | None
     times: list[tuple[int, dt.datetime]]
+    key_use: KeyUse
 
 
 def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
@@ -2035,6 +2299,7 @@ def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
                 lines.feed(block)
                 writers.feed(block)
             results.append(_line_result(lines, reader))
+
     return results, _writer_result(notes, writers)
 
 
@@ -2056,6 +2321,7 @@ def check_writers(job: Job) -> WriterResult:
             writers.begin(place, file, job.segments[place])
             for block in SegmentReader(file).blocks():
                 writers.feed(block)
+
     return _writer_result(notes, writers)
 
 
@@ -2065,7 +2331,7 @@ def _writer_check(job: Job, hashes: HashFiles) -> tuple[NoteCheck, WriterCheck]:
             return job.policy.check(read_checkpoint(job.seal))[0].size
         return 0
 
-    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size)
+    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size, KeyUse(job.policy.logs))
     return notes, WriterCheck(notes.check_line)
 
 
@@ -2085,7 +2351,9 @@ def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
         writers.beginnings,
         open_writers,
         newest,
+        writers.newest,
         notes.times,
+        notes.key_use,
     )
 
 
@@ -2099,8 +2367,10 @@ def check_tiles(seal: str, level: int, begin: int, end: int) -> list[int]:
                 is_bad = root != hashes.read(level + 1, tile, 1)
             except SealError:
                 is_bad = True
+
             if is_bad:
                 bad.append(tile)
+
     return bad
 
 
@@ -2160,6 +2430,7 @@ def match_segments(
                 found = [segment for segment in left.values() if test(place, segment)]
                 if found:
                     matched[place] = left.pop(found[-1].number)
+
     return matched
 
 
@@ -2186,8 +2457,11 @@ class Report:
         size: The number of sealed lines.
         unsealed: The number of lines that are not sealed yet.
         pruned: The number of sealed lines that retention has deleted.
+        unarchived: The number of sealed lines that are not in the archive yet, if the trail is one.
         anchored: The number of lines that an outside note or a quorum of witnesses covers; None if none was asked for.
         open_writers: The number of writers that have not recorded their end.
+        signed_by: The trusted keys that have signed the checkpoint.
+        sealed_until: The time in the newest sealed line, if it has one.
     """
 
     trail: str
@@ -2198,14 +2472,16 @@ class Report:
     root: str | None = None
     unsealed: int = 0
     pruned: int = 0
+    unarchived: int = 0
     anchored: int | None = None
     open_writers: int = 0
+    signed_by: list[str] = field(default_factory=list)
+    sealed_until: str | None = None
 
     @property
     def exit_code(self) -> int:
         """The exit code: that of the worst finding."""
-        codes = {EXIT_CODES[code] for code in self.counts}
-        return next((code for code in (1, 2, 3) if code in codes), 0)
+        return worst_exit_code(EXIT_CODES[code] for code in self.counts)
 
     @property
     def verdict(self) -> str:
@@ -2221,17 +2497,24 @@ class Report:
         document = {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self), "findings": findings}
         return json.dumps(document, indent=1)
 
-    def to_text(self) -> str:
-        """Return the report as lines of text."""
+    def lines_of_findings(self) -> list[str]:
+        """Return a line of text for each finding, and the numbers of those that were not kept."""
         lines = [f"{finding.code}  {finding.message}" for finding in self.findings]
         kept = Counter(finding.code for finding in self.findings)
         lines += [f"{code}  {count - kept[code]} more" for code, count in self.counts.items() if count > kept[code]]
+        return lines
 
+    def to_text(self) -> str:
+        """Return the report as lines of text."""
+        lines = self.lines_of_findings()
         if self.origin is not None:
             lines.append(f"origin: {self.origin}")
             lines.append(
                 f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}"
             )
+        if self.unarchived:
+            lines.append(f"sealed lines that are not archived yet: {self.unarchived}")
+
         if self.open_writers:
             lines.append(f"writers that have not recorded their end: {self.open_writers}")
         if self.anchored is not None:
@@ -2240,13 +2523,19 @@ class Report:
         return "".join(f"{_printable(line)}\n" for line in lines)
 
 
+def worst_exit_code(codes: Iterable[int]) -> int:
+    """Return the exit code of several: 1 takes precedence over 2, and 2 over 3."""
+    found = set(codes)
+    return next((code for code in (1, 2, 3) if code in found), 0)
+
+
 def _printable(text: str) -> str:
     """Return *text* without characters that deceive a terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def verify(
-    trail: str,
+    trail: str | TrailFolder,
     policy: Policy,
     *,
     anchors: Sequence[str] = (),
@@ -2258,7 +2547,7 @@ def verify(
     """Verify the *trail* against the seal beside it.
 
     Args:
-        trail: The path of the active segment; the seal is the folder ``TRAIL.seal``.
+        trail: The path of the active segment; the seal is the folder ``TRAIL.seal``. Or where both are.
         policy: The keys that are trusted.
         anchors: Files from outside of the host that have checkpoints of the trail in any form.
         state: A file in which this function keeps the newest checkpoint that it has verified, and which may only grow.
@@ -2269,28 +2558,79 @@ def verify(
     Returns:
         The report. Nothing that is wrong with trail, seal or anchors raises an exception.
     """
-    report = Report(trail)
+    source = TrailFolder(trail) if isinstance(trail, str) else trail
+    report = Report(source.trail)
     try:
-        verification = _Verification(trail, policy, report, max_age, now or dt.datetime.now(dt.UTC))
+        verification = _Verification(source, policy, report, max_age, now or dt.datetime.now(dt.UTC))
         verification.run(anchors, state, jobs)
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
         report.counts[error.code] = report.counts.get(error.code, 0) + 1
+
     return report
+
+
+class TrailFolder:
+    """The files of a trail, and the seal folder beside them: what a verification reads. An archive has them elsewhere.
+
+    Args:
+        trail: The path of the active segment.
+
+    Attributes:
+        trail: The path as it was given.
+        path: The path of the active segment.
+        seal: The seal folder.
+        unarchived: Ranges of leaves that are not here yet.
+    """
+
+    def __init__(self, trail: str) -> None:
+        self.trail = trail
+        self.path = os.path.abspath(trail)
+        self.seal = f"{self.path}.seal"
+        self.unarchived: Sequence[Run] = ()
+
+    def files(self) -> list[SegmentFile]:
+        """Return the files, oldest first.
+
+        Raises:
+            SealError: There are none, or they cannot be read.
+        """
+        return find_files(self.path)
+
+    def present(
+        self, files: Sequence[SegmentFile], segments: list[SealedSegment], hashes: HashFiles, size: int
+    ) -> list[SealedSegment]:
+        """Return *segments*, of a tree of *size* leaves, without the lines that nobody expects in *files*."""
+        return segments
+
+    def reason(self, number: int | None, run: Run, pruned: Sequence[tuple[int, int]]) -> str | None:
+        """Return who deleted the lines of *run*; None if that is not recorded.
+
+        Args:
+            number: The number of their segment, if it is known.
+            run: The lines.
+            pruned: The ranges of leaves that ``retention`` events name.
+        """
+        stop = run.first + run.lines
+        return "retention" if any(first <= run.first and stop <= last for first, last in pruned) else None
 
 
 class _Verification:
     """One verification, which fills its *report*."""
 
-    def __init__(self, trail: str, policy: Policy, report: Report, max_age: float | None, now: dt.datetime) -> None:
-        self._trail = os.path.abspath(trail)
-        self._seal = self._trail + ".seal"
+    def __init__(
+        self, source: TrailFolder, policy: Policy, report: Report, max_age: float | None, now: dt.datetime
+    ) -> None:
+        self._source = source
+        self._trail = source.path
+        self._seal = source.seal
         self._hashes = HashFiles(self._seal)
         self._policy = policy
         self._report = report
         self._max_age = max_age
         self._now = now
         self._findings = Findings()
+        self._key_use = KeyUse(policy.logs)
 
     def run(self, anchors: Sequence[str], state: str | None, jobs: int) -> None:
         try:
@@ -2299,6 +2639,7 @@ class _Verification:
                 with suppress(VanishedError):
                     self._run(anchors, state, jobs)
                     return
+
             raise SealError("UNREADABLE", "segments vanish while they are read")
         finally:
             self._hashes.close()
@@ -2312,20 +2653,24 @@ class _Verification:
         report = self._report
         report.origin = self._checkpoint.origin
         report.size = self._checkpoint.size
+        report.signed_by = [str(key) for key in self._note.signers(self._policy.logs)]
         report.root = base64.b64encode(self._checkpoint.root).decode()
 
-        files = find_files(self._trail)
-        segments = self._read_segments()
+        files = self._source.files()
+        segments = read_segments(self._seal, self._checkpoint.size)
         is_rebuilt = segments is None
         self._attempt(files, segments, jobs)
         if not is_rebuilt and self._count_line_findings():
             # Perhaps only the hint is wrong.
             damaged, self._findings = self._findings, Findings()
+            counted = dict(vars(report))
             self._attempt(files, None, jobs)
             if self._count_line_findings():
                 self._findings = damaged
+                vars(report).update(counted)
 
         self._check_anchors(anchors, state, is_witnessed)
+        self._check_keys()
         report.findings = self._findings.kept
         report.counts = dict(self._findings.counts)
         if state is not None and report.exit_code in (0, 3):
@@ -2335,16 +2680,10 @@ class _Verification:
         counts = self._findings.counts
         return sum(counts[code] for code in (*LINE_CODES, "MISSING_SEGMENT", "FOREIGN_SEGMENT"))
 
-    def _read_segments(self) -> list[SealedSegment] | None:
-        try:
-            with open_file(os.path.join(self._seal, "segments")) as file:
-                return parse_segments(file.read(_MOST_HINT_BYTES), self._checkpoint.size)
-        except OSError:
-            return None
-
     def _attempt(self, files: list[SegmentFile], segments: list[SealedSegment] | None, jobs: int) -> None:
         if segments is None:
             segments = rebuild_segments(files, self._hashes, self._checkpoint.size)
+        segments = self._source.present(files, segments, self._hashes, self._checkpoint.size)
         matched = match_segments(files, segments, self._hashes)
         self._job = Job(self._trail, self._seal, tuple(files), tuple(matched), self._checkpoint, self._policy)
 
@@ -2361,6 +2700,9 @@ class _Verification:
         self._add_unsealed(line_results)
         self._add_stale(writers)
         self._add_times(writers.times)
+        self._key_use = writers.key_use
+        until = writers.sealed_until
+        self._report.sealed_until = None if until is None else until.isoformat()
 
     def _check(self, jobs: int) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         """Return the bad tiles, each with its level, and the results of all checks, made in *jobs* processes."""
@@ -2409,6 +2751,7 @@ class _Verification:
                     f"line {finding.line} of {finding.segment} was sealed as line {origin.line} of {origin.segment}"
                 )
                 self._findings.remove(lambda other, origin=origin: other is origin)  # type: ignore[misc]
+
         self._findings.counts = +self._findings.counts
 
     def _check_places(self, files: Sequence[SegmentFile], matched: Sequence[SealedSegment | None]) -> None:
@@ -2442,6 +2785,7 @@ class _Verification:
                 merged[-1] = merged[-1][0], max(end, merged[-1][1])
             else:
                 merged.append((begin, end))
+
         return merged
 
     def _check_missing_segments(
@@ -2451,29 +2795,31 @@ class _Verification:
         pruned: Sequence[tuple[int, int]],
     ) -> None:
         present = {segment.number for segment in matched if segment is not None}
-        gone = []
+        gone: list[tuple[int | None, str, Run]] = []
         for segment in segments:
             if segment.number not in present:
-                gone += [(segment.name, run) for run in segment.runs]
+                gone += [(segment.number, segment.name, run) for run in segment.runs]
 
         # Without hints, no run covers a segment that is gone.
         end = 0
         runs = [run for segment in segments for run in segment.runs]
+        runs += self._source.unarchived
         runs.append(Run(self._checkpoint.size, 0))
-        for run in sorted(runs):
+        for run in sorted(runs, key=lambda run: run[:2]):
             if run.first > end:
-                gone.append(("a segment", Run(end, run.first - end)))
+                gone.append((None, "a segment", Run(end, run.first - end)))
             end = max(end, run.first + run.lines)
 
         self._report.pruned = 0
-        for name, run in gone:
+        self._report.unarchived = sum(run.lines for run in self._source.unarchived)
+        for number, name, run in gone:
             stop = run.first + run.lines
             what = f"{name} with the lines that were sealed as leaves {run.first} to {stop - 1}"
-            is_pruned = any(first <= run.first and stop <= last for first, last in pruned)
+            reason = self._source.reason(number, run, pruned)
 
-            if is_pruned:
+            if reason is not None:
                 self._report.pruned += run.lines
-                self._findings.add("PRUNED", f"{what} was deleted by retention", segment=name, leaf=run.first)
+                self._findings.add("PRUNED", f"{what} was deleted by {reason}", segment=name, leaf=run.first)
             else:
                 message = f"{what} is missing, and no retention event names these leaves"
                 self._findings.add("MISSING_SEGMENT", message, segment=name, leaf=run.first)
@@ -2514,6 +2860,7 @@ class _Verification:
             for leaf in leaves:
                 frontier.append(leaf)
             return frontier.root()
+
         return None
 
     def _stored_leaves(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -2537,6 +2884,7 @@ class _Verification:
             yield from self._stored_leaves(end, run.first)
             yield from _leaves_in(file, position, run.lines)
             end = run.first + run.lines
+
         yield from self._stored_leaves(end)
 
     def _judge_all(self) -> None:
@@ -2575,6 +2923,7 @@ class _Verification:
                 if len(tile) == TILE:
                     roots[number // TILE] = perfect_root(b"".join(tile))
                     tile = []
+
         return roots
 
     def _remove_line_findings(self, tiles: set[int] | None = None) -> None:
@@ -2599,6 +2948,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return segment.name if segment else "", position + leaf - run.first + 1
                 position += run.lines
+
         return "a missing segment", leaf
 
     # The contents of the lines, and the hashes that cover them.
@@ -2645,18 +2995,17 @@ class _Verification:
             name = self._job.files[place].name
             if result.first_unsealed is not None:
                 line, time = result.first_unsealed
-                if self._is_old(time or self._changed_at(place)):
+                if self._is_old(time or self._job.files[place].changed_at()):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
-            if result.unfinished and self._is_old(self._changed_at(place)):
+
+            if result.unfinished and self._is_old(self._job.files[place].changed_at()):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
-    def _changed_at(self, place: int) -> dt.datetime:
-        with self._job.files[place].open() as file:
-            return dt.datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, dt.UTC)
-
     def _add_stale(self, writers: WriterResult) -> None:
-        if writers.newest is not None and writers.open_writers and self._is_old(writers.newest):
+        # Newer checkpoints are among the lines that are not here yet.
+        is_current = not self._report.unarchived
+        if is_current and writers.newest is not None and writers.open_writers and self._is_old(writers.newest):
             time = f"{writers.newest:%Y-%m-%dT%H:%M:%SZ}"
             self._findings.add("STALE", f"the newest checkpoint in the trail is of {time}, and a writer is open")
 
@@ -2686,7 +3035,7 @@ class _Verification:
         self._report.anchored = anchored
         if has_quorum and not anchored:
             self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
-        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
+        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old_line(anchored):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
 
@@ -2714,16 +3063,18 @@ class _Verification:
                 f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
             )
             raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
+
         return notes
 
     def _newest_note(self, path: str, notes: Iterable[str]) -> int:
         """Check all *notes* in the file at *path*, and return the size of the newest that is right and signed."""
-        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size)
+        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size, self._key_use)
         newest_size, newest_text = 0, ""
         for text in notes:
             size = check.check(text, f"a checkpoint in {path}")
             if size is not None and size >= newest_size:
                 newest_size, newest_text = size, text
+
         if self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"]:
             # Without authentic hashes, earlier roots are not known.
             check.findings.remove(lambda finding: finding.code == "FORKED")
@@ -2737,6 +3088,18 @@ class _Verification:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
             return 0
 
+    def _is_old_line(self, leaf: int) -> bool:
+        """Return whether the line that was sealed as *leaf* is old. One that is not archived yet is newer than all others."""
+        is_here = not any(run.first <= leaf < run.first + run.lines for run in self._source.unarchived)
+        return is_here and self._is_old(self._time_of(leaf))
+
+    def _check_keys(self) -> None:
+        """Check that each trusted key signed only where it counts, as the trail states."""
+        self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+
+        for finding in self._key_use.findings():
+            self._findings.add(**finding)
+
     def _time_of(self, leaf: int) -> dt.datetime | None:
         """Return the timestamp of the line that was sealed as *leaf*."""
         for file, segment in zip(self._job.files, self._job.segments, strict=True):
@@ -2745,6 +3108,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return _time_in(file, position + leaf - run.first)
                 position += run.lines
+
         return None
 
     def _write_state(self, state: str) -> None:
@@ -2755,6 +3119,7 @@ class _Verification:
                 file.write(str(self._note))
                 file.flush()
                 os.fsync(file.fileno())
+
             os.replace(temporary, state)
         except OSError as error:
             with suppress(OSError):
@@ -2775,6 +3140,7 @@ def _leaves_in(file: SegmentFile, position: int, count: int) -> Iterator[bytes]:
             leaves = leaf_hashes(block)[position * HASH_BYTES : (position + count) * HASH_BYTES]
             count -= len(leaves) // HASH_BYTES
             yield from _split_hashes(leaves)
+
         position = max(0, position - lines)
         if count <= 0:
             return
@@ -2786,6 +3152,7 @@ def _time_in(file: SegmentFile, position: int) -> dt.datetime | None:
         if position < len(lines) - 1:
             return timestamp_in(lines[position])
         position -= len(lines) - 1
+
     return None
 
 
@@ -2808,6 +3175,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
         return 2, f"UNREADABLE  {error}"
+
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
@@ -2836,6 +3204,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parsed.max_age = None if parsed.max_age == "none" else float(parsed.max_age)
     except ValueError:
         parser.error(f"--max-age {parsed.max_age}: expected a number of seconds, or 'none'")
+
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed
