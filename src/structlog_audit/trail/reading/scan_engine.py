@@ -48,15 +48,26 @@ class ScanEngine:
             merged = self.select(conditions, newest_first=False, at_most=None)
             return _newest_first(merged, at_most)
 
-        meter = ProgressMeter(self._progress)
-        answers = []
-        for trail in self._trails:
-            query = _TrailQuery(self._scanner, conditions, newest_first, at_most, meter)
-            answers.append(chain.from_iterable(query.event_lists(trail)))
-
+        lists = self._event_lists(conditions, newest_first, at_most)
+        answers = [chain.from_iterable(of_trail) for of_trail in lists]
         if len(answers) == 1:
             return answers[0]
         return heapq.merge(*answers, key=_timestamp)
+
+    def count(self, conditions: Conditions) -> int:
+        """As `structlog_audit.query.engine.Engine.count`."""
+        lists = self._event_lists(conditions, False, None)
+        return sum(map(len, chain.from_iterable(lists)))
+
+    def _event_lists(
+        self, conditions: Conditions, newest_first: bool, at_most: int | None
+    ) -> list[Iterator[list[Line]]]:
+        """Return for each trail its matching events, in lists."""
+        meter = ProgressMeter(self._progress)
+        queries = [
+            _TrailQuery(self._scanner, trail, conditions, newest_first, at_most, meter) for trail in self._trails
+        ]
+        return [query.event_lists() for query in queries]
 
 
 class _TrailQuery:
@@ -65,12 +76,14 @@ class _TrailQuery:
     def __init__(
         self,
         scanner: SegmentScanner,
+        trail: AnyTrail,
         conditions: Conditions,
         newest_first: bool,
         at_most: int | None,
         meter: ProgressMeter,
     ) -> None:
         self._scanner = scanner
+        self._trail = trail
         self._conditions = conditions
         self._newest_first = newest_first
         self._at_most = at_most
@@ -79,9 +92,9 @@ class _TrailQuery:
         self._matcher = Matcher(conditions)
         self._search = CandidateSearch.of(conditions)
 
-    def event_lists(self, trail: AnyTrail) -> Iterator[list[Line]]:
-        """Yield the matching events of *trail*, in lists."""
-        with trail.segments() as segments:
+    def event_lists(self) -> Iterator[list[Line]]:
+        """Yield the matching events, in lists."""
+        with self._trail.segments() as segments:
             numbers = list(range(len(segments)))
             if self._newest_first:
                 numbers.reverse()
@@ -105,7 +118,7 @@ class _TrailQuery:
             newest_first=reads_backwards, conditions=self._conditions, search=self._search, meter=self._meter
         )
         batches = self._scanner.batches(opened, self._decoder, scan)
-        lists = (self._matcher(batch.events) for batch in batches)
+        lists = map(self._matcher, batches)
 
         if not self._newest_first:
             yield from lists
