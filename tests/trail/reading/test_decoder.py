@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import id_of, ids, line_of
 
-from structlog_audit.events.codec import decode, encode_payload
+from structlog_audit.events.codec import decode, encode_event, encode_payload
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
@@ -313,6 +313,18 @@ def test_blocks_of_any_lines_are_decoded_as_line_by_line(blocks):
         assert sorted(reports) == sorted(expected_reports)
         assert ids(wanted(batch)) == ids(wanted(expected))
         assert all(event.timestamp.tzinfo is dt.UTC for event in batch.events)
+
+
+@given(
+    st.lists(changed_lines, min_size=1, max_size=8), st.sampled_from([{}, {"user_id": "ann"}, {"operation": "STORE"}])
+)
+@settings(max_examples=400)
+def test_lines_of_an_export_are_those_that_the_events_encode_to(lines, wanted):
+    """For all lines, an export that copies them has the lines of the selected events, and the links of a chain among them."""
+    batch, _ = decoded(*lines)
+    selected = Matcher(conditions(**wanted))(batch)
+    copied = selected.lines().replace(b',"chain":"v1:abc"', b"")
+    assert copied == b"".join(encode_event(event.event()) + b"\n" for event in selected)
 
 
 @given(

@@ -25,7 +25,6 @@ from structlog_audit.events.codec import to_json
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
-    from structlog_audit.events.event import AuditEvent
     from structlog_audit.monitoring.alerts import Alert
     from structlog_audit.monitoring.rules import Rule
 
@@ -51,10 +50,10 @@ def monitor(
     loaded = load_rules(rules)
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent | StoredEvent]
+        events: Iterable[StoredEvent]
         events = reading.follow(since_now=False) if follow else reading.select()
         code = Exit.DONE
-        for alert in replay(loaded, (stored.event() for stored in events)):
+        for alert in replay(loaded, events):
             _put(alert, output, in_utc=options.utc)
             code = Exit.NO
             if follow:

@@ -17,15 +17,16 @@ import functools
 import json
 import operator
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape, safe_json
 from structlog_audit.events.event import EventStatus, Kind, OperationType, operation_of, utc
+from structlog_audit.events.event_lists import EventList
 from structlog_audit.exceptions import AuditDecodeError
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.filters import Conditions, ListFilter
 from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.foreign_lines import adapt, has_only_members
 from structlog_audit.trail.reading.line_blocks import LineBlock, is_part, promised_parts
@@ -54,12 +55,9 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
     chain: str | None = None
 
     @staticmethod
-    def lines(events: Sequence[Line]) -> bytes:
+    def lines(events: Iterable[Line]) -> bytes:
         """Return *events* as lines of an export, one each; canonical lines without parts are the same bytes."""
-        # msgspec omits a fraction of zero.
-        if all(map(_fraction, events)):
-            return safe_json(_encoder.encode_lines(events))
-        return StoredEvent.lines(events)
+        return LineList(events).lines()
 
 
 class _WholeLine(Line, gc=False, omit_defaults=True):
@@ -67,6 +65,23 @@ class _WholeLine(Line, gc=False, omit_defaults=True):
 
     kind: _KindOfWhole = None
     part_of: None = None
+
+
+class LineList(EventList[Line]):
+    """Events, and the lines that they encode to, if these are there already."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, events: Iterable[Line], data: bytes | None = None) -> None:
+        super().__init__(events)
+        self._data = data
+
+    def lines(self) -> bytes:
+        """Return the events as lines of an export, one each."""
+        # msgspec omits a fraction of zero.
+        if not all(map(_fraction, self)):
+            return StoredEvent.lines(self)
+        return safe_json(_encoder.encode_lines(self) if self._data is None else self._data)
 
 
 _decode = msgspec.json.Decoder(Line).decode
@@ -85,6 +100,7 @@ class Batch:
         first_lines: The number of each event's first line.
         ids: The least and the greatest id if the lines are canonical, an event each, and their ids ascend.
         is_ordinary: Whether all events are known to be application events.
+        is_verbatim: Whether the lines are an event each, which encodes to the same bytes.
     """
 
     def __init__(
@@ -95,12 +111,14 @@ class Batch:
         *,
         ids: IdRange | None = None,
         is_ordinary: bool = False,
+        is_verbatim: bool = False,
     ) -> None:
         self.block = block
         self.events = events
         self.first_lines = first_lines
         self.ids = ids
         self.is_ordinary = is_ordinary
+        self.is_verbatim = is_verbatim
 
     @functools.cached_property
     def lines(self) -> list[bytes]:
@@ -125,26 +143,24 @@ class Batch:
         They begin with the id, as canonical lines do: `structlog_audit.buffer.event_buffer` relies on that.
         """
         event = self.events[number]
+        stored = self._lines_of(number)
+        encoded_id = encode_text(event.event_id).encode()
+        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)) and (self.is_verbatim or _is_in(event, stored)):
+            return stored
+        return escape(_encoder.encode(event)) + b"\n"
+
+    def _lines_of(self, number: int) -> bytes:
+        """Return the lines of an event with their LFs, as they are in the block."""
         first = self.first_lines[number]
+        if self.is_verbatim:
+            return self.lines[first] + b"\n"
+
         is_last = number + 1 == len(self.events)
         end = len(self.lines) if is_last else self.first_lines[number + 1]
-
-        part_of = event.event_id.encode()
+        part_of = self.events[number].event_id.encode()
         candidates = self.lines[first + 1 : end]
         parts = [line for line in candidates if is_part(line) and part_of in line]
-        stored = b"\n".join([self.lines[first], *parts, b""])
-
-        encoded_id = encode_text(event.event_id).encode()
-        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
-            try:
-                is_same = _members_of(decode(stored)) == _members_of(event)
-            except AuditDecodeError:
-                is_same = False
-
-            # Otherwise the event differs from its line, for example because of unknown members.
-            if is_same:
-                return stored
-        return escape(_encoder.encode(event)) + b"\n"
+        return b"\n".join([self.lines[first], *parts, b""])
 
     def without(self, numbers: set[int]) -> Batch:
         """Return the batch without the events with these *numbers*."""
@@ -155,6 +171,15 @@ class Batch:
         events = [self.events[number] for number in kept]
         first_lines = [self.first_lines[number] for number in kept]
         return Batch(self.block, events, first_lines, is_ordinary=self.is_ordinary)
+
+
+def _is_in(event: StoredEvent, stored: bytes) -> bool:
+    """Return whether the lines *stored* decode to *event*. They may not, for example because of unknown members."""
+    try:
+        decoded = decode(stored)
+    except AuditDecodeError:
+        return False
+    return decoded.timestamp.tzinfo is dt.UTC and _members_of(decoded) == _members_of(event)
 
 
 def _members_of(event: StoredEvent) -> list[Any]:
@@ -205,14 +230,15 @@ class LineDecoder:
         ]
         if not unusual:
             ids = ascending_range(events)
-            return Batch(block, events, range(len(events)), ids=ids, is_ordinary=True)
+            return Batch(block, events, range(len(events)), ids=ids, is_ordinary=True, is_verbatim=True)
 
         # Another writer's line may differ in the case of its operation alone.
         if not all(self._is_canonical_name(event.operation) for event in unusual):
             return None
+        is_verbatim = all(event.timestamp.tzinfo is dt.UTC for event in unusual)
         for event in unusual:
             event.timestamp = utc(event.timestamp)
-        return _batch_of(block, events)
+        return _batch_of(block, events, is_verbatim=is_verbatim)
 
     def _is_canonical_name(self, operation: str) -> bool:
         """Return whether *operation* is not one of the six in another case."""
@@ -249,35 +275,30 @@ class LineDecoder:
 
 
 class Matcher:
-    """Selects the events that match *conditions*, a batch at a time: one condition after the other."""
+    """Selects the events that match *conditions*, a batch at a time."""
 
     def __init__(self, conditions: Conditions) -> None:
-        self._names = conditions.names
-        rest = msgspec.structs.replace(conditions, names=())
-        self._rest = None if rest == Conditions(()) else rest
+        self._select = ListFilter(conditions)
 
-    def __call__(self, batch: Batch) -> list[Line]:
+        # Application events have no kind: they need not be asked for it.
+        others = tuple((name, values) for name, values in conditions.names if name != "kind" or values != {None})
+        self._select_ordinary = ListFilter(msgspec.structs.replace(conditions, names=others))
+
+    def __call__(self, batch: Batch) -> LineList:
         """Return the matching events of *batch*."""
-        events = batch.events
-        for name, values in self._names:
-            if name != "kind" or values != {None}:
-                events = [event for event in events if getattr(event, name) in values]
-            elif not batch.is_ordinary:
-                events = [event for event in events if event.kind is None]
-
-        if self._rest is not None:
-            matches = self._rest.matches
-            events = [event for event in events if matches(event)]
-        return events
+        select = self._select_ordinary if batch.is_ordinary else self._select
+        events = select(batch.events)
+        is_whole = batch.is_verbatim and len(events) == len(batch.events)
+        return LineList(events, batch.block.data if is_whole else None)
 
 
-def _batch_of(block: LineBlock, events: list[Line]) -> Batch:
+def _batch_of(block: LineBlock, events: list[Line], *, is_verbatim: bool) -> Batch:
     """Return the batch of a block of lines, each of which is one of *events*."""
     is_ordinary = all(event.kind is None for event in events)
     ids = [event.event_id for event in events]
     is_ascending = all(map(operator.lt, ids, ids[1:]))
     id_range = ascending_range(events) if is_ascending else None
-    return Batch(block, events, range(len(events)), ids=id_range, is_ordinary=is_ordinary)
+    return Batch(block, events, range(len(events)), ids=id_range, is_ordinary=is_ordinary, is_verbatim=is_verbatim)
 
 
 def _decode_one_by_one(block: LineBlock, report: ProblemCallback) -> Batch:

@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event_lists import SelectedEvents
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.candidate_lines import CandidateSearch
-from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
+from structlog_audit.trail.reading.decoder import LineDecoder, LineList, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.segment_scanner import ProgressMeter, SegmentScan, SegmentScanner
@@ -49,7 +50,7 @@ class ScanEngine:
             return _newest_first(merged, at_most)
 
         lists = self._event_lists(conditions, newest_first, at_most)
-        answers = [chain.from_iterable(of_trail) for of_trail in lists]
+        answers = [SelectedEvents(of_trail) for of_trail in lists]
         if len(answers) == 1:
             return answers[0]
         return heapq.merge(*answers, key=_timestamp)
@@ -59,9 +60,7 @@ class ScanEngine:
         lists = self._event_lists(conditions, False, None)
         return sum(map(len, chain.from_iterable(lists)))
 
-    def _event_lists(
-        self, conditions: Conditions, newest_first: bool, at_most: int | None
-    ) -> list[Iterator[list[Line]]]:
+    def _event_lists(self, conditions: Conditions, newest_first: bool, at_most: int | None) -> list[Iterator[LineList]]:
         """Return for each trail its matching events, in lists."""
         meter = ProgressMeter(self._progress)
         queries = [
@@ -92,7 +91,7 @@ class _TrailQuery:
         self._matcher = Matcher(conditions)
         self._search = CandidateSearch.of(conditions)
 
-    def event_lists(self) -> Iterator[list[Line]]:
+    def event_lists(self) -> Iterator[LineList]:
         """Yield the matching events, in lists."""
         with self._trail.segments() as segments:
             numbers = list(range(len(segments)))
@@ -112,7 +111,7 @@ class _TrailQuery:
                         yield from self._in_segment(opened)
                     self._meter.advance(segment.path, segment.size)
 
-    def _in_segment(self, opened: OpenSegment) -> Iterator[list[Line]]:
+    def _in_segment(self, opened: OpenSegment) -> Iterator[LineList]:
         reads_backwards = self._newest_first and opened.is_plain
         scan = SegmentScan(
             newest_first=reads_backwards, conditions=self._conditions, search=self._search, meter=self._meter
@@ -124,11 +123,11 @@ class _TrailQuery:
             yield from lists
         elif reads_backwards:
             for events in lists:
-                yield events[::-1]
+                yield LineList(reversed(events))
         else:
             newest = deque(chain.from_iterable(lists), self._at_most)
             newest.reverse()
-            yield list(newest)
+            yield LineList(newest)
 
 
 def _newest_first(events: Iterator[StoredEvent], at_most: int | None) -> Iterator[StoredEvent]:
