@@ -216,6 +216,8 @@ def query_as_jsonl(path: Path) -> int:
         for events in lists_of(reader.select(ORDINARY, newest_first=False), CHUNK):
             count += len(events)
             sink.writelines(WRITERS["jsonl"]([events], BEGIN))
+            # As the command, which does not keep them while the next ones are decoded.
+            del events
     return count
 
 

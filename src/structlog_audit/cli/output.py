@@ -77,6 +77,9 @@ def put_events(
             count += len(some)
             yield some
 
+            # Not kept while the next ones are decoded, which reuses their memory.
+            del some
+
     chunks: Iterable[str | bytes]
     if output == Output.TABLE:
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
