@@ -2,17 +2,22 @@
 
     apt-get install valgrind
     python tests/bench/instructions.py [STAGE ...]
+    python tests/bench/instructions.py --values [NAME ...]
+
+The first command counts the whole path, the entry points and each stage; the second one the event of the benchmark with one
+more value (`values.py`), and the limit with the same value.
 
 Each stage runs twice under ``valgrind --tool=cachegrind``, with few and with more events. The difference, divided by the number
 of additional events, is the cost of one event in user space; the kernel's part of a system call is not counted. ``ours`` is the
 whole path. The stages below it run separately, and add up to nearly that.
 
-Valgrind slows a process down about fifty times. The clock is therefore replaced by one that advances by the normal duration of
-an event; otherwise each event would be the first of its millisecond.
+Valgrind slows a process down about fifty times. The clocks are therefore replaced by ones that advance by the normal duration
+of an event; otherwise each event would be the first of its millisecond, and the path of the file would be checked more often.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -102,7 +107,26 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         "commit": commit,
         "files": files,
         "buffer": buffer,
+        **value_stages(),
     }
+
+
+LIMIT = "limit: "
+"""The beginning of the name of a stage that is the limit with one more value."""
+
+OURS = "ours: "
+"""The beginning of the name of a stage that is the whole path with one more value."""
+
+
+def value_stages() -> dict[str, Callable[[], Callable[[], object]]]:
+    """Return the limit and the whole path for each row of `values.py`, by name."""
+    import values
+
+    made: dict[str, Callable[[], Callable[[], object]]] = {}
+    for name, fields in values.EVENTS.items():
+        made[LIMIT + name] = functools.partial(values.limit, fields)
+        made[OURS + name] = functools.partial(values.ours, fields)
+    return made
 
 
 BATCHED = {"axon": 100, "ours-log-event": 100, "ours-intent": 2}
@@ -128,6 +152,7 @@ def run_stage(stage: str, events: int) -> None:
     """Record so many events of *stage* in this process."""
     # The package binds the clock when it is imported.
     time.time_ns = count(time.time_ns(), NANOSECONDS).__next__
+    time.monotonic = count(time.monotonic(), NANOSECONDS / 1e9).__next__
 
     call = stages()[stage]()
     per_call = BATCHED.get(stage, 1)
@@ -135,16 +160,32 @@ def run_stage(stage: str, events: int) -> None:
         call()
 
 
+def per_event(stage: str) -> float:
+    """Return the instructions of one event of *stage*."""
+    return (instructions(stage, MORE) - instructions(stage, FEW)) / (MORE - FEW)
+
+
+def print_values(names: list[str]) -> None:
+    """Print a table of the rows of `values.py` whose name contains one of *names*; of all rows if there are none."""
+    import values
+
+    print("| event with | limit | ours | ours / limit |\n|---|---|---|---|")
+    for name in values.EVENTS:
+        if names and not any(part in name for part in names):
+            continue
+        limit, ours = per_event(LIMIT + name), per_event(OURS + name)
+        print(f"| {name} | {limit:,.0f} | {ours:,.0f} | {ours / limit:.2f} |", flush=True)
+
+
 def main() -> None:
     """Run one stage, or start valgrind for each stage and print the results."""
     if sys.argv[1:2] == ["--run"]:
         run_stage(sys.argv[2], int(sys.argv[3]))
-        return
-
-    for stage in sys.argv[1:] or stages():
-        added = instructions(stage, MORE) - instructions(stage, FEW)
-        cost = added / (MORE - FEW)
-        print(f"{stage:16} {cost:9,.0f} instructions/event", flush=True)
+    elif sys.argv[1:2] == ["--values"]:
+        print_values(sys.argv[2:])
+    else:
+        for stage in sys.argv[1:] or [name for name in stages() if ": " not in name]:
+            print(f"{stage:16} {per_event(stage):9,.0f} instructions/event", flush=True)
 
 
 if __name__ == "__main__":

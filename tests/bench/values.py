@@ -108,7 +108,13 @@ def limit(fields: dict[str, Any]) -> Call:
     import orjson
 
     fd = os.open(path_of("limit"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+
+    # Accepting keys of other types makes orjson slower for all keys.
+    options = orjson.OPT_APPEND_NEWLINE
+    try:
+        orjson.dumps(fields, option=options, default=_plain)
+    except TypeError:
+        options |= orjson.OPT_NON_STR_KEYS
 
     def call() -> None:
         now = dt.datetime.now(dt.UTC)
