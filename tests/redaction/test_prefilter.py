@@ -10,7 +10,7 @@ def suspects(prefilter, metadata=None, **members):
     """Return whether *prefilter* suspects the event with these members."""
     metadata = metadata or {}
     data = msgspec.json.encode({"operation": "STORE", **members, "metadata": metadata})
-    return prefilter.may_contain_secrets(metadata, data[1:])
+    return prefilter.redact_keys(metadata, data[1:]) is not metadata
 
 
 def defaults():

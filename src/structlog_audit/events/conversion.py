@@ -39,14 +39,18 @@ from structlog_audit.events.member_values import (
 )
 from structlog_audit.events.ordinary_values import MAX_VALUES, UnusualValueError, plain_members
 from structlog_audit.events.payload import Payload
+from structlog_audit.events.refused_values import (
+    convert_refused,
+    convert_remembered,
+    names_of,
+    refused_members,
+    refused_names,
+)
 
 UNNAMED = "UNNAMED"
 """The operation of an event that has none."""
 
 _MEMBERS = frozenset(Payload.__struct_fields__)
-_METADATA_PATH = "`$.metadata"
-"""How msgspec names the place of an error in the metadata."""
-
 _SIX = frozenset(member.value for member in OperationType)
 
 
@@ -81,14 +85,22 @@ def convert(
     """
     # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
     members: Mapping[str, Any] = {}
+    payload: Payload | None
     try:
         members = fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields)
-        payload = msgspec.convert(members, Payload)
+        if (refused_members and not refused_members.isdisjoint(members)) or (
+            refused_names and not refused_names.isdisjoint(names_of(members.get("metadata")))
+        ):
+            payload = convert_remembered(members)
+        else:
+            payload = msgspec.convert(members, Payload)
         if MARKS in payload.metadata:
-            payload = _convert_by_hand(fields)
+            payload = None
     except msgspec.ValidationError as mismatch:
-        payload = _convert_metadata(members, mismatch) or _convert_by_hand(fields)
+        payload = convert_refused(members, mismatch)
     except Exception:
+        payload = None
+    if payload is None:
         payload = _convert_by_hand(fields)
 
     operation = payload.operation
@@ -105,29 +117,11 @@ def convert(
     return payload
 
 
-def _convert_metadata(members: Mapping[str, Any], mismatch: msgspec.ValidationError) -> Payload | None:
-    """Convert *members* as `_convert_by_hand` does, if *mismatch* concerns their metadata and these are ordinary."""
-    if _METADATA_PATH not in str(mismatch):
-        return None
-
-    # Values of an application's classes may raise anything.
-    try:
-        payload = msgspec.convert({**members, "metadata": {}}, Payload)
-        metadata = plain_members(members["metadata"], [MAX_VALUES])
-    except Exception:
-        return None
-
-    if MARKS in metadata:
-        return None
-    payload.metadata = metadata
-    return payload
-
-
 def _gather_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return *fields* with those that are not members moved into the metadata.
 
     Raises:
-        TypeError: The metadata is not a dictionary or has a member of the same name: `_convert_by_hand` merges these.
+        TypeError: The metadata is not a dictionary, or a name is not text: `_convert_by_hand` handles these.
     """
     members = dict(fields)
     metadata = members.get("metadata")
@@ -137,9 +131,12 @@ def _gather_metadata(fields: Mapping[str, Any]) -> dict[str, Any]:
     members["metadata"] = gathered = {} if metadata is None else metadata.copy()
     for name in fields:
         if name not in _MEMBERS:
-            if name in gathered or name == MARKS:
-                raise TypeError("a name is taken")
-            gathered[name] = members.pop(name)
+            value = members.pop(name)
+            while name in gathered or name == MARKS:
+                if type(name) is not str:
+                    raise TypeError("a name is not text")
+                name = f"{name}_"
+            gathered[name] = value
 
     return members
 

@@ -25,6 +25,7 @@ UNKNOWN_STATUS = "not a status"
 Misfits = dict[str, tuple[Any, str | None]]
 """Values that are not their member as they are, by its name: the value, which goes into the metadata, and the mark if any."""
 
+_NOT_IDENTIFIER = "not text, a number or a UUID"
 _STATUS_NAMES = frozenset(EventStatus.__members__)
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque, range, type({}.keys()), type({}.values()))
 
@@ -55,6 +56,16 @@ def text_member(name: str, value: Any, misfits: Misfits, reason: str) -> str | N
     if text is None:
         misfits[name] = (value, reason)
     return text
+
+
+def user_id_member(value: Any, misfits: Misfits) -> str | None:
+    """Return *value* as the text of a user id; None if it is a misfit."""
+    return text_member("user_id", value, misfits, _NOT_IDENTIFIER)
+
+
+def session_id_member(value: Any, misfits: Misfits) -> str | None:
+    """Return *value* as the text of a session id; None if it is a misfit."""
+    return text_member("session_id", value, misfits, _NOT_IDENTIFIER)
 
 
 def entry_ids_member(value: Any, misfits: Misfits) -> list[str]:
