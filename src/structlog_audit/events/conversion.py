@@ -42,7 +42,7 @@ from structlog_audit.events.payload import Payload
 from structlog_audit.events.refused_values import (
     convert_refused,
     convert_remembered,
-    names_of,
+    has_refused_name,
     refused_members,
     refused_names,
 )
@@ -85,22 +85,17 @@ def convert(
     """
     # msgspec raises if a value is large, deeply nested, not finite, or not of exactly the right type.
     members: Mapping[str, Any] = {}
-    payload: Payload | None
     try:
         members = fields if _MEMBERS.issuperset(fields) else _gather_metadata(fields)
-        if (refused_members and not refused_members.isdisjoint(members)) or (
-            refused_names and not refused_names.isdisjoint(names_of(members.get("metadata")))
-        ):
+        if (refused_names or refused_members) and has_refused_name(members):
             payload = convert_remembered(members)
         else:
             payload = msgspec.convert(members, Payload)
         if MARKS in payload.metadata:
-            payload = None
+            payload = _convert_by_hand(fields)
     except msgspec.ValidationError as mismatch:
-        payload = convert_refused(members, mismatch)
+        payload = convert_refused(members, mismatch) or _convert_by_hand(fields)
     except Exception:
-        payload = None
-    if payload is None:
         payload = _convert_by_hand(fields)
 
     operation = payload.operation

@@ -79,35 +79,31 @@ def _plain(value: Any, depth: int, budget: Budget) -> Any:
 
 
 def _plain_mapping(members: dict[Any, Any], depth: int, budget: Budget) -> dict[str, Any]:
+    budget[0] -= len(members)
+    if depth > MAX_DEPTH or budget[0] < 0:
+        raise UnusualValueError("too deep, or too many values")
+
     # A copy, whatever a subclass overrides.
     plain = dict.copy(members)
-    if not _TEXT.issuperset(map(type, plain)):
-        plain = _with_plain_keys(plain)
-    return _plain_values(plain, depth, budget)
+    for key, value in plain.items():
+        if type(key) is not str:
+            return _plain_mapping(_with_plain_keys(members), depth, budget)
+
+        # As `_plain`, without a call for nearly all values.
+        kind = type(value)
+        if kind not in _KEPT and not (kind is int and _INT_MIN <= value < _INT_END):
+            convert = _CONVERSIONS.get(kind) or _conversion_of(kind)
+            plain[key] = convert(value, depth + 1, budget)
+    return plain
 
 
 def _with_plain_keys(members: dict[Any, Any]) -> dict[str, Any]:
-    plain = {key if type(key) is str else _plain_key(key): value for key, value in members.items()}
+    plain = {key if type(key) is str else _plain_key(key): value for key, value in dict.items(members)}
 
     # Two keys may have the same text.
     if len(plain) != len(members):
         raise UnusualValueError("equal keys")
     return plain
-
-
-def _plain_values(members: dict[str, Any], depth: int, budget: Budget) -> dict[str, Any]:
-    """Make the values of *members* plain, and return them."""
-    budget[0] -= len(members)
-    if depth > MAX_DEPTH or budget[0] < 0:
-        raise UnusualValueError("too deep, or too many values")
-
-    # As `_plain`, without a call.
-    for key, value in members.items():
-        kind = type(value)
-        if kind not in _KEPT:
-            convert = _CONVERSIONS.get(kind) or _conversion_of(kind)
-            members[key] = convert(value, depth + 1, budget)
-    return members
 
 
 def _plain_items(items: Iterable[Any], depth: int, budget: Budget) -> list[Any]:
@@ -121,8 +117,8 @@ def _plain_items(items: Iterable[Any], depth: int, budget: Budget) -> list[Any]:
 
 
 def _plain_key(key: Any) -> str:
-    if type(key) is int:
-        return str(_plain_int(key, 0, []))
+    if type(key) is int and _INT_MIN <= key < _INT_END:
+        return str(key)
     if type(key) is uuid.UUID:
         return msgspec.to_builtins(key)  # type: ignore[no-any-return]
     raise UnusualValueError(type(key))
@@ -186,7 +182,7 @@ def _members_by(kind: Any, names: list[str]) -> Convert:
         return _unusual
 
     def convert(value: Any, depth: int, budget: Budget) -> Any:
-        return _plain_values({name: getattr(value, name) for name in names}, depth, budget)
+        return _plain_mapping({name: getattr(value, name) for name in names}, depth, budget)
 
     def convert_with_extras(value: Any, depth: int, budget: Budget) -> Any:
         members = {name: getattr(value, name) for name in names} | (getattr(value, "__pydantic_extra__", None) or {})
@@ -232,8 +228,6 @@ def _has_usual_value(kind: type[Enum]) -> bool:
     overrides = [base for base in kind.__mro__ if "value" in base.__dict__]
     return overrides[:1] == [Enum] and kind.__getattribute__ is object.__getattribute__
 
-
-_TEXT = frozenset((str,))
 
 _KEPT = frozenset((str, bool, type(None), uuid.UUID, decimal.Decimal, dt.date))
 """Types that msgspec encodes as they are, to the text of `str` or ``isoformat``."""

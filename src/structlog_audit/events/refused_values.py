@@ -59,20 +59,26 @@ class _Member(msgspec.Struct, array_like=True):
     value: Value
 
 
-def names_of(metadata: Any) -> dict[str, Any]:
-    """Return *metadata* if they are a dictionary, or else an empty one: other collections may be endless."""
-    return metadata if type(metadata) is dict else {}
+def has_refused_name(members: Mapping[str, Any]) -> bool:
+    """Return whether a name in *members* or in their metadata is in `refused_members` or `refused_names`."""
+    if not refused_members.isdisjoint(members):
+        return True
+
+    # Other collections than dictionaries may be endless.
+    metadata = members.get("metadata")
+    return type(metadata) is dict and not refused_names.isdisjoint(metadata)
 
 
 def convert_remembered(members: Mapping[str, Any]) -> Payload:
-    """Convert *members*, in which a name is in `refused_members` or `refused_names`.
+    """Convert *members*, which `has_refused_name`.
 
     Raises:
         msgspec.ValidationError: msgspec refuses another value.
         Exception: A value of an application's class raises it.
     """
+    metadata = members.get("metadata")
+    names = refused_names.intersection(metadata) if type(metadata) is dict else ()
     try:
-        names = refused_names.intersection(names_of(members.get("metadata")))
         return _convert_replacing(members, refused_members, names)
     except UnusualValueError:
         return msgspec.convert(members, Payload)
@@ -134,6 +140,7 @@ def _convert_replacing(members: Mapping[str, Any], own: Iterable[str], names: Co
     if type(metadata) is not dict:
         raise UnusualValueError("metadata of another class")
     changed["metadata"] = metadata | dict.fromkeys(names)
+
     payload = msgspec.convert(changed, Payload)
 
     plain_metadata, budget = payload.metadata, [MAX_VALUES]
