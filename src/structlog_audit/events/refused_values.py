@@ -61,7 +61,7 @@ class _Member(msgspec.Struct, array_like=True):
 
 def has_refused_name(members: Mapping[str, Any]) -> bool:
     """Return whether a name in *members* or in their metadata is in `refused_members` or `refused_names`."""
-    if not refused_members.isdisjoint(members):
+    if refused_members and not refused_members.isdisjoint(members):
         return True
 
     # Other collections than dictionaries may be endless.
