@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import uuid
 from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 from structlog_audit.events.codec import MARKS
@@ -109,12 +110,11 @@ class KeyScrubber:
         if _SCALARS.issuperset(map(type, value)):
             return value
 
-        before = len(marks)
-        items = []
+        items = list(value)
         for number, item in enumerate(value):
-            is_scalar = type(item) in _SCALARS
-            items.append(item if is_scalar else self._scrub_container(item, type(item), item_path(path, number), marks))
-        return items if len(marks) > before else value
+            if type(item) not in _SCALARS:
+                items[number] = self._scrub_container(item, type(item), item_path(path, number), marks)
+        return value if all(map(is_, items, value)) else items
 
     def _find_mode(self, name: str) -> Mode | None:
         mode = self._mode_of(normalize_key(name), "")
