@@ -189,10 +189,12 @@ def where(
     writer = _Writer(dialect, promoted, prefix, reads_json)
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
+
     for operator, time in ((">=", conditions.start_time), ("<", conditions.end_time)):
         if time is not None:
             bound = dialect.time.format(value=writer.bind(microseconds(time)))
             writer.fragments.append(f"timestamp {operator} {bound}")
+
     for operator, duration in ((">=", conditions.min_duration_ms), ("<=", conditions.max_duration_ms)):
         if duration is not None:
             writer.fragments.append(f"duration_ms {operator} {writer.bind(duration)}")
@@ -203,6 +205,7 @@ def where(
             for item in sorted(conditions.entry_ids)
         ]
         writer.fragments.append(f"({' OR '.join(items) or 'false'})")
+
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
     return writer.where()
@@ -213,6 +216,7 @@ def _any_of(writer: _Writer, column: str, values: Iterable[str | None]) -> str:
     texts = sorted(value for value in values if value is not None)
     if texts:
         alternatives.append(f"{column} IN ({', '.join(map(writer.bind, texts))})")
+
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
     return f"({' OR '.join(alternatives) or 'false'})"
@@ -268,15 +272,21 @@ def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:
     """Return the fragment for a member that is *value*, the parameter, and whether the fragment is exact."""
     if isinstance(value, str):
         return dialect.is_text, value, True
+
     if isinstance(value, bool):
         return dialect.is_boolean, "true" if value else "false", True
+
     if value is None:
         return dialect.is_null, None, True
+
     if isinstance(value, dict):
         return dialect.is_object, None, True
+
     if isinstance(value, (int, float)):
         if abs(value) < _MOST_EXACT:
             return dialect.is_number, float(value), True
+
         # Engines round larger numbers: Python compares them.
         return dialect.has_member, None, False
+
     return dialect.is_array, None, False

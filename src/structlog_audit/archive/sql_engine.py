@@ -126,6 +126,7 @@ class SQLEngine:
         files = _candidates(snapshot, conditions)
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
+
         is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
         most = self._dialect.most_selected_rows if is_selective else self._dialect.most_rows
         steps = _steps(files, newest_first=newest_first, first=self._dialect.first_rows, most=most)
@@ -139,6 +140,7 @@ class SQLEngine:
             for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
                 taken += 1
                 yield found
+
             done += sum(file.size for file in step)
             if self._progress is not None:
                 self._progress(done)
@@ -219,6 +221,7 @@ class SQLEngine:
         files = _candidates(snapshot, conditions)
         if not files:
             return 0
+
         source = self._union(snapshot, conditions, files, "1")
         if not source.is_exact:
             return None
@@ -290,9 +293,12 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
         least, greatest = file.times
         if (start is not None and greatest < start) or (end is not None and least >= end):
             continue
+
         if ids is not None and not any(id is not None and file.ids[0] <= id <= file.ids[1] for id in ids):
             continue
+
         files.append(file)
+
     files.sort(key=lambda file: (file.order, file.trail, file.numbers))
     return files
 
