@@ -26,6 +26,7 @@ from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.event_source import export_information
 from structlog_audit.query.statistics import statistics, statistics_by_user
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
@@ -43,12 +44,14 @@ class Reading:
         trail: The reader of the trails.
         selection: The conditions, built once.
         now: The time at the start of the command.
+        description: The times and conditions as they may be recorded, with tokens in place of persons.
         revealed_by: The vault with whose keys events are shown in clear, if they are.
     """
 
     trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
+    description: Mapping[str, Any]
     revealed_by: SubjectVault | None = None
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
@@ -82,6 +85,12 @@ class Reading:
             self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
         )
         return filter(self.selection.passes, coming)
+
+    def export_information(self) -> dict[str, Any]:
+        """Return what a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+        conditions = self.selection.conditions
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+        return export_information(verdict, self.description)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.
@@ -164,16 +173,16 @@ def read_trails(
     selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
     selection = dataclasses.replace(selection, words=tuple(words))
 
+    description = _description(selection, vault)
+    if reveal:
+        description["revealed"] = True
     # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        description = _description(selection, vault)
-        if reveal:
-            description["revealed"] = True
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         trail = _open(paths, advance, vault)
-        reading = Reading(trail, selection, now, vault if reveal else None)
+        reading = Reading(trail, selection, now, description, vault if reveal else None)
         code = work(reading)
     sys.stdout.flush()
 
