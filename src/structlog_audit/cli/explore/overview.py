@@ -1,0 +1,135 @@
+"""What the front page shows about an exported database: key figures, the verdict on completeness, and a timeline."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from structlog_audit.events.operation_classes import OperationClasses
+
+_UNITS = {"hour": (13, 4), "day": (10, 100), "month": (7, 3_650), "year": (4, 10_000_000)}
+"""The units of the timeline: the characters of a timestamp that name one, and the greatest number of days that uses it."""
+
+_AFTER_ALL = "~"
+"""A text that sorts after every timestamp."""
+
+_TIMELINE = """
+SELECT substr(timestamp, 1, ?), count(*), sum(status = 'FAILURE') FROM events GROUP BY 1
+"""
+_FIGURES = """
+SELECT count(*) AS events, count(DISTINCT user_id) AS users, count(DISTINCT operation) AS operations,
+       total(status = 'FAILURE') AS failures, min(timestamp) AS first, max(timestamp) AS last FROM events
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """The verdict on whether a trail is as it was sealed.
+
+    Attributes:
+        headline: The verdict.
+        level: ``complete``, ``incomplete`` or ``unknown``, as for a verdict on completeness.
+        lines: The report, line by line.
+    """
+
+    headline: str
+    level: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of the timeline.
+
+    Attributes:
+        start: The first timestamp of its time, as far as it is written.
+        stop: The first timestamp after it.
+        events, failures: Their numbers.
+        height, failure_height: The parts of the highest bar, from 0 to 1.
+    """
+
+    start: str
+    stop: str
+    events: int
+    failures: int
+    height: float
+    failure_height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The content of the front page."""
+
+    information: dict[str, Any]
+    figures: dict[str, Any]
+    unit: str
+    bars: tuple[Bar, ...]
+    sentences: tuple[str, ...] = field(default=())
+    integrity: Integrity | None = None
+
+
+def add_operation_classes(path: str, classes: OperationClasses) -> None:
+    """Add to the database at *path* the table ``operation_classes``, with the class of each operation that has one."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE operation_classes (operation TEXT PRIMARY KEY, class TEXT NOT NULL)")
+        names = [name for (name,) in connection.execute("SELECT DISTINCT operation FROM events")]
+        known = [(name, classes.class_of(name)) for name in names]
+        rows = [(name, found.value) for name, found in known if found is not None]
+        connection.executemany("INSERT INTO operation_classes VALUES (?, ?)", rows)
+
+
+def overview_of(path: str, integrity: Integrity | None) -> Overview:
+    """Return the content of the front page for the database at *path*."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        information = dict(connection.execute("SELECT * FROM export_information").fetchone())
+        figures = dict(connection.execute(_FIGURES).fetchone())
+        figures["failures"] = int(figures["failures"])
+        unit = _unit_of(figures["first"], figures["last"])
+        counted = connection.execute(_TIMELINE, (_UNITS[unit][0],)).fetchall()
+
+    report = json.loads(information.pop("completeness_report"))
+    bars = tuple(_bars(unit, map(tuple, counted)))
+    return Overview(information, figures, unit, bars, tuple(report["sentences"]), integrity)
+
+
+def _unit_of(first: str | None, last: str | None) -> str:
+    if first is None or last is None:
+        return "day"
+    days = (dt.date.fromisoformat(last[:10]) - dt.date.fromisoformat(first[:10])).days
+    return next(name for name, (_, most) in _UNITS.items() if days < most)
+
+
+def _bars(unit: str, counted: Iterable[tuple[Any, ...]]) -> Iterator[Bar]:
+    """Yield a bar for each unit from the first with an event to the last, also for those without one."""
+    by_start = {start: (events, failures) for start, events, failures in counted}
+    if not by_start:
+        return
+
+    highest = max(events for events, _ in by_start.values())
+    start, last = min(by_start), max(by_start)
+    while start <= last:
+        stop = _following(unit, start)
+        events, failures = by_start.get(start, (0, 0))
+        yield Bar(start, stop, events, failures, events / highest, failures / highest)
+        start = stop
+
+
+def _following(unit: str, start: str) -> str:
+    """Return the unit after *start*, in the same form."""
+    if unit in ("year", "month"):
+        year, month = int(start[:4]), int(start[5:] or 12)
+        year, month = year + month // 12, month % 12 + 1
+        following = f"{year:04d}-{month:02d}"[: _UNITS[unit][0]]
+        return following if year <= dt.MAXYEAR else _AFTER_ALL
+
+    step = dt.timedelta(hours=1) if unit == "hour" else dt.timedelta(days=1)
+    time = dt.datetime.fromisoformat(f"{start}:00" if unit == "hour" else start)
+    if time > dt.datetime.max - step:
+        return _AFTER_ALL
+    return (time + step).isoformat()[: _UNITS[unit][0]]
