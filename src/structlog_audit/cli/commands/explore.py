@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import sys
 import tempfile
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
 EXAMPLE = "explore logs/audit.jsonl --since 30d"
-
-_STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @reads_trails()
@@ -93,7 +90,12 @@ def _removed_at_exit() -> Iterator[str]:
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = [(number, signal.signal(number, stop)) for number in _STOPPING]
+    def hang_up(number: int, frame: Any) -> None:
+        # While the site is served, the server handles this one.
+        signal.raise_signal(signal.SIGTERM)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGHUP: hang_up}
+    before = [(number, signal.signal(number, handler)) for number, handler in handlers.items()]
     try:
         with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
             yield folder
@@ -103,28 +105,11 @@ def _removed_at_exit() -> Iterator[str]:
 
 
 def _serve(path: str, overview: Overview) -> None:
-    """Serve the database at *path* on a free port of the loopback interface until the process is told to stop."""
-    import uvicorn
+    from structlog_audit.cli.explore.server import serve
 
-    from structlog_audit.cli.explore.access import Guard
-    from structlog_audit.cli.explore.site import make_site
+    def announce(address: str) -> None:
+        put_line(address)
+        put_line("Press Ctrl+C to stop.")
+        sys.stdout.flush()
 
-    token = secrets.token_urlsafe(24)
-    site = make_site(path, overview, token)
-    guard = Guard(site.app(), token)
-    config = uvicorn.Config(
-        guard, host="127.0.0.1", port=0, log_level="critical", access_log=False, server_header=False,
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    listening = config.bind_socket()
-    guard.host = f"127.0.0.1:{listening.getsockname()[1]}"
-
-    put_line(f"http://{guard.host}/{token}/")
-    put_line("Press Ctrl+C to stop.")
-    sys.stdout.flush()
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        listening.close()
+    serve(path, overview, announce)

@@ -14,10 +14,12 @@ from urllib.parse import urlencode
 from datasette import hookimpl
 from datasette.app import Datasette
 from datasette.plugins import pm
+from datasette.utils.asgi import Request, Response
 from markupsafe import Markup, escape
 
 from structlog_audit import __version__
 from structlog_audit.cli.explore.overview import Overview
+from structlog_audit.cli.terminal import put_error
 
 DATABASE = "audit"
 """The name of the database in addresses, which is that of its file without the suffix."""
@@ -117,11 +119,32 @@ class Site:
             return Markup('<a href="{}">{}</a>').format(address, value)
         return escape(value if len(value) <= _LONGEST_CELL else f"{value[:_LONGEST_CELL]}…")
 
+    @hookimpl
+    def handle_exception(self, datasette: Datasette, request: Request, exception: Exception) -> Any:
+        """Return the page of an error. Datasette's own handler prints all variables to the terminal."""
+        status = getattr(exception, "status", 500)
+        title = getattr(exception, "title", None) or f"Error {status}"
+        # Where Datasette's message is HTML, its title says the same.
+        is_html = getattr(exception, "message_is_html", False)
+        message = title if is_html else getattr(exception, "message", None) or str(exception)
+        if status == 500:
+            put_error(f"{type(exception).__name__}: {message}")
+
+        if request.path.partition("?")[0].endswith(".json"):
+            return Response.json({"ok": False, "error": message, "status": status, "title": title}, status=status)
+
+        async def page() -> Response:
+            text = await datasette.render_template("error.html", {"title": title, "error": message}, request=request)
+            return Response.html(text, status=status)
+
+        return page()
+
 
 def make_site(path: str, overview: Overview, token: str) -> Datasette:
     """Return the site of the database at *path*, whose addresses begin with *token*."""
     for plugin, _ in pm.list_plugin_distinfo():
         pm.unregister(plugin)
+    pm.unregister(name="datasette.handle_exception")
     pm.register(Site(overview))
 
     return Datasette(immutables=[path], metadata=_metadata(), settings={
