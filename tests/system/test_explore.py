@@ -32,6 +32,7 @@ from test_report_browser import BROWSER, DARK, chromium
 from trail_files import line_of, write_trail
 
 from structlog_audit import open_trail
+from structlog_audit.cli.explore.access import POLICY
 from structlog_audit.events.operation_classes import OperationClass, registered_operations
 
 pytest.importorskip("datasette", reason="not installed: datasette")
@@ -348,13 +349,13 @@ def proxy():
             if parts.hostname != "127.0.0.1":
                 self.send_error(502)
                 return
-            connection = http.client.HTTPConnection(parts.netloc, timeout=60)
-            connection.request("GET", parts._replace(scheme="", netloc="").geturl(), headers={"Host": parts.netloc})
-            answer = connection.getresponse()
-            body = answer.read()
-            headers = [
-                item for item in answer.getheaders() if item[0].lower() not in ("transfer-encoding", "content-length")
-            ]
+            target = parts._replace(scheme="", netloc="").geturl()
+            with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
+                connection.request("GET", target, headers={"Host": parts.netloc})
+                answer = connection.getresponse()
+                body = answer.read()
+            own = ("transfer-encoding", "content-length")
+            headers = [item for item in answer.getheaders() if item[0].lower() not in own]
             if change and "html" in answer.getheader("content-type", ""):
                 body = change[0](body.decode()).encode()
                 headers = [item for item in headers if item[0].lower() != "content-security-policy"]
@@ -422,7 +423,7 @@ def test_proxy_sees_what_a_hostile_text_would_request(site, proxy, tmp_path):
     """If the texts were not escaped, the test above would see the script run and the request."""
     proxy.change.append(lambda page: html.unescape(page))
     dom = shown(proxy, tmp_path, pages_of(site)[1])
-    assert "data-pwned" in dom
+    assert "<title>pwned" in dom
     assert [request for request in proxy.requests if "evil.example" in request]
 
 
@@ -431,9 +432,8 @@ def test_policy_blocks_a_script_and_a_request_that_were_injected(site, proxy, tm
     """With the policy, a script in the page does not run, and an image of another host is not requested."""
     _, page = fetch(site.url)
     assert "<script" not in page
-    policy = urllib.request.urlopen(site.url).headers["Content-Security-Policy"]
     injected = "<script>document.body.dataset.pwned='1'</script><img src='http://evil.example/b'>"
-    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     proxy.change.append(lambda page: page.replace("<head>", f"<head>{meta}").replace("<main>", f"<main>{injected}"))
     dom = shown(proxy, tmp_path, site.url)
     assert "<img src=" in dom

@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from datasette import hookimpl
 from datasette.app import Datasette
 from datasette.plugins import pm
 from datasette.utils.asgi import Request, Response
 from markupsafe import Markup, escape
+from pluggy import HookimplMarker
 
 from structlog_audit import __version__
 from structlog_audit.cli.explore.overview import Overview
 from structlog_audit.cli.terminal import put_error
+
+hookimpl = HookimplMarker("datasette")
 
 DATABASE = "audit"
 """The name of the database in addresses, which is that of its file without the suffix."""
