@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Operations, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
@@ -40,6 +41,7 @@ def explore(
     """Show events in a browser, at an address for this user on this machine only."""
     if find_spec("datasette") is None:
         raise UsageError("explore needs datasette: pip install 'structlog-audit[explore]'")
+    check_versions("explore")
 
     from structlog_audit.cli.explore.overview import add_operation_classes, overview_of
     from structlog_audit.cli.operation_files import load_operations
