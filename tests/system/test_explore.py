@@ -420,9 +420,10 @@ def test_hostile_texts_execute_nothing_and_request_nothing(site, proxy, tmp_path
 
 @needs_browser
 def test_proxy_sees_what_a_hostile_text_would_request(site, proxy, tmp_path):
-    """If the texts were not escaped, the test above would see the script run and the request."""
-    proxy.change.append(lambda page: html.unescape(page))
-    dom = shown(proxy, tmp_path, pages_of(site)[1])
+    """If a text were not escaped, the test above would see the script run and the request."""
+    texts = f"{HOSTILE[0]}<img src=http://evil.example/beacon>"
+    proxy.change.append(lambda page: page.replace("<main>", f"<main>{texts}"))
+    dom = shown(proxy, tmp_path, site.url)
     assert "<title>pwned" in dom
     assert [request for request in proxy.requests if "evil.example" in request]
 
