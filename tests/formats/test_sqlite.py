@@ -12,6 +12,7 @@ import tracemalloc
 from contextlib import closing
 
 import pytest
+from archives import compacted, write_closed
 from commands import GOLDEN, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from strategies import metadata as any_metadata
 from trail_files import line_of, write_trail
 
 from structlog_audit import AuditEvent, AuditLogger, AuditValueError, __version__, open_trail
+from structlog_audit.archive import open_archive
 from structlog_audit.events.codec import decode_event, encode_event
 from structlog_audit.events.event import Operation
 from structlog_audit.export import export
@@ -190,6 +192,18 @@ def test_information_about_events_of_a_program_has_no_verdict(tmp_path):
     assert {name for name, value in found.items() if value is None} == {
         "source", "period_start", "period_end", "filters", "completeness", "completeness_report",
     }  # fmt: skip
+
+
+def test_export_of_an_archive_names_it(tmp_path):
+    """An archive exports the events of its queries, and the information has its path."""
+    path = write_closed(tmp_path / "logs", GOLDEN.read_bytes())
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path) as source:
+        assert source.export_to_file(tmp_path / "out.db", user_id="ann") == source.count_events(user_id="ann") > 0
+    with closing(sqlite3.connect(tmp_path / "out.db")) as connection:
+        (found,) = rows(connection, "SELECT source, events FROM export_information")
+        assert connection.execute("SELECT count(*) FROM events WHERE user_id = 'ann'").fetchone() == (found["events"],)
+    assert str(tmp_path / "archive") in found["source"]
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------

@@ -311,8 +311,12 @@ class EventSource:
 
 def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a source states about an export: itself, the period, the *filters* and the *verdict* on completeness."""
+    source = verdict.source.sentence()
+    # The sentence of trails names their files.
+    if verdict.source.paths and not verdict.source.segments:
+        source = f"{', '.join(verdict.source.paths)}: {source}"
     return {
-        "source": verdict.source.sentence(),
+        "source": source,
         "period_start": None if verdict.start is None else rfc3339(verdict.start),
         "period_end": None if verdict.end is None else rfc3339(verdict.end),
         "filters": dict(filters),
