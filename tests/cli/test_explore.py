@@ -102,7 +102,7 @@ def overview(tmp_path, *events):
     path = tmp_path / "audit.db"
     report = {"source": "s", "completeness": "unknown", "completeness_report": {"sentences": ["Why."]}}
     export(made, path, inform=lambda: report, now=dt.datetime.now(dt.UTC))
-    return overview_of(str(path), None)
+    return overview_of(str(path), ())
 
 
 def test_overview_has_the_figures_of_the_events(tmp_path):
@@ -169,12 +169,11 @@ def test_explore_without_its_extra_names_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["TRAIL", "TRAIL"], "expected the active file of one trail"), (["TRAIL"], "--key: "), (["x.jsonl"], "one trail")],
+    [(["--key", "nonsense"], "--key"), (["--anchor", "x.log"], "--anchor: expected --key as well")],
 )
-def test_explore_with_a_key_needs_one_trail_and_a_valid_key(tmp_path, monkeypatch, words, message):
-    """A key that cannot be used is a usage error."""
+def test_explore_with_a_key_that_cannot_be_used_is_refused(tmp_path, monkeypatch, words, message):
+    """A key that cannot be used, and an anchor without a key, are usage errors."""
     monkeypatch.setattr(explore, "find_spec", lambda name: True)
-    trail = write_trail(tmp_path, active=line_of(1))
-    done = run("explore", *(str(trail) if word == "TRAIL" else word for word in words), "--key", "nonsense")
+    done = run("explore", write_trail(tmp_path, active=line_of(1)), *words)
     assert done.code == 2
     assert message in done.error_line

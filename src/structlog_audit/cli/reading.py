@@ -92,10 +92,10 @@ class Reading:
         )
         return filter(self.selection.passes, coming)
 
-    def export_information(self) -> dict[str, Any]:
+    def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
         """Return what a database states about the export of these events: `structlog_audit.formats.sqlite`."""
         conditions = self.selection.conditions
-        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
         return export_information(verdict, self.description)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:

@@ -6,22 +6,21 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from structlog_audit._version import check_versions
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Operations, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.export import export as export_to
 
 if TYPE_CHECKING:
-    from structlog_audit.cli.explore.overview import Integrity, Overview
+    from structlog_audit.cli.explore.overview import Overview
     from structlog_audit.cli.reading import Reading
+    from structlog_audit.query.seal_verdict import SealVerdict
 
 EXAMPLE = "explore logs/audit.jsonl --since 30d"
 
@@ -30,12 +29,8 @@ EXAMPLE = "explore logs/audit.jsonl --since 30d"
 def explore(
     options: TrailOptions,
     *,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="VKEY|FILE", help="Verifier key: the front page states whether the trail is intact."
-        ),
-    ] = None,
+    key: SealKeys = None,
+    anchor: Anchors = None,
     operations: Operations = None,
 ) -> Exit:
     """Show events in a browser, at an address for this user on this machine only."""
@@ -49,40 +44,26 @@ def explore(
     from structlog_audit.formats.sqlite import has_full_text
 
     classes = load_operations(operations)
-    integrity = _verified(options, key) if key else None
+    seals: list[SealVerdict] = []
     with _removed_at_exit() as folder:
         path = os.path.join(folder, "audit.db")
 
         def write(reading: Reading) -> Exit:
+            seals.extend(reading.seals(key, anchor))
             count = export_to(
-                reading.events(), path, full_text=has_full_text(), inform=reading.export_information, now=reading.now
+                reading.events(),
+                path,
+                full_text=has_full_text(),
+                inform=lambda: reading.export_information(seals),
+                now=reading.now,
             )
             put_line(f"{count} events")
             return Exit.DONE
 
         code = read_trails(options, write, quietly=True)
         add_operation_classes(path, classes)
-        _serve(path, overview_of(path, integrity))
+        _serve(path, overview_of(path, seals))
     return Exit(code)
-
-
-def _verified(options: TrailOptions, keys: Sequence[str]) -> Integrity:
-    """Return the verdict on the integrity of the one trail that *options* name."""
-    from structlog_audit.cli.conditions import split_words
-    from structlog_audit.cli.explore.overview import Integrity
-    from structlog_audit.integrity.standalone import verify_trail
-
-    named, _ = split_words(options.words)
-    if len(named) != 1 or not os.path.isfile(named[0]):
-        raise UsageError("--key: expected the active file of one trail, which has its seal beside it")
-    try:
-        policy = verify_trail.load_policies(keys)
-    except verify_trail.SealError as error:
-        raise UsageError(f"--key: {error}") from None
-
-    report = verify_trail.verify(named[0], policy)
-    level = ("complete", "incomplete", "unknown", "unknown")[report.exit_code]
-    return Integrity(report.verdict.capitalize(), level, tuple(report.to_text().splitlines()[:-1]))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structlog_audit.events.operation_classes import OperationClasses
+from structlog_audit.query.seal_verdict import SealVerdict
 
 _UNITS = {"hour": (13, 4), "day": (10, 100), "month": (7, 3_650), "year": (4, 10_000_000)}
 """The units of the timeline: the characters of a timestamp that name one, and the greatest number of days that uses it."""
@@ -25,21 +26,6 @@ _FIGURES = """
 SELECT count(*) AS events, count(DISTINCT user_id) AS users, count(DISTINCT operation) AS operations,
        total(status = 'FAILURE') AS failures, min(timestamp) AS first, max(timestamp) AS last FROM events
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Integrity:
-    """The verdict on whether a trail is as it was sealed.
-
-    Attributes:
-        headline: The verdict.
-        level: ``complete``, ``incomplete`` or ``unknown``, as for a verdict on completeness.
-        lines: The report, line by line.
-    """
-
-    headline: str
-    level: str
-    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +56,7 @@ class Overview:
     unit: str
     bars: tuple[Bar, ...]
     sentences: tuple[str, ...] = field(default=())
-    integrity: Integrity | None = None
+    seals: tuple[SealVerdict, ...] = ()
 
 
 def add_operation_classes(path: str, classes: OperationClasses) -> None:
@@ -83,7 +69,7 @@ def add_operation_classes(path: str, classes: OperationClasses) -> None:
         connection.executemany("INSERT INTO operation_classes VALUES (?, ?)", rows)
 
 
-def overview_of(path: str, integrity: Integrity | None) -> Overview:
+def overview_of(path: str, seals: Iterable[SealVerdict]) -> Overview:
     """Return the content of the front page for the database at *path*."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
@@ -95,7 +81,7 @@ def overview_of(path: str, integrity: Integrity | None) -> Overview:
 
     report = json.loads(information.pop("completeness_report"))
     bars = tuple(_bars(unit, map(tuple, counted)))
-    return Overview(information, figures, unit, bars, tuple(report["sentences"]), integrity)
+    return Overview(information, figures, unit, bars, tuple(report["sentences"]), tuple(seals))
 
 
 def _unit_of(first: str | None, last: str | None) -> str:

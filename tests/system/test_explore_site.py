@@ -292,7 +292,7 @@ def test_front_page_states_conditions_and_verdicts(tmp_path, numbers, headlines)
     assert "<code>user_id=ann</code>" in text
     assert re.findall('<p class="headline">(.*?)</p>', text) == headlines
     assert ("1 event of writer" in text) == (headlines[0] == "Incomplete")
-    assert "sealed lines: 3" in text
+    assert "3 lines, the newest of 2025-01-15T10:30" in text
 
 
 def test_every_link_leads_to_a_page_of_the_site(site):
