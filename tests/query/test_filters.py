@@ -4,6 +4,7 @@ import datetime as dt
 import enum
 import inspect
 import math
+import re
 import uuid
 
 import pytest
@@ -18,6 +19,7 @@ from structlog_audit.query.filters import (
     ANY,
     ORDINARY,
     Filters,
+    ListFilter,
     conditions,
     contains,
     microseconds,
@@ -115,6 +117,17 @@ def naive_match(event, filters):
 
 
 @settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=6), st.data())
+def test_filter_of_a_list_selects_the_events_that_match(events, data):
+    """For all events and conditions, filtering a list gives the events that match one by one, in their order."""
+    wanted = data.draw(
+        st.sampled_from([{}, {"user_id": "ann"}, {"user_id": None, "operation": "STORE"}, {"kind": ["gap", None]}])
+    )
+    more = data.draw(st.sampled_from([{}, {"start_time": NOON}, {"entry_ids": "e1"}, {"metadata": {"a": 1}}]))
+    found = conditions(**wanted, **more)
+    assert ListFilter(found)(events) == [event for event in events if found.matches(event)]
+
+
 @given(events=st.lists(EVENTS, min_size=1, max_size=20), filters=FILTERS)
 def test_filters_combine_with_and(events, filters):
     """Conditions match as a plain check of each filter does, for all events and filters."""
@@ -402,3 +415,39 @@ def test_signature_keeps_a_result_that_is_not_written_as_text():
 
     method.__annotations__["return"] = int
     assert inspect.signature(with_filter_signature(method)).return_annotation is int
+
+
+NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("filters", "start", "end"),
+    [
+        ({"since": "1h"}, NOW - dt.timedelta(hours=1), None),
+        ({"until": dt.timedelta(hours=1)}, None, NOW - dt.timedelta(hours=1)),
+        ({"since": "2d", "end_time": NOW}, NOW - dt.timedelta(days=2), NOW),
+        ({"since": None, "until": None}, None, None),
+        ({"since": ANY}, None, None),
+    ],
+)
+def test_since_and_until_are_the_bounds_of_the_time_range(filters, start, end):
+    """Both count from the clock of the source, and combine with the other bound."""
+    found = conditions(lambda: NOW, **filters)
+    assert (found.start_time, found.end_time) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("filters", "error", "message"),
+    [
+        ({"since": "1h", "start_time": NOW}, AuditTypeError, "expected one of them"),
+        ({"since": "1h", "until": "2h"}, AuditValueError, "since='1h' must not be greater than until='2h'"),
+        ({"since": "yesteday"}, AuditValueError, "Did you mean 'yesterday'"),
+        ({"until": 7}, AuditTypeError, "until=7: expected a datetime, a date, a timedelta or a text"),
+        ({"start_time": "7d"}, AuditTypeError, "a date, a timedelta or a text belongs to since="),
+        ({"end_time": dt.date(2025, 1, 1)}, AuditTypeError, "belongs to until="),
+    ],
+)
+def test_mistake_in_since_or_until_is_an_error(filters, error, message):
+    """A filter never matches everything in silence."""
+    with pytest.raises(error, match=re.escape(message)):
+        conditions(lambda: NOW, **filters)

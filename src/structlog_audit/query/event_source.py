@@ -168,7 +168,7 @@ class EventSource:
         require_integer("offset", offset, least=0)
         stop = None if limit is None else offset + require_integer("limit", limit, least=0)
 
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         found = self.select(wanted, newest_first=newest_first, at_most=stop)
         events = [stored.event() for stored in islice(found, offset, stop)]
         if not events and stop != 0:
@@ -178,17 +178,21 @@ class EventSource:
     @with_filter_signature
     def iter_events(self, **filters: Unpack[Filters]) -> Iterator[AuditEvent]:
         """Yield the events that match all *filters*, oldest first."""
-        found = self.select(conditions(**filters), newest_first=False)
+        found = self.select(conditions(self._now, **filters), newest_first=False)
         return (stored.event() for stored in found)
 
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
         """Return the number of events that match all *filters*."""
-        wanted = conditions(**filters)
-        count = sum(1 for _ in self.select(wanted, newest_first=False))
+        wanted = conditions(self._now, **filters)
+        count = self._count(wanted)
         if not count:
             self._explain_absence(wanted)
         return count
+
+    def _count(self, conditions: Conditions) -> int:
+        """Return the number of events that match *conditions*."""
+        return sum(1 for _ in self.select(conditions, newest_first=False))
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """Return the event with this id, of any kind, or None."""
@@ -220,7 +224,7 @@ class EventSource:
         The keys are those of `structlog_audit.query.statistics.statistics`, and ``complete_since``. A handler adds the
         counters of its lifetime: ``accepted recorded pending raised lost evicted``.
         """
-        found = self._statistics(conditions(**filters))
+        found = self._statistics(conditions(self._now, **filters))
         members = {**found, "complete_since": self.complete_since, **self._counters()}
         return cast("Statistics", members)
 
@@ -234,7 +238,7 @@ class EventSource:
 
         The values are those of `get_user_statistics`. One pass; memory grows with the number of users.
         """
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         found = self._statistics_by_user(wanted)
         if not found:
             self._explain_absence(wanted)
@@ -283,7 +287,7 @@ class EventSource:
             AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         return export(
             self.select(wanted, newest_first=False),
             path,

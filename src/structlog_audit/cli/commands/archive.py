@@ -36,7 +36,8 @@ def show(path: Archive) -> Exit:
         f"{found.version + 1} commits"
     )
     for trail, events in found.trails.items():
-        put_line(f"  {trail}  {events:,} events")
+        sealed = f", seal of {found.sealed[trail]:,} lines" if trail in found.sealed else ""
+        put_line(f"  {trail}  {events:,} events{sealed}")
     for column, member in found.promoted.items():
         put_line(f"  column {column}  {member}")
     if found.pruned_before is not None:
@@ -65,13 +66,18 @@ def restore(
     *,
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the segments.")],
 ) -> Exit:
-    """Write the segments back, byte by byte."""
+    """Write the segments back, byte by byte, and their seal."""
     from structlog_audit.archive import restore as restore_segments
     from structlog_audit.archive import show as summary_of
+    from structlog_audit.archive.restoration import sealed_lines
 
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = restore_segments(path, to, progress=advance)
     put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
+    for folder in done.seals:
+        put_line(f"seal of {sealed_lines(folder):,} lines in {folder}: verify it with --max-age none")
+    for name in done.unsealed:
+        put_error(f"no seal of {name}: no checkpoint covers restored lines only; verify the archive instead")
     if done.pruned:
         put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
     return Exit.FINDINGS if done.pruned else Exit.DONE

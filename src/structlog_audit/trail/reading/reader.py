@@ -156,7 +156,7 @@ class TrailReader(EventSource):
             AuditValueError: Also for a cursor of other trails, of the other order, or of another form.
         """
         require_integer("limit", limit, least=1)
-        conditions = self._with_tokens(query_filters.conditions(**filters))
+        conditions = self._with_tokens(query_filters.conditions(self._now, **filters))
         return page_of(self._scanner, self._trails, conditions, cursor, limit, newest_first)
 
     @with_filter_signature
@@ -176,7 +176,7 @@ class TrailReader(EventSource):
             wait: Called with the seconds until the next poll, such as `time.sleep`.
             filters: The filters.
         """
-        conditions = query_filters.conditions(**filters)
+        conditions = query_filters.conditions(self._now, **filters)
         events = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
         return (stored.event() for stored in events)
 
@@ -192,6 +192,9 @@ class TrailReader(EventSource):
     ) -> Iterator[StoredEvent]:
         conditions = self._with_tokens(conditions)
         return self._engine.select(conditions, newest_first=newest_first, at_most=at_most)
+
+    def _count(self, conditions: Conditions) -> int:
+        return self._engine.count(self._with_tokens(conditions))
 
     def _with_tokens(self, conditions: Conditions) -> Conditions:
         return conditions if self._vault is None else self._vault.with_tokens(conditions)
