@@ -67,27 +67,58 @@ class Guard:
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                kept = [item for item in message.get("headers", ()) if item[0].lower() not in _OWN]
-                message = {**message, "headers": [*kept, *_HEADERS]}
-            await send(message)
+            await send(_with_headers(message))
 
         # As behind a proxy: Datasette adds the token to its links, and would add it twice to those made from the path.
         prefix = len(self._token) + 1
-        inner = {**scope, "path": scope["path"][prefix:], "raw_path": scope["raw_path"][prefix:]}
+        inner = dict(scope)
+        for name in ("path", "raw_path"):
+            inner[name] = scope[name][prefix:]
+
         await self._application(inner, receive, send_with_headers)
 
     def _refusal(self, scope: Message) -> int | None:
         """Return the status with which a request is refused, or None."""
-        first = scope["raw_path"].split(b"?")[0].split(b"/")
-        given = first[1] if len(first) > 2 else b""
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if not secrets.compare_digest(given, self._token) or hosts != [self.host.encode()]:
+        path = scope["raw_path"].partition(b"?")[0]
+        parts = path.split(b"/")
+        given = parts[1] if len(parts) > 2 else b""
+        if not secrets.compare_digest(given, self._token):
             return 403
-        return None if scope["method"] in ("GET", "HEAD") else 405
+
+        hosts = []
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+        if hosts != [self.host.encode()]:
+            return 403
+
+        if scope["method"] not in ("GET", "HEAD"):
+            return 405
+        return None
+
+
+def _with_headers(message: Message) -> Message:
+    """Return *message* with the headers of the guard, if it is the start of an answer."""
+    if message["type"] != "http.response.start":
+        return message
+
+    headers = []
+    for name, value in message.get("headers", ()):
+        if name.lower() not in _OWN:
+            headers.append((name, value))
+    headers += _HEADERS
+
+    return {**message, "headers": headers}
 
 
 async def _refuse(status: int, send: Send) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": _REFUSALS[status]})
+    content_type = (b"content-type", b"text/plain; charset=utf-8")
+    start = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [content_type, *_HEADERS],
+    }
+    await send(start)
+
+    body = {"type": "http.response.body", "body": _REFUSALS[status]}
+    await send(body)

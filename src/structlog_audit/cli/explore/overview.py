@@ -85,37 +85,70 @@ def overview_of(path: str, seals: Iterable[SealVerdict]) -> Overview:
 
 
 def _unit_of(first: str | None, last: str | None) -> str:
+    """Return the smallest unit that gives few enough bars."""
     if first is None or last is None:
         return "day"
-    days = (dt.date.fromisoformat(last[:10]) - dt.date.fromisoformat(first[:10])).days
-    return next(name for name, (_, most) in _UNITS.items() if days < most)
+
+    first_day = dt.date.fromisoformat(first[:10])
+    last_day = dt.date.fromisoformat(last[:10])
+    days = (last_day - first_day).days
+
+    for unit, (_, most) in _UNITS.items():
+        if days < most:
+            return unit
+    return "year"
 
 
 def _bars(unit: str, counted: Iterable[tuple[Any, ...]]) -> Iterator[Bar]:
     """Yield a bar for each unit from the first with an event to the last, also for those without one."""
-    by_start = {start: (events, failures) for start, events, failures in counted}
+    by_start = {}
+    highest = 0
+    for start, events, failures in counted:
+        by_start[start] = (events, failures)
+        highest = max(highest, events)
     if not by_start:
         return
 
-    highest = max(events for events, _ in by_start.values())
-    start, last = min(by_start), max(by_start)
+    start = min(by_start)
+    last = max(by_start)
     while start <= last:
         stop = _following(unit, start)
         events, failures = by_start.get(start, (0, 0))
-        yield Bar(start, stop, events, failures, events / highest, failures / highest)
+        yield Bar(
+            start=start,
+            stop=stop,
+            events=events,
+            failures=failures,
+            height=events / highest,
+            failure_height=failures / highest,
+        )
         start = stop
 
 
 def _following(unit: str, start: str) -> str:
     """Return the unit after *start*, in the same form."""
-    if unit in ("year", "month"):
-        year, month = int(start[:4]), int(start[5:] or 12)
-        year, month = year + month // 12, month % 12 + 1
-        following = f"{year:04d}-{month:02d}"[: _UNITS[unit][0]]
-        return following if year <= dt.MAXYEAR else _AFTER_ALL
+    if unit == "year":
+        return _text_of_month(int(start) + 1, 1)[:4]
 
-    step = dt.timedelta(hours=1) if unit == "hour" else dt.timedelta(days=1)
-    time = dt.datetime.fromisoformat(f"{start}:00" if unit == "hour" else start)
+    if unit == "month":
+        year = int(start[:4])
+        month = int(start[5:])
+        if month == 12:
+            return _text_of_month(year + 1, 1)
+        return _text_of_month(year, month + 1)
+
+    if unit == "hour":
+        step = dt.timedelta(hours=1)
+        time = dt.datetime.fromisoformat(f"{start}:00")
+    else:
+        step = dt.timedelta(days=1)
+        time = dt.datetime.fromisoformat(start)
+
     if time > dt.datetime.max - step:
         return _AFTER_ALL
-    return (time + step).isoformat()[: _UNITS[unit][0]]
+    text = (time + step).isoformat()
+    return text[: len(start)]
+
+
+def _text_of_month(year: int, month: int) -> str:
+    return f"{year:04d}-{month:02d}" if year <= dt.MAXYEAR else _AFTER_ALL
