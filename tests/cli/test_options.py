@@ -30,7 +30,7 @@ OTHERS = (
     "demo",
 )
 READERS = [name for name in COMMANDS if name not in OTHERS]
-WITH_ALL = {"query", "tail", "stats", "export"}
+WITH_ALL = {"query", "tail", "stats", "export", "explore"}
 
 
 def command_named(name):
