@@ -24,10 +24,9 @@ from typing import Any, NamedTuple, Unpack
 import msgspec
 
 from structlog_audit._validation import require_integer
-from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.duckdb_engine import DuckDBEngine
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
+from structlog_audit.archive.sql_engine import SQLDatabase, SQLEngine
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
@@ -84,7 +83,7 @@ class ArchiveReader(EventSource):
     def __init__(
         self,
         log: DeltaLog,
-        database: Database,
+        database: SQLDatabase,
         live: TrailReader,
         trails: Sequence[Trail | StreamTrail],
         scanner: SegmentScanner,
@@ -96,7 +95,7 @@ class ArchiveReader(EventSource):
         self._log = log
         self._host = host
         self._database = database
-        self._engine = DuckDBEngine(log.storage, database, progress)
+        self._engine = SQLEngine(database, progress)
         self._live = live
         self._trails = trails
         self._scanner = scanner
@@ -141,7 +140,7 @@ class ArchiveReader(EventSource):
         return max(times, default=None)
 
     def close(self) -> None:
-        """Close the connection to DuckDB."""
+        """Close the connection to the database."""
         self._database.close()
 
     def __enter__(self) -> ArchiveReader:
@@ -275,7 +274,7 @@ class _View:
     def __init__(
         self,
         snapshot: Snapshot,
-        engine: DuckDBEngine,
+        engine: SQLEngine,
         live: Sequence[LiveTrail | StreamTrail],
         scanner: SegmentScanner,
     ) -> None:

@@ -25,6 +25,7 @@ COMMANDS = (
     "stats",
     "users",
     "export",
+    "explore",
     "erase",
     "report",
     "monitor",

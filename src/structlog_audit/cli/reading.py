@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import msgspec
 
-from structlog_audit.archive.opening import is_archive, open_archive
+from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
@@ -28,6 +28,7 @@ from structlog_audit.exceptions import AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.event_source import export_information
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import UserStatistics, statistics, statistics_by_user
 from structlog_audit.redaction.vault import SubjectVault
@@ -47,6 +48,7 @@ class Reading:
         trail: The reader of the trails.
         selection: The conditions, built once.
         now: The time at the start of the command.
+        description: The times and conditions as they may be recorded, with tokens in place of persons.
         revealed_by: The vault with whose keys events are shown in clear, if they are.
         is_read_once: Whether a source can be read only once.
     """
@@ -54,6 +56,7 @@ class Reading:
     trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
+    description: Mapping[str, Any]
     revealed_by: SubjectVault | None = None
     is_read_once: bool = False
 
@@ -88,6 +91,12 @@ class Reading:
             self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
         )
         return filter(self.selection.passes, coming)
+
+    def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
+        """Return what a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+        conditions = self.selection.conditions
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
+        return export_information(verdict, self.description)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has.
@@ -195,22 +204,22 @@ def read_trails(
     selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
     selection = dataclasses.replace(selection, words=tuple(words))
 
+    description = _description(selection, vault)
+    if reveal:
+        description["revealed"] = True
     # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        description = _description(selection, vault)
-        if reveal:
-            description["revealed"] = True
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         verified = [] if verified_by is None else _verified_lines(paths, verified_by)
         trail = (
-            _open(paths, advance, vault)
+            _open(paths, options.engine, advance, vault)
             if verified_by is None
             else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
         )
         is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
-        reading = Reading(trail, selection, now, vault if reveal else None, is_read_once)
+        reading = Reading(trail, selection, now, description, vault if reveal else None, is_read_once)
         code = work(reading)
     sys.stdout.flush()
 
@@ -267,15 +276,25 @@ def _is_incomplete(reading: Reading) -> bool:
     return True
 
 
-def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | None) -> TrailReader | ArchiveReader:
-    """Return a reader of *paths*, one of which may be an archive."""
+def _open(
+    paths: list[str], engine: str | None, progress: Progress | None, vault: SubjectVault | None
+) -> TrailReader | ArchiveReader:
+    """Return a reader of *paths*, one of which may be an archive that *engine* reads."""
     archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
     trails = [path for path in paths if path not in archives]
+    if not archives and engine is not None:
+        raise UsageError(f"--engine {engine}: expected an archive among the trails, got {', '.join(trails)}")
     if not archives:
         return open_trail(*_streams(trails), progress=progress, vault=vault)
     if len(archives) > 1:
         raise UsageError(f"expected one archive, got {archives[0]!r} and {archives[1]!r}")
-    return open_archive(archives[0], live=list(_streams(trails)), progress=progress, vault=vault)
+    try:
+        require_engine(engine or "duckdb")
+    except AuditValueError as error:
+        raise UsageError(str(error)) from error
+    return open_archive(
+        archives[0], live=list(_streams(trails)), engine=engine or "duckdb", progress=progress, vault=vault
+    )
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:

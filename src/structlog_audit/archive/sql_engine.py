@@ -1,4 +1,4 @@
-"""The engine that answers queries from the data files of an archive with DuckDB, in this process.
+"""The engine that answers queries from the data files of an archive by SQL, in whatever database reads them.
 
 **Guarantees.** Events come in the order of the archive or its exact reverse: by the greatest timestamp of their trail so far,
 then by trail, then by their number in it. Each trail thus keeps its order of commit, however its clock was set.
@@ -10,33 +10,58 @@ overlap in the order, so that a caller who takes the newest events reads no more
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from structlog_audit.archive.actions import DataFile
-from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import Snapshot
-from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.dialects import Dialect, where
 from structlog_audit.archive.promotion import promoted_columns
-from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
-from structlog_audit.archive.storage import Storage
+from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions, microseconds
 from structlog_audit.query.statistics import LOG_GROWTH
 
-_FIRST_ROWS = 60_000
-"""The rows of the first files that are read together. Each further step has four times as many."""
 
-_MOST_ROWS = 500_000
-"""The rows that are sorted together if a query selects nearly all of them."""
+class Files(NamedTuple):
+    """Data files with the same columns: their paths in the archive, and the promoted columns that they have."""
 
-_MOST_SELECTED_ROWS = 50_000_000
-"""The rows that are searched together if a query selects few of them."""
+    paths: tuple[str, ...]
+    promoted: frozenset[str]
 
-_ORDER = "epoch_us(timestamp) + late_us"
+
+class UndecidedError(Exception):
+    """The database cannot parse the metadata of a row: only Python can decide if it matches."""
+
+
+class SQLDatabase(Protocol):
+    """A connection to a database that reads the data files of one archive."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL that it takes."""
+        ...
+
+    def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query. Several queries may be under way at once.
+
+        Args:
+            sql: The query, in which ``{name}`` stands for a table.
+            parameters: The values of its parameters.
+            tables: The files of each table, by its name.
+
+        Raises:
+            AuditReadError: A file is missing or damaged, or the database fails.
+            UndecidedError: The database cannot parse the metadata of a row; raised before the first row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
 class Found(NamedTuple):
@@ -58,18 +83,26 @@ class Counts(NamedTuple):
     total_ms: float
 
 
-class DuckDBEngine:
+class _Union(NamedTuple):
+    """A query over files with different columns, its parameters and tables, and whether it selects only matching events."""
+
+    sql: str
+    parameters: dict[str, Any]
+    tables: dict[str, Files]
+    is_exact: bool
+
+
+class SQLEngine:
     """Queries of the archive that a snapshot describes.
 
     Args:
-        storage: The files of the archive.
-        database: Reads them.
+        database: Reads the data files.
         progress: Called with the bytes of the data files read so far for the current query.
     """
 
-    def __init__(self, storage: Storage, database: Database, progress: Progress | None = None) -> None:
-        self._storage = storage
+    def __init__(self, database: SQLDatabase, progress: Progress | None = None) -> None:
         self._database = database
+        self._dialect = database.dialect
         self._progress = progress
 
     def select(
@@ -93,8 +126,10 @@ class DuckDBEngine:
         files = _candidates(snapshot, conditions)
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
+
         is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
-        steps = _steps(files, newest_first=newest_first, is_selective=is_selective)
+        most = self._dialect.most_selected_rows if is_selective else self._dialect.most_rows
+        steps = _steps(files, newest_first=newest_first, first=self._dialect.first_rows, most=most)
         done = 0
         taken = 0
 
@@ -105,6 +140,7 @@ class DuckDBEngine:
             for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
                 taken += 1
                 yield found
+
             done += sum(file.size for file in step)
             if self._progress is not None:
                 self._progress(done)
@@ -117,25 +153,45 @@ class DuckDBEngine:
         newest_first: bool,
         at_most: int | None,
     ) -> Iterator[Found]:
-        columns = f"{_ORDER} AS place, trail, n, {STORED_COLUMNS}"
-        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
+        stored = FETCHED_COLUMNS.format(us=self._dialect.fetched_time.format(column="timestamp"))
+        columns = f"{self._place} AS place, trail, n, {stored}"
         direction = "DESC" if newest_first else "ASC"
-        sql = source
-        # The rows of one file are in order already.
-        if newest_first or len(files) > 1:
-            sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
-        if is_exact and at_most is not None:
-            sql += f" LIMIT {at_most}"
+        order = ""
+        if newest_first or len(files) > 1 or not self._dialect.keeps_order:
+            order = f" ORDER BY place {direction}, trail {direction}, n {direction}"
 
+        source = self._union(snapshot, conditions, files, columns)
+        try:
+            yield from self._matching(source, conditions, order, at_most)
+        except UndecidedError:
+            source = self._union(snapshot, conditions, files, columns, reads_json=False)
+            yield from self._matching(source, conditions, order, at_most)
+
+    def _matching(self, source: _Union, conditions: Conditions, order: str, at_most: int | None) -> Iterator[Found]:
+        """Yield the rows of *source* that match *conditions*."""
+        limit = f" LIMIT {at_most}" if source.is_exact and at_most is not None else ""
         matches = conditions.matches
-        for row in self._database.rows(sql, parameters):
+        for row in self._rows(source.sql + order + limit, source):
             event = stored_event(row[3:])
-            if is_exact or matches(event):
+            if source.is_exact or matches(event):
                 yield Found(row[0], row[1], row[2], event)
 
+    @property
+    def _place(self) -> str:
+        return self._dialect.fetched_time.format(column="timestamp") + " + late_us"
+
+    def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
+        return self._database.query(sql, source.parameters, source.tables)
+
     def _union(
-        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
-    ) -> tuple[str, dict[str, Any], bool]:
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        *,
+        reads_json: bool = True,
+    ) -> _Union:
         """Return a query of *columns* over *files*.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
@@ -143,28 +199,37 @@ class DuckDBEngine:
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
         groups: dict[frozenset[str], list[str]] = {}
         for file in files:
-            groups.setdefault(file.promoted, []).append(self._storage.location(file.path))
+            groups.setdefault(file.promoted, []).append(file.path)
 
         queries: list[str] = []
         parameters: dict[str, Any] = {}
+        tables: dict[str, Files] = {}
         is_exact = True
-        for promoted, locations in groups.items():
+        for promoted, paths in groups.items():
+            table = f"g{len(tables)}"
+            tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
-            condition = where(conditions, DUCKDB, known, f"g{len(queries)}")
+
+            condition = where(conditions, self._dialect, known, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.is_exact
-            queries.append(f"SELECT {columns} FROM {parquet(locations)} WHERE {condition.sql}")
-        return " UNION ALL ".join(queries), parameters, is_exact
+            queries.append(f"SELECT {columns} FROM {{{table}}} WHERE {condition.sql}")
+        return _Union(" UNION ALL ".join(queries), parameters, tables, is_exact)
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int | None:
         """Return the number of matching events; None if SQL alone cannot tell."""
         files = _candidates(snapshot, conditions)
         if not files:
             return 0
-        source, parameters, is_exact = self._union(snapshot, conditions, files, "1")
-        if not is_exact:
+
+        source = self._union(snapshot, conditions, files, "1")
+        if not source.is_exact:
             return None
-        [(count,)] = self._database.rows(f"SELECT count(*) FROM ({source})", parameters)
+
+        try:
+            [(count,)] = self._rows(f"SELECT count(*) FROM ({source.sql})", source)
+        except UndecidedError:
+            return None
         return int(count)
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts | None:
@@ -174,29 +239,36 @@ class DuckDBEngine:
         if not files:
             return counts
 
-        bucket = DUCKDB.bucket.format(growth=LOG_GROWTH)
-        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms, {_ORDER} AS place, n"
-        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
-        if not is_exact:
+        bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
+        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms, {self._place} AS place, n"
+        source = self._union(snapshot, conditions, files, columns)
+        if not source.is_exact:
             return None
 
+        grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
+        total = self._dialect.total.format(column="duration_ms")
+
         sql = (
-            "SELECT grouping(operation, status, user_id, bucket), operation, status, user_id, bucket, count(*), "
-            f"fsum(duration_ms) FROM ({source}) "
+            f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"
         )
+        try:
+            rows = list(self._rows(sql, source))
+        except UndecidedError:
+            return None
+
         total_ms = 0.0
-        for grouping, operation, status, user, bucket_number, count, duration in self._database.rows(sql, parameters):
+        for group, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
-            if grouping == 0b0111:
+            if group == 0b0111:
                 counts.operations[operation] += count
-            elif grouping == 0b1011:
+            elif group == 0b1011:
                 counts.statuses[EventStatus(status)] += count
-            elif grouping == 0b1101:
+            elif group == 0b1101:
                 counts.users[user] += count
-            elif grouping == 0b1110 and bucket_number is not None:
+            elif group == 0b1110 and bucket_number is not None:
                 counts.buckets[bucket_number] += count
-            elif grouping == 0b1111:
+            elif group == 0b1111:
                 total_ms = duration or 0.0
         return counts._replace(total_ms=total_ms)
 
@@ -221,9 +293,12 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
         least, greatest = file.times
         if (start is not None and greatest < start) or (end is not None and least >= end):
             continue
+
         if ids is not None and not any(id is not None and file.ids[0] <= id <= file.ids[1] for id in ids):
             continue
+
         files.append(file)
+
     files.sort(key=lambda file: (file.order, file.trail, file.numbers))
     return files
 
@@ -242,21 +317,28 @@ def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
         yield cluster
 
 
-def _steps(files: Sequence[DataFile], *, newest_first: bool, is_selective: bool) -> Iterator[list[DataFile]]:
-    """Yield the files that are read together, in the order of the answer."""
+def _steps(files: Sequence[DataFile], *, newest_first: bool, first: int, most: int) -> Iterator[list[DataFile]]:
+    """Yield the files that are read together, in the order of the answer.
+
+    Args:
+        files: The files by their places.
+        newest_first: The order of the answer.
+        first: The rows of the first files. Each further step has four times as many.
+        most: The rows of a step at most.
+    """
     clusters = list(_clusters(files))
     if newest_first:
         clusters.reverse()
 
-    most = _FIRST_ROWS
+    wanted = first
     step: list[DataFile] = []
     rows = 0
     for cluster in clusters:
         step += cluster
         rows += sum(file.rows for file in cluster)
-        if rows >= most:
+        if rows >= wanted:
             yield step
             step, rows = [], 0
-            most = min(4 * most, _MOST_SELECTED_ROWS if is_selective else _MOST_ROWS)
+            wanted = min(4 * wanted, most)
     if step:
         yield step
