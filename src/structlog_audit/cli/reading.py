@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import msgspec
-
 from structlog_audit.archive.opening import is_archive, open_archive
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
@@ -21,12 +19,11 @@ from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
 from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
-from structlog_audit.query.statistics import statistics, statistics_by_user
+from structlog_audit.query.filters import Conditions
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
@@ -53,13 +50,7 @@ class Reading:
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
-        conditions = self.selection.conditions
-        if not self.selection.tests:
-            return self.trail.select(conditions, newest_first=newest_first, at_most=at_most)
-
-        # The tests drop events after the query: it cannot know how many it has to find.
-        found = self.trail.select(conditions, newest_first=newest_first)
-        return filter(self.selection.passes, found)
+        return self.trail.select(self.selection.conditions, newest_first=newest_first, at_most=at_most)
 
     def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
@@ -78,10 +69,8 @@ class Reading:
             since_now: Whether to begin with the events that are recorded after this call, or with the oldest.
         """
         wait = wait_for_reader()
-        coming = self.trail.follow_matching(
-            self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
-        )
-        return filter(self.selection.passes, coming)
+        conditions = self.selection.conditions
+        return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.
@@ -94,29 +83,18 @@ class Reading:
         if wanted:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
-            in_range = msgspec.structs.replace(conditions, names=names)
+            in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
             events = self.trail.select(in_range, newest_first=False)
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
     def statistics_by_user(self) -> dict[str | None, dict[str, Any]]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
-        if not self.selection.tests:
-            return self.trail._statistics_by_user(self.selection.conditions)
-        return statistics_by_user(self.select())
+        return self.trail._statistics_by_user(self.selection.conditions)
 
     def statistics(self) -> dict[str, Any]:
         """Return the statistics of the selected events, and ``unknown_status``."""
-        unknown_status = 0
-
-        def counted() -> Iterator[StoredEvent]:
-            nonlocal unknown_status
-            for event in self.select():
-                unknown_status += has_unknown_status(event.metadata)
-                yield event
-
-        found = statistics(counted())
-        return {**found, "unknown_status": unknown_status}
+        return self.trail._statistics_and_unknown_status(self.selection.conditions)
 
     def completeness(self, by_user: Container[str]) -> Completeness:
         """Return the verdict for the time range. A selected user who is not in *by_user* must occur elsewhere in the trail."""
