@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -18,12 +19,14 @@ from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
 from structlog_audit.archive.storage import Storage
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
 from structlog_audit.query.statistics import LOG_GROWTH
 
@@ -56,6 +59,31 @@ class Counts(NamedTuple):
     users: Counter[str | None]
     buckets: Counter[int]
     total_ms: float
+
+
+Place = tuple[int, str, int]
+"""The place of an event in the order of the archive: its order key, its trail, and its number in it."""
+
+
+class UserOperation(NamedTuple):
+    """How often a user did an operation, with the places of the first and the last time, and the time of the last in µs."""
+
+    user: str | None
+    operation: str
+    count: int
+    succeeded: int
+    first: Place
+    last: Place
+    last_us: int
+
+
+class _Union(NamedTuple):
+    """SQL over several files, its parameters, of how many queries it consists, and whether it selects only matching rows."""
+
+    sql: str
+    parameters: dict[str, Any]
+    queries: int
+    is_exact: bool
 
 
 class DuckDBEngine:
@@ -109,6 +137,12 @@ class DuckDBEngine:
             if self._progress is not None:
                 self._progress(done)
 
+    def undecided(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[Found]:
+        """Yield the matching events among those about which SQL cannot decide, in any order. `counts` has the others."""
+        files = _candidates(snapshot, conditions)
+        if files:
+            yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
+
     def _in_files(
         self,
         snapshot: Snapshot,
@@ -116,27 +150,30 @@ class DuckDBEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        where: str = "",
     ) -> Iterator[Found]:
         columns = f"{_ORDER} AS place, trail, n, {STORED_COLUMNS}"
-        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
-        direction = "DESC" if newest_first else "ASC"
-        sql = source
+        source = self._union(snapshot, conditions, files, columns)
+        if source is None or (where and source.is_exact):
+            return
+        sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
         # The rows of one file are in order already.
-        if newest_first or len(files) > 1:
+        if newest_first or len(files) > 1 or source.queries > 1:
+            direction = "DESC" if newest_first else "ASC"
             sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
-        if is_exact and at_most is not None:
+        if source.is_exact and at_most is not None:
             sql += f" LIMIT {at_most}"
 
         matches = conditions.matches
-        for row in self._database.rows(sql, parameters):
-            event = stored_event(row[3:])
-            if is_exact or matches(event):
+        for row in self._database.rows(sql, source.parameters):
+            event = stored_event(row[3:-1])
+            if not row[-1] or matches(event):
                 yield Found(row[0], row[1], row[2], event)
 
     def _union(
         self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
-    ) -> tuple[str, dict[str, Any], bool]:
-        """Return a query of *columns* over *files*.
+    ) -> _Union | None:
+        """Return a query of *columns*, and ``is_doubtful``, over *files*; None if no row can match.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
         """
@@ -148,45 +185,53 @@ class DuckDBEngine:
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         is_exact = True
-        for promoted, locations in groups.items():
+        for number, (promoted, locations) in enumerate(groups.items()):
             known = {path: name for path, name in names.items() if name in promoted}
-            condition = where(conditions, DUCKDB, known, f"g{len(queries)}")
+            source = parquet(locations)
+            distinct = partial(self._distinct, source)
+            condition = where(conditions, DUCKDB, known, distinct, f"g{number}")
             parameters |= condition.parameters
-            is_exact &= condition.is_exact
-            queries.append(f"SELECT {columns} FROM {parquet(locations)} WHERE {condition.sql}")
-        return " UNION ALL ".join(queries), parameters, is_exact
+            is_exact &= condition.doubtful == FALSE
+            for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
+                if found != FALSE:
+                    queries.append(f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {source} WHERE {found}")
+        return _Union(" UNION ALL ".join(queries), parameters, len(queries), is_exact) if queries else None
 
-    def count(self, snapshot: Snapshot, conditions: Conditions) -> int | None:
-        """Return the number of matching events; None if SQL alone cannot tell."""
+    def _distinct(self, source: str, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
+        """As `structlog_audit.archive.field_sql.Distinct`."""
+        sql = f"SELECT DISTINCT {expression} FROM {source} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
+        values = [value for (value,) in self._database.rows(sql, parameters)]
+        return values if len(values) <= MOST_DISTINCT else None
+
+    def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
+        """Return the number of matching events."""
         files = _candidates(snapshot, conditions)
-        if not files:
+        source = self._union(snapshot, conditions, files, "1") if files else None
+        if source is None:
             return 0
-        source, parameters, is_exact = self._union(snapshot, conditions, files, "1")
-        if not is_exact:
-            return None
-        [(count,)] = self._database.rows(f"SELECT count(*) FROM ({source})", parameters)
-        return int(count)
+        sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
+        counts = dict(self._database.rows(sql, source.parameters))
+        count = int(counts.get(False, 0))
+        return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
-    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts | None:
-        """Return what statistics of the matching events count; None if SQL alone cannot tell."""
+    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
+        """Return what statistics count of the matching events that are not `undecided`."""
         counts = Counts(Counter(), Counter(), Counter(), Counter(), 0.0)
         files = _candidates(snapshot, conditions)
-        if not files:
-            return counts
-
         bucket = DUCKDB.bucket.format(growth=LOG_GROWTH)
-        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms, {_ORDER} AS place, n"
-        source, parameters, is_exact = self._union(snapshot, conditions, files, columns)
-        if not is_exact:
-            return None
+        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return counts
 
         sql = (
             "SELECT grouping(operation, status, user_id, bucket), operation, status, user_id, bucket, count(*), "
-            f"fsum(duration_ms) FROM ({source}) "
-            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"
+            f"fsum(duration_ms) FROM ({source.sql}) WHERE NOT is_doubtful "
+            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
         )
         total_ms = 0.0
-        for grouping, operation, status, user, bucket_number, count, duration in self._database.rows(sql, parameters):
+        rows = self._database.rows(sql, source.parameters)
+        for grouping, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
             if grouping == 0b0111:
                 counts.operations[operation] += count
@@ -200,8 +245,30 @@ class DuckDBEngine:
                 total_ms = duration or 0.0
         return counts._replace(total_ms=total_ms)
 
+    def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
+        """Yield the counts of each user and operation of the matching events that are not `undecided`, trail by trail."""
+        files = _candidates(snapshot, conditions)
+        columns = f"user_id, operation, status, trail, n, {_ORDER} AS place, late_us"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return
+        # The places of a trail ascend with its numbers.
+        sql = (
+            "SELECT user_id, operation, count(*), count(*) FILTER (status = 'SUCCESS'), min(place), max(place), trail, "
+            f"min(n), max(n), CASE WHEN max(late_us) > 0 THEN arg_max(late_us, n) ELSE 0 END FROM ({source.sql}) "
+            "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
+        )
+        for user, operation, count, succeeded, first, last, trail, least, greatest, late in self._database.rows(
+            sql, source.parameters
+        ):
+            yield UserOperation(
+                user, operation, count, succeeded, (first, trail, least), (last, trail, greatest), last - late
+            )
+
 
 def _has_other(conditions: Conditions) -> bool:
+    if isinstance(conditions, FieldConditions):
+        return True
     return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
         None,
         None,

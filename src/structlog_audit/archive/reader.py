@@ -15,7 +15,7 @@ import base64
 import binascii
 import datetime as dt
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import dropwhile, islice
@@ -26,18 +26,21 @@ import msgspec
 from structlog_audit._validation import require_integer
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.duckdb_engine import DuckDBEngine
+from structlog_audit.archive.duckdb_engine import DuckDBEngine, Found, Place, UserOperation
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
-from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.archive.rows import time_of
+from structlog_audit.events.codec import MARKS, StoredEvent
+from structlog_audit.events.conversion import has_unknown_status
+from structlog_audit.events.event import AuditEvent, EventStatus, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import warn_of_pseudonyms
 from structlog_audit.query.completeness import Doubt, Reason, Source
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
-from structlog_audit.query.statistics import Histogram, Sum, summary
+from structlog_audit.query.statistics import Histogram, Sum, UserCounts, summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.pagination import Page
@@ -46,6 +49,9 @@ from structlog_audit.trail.reading.reader import TrailReader
 from structlog_audit.trail.reading.scan_engine import ScanEngine
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.segment_names import base_of, rollover_time
+
+_AFTER_ARCHIVE = "\U0010ffff"
+"""A name after those of all trails."""
 
 _REMEMBERED = 100_000
 """The number of events among which one that is followed is recognized as known."""
@@ -194,8 +200,17 @@ class ArchiveReader(EventSource):
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         with self._view() as view:
-            found = view.statistics(self._with_tokens(conditions))
-        return super()._statistics(conditions) if found is None else found
+            return view.statistics(self._with_tokens(conditions))
+
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+        with self._view() as view:
+            return view.statistics_by_user(self._with_tokens(conditions))
+
+    def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
+        is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
+        marked = self.select(FieldConditions.of(conditions, is_marked), newest_first=False)
+        unknown_status = sum(has_unknown_status(event.metadata) for event in marked)
+        return {**self._statistics(conditions), "unknown_status": unknown_status}
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -316,11 +331,14 @@ class _View:
             at = microseconds(event.timestamp)
             yield _Placed(at if seed is None else max(at, seed), event)
 
-    def live_events(self, conditions: Conditions) -> Iterator[StoredEvent]:
-        """Yield the matching events of the live trails, one trail after the other."""
-        for trail in self._live:
-            for placed in self._of_live(trail, conditions, False, None):
-                yield placed.event
+    def _others(self, conditions: Conditions) -> Iterator[Found]:
+        """Yield the matching events that SQL does not count, trail by trail."""
+        yield from self._engine.undecided(self._snapshot, conditions)
+        for number, trail in enumerate(self._live):
+            # Live events follow archived ones with the same key.
+            name = f"{_AFTER_ARCHIVE}{number:06}"
+            for n, placed in enumerate(self._of_live(trail, conditions, False, None)):
+                yield Found(placed.at, name, n, placed.event)
 
     def select_after(
         self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int
@@ -339,21 +357,17 @@ class _View:
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        count = self._engine.count(self._snapshot, conditions)
-        if count is None:
-            return sum(1 for _ in self.select(conditions, newest_first=False, at_most=None))
-        return count + sum(1 for _ in self.live_events(conditions))
+        archived = self._engine.count(self._snapshot, conditions)
+        return archived + sum(1 for trail in self._live for _ in self._of_live(trail, conditions, False, None))
 
-    def statistics(self, conditions: Conditions) -> dict[str, Any] | None:
-        """Return the statistics of the matching events; None if SQL alone cannot count them."""
+    def statistics(self, conditions: Conditions) -> dict[str, Any]:
+        """Return the statistics of the matching events."""
         counts = self._engine.counts(self._snapshot, conditions)
-        if counts is None:
-            return None
-
         histogram = Histogram()
         histogram.buckets = Counter(counts.buckets)
         total_ms = Sum([counts.total_ms])
-        for event in self.live_events(conditions):
+        for found in self._others(conditions):
+            event = found.event
             counts.operations[event.operation] += 1
             counts.statuses[event.status] += 1
             counts.users[event.user_id] += 1
@@ -366,9 +380,41 @@ class _View:
         last = self._end(conditions, newest_first=True)
         return summary(counts.operations, counts.statuses, counts.users, histogram, average_ms, first, last)
 
+    def statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+        """Return the statistics of each user among the matching events."""
+        users: defaultdict[str | None, UserCounts] = defaultdict(UserCounts)
+        last: dict[str | None, tuple[Place, int]] = {}
+        archived = self._engine.counts_by_user(self._snapshot, conditions)
+        others = sorted(map(_single, self._others(conditions)), key=_first)
+
+        # Among equally common operations the one that occurred first counts.
+        for part in heapq.merge(archived, others, key=_first) if others else archived:
+            counts = users[part.user]
+            counts.operations[part.operation] += part.count
+            counts.succeeded += part.succeeded
+            known = last.get(part.user)
+            if known is None or known[0] < part.last:
+                last[part.user] = part.last, part.last_us
+
+        for user, (_, us) in last.items():
+            users[user].last = time_of(us)
+        return {user: counts.statistics() for user, counts in users.items()}
+
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
         found = self.select(conditions, newest_first=newest_first, at_most=1)
         return next((placed.event.timestamp for placed in found), None)
+
+
+def _single(found: Found) -> UserOperation:
+    """Return the counts of one event."""
+    event = found.event
+    place = found.at, found.trail, found.number
+    succeeded = int(event.status is EventStatus.SUCCESS)
+    return UserOperation(event.user_id, event.operation, 1, succeeded, place, place, microseconds(event.timestamp))
+
+
+def _first(part: UserOperation) -> Place:
+    return part.first
 
 
 def _decode_cursor(cursor: Any, newest_first: bool) -> str:

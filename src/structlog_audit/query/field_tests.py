@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -24,46 +24,41 @@ Values = Sequence[Any]
 """The values that an event has for a field: none, one, or several of a list."""
 
 
-class Matcher(Protocol):
-    """A comparison of the values of a field."""
-
-    def matches(self, values: Values) -> bool:
-        """Return whether any of *values* matches."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """A member, not of the metadata, is one of these texts. As `Matcher`."""
+    """A member, not of the metadata, is one of these texts."""
 
     texts: frozenset[str | None]
 
     def matches(self, values: Values) -> bool:
+        """Return whether any of *values* matches."""
         return not self.texts.isdisjoint(values)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The text, or the JSON, of a value has a match of a regular expression. As `Matcher`."""
+    """The text, or the JSON, of a value has a match of a regular expression."""
 
     regex: re.Pattern[str]
 
     def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
         search = self.regex.search
         return any(search(text_of(item)) for item in values if item is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """There is no value, or only null and empty text. As `Matcher`."""
+    """There is no value, or only null and empty text."""
 
     def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
         return all(item in (None, "") for item in values)
 
 
 @dataclass(frozen=True)
 class EqualTo:
-    """A value is this text, or the number or boolean that the text is in JSON. As `Matcher`."""
+    """A value is this text, or the number or boolean that the text is in JSON."""
 
     text: str
     scalar: Any = field(init=False)
@@ -73,27 +68,30 @@ class EqualTo:
         object.__setattr__(self, "scalar", _scalar(self.text))
 
     def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
         return any(item == self.text if isinstance(item, str) else contains(item, self.scalar) for item in values)
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A duration is this number. As `Matcher`."""
+    """A duration is this number."""
 
     number: float
 
     def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
         return self.number in values
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A value is a number within this bound. As `Matcher`."""
+    """A value is a number within this bound."""
 
     bound: float
     is_lower: bool
 
     def matches(self, values: Values) -> bool:
+        """As `OneOf.matches`."""
         for value in values:
             # A boolean is an int to isinstance, but not a number.
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -101,6 +99,10 @@ class Bound:
             if value >= self.bound if self.is_lower else value <= self.bound:
                 return True
         return False
+
+
+Matcher = OneOf | Pattern | Absent | EqualTo | Number | Bound
+"""A comparison of the values of a field."""
 
 
 @dataclass(frozen=True)
