@@ -175,7 +175,7 @@ class _Member:
 def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
     """Return a comparison of a path of the metadata as SQL."""
     keys = tuple(name.removeprefix(METADATA).split("."))
-    is_plain = all("\0" not in key and not key.isdigit() and key != "-" for key in keys)
+    is_plain = all(key and "\0" not in key and not key.isdigit() and key != "-" for key in keys)
     if writer.dialect.text_at is None or not is_plain or len(keys) > _LONGEST_PATH:
         return _UNDECIDED
 
