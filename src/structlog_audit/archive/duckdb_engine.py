@@ -9,13 +9,13 @@ overlap in the order, so that a caller who takes the newest events reads no more
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from structlog_audit.archive.actions import DataFile
+from structlog_audit.archive.actions import DataFile, Range
 from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import DUCKDB, where
@@ -24,10 +24,10 @@ from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
 from structlog_audit.archive.storage import Storage
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import EventStatus, Kind
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.field_tests import FieldConditions
-from structlog_audit.query.filters import Conditions, microseconds
+from structlog_audit.query.filters import Conditions, conditions, microseconds
 from structlog_audit.query.statistics import LOG_GROWTH
 
 _FIRST_ROWS = 60_000
@@ -38,6 +38,9 @@ _MOST_ROWS = 500_000
 
 _MOST_SELECTED_ROWS = 50_000_000
 """The rows that are searched together if a query selects few of them."""
+
+ANY_KIND = conditions(kind=[None, *Kind])
+"""The conditions of all events."""
 
 _ORDER = "epoch_us(timestamp) + late_us"
 
@@ -51,14 +54,21 @@ class Found(NamedTuple):
     event: StoredEvent
 
 
-class Counts(NamedTuple):
+class Counts:
     """What statistics count, in SQL."""
 
-    operations: Counter[str]
-    statuses: Counter[str]
-    users: Counter[str | None]
-    buckets: Counter[int]
-    total_ms: float
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.users: Counter[str | None] = Counter()
+        self.buckets: Counter[int] = Counter()
+        self.totals_ms: list[float] = []
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of other events."""
+        for name in ("operations", "statuses", "users", "buckets"):
+            getattr(self, name).update(getattr(other, name))
+        self.totals_ms += other.totals_ms
 
 
 Place = tuple[int, str, int]
@@ -70,7 +80,7 @@ class UserOperation(NamedTuple):
 
     user: str | None
     operation: str
-    count: int
+    times: int
     succeeded: int
     first: Place
     last: Place
@@ -178,23 +188,25 @@ class DuckDBEngine:
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
-        groups: dict[frozenset[str], list[str]] = {}
+        groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
         for file in files:
-            groups.setdefault(file.promoted, []).append(self._storage.location(file.path))
+            skipped = snapshot.skipped.get(file.path, ())
+            groups[file.promoted, skipped].append(self._storage.location(file.path))
 
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         is_exact = True
-        for number, (promoted, locations) in enumerate(groups.items()):
+        for number, ((promoted, skipped), locations) in enumerate(groups.items()):
             known = {path: name for path, name in names.items() if name in promoted}
             source = parquet(locations)
             distinct = partial(self._distinct, source)
             condition = where(conditions, DUCKDB, known, distinct, f"g{number}")
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
+            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
-                    queries.append(f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {source} WHERE {found}")
+                    queries.append(f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {source} WHERE {found}{kept}")
         return _Union(" UNION ALL ".join(queries), parameters, len(queries), is_exact) if queries else None
 
     def _distinct(self, source: str, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
@@ -216,7 +228,7 @@ class DuckDBEngine:
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
         """Return what statistics count of the matching events that are not `undecided`."""
-        counts = Counts(Counter(), Counter(), Counter(), Counter(), 0.0)
+        counts = Counts()
         files = _candidates(snapshot, conditions)
         bucket = DUCKDB.bucket.format(growth=LOG_GROWTH)
         columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
@@ -229,7 +241,6 @@ class DuckDBEngine:
             f"fsum(duration_ms) FROM ({source.sql}) WHERE NOT is_doubtful "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
         )
-        total_ms = 0.0
         rows = self._database.rows(sql, source.parameters)
         for grouping, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
@@ -242,8 +253,33 @@ class DuckDBEngine:
             elif grouping == 0b1110 and bucket_number is not None:
                 counts.buckets[bucket_number] += count
             elif grouping == 0b1111:
-                total_ms = duration or 0.0
-        return counts._replace(total_ms=total_ms)
+                counts.totals_ms.append(duration or 0.0)
+        return counts
+
+    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what the rows of a trail show about completeness, in the order of commit.
+
+        Yields:
+            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
+            events, the operation and the metadata.
+        """
+        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
+        files = [file for file in snapshot.files.values() if file.trail == trail]
+        files.sort(key=lambda file: file.numbers)
+        groups: list[list[DataFile]] = []
+        last = -1
+        for file in files:
+            # Late events of one file may stand between those of another.
+            if not groups or file.numbers[0] > last:
+                groups.append([])
+            groups[-1].append(file)
+            last = max(last, file.numbers[1])
+        for group in groups:
+            columns = f"n, line, event_id, epoch_us(timestamp), kind, {own}"
+            source = self._union(snapshot, ANY_KIND, group, columns)
+            if source is not None:
+                order = " ORDER BY n" if len(group) > 1 else ""
+                yield from (row[:-1] for row in self._database.rows(source.sql + order, source.parameters))
 
     def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
         """Yield the counts of each user and operation of the matching events that are not `undecided`, trail by trail."""

@@ -24,7 +24,7 @@ Source = str | os.PathLike[str] | BinaryIO
 
 def open_archive(
     path: str | os.PathLike[str],
-    *,
+    *others: str | os.PathLike[str],
     live: Source | Iterable[Source] = (),
     host: str | None = None,
     engine: str = "duckdb",
@@ -34,22 +34,22 @@ def open_archive(
     progress: Callable[[int], None] | None = None,
     vault: str | os.PathLike[str] | SubjectVault | None = None,
 ) -> ArchiveReader:
-    """Return a reader that answers queries from the archive at *path*, and from live trails beyond it.
+    """Return a reader that answers queries from archives, and from live trails beyond them.
 
     Args:
-        path: The archive: a folder, or a URL such as ``s3://bucket/audit``.
-        live: The trails that are being written, each as for `structlog_audit.open_trail`. What the archive has of them is read
+        path, others: The archives: folders, or URLs such as ``s3://bucket/audit``. What several have is read once.
+        live: The trails that are being written, each as for `structlog_audit.open_trail`. What an archive has of them is read
             from there.
         host: The name under which `compact` archives the live trails; by default that of the system.
         engine: ``duckdb``.
-        memory_limit: The limit of DuckDB's memory. Larger queries spill to the folder for temporary files (``TMPDIR``).
+        memory_limit: The limit of DuckDB's memory for each archive. Larger queries spill to the folder for temporary files (``TMPDIR``).
         threads: The number of threads; None means one for each processor of this process.
-        storage_options: Parameters of fsspec's file system, for a URL.
+        storage_options: Parameters of fsspec's file system, for URLs.
         progress: Called with the number of bytes read so far for the current query.
         vault: The vault of the application's redactor, or its path, as for `structlog_audit.open_trail`.
 
     Raises:
-        AuditReadError: There is no archive at *path*, it is damaged or of a newer version, the extra ``archive`` is missing, or
+        AuditReadError: There is no archive at a path, it is damaged or of a newer version, the extra ``archive`` is missing, or
             there is no trail at one of *live*.
         AuditValueError: The engine is unknown, or *storage_options* are given for a folder.
     """
@@ -57,7 +57,8 @@ def open_archive(
 
     from structlog_audit.archive.database import Database
     from structlog_audit.archive.delta_log import DeltaLog
-    from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.archive.duckdb_engine import DuckDBEngine
+    from structlog_audit.archive.reader import Archive, ArchiveReader
     from structlog_audit.trail.reading.discovery import find_trails
     from structlog_audit.trail.reading.opening import opened_vault
     from structlog_audit.trail.reading.reader import TrailReader
@@ -67,16 +68,17 @@ def open_archive(
     scanner = SegmentScanner()
     is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
     trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
-    storage = open_storage(path, storage_options)
-    database = Database(storage, memory_limit, threads)
-    database.connect()
-    log = DeltaLog(storage, database.connect)
-    log.require()
+    archives = []
+    for name in dict.fromkeys((path, *others)):
+        storage = open_storage(name, storage_options)
+        database = Database(storage, memory_limit, threads)
+        log = DeltaLog(storage, database.connect)
+        log.require()
+        archives.append(Archive(log, database, DuckDBEngine(storage, database, progress)))
 
     used_vault = opened_vault(vault)
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)
-    name = host or os.uname().nodename
-    return ArchiveReader(log, database, reader, trails, scanner, name, progress, used_vault)
+    return ArchiveReader(archives, reader, trails, scanner, host or os.uname().nodename, used_vault)
 
 
 @contextmanager

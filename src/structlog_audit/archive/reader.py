@@ -1,8 +1,9 @@
-"""`ArchiveReader`: queries answered from an archive, and from what live trails hold beyond it.
+"""`ArchiveReader`: queries answered from archives, and from what live trails hold beyond them.
 
 **Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
-query the live files and the log of the archive are read anew. While segments are archived or deleted, nothing is missing
-and nothing comes twice. Several trails are merged by time, each in its own order, and backwards in the exact reverse of it.
+query the live files and the logs of the archives are read anew. While segments are archived or deleted, nothing is missing
+and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order,
+and backwards in the exact reverse of it.
 
 **Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.
 
@@ -15,7 +16,7 @@ import base64
 import binascii
 import datetime as dt
 import heapq
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import dropwhile, islice
@@ -25,26 +26,29 @@ import msgspec
 
 from structlog_audit._validation import require_integer
 from structlog_audit.archive.database import Database
-from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.duckdb_engine import DuckDBEngine, Found, Place, UserOperation
+from structlog_audit.archive.delta_log import DeltaLog
+from structlog_audit.archive.duckdb_engine import Counts, DuckDBEngine, Found, Place, UserOperation
+from structlog_audit.archive.evidence import ArchivedPart, archived_evidence
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
 from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.several import disjoint, joined
 from structlog_audit.events.codec import MARKS, StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, EventStatus, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import warn_of_pseudonyms
-from structlog_audit.query.completeness import Doubt, Reason, Source
-from structlog_audit.query.engine import Progress
-from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.completeness import Completeness, Doubt, Reason, Source
+from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
 from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserCounts, summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
+from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
+from structlog_audit.trail.reading.judgement import judge_evidence
 from structlog_audit.trail.reading.pagination import Page
-from structlog_audit.trail.reading.problems import Problem
+from structlog_audit.trail.reading.problems import SEEN_IN_LINES, Problem
 from structlog_audit.trail.reading.reader import TrailReader
 from structlog_audit.trail.reading.scan_engine import ScanEngine
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
@@ -71,38 +75,40 @@ class _Placed(NamedTuple):
     event: StoredEvent
 
 
+class Archive(NamedTuple):
+    """An archive that is open: its log, and the engine that reads its data files."""
+
+    log: DeltaLog
+    database: Database
+    engine: DuckDBEngine
+
+
 class ArchiveReader(EventSource):
-    """Answers queries from an archive and live trails. `open_archive` makes it.
+    """Answers queries from archives and live trails. `open_archive` makes it.
 
     The methods of `EventSource` may raise `AuditReadError` if the archive is damaged, or a live trail may not be read.
 
     Args:
-        log: The log of the archive.
-        database: Reads its data files.
+        archives: The archives.
         live: The reader of the live trails.
         trails: The live trails.
         scanner: Reads the segments of the live trails, and holds the problems found.
-        host: The name of this host in the archive.
-        progress: Called with the number of bytes read so far for the current query.
+        host: The name of this host in the archives.
         vault: Finds the tokens of clear users, sessions and entry ids.
     """
 
     def __init__(
         self,
-        log: DeltaLog,
-        database: Database,
+        archives: Sequence[Archive],
         live: TrailReader,
         trails: Sequence[Trail | StreamTrail],
         scanner: SegmentScanner,
         host: str,
-        progress: Progress | None = None,
         vault: SubjectVault | None = None,
     ) -> None:
         self._vault = vault
-        self._log = log
+        self._archives = archives
         self._host = host
-        self._database = database
-        self._engine = DuckDBEngine(log.storage, database, progress)
         self._live = live
         self._trails = trails
         self._scanner = scanner
@@ -119,12 +125,13 @@ class ArchiveReader(EventSource):
 
     @property
     def paths(self) -> Sequence[str]:
-        """The archive, and the active files of the live trails."""
-        return self._log.storage.root, *(trail.path for trail in self._trails)
+        """The archives, and the active files of the live trails."""
+        return *(archive.log.storage.root for archive in self._archives), *(trail.path for trail in self._trails)
 
     def size(self) -> int:
-        """Return the number of bytes to read now: of the archive, and of the live trails."""
-        return sum(file.size for file in self._log.require().files.values()) + self._live.size()
+        """Return the number of bytes to read now: of the archives, and of the live trails."""
+        snapshots = disjoint([archive.log.require() for archive in self._archives])
+        return sum(file.size for snapshot in snapshots for file in snapshot.files.values()) + self._live.size()
 
     @property
     def complete_since(self) -> dt.datetime | None:
@@ -133,9 +140,9 @@ class ArchiveReader(EventSource):
         Days that were pruned, and segments that retention deleted before they were archived, are missing. Trails of other
         hosts are complete as far as they are archived.
         """
-        snapshot = self._log.require()
-        archived = {coverage.name for ranges in snapshot.segments.values() for coverage in ranges}
-        times = [] if snapshot.pruned_before is None else [snapshot.pruned_before]
+        snapshots = [archive.log.require() for archive in self._archives]
+        archived = {coverage.name for ranges in joined(snapshots).segments.values() for coverage in ranges}
+        times = [snapshot.pruned_before for snapshot in snapshots if snapshot.pruned_before is not None]
 
         deletions = query_filters.conditions(kind=Kind.TRAIL, operation=RETENTION)
         for event in self.select(deletions, newest_first=False):
@@ -147,8 +154,9 @@ class ArchiveReader(EventSource):
         return max(times, default=None)
 
     def close(self) -> None:
-        """Close the connection to DuckDB."""
-        self._database.close()
+        """Close the connections to DuckDB."""
+        for archive in self._archives:
+            archive.database.close()
 
     def __enter__(self) -> ArchiveReader:
         return self
@@ -170,24 +178,46 @@ class ArchiveReader(EventSource):
     def _paths(self) -> tuple[str, ...]:
         return tuple(self.paths)
 
-    def _doubts(self, source: Source, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
-        yield from super()._doubts(source, start, end)
-        # The sequence numbers of the writers are not checked, and other hosts may not have archived everything yet.
-        yield Doubt(reason=Reason.PARTIAL_SOURCE, names=(self._log.storage.root,))
+    @property
+    def complete_until(self) -> dict[str, dt.datetime | None]:
+        """The time of the last archived event of each trail, ``host:path``; None for a trail whose live files are read, too."""
+        with self._view() as view:
+            return view.complete_until()
+
+    def completeness(self, start_time: dt.datetime | None = None, end_time: dt.datetime | None = None) -> Completeness:
+        """Return the verdict on whether each trail has every event from *start_time* to *end_time*. O(number of events).
+
+        The evidence is that of `TrailReader.completeness`, in the rows of the archives and in the live files. The time after
+        the last archived event of a trail whose live files are not read is in doubt.
+        """
+        start, end = period_of_times(start_time, end_time)
+        with self._view() as view:
+            evidence, doubts = view.evidence()
+        source = Source(type=type(self).__name__, paths=self._paths())
+        verdict = judge_evidence(evidence, source, start, end, self._now(), doubts)
+        for code, count in self.problems.items():
+            if code not in (*HARMLESS_PROBLEMS, *SEEN_IN_LINES):
+                verdict = verdict.with_doubt(Doubt(reason=Reason.PROBLEM, count=count, names=(code,)))
+        return verdict
 
     @contextmanager
     def _view(self) -> Iterator[_View]:
-        """Take a state of the archive and what the live trails hold beyond it, for the duration of a ``with`` block."""
+        """Take a state of the archives and what the live trails hold beyond it, for the duration of a ``with`` block."""
         with ExitStack() as stack:
-            known = self._log.require()
+            known = joined([archive.log.require() for archive in self._archives])
             held = [
                 trail if isinstance(trail, StreamTrail) else HeldTrail(trail, known, stack, self._host)
                 for trail in self._trails
             ]
 
-            snapshot = self._log.update().copy()
-            live = [trail.beyond(snapshot, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
-            yield _View(snapshot, self._engine, live, self._scanner)
+            snapshots = [archive.log.update().copy() for archive in self._archives]
+            covered = joined(snapshots)
+            live = [trail.beyond(covered, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
+            archived = [
+                ArchivedPart(archive.log.storage, archive.engine, snapshot)
+                for archive, snapshot in zip(self._archives, disjoint(snapshots), strict=True)
+            ]
+            yield _View(archived, live, self._scanner)
 
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
@@ -285,17 +315,12 @@ class ArchiveReader(EventSource):
 
 
 class _View:
-    """A state of an archive, and the live events beyond it."""
+    """A state of archives, and the live events beyond it."""
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        engine: DuckDBEngine,
-        live: Sequence[LiveTrail | StreamTrail],
-        scanner: SegmentScanner,
+        self, archived: Sequence[ArchivedPart], live: Sequence[LiveTrail | StreamTrail], scanner: SegmentScanner
     ) -> None:
-        self._snapshot = snapshot
-        self._engine = engine
+        self._archived = archived
         self._live = live
         self._scanner = scanner
 
@@ -308,11 +333,13 @@ class _View:
             conditions: The conditions.
             newest_first: The order.
             at_most: The number of events that are taken at most.
-            bound: A place of the archive, before which (in the order of the answer) its files are left out.
+            bound: A place of the archives, before which (in the order of the answer) their files are left out.
         """
-        archived = self._engine.select(
-            self._snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound
-        )
+        answers = [
+            engine.select(snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound)
+            for _, engine, snapshot in self._archived
+        ]
+        archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_place, reverse=newest_first)
         streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
         streams += [self._of_live(trail, conditions, newest_first, at_most) for trail in self._live]
         if len(streams) == 1:
@@ -333,7 +360,8 @@ class _View:
 
     def _others(self, conditions: Conditions) -> Iterator[Found]:
         """Yield the matching events that SQL does not count, trail by trail."""
-        yield from self._engine.undecided(self._snapshot, conditions)
+        for _, engine, snapshot in self._archived:
+            yield from engine.undecided(snapshot, conditions)
         for number, trail in enumerate(self._live):
             # Live events follow archived ones with the same key.
             name = f"{_AFTER_ARCHIVE}{number:06}"
@@ -348,8 +376,10 @@ class _View:
             return self.select(conditions, newest_first=newest_first, at_most=at_most)
 
         by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
-        archived = self._engine.select(self._snapshot, by_id, newest_first=True, at_most=1, bound=None)
-        bound = next((found.at for found in archived), None)
+        answers = (
+            engine.select(snapshot, by_id, newest_first=True, at_most=1) for _, engine, snapshot in self._archived
+        )
+        bound = next((found.at for archived in answers for found in archived), None)
 
         found = self.select(conditions, newest_first=newest_first, at_most=None, bound=bound)
         following = dropwhile(lambda placed: placed.event.event_id != event_id, found)
@@ -357,15 +387,17 @@ class _View:
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        archived = self._engine.count(self._snapshot, conditions)
+        archived = sum(engine.count(snapshot, conditions) for _, engine, snapshot in self._archived)
         return archived + sum(1 for trail in self._live for _ in self._of_live(trail, conditions, False, None))
 
     def statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the matching events."""
-        counts = self._engine.counts(self._snapshot, conditions)
+        counts = Counts()
+        for _, engine, snapshot in self._archived:
+            counts.add(engine.counts(snapshot, conditions))
         histogram = Histogram()
-        histogram.buckets = Counter(counts.buckets)
-        total_ms = Sum([counts.total_ms])
+        histogram.buckets = counts.buckets
+        total_ms = Sum(counts.totals_ms)
         for found in self._others(conditions):
             event = found.event
             counts.operations[event.operation] += 1
@@ -384,13 +416,14 @@ class _View:
         """Return the statistics of each user among the matching events."""
         users: defaultdict[str | None, UserCounts] = defaultdict(UserCounts)
         last: dict[str | None, tuple[Place, int]] = {}
-        archived = self._engine.counts_by_user(self._snapshot, conditions)
+        answers = [engine.counts_by_user(snapshot, conditions) for _, engine, snapshot in self._archived]
+        archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_first)
         others = sorted(map(_single, self._others(conditions)), key=_first)
 
         # Among equally common operations the one that occurred first counts.
         for part in heapq.merge(archived, others, key=_first) if others else archived:
             counts = users[part.user]
-            counts.operations[part.operation] += part.count
+            counts.operations[part.operation] += part.times
             counts.succeeded += part.succeeded
             known = last.get(part.user)
             if known is None or known[0] < part.last:
@@ -400,6 +433,36 @@ class _View:
             users[user].last = time_of(us)
         return {user: counts.statistics() for user, counts in users.items()}
 
+    def _live_by_name(self) -> dict[str, LiveTrail]:
+        live = (trail for trail in self._live if isinstance(trail, LiveTrail))
+        return {name: trail for trail in live for name in trail.archived_names}
+
+    def complete_until(self) -> dict[str, dt.datetime | None]:
+        """As `ArchiveReader.complete_until`."""
+        live = self._live_by_name()
+        highs: dict[str, int] = {}
+        for _, _, snapshot in self._archived:
+            for trail, high in snapshot.highs.items():
+                highs[trail] = max(high, highs.get(trail, high))
+        return {trail: None if trail in live else time_of(high) for trail, high in sorted(highs.items())}
+
+    def evidence(self) -> tuple[list[TrailEvidence], list[Doubt]]:
+        """Return the evidence of each trail, and the doubts about streams."""
+        live = self._live_by_name()
+        names = {
+            found.trail for part in self._archived for ranges in part.snapshot.segments.values() for found in ranges
+        }
+        evidence = [archived_evidence(name, self._archived, live.get(name)) for name in sorted(names)]
+
+        doubts = []
+        archived_live = [live[name] for name in names if name in live]
+        for trail in self._live:
+            if isinstance(trail, StreamTrail) and not trail.is_seekable:
+                doubts.append(Doubt(reason=Reason.READ_ONCE, trail=trail.path))
+            elif trail not in archived_live:
+                evidence.append(read_evidence(trail))
+        return evidence, doubts
+
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
         found = self.select(conditions, newest_first=newest_first, at_most=1)
         return next((placed.event.timestamp for placed in found), None)
@@ -408,9 +471,13 @@ class _View:
 def _single(found: Found) -> UserOperation:
     """Return the counts of one event."""
     event = found.event
-    place = found.at, found.trail, found.number
+    place = _place(found)
     succeeded = int(event.status is EventStatus.SUCCESS)
     return UserOperation(event.user_id, event.operation, 1, succeeded, place, place, microseconds(event.timestamp))
+
+
+def _place(found: Found) -> Place:
+    return found.at, found.trail, found.number
 
 
 def _first(part: UserOperation) -> Place:

@@ -175,14 +175,12 @@ def _is_incomplete(reading: Reading) -> bool:
 
 
 def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | None) -> TrailReader | ArchiveReader:
-    """Return a reader of *paths*, one of which may be an archive."""
+    """Return a reader of *paths*, some of which may be archives."""
     archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
     trails = [path for path in paths if path not in archives]
     if not archives:
         return open_trail(*_streams(trails), progress=progress, vault=vault)
-    if len(archives) > 1:
-        raise UsageError(f"expected one archive, got {archives[0]!r} and {archives[1]!r}")
-    return open_archive(archives[0], live=list(_streams(trails)), progress=progress, vault=vault)
+    return open_archive(*archives, live=list(_streams(trails)), progress=progress, vault=vault)
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     NOT_CLOSED = "not closed"
     NOT_OVER = "not over"
     NO_ACTIVE_SEGMENT = "no active segment"
+    NOT_ARCHIVED = "not archived"
     PARTIAL_SOURCE = "partial source"
     READ_ONCE = "read once"
     NO_NUMBER = "no number"
@@ -63,7 +64,7 @@ class Reason(StrEnum):
     NO_SUCH_USER = "no such user"
 
 
-_OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED))
+_OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED, Reason.NOT_ARCHIVED))
 """The reasons that concern only the time after the last lines."""
 
 _CAUSES = {
@@ -85,6 +86,8 @@ _REASONS = {
     "shows what followed, from {since}.",
     Reason.NOT_OVER: "The period is not over: it is {since}.",
     Reason.NO_ACTIVE_SEGMENT: "The active segment does not exist, so the newest lines may be missing.",
+    Reason.NOT_ARCHIVED: "The live files of this trail were not read: nothing shows what followed its last archived event, "
+    "{since}.",
     Reason.PARTIAL_SOURCE: "Only a part of the trail was given ({names}).",
     Reason.READ_ONCE: "The stream can be read only once, so its lines were not checked: save it to a file.",
     Reason.NO_NUMBER: "{count} with an id without a sequence number, of another library or an older version.",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any
 
 import msgspec
@@ -61,7 +62,7 @@ class EqualTo:
     """A value is this text, or the number or boolean that the text is in JSON."""
 
     text: str
-    scalar: Any = field(init=False)
+    scalar: Any = attribute(init=False)
     """The number or boolean that the text is in JSON; otherwise the text."""
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class FieldTest:
     field: str
     alternatives: tuple[Matcher, ...]
     is_negated: bool = False
-    values_of: Callable[[Any], Values] = field(init=False, repr=False, compare=False)
+    values_of: Callable[[Any], Values] = attribute(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values_of", _reader(self.field))
