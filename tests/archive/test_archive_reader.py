@@ -349,16 +349,6 @@ def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
         assert source.count_events() == 0
 
 
-def test_completeness_of_an_archive_is_never_claimed(tmp_path):
-    """The numbers of the writers are not checked, and other hosts may have more: without a loss the verdict is unknown."""
-    path = write_closed(tmp_path / "logs", line_of(1))
-    compacted(path, tmp_path / "archive")
-    with open_archive(tmp_path / "archive", live=path) as source:
-        verdict = source.completeness(at(1), at(2))
-    assert verdict.verdict == "unknown"
-    assert "partial source" in [doubt.reason for doubt in verdict.doubts]
-
-
 def test_vault_finds_the_archived_events_of_a_person(tmp_path):
     """A clear identity is translated to the token of the vault, as for a reader of files."""
     vault = SubjectVault(tmp_path / "vault", create=True)
