@@ -33,7 +33,10 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
 )
 events = st.fixed_dictionaries(
-    {"operation": st.sampled_from(["STORE", "auth.login", "auth.logout", "x%"]), "status": st.sampled_from(["SUCCESS", "FAILURE"])},
+    {
+        "operation": st.sampled_from(["STORE", "auth.login", "auth.logout", "x%"]),
+        "status": st.sampled_from(["SUCCESS", "FAILURE"]),
+    },
     optional={
         "user_id": st.sampled_from(["", "ann", "Ann", "bob", "é"]),
         "session_id": st.sampled_from(["s1", "s2"]),

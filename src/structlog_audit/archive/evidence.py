@@ -9,7 +9,7 @@ the time after its last row.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from structlog_audit.archive.archived_bytes import archived_bytes, decode_gaps
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.duckdb_engine import DuckDBEngine
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.storage import Storage
@@ -39,20 +40,24 @@ _NULL = msgspec.Raw(b"null")
 
 
 class ArchivedPart(NamedTuple):
-    """What one archive has of a trail: the files of the archive, the engine that reads them, and the state it is in."""
+    """One archive: its files, the engine and the database that read them, and the state it is in."""
 
     storage: Storage
+    database: Database
     engine: DuckDBEngine
     snapshot: Snapshot
 
 
-def archived_evidence(trail: str, parts: Iterable[ArchivedPart], live: LiveTrail | None) -> TrailEvidence:
+def archived_evidence(
+    trail: str, parts: Iterable[ArchivedPart], live: LiveTrail | None, before: Sequence[bytes]
+) -> TrailEvidence:
     """Return the evidence of a trail in archives, and in its live files.
 
     Args:
         trail: Its name in the archives, ``host:path``.
         parts: What the archives have of it.
         live: Its live files beyond them; None if they were not read.
+        before: The last archived lines, some of which the live files may repeat.
 
     Raises:
         AuditReadError: An archive is damaged.
@@ -68,6 +73,7 @@ def archived_evidence(trail: str, parts: Iterable[ArchivedPart], live: LiveTrail
     evidence.pruned_before = max(pruned, default=None)
 
     if live is not None:
+        collector.remember(before)
         _add_live(live, collector)
     collector.finish()
     return evidence
@@ -149,19 +155,20 @@ class _Reading:
     def _add_bytes(self, coverage: Coverage, quarantine: str) -> None:
         """Add a range with lines that are not events: all of its bytes, as they were in the segment."""
         gaps = decode_gaps(self._part.storage.read(quarantine))
-        files = (file for file in self._part.snapshot.files.values() if file.trail == self._trail)
-        locations = [self._part.storage.location(file.path) for file in files]
-        database = Database(self._part.storage)
+        snapshot, storage = self._part.snapshot, self._part.storage
+        files = (file for file in snapshot.files.values() if file.trail == self._trail)
+        locations = [storage.location(file.path) for file in files]
+        database = self._part.database
+        before = last_lines(database, storage, snapshot, self._trail, coverage.first)
+        self._collector.remember(list(before.values()))
+
         rest = b""
-        try:
-            for data in archived_bytes(database, locations, coverage, gaps):
-                rest += data
-                if len(rest) >= _BLOCK_BYTES:
-                    stop = rest.rfind(b"\n") + 1
-                    self._add_block(rest[:stop])
-                    rest = rest[stop:]
-        finally:
-            database.close()
+        for data in archived_bytes(database, locations, coverage, gaps):
+            rest += data
+            if len(rest) >= _BLOCK_BYTES:
+                stop = rest.rfind(b"\n") + 1
+                self._add_block(rest[:stop])
+                rest = rest[stop:]
         self._add_block(rest if rest.endswith(b"\n") or not rest else rest + b"\n")
 
     def _add_block(self, data: bytes) -> None:

@@ -42,7 +42,8 @@ def open_archive(
             from there.
         host: The name under which `compact` archives the live trails; by default that of the system.
         engine: ``duckdb``.
-        memory_limit: The limit of DuckDB's memory for each archive. Larger queries spill to the folder for temporary files (``TMPDIR``).
+        memory_limit: The limit of DuckDB's memory for each archive. Larger queries spill to the folder for temporary files
+            (``TMPDIR``).
         threads: The number of threads; None means one for each processor of this process.
         storage_options: Parameters of fsspec's file system, for URLs.
         progress: Called with the number of bytes read so far for the current query.

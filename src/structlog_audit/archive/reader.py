@@ -29,10 +29,11 @@ from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import DeltaLog
 from structlog_audit.archive.duckdb_engine import Counts, DuckDBEngine, Found, Place, UserOperation
 from structlog_audit.archive.evidence import ArchivedPart, archived_evidence
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.several import disjoint, joined
-from structlog_audit.events.codec import MARKS, StoredEvent
+from structlog_audit.events.codec import MARKS, StoredEvent, decode
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, EventStatus, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
@@ -44,6 +45,7 @@ from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserCounts, summary
 from structlog_audit.redaction.vault import SubjectVault
+from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
 from structlog_audit.trail.reading.judgement import judge_evidence
@@ -214,7 +216,7 @@ class ArchiveReader(EventSource):
             covered = joined(snapshots)
             live = [trail.beyond(covered, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
             archived = [
-                ArchivedPart(archive.log.storage, archive.engine, snapshot)
+                ArchivedPart(archive.log.storage, archive.database, archive.engine, snapshot)
                 for archive, snapshot in zip(self._archives, disjoint(snapshots), strict=True)
             ]
             yield _View(archived, live, self._scanner)
@@ -323,6 +325,8 @@ class _View:
         self._archived = archived
         self._live = live
         self._scanner = scanner
+        self._last_ids: dict[LiveTrail, str] = {}
+        self._last_lines: dict[LiveTrail, dict[str, bytes]] = {}
 
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None, bound: int | None = None
@@ -337,7 +341,7 @@ class _View:
         """
         answers = [
             engine.select(snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound)
-            for _, engine, snapshot in self._archived
+            for _, _, engine, snapshot in self._archived
         ]
         archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_place, reverse=newest_first)
         streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
@@ -353,14 +357,43 @@ class _View:
         self, trail: LiveTrail | StreamTrail, conditions: Conditions, newest_first: bool, at_most: int | None
     ) -> Iterator[_Placed]:
         engine = ScanEngine([trail], self._scanner)
-        seed = trail.seed if isinstance(trail, LiveTrail) else None
-        for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
-            at = microseconds(event.timestamp)
-            yield _Placed(at if seed is None else max(at, seed), event)
+        if isinstance(trail, StreamTrail):
+            for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
+                yield _Placed(microseconds(event.timestamp), event)
+            return
+
+        most = None if at_most is None else at_most + REMEMBERED
+        for event in engine.select(conditions, newest_first=newest_first, at_most=most):
+            if not self._is_repeated(trail, event):
+                at = microseconds(event.timestamp)
+                yield _Placed(at if trail.seed is None else max(at, trail.seed), event)
+
+    def _is_repeated(self, trail: LiveTrail, event: StoredEvent) -> bool:
+        """Return whether *event* repeats one of the last archived lines, as a writer does after a failed fsync."""
+        last_id = self._last_ids.get(trail)
+        if last_id is None:
+            files = (file for part in self._archived for file in part.snapshot.files.values())
+            ids = (file.ids[1] for file in files if file.trail in trail.archived_names)
+            last_id = self._last_ids[trail] = max(ids, default="")
+        # Ids increase with the time, so an event after the archived ones is no repetition.
+        if event.event_id > last_id:
+            return False
+        line = self._lines_before(trail).get(event.event_id)
+        return line is not None and decode(line).event() == event.event()
+
+    def _lines_before(self, trail: LiveTrail) -> dict[str, bytes]:
+        """Return the last archived lines of a live trail by the ids of their events, in order."""
+        found = self._last_lines.get(trail)
+        if found is None:
+            found = self._last_lines[trail] = {}
+            for storage, database, _, snapshot in self._archived:
+                for name in sorted(trail.archived_names):
+                    found |= last_lines(database, storage, snapshot, name)
+        return found
 
     def _others(self, conditions: Conditions) -> Iterator[Found]:
         """Yield the matching events that SQL does not count, trail by trail."""
-        for _, engine, snapshot in self._archived:
+        for _, _, engine, snapshot in self._archived:
             yield from engine.undecided(snapshot, conditions)
         for number, trail in enumerate(self._live):
             # Live events follow archived ones with the same key.
@@ -377,7 +410,7 @@ class _View:
 
         by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
         answers = (
-            engine.select(snapshot, by_id, newest_first=True, at_most=1) for _, engine, snapshot in self._archived
+            engine.select(snapshot, by_id, newest_first=True, at_most=1) for _, _, engine, snapshot in self._archived
         )
         bound = next((found.at for archived in answers for found in archived), None)
 
@@ -387,13 +420,13 @@ class _View:
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        archived = sum(engine.count(snapshot, conditions) for _, engine, snapshot in self._archived)
+        archived = sum(engine.count(snapshot, conditions) for _, _, engine, snapshot in self._archived)
         return archived + sum(1 for trail in self._live for _ in self._of_live(trail, conditions, False, None))
 
     def statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the matching events."""
         counts = Counts()
-        for _, engine, snapshot in self._archived:
+        for _, _, engine, snapshot in self._archived:
             counts.add(engine.counts(snapshot, conditions))
         histogram = Histogram()
         histogram.buckets = counts.buckets
@@ -416,7 +449,7 @@ class _View:
         """Return the statistics of each user among the matching events."""
         users: defaultdict[str | None, UserCounts] = defaultdict(UserCounts)
         last: dict[str | None, tuple[Place, int]] = {}
-        answers = [engine.counts_by_user(snapshot, conditions) for _, engine, snapshot in self._archived]
+        answers = [engine.counts_by_user(snapshot, conditions) for _, _, engine, snapshot in self._archived]
         archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_first)
         others = sorted(map(_single, self._others(conditions)), key=_first)
 
@@ -441,7 +474,7 @@ class _View:
         """As `ArchiveReader.complete_until`."""
         live = self._live_by_name()
         highs: dict[str, int] = {}
-        for _, _, snapshot in self._archived:
+        for _, _, _, snapshot in self._archived:
             for trail, high in snapshot.highs.items():
                 highs[trail] = max(high, highs.get(trail, high))
         return {trail: None if trail in live else time_of(high) for trail, high in sorted(highs.items())}
@@ -452,15 +485,19 @@ class _View:
         names = {
             found.trail for part in self._archived for ranges in part.snapshot.segments.values() for found in ranges
         }
-        evidence = [archived_evidence(name, self._archived, live.get(name)) for name in sorted(names)]
+        evidence = []
+        for name in sorted(names):
+            trail = live.get(name)
+            before = () if trail is None else tuple(self._lines_before(trail).values())
+            evidence.append(archived_evidence(name, self._archived, trail, before))
 
         doubts = []
         archived_live = [live[name] for name in names if name in live]
-        for trail in self._live:
-            if isinstance(trail, StreamTrail) and not trail.is_seekable:
-                doubts.append(Doubt(reason=Reason.READ_ONCE, trail=trail.path))
-            elif trail not in archived_live:
-                evidence.append(read_evidence(trail))
+        for other in self._live:
+            if isinstance(other, StreamTrail) and not other.is_seekable:
+                doubts.append(Doubt(reason=Reason.READ_ONCE, trail=other.path))
+            elif other not in archived_live:
+                evidence.append(read_evidence(other))
         return evidence, doubts
 
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -127,12 +128,16 @@ def _members_of(event: StoredEvent) -> list[Any]:
 
 
 class LineDecoder:
-    """Decodes the blocks of one trail, which come in either direction."""
+    """Decodes the blocks of one trail, which come in either direction.
 
-    def __init__(self) -> None:
+    Args:
+        before: The first lines of events before the first block, by id: a repetition of one of them is recognized.
+    """
+
+    def __init__(self, before: Mapping[str, bytes] = MappingProxyType({})) -> None:
         # First lines by id: of the last events, and of at least `REMEMBERED` events before them.
         self._recent: dict[str, bytes] = {}
-        self._earlier: dict[str, bytes] = {}
+        self._earlier = dict(before)
         self._recent_count = 0
 
     def decode_block(self, block: LineBlock, report: ProblemCallback, search: CandidateSearch | None = None) -> Batch:

@@ -302,6 +302,11 @@ class Collector:
         elif lines:
             self.add_lines(lines)
 
+    def remember(self, lines: Sequence[bytes]) -> None:
+        """Take *lines*, which were added one by one, as those before the next block."""
+        if lines:
+            self._remember(LineBlock(0, b"\n".join([*lines, b""])), len(lines))
+
     def _remember(self, block: LineBlock, lines: int) -> None:
         """Keep the last blocks, with at least `REMEMBERED` lines before the present block."""
         self._recent.append(block)
