@@ -75,16 +75,10 @@ Place = tuple[int, str, int]
 """The place of an event in the order of the archive: its order key, its trail, and its number in it."""
 
 
-class UserOperation(NamedTuple):
-    """How often a user did an operation, with the places of the first and the last time, and the time of the last in µs."""
-
-    user: str | None
-    operation: str
-    times: int
-    succeeded: int
-    first: Place
-    last: Place
-    last_us: int
+UserOperation = tuple[str | None, str, int, int, int, str, int, int, int, int]
+"""How often a user did an operation in a trail: the user, the operation, how often, how often with success; the order key of
+the first time, the trail, and the number of the first time in it; the order key and the number of the last time; and how much
+earlier than its order key the last time is, in µs. A plain tuple, since there are as many as users times operations."""
 
 
 class _Union(NamedTuple):
@@ -282,7 +276,7 @@ class DuckDBEngine:
                 yield from (row[:-1] for row in self._database.rows(source.sql + order, source.parameters))
 
     def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
-        """Yield the counts of each user and operation of the matching events that are not `undecided`, trail by trail."""
+        """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
         files = _candidates(snapshot, conditions)
         columns = f"user_id, operation, status, trail, n, {_ORDER} AS place, late_us"
         source = self._union(snapshot, conditions, files, columns) if files else None
@@ -290,16 +284,11 @@ class DuckDBEngine:
             return
         # The places of a trail ascend with its numbers.
         sql = (
-            "SELECT user_id, operation, count(*), count(*) FILTER (status = 'SUCCESS'), min(place), max(place), trail, "
-            f"min(n), max(n), CASE WHEN max(late_us) > 0 THEN arg_max(late_us, n) ELSE 0 END FROM ({source.sql}) "
+            "SELECT user_id, operation, count(*), count(*) FILTER (status = 'SUCCESS'), min(place), trail, min(n), max(place), "
+            f"max(n), CASE WHEN max(late_us) > 0 THEN arg_max(late_us, n) ELSE 0 END FROM ({source.sql}) "
             "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
         )
-        for user, operation, count, succeeded, first, last, trail, least, greatest, late in self._database.rows(
-            sql, source.parameters
-        ):
-            yield UserOperation(
-                user, operation, count, succeeded, (first, trail, least), (last, trail, greatest), last - late
-            )
+        yield from self._database.rows(sql, source.parameters)
 
 
 def _has_other(conditions: Conditions) -> bool:

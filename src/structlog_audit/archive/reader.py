@@ -16,7 +16,7 @@ import base64
 import binascii
 import datetime as dt
 import heapq
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import dropwhile, islice
@@ -43,7 +43,7 @@ from structlog_audit.query.completeness import Completeness, Doubt, Reason, Sour
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
 from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
-from structlog_audit.query.statistics import Histogram, Sum, UserCounts, summary
+from structlog_audit.query.statistics import Histogram, Sum, summary, user_summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
@@ -58,6 +58,9 @@ from structlog_audit.trail.segment_names import base_of, rollover_time
 
 _AFTER_ARCHIVE = "\U0010ffff"
 """A name after those of all trails."""
+
+_BEFORE_ALL = -(2**63)
+"""Before the order keys of all events."""
 
 _REMEMBERED = 100_000
 """The number of events among which one that is followed is recognized as known."""
@@ -447,24 +450,27 @@ class _View:
 
     def statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
         """Return the statistics of each user among the matching events."""
-        users: defaultdict[str | None, UserCounts] = defaultdict(UserCounts)
-        last: dict[str | None, tuple[Place, int]] = {}
+        users: dict[str | None, _UserTotals] = {}
         answers = [engine.counts_by_user(snapshot, conditions) for _, _, engine, snapshot in self._archived]
         archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_first)
         others = sorted(map(_single, self._others(conditions)), key=_first)
 
         # Among equally common operations the one that occurred first counts.
-        for part in heapq.merge(archived, others, key=_first) if others else archived:
-            counts = users[part.user]
-            counts.operations[part.operation] += part.times
-            counts.succeeded += part.succeeded
-            known = last.get(part.user)
-            if known is None or known[0] < part.last:
-                last[part.user] = part.last, part.last_us
+        parts = heapq.merge(archived, others, key=_first) if others else archived
+        for user, operation, times, succeeded, _, trail, _, at, number, late in parts:
+            totals = users.get(user)
+            if totals is None:
+                totals = users[user] = _UserTotals()
+            operations = totals.operations
+            operations[operation] = operations.get(operation, 0) + times
+            totals.succeeded += succeeded
+            if at > totals.at or (at == totals.at and (trail, number) > totals.place):
+                totals.at, totals.place, totals.late = at, (trail, number), late
 
-        for user, (_, us) in last.items():
-            users[user].last = time_of(us)
-        return {user: counts.statistics() for user, counts in users.items()}
+        return {
+            user: user_summary(totals.operations, totals.succeeded, time_of(totals.at - totals.late))
+            for user, totals in users.items()
+        }
 
     def _live_by_name(self) -> dict[str, LiveTrail]:
         live = (trail for trail in self._live if isinstance(trail, LiveTrail))
@@ -505,12 +511,26 @@ class _View:
         return next((placed.event.timestamp for placed in found), None)
 
 
+class _UserTotals:
+    """The counts of a user so far, and the place of the last event."""
+
+    __slots__ = ("at", "late", "operations", "place", "succeeded")
+
+    def __init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.succeeded = 0
+        self.at = _BEFORE_ALL
+        self.place = ("", -1)
+        self.late = 0
+
+
 def _single(found: Found) -> UserOperation:
     """Return the counts of one event."""
     event = found.event
-    place = _place(found)
+    at, trail, number = _place(found)
+    late = at - microseconds(event.timestamp)
     succeeded = int(event.status is EventStatus.SUCCESS)
-    return UserOperation(event.user_id, event.operation, 1, succeeded, place, place, microseconds(event.timestamp))
+    return event.user_id, event.operation, 1, succeeded, at, trail, number, at, number, late
 
 
 def _place(found: Found) -> Place:
@@ -518,7 +538,7 @@ def _place(found: Found) -> Place:
 
 
 def _first(part: UserOperation) -> Place:
-    return part.first
+    return part[4:7]
 
 
 def _decode_cursor(cursor: Any, newest_first: bool) -> str:
