@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def prepare(folder):
 
     program = folder / "bin" / "structlog-audit"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m structlog_audit.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m structlog_audit.cli "$@"\n')
     program.chmod(0o755)
 
     return f"{program.parent}:{Path(sys.executable).parent}:{environment()['PATH']}"

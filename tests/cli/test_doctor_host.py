@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import os
+import shlex
 import subprocess
 import sys
 
@@ -46,7 +47,7 @@ def test_file_size_limit_has_finding():
     """A limit of the size of files is a finding."""
     code = "from structlog_audit.cli import main; main()"
     done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 1000; exec {sys.executable} -c '{code}' doctor -o json"],
+        ["bash", "-c", f"ulimit -f 1000; exec {shlex.quote(sys.executable)} -c '{code}' doctor -o json"],
         capture_output=True,
         text=True,
         check=False,

@@ -1,8 +1,10 @@
 """Tests of `structlog_audit.events.event`: events, operations, statuses and times."""
 
 import datetime as dt
+import json
 import os
 import time
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -145,3 +147,33 @@ def test_ends_of_the_calendar_are_accepted(end):
     west = dt.timezone(dt.timedelta(hours=-12))
     for zone in (None, east, west):
         assert utc(end.replace(tzinfo=zone)).tzinfo is dt.UTC
+
+
+def test_event_is_a_mapping_of_its_plain_json_values():
+    """An event has the members of `to_dict` as a mapping, with those of the library as well."""
+    made = event(user_id="ann", metadata={"k": [1]}, kind=Kind.INTENT)
+    assert isinstance(made, Mapping)
+    assert dict(made) == dict(made.items()) == made.to_dict()
+    assert list(made) == list(made.keys()) == list(made.to_dict())
+    assert list(made.values()) == list(made.to_dict().values())
+    assert len(made) == 11
+    assert len(event()) == 10
+
+
+def test_member_of_the_mapping_is_plain_json():
+    """`event[name]` is the value in the export, unlike the attribute, which has the Python type."""
+    made = event()
+    assert made["timestamp"] == "2025-01-15T10:30:45.123456Z"
+    assert made["operation"] == "STORE"
+    assert type(made["operation"]) is str
+    assert made.get("user_id", "nobody") is None
+    assert made.get("kind", "none") == "none"
+    assert "status" in made
+    with pytest.raises(KeyError):
+        made["no such member"]
+
+
+def test_json_encodes_events_as_mappings():
+    """`json.dumps` writes events in any structure with ``default=dict``."""
+    made = event(metadata={"k": [1]})
+    assert json.loads(json.dumps({"found": [made]}, default=dict)) == {"found": [made.to_dict()]}

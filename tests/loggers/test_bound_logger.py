@@ -10,6 +10,7 @@ import logging
 import logging.handlers
 import pickle
 import queue
+import re
 import socket
 import struct
 import subprocess
@@ -501,3 +502,16 @@ def test_copied_record_shares_the_acknowledgement(handler, log):
     record = other.records[0]
     assert copy.deepcopy(record)._audit is record._audit
     assert copy.copy(record)._audit.entry is record._audit.entry is not None
+
+
+def test_logger_named_after_the_module_explains_which_one_to_use(handler):
+    """An event on a logger without a handler, such as `get_audit_logger(__name__)`, names the logger that has one."""
+    advice = "one is attached to 'audit': use get_audit_logger('audit'), or attach it to the root logger"
+    with pytest.warns(RuntimeWarning, match=re.escape(advice)):
+        get_audit_logger(f"shop.orders.{id(handler)}").info("STORE")
+
+
+def test_logger_below_the_one_with_the_handler_is_recorded(handler):
+    """A logger below ``audit`` needs no handler of its own."""
+    get_audit_logger("audit.orders").info("STORE")
+    assert handler.count_events(operation="STORE") == 1

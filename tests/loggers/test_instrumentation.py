@@ -386,3 +386,26 @@ def test_arguments_of_a_call_are_found_as_python_binds_them(function, args, kwar
     bound.apply_defaults()
     wrapped(*args, **kwargs)
     assert seen == [list((kwargs | bound.arguments).items())]
+
+
+class Store:
+    """An object with a method that is recorded."""
+
+    def put(self, entry_id):
+        return entry_id
+
+
+def test_instrument_as_a_context_manager_records_the_calls_in_its_block(handler):
+    """Within the block calls are recorded; behind it, also after an exception, the methods are as before."""
+    store = Store()
+
+    def fail_after_a_call():
+        with instrument(store, {"put": "store.put"}):
+            store.put("e1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_a_call()
+    store.put("e2")
+    assert [event.entry_ids for event in handler.query_events()] == [["e1"]]
+    assert vars(store) == {}

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from structlog_audit._version import check_versions
 from structlog_audit.archive.storage import ObjectStorage, Storage
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
 
@@ -55,6 +56,8 @@ class Database:
         """
         if self._connection is not None:
             return self._connection
+
+        check_versions("archive")
         try:
             import duckdb
         except ImportError:

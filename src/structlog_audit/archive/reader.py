@@ -43,7 +43,7 @@ from structlog_audit.query.completeness import Completeness, Doubt, Reason, Sour
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
 from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
-from structlog_audit.query.statistics import Histogram, Sum, summary, user_summary
+from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary, user_summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
@@ -237,7 +237,7 @@ class ArchiveReader(EventSource):
         with self._view() as view:
             return view.statistics(self._with_tokens(conditions))
 
-    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         with self._view() as view:
             return view.statistics_by_user(self._with_tokens(conditions))
 
@@ -448,7 +448,7 @@ class _View:
         last = self._end(conditions, newest_first=True)
         return summary(counts.operations, counts.statuses, counts.users, histogram, average_ms, first, last)
 
-    def statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+    def statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the matching events."""
         users: dict[str | None, _UserTotals] = {}
         answers = [engine.counts_by_user(snapshot, conditions) for _, _, engine, snapshot in self._archived]

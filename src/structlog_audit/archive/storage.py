@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from structlog_audit._version import check_versions
 from structlog_audit.exceptions import AuditError, AuditReadError, AuditValueError, AuditWriteError
 
 UNFINISHED_SUFFIX = ".unfinished"
@@ -174,6 +175,7 @@ class ObjectStorage:
     """
 
     def __init__(self, root: str, options: dict[str, Any]) -> None:
+        check_versions("archive")
         try:
             import fsspec
         except ImportError:

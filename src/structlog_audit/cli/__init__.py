@@ -9,6 +9,9 @@ import os
 import sys
 from importlib.util import find_spec
 
+from structlog_audit._version import check_versions
+from structlog_audit.exceptions import AuditError
+
 
 def main() -> None:
     """Run the command line."""
@@ -17,6 +20,12 @@ def main() -> None:
         names = " and ".join(missing)
         sys.stderr.write(f"structlog-audit: the command line needs {names}: pip install 'structlog-audit[cli]'\n")
         raise SystemExit(2)
+    # An old typer runs commands that do nothing, with exit code 0.
+    try:
+        check_versions("cli")
+    except AuditError as error:
+        sys.stderr.write(f"structlog-audit: {error}\n")
+        raise SystemExit(2) from None
 
     _replace_closed_streams()
     from structlog_audit.cli.app import app

@@ -24,6 +24,7 @@ from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
+from structlog_audit.query.statistics import UserStatistics
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
@@ -88,7 +89,7 @@ class Reading:
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
-    def statistics_by_user(self) -> dict[str | None, dict[str, Any]]:
+    def statistics_by_user(self) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
         return self.trail._statistics_by_user(self.selection.conditions)
 

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("celery")
     from celery import signals
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.celery needs Celery: pip install 'structlog-audit[celery]'"

@@ -22,7 +22,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("django")
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
     from django.conf import settings
     from django.core.signals import request_finished, request_started

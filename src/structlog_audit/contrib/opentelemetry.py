@@ -19,7 +19,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("opentelemetry")
     from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 except ModuleNotFoundError as error:
     message = (

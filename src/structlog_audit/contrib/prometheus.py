@@ -26,7 +26,10 @@ from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from structlog_audit._version import check_versions
+
 try:
+    check_versions("prometheus")
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector

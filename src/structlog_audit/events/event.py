@@ -12,10 +12,16 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+Identifier = object
+"""An id as applications have it: text, an integer, a UUID, an Enum, or an object whose text is an id, such as a ULID.
+
+What is none, such as a list, is kept in the metadata and marked."""
 
 INTENT_ID = "intent_id"
 """The metadata member that links an outcome to the event of its intent."""
@@ -128,6 +134,9 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     The attributes are those of the export format. ``timestamp`` is aware UTC with microseconds, ``duration_ms`` is in
     milliseconds. Absent members are None, ``[]`` or ``{}``.
+
+    An event is a mapping as well, of the plain JSON values of `to_dict`: for ``json.dumps(events, default=dict)``, pandas,
+    pydantic and the encoders of web frameworks.
     """
 
     event_id: str
@@ -144,6 +153,34 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     def __hash__(self) -> int:
         return hash(self.event_id)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.to_dict()
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the members that `to_dict` has."""
+        return self.to_dict().keys()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the names and the plain JSON values of the members."""
+        return self.to_dict().items()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the plain JSON values of the members."""
+        return self.to_dict().values()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the plain JSON value of a member, or *default* if there is none of this name."""
+        return self.to_dict().get(name, default)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as a dictionary of plain JSON values, absent members included.
@@ -166,3 +203,6 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
             members["kind"] = self.kind
 
         return members
+
+
+Mapping.register(AuditEvent)

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from structlog_audit._version import check_versions
 from structlog_audit.exceptions import AuditSealError, AuditValueError
 from structlog_audit.integrity.notes import ED25519, VerifierKey, is_key_name
 from structlog_audit.integrity.standalone.verify_trail import verify_signature
@@ -162,6 +163,7 @@ def _load_private_key(path: str) -> Any:
 
 
 def _import_cryptography() -> tuple[Any, Any]:
+    check_versions("signing")
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519

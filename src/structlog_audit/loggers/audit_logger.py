@@ -19,14 +19,14 @@ import datetime as dt
 import logging
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_payload
 from structlog_audit.events.conversion import convert
-from structlog_audit.events.event import AuditEvent
+from structlog_audit.events.event import AuditEvent, Identifier
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.auto_export import AutoExport
@@ -38,6 +38,7 @@ from structlog_audit.loggers.bound_logger import (
 )
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import Conditions
+from structlog_audit.query.statistics import UserStatistics
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.handler_lookup import get_audit_handler
@@ -107,24 +108,25 @@ class AuditLogger(EventSource):
     async def log_event(
         self,
         operation: str,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        entry_ids: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        status: str | None = None,
-        error_message: str | None = None,
-        duration_ms: float | None = None,
+        user_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        entry_ids: Collection[Identifier] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        status: str | bool | int | None = None,
+        error_message: str | BaseException | None = None,
+        duration_ms: float | dt.timedelta | None = None,
     ) -> AuditEvent:
         """Record an event, and return it as recorded.
 
         Args:
             operation: The name of the operation.
-            user_id, session_id: The user and the session that performed it.
+            user_id, session_id: The user and the session that performed it: text, integers, UUIDs, Enums and the like.
             entry_ids: The entries that it touched.
             metadata: Further facts.
-            status: The outcome; by default FAILURE if there is an *error_message*, otherwise SUCCESS.
+            status: The outcome: a status, a word that says one, whether it succeeded, or a status code of HTTP; by default
+                FAILURE if there is an *error_message*, otherwise SUCCESS.
             error_message: The reason of a failure.
-            duration_ms: The duration in milliseconds.
+            duration_ms: The duration, as a number of milliseconds or a timedelta.
 
         Raises:
             AuditWriteError: The event could not be recorded, and the handler has ``on_error="raise"``.
@@ -141,13 +143,13 @@ class AuditLogger(EventSource):
     def record(
         self,
         operation: str,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        entry_ids: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        status: str | None = None,
-        error_message: str | None = None,
-        duration_ms: float | None = None,
+        user_id: Identifier | None = None,
+        session_id: Identifier | None = None,
+        entry_ids: Collection[Identifier] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        status: str | bool | int | None = None,
+        error_message: str | BaseException | None = None,
+        duration_ms: float | dt.timedelta | None = None,
     ) -> AuditEvent:
         """Record an event, and return it as recorded.
 
@@ -234,7 +236,7 @@ class AuditLogger(EventSource):
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         return self.handler._statistics(conditions)
 
-    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         return self.handler._statistics_by_user(conditions)
 
     def _counters(self) -> dict[str, int]:
@@ -248,13 +250,13 @@ class AuditLogger(EventSource):
 
 
 def _fields(
-    user_id: str | None,
-    session_id: str | None,
-    entry_ids: list[str] | None,
-    metadata: dict[str, Any] | None,
-    status: str | None,
-    error_message: str | None,
-    duration_ms: float | None,
+    user_id: Identifier | None,
+    session_id: Identifier | None,
+    entry_ids: Collection[Identifier] | None,
+    metadata: Mapping[str, object] | None,
+    status: str | bool | int | None,
+    error_message: str | BaseException | None,
+    duration_ms: float | dt.timedelta | None,
 ) -> dict[str, Any]:
     """Return the members beside the operation that are given; the others may be bound.
 

@@ -16,7 +16,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from structlog_audit.events.json_safe import exception_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -86,6 +86,27 @@ def audited(
     return decorate
 
 
+class Instrumentation:
+    """The methods that `instrument` replaced. A call puts them back, as does the end of its ``with`` block."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def add(self, undo: Callable[[], None]) -> None:
+        """Call *undo*, which puts one method back, before those that were added earlier."""
+        self._undo.append(undo)
+
+    def __call__(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self()
+
+
 def instrument(
     obj: object,
     operations: Mapping[str, str],
@@ -97,10 +118,10 @@ def instrument(
     on_result: OnResult | None = None,
     not_failures: ExceptionClasses | type[BaseException] = (),
     logger: str = "audit",
-) -> Callable[[], None]:
-    """Record each call of the given methods of *obj*.
+) -> Instrumentation:
+    """Record each call of the given methods of *obj*, until the returned object is called or left.
 
-    Return a function that undoes this.
+    As a context manager, it records the calls within its block.
 
     Arguments called ``user_id``, ``session_id``, ``entry_ids`` or ``entry_id`` fill the members of these names, unless other
     parameters are given for them.
@@ -122,11 +143,7 @@ def instrument(
     _check_on_result(on_result)
     given = {"user_id": user_id, "session_id": session_id, "entry_ids": entry_ids}
     classes = exception_classes("not_failures", not_failures)
-    undo: list[Callable[[], None]] = []
-
-    def undo_all() -> None:
-        while undo:
-            undo.pop()()
+    undo = Instrumentation()
 
     def wrap(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
         signature = _signature(function)
@@ -139,11 +156,11 @@ def instrument(
 
     try:
         for name, operation in operations.items():
-            undo.append(_instrument_method(obj, name, functools.partial(wrap, operation=operation)))
+            undo.add(_instrument_method(obj, name, functools.partial(wrap, operation=operation)))
     except BaseException:
-        undo_all()
+        undo()
         raise
-    return undo_all
+    return undo
 
 
 def _check_on_result(on_result: OnResult | None) -> None:

@@ -89,13 +89,26 @@ def handle_unrecorded(logger: logging.Logger, record: logging.LogRecord, handoff
 
     code, description = cause
     _counts[logger.name, code] += 1
+    is_raised = must_raise(logger)
+    if not is_raised and _counts[logger.name, code] > 1:
+        return
+
+    if cause is _DETACHED:
+        description += _advice()
     message = f"an event on logger {logger.name!r} was not recorded: {description}"
-    if must_raise(logger):
+    if is_raised:
         raise AuditWriteError(message)
 
-    if _counts[logger.name, code] == 1:
-        _, depth = find_caller()
-        warnings.warn(f"{message} (reported once; counted in unheard_events())", RuntimeWarning, stacklevel=depth)
+    _, depth = find_caller()
+    warnings.warn(f"{message} (reported once; counted in unheard_events())", RuntimeWarning, stacklevel=depth)
+
+
+def _advice() -> str:
+    """Return which logger to use if one has an `AuditHandler`, or an empty text."""
+    named = sorted(logger.name for logger in all_loggers() if find_audit_handlers((logger,)))
+    if not named:
+        return ""
+    return f"; one is attached to {named[0]!r}: use get_audit_logger({named[0]!r}), or attach it to the root logger"
 
 
 def find_caller() -> tuple[FrameType, int]:

@@ -7,17 +7,23 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
-from structlog_audit.events.event import INTENT_ID, AuditEvent, Kind
+from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
 from structlog_audit.query.filters import ORDINARY, Conditions, Filters, conditions, with_filter_signature
-from structlog_audit.query.statistics import statistics, statistics_by_user, user_statistics
+from structlog_audit.query.statistics import (
+    Statistics,
+    UserStatistics,
+    statistics,
+    statistics_by_user,
+    user_statistics,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
@@ -209,14 +215,15 @@ class EventSource:
         return list(intents.values())
 
     @with_filter_signature
-    def get_statistics(self, **filters: Unpack[Filters]) -> dict[str, Any]:
+    def get_statistics(self, **filters: Unpack[Filters]) -> Statistics:
         """Return the statistics of the events that match all *filters*.
 
         The keys are those of `structlog_audit.query.statistics.statistics`, and ``complete_since``. A handler adds the
         counters of its lifetime: ``accepted recorded pending raised lost evicted``.
         """
         found = self._statistics(conditions(**filters))
-        return {**found, "complete_since": self.complete_since, **self._counters()}
+        members = {**found, "complete_since": self.complete_since, **self._counters()}
+        return cast("Statistics", members)
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the events that match *conditions*."""
@@ -239,7 +246,7 @@ class EventSource:
         return {**found, "unknown_status": unknown_status}
 
     @with_filter_signature
-    def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, dict[str, Any]]:
+    def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the events that match all *filters*; the key None is for no user.
 
         The values are those of `get_user_statistics`. One pass; memory grows with the number of users.
@@ -250,11 +257,11 @@ class EventSource:
             self._explain_absence(wanted)
         return found
 
-    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, dict[str, Any]]:
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the events that match *conditions*."""
         return statistics_by_user(self.select(conditions, newest_first=False))
 
-    def get_user_statistics(self, user_id: str | None) -> dict[str, Any]:
+    def get_user_statistics(self, user_id: Identifier | None) -> UserStatistics:
         """Return the statistics of one user, with the keys of `structlog_audit.query.statistics.user_statistics`.
 
         None selects the events without a user.

@@ -21,7 +21,7 @@ from typing import Any, Final, ForwardRef, Protocol, TypedDict, TypeVar
 
 import msgspec
 
-from structlog_audit.events.event import EventStatus, Kind, operation_of, status_of, utc
+from structlog_audit.events.event import EventStatus, Identifier, Kind, operation_of, status_of, utc
 from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
@@ -36,16 +36,13 @@ class _Any:
 ANY: Final[Any] = _Any()
 """As the value of a filter: the same as leaving the filter out."""
 
-Name = str | int | Enum
-"""An id of a user, session, entry or event: text, an integer, a UUID, or an Enum of these."""
-
 Names = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
 """A collection of ids or words. A filter with a collection matches any of its items."""
 
-IdFilter = Name | Names
+IdFilter = Identifier | Names
 """A filter by an id that every event has."""
 
-OptionalIdFilter = Name | Names | None
+OptionalIdFilter = Identifier | Names | None
 """A filter by an id that an event may lack; ``None`` selects the events without one."""
 
 WordFilter = str | Names

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from math import ceil, log
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from structlog_audit.events.event import EventStatus, OperationType, operation_of
 
@@ -32,6 +32,42 @@ LOG_GROWTH = math.log(1.02)
 _SHORTEST_MS = 1e-6
 _SMALLEST_EXPONENT = 1_074
 """The smallest positive float is 2⁻¹⁰⁷⁴ (IEEE 754, binary64)."""
+
+
+class Statistics(TypedDict):
+    """The statistics of a set of events. Times are in UTC, durations in milliseconds."""
+
+    total_events: int
+    success_rate: float
+    avg_duration_ms: float
+    p50_duration_ms: float
+    p95_duration_ms: float
+    p99_duration_ms: float
+    by_operation: dict[str, int]
+    by_status: dict[str, int]
+    by_user: dict[str, int]
+    without_user: int
+    first_event: dt.datetime | None
+    last_event: dt.datetime | None
+    complete_since: dt.datetime | None
+
+    # The counters of a handler's lifetime; other sources have none.
+    accepted: NotRequired[int]
+    recorded: NotRequired[int]
+    pending: NotRequired[int]
+    raised: NotRequired[int]
+    lost: NotRequired[int]
+    evicted: NotRequired[int]
+
+
+class UserStatistics(TypedDict):
+    """The statistics of one user's events."""
+
+    total_operations: int
+    last_activity: dt.datetime | None
+    most_common_operation: str | None
+    success_rate: float
+    by_operation: dict[str, int]
 
 
 class Countable(Protocol):
@@ -221,12 +257,12 @@ class UserCounts:
         self.succeeded += event.status is EventStatus.SUCCESS
         self.last = event.timestamp
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> UserStatistics:
         """Return the dictionary of `user_statistics`."""
         return user_summary(self.operations, self.succeeded, self.last)
 
 
-def user_summary(counted: Mapping[str, int], succeeded: int, last: dt.datetime | None) -> dict[str, Any]:
+def user_summary(counted: Mapping[str, int], succeeded: int, last: dt.datetime | None) -> UserStatistics:
     """Return the dictionary of `user_statistics` for events that are counted already, operations by their first time."""
     counts: dict[str, int] = {}
     for name, count in counted.items():
@@ -247,7 +283,7 @@ def user_summary(counted: Mapping[str, int], succeeded: int, last: dt.datetime |
 _count = itemgetter(1)
 
 
-def user_statistics(events: Iterable[Countable]) -> dict[str, Any]:
+def user_statistics(events: Iterable[Countable]) -> UserStatistics:
     """Return the statistics of one user's *events*.
 
     The keys are ``total_operations``, ``last_activity``, ``most_common_operation``, ``success_rate`` and
@@ -260,7 +296,7 @@ def user_statistics(events: Iterable[Countable]) -> dict[str, Any]:
     return user.statistics()
 
 
-def statistics_by_user(events: Iterable[Countable]) -> dict[str | None, dict[str, Any]]:
+def statistics_by_user(events: Iterable[Countable]) -> dict[str | None, UserStatistics]:
     """Return the statistics of each user, as `user_statistics` has them; the key None is for events without a user.
 
     One pass over *events*. Memory grows with the number of users and of their operations.

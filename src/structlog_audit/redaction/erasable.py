@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from structlog_audit._version import check_versions
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.events.json_safe import item_path, member_path
@@ -99,6 +100,7 @@ def require_cipher() -> Any:
     Raises:
         AuditVaultError: The package that has it is missing.
     """
+    check_versions("signing")
     # Imported lazily: it belongs to an extra, and takes 20 ms.
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

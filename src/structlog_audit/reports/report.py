@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from structlog_audit._version import check_versions
 from structlog_audit.events.codec import StoredEvent, escape
 from structlog_audit.events.event import Kind
 from structlog_audit.events.json_safe import identifier_text
@@ -106,6 +107,7 @@ class Report:
         Raises:
             AuditError: The extra ``reports`` is not installed.
         """
+        check_versions("reports")
         # Imported lazily: needs the extra.
         try:
             from structlog_audit.reports.html import render_html

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from structlog_audit._version import check_versions
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.trail.reading.export_document import DOCUMENT_START, document_lines
 from structlog_audit.trail.reading.line_blocks import Readable
@@ -167,6 +168,7 @@ def _import_zstd(path: str) -> Any:
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
+        check_versions("zstd")
         try:
             from backports import zstd
         except ImportError:

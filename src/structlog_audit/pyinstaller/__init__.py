@@ -1,0 +1,10 @@
+"""The hook of PyInstaller, which finds it by an entry point: what a frozen application needs beyond what its imports show."""
+
+from __future__ import annotations
+
+import os
+
+
+def hook_folders() -> list[str]:
+    """Return the folders of the hooks, for PyInstaller."""
+    return [os.path.dirname(__file__)]

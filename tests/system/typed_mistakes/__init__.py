@@ -1,0 +1,1 @@
+"""A module with mistakes of users, each of which a type checker reports."""
