@@ -23,6 +23,7 @@ from structlog_audit.events.event import rfc3339
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.field_tests import FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions
 from structlog_audit.query.statistics import UserStatistics
 from structlog_audit.redaction.vault import SubjectVault
@@ -48,6 +49,11 @@ class Reading:
     selection: Selection
     now: dt.datetime
     revealed_by: SubjectVault | None = None
+
+    def narrowed(self, tests: Iterable[FieldTest]) -> Reading:
+        """Return a reading of the selected events that pass *tests*."""
+        conditions = FieldConditions.of(self.selection.conditions, *tests)
+        return dataclasses.replace(self, selection=dataclasses.replace(self.selection, conditions=conditions))
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
