@@ -10,6 +10,7 @@ import socket
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 from archives import all_ids, compacted, digests, line_with, write_closed
 from hypothesis import HealthCheck, given, settings
@@ -391,6 +392,18 @@ def test_invalid_parameter_is_refused_before_anything_is_written(tmp_path, optio
     with pytest.raises(error, match=message):
         compact(path, tmp_path / "archive", **options)
     assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize("written", [b'{"a": 2}', b'{"a":2.0e0}', b'{"a":"\\u0078"}'])
+def test_metadata_of_a_row_is_canonical(tmp_path, written):
+    """Queries compare the text of the metadata: other spellings are in ``line`` only."""
+    line = line_of(1, metadata={"a": 1}).replace(b'{"a":1}', written)
+    path = write_closed(tmp_path / "logs", line)
+    compacted(path, tmp_path / "archive")
+    [(metadata, stored)] = duckdb.sql(f"SELECT metadata, line FROM '{tmp_path}/archive/date=*/*.parquet'").fetchall()
+    assert metadata == json.dumps(json.loads(written), separators=(",", ":"))
+    assert stored == line
+    assert verify(tmp_path / "archive").findings == ()
 
 
 def test_event_with_parts_is_one_row(tmp_path):

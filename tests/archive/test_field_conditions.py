@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from trail_files import ids, line_of, write_trail
 
 from structlog_audit import open_trail
-from structlog_audit.archive import duckdb_engine as sql_engine
-from structlog_audit.archive import open_archive
+from structlog_audit.archive import open_archive, sql_engine
 from structlog_audit.archive.database import parquet
 from structlog_audit.archive.dialects import DUCKDB, where
 from structlog_audit.archive.opening import opened_log

@@ -147,3 +147,14 @@ def test_show_verify_restore_merge_prune_and_gc(trail, tmp_path):
     assert "were pruned" in run("archive", "show", "archive").lines[-1]
     assert run("archive", "restore", "archive", "--to", "again").code == Exit.FINDINGS
     assert run("archive", "prune", "archive", "--older-than", "soon").code == Exit.USAGE
+
+
+def test_engine_without_an_archive_or_of_no_known_name_is_a_usage_error(trail):
+    """Trails are read by this library; the names of engines are listed."""
+    assert run("query", trail, "--engine", "duckdb").code == Exit.USAGE
+    run("compact", trail, "--to", "archive")
+    done = run("query", "archive", "--engine", "sqlite")
+    assert done.code == Exit.USAGE
+    assert "engine='sqlite': expected 'duckdb', Spark as" in done.error_line
+    named = run("query", "archive", "--engine", "duckdb", "-o", "jsonl")
+    assert named.out == run("query", "archive", "-o", "jsonl").out

@@ -38,7 +38,7 @@ def command_named(name):
 def test_command_that_reads_trails_has_the_shared_options(name):
     """Every command that reads trails has the shared options, and --all only where kinds can be selected."""
     parameters = inspect.signature(command_named(name)).parameters
-    assert list(parameters)[:4] == ["words", "since", "until", "vault"]
+    assert list(parameters)[:5] == ["words", "since", "until", "vault", "engine"]
     assert list(parameters)[-2:] == ["record", "strict"]
     assert ("every_kind" in parameters) is (name in WITH_ALL)
 

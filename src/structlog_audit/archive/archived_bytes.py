@@ -75,9 +75,10 @@ def _rows(database: Database, locations: Sequence[str], coverage: Coverage) -> I
 
     parameters = {"trail": coverage.trail, "first": coverage.first, "stop": coverage.stop_number}
     condition = "trail = $trail AND n >= $first AND n < $stop"
+    stored = STORED_COLUMNS.format(us="epoch_us(timestamp)")
 
     def query(names: Sequence[str], order: str = "") -> Iterator[tuple[Any, ...]]:
-        sql = f"SELECT n, line, {STORED_COLUMNS}, chain FROM {parquet(names)} WHERE {condition}{order}"
+        sql = f"SELECT n, line, {stored}, chain FROM {parquet(names)} WHERE {condition}{order}"
         return database.rows(sql, parameters)
 
     if len(locations) > _MOST_CURSORS:

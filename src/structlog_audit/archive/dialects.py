@@ -9,11 +9,12 @@ Regular expressions are never translated: those of RE2 and Java differ from Pyth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
 from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.rows import metadata_text
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
 
@@ -22,12 +23,22 @@ _MOST_LEAVES = 32
 
 
 class Dialect(NamedTuple):
-    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place."""
+    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
 
+    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member by
+    its *text* in canonical JSON; None where parsing costs as little. `keeps_order` states whether the rows of one file come in
+    their order without ORDER BY. The last three are the rows of the files that are read together: first, at most, and at most
+    if a query selects few of them.
+    """
+
+    place: Callable[[Path], str | None]
+    needle: str | None
     parameter: str
     time: str
     fetched_time: str
     bucket: str
+    total: str
+    grouping: str
     contains: str
     is_text: str
     is_number: str
@@ -36,6 +47,10 @@ class Dialect(NamedTuple):
     is_object: str
     is_array: str
     has_member: str
+    keeps_order: bool
+    first_rows: int
+    most_rows: int
+    most_selected_rows: int
 
     # Without these, tests of fields are left to Python.
     text_at: str | None = None
@@ -46,7 +61,27 @@ class Dialect(NamedTuple):
     one_of: str | None = None
 
 
+def _pointer(path: Path) -> str | None:
+    """Return the JSON Pointer that finds a member of objects, and nothing else.
+
+    Below the first key, a number or the sign for the end would also lead into an array.
+    """
+    into_arrays = any(key.isdigit() or key == "-" for key in path[1:])
+    return None if into_arrays or any("\0" in key for key in path) else pointer(path)
+
+
+def _variant_path(path: Path) -> str | None:
+    """Return the path of a member in a variant of Spark, which has no escapes and no empty keys."""
+    is_plain = all(key and not _NOT_IN_VARIANT_PATHS.intersection(key) for key in path)
+    return "$" + "".join(f'["{key}"]' for key in path) if is_plain else None
+
+
+_NOT_IN_VARIANT_PATHS = frozenset('"?')
+
+
 DUCKDB = Dialect(
+    place=_pointer,
+    needle=None,
     parameter="${name}",
     time="make_timestamptz({value})",
     fetched_time="epoch_us({column})",
@@ -54,6 +89,8 @@ DUCKDB = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}) AS INTEGER) END"
     ),
+    total="fsum({column})",
+    grouping="grouping({columns})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     # CASE, unlike AND, asks for the type only where the value is equal.
@@ -71,6 +108,10 @@ DUCKDB = Dialect(
     is_object="(json_type(metadata, {p}) = 'OBJECT')",
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
+    keeps_order=True,
+    first_rows=60_000,
+    most_rows=500_000,
+    most_selected_rows=50_000_000,
     text_at="json_extract_string(metadata, {p})",
     number_at=(
         "(CASE WHEN json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') "
@@ -81,6 +122,41 @@ DUCKDB = Dialect(
     items="unnest({column})",
     # A list of many values takes three times as long.
     one_of="{column} IN (SELECT unnest({value}))",
+)
+
+
+_MEMBER = "try_variant_get(parse_json(metadata), {p}, 'variant')"
+"""A member of the metadata for Spark. `parse_json` fails where Spark reads no JSON, such as numbers of a thousand digits."""
+
+SPARK = Dialect(
+    place=_variant_path,
+    # Three times as fast as parsing all metadata.
+    needle="contains(metadata, {text})",
+    parameter=":{name}",
+    time="timestamp_micros({value})",
+    fetched_time="unix_micros({column})",
+    # Numbers with a point are decimals without the D.
+    bucket=(
+        "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}D) AS INTEGER) END"
+    ),
+    total="sum({column})",
+    grouping="grouping_id({columns})",
+    contains="array_contains({column}, {value})",
+    # The value first: its type is asked for only where it is equal. Texts and booleans are cast to numbers, too.
+    is_text=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'STRING')",
+    is_number=(
+        f"(try_cast({_MEMBER} AS DOUBLE) = {{value}} AND schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)')"
+    ),
+    is_boolean=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'BOOLEAN')",
+    is_null=f"(schema_of_variant({_MEMBER}) = 'VOID')",
+    is_object=f"startswith(schema_of_variant({_MEMBER}), 'OBJECT')",
+    is_array=f"startswith(schema_of_variant({_MEMBER}), 'ARRAY')",
+    has_member=f"({_MEMBER} IS NOT NULL)",
+    keeps_order=False,
+    # Each query costs a second, however little it reads.
+    first_rows=2_000_000,
+    most_rows=20_000_000,
+    most_selected_rows=1_000_000_000,
 )
 
 
@@ -95,10 +171,13 @@ class Where(NamedTuple):
 class Writer:
     """Collects the fragments of one query."""
 
-    def __init__(self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str) -> None:
+    def __init__(
+        self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str, reads_json: bool
+    ) -> None:
         self.dialect = dialect
         self.promoted = promoted
         self.distinct = distinct
+        self.reads_json = reads_json
         self._prefix = prefix
         self.fragments: list[str] = []
         self.parameters: dict[str, Any] = {}
@@ -129,7 +208,13 @@ class Writer:
 
 
 def where(
-    conditions: Conditions, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str = ""
+    conditions: Conditions,
+    dialect: Dialect,
+    promoted: Mapping[Path, str],
+    distinct: Distinct,
+    prefix: str = "",
+    *,
+    reads_json: bool = True,
 ) -> Where:
     """Return *conditions* as SQL.
 
@@ -139,8 +224,9 @@ def where(
         promoted: The columns of the data files that hold a member of the metadata, by its path.
         distinct: Returns the values that a regular expression is searched in.
         prefix: The beginning of the names of parameters, so that several conditions fit into one query.
+        reads_json: Whether the engine can parse the metadata of every row.
     """
-    writer = Writer(dialect, promoted, distinct, prefix)
+    writer = Writer(dialect, promoted, distinct, prefix, reads_json)
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
     for operator, time in ((">=", conditions.start_time), ("<", conditions.end_time)):
@@ -176,20 +262,10 @@ def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
 def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None:
     """Add what a row must have so that its metadata contains the members *wanted* of the object at *above*."""
     for key, value in wanted.items():
-        path = (*above, key)
-        is_known = _is_plain_key(key, is_nested=bool(above))
-        if not is_known or len(writer.fragments) > _MOST_LEAVES:
+        if len(writer.fragments) > _MOST_LEAVES:
             writer.is_exact = False
-            continue
-        _add_member(writer, path, value)
-
-
-def _is_plain_key(key: str, *, is_nested: bool) -> bool:
-    """Return whether a JSON Pointer finds the member *key* of an object, and nothing else.
-
-    A number, or the sign for the end, would also lead into an array.
-    """
-    return "\0" not in key and not (is_nested and (key.isdigit() or key == "-"))
+            return
+        _add_member(writer, (*above, key), value)
 
 
 def _add_member(writer: Writer, path: Path, value: Any) -> None:
@@ -204,12 +280,28 @@ def _add_member(writer: Writer, path: Path, value: Any) -> None:
         _add_members(writer, path, value)
         return
 
+    if dialect.needle is not None:
+        text = writer.bind(_needle(path[-1], value))
+        writer.fragments.append(dialect.needle.format(text=text))
+    place = dialect.place(path)
+    if place is None or not writer.reads_json:
+        writer.is_exact = False
+        return
+
     # The place is one parameter, however often a fragment has it.
-    place = writer.bind(pointer(path))
+    place = writer.bind(place)
     template, bound, is_exact = _leaf(dialect, value)
     writer.is_exact &= is_exact
     operand = "" if bound is None else writer.bind(bound)
     writer.fragments.append(template.format(p=place, value=operand))
+
+
+def _needle(key: str, value: Any) -> str:
+    """Return what canonical JSON with the member *key* has, if it contains *value*."""
+    is_literal = value is None or isinstance(value, (str, bool))
+    # Numbers have several forms; of arrays and objects only parts may be wanted.
+    text = metadata_text({key: value if is_literal else ""}) or ""
+    return text[1:-1] if is_literal else text[1:-3]
 
 
 def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:

@@ -19,10 +19,10 @@ from structlog_audit.archive.actions import Coverage
 from structlog_audit.archive.archived_bytes import archived_bytes, decode_gaps
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import Snapshot
-from structlog_audit.archive.duckdb_engine import DuckDBEngine
 from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import LiveTrail
 from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.sql_engine import SQLEngine
 from structlog_audit.archive.storage import Storage
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.evidence import Collector, NumberedLine, TrailEvidence, read_segment
@@ -44,7 +44,7 @@ class ArchivedPart(NamedTuple):
 
     storage: Storage
     database: Database
-    engine: DuckDBEngine
+    engine: SQLEngine
     snapshot: Snapshot
 
 

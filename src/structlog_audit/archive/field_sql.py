@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.promotion import Path
 from structlog_audit.query.field_tests import (
     METADATA,
     Absent,
@@ -161,7 +161,7 @@ class _Member:
 
     def __init__(self, writer: Writer, keys: Path) -> None:
         self.column = writer.promoted.get(keys)
-        self._p = writer.bind(pointer(keys))
+        self._p = writer.bind(writer.dialect.place(keys) or "")
 
     def sql(self, template: str | None, **values: str) -> str:
         """Return the SQL that *template* makes of the member."""
@@ -176,7 +176,7 @@ def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
     """Return a comparison of a path of the metadata as SQL."""
     keys = tuple(name.removeprefix(METADATA).split("."))
     is_plain = all(key and "\0" not in key and not key.isdigit() and key != "-" for key in keys)
-    if writer.dialect.text_at is None or not is_plain or len(keys) > _LONGEST_PATH:
+    if writer.dialect.text_at is None or not writer.reads_json or not is_plain or len(keys) > _LONGEST_PATH:
         return _UNDECIDED
 
     elsewhere = any_of(_other_places(writer, keys))

@@ -37,7 +37,8 @@ def last_lines(
     files.sort(key=lambda file: file.numbers)
     source = parquet(storage.location(file.path) for file in files)
     condition = "trail = $trail AND n >= $begin AND n < $stop"
-    sql = f"SELECT line, {STORED_COLUMNS}, chain FROM {source} WHERE {condition} ORDER BY n"
+    stored = STORED_COLUMNS.format(us="epoch_us(timestamp)")
+    sql = f"SELECT line, {stored}, chain FROM {source} WHERE {condition} ORDER BY n"
     parameters = {"trail": trail, "begin": begin, "stop": end}
     return {
         event_id: (encode_line(event_id, *rest) if line is None else line).partition(b"\n")[0]

@@ -18,21 +18,29 @@ import datetime as dt
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import dropwhile, islice
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
 
 from structlog_audit._validation import require_integer
 from structlog_audit.archive.database import Database
 from structlog_audit.archive.delta_log import DeltaLog
-from structlog_audit.archive.duckdb_engine import Counts, DuckDBEngine, Found, Place, UserOperation
 from structlog_audit.archive.evidence import ArchivedPart, archived_evidence
 from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.several import disjoint, joined
+from structlog_audit.archive.sql_engine import (
+    Counts,
+    Found,
+    Place,
+    SQLDatabase,
+    SQLEngine,
+    UndecidedError,
+    UserOperation,
+)
 from structlog_audit.events.codec import MARKS, StoredEvent, decode
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import AuditEvent, EventStatus, Kind
@@ -66,6 +74,9 @@ _REMEMBERED = 100_000
 """The number of events among which one that is followed is recognized as known."""
 
 
+Answer = TypeVar("Answer")
+
+
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     """The last event of a page. Its place is looked up again: it may be archived by then."""
 
@@ -81,11 +92,12 @@ class _Placed(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """An archive that is open: its log, and the engine that reads its data files."""
+    """An archive that is open: its log, DuckDB, which reads the catalogue, and what answers queries of the data files."""
 
     log: DeltaLog
     database: Database
-    engine: DuckDBEngine
+    source: SQLDatabase
+    engine: SQLEngine
 
 
 class ArchiveReader(EventSource):
@@ -159,8 +171,9 @@ class ArchiveReader(EventSource):
         return max(times, default=None)
 
     def close(self) -> None:
-        """Close the connections to DuckDB."""
+        """Close the connections to the databases."""
         for archive in self._archives:
+            archive.source.close()
             archive.database.close()
 
     def __enter__(self) -> ArchiveReader:
@@ -228,18 +241,18 @@ class ArchiveReader(EventSource):
     def count_events(self, **filters: Unpack[Filters]) -> int:
         conditions = query_filters.conditions(**filters)
         with self._view() as view:
-            count = view.count(self._with_tokens(conditions))
+            count = _decided(view.count, self._with_tokens(conditions))
         if not count:
             self._explain_absence(conditions)
         return count
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         with self._view() as view:
-            return view.statistics(self._with_tokens(conditions))
+            return _decided(view.statistics, self._with_tokens(conditions))
 
     def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         with self._view() as view:
-            return view.statistics_by_user(self._with_tokens(conditions))
+            return _decided(view.statistics_by_user, self._with_tokens(conditions))
 
     def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
         is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
@@ -509,6 +522,14 @@ class _View:
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
         found = self.select(conditions, newest_first=newest_first, at_most=1)
         return next((placed.event.timestamp for placed in found), None)
+
+
+def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> Answer:
+    """Return an answer; if a database cannot parse the metadata of a row, that of Python, which then parses all of it."""
+    while True:
+        # Each archive says so at most once.
+        with suppress(UndecidedError):
+            return answer(conditions)
 
 
 class _UserTotals:

@@ -40,6 +40,14 @@ Vault = Annotated[
     str | None,
     typer.Option("--vault", metavar="FILE", help="File with the keys of persons: conditions match their tokens, too."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What reads an archive: duckdb (default), or Spark as sc://host:15002, spark://host:7077 or local[2].",
+    ),
+]
 Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Include the events of the library (opened, gap, intent ...).")]
 Record = Annotated[bool, typer.Option("--record", help="Record this reading in the trail, with user and conditions.")]
@@ -72,6 +80,7 @@ class TrailOptions:
         since: The start of the time range, as text.
         until: The end of the time range, as text.
         vault: The file with the keys of persons.
+        engine: What reads the data files of an archive.
         utc: Whether times without an offset are UTC, and times are shown in UTC.
         every_kind: Whether the events of the library are included.
         record: Whether to record the reading in the trail.
@@ -84,6 +93,7 @@ class TrailOptions:
     since: str | None = None
     until: str | None = None
     vault: str | None = None
+    engine: str | None = None
     utc: bool = False
     every_kind: bool = False
     record: bool = False
@@ -98,7 +108,7 @@ class TrailOptions:
 
 Command = Callable[..., int]
 
-_FIRST = {"words": Words, "since": Since, "until": Until, "vault": Vault}
+_FIRST = {"words": Words, "since": Since, "until": Until, "vault": Vault, "engine": Engine}
 """The shared options before those of the command itself, without a value by default."""
 
 _LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from structlog_audit.archive.opening import is_archive, open_archive
+from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
@@ -20,6 +20,7 @@ from structlog_audit.cli.times import time_range
 from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import rfc3339
+from structlog_audit.exceptions import AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
@@ -157,7 +158,7 @@ def read_trails(
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = _open(paths, advance, vault)
+        trail = _open(paths, options.engine, advance, vault)
         reading = Reading(trail, selection, now, vault if reveal else None)
         code = work(reading)
     sys.stdout.flush()
@@ -181,13 +182,23 @@ def _is_incomplete(reading: Reading) -> bool:
     return True
 
 
-def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | None) -> TrailReader | ArchiveReader:
-    """Return a reader of *paths*, some of which may be archives."""
+def _open(
+    paths: list[str], engine: str | None, progress: Progress | None, vault: SubjectVault | None
+) -> TrailReader | ArchiveReader:
+    """Return a reader of *paths*, some of which may be archives that *engine* reads."""
     archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
     trails = [path for path in paths if path not in archives]
+    if not archives and engine is not None:
+        raise UsageError(f"--engine {engine}: expected an archive among the trails, got {', '.join(trails)}")
     if not archives:
         return open_trail(*_streams(trails), progress=progress, vault=vault)
-    return open_archive(*archives, live=list(_streams(trails)), progress=progress, vault=vault)
+    try:
+        require_engine(engine or "duckdb")
+    except AuditValueError as error:
+        raise UsageError(str(error)) from error
+    return open_archive(
+        *archives, live=list(_streams(trails)), engine=engine or "duckdb", progress=progress, vault=vault
+    )
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:

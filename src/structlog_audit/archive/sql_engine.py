@@ -1,4 +1,4 @@
-"""The engine that answers queries from the data files of an archive with DuckDB, in this process.
+"""The engine that answers queries from the data files of an archive by SQL, in whatever database reads them.
 
 **Guarantees.** Events come in the order of the archive or its exact reverse: by the greatest timestamp of their trail so far,
 then by trail, then by their number in it. Each trail thus keeps its order of commit, however its clock was set.
@@ -10,19 +10,17 @@ overlap in the order, so that a caller who takes the newest events reads no more
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from structlog_audit.archive.actions import DataFile, Range
-from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import Snapshot
-from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.dialects import Dialect, where
 from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import STORED_COLUMNS, stored_event
-from structlog_audit.archive.storage import Storage
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, Kind
 from structlog_audit.query.engine import Progress
@@ -30,19 +28,46 @@ from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, conditions, microseconds
 from structlog_audit.query.statistics import LOG_GROWTH
 
-_FIRST_ROWS = 60_000
-"""The rows of the first files that are read together. Each further step has four times as many."""
-
-_MOST_ROWS = 500_000
-"""The rows that are sorted together if a query selects nearly all of them."""
-
-_MOST_SELECTED_ROWS = 50_000_000
-"""The rows that are searched together if a query selects few of them."""
-
 ANY_KIND = conditions(kind=[None, *Kind])
 """The conditions of all events."""
 
-_ORDER = "epoch_us(timestamp) + late_us"
+
+class Files(NamedTuple):
+    """Data files with the same columns: their paths in the archive, and the promoted columns that they have."""
+
+    paths: tuple[str, ...]
+    promoted: frozenset[str]
+
+
+class UndecidedError(Exception):
+    """The database cannot parse the metadata of a row: only Python can decide if it matches."""
+
+
+class SQLDatabase(Protocol):
+    """A connection to a database that reads the data files of one archive."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL that it takes."""
+        ...
+
+    def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query. Several queries may be under way at once.
+
+        Args:
+            sql: The query, in which ``{name}`` stands for a table.
+            parameters: The values of its parameters.
+            tables: The files of each table, by its name.
+
+        Raises:
+            AuditReadError: A file is missing or damaged, or the database fails.
+            UndecidedError: The database cannot parse the metadata of a row; raised before the first row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
 
 class Found(NamedTuple):
@@ -82,27 +107,30 @@ earlier than its order key the last time is, in µs. A plain tuple, since there 
 
 
 class _Union(NamedTuple):
-    """SQL over several files, its parameters, of how many queries it consists, and whether it selects only matching rows."""
+    """SQL over several files, its parameters and tables, of how many queries it consists, and if all its rows match."""
 
     sql: str
     parameters: dict[str, Any]
+    tables: dict[str, Files]
     queries: int
     is_exact: bool
 
 
-class DuckDBEngine:
+class SQLEngine:
     """Queries of the archive that a snapshot describes.
 
+    Each method but `select` may raise `UndecidedError`. What the others returned is void then: all are to be asked again.
+
     Args:
-        storage: The files of the archive.
-        database: Reads them.
+        database: Reads the data files.
         progress: Called with the bytes of the data files read so far for the current query.
     """
 
-    def __init__(self, storage: Storage, database: Database, progress: Progress | None = None) -> None:
-        self._storage = storage
+    def __init__(self, database: SQLDatabase, progress: Progress | None = None) -> None:
         self._database = database
+        self._dialect = database.dialect
         self._progress = progress
+        self._reads_json = True
 
     def select(
         self,
@@ -126,7 +154,8 @@ class DuckDBEngine:
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
         is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
-        steps = _steps(files, newest_first=newest_first, is_selective=is_selective)
+        most = self._dialect.most_selected_rows if is_selective else self._dialect.most_rows
+        steps = _steps(files, newest_first=newest_first, first=self._dialect.first_rows, most=most)
         done = 0
         taken = 0
 
@@ -134,7 +163,7 @@ class DuckDBEngine:
             rest = None if at_most is None else at_most - taken
             if rest is not None and rest <= 0:
                 return
-            for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
+            for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest), rest):
                 taken += 1
                 yield found
             done += sum(file.size for file in step)
@@ -147,6 +176,20 @@ class DuckDBEngine:
         if files:
             yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
 
+    def _in_step(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Sequence[DataFile],
+        newest_first: bool,
+        at_most: int | None,
+    ) -> Iterator[Found]:
+        """As `_in_files`, again if the database cannot parse a row: it says so before the first one."""
+        try:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+        except UndecidedError:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+
     def _in_files(
         self,
         snapshot: Snapshot,
@@ -156,23 +199,38 @@ class DuckDBEngine:
         at_most: int | None,
         where: str = "",
     ) -> Iterator[Found]:
-        columns = f"{_ORDER} AS place, trail, n, {STORED_COLUMNS}"
-        source = self._union(snapshot, conditions, files, columns)
+        stored = STORED_COLUMNS.format(us=self._microseconds)
+        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
         if source is None or (where and source.is_exact):
             return
         sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
-        # The rows of one file are in order already.
-        if newest_first or len(files) > 1 or source.queries > 1:
+        if newest_first or len(files) > 1 or source.queries > 1 or not self._dialect.keeps_order:
             direction = "DESC" if newest_first else "ASC"
             sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
         if source.is_exact and at_most is not None:
             sql += f" LIMIT {at_most}"
 
         matches = conditions.matches
-        for row in self._database.rows(sql, source.parameters):
+        for row in self._rows(sql, source):
             event = stored_event(row[3:-1])
             if not row[-1] or matches(event):
                 yield Found(row[0], row[1], row[2], event)
+
+    @property
+    def _microseconds(self) -> str:
+        return self._dialect.fetched_time.format(column="timestamp")
+
+    @property
+    def _place(self) -> str:
+        return self._microseconds + " + late_us"
+
+    def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.query(sql, source.parameters, source.tables)
+        except UndecidedError:
+            # Python parses the metadata from now on.
+            self._reads_json = False
+            raise
 
     def _union(
         self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
@@ -184,29 +242,32 @@ class DuckDBEngine:
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
         groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
         for file in files:
-            skipped = snapshot.skipped.get(file.path, ())
-            groups[file.promoted, skipped].append(self._storage.location(file.path))
+            groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
 
         queries: list[str] = []
         parameters: dict[str, Any] = {}
+        tables: dict[str, Files] = {}
         is_exact = True
-        for number, ((promoted, skipped), locations) in enumerate(groups.items()):
+        for (promoted, skipped), paths in groups.items():
+            table = f"g{len(tables)}"
+            tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
-            source = parquet(locations)
-            distinct = partial(self._distinct, source)
-            condition = where(conditions, DUCKDB, known, distinct, f"g{number}")
+            distinct = partial(self._distinct, tables[table])
+            condition = where(conditions, self._dialect, known, distinct, table, reads_json=self._reads_json)
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
             kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
-                    queries.append(f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {source} WHERE {found}{kept}")
-        return _Union(" UNION ALL ".join(queries), parameters, len(queries), is_exact) if queries else None
+                    queries.append(
+                        f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {{{table}}} WHERE {found}{kept}"
+                    )
+        return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact) if queries else None
 
-    def _distinct(self, source: str, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
+    def _distinct(self, files: Files, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
         """As `structlog_audit.archive.field_sql.Distinct`."""
-        sql = f"SELECT DISTINCT {expression} FROM {source} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
-        values = [value for (value,) in self._database.rows(sql, parameters)]
+        sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
+        values = [value for (value,) in self._database.query(sql, parameters, {"files": files})]
         return values if len(values) <= MOST_DISTINCT else None
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
@@ -216,7 +277,7 @@ class DuckDBEngine:
         if source is None:
             return 0
         sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
-        counts = dict(self._database.rows(sql, source.parameters))
+        counts = dict(self._rows(sql, source))
         count = int(counts.get(False, 0))
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
@@ -224,29 +285,31 @@ class DuckDBEngine:
         """Return what statistics count of the matching events that are not `undecided`."""
         counts = Counts()
         files = _candidates(snapshot, conditions)
-        bucket = DUCKDB.bucket.format(growth=LOG_GROWTH)
+        bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
         columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
         source = self._union(snapshot, conditions, files, columns) if files else None
         if source is None:
             return counts
 
+        grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
+        total = self._dialect.total.format(column="duration_ms")
         sql = (
-            "SELECT grouping(operation, status, user_id, bucket), operation, status, user_id, bucket, count(*), "
-            f"fsum(duration_ms) FROM ({source.sql}) WHERE NOT is_doubtful "
+            f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
+            "WHERE NOT is_doubtful "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
         )
-        rows = self._database.rows(sql, source.parameters)
-        for grouping, operation, status, user, bucket_number, count, duration in rows:
+        rows = self._rows(sql, source)
+        for group, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
-            if grouping == 0b0111:
+            if group == 0b0111:
                 counts.operations[operation] += count
-            elif grouping == 0b1011:
+            elif group == 0b1011:
                 counts.statuses[EventStatus(status)] += count
-            elif grouping == 0b1101:
+            elif group == 0b1101:
                 counts.users[user] += count
-            elif grouping == 0b1110 and bucket_number is not None:
+            elif group == 0b1110 and bucket_number is not None:
                 counts.buckets[bucket_number] += count
-            elif grouping == 0b1111:
+            elif group == 0b1111:
                 counts.totals_ms.append(duration or 0.0)
         return counts
 
@@ -269,26 +332,26 @@ class DuckDBEngine:
             groups[-1].append(file)
             last = max(last, file.numbers[1])
         for group in groups:
-            columns = f"n, line, event_id, epoch_us(timestamp), kind, {own}"
+            columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
             source = self._union(snapshot, ANY_KIND, group, columns)
             if source is not None:
-                order = " ORDER BY n" if len(group) > 1 else ""
-                yield from (row[:-1] for row in self._database.rows(source.sql + order, source.parameters))
+                order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
+                yield from (row[:-1] for row in self._rows(source.sql + order, source))
 
     def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
         """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
         files = _candidates(snapshot, conditions)
-        columns = f"user_id, operation, status, trail, n, {_ORDER} AS place, late_us"
+        columns = f"user_id, operation, status, trail, n, {self._place} AS place, late_us"
         source = self._union(snapshot, conditions, files, columns) if files else None
         if source is None:
             return
         # The places of a trail ascend with its numbers.
         sql = (
-            "SELECT user_id, operation, count(*), count(*) FILTER (status = 'SUCCESS'), min(place), trail, min(n), max(place), "
-            f"max(n), CASE WHEN max(late_us) > 0 THEN arg_max(late_us, n) ELSE 0 END FROM ({source.sql}) "
+            "SELECT user_id, operation, count(*), count(*) FILTER (WHERE status = 'SUCCESS'), min(place), trail, min(n), "
+            f"max(place), max(n), CASE WHEN max(late_us) > 0 THEN max_by(late_us, n) ELSE 0 END FROM ({source.sql}) "
             "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
         )
-        yield from self._database.rows(sql, source.parameters)
+        yield from self._rows(sql, source)
 
 
 def _has_other(conditions: Conditions) -> bool:
@@ -334,21 +397,28 @@ def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
         yield cluster
 
 
-def _steps(files: Sequence[DataFile], *, newest_first: bool, is_selective: bool) -> Iterator[list[DataFile]]:
-    """Yield the files that are read together, in the order of the answer."""
+def _steps(files: Sequence[DataFile], *, newest_first: bool, first: int, most: int) -> Iterator[list[DataFile]]:
+    """Yield the files that are read together, in the order of the answer.
+
+    Args:
+        files: The files by their places.
+        newest_first: The order of the answer.
+        first: The rows of the first files. Each further step has four times as many.
+        most: The rows of a step at most.
+    """
     clusters = list(_clusters(files))
     if newest_first:
         clusters.reverse()
 
-    most = _FIRST_ROWS
+    wanted = first
     step: list[DataFile] = []
     rows = 0
     for cluster in clusters:
         step += cluster
         rows += sum(file.rows for file in cluster)
-        if rows >= most:
+        if rows >= wanted:
             yield step
             step, rows = [], 0
-            most = min(4 * most, _MOST_SELECTED_ROWS if is_selective else _MOST_ROWS)
+            wanted = min(4 * wanted, most)
     if step:
         yield step
