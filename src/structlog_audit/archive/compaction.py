@@ -44,6 +44,7 @@ from structlog_audit.archive.actions import (
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER, Gap, archived_bytes, decode_gaps, encode_gap
 from structlog_audit.archive.database import Database, file_digest, json_lines, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot, seal_txn
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.maintenance import parse_age
 from structlog_audit.archive.promotion import (
     Path,
@@ -333,6 +334,7 @@ class _Compaction:
                 attempt = _RangeAttempt(self._log.snapshot, plain, key, trail, folder, self._now())
                 attempt.is_packed = is_packed
                 attempt.columns = self._columns(self._log.snapshot)
+                attempt.before = last_lines(self._database, self._log.storage, self._log.snapshot, trail)
                 try:
                     attempt.spool(self._scanner)
                     files = attempt.write(self._database)
@@ -541,6 +543,8 @@ class _RangeAttempt:
 
     is_packed = False
     columns: Mapping[str, Path] = {}
+    before: Mapping[str, bytes] = {}
+    """The last archived lines of the trail: what repeats one of them is not an event."""
 
     def __init__(
         self, snapshot: Snapshot, plain: OpenSegment, key: str, trail: str, folder: str, now: dt.datetime
@@ -568,7 +572,7 @@ class _RangeAttempt:
         encode = msgspec.json.Encoder().encode
         position = self.start
         try:
-            for batch in scanner.batches(self._plain, LineDecoder(), scan):
+            for batch in scanner.batches(self._plain, LineDecoder(self.before), scan):
                 for found in events_in(batch, self.stop):
                     self._add_gap(position, found.start)
                     position = found.stop

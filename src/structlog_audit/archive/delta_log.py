@@ -34,6 +34,7 @@ from structlog_audit.archive.actions import (
     DataFile,
     MetaData,
     Protocol,
+    Range,
     Remove,
     SealCopy,
     Txn,
@@ -93,6 +94,8 @@ class Snapshot:
         """The data files by path."""
         self.segments: defaultdict[str, list[Coverage]] = defaultdict(list)
         """By key of a segment, what the archive covers of it, in order."""
+        self.skipped: dict[str, tuple[Range, ...]] = {}
+        """By path of a data file, the numbers of its rows that another archive provides; the last of a range is excluded."""
         self.tombstones: dict[str, int] = {}
         """When each file was removed, in milliseconds since 1970, for some days."""
         self.seals: dict[str, SealCopy] = {}
@@ -105,6 +108,7 @@ class Snapshot:
         """Return this state, which later commits do not change."""
         copied = copy.copy(self)
         copied.files = dict(self.files)
+        copied.skipped = dict(self.skipped)
         copied.segments = self.segments.copy()
         copied.seals = dict(self.seals)
         copied._highs = dict(self._highs)
@@ -127,6 +131,16 @@ class Snapshot:
     def high(self, trail: str) -> int | None:
         """Return the greatest timestamp of the archived events of *trail*, in microseconds since 1970."""
         return self._highs.get(trail)
+
+    def raise_highs(self, other: Snapshot) -> None:
+        """Raise the greatest timestamp of each trail to that of *other*."""
+        for trail, high in other._highs.items():
+            self._highs[trail] = max(self._highs.get(trail, high), high)
+
+    @property
+    def highs(self) -> dict[str, int]:
+        """The greatest timestamp of the archived events of each trail, in microseconds since 1970."""
+        return dict(self._highs)
 
     def names_at(self, path: str) -> set[str]:
         """Return the names of the archived segments of the trails at *path*, on any host."""

@@ -35,10 +35,14 @@ class LiveTrail(Trail):
         segments: The segments.
         seed: The greatest timestamp of the trail in the archive, in microseconds since 1970, or None. The segments come after
             it in the order of the archive, even if the clock was set back.
+        names: The names that the trail has in archives, ``host:path``.
     """
 
-    def __init__(self, trail: Trail, segments: Sequence[Segment], seed: int | None) -> None:
+    def __init__(
+        self, trail: Trail, segments: Sequence[Segment], seed: int | None, names: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(trail.folder, trail.base)
+        self.archived_names = names
         self.seed = seed
         self._uncovered = segments
 
@@ -129,7 +133,7 @@ class HeldTrail:
 
         seeds = [snapshot.high(trail) for trail in self._trails]
         seed = max((seed for seed in seeds if seed is not None), default=None)
-        return LiveTrail(self._trail, segments, seed)
+        return LiveTrail(self._trail, segments, seed, frozenset(self._trails))
 
     def _uncovered_from(self, opened: OpenSegment, snapshot: Snapshot) -> int | None:
         """Return the offset up to which *snapshot* covers a segment; None if nothing follows there."""
