@@ -82,4 +82,5 @@ def _rows(database: Database, locations: Sequence[str], coverage: Coverage) -> I
 
     if len(locations) > _MOST_CURSORS:
         return query(locations, " ORDER BY n")
+
     return heapq.merge(*(query([location]) for location in locations), key=lambda row: row[0])

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
-from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.promotion import Path, json_place
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
 
@@ -108,6 +108,7 @@ class Writer:
         """Return the SQL of a parameter with this value."""
         name = f"{self._prefix}p{len(self.parameters)}"
         self.parameters[name] = value
+
         return self.dialect.parameter.format(name=name)
 
     def where(self, pairs: Sequence[Pair]) -> Where:
@@ -120,11 +121,14 @@ class Writer:
         in_doubt = [pair for pair in pairs if pair.doubtful != FALSE]
         if not in_doubt:
             return Where(certain, FALSE, self.parameters)
+
         settled = [pair.certain for pair in pairs if pair.doubtful == FALSE]
         if len(in_doubt) == 1:
             return Where(certain, all_of([*self.fragments, *settled, in_doubt[0].doubtful]), self.parameters)
+
         possible = all_of([*self.fragments, *settled, *(any_of(pair) for pair in in_doubt)])
         is_certain = all_of(pair.certain for pair in in_doubt)
+
         return Where(certain, all_of([possible, none_of([is_certain])]), self.parameters)
 
 
@@ -141,12 +145,15 @@ def where(
         prefix: The beginning of the names of parameters, so that several conditions fit into one query.
     """
     writer = Writer(dialect, promoted, distinct, prefix)
+
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
+
     for operator, time in ((">=", conditions.start_time), ("<", conditions.end_time)):
         if time is not None:
             bound = dialect.time.format(value=writer.bind(microseconds(time)))
             writer.fragments.append(f"timestamp {operator} {bound}")
+
     for operator, duration in ((">=", conditions.min_duration_ms), ("<=", conditions.max_duration_ms)):
         if duration is not None:
             writer.fragments.append(f"duration_ms {operator} {writer.bind(duration)}")
@@ -157,9 +164,12 @@ def where(
             for item in sorted(conditions.entry_ids)
         ]
         writer.fragments.append(f"({' OR '.join(items) or 'false'})")
+
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
+
     tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+
     return writer.where([pair_of(writer, test) for test in tests])
 
 
@@ -168,8 +178,10 @@ def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
     texts = sorted(value for value in values if value is not None)
     if texts:
         alternatives.append(f"{column} IN ({', '.join(map(writer.bind, texts))})")
+
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
+
     return f"({' OR '.join(alternatives) or 'false'})"
 
 
@@ -181,6 +193,7 @@ def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None
         if not is_known or len(writer.fragments) > _MOST_LEAVES:
             writer.is_exact = False
             continue
+
         _add_member(writer, path, value)
 
 
@@ -205,7 +218,7 @@ def _add_member(writer: Writer, path: Path, value: Any) -> None:
         return
 
     # The place is one parameter, however often a fragment has it.
-    place = writer.bind(pointer(path))
+    place = writer.bind(json_place(path))
     template, bound, is_exact = _leaf(dialect, value)
     writer.is_exact &= is_exact
     operand = "" if bound is None else writer.bind(bound)
@@ -216,15 +229,20 @@ def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:
     """Return the fragment for a member that is *value*, the parameter, and whether the fragment is exact."""
     if isinstance(value, str):
         return dialect.is_text, value, True
+
     if isinstance(value, bool):
         return dialect.is_boolean, "true" if value else "false", True
+
     if value is None:
         return dialect.is_null, None, True
+
     if isinstance(value, dict):
         return dialect.is_object, None, True
+
     if isinstance(value, (int, float)):
         if abs(value) < MOST_EXACT:
             return dialect.is_number, float(value), True
         # Engines round larger numbers: Python compares them.
         return dialect.has_member, None, False
+
     return dialect.is_array, None, False

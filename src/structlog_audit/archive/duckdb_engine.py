@@ -33,8 +33,8 @@ from structlog_audit.query.statistics import LOG_GROWTH
 _FIRST_ROWS = 60_000
 """The rows of the first files that are read together. Each further step has four times as many."""
 
-_MOST_ROWS = 500_000
-"""The rows that are sorted together if a query selects nearly all of them."""
+_MOST_ROWS = 60_000
+"""The rows that are read together if a query selects nearly all of them. To sort more takes memory."""
 
 _MOST_SELECTED_ROWS = 50_000_000
 """The rows that are searched together if a query selects few of them."""
@@ -68,6 +68,7 @@ class Counts:
         """Add the counts of other events."""
         for name in ("operations", "statuses", "users", "buckets"):
             getattr(self, name).update(getattr(other, name))
+
         self.totals_ms += other.totals_ms
 
 
@@ -125,6 +126,7 @@ class DuckDBEngine:
         files = _candidates(snapshot, conditions)
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
+
         is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
         steps = _steps(files, newest_first=newest_first, is_selective=is_selective)
         done = 0
@@ -134,9 +136,11 @@ class DuckDBEngine:
             rest = None if at_most is None else at_most - taken
             if rest is not None and rest <= 0:
                 return
+
             for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
                 taken += 1
                 yield found
+
             done += sum(file.size for file in step)
             if self._progress is not None:
                 self._progress(done)
@@ -160,15 +164,18 @@ class DuckDBEngine:
         source = self._union(snapshot, conditions, files, columns)
         if source is None or (where and source.is_exact):
             return
+
         sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
         # The rows of one file are in order already.
         if newest_first or len(files) > 1 or source.queries > 1:
             direction = "DESC" if newest_first else "ASC"
             sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
+
         if source.is_exact and at_most is not None:
             sql += f" LIMIT {at_most}"
 
         matches = conditions.matches
+
         for row in self._database.rows(sql, source.parameters):
             event = stored_event(row[3:-1])
             if not row[-1] or matches(event):
@@ -183,6 +190,7 @@ class DuckDBEngine:
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
         groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+
         for file in files:
             skipped = snapshot.skipped.get(file.path, ())
             groups[file.promoted, skipped].append(self._storage.location(file.path))
@@ -190,6 +198,7 @@ class DuckDBEngine:
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         is_exact = True
+
         for number, ((promoted, skipped), locations) in enumerate(groups.items()):
             known = {path: name for path, name in names.items() if name in promoted}
             source = parquet(locations)
@@ -198,15 +207,18 @@ class DuckDBEngine:
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
             kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
+
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
                     queries.append(f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {source} WHERE {found}{kept}")
+
         return _Union(" UNION ALL ".join(queries), parameters, len(queries), is_exact) if queries else None
 
     def _distinct(self, source: str, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
         """As `structlog_audit.archive.field_sql.Distinct`."""
         sql = f"SELECT DISTINCT {expression} FROM {source} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
         values = [value for (value,) in self._database.rows(sql, parameters)]
+
         return values if len(values) <= MOST_DISTINCT else None
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
@@ -215,9 +227,11 @@ class DuckDBEngine:
         source = self._union(snapshot, conditions, files, "1") if files else None
         if source is None:
             return 0
+
         sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
         counts = dict(self._database.rows(sql, source.parameters))
         count = int(counts.get(False, 0))
+
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
@@ -235,7 +249,9 @@ class DuckDBEngine:
             f"fsum(duration_ms) FROM ({source.sql}) WHERE NOT is_doubtful "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
         )
+
         rows = self._database.rows(sql, source.parameters)
+
         for grouping, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
             if grouping == 0b0111:
@@ -248,6 +264,7 @@ class DuckDBEngine:
                 counts.buckets[bucket_number] += count
             elif grouping == 0b1111:
                 counts.totals_ms.append(duration or 0.0)
+
         return counts
 
     def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
@@ -262,12 +279,15 @@ class DuckDBEngine:
         files.sort(key=lambda file: file.numbers)
         groups: list[list[DataFile]] = []
         last = -1
+
         for file in files:
             # Late events of one file may stand between those of another.
             if not groups or file.numbers[0] > last:
                 groups.append([])
+
             groups[-1].append(file)
             last = max(last, file.numbers[1])
+
         for group in groups:
             columns = f"n, line, event_id, epoch_us(timestamp), kind, {own}"
             source = self._union(snapshot, ANY_KIND, group, columns)
@@ -288,6 +308,7 @@ class DuckDBEngine:
             f"max(n), CASE WHEN max(late_us) > 0 THEN arg_max(late_us, n) ELSE 0 END FROM ({source.sql}) "
             "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
         )
+
         yield from self._database.rows(sql, source.parameters)
 
 
@@ -309,14 +330,19 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
     ids = next((values for name, values in conditions.names if name == "event_id"), None)
 
     files = []
+
     for file in snapshot.files.values():
         least, greatest = file.times
         if (start is not None and greatest < start) or (end is not None and least >= end):
             continue
+
         if ids is not None and not any(id is not None and file.ids[0] <= id <= file.ids[1] for id in ids):
             continue
+
         files.append(file)
+
     files.sort(key=lambda file: (file.order, file.trail, file.numbers))
+
     return files
 
 
@@ -324,12 +350,15 @@ def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield groups of *files*, which are in order: all events of a group precede those of the next."""
     cluster: list[DataFile] = []
     last = 0
+
     for file in files:
         if cluster and file.order[0] > last:
             yield cluster
             cluster = []
+
         last = file.order[1] if not cluster else max(last, file.order[1])
         cluster.append(file)
+
     if cluster:
         yield cluster
 
@@ -343,6 +372,7 @@ def _steps(files: Sequence[DataFile], *, newest_first: bool, is_selective: bool)
     most = _FIRST_ROWS
     step: list[DataFile] = []
     rows = 0
+
     for cluster in clusters:
         step += cluster
         rows += sum(file.rows for file in cluster)
@@ -350,5 +380,6 @@ def _steps(files: Sequence[DataFile], *, newest_first: bool, is_selective: bool)
             yield step
             step, rows = [], 0
             most = min(4 * most, _MOST_SELECTED_ROWS if is_selective else _MOST_ROWS)
+
     if step:
         yield step

@@ -87,19 +87,23 @@ def restore(
     files = []
     pruned = []
     written = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
         targets = _targets(snapshot, os.fspath(to))
+
         for key, target in targets.items():
             ranges = snapshot.segments[key]
             if _is_pruned(ranges, snapshot):
                 pruned.append(ranges[0].name)
                 continue
+
             os.makedirs(os.path.dirname(target), exist_ok=True)
             written += _restore_segment(log, database, ranges, target)
             files.append(target)
             if progress is not None:
                 progress(written)
+
     return Restored(tuple(files), written, tuple(pruned))
 
 
@@ -121,8 +125,10 @@ def verify(
     """
     findings: list[Finding] = []
     segments = events = pruned = checked = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
+
         for file in snapshot.files.values():
             findings += _check_file(log, file)
 
@@ -130,14 +136,17 @@ def verify(
             if _is_pruned(ranges, snapshot):
                 pruned += 1
                 continue
+
             found = [finding for coverage in ranges for finding in _check(log, database, coverage)]
             findings += found
             if not found:
                 segments += 1
                 events += sum(coverage.stop_number - coverage.first for coverage in ranges)
+
             checked += ranges[-1].stop
             if progress is not None:
                 progress(checked)
+
     return Verified(segments, events, pruned, tuple(findings))
 
 
@@ -152,6 +161,7 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", file.path, str(error))
         return
+
     if digest != file.sha256:
         yield Finding("damaged", file.path, "the file has another digest")
 
@@ -160,12 +170,14 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
     """Yield what is wrong with the rows of *coverage*."""
     where = f"{coverage.trail} {coverage.name}"
     digest = hashlib.sha256()
+
     try:
         for data in segment_bytes(log, database, coverage):
             digest.update(data)
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", where, str(error))
         return
+
     if digest.hexdigest() != coverage.sha256:
         yield Finding("damaged", where, f"bytes {coverage.start} to {coverage.stop} have another digest")
 
@@ -178,6 +190,7 @@ def segment_bytes(log: DeltaLog, database: Database, coverage: Coverage) -> Iter
         OSError: A file is missing.
     """
     locations = []
+
     for file in log.snapshot.files.values():
         first, last = file.numbers
         if file.trail == coverage.trail and first < coverage.stop_number and last >= coverage.first:
@@ -189,6 +202,7 @@ def segment_bytes(log: DeltaLog, database: Database, coverage: Coverage) -> Iter
             gaps = decode_gaps(log.storage.read(coverage.quarantine))
         except msgspec.MsgspecError as error:
             raise AuditReadError(f"{log.storage.location(coverage.quarantine)}: damaged: {error}") from error
+
     return archived_bytes(database, locations, coverage, gaps)
 
 
@@ -197,7 +211,9 @@ def _is_pruned(ranges: list[Coverage], snapshot: Snapshot) -> bool:
     before = snapshot.pruned_before
     if before is None:
         return False
+
     first = before.timestamp() * 1_000_000
+
     return any(coverage.least is not None and coverage.least < first for coverage in ranges)
 
 
@@ -206,6 +222,7 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
     trails = {ranges[0].trail for ranges in snapshot.segments.values()}
     targets: dict[str, str] = {}
     used: set[str] = set()
+
     for key, ranges in snapshot.segments.items():
         place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
         name = ranges[0].name
@@ -214,8 +231,10 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
         if rollover_time(base, name) is None or path in used:
             # Numbered files change their names: the time of the last event names the segment for good.
             path = _free_path(place, base, ranges[-1].high or 0, used)
+
         used.add(path)
         targets[key] = path
+
     return targets
 
 
@@ -225,6 +244,7 @@ def _free_path(folder: str, base: str, us: int, used: set[str]) -> str:
         path = os.path.join(folder, f"{base}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}")
         if path not in used:
             return path
+
         time += dt.timedelta(microseconds=1)
 
 
@@ -232,18 +252,22 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     """Write one segment, and return its size."""
     unfinished = target + UNFINISHED_SUFFIX
     size = 0
+
     try:
         with open(unfinished, "wb") as file:
             for coverage in ranges:
                 digest = hashlib.sha256()
+
                 for data in segment_bytes(log, database, coverage):
                     digest.update(data)
                     size += file.write(data)
+
                 if digest.hexdigest() != coverage.sha256:
                     raise AuditReadError(
                         f"{log.storage.root}: bytes {coverage.start} to {coverage.stop} of {coverage.name} are damaged; "
                         "structlog-audit archive verify shows all damage"
                     )
+
             file.flush()
             os.fsync(file.fileno())
 
@@ -254,6 +278,7 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     finally:
         if os.path.exists(unfinished):
             os.unlink(unfinished)
+
     return size
 
 
@@ -263,5 +288,6 @@ def _are_equal(path: str, other: str) -> bool:
             data = first.read(_COPIED_BYTES)
             if data != second.read(_COPIED_BYTES):
                 return False
+
             if not data:
                 return True

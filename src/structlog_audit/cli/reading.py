@@ -53,6 +53,7 @@ class Reading:
     def narrowed(self, tests: Iterable[FieldTest]) -> Reading:
         """Return a reading of the selected events that pass *tests*."""
         conditions = FieldConditions.of(self.selection.conditions, *tests)
+
         return dataclasses.replace(self, selection=dataclasses.replace(self.selection, conditions=conditions))
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
@@ -63,6 +64,7 @@ class Reading:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
         events = islice(found, at_most)
+
         return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 
     def newest(self, count: int) -> list[StoredEvent]:
@@ -77,6 +79,7 @@ class Reading:
         """
         wait = wait_for_reader()
         conditions = self.selection.conditions
+
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
@@ -87,11 +90,13 @@ class Reading:
         """
         if wanted is None:
             wanted = wanted_values(self.selection.words)
+
         if wanted:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
             events = self.trail.select(in_range, newest_first=False)
+
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
@@ -110,6 +115,7 @@ class Reading:
 
         selected = dict(conditions.names).get("user_id", ())
         users = [user for user in selected if isinstance(user, str) and user not in by_user]
+
         return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
@@ -154,19 +160,24 @@ def read_trails(
         description = _description(selection, vault)
         if reveal:
             description["revealed"] = True
+
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         trail = _open(paths, advance, vault)
         reading = Reading(trail, selection, now, vault if reveal else None)
         code = work(reading)
+
     sys.stdout.flush()
 
     if trail.problems:
         report_problems(trail.problems)
+
     if not options.strict:
         return code
+
     has_findings = trail.problems or (not judges and _is_incomplete(reading))
+
     return Exit.FINDINGS if has_findings else code
 
 
@@ -176,8 +187,10 @@ def _is_incomplete(reading: Reading) -> bool:
     verdict = reading.trail.completeness(conditions.start_time, conditions.end_time)
     if not verdict.missing:
         return False
+
     for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
         put_error(sentence)
+
     return True
 
 
@@ -187,6 +200,7 @@ def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | Non
     trails = [path for path in paths if path not in archives]
     if not archives:
         return open_trail(*_streams(trails), progress=progress, vault=vault)
+
     return open_archive(*archives, live=list(_streams(trails)), progress=progress, vault=vault)
 
 
@@ -202,10 +216,13 @@ def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, 
     start, end = selection.conditions.start_time, selection.conditions.end_time
     if start is not None:
         description["since"] = rfc3339(start)
+
     if end is not None:
         description["until"] = rfc3339(end)
+
     if selection.words:
         description["conditions"] = list(recordable(selection.words, vault))
+
     return description
 
 
