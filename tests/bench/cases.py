@@ -229,6 +229,54 @@ def ours_unredacted() -> Call:
     return lambda: log.info("STORE", **FIELDS)
 
 
+def integrity_of(name: str) -> dict[str, str]:
+    """Return the settings of a sealed trail, with a new key."""
+    from structlog_audit.integrity.signing import generate_key
+
+    origin, key = "bench.example/trail", f"{path_of(name)}.pem"
+    generate_key(key, origin)
+    return {"origin": origin, "key": key}
+
+
+def ours_unsealed() -> Call:
+    """Return a call of a bound logger like those of `ours_chained` and `ours_sealed`."""
+    import structlog_audit
+
+    logger = logger_with("unsealed", structlog_audit.AuditHandler(filename=path_of("unsealed")))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
+def ours_chained() -> Call:
+    """Return a call of a bound logger with links, whose lines another process seals."""
+    import structlog_audit
+
+    target = structlog_audit.AuditFileHandler(path_of("chained"), integrity={"origin": "bench.example/trail"})
+    logger = logger_with("chained", structlog_audit.AuditHandler(target=target))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
+SEALED_EVENTS = 20_000
+
+
+def ours_sealed() -> Call:
+    """Return a call that records `SEALED_EVENTS` events and seals them, without the thread that does so once a second."""
+    import structlog_audit
+
+    target = structlog_audit.AuditFileHandler(path_of("sealed"), integrity=integrity_of("sealed"))
+    target.integrity._start = lambda *_: False
+    logger = logger_with("sealed", structlog_audit.AuditHandler(target=target))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+
+    def call() -> None:
+        for _ in range(SEALED_EVENTS):
+            log.info("STORE", **FIELDS)
+        target.integrity.seal_now()
+
+    return call
+
+
 def ours_processor() -> Call:
     """Return a call of an application's structlog chain with the processor in it."""
     import structlog_audit
@@ -345,6 +393,15 @@ THREADED: dict[str, Callable[[], Call]] = {
     OURS_OF_THREADS: ours_bound,
 }
 """The cases that run in several threads at once."""
+
+UNSEALED = "without integrity"
+
+SEALED: dict[str, tuple[Callable[[], Call], int]] = {
+    UNSEALED: (ours_unsealed, 1),
+    "with links, which is the caller's part": (ours_chained, 1),
+    "with links and seals, which is everything": (ours_sealed, SEALED_EVENTS),
+}
+"""The cases of the cost of integrity, each with the number of events that one call records."""
 
 OURS = [name for name in CASES if name.startswith("ours: ")]
 """The cases of this library."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import cases
 import example_event
-from child import Child, ChildError
+from child import Child, ChildError, cpu_seconds_of
 from figures import Figure, ratios
 
 
@@ -267,6 +267,22 @@ def threads(events: int, rounds: int, count: int = 8) -> Iterator[Figure]:
         ratio = statistics.median(ratios(our_shares, limit_shares))
         least = 1 if count == 8 else None
         yield Figure(f"{count} threads, the share that ours keeps / that the limit keeps", ratio, "x", least=least)
+
+
+def integrity(events: int, rounds: int) -> Iterator[Figure]:
+    """Yield the CPU time of an event with integrity, relative to one without."""
+    calls = {name: (make(), batch) for name, (make, batch) in cases.SEALED.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, (call, batch) in calls.items():
+            count = max(1, events // batch)
+            times[name].append(cpu_seconds_of(call, count) / (count * batch))
+
+    goals = iter((1.12, 1.2))
+    for name, taken in times.items():
+        if name != cases.UNSEALED:
+            ratio = statistics.median(ratios(taken, times[cases.UNSEALED]))
+            yield Figure(f"an event {name} / {cases.UNSEALED}", ratio, "x", most=next(goals))
 
 
 def fsync_figures(events: int, callers: int = 64) -> Iterator[Figure]:

@@ -4,6 +4,7 @@
     python tests/bench/run.py [NAME ...]           the table and the figures beside it: about 40 s
     python tests/bench/run.py --long               the same with a million events in the buffer: a few minutes
     python tests/bench/run.py --scale              the maximum throughput of one and of several processes
+    python tests/bench/run.py --integrity          the cost of links and seals of a trail
     python tests/bench/run.py --against CHECKOUT   this checkout / another: exit code 1 if a case is more than 5 % slower
 
 Cases and queries are measured in CPU time, user and kernel; rates, and work that waits, in wall-clock time. Every ratio
@@ -132,12 +133,16 @@ def further(args: argparse.Namespace) -> Iterable[Figure]:
     if args.scale:
         yield from scale(args.events * 100, args.rounds)
         return
+    if args.integrity:
+        yield from further_figures.integrity(args.events, args.rounds)
+        return
     if args.names:
         return
 
     yield from further_figures.buffer_figures(args.held, args.rounds)
     yield from further_figures.garbage_collection(max(args.held), args.events * 4, args.rounds)
     yield from further_figures.threads(args.events * 4, args.rounds)
+    yield from further_figures.integrity(args.events, args.rounds)
     yield from further_figures.fsync_figures(args.events)
     yield from further_figures.import_time(args.rounds)
 
@@ -161,7 +166,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return document
 
     found: list[Figure] = []
-    if not args.scale:
+    if not (args.scale or args.integrity):
         times = measure_cases(args.names, args.events, args.rounds)
         document["cases"] = rows_of(times)
         print(*table_lines(document["cases"]), "", sep="\n")
@@ -185,6 +190,7 @@ def arguments() -> argparse.Namespace:
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare this checkout with another one")
     kinds.add_argument("--scale", action="store_true", help="the maximum throughput of one and of several processes")
+    kinds.add_argument("--integrity", action="store_true", help="the cost of links and seals only")
     kinds.add_argument(
         "--long", dest="held", action="store_const", const=LONG_SIZES, help="also with a million events in the buffer"
     )

@@ -789,7 +789,7 @@ class TestProcesses:
         assert done.out.split() == ["query"]
 
 
-SEALED = ("seal", "verify", "prove", "verify_proof")
+SEALED = ("seal", "rotate_key", "verify", "prove", "verify_proof")
 """The commands whose examples need a key, a sealed trail and a proof."""
 
 

@@ -23,7 +23,9 @@ from doctor_helpers import (
     trail_folder,  # noqa: F401
 )
 
+from structlog_audit import SubjectVault
 from structlog_audit.cli.doctor import dry_run
+from structlog_audit.cli.doctor.configuration import _check_vaults
 
 README = Path(__file__).parents[2] / "README.md"
 ROTATING = {"class": "logging.handlers.RotatingFileHandler", "backupCount": 3}
@@ -236,3 +238,27 @@ def test_dry_run_answers_findings_and_trails(folder, tmp_path, monkeypatch):
     assert codes_in(answer) == {"level"}
     assert answer["trails"] == [str(folder / "audit.jsonl")]
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "expected"),
+    [
+        (0o600, 0o700, []),
+        (0o600, 0o755, []),
+        (0o640, 0o700, ["error"]),
+        (0o600, 0o770, ["warning"]),
+        (0o600, 0o1777, []),
+    ],
+)
+def test_vault_that_other_users_reach_is_reported(folder, tmp_path, file_mode, folder_mode, expected):
+    """The files need mode 0600, and a folder in which only the owner replaces them."""
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    SubjectVault(safe / "audit.vault", create=True).close()
+    (safe / "audit.vault").chmod(file_mode)
+    safe.chmod(folder_mode)
+    redactor = {"vault": str(safe / "audit.vault"), "paths": {"user_id": "subject"}}
+    config = make_config(folder, handlers__audit__redactor=redactor)
+    severities = [severity for severity, finding in _check_vaults(config) if finding.code == "vault-permissions"]
+    assert severities == expected
+    assert list(_check_vaults(make_config(folder))) == []

@@ -17,6 +17,7 @@ OTHERS = (
     "compact",
     "archive",
     "keygen",
+    "rotate_key",
     "seal",
     "verify",
     "prove",

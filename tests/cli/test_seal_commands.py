@@ -200,3 +200,36 @@ def test_cose_receipt_is_signed_by_the_key_of_the_trail(trail):
     assert not receipt.exists()
     assert run(*words, "--key", trail.parent / "audit.pem").code == 0
     assert receipt.read_bytes().startswith(b"\xd2")
+
+
+def test_rotated_key_is_made_and_signs_beside_the_old_one(trail):
+    """rotate-key prints the new verifier key; seal with both keys goes on; with the new one only, the old one has ended."""
+    old, new = trail.parent / "audit.pem", trail.parent / "audit-2.pem"
+    words = ["rotate-key", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN]
+    assert run(*words).code == 2
+    assert not new.exists()
+
+    seal(trail)
+    rotated = run(*words)
+    assert (rotated.code, stat.S_IMODE(new.stat().st_mode)) == (0, 0o600)
+    key = rotated.out.strip()
+    assert verify(trail).code == run("verify", trail, "--key", key).code == 0
+
+    assert run("seal", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN).code == 0
+    assert verify(trail).code == 0
+    assert run("seal", trail, "--key", new, "--origin", ORIGIN).code == 0
+    assert (verify(trail).code, verify(trail, "--key", key).code) == (2, 0)
+    assert [json.loads(line)["operation"] for line in trail.read_bytes().splitlines()[-2:]] == ["key", "key"]
+
+
+def test_rotate_key_without_a_usable_new_key_changes_nothing(trail):
+    """The old key once more, or another old key than that of the seal, is an error."""
+    seal(trail)
+    old, other = trail.parent / "audit.pem", trail.parent / "other.pem"
+    before = trail.read_bytes()
+    same = run("rotate-key", trail, "--key", old, "--previous-key", old, "--origin", ORIGIN)
+    assert (same.code, "expected another key" in same.error_line) == (3, True)
+    run("keygen", other, "--origin", ORIGIN)
+    words = ["rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key", other, "--origin", ORIGIN]
+    assert run(*words).code == 3
+    assert trail.read_bytes() == before

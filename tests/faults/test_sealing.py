@@ -77,7 +77,7 @@ def judge(folder, key, calls, fault, when):
 
     seen = Path(f"{trail}.seal", "checkpoint")
     earlier = Note.parse(seen.read_bytes()) if seen.exists() else None
-    sealer = BackgroundSealer(str(trail), ORIGIN, lambda: KeyFile(str(key), ORIGIN))
+    sealer = BackgroundSealer(str(trail), ORIGIN, lambda: [KeyFile(str(key), ORIGIN)])
     assert sealer.seal_now(), sealer.failure
     sealer.release()
 

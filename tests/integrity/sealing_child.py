@@ -19,7 +19,7 @@ from structlog_audit.integrity.signing import KeyFile
 
 def seal(trail, key, origin):
     """Seal after each part, and print the number of sealed lines."""
-    sealer = BackgroundSealer(trail, origin, lambda: KeyFile(key, origin))
+    sealer = BackgroundSealer(trail, origin, lambda: [KeyFile(key, origin)])
     stamp = ChainedStamp()
     for part, count in enumerate((3, 254, 2)):
         with open(trail, "ab") as file:

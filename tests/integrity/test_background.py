@@ -31,6 +31,7 @@ class Manual:
         self.now = 1_000.0
         self.started = []
         self.load_error = None
+        self.signers = [SIGNER]
         options.setdefault("start", lambda function, name: self.started.append(function) or True)
         self.sealer = BackgroundSealer(
             str(trail), ORIGIN, self.load, monotonic=lambda: self.now, sleep=lambda seconds: None, **options
@@ -39,7 +40,7 @@ class Manual:
     def load(self):
         if self.load_error is not None:
             raise self.load_error
-        return SIGNER
+        return self.signers
 
     def pass_after(self, seconds=1.0):
         self.now += seconds

@@ -136,18 +136,18 @@ def test_key_in_the_process_is_reported_and_its_mode(sealer, tmp_path, mode, exp
     path = tmp_path / "audit.pem"
     generate_key(str(path), ORIGIN)
     path.chmod(mode)
-    assert codes_of(sealer.trail, signer=KeyFile(str(path), ORIGIN)) == expected
+    assert codes_of(sealer.trail, signers=[KeyFile(str(path), ORIGIN)]) == expected
 
 
 def test_key_behind_a_command_and_removed_key_file_are_not_readable(sealer, tmp_path):
     """A key of a key service is not in the process; a key file that is gone cannot be read by others."""
     with_anchor(sealer)
-    assert codes_of(sealer.trail, signer=SimpleNamespace(sign=None)) == []
+    assert codes_of(sealer.trail, signers=[SimpleNamespace(sign=None)]) == []
     path = tmp_path / "audit.pem"
     generate_key(str(path), ORIGIN)
     signer = KeyFile(str(path), ORIGIN)
     path.unlink()
-    assert codes_of(sealer.trail, signer=signer) == ["key-in-process"]
+    assert codes_of(sealer.trail, signers=[signer]) == ["key-in-process"]
 
 
 def append_event(sealer, time):
@@ -213,7 +213,7 @@ def test_check_of_a_handler_reports_its_seal(sealer, tmp_path):
     assert not before & {"no-anchor", "key-readable", "key-in-process"}
 
     signer, anchors = KeyFile(str(path), ORIGIN), Anchors(str(sealer.folder))
-    handler.integrity = SimpleNamespace(signer=signer, anchors=anchors, failure="", damages={}, close=lambda: None)
+    handler.integrity = SimpleNamespace(signers=[signer], anchors=anchors, failure="", damages={}, close=lambda: None)
     added = {finding.code for finding in handler.check()} - before
     assert {"no-anchor", "key-readable", "key-in-process"} <= added
     handler.close()
@@ -233,3 +233,16 @@ def test_doctor_reports_the_seal_of_a_trail_with_severities(sealer):
     sealer.folder.rename(f"{sealer.folder}.away")
     diagnoses = examine_trail(str(sealer.trail), LATER, may_be_missing=False)
     assert not {diagnosis.finding.code for diagnosis in diagnoses} & {"no-anchor", "unsealed", "seal-permissions"}
+
+
+@pytest.mark.parametrize("name", ["audit-2026-11-28.jsonl", "audit.20261128.jsonl", "audit_2026-11-28T10.jsonl.gz"])
+def test_dated_file_beside_the_trail_without_a_seal_is_reported(sealer, name):
+    """It looks like a part of the trail, but nothing proves it; one with a seal of its own is no finding."""
+    with_anchor(sealer)
+    (sealer.trail.parent / name).write_bytes(b"")
+    (finding,) = seal_findings(str(sealer.trail), LATER)
+    assert (finding.code, name in finding.message) == ("dated-unsealed", True)
+    (sealer.trail.parent / f"{name}.seal").mkdir()
+    assert codes_of(sealer.trail) == []
+    (sealer.trail.parent / "audit-notes.jsonl").write_bytes(b"")
+    assert codes_of(sealer.trail) == []

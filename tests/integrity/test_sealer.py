@@ -19,17 +19,21 @@ from seals import (
     lines_of,
     other_signer,
     rolled_path,
+    trail_event,
     verified,
     write_lines,
 )
 
 from structlog_audit import AuditError
 from structlog_audit.exceptions import AuditSealError
+from structlog_audit.integrity import sealed_state as state_module
 from structlog_audit.integrity import sealer as sealer_module
 from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import Checkpoint, Note
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealer import CLOSE_SECONDS, Sealer
+from structlog_audit.integrity.standalone.verify_trail import _order_of
+from structlog_audit.trail.segment_names import order_of
 
 
 class Sealing:
@@ -640,3 +644,118 @@ def sealed_root(hashes, size):
     tree = Tree()
     tree.extend(hashes.read(0, 0, size))
     return tree.root()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["audit.jsonl-20261127", "audit.jsonl-20261128"], ["audit.jsonl.2026-11-27", "audit.jsonl.2026-11-28_10-30"]],
+)
+def test_dated_segments_of_other_programs_are_sealed(trail, sealing, names):
+    """What a reader takes for a segment is sealed, too: logrotate's ``dateext``, and the rotation of the standard library."""
+    writer = Writer()
+    append(trail, *events(writer, 5))
+    os.rename(trail, trail.with_name(names[0]))
+    append(trail, *events(writer, 5, 5))
+    sealing.seal()
+    os.rename(trail, trail.with_name(names[1]))
+    append(trail, *events(writer, 5, 10))
+    assert sealing.seal().size == 15
+    sealing.end()
+    assert codes(verified(trail)) == {}
+
+    write_lines(
+        trail.with_name(names[0]), [line.replace(b"STORE", b"ERASE") for line in lines_of(trail.with_name(names[0]))]
+    )
+    assert codes(verified(trail)) == {"CHANGED": 5}
+    trail.with_name(names[0]).unlink()
+    assert codes(verified(trail)) == {"MISSING_SEGMENT": 1, "GAP": 1}
+
+
+@given(st.lists(st.sampled_from(
+    ["-20261128", ".20261128", ".2026-11-28", "_2026-11-28_10-30", ".1", ".12", ".1234", ".2026112810",
+     ".20251231T235959.999999Z",
+     ".20251331T235959.999999Z", ".old", "", "-2026-13-01", ".20251231T235959.999999Z.gz", "-20261129.gz", ".2.zst"]
+), unique=True))  # fmt: skip
+def test_segments_of_the_seal_are_those_of_the_reader(suffixes):
+    """The stand-alone verifier must not import the library, and has the same names in the same order."""
+    names = [f"audit.jsonl{suffix}" for suffix in suffixes if suffix]
+    ours = {name: order_of("audit.jsonl", name) for name in names}
+    theirs = {name: _order_of("audit.jsonl", name) for name in names}
+    assert {name for name in names if ours[name]} == {name for name in names if theirs[name]}
+    found = [name for name in names if ours[name]]
+    assert sorted(found, key=ours.get) == sorted(found, key=theirs.get)
+
+
+@pytest.fixture
+def rolled_often(trail, sealing, monkeypatch):
+    """A trail of 30 segments, of which retention has deleted 20; the limit of runs is 10."""
+    monkeypatch.setattr(state_module, "MOST_RUNS", 10)
+    monkeypatch.setattr(state_module, "_LEFT_RUNS", 2)
+    writer = Writer(step=0.01)
+    for second in range(30):
+        append(trail, *events(writer, 20))
+        sealing.seal()
+        roll(trail, second)
+    for second in range(20):
+        rolled_path(trail, second).unlink()
+    append(trail, writer.line(trail_event("retention", leaves=[[0, 400]])))
+    sealing.seal()
+    yield trail
+    sealing.end()
+
+
+def hints(trail):
+    return Path(f"{trail}.seal/segments").read_text().splitlines()
+
+
+def test_runs_of_deleted_segments_are_joined(rolled_often, sealing):
+    """The hint does not grow with each rollover for ever; the newest deleted segments and all others keep their runs."""
+    lines = hints(rolled_often)
+    assert len(lines) == 1 + 2 + 10 + 1
+    assert lines[0].split()[:3] == ["17", "0", "360"]
+    report = verified(rolled_often)
+    assert (set(codes(report)), report.pruned) == ({"PRUNED"}, 400)
+
+
+def test_joined_runs_are_continued_after_a_restart(rolled_often, sealing):
+    """What was joined is read back, and sealing goes on behind it."""
+    sealing.end()
+    append(rolled_often, Writer(bits=5).event(0))
+    again = Sealing(rolled_often)
+    assert again.seal().size == 602
+    again.end()
+    assert hints(rolled_often)[0].split()[:3] == ["17", "0", "360"]
+    assert set(codes(verified(rolled_often))) == {"PRUNED"}
+
+
+def test_deleted_segment_that_comes_back_is_verified_and_not_sealed_again(rolled_often, sealing):
+    """A deleted segment from a backup is recognised by its lines, also if its run was joined with others."""
+    writer = Writer(step=0.01)
+    lines = [events(writer, 20) for _ in range(6)][5]
+    rolled_path(rolled_often, 5).write_bytes(b"".join(lines))
+    assert sealing.seal().size == 601
+    # The numbers of the deleted lines behind it are a gap.
+    report = verified(rolled_often)
+    assert (codes(report)["GAP"], report.pruned) == (1, 380)
+    assert set(codes(report)) == {"GAP", "PRUNED"}
+
+    lines[9] = lines[9].replace(b"STORE", b"ERASE")
+    rolled_path(rolled_often, 5).write_bytes(b"".join(lines))
+    assert verified(rolled_often).exit_code == 1
+    assert "PRUNED" in codes(verified(rolled_often))
+
+
+def test_segment_removed_by_hand_among_joined_ones_is_missing(trail, sealing, monkeypatch):
+    """Joining hides no loss: the joined lines are missing as a whole, as no retention event names all of them."""
+    monkeypatch.setattr(state_module, "MOST_RUNS", 5)
+    monkeypatch.setattr(state_module, "_LEFT_RUNS", 1)
+    writer = Writer()
+    for second in range(8):
+        append(trail, *events(writer, 5))
+        sealing.seal()
+        roll(trail, second)
+    for second in range(5):
+        rolled_path(trail, second).unlink()
+    append(trail, writer.line(trail_event("retention", leaves=[[0, 10], [15, 25]])))
+    sealing.seal()
+    assert codes(verified(trail))["MISSING_SEGMENT"] == 1

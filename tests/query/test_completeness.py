@@ -76,20 +76,12 @@ def test_loss_counts_if_it_may_lie_in_the_period(after, before, start, end):
 def test_codes_of_the_json_form_are_stable():
     """Programs read these codes: a change is one of the format."""
     assert [*Verdict] == ["complete", "incomplete", "unknown"]
-    assert [*Cause] == ["numbers", "predecessor", "segment", "gap", "lost", "raised", "pending"]
+    assert [*Cause] == ["numbers", "predecessor", "segment", "gap", "lost", "raised", "pending", "seal"]
     assert [*Reason] == [
         *("no events", "before the first event", "pruned", "after the last event", "not closed", "not over"),
-        *(
-            "not archived",
-            "no active segment",
-            "partial source",
-            "read once",
-            "no number",
-            "repeated number",
-            "moved",
-            "damage",
-        ),
-        *("problem", "buffer", "no such user"),
+        "not archived",
+        *("no active segment", "partial source", "read once", "no number", "repeated number", "moved", "damage"),
+        *("problem", "buffer", "no such user", "seal"),
     ]
 
 
@@ -395,6 +387,7 @@ def test_json_form_has_everything():
             "first_event": noon,
             "last_event": later,
         },
+        "seals": [],
     }
     assert source.sentence() == "a.jsonl (2 segments, a.1 to a) of h."
     empty = verdict_of().to_dict()

@@ -329,11 +329,11 @@ def test_classes_have_their_events_operations_and_outcomes():
 # --- completeness -------------------------------------------------------------------------------------------------------
 
 
-def test_completeness_of_a_complete_report_is_one_sentence():
-    """Without a known loss there is neither a list nor a table, and the sentence says what was not verified."""
+def test_completeness_of_a_complete_report_is_two_sentences():
+    """Without a known loss there is neither a list nor a table, and a sentence says what was not verified."""
     assert blocks_of("completeness", [event(0)]) == [
-        "Sequence numbers, trail events and counters show that no event of the period is missing. This does not exclude that "
-        "somebody with write access renumbered the lines: no signature was verified."
+        "Sequence numbers, trail events and counters show that no event of the period is missing.",
+        "This does not exclude that somebody with write access renumbered the lines: no seal was verified for all of them.",
     ]
 
 

@@ -23,7 +23,7 @@ from witnesses import answer_of, serving
 from structlog_audit.integrity.anchors import Anchors, read_states, stored_proofs
 from structlog_audit.integrity.cose import receipt
 from structlog_audit.integrity.merkle import consistency_proof, inclusion_proof, leaf_hash, root_at
-from structlog_audit.integrity.notes import Proof, parse_note
+from structlog_audit.integrity.notes import Proof, parse_note, sign_note
 from structlog_audit.integrity.standalone.verify_trail import Policy, find_files
 
 pytestmark = pytest.mark.system
@@ -441,6 +441,18 @@ def test_aics_tlog_verifies_checkpoint_and_proofs(sealer, aics, tmp_path):
         proof.write_text("".join(f"{digest}\n" for digest in encoded(consistency_proof(300, size, hashes.read))))
     sizes = ("--old-size", "300", "--new-size", str(size), "--old-root", old_root, "--new-root", root)
     run(tlog, "verify-consistency", *sizes, "--proof", str(proof))
+
+
+def test_aics_tlog_accepts_either_key_of_a_rotation(sealer, aics, tmp_path):
+    """A checkpoint with the signatures of a new and an old key verifies with each alone, and with no third one."""
+    new, third = SeedSigner(bytes(32)), SeedSigner(bytes([9]) * 32)
+    checkpoint = tmp_path / "checkpoint"
+    text = parse_note((sealer.folder / "checkpoint").read_bytes()).text
+    checkpoint.write_text(str(sign_note(text, [new, SIGNER])))
+    words = (str(aics / "aics-tlog"), "verify-checkpoint", "--note", str(checkpoint), "--origin", ORIGIN, "--log-key")
+    for signer in (new, SIGNER):
+        run(*words, str(signer.key))
+    assert subprocess.run([*words, str(third.key)], capture_output=True).returncode != 0
 
 
 def test_tiles_of_aics_tlog_are_slices_of_the_stored_hashes(sealer, aics, tmp_path):

@@ -60,7 +60,7 @@ def test_eight_forked_workers_a_restart_and_rollovers_leave_an_intact_trail(tmp_
 
     # The last workers may have ended at the same time: the next sealer does the rest.
     key = KeyFile(str(tmp_path / "audit.pem"), ORIGIN)
-    sealer = BackgroundSealer(str(tmp_path / "audit.jsonl"), ORIGIN, lambda: key)
+    sealer = BackgroundSealer(str(tmp_path / "audit.jsonl"), ORIGIN, lambda: [key])
     assert sealer.seal_now()
     sealer.release()
 

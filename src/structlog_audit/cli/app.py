@@ -33,6 +33,7 @@ COMMANDS = (
     "archive",
     "keygen",
     "seal",
+    "rotate_key",
     "verify",
     "prove",
     "verify_proof",

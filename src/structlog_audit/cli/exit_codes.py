@@ -8,7 +8,7 @@ code  meaning
       ``catalogue`` found a recorded operation that the code does not declare
 2     invalid usage: an unknown option, field, operator or time, a reversed range, an existing file
 3     a trail, a configuration or a file cannot be read or written, or the reading cannot be recorded
-4     findings: of ``doctor``, or with ``--strict`` problems in the files
+4     findings: of ``doctor``, with ``--strict`` problems in the files, or with ``--verified`` lines that are not proved
 130   interrupted
 141   the reader of stdout is gone (as shells report it: 128 + SIGPIPE)
 ====  ================================================================================================================

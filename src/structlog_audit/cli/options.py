@@ -56,10 +56,41 @@ Origin = Annotated[
     str,
     typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
 ]
+PreviousKey = Annotated[
+    str | None,
+    typer.Option("--previous-key", metavar="FILE", help="The key that --key replaces: both sign, for an overlap."),
+]
 VerifierKeys = Annotated[
     list[str], typer.Option("--key", metavar="VKEY|FILE", help="Verifier key, or a file with one or with a policy.")
 ]
+SealKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="VKEY|FILE", help="Verify the seal with a verifier key, or a file with keys or a policy."
+    ),
+]
+Verified = Annotated[
+    bool,
+    typer.Option(
+        "--verified", help="Only events that the seal proves, with --key; exit with 4 if others were left out."
+    ),
+]
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
+]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
+
+
+def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
+    """Return the keys with which only proved lines are read; None if all lines are read.
+
+    Raises:
+        UsageError: There are keys without ``--verified``.
+    """
+    if keys and not verified:
+        raise UsageError("--key: expected --verified as well")
+    return list(keys or ()) if verified else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import os
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from structlog_audit.archive.opening import is_archive, open_archive
 from structlog_audit.cli.access_record import record_reading
@@ -20,11 +21,13 @@ from structlog_audit.cli.times import time_range
 from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import rfc3339
+from structlog_audit.exceptions import AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.field_tests import FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions
+from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import UserStatistics
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
@@ -32,6 +35,7 @@ from structlog_audit.trail.reading.reader import TrailReader
 
 if TYPE_CHECKING:
     from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.integrity.verified_lines import VerifiedLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,14 @@ class Reading:
         selection: The conditions, built once.
         now: The time at the start of the command.
         revealed_by: The vault with whose keys events are shown in clear, if they are.
+        is_read_once: Whether a source can be read only once.
     """
 
     trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
     revealed_by: SubjectVault | None = None
+    is_read_once: bool = False
 
     def narrowed(self, tests: Iterable[FieldTest]) -> Reading:
         """Return a reading of the selected events that pass *tests*."""
@@ -83,15 +89,16 @@ class Reading:
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
-        """Write a hint to stderr for each value asked for that no event in the time range has. One more pass.
+        """Write a hint to stderr for each value asked for that no event in the time range has.
+
+        That takes one more pass, so there are no hints about a source that can be read only once.
 
         Args:
             wanted: The values by member; None stands for those of the conditions.
         """
         if wanted is None:
             wanted = wanted_values(self.selection.words)
-
-        if wanted:
+        if wanted and not self.is_read_once:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
@@ -99,6 +106,23 @@ class Reading:
 
             for hint in absent_values(events, wanted):
                 put_error(hint)
+
+    def seals(self, keys: Sequence[str] | None, anchors: Sequence[str] | None) -> list[SealVerdict]:
+        """Return the verdicts on the seals of the trails; without *keys*, none.
+
+        Raises:
+            UsageError: A key cannot be used, or there are anchors and no keys.
+        """
+        from structlog_audit.integrity.seal_verdicts import verify_seals
+
+        if not keys:
+            if anchors:
+                raise UsageError("--anchor: expected --key as well")
+            return []
+        try:
+            return verify_seals(self.trail.paths, keys, anchors=anchors or ())
+        except AuditValueError as error:
+            raise UsageError(f"--key: {error}") from None
 
     def statistics_by_user(self) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
@@ -108,10 +132,13 @@ class Reading:
         """Return the statistics of the selected events, and ``unknown_status``."""
         return self.trail._statistics_and_unknown_status(self.selection.conditions)
 
-    def completeness(self, by_user: Container[str]) -> Completeness:
-        """Return the verdict for the time range. A selected user who is not in *by_user* must occur elsewhere in the trail."""
+    def completeness(self, by_user: Container[str], seals: Iterable[SealVerdict] = ()) -> Completeness:
+        """Return the verdict for the time range, with the *seals* of the trails as evidence.
+
+        A selected user who is not in *by_user* must occur elsewhere in the trail.
+        """
         conditions = self.selection.conditions
-        verdict = self.trail.completeness(conditions.start_time, conditions.end_time)
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
 
         selected = dict(conditions.names).get("user_id", ())
         users = [user for user in selected if isinstance(user, str) and user not in by_user]
@@ -126,6 +153,7 @@ def read_trails(
     quietly: bool = False,
     judges: bool = False,
     reveal: bool = False,
+    verified_by: Sequence[str] | None = None,
 ) -> Exit:
     """Open the trails that *options* name, call *work*, and report the problems that were found.
 
@@ -135,9 +163,11 @@ def read_trails(
         quietly: Whether *work* writes to stdout only at its end.
         judges: Whether *work* states the verdict on completeness, and returns its exit code.
         reveal: Whether events are shown in clear.
+        verified_by: Verifier keys, with which only lines that the seal proves are read; None for all lines.
 
     Returns:
-        The exit code of *work*, or `Exit.FINDINGS` with ``--strict`` and any problem or missing event.
+        The exit code of *work*, or `Exit.FINDINGS` with lines that are not proved, or with ``--strict`` and any problem or
+        missing event.
 
     Raises:
         UsageError: An option or a condition is invalid.
@@ -164,21 +194,60 @@ def read_trails(
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
-        trail = _open(paths, advance, vault)
-        reading = Reading(trail, selection, now, vault if reveal else None)
+        verified = [] if verified_by is None else _verified_lines(paths, verified_by)
+        trail = (
+            _open(paths, advance, vault)
+            if verified_by is None
+            else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
+        )
+        is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
+        reading = Reading(trail, selection, now, vault if reveal else None, is_read_once)
         code = work(reading)
 
     sys.stdout.flush()
 
     if trail.problems:
         report_problems(trail.problems)
-
+    if _has_unproved(verified, now):
+        return Exit.FINDINGS
     if not options.strict:
         return code
 
     has_findings = trail.problems or (not judges and _is_incomplete(reading))
 
     return Exit.FINDINGS if has_findings else code
+
+
+def _verified_lines(paths: Sequence[str], keys: Sequence[str]) -> list[VerifiedLines]:
+    """Return the proved lines of the trails at *paths*.
+
+    Raises:
+        UsageError: A key cannot be used, or a path is not the active file of a trail.
+        AuditReadError: The seal of a trail cannot be verified.
+    """
+    from structlog_audit.integrity.errors import raising
+    from structlog_audit.integrity.standalone.verify_trail import load_policies
+    from structlog_audit.integrity.verified_lines import VerifiedLines
+
+    if not keys:
+        raise UsageError("--verified: expected --key as well: without a key, nothing is proved")
+
+    for path in paths:
+        if not os.path.isdir(f"{os.path.abspath(path)}.seal"):
+            raise UsageError(f"--verified: {path!r}: expected the active file of a sealed trail")
+
+    with raising(UsageError):
+        policy = load_policies(keys)
+
+    return [VerifiedLines(path, policy) for path in dict.fromkeys(paths)]
+
+
+def _has_unproved(verified: Iterable[VerifiedLines], now: dt.datetime) -> bool:
+    """Return whether lines were left out that should be proved, after naming all that were left out on stderr."""
+    found = [problem for lines in verified for problem in lines.problems(now)]
+    for sentence, _ in found:
+        put_error(sentence)
+    return any(is_finding for _, is_finding in found)
 
 
 def _is_incomplete(reading: Reading) -> bool:

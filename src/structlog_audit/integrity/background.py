@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit._timers import start_thread
@@ -44,7 +44,8 @@ class BackgroundSealer:
     Args:
         trail: The path of the active segment.
         origin: The name of the trail in checkpoints.
-        load_signer: Returns the key. Called on the background thread, before the first pass.
+        load_signers: Returns the key, and during a rotation the one that it replaces. Called on the background thread, before
+            the first pass.
         on_damage: Called with the name of a damaged segment and the damage.
         anchors: Get each new checkpoint, in the background; None if there are none.
         start: Runs a function on a thread with a name; returns False if it cannot.
@@ -56,7 +57,7 @@ class BackgroundSealer:
         self,
         trail: str,
         origin: str,
-        load_signer: Callable[[], Signer],
+        load_signers: Callable[[], Sequence[Signer]],
         *,
         on_damage: Callable[[str, str], None] = lambda name, reason: None,
         anchors: Anchors | None = None,
@@ -70,13 +71,13 @@ class BackgroundSealer:
         """The description of the failure that prevents sealing now, if any."""
         self.damages: dict[str, str] = {}
         """By segment, the damage of its sealed lines."""
-        self.signer: Signer | None = None
-        """The key, once it is loaded."""
+        self.signers: tuple[Signer, ...] = ()
+        """The keys, once they are loaded."""
         self.anchors = anchors
 
         self._trail = trail
         self._origin = origin
-        self._load_signer = load_signer
+        self._load_signers = load_signers
         self._report_damage = on_damage
         self._start = start
         self._monotonic = monotonic
@@ -106,6 +107,11 @@ class BackgroundSealer:
     def size(self) -> int:
         """The number of lines that this process has sealed or found sealed."""
         return self._sealer.size if self._sealer is not None else 0
+
+    @property
+    def has_unstated_key(self) -> bool:
+        """Whether the keys have changed, and the trail does not state it yet."""
+        return self._sealer is not None and self._sealer.key_change is not None
 
     def wake(self) -> None:
         """Start the thread if it does not run. Writers call this at most every 50 ms."""
@@ -170,13 +176,14 @@ class BackgroundSealer:
         """Return the sealer if this process has or gets the lock."""
         if self._sealer is None:
             # A process without a key must not take the lock.
-            self.signer = self._load_signer()
+            self.signers = tuple(self._load_signers())
             self._sealer = Sealer(
                 self._folder,
                 self._trail,
                 self._origin,
-                [self.signer],
+                self.signers,
                 on_damage=self._note_damage,
+                on_key_change=lambda note: self._lines.append(note, "key"),
                 monotonic=self._monotonic,
                 sleep=self._sleep,
             )

@@ -32,10 +32,15 @@ class CheckpointLines:
         self._trail = trail
         self._stamp = stamp or ChainedStamp()
 
-    def append(self, note: Note) -> bool:
-        """Append the line of the checkpoint *note*; return whether it is in the file as a whole."""
+    def append(self, note: Note, operation: str = "checkpoint") -> bool:
+        """Append the line of the checkpoint *note*; return whether it is in the file as a whole.
+
+        Args:
+            note: The checkpoint.
+            operation: ``checkpoint``, or ``key`` for one that states a change of the key.
+        """
         metadata = {"size": Checkpoint.parse(note.text).size, "note": str(note)}
-        payload = TrailPayload("checkpoint", metadata=metadata, status="SUCCESS", kind=Kind.CHECKPOINT.value)
+        payload = TrailPayload(operation, metadata=metadata, status="SUCCESS", kind=Kind.CHECKPOINT.value)
         line = self._stamp.line(encode_payload(payload, _MAX_LINE_BYTES))
 
         written = 0

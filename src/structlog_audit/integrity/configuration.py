@@ -11,7 +11,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.integrity.notes import Signer, is_key_name, parse_key
 from structlog_audit.integrity.signing import KeyCommand, KeyFile
 
-_KEYS = ("origin", "key", "verifier_key", "witnesses", "timestamps")
+_KEYS = ("origin", "key", "verifier_key", "previous_key", "previous_verifier_key", "witnesses", "timestamps")
 _EXAMPLE = "such as {'origin': 'audit.example/shop/web1', 'key': 'audit.pem'}"
 
 
@@ -22,6 +22,7 @@ class Integrity(NamedTuple):
         origin: The name of the trail in checkpoints. Each host and trail has its own.
         key: The path of the private key, or the command that signs; None if another program seals.
         verifier_key: The public half, which a command needs.
+        previous_key, previous_verifier_key: The same of the key that *key* replaces: until it is left out, both sign.
         witnesses: The verifier keys and addresses of witnesses.
         timestamps: The address of a time stamping authority (RFC 3161).
     """
@@ -29,19 +30,24 @@ class Integrity(NamedTuple):
     origin: str | None = None
     key: str | tuple[str, ...] | None = None
     verifier_key: str | None = None
+    previous_key: str | tuple[str, ...] | None = None
+    previous_verifier_key: str | None = None
     witnesses: tuple[Any, ...] = ()
     timestamps: str | None = None
 
-    def signer(self) -> Signer:
-        """Return the key, loaded.
+    def signers(self) -> list[Signer]:
+        """Return the keys, loaded: the key, and the one that it replaces.
 
         Raises:
-            AuditSealError: The key cannot be used.
+            AuditSealError: A key cannot be used.
         """
-        origin = self.origin or ""
-        if isinstance(self.key, tuple):
-            return KeyCommand(self.key, parse_key(self.verifier_key or ""))
-        return KeyFile(self.key or "", origin)
+        keys = (self.key, self.verifier_key), (self.previous_key, self.previous_verifier_key)
+        return [self._signer(key, verifier_key or "") for key, verifier_key in keys if key is not None]
+
+    def _signer(self, key: str | tuple[str, ...], verifier_key: str) -> Signer:
+        if isinstance(key, tuple):
+            return KeyCommand(key, parse_key(verifier_key))
+        return KeyFile(key, self.origin or "")
 
 
 def parse_integrity(value: Any) -> Integrity | None:
@@ -59,8 +65,10 @@ def parse_integrity(value: Any) -> Integrity | None:
 
     settings = Integrity(
         _text("origin", value.get("origin")),
-        _key(value.get("key")),
+        _key("key", value.get("key")),
         _text("verifier_key", value.get("verifier_key")),
+        _key("previous_key", value.get("previous_key")),
+        _text("previous_verifier_key", value.get("previous_verifier_key")),
         _sequence("witnesses", value.get("witnesses")),
         _text("timestamps", value.get("timestamps")),
     )
@@ -72,27 +80,34 @@ def _check(settings: Integrity) -> None:
     if settings.origin is not None and not is_key_name(settings.origin):
         raise AuditValueError(f"integrity: origin={settings.origin!r}: expected a name without spaces and plus")
     if settings.key is None:
-        if settings.witnesses or settings.timestamps:
+        if settings.witnesses or settings.timestamps or settings.previous_key:
             raise AuditValueError("integrity: expected 'key' as well: only the process that seals asks witnesses")
         return
 
     if settings.origin is None:
         raise AuditValueError(f"integrity: expected 'origin' as well, {_EXAMPLE}")
-    if isinstance(settings.key, str):
-        _check_key_file(settings.key)
-    elif settings.verifier_key is None:
-        raise AuditValueError("integrity: expected 'verifier_key' as well, the public half of the command's key")
-    else:
-        key = parse_key(settings.verifier_key)
-        if key.name != settings.origin:
-            raise AuditValueError(f"integrity: verifier_key is for {key.name!r}: expected {settings.origin!r}")
+    _check_key("key", settings.key, settings.verifier_key, settings.origin)
+    if settings.previous_key is not None:
+        _check_key("previous_key", settings.previous_key, settings.previous_verifier_key, settings.origin)
 
 
-def _check_key_file(path: str) -> None:
-    """Raise an error if there is no key file. It is loaded in the background, by the process that seals."""
-    if not os.path.isfile(path):
-        message = f"expected the path of a private key; 'structlog-audit keygen {path} --origin …' makes one"
-        raise AuditValueError(f"integrity: key={path!r}: {message}")
+def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, origin: str) -> None:
+    """Raise an error if there is no key file, or no public half of a command's key.
+
+    A file is loaded in the background, by the process that seals.
+    """
+    if isinstance(key, str):
+        if not os.path.isfile(key):
+            message = f"expected the path of a private key; 'structlog-audit keygen {key} --origin …' makes one"
+            raise AuditValueError(f"integrity: {name}={key!r}: {message}")
+        return
+
+    verifier_name = name.replace("key", "verifier_key")
+    if verifier_key is None:
+        raise AuditValueError(f"integrity: expected {verifier_name!r} as well, the public half of the command's key")
+    parsed = parse_key(verifier_key)
+    if parsed.name != origin:
+        raise AuditValueError(f"integrity: {verifier_name} is for {parsed.name!r}: expected {origin!r}")
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -109,12 +124,14 @@ def _sequence(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _key(value: Any) -> str | tuple[str, ...] | None:
+def _key(name: str, value: Any) -> str | tuple[str, ...] | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
     is_command = isinstance(value, Sequence) and value and all(isinstance(word, str) for word in value)
     if not is_command:
-        raise AuditTypeError(f"integrity: key={value!r}: expected a path, or a list with a command and its arguments")
+        raise AuditTypeError(
+            f"integrity: {name}={value!r}: expected a path, or a list with a command and its arguments"
+        )
     return tuple(value)

@@ -12,7 +12,6 @@ Hashing and verifying are in the stand-alone verifier, which must not import thi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.integrity.errors import raising
@@ -26,6 +25,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     leaf_hash,
     leaf_hashes,
     node_hash,
+    parents,
     range_root,
     verify_consistency,
     verify_inclusion,
@@ -87,8 +87,7 @@ class Tree(Frontier):
                 rest.append(nodes[-HASH_BYTES:])
                 nodes = nodes[:-HASH_BYTES]
 
-            pairs = range(0, len(nodes), 2 * HASH_BYTES)
-            nodes = b"".join([sha256(b"\1" + nodes[at : at + 64]).digest() for at in pairs])
+            nodes = parents(nodes)
             height += 1
         self.nodes += reversed(rest)
 

@@ -11,9 +11,10 @@ lines, and lost runs from stored hashes and lines, if that gives the signed root
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.integrity.merkle import HASH_BYTES, HashFiles, Tree, leaf_hashes
@@ -29,6 +30,11 @@ from structlog_audit.integrity.standalone.verify_trail import (
     parse_segments,
     rebuild_segments,
 )
+
+MOST_RUNS = 1_000
+"""The number of runs from which on those of deleted segments are joined."""
+
+_LEFT_RUNS = 100
 
 Inode = tuple[int, int]
 """Device and inode of a file."""
@@ -100,6 +106,41 @@ class SealedState:
             segment.name = name
             self.is_changed = True
             self._earlier = None
+
+    def join_gone(self, present: Collection[int]) -> None:
+        """Join the runs of the oldest segments, of which no file is left, to one, if there are more than `MOST_RUNS`.
+
+        Otherwise the file ``segments``, which is written with each checkpoint, would grow with each rollover for ever.
+
+        Args:
+            present: The numbers of the segments that have a file.
+        """
+        kept = [run.segment.number in present for run in self.runs]
+        if len(self.runs) <= MOST_RUNS or True not in kept:
+            return
+
+        # The newest of them may only be on their way to another name. Late lines may be behind those of a kept segment.
+        end = max(0, kept.index(True) - _LEFT_RUNS)
+        later = {run.segment.number for run in self.runs[end:]}
+        gone = list(takewhile(lambda run: run.segment.number not in later, self.runs[:end]))
+        if len(gone) < 2:
+            return
+
+        last = gone[-1].segment
+        joined = KnownSegment(
+            last.number,
+            last.name,
+            sum(run.lines for run in gone),
+            sum(run.size for run in gone),
+            gone[0].segment.first_leaf,
+            last.last_leaf,
+        )
+        numbers = {run.segment.number for run in gone}
+        left = [segment for segment in self.segments if segment.number not in numbers]
+        self.segments = sorted([joined, *left], key=lambda segment: segment.number)
+        self.runs[: len(gone)] = [KnownRun(joined, 0, joined.lines, joined.size)]
+        self.is_changed = True
+        self._earlier = None
 
     def add_lines(self, segment: KnownSegment, block: bytes) -> int:
         """Add the lines in *block*, which ends in LF, to *segment* and to the tree; return their number."""

@@ -9,7 +9,7 @@ reported, and the existing lines are sealed as another segment, so everything af
 
 **Concurrency.** The caller has the lock of the seal folder. Writers append and roll over meanwhile.
 
-**Performance.** A pass without a change takes two system calls. It yields the GIL after each block of about 200 lines, and
+**Performance.** A pass without a change takes two system calls. It yields the GIL after each block of about 400 lines, and
 ends after `MOST_LINES`.
 """
 
@@ -30,6 +30,8 @@ from structlog_audit.integrity.notes import Checkpoint, Note, Policy, Signer, si
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealed_state import Inode, KnownSegment, SealedState, restore
 from structlog_audit.integrity.standalone.verify_trail import (
+    KEY_BEGINS,
+    KEY_ENDS,
     MAX_LINE_BYTES,
     NoTrailError,
     SealError,
@@ -46,7 +48,7 @@ CLOSE_SECONDS = 1.0
 MOST_LINES = 100_000
 """The number of lines from which on a pass ends, and leaves the rest to the next one."""
 
-_BLOCK_BYTES = 32_768
+_BLOCK_BYTES = 65_536
 _LAST_LINE_BYTES = 4_096
 _YIELD_SECONDS = 0.00005
 _PACKED_MAGIC = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
@@ -62,8 +64,10 @@ class Sealer:
         folder: The seal folder, whose lock the caller has during each pass.
         trail: The path of the active segment.
         origin: The name of the trail in checkpoints.
-        signers: The keys: one, or during a rotation the old one and the new one.
+        signers: The keys: one, or during a rotation the new one and the old one.
         on_damage: Called with the name of a damaged segment and the damage.
+        on_key_change: Called with a checkpoint whose extension lines state which key begins or ends with it; returns whether it
+            is in the trail.
         monotonic: Returns seconds.
         sleep: Waits for seconds, and so yields the GIL.
     """
@@ -76,6 +80,7 @@ class Sealer:
         signers: Sequence[Signer],
         *,
         on_damage: Callable[[str, str], None] = lambda name, reason: None,
+        on_key_change: Callable[[Note], bool] = lambda note: True,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -85,6 +90,7 @@ class Sealer:
         self._signers = tuple(signers)
         self._policy = Policy(tuple(signer.key for signer in signers))
         self._on_damage = on_damage
+        self._on_key_change = on_key_change
         self._monotonic = monotonic
         self._sleep = sleep
         self.forget()
@@ -93,6 +99,8 @@ class Sealer:
         """Give up the state in memory. The next pass restores it from the seal folder."""
         self.checkpoint: Note | None = None
         """The newest checkpoint."""
+        self.key_change: Note | None = None
+        """The statement about a change of the keys that could not be appended to the trail yet."""
         self._state: SealedState | None = None
         self._places: list[_Place] = []
         self._seen_active: tuple[Inode, int] | None = None
@@ -123,7 +131,12 @@ class Sealer:
         if self._state is None:
             self._state = restore(self._folder, self._policy, _list_files(self._trail))
             self.checkpoint = self._folder.read_checkpoint()
+            self.key_change = self._find_key_change()
         state = self._state
+
+        # The line with the statement is sealed by the keys that it states.
+        if self.key_change is not None and self._on_key_change(self.key_change):
+            self.key_change = None
 
         first = self._first_changed(state)
         self._lines_left = MOST_LINES
@@ -135,6 +148,31 @@ class Sealer:
         if has_more:
             self._scan_at = -math.inf
         return has_more
+
+    def _find_key_change(self) -> Note | None:
+        """Return the newest checkpoint with a statement of how its keys differ from those now; None if they do not.
+
+        The first signature of a checkpoint is by the newest key. A process that has only the old key during a rotation changes
+        nothing.
+        """
+        if self.checkpoint is None:
+            return None
+        keys = [signer.key for signer in self._signers]
+        ours = [(key.name, key.key_id) for key in keys]
+
+        signed = [signature[:2] for signature in self.checkpoint.signatures if signature.name == self._origin]
+
+        statements = []
+        if ours[0] not in signed:
+            statements.append(f"{KEY_BEGINS}{keys[0]}")
+        elif ours[0] == signed[0]:
+            ended = [identity for identity in signed if identity not in ours]
+            statements += [f"{KEY_ENDS}{name}+{key_id.hex()}" for name, key_id in ended]
+        if not statements:
+            return None
+
+        unsigned = Checkpoint.parse(self.checkpoint.text)._replace(extensions=tuple(statements))
+        return sign_note(str(unsigned), self._signers)
 
     # The changes since the last pass.
 
@@ -173,6 +211,7 @@ class Sealer:
         for place, file in enumerate(files):
             if found[place] is None:
                 found[place] = finder.find_by_first_line(file)
+        state.join_gone({segment.number for segment in found if segment is not None})
         return list(zip(files, found, strict=True))
 
     # New lines become leaves.

@@ -5,18 +5,21 @@
 * ``complete`` is said only if evidence covers the whole period; ``incomplete`` if it shows that events are missing; otherwise
   the verdict is ``unknown``. Each loss and each doubt has a sentence.
 * The evidence is that of the lines: sequence numbers, and the events about losses and about the trail itself. It shows losses
-  and clumsy removal. A user who may write to the files can renumber lines; only a signed seal, as further evidence, shows that.
+  and clumsy removal. A user who may write to the files can renumber lines; only a verified seal, as further evidence, shows
+  that (`Completeness.with_seals`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.seal_verdict import SealVerdict
 
 MOST_LISTED = 10
 """The number of losses and of names that sentences list one by one. The JSON form lists all that were kept."""
@@ -40,6 +43,7 @@ class Cause(StrEnum):
     LOST = "lost"
     RAISED = "raised"
     PENDING = "pending"
+    SEAL = "seal"
 
 
 class Reason(StrEnum):
@@ -62,6 +66,7 @@ class Reason(StrEnum):
     PROBLEM = "problem"
     BUFFER = "buffer"
     NO_SUCH_USER = "no such user"
+    SEAL = "seal"
 
 
 _OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED, Reason.NOT_ARCHIVED))
@@ -75,6 +80,7 @@ _CAUSES = {
     Cause.LOST: "lost because the target failed and too many were pending, or because it refused them",
     Cause.RAISED: "not recorded because the target failed; the callers received an error",
     Cause.PENDING: "pending in memory, not yet in the trail",
+    Cause.SEAL: "missing, as the seal shows",
 }
 
 _REASONS = {
@@ -97,6 +103,7 @@ _REASONS = {
     Reason.PROBLEM: "Reading the source met a problem ({names}, {count}).",
     Reason.BUFFER: "The buffer has no complete record of events before {until}.",
     Reason.NO_SUCH_USER: "No event of the source has the user {names}: the name may be another one.",
+    Reason.SEAL: "The trail does not verify against its seal ({names}).",
 }
 
 _NOUNS = {Reason.NOT_CLOSED: "writer", Reason.DAMAGE: "time", Reason.PROBLEM: "time"}
@@ -272,6 +279,8 @@ class Completeness:
     """The end of the period, which is excluded; None is open."""
     missing: tuple[Missing, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    seals: tuple[SealVerdict, ...] = ()
+    """The verdicts on the seals of the trails, as far as `with_seals` got them."""
 
     @classmethod
     def of(
@@ -307,6 +316,45 @@ class Completeness:
     def with_doubt(self, doubt: Doubt) -> Completeness:
         """Return the verdict with one more *doubt*."""
         return replace(self, doubts=(*self.doubts, doubt))
+
+    def with_seals(self, seals: Iterable[SealVerdict]) -> Completeness:
+        """Return the verdict with the *seals* of its trails as further evidence.
+
+        A seal that verifies shows that nothing is missing from the first line up to the newest that is sealed: a writer that
+        recorded no end, and the end of the trail, are in doubt from there on only. A seal that does not verify is a loss or
+        a doubt.
+        """
+        verdict = replace(self, seals=(*self.seals, *seals))
+        for seal in verdict.seals[len(self.seals) :]:
+            verdict = verdict._with_seal(seal)
+        return verdict
+
+    def _with_seal(self, seal: SealVerdict) -> Completeness:
+        if seal.is_proof:
+            proved = (self._proved(doubt, seal) for doubt in self.doubts)
+            left = tuple(doubt for doubt in proved if doubt is not None)
+            return replace(self, doubts=left)
+
+        if seal.has_losses:
+            lost = Missing(cause=Cause.SEAL, count=None, trail=seal.trail)
+            return replace(self, missing=(*self.missing, lost))
+
+        if seal.counts:
+            return self.with_doubt(Doubt(reason=Reason.SEAL, names=tuple(seal.counts), trail=seal.trail))
+        return self
+
+    def _proved(self, doubt: Doubt, seal: SealVerdict) -> Doubt | None:
+        """Return what is left of *doubt* if the lines that *seal* covers are proved."""
+        if doubt.trail is None or os.path.abspath(doubt.trail) != os.path.abspath(seal.trail):
+            return doubt
+        if doubt.reason == Reason.BEFORE_FIRST and not seal.pruned:
+            return None
+        if doubt.reason not in _OPEN_END or doubt.since is None or seal.sealed_until is None:
+            return doubt
+
+        left = replace(doubt, since=max(doubt.since, seal.sealed_until))
+        is_in_period = _overlaps(left.since, left.until, self.start, self.end)
+        return left if is_in_period else None
 
     def with_users(self, unknown: tuple[str, ...]) -> Completeness:
         """Return the verdict for a query of users of whom the *unknown* ones have no event in the source."""
@@ -365,6 +413,7 @@ class Completeness:
             "missing": [item.to_dict() for item in self.missing],
             "unknown": [item.to_dict() for item in self.doubts],
             "source": self.source.to_dict(),
+            "seals": [seal.to_dict() for seal in self.seals],
         }
 
     def __str__(self) -> str:

@@ -89,8 +89,8 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         retention: Further bounds: a `Retention` or a mapping of its attributes, such as ``{"max_age_days": 365}``.
         durability: When an event counts as recorded: once the kernel has it (``"os"``) or the disk (``"fsync"``).
         integrity: Makes the trail tamper-evident: a mapping with ``origin``, the name of the trail, and ``key``, the path of
-            a private key or a command that signs, which needs ``verifier_key``; also ``witnesses`` and ``timestamps``. Without
-            a key, lines are chained, and another program seals them. None: no integrity.
+            a private key or a command that signs, which needs ``verifier_key``; also ``previous_key``, ``witnesses`` and
+            ``timestamps``. Without a key, lines are chained, and another program seals them. None: no integrity.
         mode, encoding, errors: Parameters of the standard library, with one possible value each: ``"a"``, UTF-8, None.
         delay: Whether to open the file with the first event, and not now.
         clock: Returns the current time in UTC, for the names of segments and for their age.
@@ -187,7 +187,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         self.integrity = BackgroundSealer(
             self.baseFilename,
             settings.origin or "",
-            settings.signer,
+            settings.signers,
             on_damage=self._note_damage,
             anchors=anchors,
         )
@@ -364,7 +364,7 @@ class AuditFileHandler(logging.handlers.RotatingFileHandler):
         from structlog_audit.recording.seal_checks import seal_findings
 
         now = dt.datetime.now(dt.UTC)
-        yield from seal_findings(self.baseFilename, now, signer=integrity.signer, anchors=integrity.anchors)
+        yield from seal_findings(self.baseFilename, now, signers=integrity.signers, anchors=integrity.anchors)
 
     def _counter_findings(self) -> Iterator[Finding]:
         active = self._active

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from structlog_audit.integrity.anchors import (
@@ -34,24 +34,27 @@ _RUN = re.compile(rb"[0-9]+ [0-9]+ [0-9]+ ([0-9]+) (.+)")
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """How files that are compressed with gzip or zstd begin. They were closed, and sealed, before."""
 
+_DATE_IN_NAME = r"[-._](?:19|20)\d\d-?[01]\d-?[0-3]\d(?:[-_T.]?\d{2,6})?"
 _MOST_HINT_BYTES = 1 << 28
 _MAX_LINE_BYTES = 1 << 20
 
 
 def seal_findings(
-    trail: str, now: dt.datetime, *, signer: Any = None, anchors: Anchors | None = None
+    trail: str, now: dt.datetime, *, signers: Sequence[Any] = (), anchors: Anchors | None = None
 ) -> Iterator[Finding]:
     """Yield the findings about the seal of a trail.
 
     Args:
         trail: The path of the active segment.
         now: The present time.
-        signer: The key that signs in this process; None if there is none, or if it is not known.
+        signers: The keys that sign in this process; none if they are not known.
         anchors: The anchors in this process; None for what the seal folder states.
     """
     folder = f"{trail}.seal"
     yield from _folder_findings(folder)
-    yield from _key_findings(signer)
+    yield from _dated_findings(trail)
+    for signer in signers:
+        yield from _key_findings(signer)
     yield from _recursion_findings(trail)
     yield from _unsealed_findings(trail, folder, now)
 
@@ -76,6 +79,26 @@ def _folder_findings(folder: str) -> Iterator[Finding]:
     elif mode & (stat.S_IROTH | stat.S_IXOTH):
         message = f"{folder} can be read by all users (mode {mode:o})"
         yield Finding("seal-permissions", message, "chmod 700, or 750 for a group of auditors")
+
+
+def _dated_findings(trail: str) -> Iterator[Finding]:
+    """Yield a finding about files named like the trail with a date, such as ``audit-2026-11-28.jsonl``, without a seal."""
+    folder, base = os.path.split(trail)
+    stem, suffix = os.path.splitext(base)
+    dated = re.compile(rf"{re.escape(stem)}{_DATE_IN_NAME}{re.escape(suffix)}(?:\.gz|\.zst)?", re.ASCII)
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        # Others report that.
+        return
+
+    unsealed = [name for name in names if dated.fullmatch(name) and f"{name}.seal" not in names]
+    if unsealed:
+        named = f"{unsealed[0]} and {len(unsealed) - 1} more" if len(unsealed) > 1 else unsealed[0]
+        message = f"files named like this trail with a date are not part of it, and have no seal: {named}"
+        yield Finding(
+            "dated-unsealed", message, "seal each with an origin of its own, or let AuditFileHandler roll over"
+        )
 
 
 def _key_findings(signer: Any) -> Iterator[Finding]:

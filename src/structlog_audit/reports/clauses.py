@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 SECTIONS = {
     "completeness": "Completeness",
+    "integrity": "Integrity",
     "months": "Monthly figures",
     "over_time": "Events over time",
     "operations": "Operations",
@@ -46,7 +47,7 @@ CLAUSES = (
     Clause("GDPR", "Art. 5(1)(e)", "Personal data is kept no longer than necessary", ("deletions", "trail_events"),
            "The retention periods that apply. The report lists deletions and removed trail segments."),
     Clause("GDPR", "Art. 5(1)(f), 32", "Integrity and confidentiality of processing",
-           ("failures", "completeness", "trail_events"), "The protective measures themselves."),
+           ("failures", "completeness", "integrity", "trail_events"), "The protective measures themselves."),
     Clause("GDPR", "Art. 15", "Access of a person to the data processed about them", ("activity",),
            "The full list of events, which an export contains. Recipients and purposes, which trails do not record."),
     Clause("GDPR", "Art. 17", "Erasure on request, with evidence", ("deletions",),
@@ -54,7 +55,7 @@ CLAUSES = (
     Clause("HIPAA", "§ 164.312(b)", "Record and examine activity in systems that contain health information",
            ("operations", "users", "over_time"), "Systems that do not record to this trail."),
     Clause("HIPAA", "§ 164.312(c)(1)", "Protection from improper alteration and destruction",
-           ("deletions", "completeness", "trail_events"), "The health records themselves."),
+           ("deletions", "completeness", "integrity", "trail_events"), "The health records themselves."),
     Clause("SOC 2", "CC7.2", "Monitor for anomalies that may indicate incidents", ("failures", "over_time", "exports", "users"),
            "Real-time alerts, and the response to them."),
     Clause("ISO 27001", "A.8.15", "Logs are produced, stored, protected and analysed",

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.reports.aggregation import ReportAggregates, lost_count
 from structlog_audit.reports.period import Period, rfc3339_or_none
 
 
 def assess_completeness(
-    source: EventSource, period: Period, user_id: str | None, aggregates: ReportAggregates
+    source: EventSource,
+    period: Period,
+    user_id: str | None,
+    aggregates: ReportAggregates,
+    seals: Iterable[SealVerdict],
 ) -> Completeness:
-    """Return the verdict for a report. A user who never occurs leaves it in doubt."""
-    verdict = source.completeness(period.start, period.end)
+    """Return the verdict for a report, with *seals* as evidence. A user who never occurs leaves it in doubt."""
+    verdict = source.completeness(period.start, period.end).with_seals(seals)
     if user_id is None or aggregates.activity.total:
         return verdict
     return verdict.with_users(source.users_without_events([user_id]))
@@ -23,7 +29,7 @@ def assess_completeness(
 def completeness_members(source: EventSource, verdict: Completeness, aggregates: ReportAggregates) -> dict[str, Any]:
     """Return the member ``completeness`` of a report: the verdict, and what the source counted."""
     members = verdict.to_dict()
-    del members["source"]
+    del members["source"], members["seals"]
     return {
         **members,
         "headline": verdict.headline(),

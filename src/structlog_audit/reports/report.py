@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -34,6 +34,7 @@ from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
+from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
@@ -74,6 +75,8 @@ class Report:
                             is ``missing`` and ``unknown`` (`structlog_audit.query.completeness`); ``complete_since``;
                             ``gaps``, and the number of events ``lost`` in them; the handler's lifetime ``counters``;
                             ``problems`` of the files by code
+        ``integrity``       the verdict on the seal of each trail, with its ``findings`` and the ``evidence`` it rests on: keys,
+                            checkpoint, anchors; empty if nothing was verified
         ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``,
                             the latter with ``total`` and ``by_class`` of every user
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
@@ -133,6 +136,7 @@ def compliance_report(
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
+    seals: Iterable[SealVerdict] = (),
 ) -> Report:
     """Return the report of the events of *source* in a period. O(number of events).
 
@@ -142,6 +146,8 @@ def compliance_report(
         start_time, end_time: A half-open range in place of the month; None is an open bound.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
+        seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
+            the report states that nothing was verified.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -159,7 +165,7 @@ def compliance_report(
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
     hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
-    verdict = assess_completeness(source, period, user, aggregates)
+    verdict = assess_completeness(source, period, user, aggregates, seals)
     return Report(build_data(source, period, user, aggregates, statistics_of_period, hints, verdict), verdict)
 
 

@@ -75,6 +75,7 @@ def build_data(
         "source": verdict.source.to_dict(),
         "summary": _summary(statistics),
         "completeness": completeness_members(source, verdict, aggregates),
+        "integrity": [seal.to_dict() for seal in verdict.seals],
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
         "operations": _operations(aggregates),

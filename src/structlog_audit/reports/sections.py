@@ -82,6 +82,8 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = []
 
     blocks.append(_VERDICTS[completeness["verdict"]])
+    if completeness["verdict"] == "complete" and not _is_proved(members):
+        blocks.append(_NO_SIGNATURE)
     if completeness["sentences"]:
         blocks.append(BulletList(completeness["sentences"]))
 
@@ -96,12 +98,43 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
 
 
 _VERDICTS = {
-    "complete": "Sequence numbers, trail events and counters show that no event of the period is missing. This does not "
-    "exclude that somebody with write access renumbered the lines: no signature was verified.",
+    "complete": "Sequence numbers, trail events and counters show that no event of the period is missing.",
     "incomplete": "Events are missing, so the figures in this report are too low:",
     "unknown": "No event is known to be missing, but the evidence does not show that none is:",
 }
 """What the verdicts on completeness mean."""
+
+
+_NO_SIGNATURE = (
+    "This does not exclude that somebody with write access renumbered the lines: no seal was verified for all of them."
+)
+
+
+def _is_proved(members: dict[str, Any]) -> bool:
+    """Return whether the seal of each trail of the source was verified, and shows that nothing was changed."""
+    proved = [seal["trail"] for seal in members["integrity"] if seal["verdict"] in ("INTACT", "NOT COVERED")]
+    return len(proved) >= max(1, len(members["source"]["segments"]))
+
+
+def _integrity(members: dict[str, Any]) -> list[Block]:
+    if not members["integrity"]:
+        return ["Not verified: no key given. Nothing shows whether lines were changed after they were recorded."]
+
+    blocks: list[Block] = []
+    columns = (Column("The verdict rests on", "name"), Column("Value", "value"))
+    for seal in members["integrity"]:
+        blocks.append(formatting.visible(seal["sentence"]))
+        if seal["findings"]:
+            shown = [formatting.visible(finding) for finding in seal["findings"][:MOST_SHOWN]]
+            more = len(seal["findings"]) - len(shown)
+            if more:
+                shown.append(f"{formatting.number(more)} more")
+            blocks.append(BulletList(shown))
+
+        rows = [{"name": name, "value": value} for name, value in seal["evidence"]]
+        caption = f"Evidence for {formatting.visible(seal['trail'])}"
+        blocks.append(Table(caption, columns, rows, is_list=True))
+    return blocks
 
 
 def _problem_table(problems: dict[str, int]) -> Table:
@@ -491,6 +524,7 @@ def _not_shown(members: dict[str, Any]) -> list[Block]:
 
 _BLOCKS: dict[str, Callable[[dict[str, Any]], list[Block]]] = {
     "completeness": _completeness,
+    "integrity": _integrity,
     "months": _months,
     "over_time": _over_time,
     "operations": _operations,

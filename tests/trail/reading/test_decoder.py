@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trail_files import id_of, ids, line_of
 
 from structlog_audit.events.codec import decode, encode_payload
-from structlog_audit.events.event import Kind
+from structlog_audit.events.event import EventStatus, Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.filters import conditions
@@ -273,6 +273,26 @@ def test_unknown_members_become_metadata():
     ((code, _, reason),) = reports
     assert code == "drift"
     assert "a, ip, part_of" in reason
+
+
+@pytest.mark.parametrize("timestamp", ["2025-01-15T10:30:45.000000Z", "2025-01-15T10:30:45.500000Z"])
+def test_link_of_a_chain_is_no_finding_in_any_second(timestamp):
+    """A line with a link is one of the library, also if its time is a whole second."""
+    line = changed(TWO, timestamp=timestamp, chain="0a" * 32)
+    batch, reports = decoded(line)
+    assert (batch.events[0].metadata, batch.events[0].chain, reports) == ({"a": 1}, "0a" * 32, [])
+    # Another member of that name is as any unknown one.
+    batch, reports = decoded(changed(TWO, timestamp=timestamp, chain="bitcoin", ip="::1"))
+    assert (batch.events[0].metadata, reports) == ({"a": 1, "chain": "bitcoin", "ip": "::1"}, [("drift", 0)])
+
+
+@pytest.mark.parametrize(
+    "members", [{"ip": "::1"}, {"status": "failed"}, {"status": None, "ip": "::1"}, {"level": "ERROR"}]
+)
+def test_status_of_a_line_in_another_form_has_the_type_of_others(members):
+    """A status is an `EventStatus` whatever the form of its line."""
+    batch, _ = decoded(changed(ONE, **members))
+    assert type(batch.events[0].status) is EventStatus
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Force, TrailOptions, reads_trails
+from structlog_audit.cli.options import Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.exceptions import AuditValueError
@@ -46,6 +46,8 @@ def export(
             "--cells", help="Texts of csv: safe from formulas, text (no id becomes a number), or raw (unchanged)."
         ),
     ] = "safe",
+    verified: Verified = False,
+    key: SealKeys = None,
     force: Force = False,
 ) -> Exit:
     """Write events to a file, completely or not at all."""
@@ -85,7 +87,7 @@ def export(
             reading.explain_absence()
         return Exit.DONE
 
-    return read_trails(options, write, quietly=True)
+    return read_trails(options, write, quietly=True, verified_by=proving_keys(key, verified=verified))
 
 
 def _export_tiles(words: Sequence[str], folder: str) -> Exit:

@@ -9,7 +9,7 @@ import typer
 
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import OutputOption, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -29,6 +29,8 @@ def query(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show persons and erasable values in clear; needs --vault.")
     ] = False,
+    verified: Verified = False,
+    key: SealKeys = None,
     output: OutputOption = Output.TABLE,
 ) -> Exit:
     """Show events, oldest first."""
@@ -49,4 +51,4 @@ def query(
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
 
-    return read_trails(options, show, reveal=reveal)
+    return read_trails(options, show, reveal=reveal, verified_by=proving_keys(key, verified=verified))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Force, Operations, TrailOptions, TrailWords, reads_trails
+from structlog_audit.cli.options import Anchors, Force, Operations, SealKeys, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
@@ -34,6 +34,8 @@ def report(
     ] = None,
     json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")] = None,
     operations: Operations = None,
+    key: SealKeys = None,
+    anchor: Anchors = None,
     force: Force = False,
 ) -> Exit:
     """Write the compliance report of a month or a time range."""
@@ -60,6 +62,7 @@ def report(
             start_time=conditions.start_time,
             end_time=conditions.end_time,
             operations=classes,
+            seals=reading.seals(key, anchor),
         )
         for form, path in targets.items():
             _write(getattr(made, f"to_{form}")(), path, replace=force)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UnreadableError, UsageError
-from structlog_audit.cli.options import Origin, TrailPath
+from structlog_audit.cli.options import Origin, PreviousKey, TrailPath
 from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 
 if TYPE_CHECKING:
     from structlog_audit.integrity.anchors import Anchors
+    from structlog_audit.integrity.signing import KeyFile
 
 EXAMPLE = "seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1"
 
@@ -26,6 +27,7 @@ def seal(
     *,
     key: Annotated[str, typer.Option("--key", metavar="FILE", help="The private key.")],
     origin: Origin,
+    previous_key: PreviousKey = None,
     policy: Annotated[
         str | None,
         typer.Option("--policy", metavar="FILE", help="Policy whose witnesses with an address cosign the checkpoints."),
@@ -37,18 +39,13 @@ def seal(
 ) -> Exit:
     """Seal a trail from its first line on, as a user whose files the application cannot read."""
     from structlog_audit.integrity.background import BackgroundSealer
-    from structlog_audit.integrity.signing import KeyFile
 
     path = os.path.abspath(trail)
     if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
         raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
-    try:
-        signer = KeyFile(key, origin)
-    except AuditValueError as error:
-        raise UsageError(f"--origin: {error}") from None
-
+    signers = load_keys(key, previous_key, origin)
     anchors = _anchors(f"{path}.seal", policy, timestamps)
-    sealer = BackgroundSealer(path, origin, lambda: signer, on_damage=_report_damage, anchors=anchors)
+    sealer = BackgroundSealer(path, origin, lambda: signers, on_damage=_report_damage, anchors=anchors)
     if watch:
         _watch(sealer)
         return Exit.DONE
@@ -58,8 +55,23 @@ def seal(
     anchors.close()
     if not is_sealed:
         raise UnreadableError(sealer.failure or f"{trail!r} is sealed by another process")
-    put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signer.key}")
+    put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signers[0].key}")
     return Exit.DONE
+
+
+def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
+    """Return the key of a trail, and the one that it replaces, if any.
+
+    Raises:
+        UsageError: The origin cannot be the name of a key.
+        AuditSealError: A key cannot be used.
+    """
+    from structlog_audit.integrity.signing import KeyFile
+
+    try:
+        return [KeyFile(path, origin) for path in (key, previous_key) if path is not None]
+    except AuditValueError as error:
+        raise UsageError(f"--origin: {error}") from None
 
 
 def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors:

@@ -12,7 +12,7 @@ import typer
 
 from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Operations, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import clean, put
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
@@ -35,6 +35,8 @@ def stats(
     options: TrailOptions,
     *,
     operations: Operations = None,
+    key: SealKeys = None,
+    anchor: Anchors = None,
     output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
 ) -> Exit:
     """Count events by status, class, operation and user."""
@@ -49,7 +51,7 @@ def stats(
         if not found["total_events"]:
             reading.explain_absence()
         found |= _counts_by_class(found["by_operation"], classes)
-        verdict = reading.completeness(found["by_user"])
+        verdict = reading.completeness(found["by_user"], reading.seals(key, anchor))
         code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
         if output == StatisticsOutput.JSON:
             put(_document({**found, "completeness": verdict.to_dict()}))
@@ -121,10 +123,21 @@ def _overview(found: Mapping[str, Any], verdict: Completeness, in_utc: bool) -> 
         ("first, last of source", f"{time(verdict.source.first_event)}  {time(verdict.source.last_event)}"),
         ("completeness", verdict.headline()),
         *(("", clean(sentence)) for sentence in verdict.sentences()),
+        *_seal_rows(verdict),
     ]
     if found["unknown_status"]:
         rows.insert(3, ("unknown status", str(found["unknown_status"])))
     return make_table(None, rows)
+
+
+def _seal_rows(verdict: Completeness) -> list[tuple[str, str]]:
+    """Return the rows about the seals: their verdicts, findings and evidence."""
+    rows = [] if verdict.seals else [("seal", "not verified: no key given")]
+    for seal in verdict.seals:
+        rows.append(("seal", clean(seal.sentence())))
+        rows += [("", clean(finding)) for finding in seal.findings[:_MOST]]
+        rows += [("", clean(f"{name}: {text}")) for name, text in seal.evidence()]
+    return rows
 
 
 def _counts(head: str, counted: Counter[str]) -> Table:

@@ -25,6 +25,7 @@ from structlog_audit.cli.doctor.diagnosis import (
     note,
     warning,
 )
+from structlog_audit.cli.doctor.filesystem import check_vault
 from structlog_audit.recording.file_handler import AuditFileHandler
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.recording.health_checks import Finding
@@ -115,6 +116,7 @@ def check_configuration(applied: AppliedConfiguration) -> Iterator[Diagnosis]:
         _check_files(applied),
         _check_bare_handlers(applied),
         _check_paths(applied),
+        _check_vaults(applied.config),
         _check_logger_name(applied),
     )
     for check in checks:
@@ -273,6 +275,15 @@ def _check_paths(applied: AppliedConfiguration) -> Iterator[RatedFinding]:
         if not os.path.isabs(filename) and "://" not in text:
             message = f"handler {name!r}: {text!r} is relative to the directory in which the process starts"
             yield warning("relative-path", message, "use an absolute path")
+
+
+def _check_vaults(config: Mapping[str, Any]) -> Iterator[RatedFinding]:
+    """Yield findings about the vaults that *config* names, which need not be in force."""
+    redactors = [spec.get("redactor") for _, spec in _handler_specs(config)]
+    vaults = [redactor.get("vault") for redactor in redactors if isinstance(redactor, Mapping)]
+    paths = {os.path.abspath(vault) for vault in vaults if isinstance(vault, (str, os.PathLike))}
+    for path in sorted(paths):
+        yield from check_vault(path)
 
 
 def _handler_specs(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:

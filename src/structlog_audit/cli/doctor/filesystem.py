@@ -70,6 +70,28 @@ def check_filesystem(path: str, logrotate: str = "/etc/logrotate.d") -> Iterator
         yield from located(path, check)
 
 
+def check_vault(path: str) -> Iterator[RatedFinding]:
+    """Yield findings about the access of other users to a vault: to its files, and to the folder, where they could replace it.
+
+    Args:
+        path: The file, which need not exist.
+    """
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        try:
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+        except OSError:
+            continue
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            message = f"the vault file {name} has mode {mode:04o}: other users can reach the keys of persons in it"
+            yield error("vault-permissions", message, f"chmod 600 {name}")
+
+    folder = _existing_folder(path)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        message = f"users other than the owner can replace files in the folder of the vault, {folder} (mode {mode:04o})"
+        yield warning("vault-permissions", message, "give the vault a folder of its own: chmod 700")
+
+
 def mount_of(folder: Path, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, str]:
     """Return the type and the mount point of the file system of *folder*; empty strings if unknown.
 

@@ -182,6 +182,7 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> bool:
         index = s >> bit & 1 | (k >> bit & 1) << 1
         if index:
             result = _add(result, table[index])
+
     return _encode_point(result) == signature[:32]
 
 
@@ -199,6 +200,7 @@ def verify_signature(public_key: bytes, message: bytes, signature: bytes) -> boo
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
+
     return True
 
 
@@ -231,11 +233,18 @@ def leaf_hashes(block: bytes) -> bytes:
     return b"".join([sha256(line).digest() for line in lines])
 
 
+_PAIRS = struct.Struct(f"{2 * HASH_BYTES}s")
+
+
+def parents(hashes: bytes) -> bytes:
+    """Return the nodes above *hashes*, an even number of them, back to back."""
+    return b"".join([sha256(b"\1" + pair).digest() for (pair,) in _PAIRS.iter_unpack(hashes)])
+
+
 def perfect_root(hashes: bytes) -> bytes:
     """Return the root above *hashes*, a power of two of them, back to back."""
     while len(hashes) > HASH_BYTES:
-        pairs = range(0, len(hashes), 2 * HASH_BYTES)
-        hashes = b"".join([sha256(b"\1" + hashes[at : at + 64]).digest() for at in pairs])
+        hashes = parents(hashes)
     return hashes
 
 
@@ -261,6 +270,7 @@ def range_root(read: ReadHashes, begin: int, end: int) -> bytes:
         level, rest = divmod(height, 8)
         nodes.append(perfect_root(read(level, begin >> 8 * level, 1 << rest)))
         begin += 1 << height
+
     return fold_right(nodes) if nodes else EMPTY_ROOT
 
 
@@ -281,6 +291,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
                 sn >>= 1
         else:
             r = node_hash(r, p)
+
         fn >>= 1
         sn >>= 1
 
@@ -314,6 +325,7 @@ def verify_consistency(first: int, second: int, proof: Sequence[bytes], first_ro
                 sn >>= 1
         else:
             sr = node_hash(sr, c)
+
         fn >>= 1
         sn >>= 1
 
@@ -348,12 +360,14 @@ class HashFiles:
             data = file.read(count * HASH_BYTES)
         except OSError as error:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} cannot be read: {error.strerror}") from error
+
         if len(data) < count * HASH_BYTES:
             raise SealError("HASHES_LOST", f"{self.path_of(level)} ends before the hash {start + count}")
         if bytes(HASH_BYTES) in data:
             raise SealError(
                 "HASHES_LOST", f"{self.path_of(level)} has a hole between the hashes {start} and {start + count}"
             )
+
         return data
 
     def find(self, leaf: bytes, begin: int, end: int) -> int | None:
@@ -367,6 +381,7 @@ class HashFiles:
             if at >= 0:
                 return begin + at // HASH_BYTES
             begin += count
+
         return None
 
     def __enter__(self) -> HashFiles:
@@ -406,6 +421,7 @@ def _decode_base64(text: str, what: str) -> bytes:
         data = base64.b64decode(text, validate=True)
         if base64.b64encode(data).decode() == text:
             return data
+
     raise SealError("UNREADABLE", f"{what}: expected base64, got {text[:80]!r}")
 
 
@@ -469,10 +485,12 @@ class VerifierKey(NamedTuple):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r}: expected the id {key.key_id.hex()}, got {key_id!r}"
             )
+
         if not is_strong_key(key.public_key):
             raise SealError(
                 "UNKNOWN_KEY", f"the verifier key {name!r} is not a point of the curve, or has a small order"
             )
+
         return key
 
     @property
@@ -527,6 +545,7 @@ class Note(NamedTuple):
             text = data.decode()
         except UnicodeDecodeError:
             raise SealError("UNREADABLE", "the note is not UTF-8") from None
+
         if _CONTROLS.search(text):
             raise SealError("UNREADABLE", "the note has control characters, such as CR")
 
@@ -538,6 +557,7 @@ class Note(NamedTuple):
             raise SealError(
                 "UNREADABLE", f"the note has {len(signatures)} signatures: expected at most {MAX_SIGNATURES}"
             )
+
         return cls(body + "\n", signatures)
 
     def __str__(self) -> str:
@@ -561,6 +581,7 @@ class Note(NamedTuple):
             if not key.verifies(self.text, signature.data):
                 raise SealError("BAD_SIGNATURE", f"the signature of {key.name!r} is not one of this text by its key")
             found.append(key)
+
         return found
 
 
@@ -729,6 +750,7 @@ class _PolicyParser:
             key = VerifierKey.parse(text)
         except SealError as error:
             raise self._error(str(error)) from error
+
         if key.kind not in kinds:
             raise self._error(f"a key of type {key.kind} cannot be used here")
         if key.public_key in {other.public_key for other in others}:
@@ -838,6 +860,8 @@ _PACKED_SUFFIXES = ("", ".gz", ".zst")
 _MOST_HINT_BYTES = 1 << 28
 _ROLLED = re.compile(r"\.(\d{8}T\d{6}\.\d{6}Z)(?:\.gz|\.zst)?", re.ASCII)
 _NUMBERED = re.compile(r"\.(\d{1,3})(?:\.gz|\.zst)?", re.ASCII)
+_DATE = r"(?:(?:19|20)\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])(?:[-_T.]?[0-2]\d(?:[-:]?[0-5]\d){0,2})?|\d{10})"
+_DATED = re.compile(rf"[-._]({_DATE})(?:\.gz|\.zst)?", re.ASCII)
 _RUN = re.compile("([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) ([0-9]{1,18}) (.+)")
 
 
@@ -904,6 +928,7 @@ class SegmentFile(NamedTuple):
                     if _inode_of(os.fstat(file.fileno())) == inode:
                         return file
                     file.close()
+
         raise VanishedError(self.path)
 
 
@@ -938,9 +963,11 @@ class SegmentReader:
                 yield rest + data[:end]
                 rest = data[end:]
                 continue
+
             rest += data
             if len(rest) > MAX_LINE_BYTES:
                 raise SealError("UNREADABLE", f"{self._file.name} has a line of more than {MAX_LINE_BYTES} bytes")
+
         self.unfinished = rest
 
     def _chunks(self) -> Iterator[bytes]:
@@ -992,6 +1019,7 @@ def _import_zstd(name: str) -> Any:
         except ImportError:
             message = f"{name} is compressed with zstd: install backports.zstd, use Python 3.14, or decompress it"
             raise SealError("UNREADABLE", message) from None
+
     return zstd
 
 
@@ -1010,6 +1038,7 @@ def find_files(trail: str) -> list[SegmentFile]:
             names = {*os.listdir(folder), *os.listdir(folder)}
         except OSError as error:
             raise SealError("UNREADABLE", f"{folder!r} cannot be listed: {error.strerror}") from error
+
         if _identity(trail)[:2] == before[:2]:
             break
 
@@ -1019,7 +1048,8 @@ def find_files(trail: str) -> list[SegmentFile]:
         if order is not None:
             path = os.path.join(folder, re.sub(r"\.(gz|zst)$", "", name))
             found[path] = SegmentFile(path, order)
-    files = sorted(found.values(), key=lambda file: file.order)
+
+    files = sorted(found.values(), key=lambda file: (file.order, file.path))
 
     if before != _ABSENT:
         files.append(SegmentFile(os.path.join(folder, base), (2, 0), before[2], before[:2]))
@@ -1039,6 +1069,7 @@ def _identity(path: str) -> tuple[int, int, int]:
         return _ABSENT
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+
     return *_inode_of(status), status.st_size
 
 
@@ -1055,8 +1086,15 @@ def _order_of(base: str, name: str) -> tuple[int, str | int] | None:
         with suppress(ValueError):
             dt.datetime.strptime(rolled[1], "%Y%m%dT%H%M%S.%fZ")
             return 1, rolled[1]
+
+    # Files of other programs come first.
     numbered = _NUMBERED.fullmatch(name, len(base))
-    return None if numbered is None else (0, -int(numbered[1]))
+    if numbered is not None:
+        return 0, -int(numbered[1])
+    dated = _DATED.fullmatch(name, len(base))
+    if dated is None:
+        return None
+    return 0, int(re.sub(r"\D", "", dated[1]).ljust(14, "0"))
 
 
 class Run(NamedTuple):
@@ -1096,6 +1134,7 @@ class SealedSegment(NamedTuple):
             if position < run.lines:
                 return run.first + position
             position -= run.lines
+
         raise IndexError(position)
 
     def read(self, hashes: HashFiles, position: int, count: int) -> bytes:
@@ -1107,9 +1146,11 @@ class SealedSegment(NamedTuple):
                 found += hashes.read(0, run.first + position, taken)
                 count -= taken
                 position += taken
+
             position -= run.lines
             if position < 0:
                 break
+
         return found
 
 
@@ -1133,6 +1174,7 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
             size_in_bytes = int(match[4]) if lines == count else None
             runs.setdefault(number, []).append(Run(end, lines, size_in_bytes))
             names[number] = match[5]
+
         end += count
 
     if end < size:
@@ -1151,6 +1193,7 @@ def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int)
         end = builder.next
         if builder.runs:
             segments.append(SealedSegment(number, file.name, tuple(builder.runs)))
+
     return segments
 
 
@@ -1275,6 +1318,7 @@ def timestamp_in(line: bytes) -> dt.datetime | None:
         time = dt.datetime.fromisoformat(match[1].decode())
     except ValueError:
         return None
+
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
@@ -1317,6 +1361,7 @@ class LineCheck:
                 self._held = deque()
                 self._hold(leaves)
                 return
+
             self._position += min(count, left)
             self.lines += min(count, left)
             if count > left:
@@ -1544,6 +1589,7 @@ def _without_torn(lines: Sequence[bytes]) -> tuple[list[bytes], set[int]]:
             line = line[start:]
             glued.add(position)
         whole.append(line if line.endswith(b"}") else b"")
+
     return whole, glued
 
 
@@ -1663,6 +1709,7 @@ class WriterCheck:
             known.next += len(positions)
         else:
             known = self._check_one_by_one(writer, known, checked)
+
         if known is not None:
             self._remember(writer, known)
 
@@ -1692,10 +1739,12 @@ class WriterCheck:
                 message = f"missing before it: {what} of the writer {writer.decode()}"
                 self._add("GAP", position, message, since=known.since)
                 known.chain = None
+
             self._extend(known, [position], checked.lines, checked.links)
             known.next = number + 1
             if position in checked.glued:
                 known.glued.add(number)
+
         return known
 
     def _check_repeated(self, state: _Writer, writer: bytes, number: int, position: int, checked: _Lines) -> None:
@@ -1731,6 +1780,7 @@ class WriterCheck:
             if line is not None:
                 return line
             end = sys.maxsize
+
         return None
 
     def _begin(self, number: int, count: int) -> _Writer:
@@ -1739,6 +1789,7 @@ class WriterCheck:
             state.chain = sha256()
         elif not self._has_forgotten and len(self.beginnings) < MOST_FINDINGS:
             self.beginnings.append(((self._place, self._lines + number + 1), self._name, count))
+
         state.since = self._place, self._lines + number + 1
         return state
 
@@ -1751,12 +1802,14 @@ class WriterCheck:
                     self._add_to_chain(state, numbers[start:at], lines)
                     start = at
                     self._check_link(state, number, match[1].decode(), is_first=state.next == 0 and at == 0)
+
         if state.chain is None:
             return
         if state.next == 0 and start == 0 and numbers[0] not in links:
             # The first line has no link: this writer has no chain.
             state.chain = None
             return
+
         self._add_to_chain(state, numbers[start:], lines)
 
     def _add_to_chain(self, state: _Writer, numbers: Sequence[int], lines: Sequence[bytes]) -> None:
@@ -1770,7 +1823,9 @@ class WriterCheck:
                 message = "its link is not that of a writer's first line"
             else:
                 message = "lines of its writer before it were changed before they were sealed: its link does not fit"
+
             self._add("CHAIN", number, message, since=state.since)
+
         state.chain = sha256()
         state.since = here
 
@@ -1807,6 +1862,7 @@ class Frontier:
             height = (size - begin).bit_length() - 1
             nodes.append(range_root(read, begin, begin + (1 << height)))
             begin += 1 << height
+
         return cls(size, nodes)
 
     def append(self, leaf: bytes) -> None:
@@ -1832,6 +1888,112 @@ class Frontier:
         return fold_right(self.nodes) if self.nodes else EMPTY_ROOT
 
 
+KEY_BEGINS = "structlog-audit key begins "
+"""The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
+
+KEY_ENDS = "structlog-audit key ends "
+"""The extension line of the last checkpoint for which an old key counts; its name, a plus and its id follow."""
+
+_KeyIdentity = tuple[str, bytes]
+"""The name and the id of a key."""
+
+
+class _SingleSigned(NamedTuple):
+    """A note that names one of the trusted keys, and no other of them."""
+
+    size: int
+    note: Note
+    where: str
+    details: dict[str, Any]
+
+
+class KeyUse:
+    """The use of the trusted keys in a trail: for which sizes each counts, and which checkpoints it signed alone.
+
+    A change of the key is stated by a checkpoint with extension lines, in a ``key`` line of the trail. It restricts keys that
+    the verifier trusts anyway, and counts only if one of them has signed it; a new key states its beginning itself.
+
+    Args:
+        keys: The trusted keys.
+    """
+
+    def __init__(self, keys: Iterable[VerifierKey]) -> None:
+        self._keys = {(key.name, key.key_id): key for key in keys}
+        self._begins: dict[_KeyIdentity, int] = {}
+        self._ends: dict[_KeyIdentity, int] = {}
+
+        # By key, the notes with the smallest and the largest size.
+        self._alone: dict[_KeyIdentity, tuple[_SingleSigned, _SingleSigned]] = {}
+        self._statements = 0
+
+    def add(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> None:
+        """Take note of the checkpoint *head*, of which *note* is the note."""
+        if head.extensions:
+            self._add_statement(note, head)
+
+        named = {signature[:2] for signature in note.signatures if signature[:2] in self._keys}
+        if len(named) != 1:
+            return
+
+        (identity,) = named
+        found = _SingleSigned(head.size, note, where, details)
+        first, last = self._alone.get(identity, (found, found))
+
+        smallest = min(first, found, key=_size_of)
+        largest = max(last, found, key=_size_of)
+        self._alone[identity] = smallest, largest
+
+    def _add_statement(self, note: Note, head: Checkpoint) -> None:
+        self._statements += 1
+        if self._statements > MOST_FINDINGS:
+            return
+        try:
+            signers = {(key.name, key.key_id) for key in note.signers(self._keys.values())}
+        except SealError:
+            return
+
+        for line in head.extensions if signers else ():
+            identity = _key_identity(line.removeprefix(KEY_BEGINS).removeprefix(KEY_ENDS))
+
+            if line.startswith(KEY_BEGINS) and identity in signers:
+                self._begins[identity] = min(head.size, self._begins.get(identity, head.size))
+            elif line.startswith(KEY_ENDS):
+                self._ends[identity] = min(head.size, self._ends.get(identity, head.size))
+
+    def findings(self) -> Iterator[dict[str, Any]]:
+        """Yield a finding for each checkpoint that a key alone signed outside of its sizes."""
+        for identity, (first, last) in self._alone.items():
+            begin = self._begins.get(identity, 0)
+            end = self._ends.get(identity, MAX_SIZE)
+
+            if first.size < begin:
+                yield self._finding(identity, first, f"it counts from {begin} lines on")
+            if last.size > end:
+                yield self._finding(identity, last, f"it counts up to {end} lines, and was replaced")
+
+    def _finding(self, identity: _KeyIdentity, found: _SingleSigned, reason: str) -> dict[str, Any]:
+        key = f"{identity[0]}+{identity[1].hex()}"
+        try:
+            found.note.signers([self._keys[identity]])
+            message = f"{found.where} covers {found.size} lines, and is signed by the key {key} alone: {reason}"
+        except SealError as error:
+            message = f"{found.where}: {error}"
+
+        return {"code": "BAD_SIGNATURE", "message": message, **found.details}
+
+
+def _size_of(found: _SingleSigned) -> int:
+    return found.size
+
+
+def _key_identity(text: str) -> _KeyIdentity:
+    """Return the identity of the key in *text*, ``NAME+ID`` or a verifier key; one that no key has if it is neither."""
+    name, _, rest = text.partition("+")
+    with suppress(ValueError):
+        return name, bytes.fromhex(rest.partition("+")[0])
+    return name, b""
+
+
 class NoteCheck:
     """Compares notes with the tree: whether they are heads of its beginnings.
 
@@ -1840,11 +2002,18 @@ class NoteCheck:
         checkpoint: The head of the tree.
         hashes: The stored hashes.
         newest_size: Returns the size of the newest checkpoint of the seal, now.
+        key_use: Gets all notes.
     """
 
     def __init__(
-        self, policy: Policy, checkpoint: Checkpoint, hashes: HashFiles, newest_size: Callable[[], int]
+        self,
+        policy: Policy,
+        checkpoint: Checkpoint,
+        hashes: HashFiles,
+        newest_size: Callable[[], int],
+        key_use: KeyUse,
     ) -> None:
+        self.key_use = key_use
         self.findings = Findings()
         self.times: list[tuple[int, dt.datetime]] = []
         self.newest: dt.datetime | None = None
@@ -1874,10 +2043,12 @@ class NoteCheck:
             head = Checkpoint.parse(note.text)
         except (SealError, UnicodeEncodeError):
             return None
+
         if head.origin != self._checkpoint.origin:
             return None
 
         self.count += 1
+        self.key_use.add(note, head, where, details)
         if head.size <= self._checkpoint.size:
             root = self._root_at(head.size)
             if root is None:
@@ -1886,6 +2057,7 @@ class NoteCheck:
                 return head.size
         elif head.size <= self._known_size:
             return None
+
         return self._judge(note, head, where, details)
 
     def _judge(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> int | None:
@@ -1895,6 +2067,7 @@ class NoteCheck:
         except SealError as error:
             self.findings.add("BAD_SIGNATURE", f"{where}: {error}", **details)
             return None
+
         if not signers:
             return None
 
@@ -1909,6 +2082,7 @@ class NoteCheck:
             message = f"{where} covers {head.size} lines, the seal only {self._known_size}: lines were taken away"
             self.findings.add("ROLLED_BACK", message, **details)
             self._known_size = head.size
+
         return None
 
     def _root_at(self, size: int) -> bytes | None:
@@ -1971,6 +2145,7 @@ def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[st
             if match.end() <= certain:
                 end = match.end()
                 yield match[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+
         text = text[max(end, certain - _OVERLAP_BYTES, 0) :]
 
 
@@ -2019,7 +2194,9 @@ class WriterResult(NamedTuple):
     beginnings: list[tuple[tuple[int, int], str, int]]
     open_writers: int
     newest: dt.datetime | None
+    sealed_until: dt.datetime | None
     times: list[tuple[int, dt.datetime]]
+    key_use: KeyUse
 
 
 def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
@@ -2035,6 +2212,7 @@ def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
                 lines.feed(block)
                 writers.feed(block)
             results.append(_line_result(lines, reader))
+
     return results, _writer_result(notes, writers)
 
 
@@ -2056,6 +2234,7 @@ def check_writers(job: Job) -> WriterResult:
             writers.begin(place, file, job.segments[place])
             for block in SegmentReader(file).blocks():
                 writers.feed(block)
+
     return _writer_result(notes, writers)
 
 
@@ -2065,7 +2244,7 @@ def _writer_check(job: Job, hashes: HashFiles) -> tuple[NoteCheck, WriterCheck]:
             return job.policy.check(read_checkpoint(job.seal))[0].size
         return 0
 
-    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size)
+    notes = NoteCheck(job.policy, job.checkpoint, hashes, newest_size, KeyUse(job.policy.logs))
     return notes, WriterCheck(notes.check_line)
 
 
@@ -2085,7 +2264,9 @@ def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
         writers.beginnings,
         open_writers,
         newest,
+        writers.newest,
         notes.times,
+        notes.key_use,
     )
 
 
@@ -2099,8 +2280,10 @@ def check_tiles(seal: str, level: int, begin: int, end: int) -> list[int]:
                 is_bad = root != hashes.read(level + 1, tile, 1)
             except SealError:
                 is_bad = True
+
             if is_bad:
                 bad.append(tile)
+
     return bad
 
 
@@ -2160,6 +2343,7 @@ def match_segments(
                 found = [segment for segment in left.values() if test(place, segment)]
                 if found:
                     matched[place] = left.pop(found[-1].number)
+
     return matched
 
 
@@ -2188,6 +2372,8 @@ class Report:
         pruned: The number of sealed lines that retention has deleted.
         anchored: The number of lines that an outside note or a quorum of witnesses covers; None if none was asked for.
         open_writers: The number of writers that have not recorded their end.
+        signed_by: The trusted keys that have signed the checkpoint.
+        sealed_until: The time in the newest sealed line, if it has one.
     """
 
     trail: str
@@ -2200,6 +2386,8 @@ class Report:
     pruned: int = 0
     anchored: int | None = None
     open_writers: int = 0
+    signed_by: list[str] = field(default_factory=list)
+    sealed_until: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -2221,17 +2409,22 @@ class Report:
         document = {"verdict": self.verdict, "exit_code": self.exit_code, **asdict(self), "findings": findings}
         return json.dumps(document, indent=1)
 
-    def to_text(self) -> str:
-        """Return the report as lines of text."""
+    def lines_of_findings(self) -> list[str]:
+        """Return a line of text for each finding, and the numbers of those that were not kept."""
         lines = [f"{finding.code}  {finding.message}" for finding in self.findings]
         kept = Counter(finding.code for finding in self.findings)
         lines += [f"{code}  {count - kept[code]} more" for code, count in self.counts.items() if count > kept[code]]
+        return lines
 
+    def to_text(self) -> str:
+        """Return the report as lines of text."""
+        lines = self.lines_of_findings()
         if self.origin is not None:
             lines.append(f"origin: {self.origin}")
             lines.append(
                 f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}"
             )
+
         if self.open_writers:
             lines.append(f"writers that have not recorded their end: {self.open_writers}")
         if self.anchored is not None:
@@ -2276,6 +2469,7 @@ def verify(
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
         report.counts[error.code] = report.counts.get(error.code, 0) + 1
+
     return report
 
 
@@ -2291,6 +2485,7 @@ class _Verification:
         self._max_age = max_age
         self._now = now
         self._findings = Findings()
+        self._key_use = KeyUse(policy.logs)
 
     def run(self, anchors: Sequence[str], state: str | None, jobs: int) -> None:
         try:
@@ -2299,6 +2494,7 @@ class _Verification:
                 with suppress(VanishedError):
                     self._run(anchors, state, jobs)
                     return
+
             raise SealError("UNREADABLE", "segments vanish while they are read")
         finally:
             self._hashes.close()
@@ -2312,6 +2508,7 @@ class _Verification:
         report = self._report
         report.origin = self._checkpoint.origin
         report.size = self._checkpoint.size
+        report.signed_by = [str(key) for key in self._note.signers(self._policy.logs)]
         report.root = base64.b64encode(self._checkpoint.root).decode()
 
         files = find_files(self._trail)
@@ -2326,6 +2523,7 @@ class _Verification:
                 self._findings = damaged
 
         self._check_anchors(anchors, state, is_witnessed)
+        self._check_keys()
         report.findings = self._findings.kept
         report.counts = dict(self._findings.counts)
         if state is not None and report.exit_code in (0, 3):
@@ -2361,6 +2559,9 @@ class _Verification:
         self._add_unsealed(line_results)
         self._add_stale(writers)
         self._add_times(writers.times)
+        self._key_use = writers.key_use
+        until = writers.sealed_until
+        self._report.sealed_until = None if until is None else until.isoformat()
 
     def _check(self, jobs: int) -> tuple[list[tuple[int, int]], list[LineResult], WriterResult]:
         """Return the bad tiles, each with its level, and the results of all checks, made in *jobs* processes."""
@@ -2409,6 +2610,7 @@ class _Verification:
                     f"line {finding.line} of {finding.segment} was sealed as line {origin.line} of {origin.segment}"
                 )
                 self._findings.remove(lambda other, origin=origin: other is origin)  # type: ignore[misc]
+
         self._findings.counts = +self._findings.counts
 
     def _check_places(self, files: Sequence[SegmentFile], matched: Sequence[SealedSegment | None]) -> None:
@@ -2442,6 +2644,7 @@ class _Verification:
                 merged[-1] = merged[-1][0], max(end, merged[-1][1])
             else:
                 merged.append((begin, end))
+
         return merged
 
     def _check_missing_segments(
@@ -2514,6 +2717,7 @@ class _Verification:
             for leaf in leaves:
                 frontier.append(leaf)
             return frontier.root()
+
         return None
 
     def _stored_leaves(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -2537,6 +2741,7 @@ class _Verification:
             yield from self._stored_leaves(end, run.first)
             yield from _leaves_in(file, position, run.lines)
             end = run.first + run.lines
+
         yield from self._stored_leaves(end)
 
     def _judge_all(self) -> None:
@@ -2575,6 +2780,7 @@ class _Verification:
                 if len(tile) == TILE:
                     roots[number // TILE] = perfect_root(b"".join(tile))
                     tile = []
+
         return roots
 
     def _remove_line_findings(self, tiles: set[int] | None = None) -> None:
@@ -2599,6 +2805,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return segment.name if segment else "", position + leaf - run.first + 1
                 position += run.lines
+
         return "a missing segment", leaf
 
     # The contents of the lines, and the hashes that cover them.
@@ -2648,6 +2855,7 @@ class _Verification:
                 if self._is_old(time or self._changed_at(place)):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
+
             if result.unfinished and self._is_old(self._changed_at(place)):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
@@ -2714,16 +2922,18 @@ class _Verification:
                 f"{state!r} has no checkpoint of {self._checkpoint.origin}: expected one of an earlier verification"
             )
             raise SealError("UNREADABLE", f"{message}, or a file that does not exist yet")
+
         return notes
 
     def _newest_note(self, path: str, notes: Iterable[str]) -> int:
         """Check all *notes* in the file at *path*, and return the size of the newest that is right and signed."""
-        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size)
+        check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size, self._key_use)
         newest_size, newest_text = 0, ""
         for text in notes:
             size = check.check(text, f"a checkpoint in {path}")
             if size is not None and size >= newest_size:
                 newest_size, newest_text = size, text
+
         if self._findings.counts["BAD_SEAL"] or self._findings.counts["HASHES_LOST"]:
             # Without authentic hashes, earlier roots are not known.
             check.findings.remove(lambda finding: finding.code == "FORKED")
@@ -2737,6 +2947,13 @@ class _Verification:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
             return 0
 
+    def _check_keys(self) -> None:
+        """Check that each trusted key signed only where it counts, as the trail states."""
+        self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+
+        for finding in self._key_use.findings():
+            self._findings.add(**finding)
+
     def _time_of(self, leaf: int) -> dt.datetime | None:
         """Return the timestamp of the line that was sealed as *leaf*."""
         for file, segment in zip(self._job.files, self._job.segments, strict=True):
@@ -2745,6 +2962,7 @@ class _Verification:
                 if run.first <= leaf < run.first + run.lines:
                     return _time_in(file, position + leaf - run.first)
                 position += run.lines
+
         return None
 
     def _write_state(self, state: str) -> None:
@@ -2755,6 +2973,7 @@ class _Verification:
                 file.write(str(self._note))
                 file.flush()
                 os.fsync(file.fileno())
+
             os.replace(temporary, state)
         except OSError as error:
             with suppress(OSError):
@@ -2775,6 +2994,7 @@ def _leaves_in(file: SegmentFile, position: int, count: int) -> Iterator[bytes]:
             leaves = leaf_hashes(block)[position * HASH_BYTES : (position + count) * HASH_BYTES]
             count -= len(leaves) // HASH_BYTES
             yield from _split_hashes(leaves)
+
         position = max(0, position - lines)
         if count <= 0:
             return
@@ -2786,6 +3006,7 @@ def _time_in(file: SegmentFile, position: int) -> dt.datetime | None:
         if position < len(lines) - 1:
             return timestamp_in(lines[position])
         position -= len(lines) - 1
+
     return None
 
 
@@ -2808,6 +3029,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
         return 2, f"UNREADABLE  {error}"
+
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
@@ -2836,6 +3058,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         parsed.max_age = None if parsed.max_age == "none" else float(parsed.max_age)
     except ValueError:
         parser.error(f"--max-age {parsed.max_age}: expected a number of seconds, or 'none'")
+
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed

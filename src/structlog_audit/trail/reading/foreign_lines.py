@@ -34,6 +34,7 @@ _LEVEL_NAMES = frozenset(("level", "levelname", "log.level", "severity"))
 _FAILURE_LEVELS = frozenset(("ERR", "ERROR", "EXCEPTION", "CRITICAL", "FATAL", "ALERT", "EMERG", "EMERGENCY", "PANIC"))
 
 _encode = msgspec.json.Encoder().encode
+_LINK = re.compile("[0-9a-f]{64}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,8 +47,8 @@ class Adaptation(NamedTuple):
 
 
 def has_only_members(line: Any) -> bool:
-    """Return whether *line*, a decoded JSON object, has no other members than events have."""
-    return _MEMBERS.issuperset(line)
+    """Return whether *line*, a decoded JSON object, has no other members than events have, and at most a link of a chain."""
+    return _MEMBERS.issuperset(line) or (_is_link(line.get("chain")) and _MEMBERS.issuperset(line.keys() - {"chain"}))
 
 
 def adapt(line: Any) -> Adaptation | None:
@@ -79,6 +80,7 @@ def adapt(line: Any) -> Adaptation | None:
     payload, marks = _payload_of(present)
     if marks:
         changes.append(f"unusable members: {', '.join(marks)}")
+    own["status"] = EventStatus(payload.status or "SUCCESS")
     return Adaptation(msgspec.structs.asdict(payload) | own, "; ".join(changes))
 
 
@@ -90,7 +92,14 @@ def _take_own_members(present: dict[str, Any]) -> dict[str, Any]:
         own["kind"] = present.pop("kind")
     if _is_text(present.get("part_of")):
         own["part_of"] = present.pop("part_of")
+    if _is_link(present.get("chain")):
+        own["chain"] = present.pop("chain")
     return own
+
+
+def _is_link(value: Any) -> bool:
+    """Return whether *value* is a link of a chain (`structlog_audit.integrity.chain_link`)."""
+    return isinstance(value, str) and _LINK.fullmatch(value) is not None
 
 
 def _payload_of(members: dict[str, Any]) -> tuple[Payload, Mapping[str, Any]]:

@@ -6,7 +6,7 @@
   time before is in doubt.
 * A writer without ``closed`` as its last line leaves the time after that line in doubt; so does the end of a trail. Several
   trails are judged one by one, and each loss and doubt names its own.
-* A signed seal will be further evidence: it is to be added in `judge_trails`, as losses and doubts of each trail.
+* A verified seal is further evidence, which `Completeness.with_seals` adds: verifying needs keys, and `integrity/`.
 * A loss that appears in one reading only is not reported: files changed while they were read (`steady_evidence`).
 """
 

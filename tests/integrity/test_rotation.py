@@ -1,0 +1,309 @@
+"""The change of a trail's key: the overlap of two keys, what the trail states about it, and keys that sign outside of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from seals import ORIGIN, SIGNER, SeedSigner, Writer, codes, verified
+
+from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
+from structlog_audit.exceptions import AuditSealError
+from structlog_audit.integrity.background import CHECKPOINT_SECONDS, BackgroundSealer
+from structlog_audit.integrity.merkle import HashFiles, root_at
+from structlog_audit.integrity.notes import Checkpoint, Note, Policy, parse_note, sign_note
+from structlog_audit.integrity.rotation import rotate_key
+from structlog_audit.integrity.signing import generate_key
+from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS
+
+OLD, NEW, THIRD = SIGNER, SeedSigner(bytes(32)), SeedSigner(bytes([9]) * 32)
+OLD_ID = f"{ORIGIN}+{OLD.key.key_id.hex()}"
+
+
+class Life:
+    """A trail that processes with other keys seal, one after the other."""
+
+    def __init__(self, folder):
+        self.trail = folder / "audit.jsonl"
+        self._writer = Writer()
+        self._now = 0.0
+        self.trail.write_bytes(self._writer.opened())
+
+    def seal(self, *signers, events=3):
+        """Record events, and seal them in a new process with these keys; return its sealer."""
+        with self.trail.open("ab") as file:
+            file.write(b"".join(self._writer.event(number) for number in range(events)))
+        self._now += 2 * CHECKPOINT_SECONDS
+        sealer = BackgroundSealer(
+            str(self.trail), ORIGIN, lambda: signers, monotonic=lambda: self._now, sleep=lambda seconds: None
+        )
+        is_sealed = sealer.seal_now()
+        sealer.release()
+        assert is_sealed, sealer.failure
+        return sealer
+
+    @property
+    def note(self):
+        return parse_note(Path(f"{self.trail}.seal/checkpoint").read_bytes())
+
+    def sign(self, *signers, size=None, extensions=()):
+        """Return a note of the first *size* lines by any keys, whoever has them."""
+        head = Checkpoint.parse(self.note.text)
+        size = head.size if size is None else size
+        with HashFiles(f"{self.trail}.seal") as hashes:
+            head = Checkpoint(ORIGIN, size, root_at(size, hashes.read), extensions)
+        return sign_note(str(head), signers)
+
+    def put(self, note):
+        Path(f"{self.trail}.seal/checkpoint").write_text(str(note))
+
+    def report(self, *keys, **options):
+        return verified(self.trail, policy=Policy(tuple(signer.key for signer in keys)), **options)
+
+    def key_lines(self):
+        lines = map(json.loads, self.trail.read_bytes().splitlines())
+        return [line for line in lines if line["operation"] == "key"]
+
+
+@pytest.fixture
+def life(tmp_path):
+    return Life(tmp_path)
+
+
+@pytest.fixture
+def rotated(life):
+    """A trail whose key was replaced: 4 lines by the old key, then both, then the new key only."""
+    life.seal(OLD)
+    life.seal(NEW, OLD)
+    life.seal(NEW)
+    return life
+
+
+def extension_of(line):
+    return Checkpoint.parse(parse_note(line["metadata"]["note"].encode()).text).extensions
+
+
+def test_either_key_alone_verifies_during_the_overlap(life):
+    """With both keys, checkpoints have both signatures, that of the new key first."""
+    life.seal(OLD)
+    life.seal(NEW, OLD)
+    assert [signature.key_id for signature in life.note.signatures] == [NEW.key.key_id, OLD.key.key_id]
+    for keys in ([OLD], [NEW], [OLD, NEW]):
+        assert codes(life.report(*keys)) == {}
+
+
+def test_key_lines_name_the_new_key_and_the_end_of_the_old_one(rotated):
+    """Each is a checkpoint of the trail: the size from which on the new key counts, and up to which the old one does."""
+    begins, ends = rotated.key_lines()
+    assert (begins["kind"], begins["metadata"]["size"], extension_of(begins)) == (
+        "checkpoint",
+        4,
+        (f"{KEY_BEGINS}{NEW.key}",),
+    )
+    assert (ends["metadata"]["size"], extension_of(ends)) == (8, (f"{KEY_ENDS}{OLD_ID}",))
+
+
+def test_after_the_overlap_the_new_key_verifies_and_the_old_one_alone_is_unknown(rotated):
+    """A policy may name both keys, before and after; the old key alone does not know the newest checkpoint."""
+    assert codes(rotated.report(NEW)) == codes(rotated.report(OLD, NEW)) == {}
+    assert (codes(rotated.report(OLD)), rotated.report(OLD).exit_code) == ({"UNKNOWN_KEY": 1}, 2)
+
+
+def test_unchanged_key_states_nothing(life):
+    """A restart with the same keys, before, during and after an overlap, adds no line about keys."""
+    for signers in ([OLD], [OLD], [NEW, OLD], [NEW, OLD], [NEW], [NEW]):
+        life.seal(*signers)
+    assert len(life.key_lines()) == 2
+
+
+def test_process_with_the_old_key_only_may_seal_during_the_overlap(life):
+    """While processes are restarted one by one, one without the new key does not end it, and nothing is a finding."""
+    for signers in ([OLD], [NEW, OLD], [OLD], [NEW, OLD], [NEW]):
+        life.seal(*signers)
+    assert codes(life.report(OLD, NEW)) == codes(life.report(NEW)) == {}
+
+
+def test_process_with_the_old_key_only_cannot_seal_after_the_overlap(rotated):
+    """The old key does not continue what the new key has signed."""
+    with pytest.raises(AssertionError, match="no given key has signed"):
+        rotated.seal(OLD)
+
+
+def test_key_may_be_replaced_several_times(rotated):
+    """A third key follows the second as that one followed the first."""
+    rotated.seal(THIRD, NEW)
+    rotated.seal(THIRD)
+    assert codes(rotated.report(OLD, NEW, THIRD)) == codes(rotated.report(THIRD)) == {}
+
+
+def test_old_key_that_signs_after_its_end_is_a_finding(rotated):
+    """A retired key was stolen: a checkpoint that it signs alone, beyond its size, is refused."""
+    rotated.put(rotated.sign(OLD))
+    report = rotated.report(OLD, NEW)
+    assert (codes(report), report.exit_code) == ({"BAD_SIGNATURE": 1}, 1)
+    (finding,) = report.findings
+    assert finding.message.endswith(f"is signed by the key {OLD_ID} alone: it counts up to 8 lines, and was replaced")
+
+
+def test_new_key_that_signs_below_its_size_is_a_finding(rotated):
+    """No checkpoint from before the change can be by the new key."""
+    with rotated.trail.open("ab") as file:
+        file.write(Writer(bits=9).checkpoint(rotated.sign(NEW, size=3)))
+    rotated.seal(NEW)
+    (finding,) = rotated.report(OLD, NEW).findings
+    assert (finding.code, "it counts from 4 lines on" in finding.message) == ("BAD_SIGNATURE", True)
+    assert finding.line == 13
+
+
+@pytest.mark.parametrize("signer", [OLD, NEW])
+def test_checkpoint_outside_of_a_keys_sizes_in_an_anchor_is_a_finding(rotated, tmp_path, signer):
+    """What the trail states holds for checkpoints of anchors, too."""
+    anchor = tmp_path / "shipped.log"
+    anchor.write_text(str(rotated.sign(signer, size=3 if signer is NEW else 11)))
+    assert codes(rotated.report(OLD, NEW, anchors=[str(anchor)])) == {"BAD_SIGNATURE": 1}
+
+
+def test_statement_in_an_anchor_counts(rotated, tmp_path):
+    """The end of a key counts if only a shipped copy states it."""
+    anchor = tmp_path / "shipped.log"
+    anchor.write_bytes(rotated.trail.read_bytes())
+    (tmp_path / "other").mkdir()
+    other = Life(tmp_path / "other")
+    other.trail.write_bytes(b"".join(rotated.trail.read_bytes().splitlines(keepends=True)[:4]))
+    other.seal(OLD, events=7)
+    report = other.report(OLD, NEW, anchors=[str(anchor)])
+    assert codes(report)["BAD_SIGNATURE"] == 1
+
+
+@pytest.mark.parametrize(
+    ("signers", "extension"),
+    [
+        ([], KEY_ENDS + OLD_ID),
+        ([THIRD], KEY_ENDS + OLD_ID),
+        ([THIRD], f"{KEY_BEGINS}{OLD.key}"),
+        ([OLD], f"{KEY_BEGINS}{NEW.key}"),
+        ([OLD], "some other extension"),
+        ([OLD], KEY_ENDS),
+        ([OLD], f"{KEY_ENDS}{ORIGIN}+zz"),
+    ],
+)
+def test_statement_counts_only_if_a_trusted_key_made_it(life, signers, extension):
+    """Somebody without the keys cannot state that one has ended or begins later, nor an old key that a new one begins later."""
+    life.seal(OLD)
+    life.seal(NEW, OLD)
+    note = life.sign(*(signers or [OLD]), size=2, extensions=(extension,))
+    if not signers:
+        note = Note(note.text, tuple(sign._replace(data=bytes(64)) for sign in note.signatures))
+    with life.trail.open("ab") as file:
+        file.write(Writer(bits=9).checkpoint(note))
+    life.seal(NEW, OLD)
+    assert codes(life.report(OLD, NEW)) == codes(life.report(NEW)) == {}
+
+
+def test_first_statement_about_a_key_counts(rotated):
+    """A retired key cannot give itself a later end."""
+    later = rotated.sign(OLD, extensions=(KEY_ENDS + OLD_ID,))
+    with rotated.trail.open("ab") as file:
+        file.write(Writer(bits=9).checkpoint(later))
+    rotated.seal(NEW)
+    assert codes(rotated.report(OLD, NEW)) == {"BAD_SIGNATURE": 1}
+
+
+def test_number_of_statements_that_are_verified_is_bounded(rotated, monkeypatch):
+    """Each costs the verification of a signature, which a file full of them must not multiply."""
+    note = rotated.sign(OLD, size=3, extensions=("a",))
+    writer = Writer(bits=9)
+    with rotated.trail.open("ab") as file:
+        file.write(b"".join(writer.checkpoint(note) for _ in range(MOST_FINDINGS + 50)))
+    rotated.seal(NEW)
+    verifications = []
+    verifies = type(OLD.key).verifies
+    monkeypatch.setattr(type(OLD.key), "verifies", lambda *words: verifications.append(words) or verifies(*words))
+    rotated.report(OLD, NEW)
+    assert MOST_FINDINGS - 5 < len(verifications) < MOST_FINDINGS + 5
+
+
+def test_several_processes_find_the_same(rotated):
+    """The use of keys is part of the result of other processes, too."""
+    rotated.put(rotated.sign(OLD))
+    for jobs in (1, 2):
+        assert codes(rotated.report(NEW, OLD, jobs=jobs)) == {"BAD_SIGNATURE": 1}
+
+
+def test_statement_that_cannot_be_appended_is_tried_again(life):
+    """Between the two steps of a rollover there is no active segment: the line follows later."""
+    life.seal(OLD)
+    content = life.trail.read_bytes()
+    life.trail.unlink()
+    sealer = BackgroundSealer(str(life.trail), ORIGIN, lambda: [NEW, OLD], sleep=lambda seconds: None)
+    assert sealer.seal_now()
+    assert sealer.has_unstated_key
+    life.trail.write_bytes(content)
+    assert sealer.seal_now()
+    sealer.release()
+    assert (sealer.has_unstated_key, len(life.key_lines())) == (False, 1)
+    assert codes(life.report(NEW)) == {}
+
+
+def test_rotate_key_seals_with_both_keys(life):
+    """The function begins the overlap, once, and returns the number of sealed lines."""
+    life.seal(OLD)
+    assert rotate_key(life.trail, NEW, OLD) == 5
+    assert rotate_key(life.trail, NEW, OLD) == 5
+    assert len(life.key_lines()) == 1
+    assert codes(life.report(OLD)) == codes(life.report(NEW)) == {}
+
+
+def test_rotate_key_refuses_what_would_change_nothing(life):
+    """The same key, a key of another name, a trail without a seal, and one that another process seals are errors."""
+    with pytest.raises(AuditSealError, match="not sealed yet"):
+        rotate_key(life.trail, NEW, OLD)
+    life.seal(OLD)
+    for signer in (OLD, SeedSigner(bytes(32), "audit.example/other")):
+        with pytest.raises(AuditSealError, match="expected another key"):
+            rotate_key(life.trail, signer, OLD)
+    with pytest.raises(AuditSealError, match="no given key has signed"):
+        rotate_key(life.trail, NEW, THIRD)
+
+    sealer = BackgroundSealer(str(life.trail), ORIGIN, lambda: [OLD], sleep=lambda seconds: None)
+    assert sealer.seal_now()
+    with pytest.raises(AuditSealError, match="sealed by another process: give that one both keys"):
+        rotate_key(life.trail, NEW, OLD)
+    sealer.release()
+    assert life.key_lines() == []
+
+
+def test_handler_with_previous_key_signs_with_both(tmp_path):
+    """The configuration of the application names the new key and the one that it replaces."""
+    paths = [str(tmp_path / name) for name in ("old.pem", "new.pem")]
+    keys = [generate_key(path, ORIGIN) for path in paths]
+    trail = tmp_path / "audit.jsonl"
+    for integrity in ({"key": paths[0]}, {"key": paths[1], "previous_key": paths[0]}):
+        target = AuditFileHandler(trail, integrity={"origin": ORIGIN, **integrity})
+        handler = AuditHandler(target=target)
+        handler.handle(logging.makeLogRecord({"msg": "STORE", "levelno": logging.INFO}))
+        handler.close()
+    for key in keys:
+        assert codes(verified(trail, policy=Policy((key,)))) == {}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"previous_key": "none.pem"}, "previous_key='none.pem': expected the path of a private key"),
+        ({"previous_key": ["kms"]}, "expected 'previous_verifier_key' as well"),
+        (
+            {"previous_key": ["kms"], "previous_verifier_key": str(SeedSigner(name="b").key)},
+            "previous_verifier_key is for",
+        ),
+        ({"key": None, "previous_key": "audit.pem"}, "expected 'key' as well"),
+    ],
+)
+def test_previous_key_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, members, message):
+    """The member has the rules of ``key``, and does not stand alone."""
+    monkeypatch.chdir(tmp_path)
+    generate_key("audit.pem", ORIGIN)
+    with pytest.raises(AuditValueError, match=message):
+        AuditFileHandler("audit.jsonl", integrity={"origin": ORIGIN, "key": "audit.pem", **members})
