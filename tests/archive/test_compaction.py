@@ -53,6 +53,7 @@ HOSTILE = {
     "empty texts": line_of(18, user_id="", session_id="", entry_ids=["", "é"], error_message=""),
     "no LF at the end": line_of(20),
     "chain": line_of(21).replace(b"}\n", b',"chain":"' + b"0" * 43 + b'"}\n'),
+    "chain and escapes": line_of(22, metadata={"a": "\u202e"}).replace(b"}\n", b',"chain":"' + b"0" * 64 + b'"}\n'),
     "explicit empty": line_of(19).replace(b'"status"', b'"entry_ids":[],"metadata":{},"user_id":null,"status"'),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from structlog_audit.cli.app import COMMANDS
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Force, TrailOptions, reads_trails
+from structlog_audit.cli.times import time_range
 
 OTHERS = (
     "compact",
@@ -39,8 +41,11 @@ def command_named(name):
 def test_command_that_reads_trails_has_the_shared_options(name):
     """Every command that reads trails has the shared options, and --all only where kinds can be selected."""
     parameters = inspect.signature(command_named(name)).parameters
-    assert list(parameters)[:4] == ["words", "since", "until", "vault"]
-    assert list(parameters)[-2:] == ["record", "strict"]
+    shared = ["words", "since", "until", "month", "vault", "tz", "utc", "every_kind", "record", "strict"]
+    found = [parameter for parameter in parameters if parameter in shared]
+    assert found == [parameter for parameter in shared if parameter in parameters]
+    assert set(shared) - set(found) <= {"every_kind"}
+    assert list(parameters)[:3] == ["words", "since", "until"]
     assert ("every_kind" in parameters) is (name in WITH_ALL)
 
 
@@ -64,6 +69,58 @@ def test_time_range_with_an_end_cannot_be_followed():
     TrailOptions("tail").require_open_end()
     with pytest.raises(UsageError, match="--follow cannot be combined with --until"):
         TrailOptions("tail", until="1h").require_open_end()
+
+
+def test_month_cannot_be_followed():
+    """A month is a time range with an end."""
+    with pytest.raises(UsageError, match="--follow cannot be combined with --month"):
+        TrailOptions("tail", month="this").require_open_end()
+
+
+NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
+
+
+def test_reversed_range_is_an_error():
+    """A range that ends before it begins is an error that names both ends; a missing end is not a bound."""
+    with pytest.raises(UsageError, match="--since='1h' must not be later than --until='2h'"):
+        time_range("1h", "2h", None, NOW)
+    assert time_range("1h", None, None, NOW) == (NOW - dt.timedelta(hours=1), None)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "month", "message"),
+    [
+        ("yesteday", None, None, "--since='yesteday': expected a time. Did you mean 'yesterday'?"),
+        (None, "1 y", None, "--until='1 y': expected a time. Use RFC 3339"),
+        (None, None, "march", "--month='march': expected a month such as '2025-01', 'this' or 'last'"),
+        ("1d", None, "this", "--month cannot be combined with --since or --until"),
+    ],
+)
+def test_mistake_in_a_time_range_is_a_usage_error(since, until, month, message):
+    """A mistake names the option, what it got and what it expects."""
+    with pytest.raises(UsageError) as caught:
+        time_range(since, until, month, NOW)
+    assert str(caught.value).startswith(message)
+
+
+def test_month_is_the_range_of_its_zone():
+    """A month is read in the zone of --tz, as every other time."""
+    zone = TrailOptions("stats", tz="Europe/Berlin").zone
+    start, end = time_range(None, None, "2025-03", NOW, zone)
+    assert (start, end) == (dt.datetime(2025, 2, 28, 23, tzinfo=dt.UTC), dt.datetime(2025, 3, 31, 22, tzinfo=dt.UTC))
+
+
+@pytest.mark.parametrize("name", ["", "Berlin", "Europe", "../etc/passwd", "a\0b"])
+def test_unknown_zone_is_a_usage_error(name):
+    """What is no time zone is an error that names it."""
+    with pytest.raises(UsageError, match="expected the name of a time zone"):
+        _ = TrailOptions("stats", tz=name).zone
+
+
+def test_two_zones_are_a_usage_error():
+    """Times have one zone."""
+    with pytest.raises(UsageError, match="--tz cannot be combined with --utc"):
+        _ = TrailOptions("stats", tz="Asia/Tokyo", utc=True).zone
 
 
 def test_process_of_the_doctor_does_not_import_typer():

@@ -4,6 +4,7 @@ import datetime as dt
 import enum
 import inspect
 import math
+import re
 import uuid
 
 import pytest
@@ -402,3 +403,39 @@ def test_signature_keeps_a_result_that_is_not_written_as_text():
 
     method.__annotations__["return"] = int
     assert inspect.signature(with_filter_signature(method)).return_annotation is int
+
+
+NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("filters", "start", "end"),
+    [
+        ({"since": "1h"}, NOW - dt.timedelta(hours=1), None),
+        ({"until": dt.timedelta(hours=1)}, None, NOW - dt.timedelta(hours=1)),
+        ({"since": "2d", "end_time": NOW}, NOW - dt.timedelta(days=2), NOW),
+        ({"since": None, "until": None}, None, None),
+        ({"since": ANY}, None, None),
+    ],
+)
+def test_since_and_until_are_the_bounds_of_the_time_range(filters, start, end):
+    """Both count from the clock of the source, and combine with the other bound."""
+    found = conditions(lambda: NOW, **filters)
+    assert (found.start_time, found.end_time) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("filters", "error", "message"),
+    [
+        ({"since": "1h", "start_time": NOW}, AuditTypeError, "expected one of them"),
+        ({"since": "1h", "until": "2h"}, AuditValueError, "since='1h' must not be greater than until='2h'"),
+        ({"since": "yesteday"}, AuditValueError, "Did you mean 'yesterday'"),
+        ({"until": 7}, AuditTypeError, "until=7: expected a datetime, a date, a timedelta or a text"),
+        ({"start_time": "7d"}, AuditTypeError, "a date, a timedelta or a text belongs to since="),
+        ({"end_time": dt.date(2025, 1, 1)}, AuditTypeError, "belongs to until="),
+    ],
+)
+def test_mistake_in_since_or_until_is_an_error(filters, error, message):
+    """A filter never matches everything in silence."""
+    with pytest.raises(error, match=re.escape(message)):
+        conditions(lambda: NOW, **filters)

@@ -36,6 +36,7 @@ from structlog_audit.archive.actions import (
     Protocol,
     Range,
     Remove,
+    SealCopy,
     Txn,
     data_file_of,
     milliseconds,
@@ -97,6 +98,8 @@ class Snapshot:
         """By path of a data file, the numbers of its rows that another archive provides; the last of a range is excluded."""
         self.tombstones: dict[str, int] = {}
         """When each file was removed, in milliseconds since 1970, for some days."""
+        self.seals: dict[str, SealCopy] = {}
+        """The copy of the seal of each trail that has one."""
 
         self._next_numbers: dict[str, int] = {}
         self._highs: dict[str, int] = {}
@@ -107,6 +110,7 @@ class Snapshot:
         copied.files = dict(self.files)
         copied.skipped = dict(self.skipped)
         copied.segments = self.segments.copy()
+        copied.seals = dict(self.seals)
         copied._highs = dict(self._highs)
 
         return copied
@@ -174,13 +178,19 @@ class Snapshot:
             elif action.commit_info is not None:
                 if action.commit_info.audit is not None:
                     self._cover(action.commit_info.audit)
+                self._take_seal(action.commit_info.seal)
             elif action.meta_data is not None:
                 _check_format(action.meta_data, where)
                 self.metadata = action.meta_data
             elif action.protocol is not None:
                 _check_protocol(action.protocol, where)
+            self._take_seal(action.seal)
             for coverage in action.covered or ():
                 self._cover(coverage)
+
+    def _take_seal(self, seal: SealCopy | None) -> None:
+        if seal is not None:
+            self.seals[seal.trail] = seal
 
     def _cover(self, coverage: Coverage) -> None:
         trail = coverage.trail
@@ -199,7 +209,8 @@ class Snapshot:
         for segment, ranges in self.segments.items():
             txn = Txn(segment, ranges[-1].stop, milliseconds(now))
             yield Action(txn=txn), Action(covered=ranges)
-
+        for seal in self.seals.values():
+            yield Action(txn=seal_txn(seal, now)), Action(seal=seal)
         for file in self.files.values():
             yield file.add(now), Action(file=file)
 
@@ -269,7 +280,7 @@ class DeltaLog:
 
         Args:
             operation: The name of the operation, for the log.
-            build: Returns the actions, whose ``commit_info`` only needs its *audit*; None if the state excludes them.
+            build: Returns the actions, whose ``commit_info`` only needs *audit* or *seal*; None if the state excludes them.
             now: The current time.
 
         Returns:
@@ -292,9 +303,11 @@ class DeltaLog:
                 operation=operation,
                 engine_info=f"structlog-audit/{__version__}",
                 id=commit_id,
-                audit=_audit_of(actions),
             )
-
+            # The members of this library, if the operation has any.
+            given = next((action.commit_info for action in actions if action.commit_info is not None), None)
+            if given is not None:
+                info.audit, info.seal = given.audit, given.seal
             lines = [Action(commit_info=info), *(action for action in actions if action.commit_info is None)]
             data = b"".join(_encode(action) + b"\n" for action in lines)
 
@@ -400,8 +413,9 @@ class DeltaLog:
         return AuditReadError(f"{where}: expected {expected}; copy this file again from where the archive was copied")
 
 
-def _audit_of(actions: Iterable[Action]) -> Coverage | None:
-    return next((action.commit_info.audit for action in actions if action.commit_info is not None), None)
+def seal_txn(seal: SealCopy, now: dt.datetime) -> Txn:
+    """Return the mark that the table has the lines of *seal*."""
+    return Txn(f"seal/{seal.trail}", seal.size, milliseconds(now))
 
 
 def _check_format(metadata: MetaData, where: str) -> None:

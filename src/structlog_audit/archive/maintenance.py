@@ -24,6 +24,7 @@ from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import pointer, promoted_columns
 from structlog_audit.archive.rows import COLUMNS
+from structlog_audit.archive.seal_copies import SEALS_FOLDER, files_of
 from structlog_audit.exceptions import AuditValueError, AuditWriteError
 
 _MERGED_BYTES = 256_000_000
@@ -48,6 +49,7 @@ class Summary(msgspec.Struct, frozen=True):
         first_day: The first day with events (UTC); None without any.
         last_day: The last one.
         trails: The number of events by trail, ``host:path``.
+        sealed: The number of lines that the copied seal of each sealed trail covers; they may be more than were archived.
         promoted: The promoted columns, and the members of the metadata that they hold, as JSON Pointers.
         pruned_before: The beginning of the first day that was not pruned; None if none was.
         version: The number of the last commit.
@@ -61,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True):
     first_day: str | None
     last_day: str | None
     trails: dict[str, int]
+    sealed: dict[str, int]
     promoted: dict[str, str]
     pruned_before: dt.datetime | None
     version: int
@@ -91,6 +94,7 @@ def show(archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | N
             first_day=min(days, default=None),
             last_day=max(days, default=None),
             trails=dict(sorted(trails.items())),
+            sealed={name: copy.size for name, copy in sorted(snapshot.seals.items())},
             promoted={name: pointer(path) for name, path in promoted.items()},
             pruned_before=snapshot.pruned_before,
             version=snapshot.version,
@@ -284,11 +288,13 @@ def gc(
 
         for ranges in snapshot.segments.values():
             used.update(coverage.quarantine for coverage in ranges if coverage.quarantine is not None)
+        for copy in snapshot.seals.values():
+            used |= files_of(log.storage, copy)
 
         for file in found:
             removed = snapshot.tombstones.get(file.path)
             unused_since = milliseconds(file.modified) if removed is None else removed
-            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/"))
+            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/", f"{SEALS_FOLDER}/"))
             if is_ours and file.path not in used and unused_since <= milliseconds(oldest):
                 log.storage.delete(file.path)
                 count += 1

@@ -17,8 +17,8 @@ import msgspec
 from structlog_audit.events.codec import StoredEvent, escape, safe_json, to_json
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.filters import microseconds
-from structlog_audit.trail.reading.decoder import Batch, Line
-from structlog_audit.trail.reading.line_blocks import is_part
+from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder
+from structlog_audit.trail.reading.line_blocks import LineBlock, is_part
 
 COLUMNS = (
     ("event_id", "string"),
@@ -205,6 +205,31 @@ def events_in(batch: Batch, size: int) -> list[EventBytes]:
         metadata = _metadata_in(stored) if raw is None else raw[number]
         found.append(_event_bytes(event, start, stop, stored, metadata))
     return found
+
+
+def columns_of(line: bytes) -> tuple[Any, ...] | None:
+    """Return the columns of the event in *line*, `STORED_COLUMNS` and ``chain``; None if it is not one event."""
+    data = line if line.endswith(b"\n") else line + b"\n"
+    batch = LineDecoder().decode_block(LineBlock(0, data), lambda code, offset, reason: None)
+    found = events_in(batch, len(line))
+    if len(found) != 1:
+        return None
+
+    event, metadata = found[0].event, found[0].metadata
+    return (
+        event.event_id,
+        found[0].us,
+        event.operation,
+        event.user_id,
+        event.session_id,
+        event.entry_ids or None,
+        metadata,
+        str(event.status),
+        event.error_message,
+        event.duration_ms,
+        event.kind,
+        event.chain,
+    )
 
 
 def _raw_metadata(batch: Batch) -> list[str | None] | None:

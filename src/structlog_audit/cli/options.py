@@ -6,11 +6,12 @@ shared options to its command line. Options of its own stand between them in the
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -32,13 +33,18 @@ Since = Annotated[
         "--since",
         "-S",
         metavar="TIME",
-        help="Start of the time range: RFC 3339, a date, today, yesterday, 1h, 30m, 7d.",
+        help="Start of the time range: 7d, 1h30m, a date, RFC 3339, yesterday, 'monday 9:00', 'last week'.",
     ),
 ]
+Month = Annotated[str | None, typer.Option("--month", metavar="MONTH", help="The time range: YYYY-MM, this or last.")]
 Until = Annotated[str | None, typer.Option("--until", "-U", metavar="TIME", help="End of the time range (exclusive).")]
 Vault = Annotated[
     str | None,
     typer.Option("--vault", metavar="FILE", help="File with the keys of persons: conditions match their tokens, too."),
+]
+Tz = Annotated[
+    str | None,
+    typer.Option("--tz", metavar="ZONE", help="Read and show times in this zone, such as Europe/Berlin."),
 ]
 Utc = Annotated[bool, typer.Option("--utc", help="Read and show times in UTC, not in local time.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Include the events of the library (opened, gap, intent ...).")]
@@ -52,6 +58,7 @@ Operations = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 TrailPath = Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail.")]
+SealedPath = Annotated[str, typer.Argument(metavar="TRAIL|ARCHIVE", help="Active file of the trail, or an archive.")]
 Origin = Annotated[
     str,
     typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
@@ -102,8 +109,10 @@ class TrailOptions:
         words: Trails and conditions.
         since: The start of the time range, as text.
         until: The end of the time range, as text.
+        month: The month that is the time range, as text.
         vault: The file with the keys of persons.
-        utc: Whether times without an offset are UTC, and times are shown in UTC.
+        tz: The name of the zone in which times are read and shown.
+        utc: Whether that zone is UTC.
         every_kind: Whether the events of the library are included.
         record: Whether to record the reading in the trail.
         strict: Whether problems in the read data determine the exit code.
@@ -114,36 +123,51 @@ class TrailOptions:
     words: Sequence[str] = ()
     since: str | None = None
     until: str | None = None
+    month: str | None = None
     vault: str | None = None
+    tz: str | None = None
     utc: bool = False
     every_kind: bool = False
     record: bool = False
     strict: bool = False
     trails: Sequence[str] = ()
 
+    @property
+    def zone(self) -> dt.tzinfo | None:
+        """The zone in which times are read and shown; None is local time.
+
+        Raises:
+            UsageError: There is no such zone, or two zones are given.
+        """
+        # Imported by the commands that need it: --help must be quick.
+        from structlog_audit.cli.times import zone_of
+
+        return zone_of(self.tz, utc=self.utc)
+
     def require_open_end(self) -> None:
         """Raise `UsageError` if the time range has an end, after which nothing can be followed."""
-        if self.until is not None:
-            raise UsageError("--follow cannot be combined with --until")
+        for name, value in (("--until", self.until), ("--month", self.month)):
+            if value is not None:
+                raise UsageError(f"--follow cannot be combined with {name}")
 
 
 Command = Callable[..., int]
 
-_FIRST = {"words": Words, "since": Since, "until": Until, "vault": Vault}
+_FIRST = {"words": Words, "since": Since, "until": Until, "month": Month, "vault": Vault}
 """The shared options before those of the command itself, without a value by default."""
 
-_LAST = {"utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
-"""The shared switches after the options of the command itself, off by default."""
+_LAST = {"tz": Tz, "utc": Utc, "every_kind": All, "record": Record, "strict": Strict}
+"""The shared options after those of the command itself: switches that are off by default, and the zone."""
 
 
-def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Command], Command]:
+def reads_trails(*, words: Any = Words, without: Container[str] = ()) -> Callable[[Command], Command]:
     """Return a decorator that adds the shared options to a command that reads trails.
 
     The command takes them as its first parameter, a `TrailOptions`.
 
     Args:
         words: The argument of the command line: its type, with its help.
-        has_all: Whether the command has ``--all``.
+        without: The names of the shared options that the command does not have.
     """
 
     def decorate(function: Command) -> Command:
@@ -153,7 +177,7 @@ def reads_trails(*, words: Any = Words, has_all: bool = True) -> Callable[[Comma
             return function(options, **given)
 
         # typer makes the options of the command line from the signature.
-        signature = _command_signature(function, words, has_all=has_all)
+        signature = _command_signature(function, words, without)
         command.__signature__ = signature  # type: ignore[attr-defined]
         return command
 
@@ -172,19 +196,16 @@ def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
     return TrailOptions(command, words, **options)
 
 
-def _command_signature(function: Command, words: Any, *, has_all: bool) -> inspect.Signature:
+def _command_signature(function: Command, words: Any, without: Container[str]) -> inspect.Signature:
     """Return the signature of *function* with the shared options in place of its first parameter."""
     first = _FIRST | {"words": words}
-    last = dict(_LAST)
-    if not has_all:
-        del last["every_kind"]
-
-    parameters = [_parameter(name, hint, None) for name, hint in first.items()]
     own = list(inspect.signature(function, eval_str=True).parameters.values())
-    parameters += own[1:]
-    parameters += [_parameter(name, hint, False) for name, hint in last.items()]
-    return inspect.Signature(parameters)
+    return inspect.Signature([*_parameters(first, without), *own[1:], *_parameters(_LAST, without)])
 
 
-def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+def _parameters(hints: dict[str, Any], without: Container[str]) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of shared options. A switch is off by default, and any other option without a value."""
+    for name, hint in hints.items():
+        if name not in without:
+            default = False if get_args(hint)[0] is bool else None
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

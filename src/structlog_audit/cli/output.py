@@ -53,7 +53,7 @@ def put_events(
     output: Output,
     now: dt.datetime,
     *,
-    in_utc: bool,
+    zone: dt.tzinfo | None,
     first: int | None = None,
     at_once: bool = False,
 ) -> int:
@@ -63,7 +63,7 @@ def put_events(
         events: The events, taken one by one.
         output: The output format.
         now: The time of a document.
-        in_utc: Whether a table shows times in UTC.
+        zone: The zone in which a table shows times; None is local time.
         first: The number of events that arrive without waiting, if each one is to be visible at once.
         at_once: Whether events may arrive slowly, so that none waits for others.
     """
@@ -79,7 +79,7 @@ def put_events(
     chunks: Iterable[str | bytes]
     if output == Output.TABLE:
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
-        chunks = _table((stored.event() for stored in counted()), in_utc, sample)
+        chunks = _table((stored.event() for stored in counted()), zone, sample)
     elif output == Output.CSV and is_terminal():
         chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now, is_live or at_once))
     else:
@@ -92,7 +92,7 @@ def put_events(
     return count
 
 
-def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[str]:
+def _table(events: Iterator[AuditEvent], zone: dt.tzinfo | None, sample: int) -> Iterator[str]:
     """Yield the lines of a table, its head first; no line without events. *sample* events determine the widths."""
     beginning = list(islice(events, sample))
     if not beginning:
@@ -101,7 +101,7 @@ def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[
     columns = width()
     is_narrow = columns is not None and columns < _NARROW
     has_colour = has_colours()
-    rows = [_row(event, in_utc) for event in beginning]
+    rows = [_row(event, zone) for event in beginning]
     widths = _widths(rows)
 
     # In a narrow terminal the details have a line of their own.
@@ -110,7 +110,7 @@ def _table(events: Iterator[AuditEvent], in_utc: bool, sample: int) -> Iterator[
         yield f"{line}\n"
 
     first = zip(beginning, rows, strict=True)
-    remaining = ((event, _row(event, in_utc)) for event in events)
+    remaining = ((event, _row(event, zone)) for event in events)
     for event, row in chain(first, remaining):
         colour = _COLOURS.get(event.status) if has_colour else None
         for line in _lines(row, widths, columns, is_narrow):
@@ -132,8 +132,8 @@ def _widths(rows: list[Row]) -> list[int]:
     return widths
 
 
-def _row(event: AuditEvent, in_utc: bool) -> Row:
-    time = time_text(event.timestamp, in_utc=in_utc)
+def _row(event: AuditEvent, zone: dt.tzinfo | None) -> Row:
+    time = time_text(event.timestamp, zone=zone)
     operation = event.operation.value
     user = "-" if event.user_id is None else quoted(event.user_id)
     details = " ".join(_details(event))

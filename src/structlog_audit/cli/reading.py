@@ -179,7 +179,7 @@ def read_trails(
     if not paths:
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
 
-    start, end = time_range(options.since, options.until, now, in_utc=options.utc)
+    start, end = time_range(options.since, options.until, options.month, now, options.zone)
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
     selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)

@@ -68,11 +68,10 @@ def quoted(text: str) -> str:
     return f'"{text}"' if not text or _SPACE.search(text) else text
 
 
-def time_text(timestamp: dt.datetime, *, in_utc: bool) -> str:
-    """Return *timestamp* to the millisecond, in local time with its offset or in UTC."""
-    if in_utc:
-        return timestamp.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return timestamp.astimezone().isoformat(timespec="milliseconds")
+def time_text(timestamp: dt.datetime, *, zone: dt.tzinfo | None) -> str:
+    """Return *timestamp* to the millisecond in *zone*, or in local time if that is None: with the offset, or Z for UTC."""
+    text = timestamp.astimezone(zone).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z") if zone is dt.UTC else text
 
 
 def clean_rows(sheet: str) -> str:

@@ -25,7 +25,7 @@ from structlog_audit.query.filters import Conditions, Filters, conditions
 Duration = dt.timedelta | str | float
 
 _BOUNDS = ("more_than", "success_rate_below", "avg_duration_ms_above", "p95_duration_ms_above")
-_NOT_FILTERS = frozenset(("event_id", "start_time", "end_time"))
+_NOT_FILTERS = frozenset(("event_id", "start_time", "end_time", "since", "until"))
 _SUBJECTS = ("user_id", "session_id", "operation")
 
 DEFAULT_MIN_EVENTS = 20

@@ -169,7 +169,7 @@ class EventSource:
         require_integer("offset", offset, least=0)
         stop = None if limit is None else offset + require_integer("limit", limit, least=0)
 
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         found = self.select(wanted, newest_first=newest_first, at_most=stop)
         events = [stored.event() for stored in islice(found, offset, stop)]
         if not events and stop != 0:
@@ -179,13 +179,13 @@ class EventSource:
     @with_filter_signature
     def iter_events(self, **filters: Unpack[Filters]) -> Iterator[AuditEvent]:
         """Yield the events that match all *filters*, oldest first."""
-        found = self.select(conditions(**filters), newest_first=False)
+        found = self.select(conditions(self._now, **filters), newest_first=False)
         return (stored.event() for stored in found)
 
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
         """Return the number of events that match all *filters*."""
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         count = sum(1 for _ in self.select(wanted, newest_first=False))
         if not count:
             self._explain_absence(wanted)
@@ -221,7 +221,7 @@ class EventSource:
         The keys are those of `structlog_audit.query.statistics.statistics`, and ``complete_since``. A handler adds the
         counters of its lifetime: ``accepted recorded pending raised lost evicted``.
         """
-        found = self._statistics(conditions(**filters))
+        found = self._statistics(conditions(self._now, **filters))
         members = {**found, "complete_since": self.complete_since, **self._counters()}
         return cast("Statistics", members)
 
@@ -251,7 +251,7 @@ class EventSource:
 
         The values are those of `get_user_statistics`. One pass; memory grows with the number of users.
         """
-        wanted = conditions(**filters)
+        wanted = conditions(self._now, **filters)
         found = self._statistics_by_user(wanted)
         if not found:
             self._explain_absence(wanted)
@@ -298,7 +298,7 @@ class EventSource:
             AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        events = self.select(conditions(**filters), newest_first=False)
+        events = self.select(conditions(self._now, **filters), newest_first=False)
         return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
 
     def export_events(

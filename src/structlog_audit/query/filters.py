@@ -8,6 +8,8 @@
   it is an error: a filter never silently matches everything.
 * ``entry_ids`` matches events that touched at least one of the ids. ``metadata`` is containment, as PostgreSQL's ``@>``.
 * Time ranges are half-open, ``start_time <= t < end_time``; a naive datetime is local time. Duration bounds are inclusive.
+* ``since`` and ``until`` are the same bounds as people say them: a date, a timedelta (that long ago), or a text such as
+  ``"7d"``, ``"yesterday 9:00"`` or ``"last week"`` (`structlog_audit.query.times`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import msgspec
 from structlog_audit.events.event import EventStatus, Identifier, Kind, operation_of, status_of, utc
 from structlog_audit.events.json_safe import JsonSanitizer, identifier_text
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.times import Time, resolve_time
 
 
 class _Any:
@@ -65,6 +68,8 @@ class Filters(TypedDict, total=False):
     metadata: Mapping[str, Any]
     start_time: dt.datetime | None
     end_time: dt.datetime | None
+    since: Time | None
+    until: Time | None
     min_duration_ms: float | None
     max_duration_ms: float | None
 
@@ -129,8 +134,16 @@ ORDINARY: Final = Conditions((("kind", frozenset((None,))),))
 """The conditions of a query without filters."""
 
 
-def conditions(**filters: Any) -> Conditions:
+def _system_time() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def conditions(now: Callable[[], dt.datetime] = _system_time, /, **filters: Any) -> Conditions:
     """Return the conditions that *filters* describe.
+
+    Args:
+        now: Returns the time that ``since`` and ``until`` count from.
+        filters: The filters by name.
 
     Raises:
         AuditTypeError: A filter is unknown, or its value has a type that the filter does not take.
@@ -150,13 +163,15 @@ def conditions(**filters: Any) -> Conditions:
         tuple(names),
         _entry_ids(given["entry_ids"]) if "entry_ids" in given else None,
         _metadata(given["metadata"]) if "metadata" in given else None,
-        _time("start_time", given.get("start_time")),
-        _time("end_time", given.get("end_time")),
+        _bound("start_time", "since", given, now),
+        _bound("end_time", "until", given, now),
         _duration("min_duration_ms", given.get("min_duration_ms")),
         _duration("max_duration_ms", given.get("max_duration_ms")),
     )
 
-    _refuse_reversed("start_time", found.start_time, "end_time", found.end_time, given)
+    start_name = "since" if given.get("since") is not None else "start_time"
+    end_name = "until" if given.get("until") is not None else "end_time"
+    _refuse_reversed(start_name, found.start_time, end_name, found.end_time, given)
     _refuse_reversed("min_duration_ms", found.min_duration_ms, "max_duration_ms", found.max_duration_ms, given)
     return found
 
@@ -235,11 +250,19 @@ def _metadata(value: Any) -> dict[str, Any]:
     return plain
 
 
-def _time(name: str, value: Any) -> dt.datetime | None:
+def _bound(name: str, spoken: str, given: Mapping[str, Any], now: Callable[[], dt.datetime]) -> dt.datetime | None:
+    """Return the bound of a time range: the filter *name* or, as people say it, *spoken*."""
+    value, time = given.get(name), given.get(spoken)
+    if time is not None:
+        if value is not None:
+            raise AuditTypeError(f"{name}={value!r}, {spoken}={time!r}: expected one of them")
+        return resolve_time(spoken, time, now())
+
     if value is None:
         return None
     if not isinstance(value, dt.datetime):
-        raise AuditTypeError(f"{name}={value!r}: expected a datetime; a naive one is local time")
+        hint = f"a date, a timedelta or a text belongs to {spoken}="
+        raise AuditTypeError(f"{name}={value!r}: expected a datetime, a naive one is local time; {hint}")
     return utc(value)
 
 

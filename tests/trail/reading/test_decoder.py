@@ -264,6 +264,14 @@ def test_kind_of_the_library_stays_text(kind):
         assert "drift" not in dict(reports)
 
 
+@pytest.mark.parametrize("line", [line_of(1, 1.5, metadata={"a": "\u202e"}), line_of(1, 1), changed(ONE, user_id="a")])
+def test_link_of_a_chain_is_no_unknown_member(line):
+    """A line with escapes, or a time without a fraction, is decoded by itself: its link is none of the metadata either."""
+    linked = line[:-2] + b',"chain":"' + b"0" * 64 + b'"}\n'
+    batch, findings = decoded(linked, b"\n")
+    assert (findings, batch.events[0].chain, "chain" in batch.events[0].metadata) == ([], "0" * 64, False)
+
+
 def test_unknown_members_become_metadata():
     """Unknown members move to the metadata, where a member that is there already wins, and are reported by name."""
     reports = []

@@ -25,7 +25,7 @@ PackageWords = Annotated[
 ]
 
 
-@reads_trails(words=PackageWords, has_all=False)
+@reads_trails(words=PackageWords, without=("every_kind",))
 def catalogue(
     options: TrailOptions,
     *,

@@ -23,6 +23,8 @@ from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.events.codec import to_json
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
     from structlog_audit.events.event import AuditEvent
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
 
 
-@reads_trails(has_all=False)
+@reads_trails(without=("every_kind",))
 def monitor(
     options: TrailOptions,
     *,
@@ -56,7 +58,7 @@ def monitor(
         events = relevant.follow(since_now=False) if follow else relevant.select()
         code = Exit.DONE
         for alert in replay(loaded, (stored.event() for stored in events)):
-            _put(alert, output, in_utc=options.utc)
+            _put(alert, output, zone=options.zone)
             code = Exit.NO
             if follow:
                 sys.stdout.flush()
@@ -82,12 +84,12 @@ def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
     return wanted
 
 
-def _put(alert: Alert, output: AlertOutput, *, in_utc: bool) -> None:
+def _put(alert: Alert, output: AlertOutput, *, zone: dt.tzinfo | None) -> None:
     from structlog_audit.cli.tables import time_text
 
     if output == AlertOutput.JSONL:
         put(to_json(alert.to_dict()) + "\n")
         return
-    time = time_text(alert.timestamp, in_utc=in_utc)
+    time = time_text(alert.timestamp, zone=zone)
     level = logging.getLevelName(alert.rule.level)
     put_line(f"{time}  {level}  {alert}  [{alert.event_id}]")

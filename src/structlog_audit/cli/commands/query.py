@@ -46,7 +46,7 @@ def query(
         else:
             events = reading.events()
         is_stream = "-" in (*options.trails, *options.words)
-        count = put_events(events, output, reading.now, in_utc=options.utc, at_once=is_stream)
+        count = put_events(events, output, reading.now, zone=options.zone, at_once=is_stream)
         if not count and lines != 0:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO

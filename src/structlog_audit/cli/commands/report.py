@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,6 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Anchors, Force, Operations, SealKeys, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put
-from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import write_atomically
 
 if TYPE_CHECKING:
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
 EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
 
 
-@reads_trails(words=TrailWords, has_all=False)
+@reads_trails(words=TrailWords, without=("every_kind",))
 def report(
     options: TrailOptions,
     *,
-    month: Annotated[
-        str | None, typer.Option("--month", metavar="YYYY-MM", help="Month of the report, in UTC.")
-    ] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="USER", help="Report on one user only.")] = None,
     html: Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML to FILE; - is stdout.")] = None,
     markdown: Annotated[
@@ -43,9 +41,7 @@ def report(
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
-    if month is not None and (options.since or options.until):
-        raise UsageError("--month cannot be combined with --since or --until")
-    _require_month(month)
+    month, options = _take_month(options)
     classes = load_operations(operations)
     targets = _targets({"html": html, "markdown": markdown, "json": json})
     for path in targets.values():
@@ -71,13 +67,16 @@ def report(
     return read_trails(options, write, quietly=True, judges=True)
 
 
-def _require_month(month: str | None) -> None:
-    from structlog_audit.reports.period import period_of
+def _take_month(options: TrailOptions) -> tuple[str | None, TrailOptions]:
+    """Return the month of the report, and the options without it: months of a report are those of UTC."""
+    if options.month is None:
+        return None, options
 
-    try:
-        period_of(month, None, None)
-    except AuditValueError as error:
-        raise UsageError(f"--{error}") from None
+    from structlog_audit.cli.times import time_range
+
+    start, _ = time_range(options.since, options.until, options.month, dt.datetime.now(dt.UTC), dt.UTC)
+    month = None if start is None else f"{start:%Y-%m}"
+    return month, dataclasses.replace(options, month=None)
 
 
 def _targets(given: dict[str, str | None]) -> dict[str, str]:

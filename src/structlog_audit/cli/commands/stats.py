@@ -57,7 +57,7 @@ def stats(
             put(_document({**found, "completeness": verdict.to_dict()}))
             return code
 
-        put_table(_overview(found, verdict, options.utc))
+        put_table(_overview(found, verdict, options.zone))
         for head, group in (
             ("CLASS", "by_class"),
             ("UNCLASSIFIED", "unclassified"),
@@ -96,11 +96,11 @@ def _document(found: Mapping[str, Any]) -> str:
     return msgspec.json.format(document, indent=2) + "\n"
 
 
-def _overview(found: Mapping[str, Any], verdict: Completeness, in_utc: bool) -> Table:
+def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo | None) -> Table:
     from structlog_audit.cli.tables import make_table, time_text
 
     def time(timestamp: dt.datetime | None) -> str:
-        return "-" if timestamp is None else time_text(timestamp, in_utc=in_utc)
+        return "-" if timestamp is None else time_text(timestamp, zone=zone)
 
     first = time(found["first_event"])
     last = time(found["last_event"])

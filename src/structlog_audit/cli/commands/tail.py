@@ -38,7 +38,7 @@ def tail(
 
     def show(reading: Reading) -> Exit:
         newest = reading.newest(lines)
-        count = put_events(newest, output, reading.now, in_utc=options.utc)
+        count = put_events(newest, output, reading.now, zone=options.zone)
         if not count and lines:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
@@ -53,7 +53,7 @@ def tail(
         later = (event for event in coming if event.event_id not in known)
 
         events = chain(newest, later)
-        put_events(events, output, reading.now, in_utc=options.utc, first=len(newest))
+        put_events(events, output, reading.now, zone=options.zone, first=len(newest))
         return Exit.DONE
 
     return read_trails(options, show_and_follow if follow else show)

@@ -17,6 +17,8 @@ from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from rich.table import Table
 
     from structlog_audit.cli.reading import Reading
@@ -29,7 +31,7 @@ _LEAST_FOR_WHOLE_TIMES = 60
 Row = dict[str, Any]
 
 
-@reads_trails(has_all=False)
+@reads_trails(without=("every_kind",))
 def users(
     options: TrailOptions,
     *,
@@ -53,7 +55,7 @@ def users(
             rows = [_row(user, figures) for user, figures in ranked]
             put(_DOCUMENTS[output](rows))
         elif ranked:
-            put_table(_table(ranked, options.utc))
+            put_table(_table(ranked, options.zone))
         return Exit.DONE
 
     return read_trails(options, show, quietly=True)
@@ -63,7 +65,7 @@ def _row(user: str | None, figures: Mapping[str, Any]) -> Row:
     return {"user_id": user, **figures, "last_activity": rfc3339(figures["last_activity"])}
 
 
-def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], in_utc: bool) -> Table:
+def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], zone: dt.tzinfo | None) -> Table:
     from structlog_audit.cli.tables import make_table, quoted, time_text
 
     head = ("USER", "TOTAL", "LAST ACTIVITY", "MOST COMMON", "SUCCESS")
@@ -72,7 +74,7 @@ def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], in_utc: bool)
     for user, figures in ranked:
         name = "-" if user is None else quoted(user)
         total = figures["total_operations"]
-        time = time_text(figures["last_activity"], in_utc=in_utc)
+        time = time_text(figures["last_activity"], zone=zone)
         operation = figures["most_common_operation"]
         success = figures["success_rate"]
 

@@ -156,7 +156,7 @@ class TrailReader(EventSource):
             AuditValueError: Also for a cursor of other trails, of the other order, or of another form.
         """
         require_integer("limit", limit, least=1)
-        conditions = self._with_tokens(query_filters.conditions(**filters))
+        conditions = self._with_tokens(query_filters.conditions(self._now, **filters))
         return page_of(self._scanner, self._trails, conditions, cursor, limit, newest_first)
 
     @with_filter_signature
@@ -176,7 +176,7 @@ class TrailReader(EventSource):
             wait: Called with the seconds until the next poll, such as `time.sleep`.
             filters: The filters.
         """
-        conditions = query_filters.conditions(**filters)
+        conditions = query_filters.conditions(self._now, **filters)
         events = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
         return (stored.event() for stored in events)
 

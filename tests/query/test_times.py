@@ -1,8 +1,9 @@
-"""The times that the command line accepts."""
+"""Times as people write them."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from contextlib import contextmanager
 from zoneinfo import ZoneInfo
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.times import parse_time, time_range
+from structlog_audit import AuditTypeError, AuditValueError
 from structlog_audit.events.event import rfc3339
+from structlog_audit.query.times import month_range, parse_time, resolve_time
 
 # The day on which summer time begins in Berlin.
 NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
@@ -58,12 +59,31 @@ def local_zone(name):
         ("2w", "2025-03-16T10:30:00Z"),
         ("1d12h", "2025-03-28T22:30:00Z"),
         ("0001-01-01", "0001-01-01T00:00:00Z"),
+        # NOW is a Sunday.
+        ("sunday", "2025-03-29T23:00:00Z"),
+        ("last sunday", "2025-03-22T23:00:00Z"),
+        ("Monday", "2025-03-23T23:00:00Z"),
+        ("last  monday", "2025-03-23T23:00:00Z"),
+        ("saturday", "2025-03-28T23:00:00Z"),
+        ("this week", "2025-03-23T23:00:00Z"),
+        ("last week", "2025-03-16T23:00:00Z"),
+        ("this month", "2025-02-28T23:00:00Z"),
+        ("last month", "2025-01-31T23:00:00Z"),
+        ("this year", "2024-12-31T23:00:00Z"),
+        ("last year", "2023-12-31T23:00:00Z"),
+        ("2025-02", "2025-01-31T23:00:00Z"),
+        ("2025-W02", "2025-01-05T23:00:00Z"),
+        ("9:00", "2025-03-30T07:00:00Z"),
+        ("yesterday 9:00", "2025-03-29T08:00:00Z"),
+        ("monday 14:30:15.5", "2025-03-24T13:30:15.500000Z"),
+        ("last sunday 00:00", "2025-03-22T23:00:00Z"),
+        ("2025-01-15 9:30", "2025-01-15T08:30:00Z"),
     ],
 )
 @pytest.mark.usefixtures("berlin")
 def test_time_is_parsed_as_a_timestamp(text, expected):
     """Each form is one timestamp; a time without an offset is local, with the offset of that day."""
-    assert parse_time("--since", text, NOW) == dt.datetime.fromisoformat(expected)
+    assert parse_time("since", text, NOW) == dt.datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +94,7 @@ def test_time_is_parsed_as_a_timestamp(text, expected):
 @pytest.mark.usefixtures("berlin")
 def test_time_without_offset_is_utc_with_utc_option(text, expected):
     """With --utc, days and hours are those of UTC; a given offset is kept."""
-    assert parse_time("--since", text, NOW, in_utc=True) == dt.datetime.fromisoformat(expected)
+    assert parse_time("since", text, NOW, dt.UTC) == dt.datetime.fromisoformat(expected)
 
 
 SKIPPED_MIDNIGHTS = [
@@ -94,7 +114,7 @@ SKIPPED_MIDNIGHTS = [
 def test_day_without_midnight_begins_at_its_first_instant(zone, day, expected):
     """A day whose midnight the clock skips begins at its first instant; one that is skipped, with the next."""
     with local_zone(zone):
-        assert parse_time("--since", day, NOW) == dt.datetime.fromisoformat(expected)
+        assert parse_time("since", day, NOW) == dt.datetime.fromisoformat(expected)
 
 
 @pytest.mark.parametrize(("word", "hours"), [("today", 12), ("yesterday", 36), ("tomorrow", -12)])
@@ -103,7 +123,7 @@ def test_word_for_a_day_without_midnight_is_its_first_instant(zone, day, expecte
     """Today, yesterday and tomorrow begin at their first instant, too."""
     start = dt.datetime.fromisoformat(expected)
     with local_zone(zone):
-        assert parse_time("--since", word, start + dt.timedelta(hours=hours)) == start
+        assert parse_time("since", word, start + dt.timedelta(hours=hours)) == start
 
 
 @pytest.mark.parametrize("zone", sorted({zone for zone, _, _ in SKIPPED_MIDNIGHTS} | {"America/St_Johns", "UTC"}))
@@ -116,7 +136,7 @@ def test_day_begins_at_its_first_instant(zone, day):
 
     midnight = dt.datetime.combine(day, dt.time())
     with local_zone(zone):
-        start = parse_time("--since", str(day), NOW)
+        start = parse_time("since", str(day), NOW)
     assert local(start) >= midnight
     assert local(start - dt.timedelta(seconds=1)) < midnight
 
@@ -125,7 +145,7 @@ def test_day_begins_at_its_first_instant(zone, day):
 def test_skipped_time_counts_by_the_clock_before_the_change(text, expected):
     """A local time that the clock skips is the same timestamp on every Python: as if the clock had not changed yet."""
     with local_zone("America/Havana"):
-        assert parse_time("--since", text, NOW) == dt.datetime.fromisoformat(f"2025-03-09T{expected}Z")
+        assert parse_time("since", text, NOW) == dt.datetime.fromisoformat(f"2025-03-09T{expected}Z")
 
 
 @pytest.mark.parametrize("zone", ["America/Havana", "Asia/Tokyo"])
@@ -133,7 +153,7 @@ def test_skipped_time_counts_by_the_clock_before_the_change(text, expected):
 def test_time_at_the_end_of_the_calendar_is_a_timestamp(zone, text):
     """A local time beyond the calendar in UTC is taken as UTC."""
     with local_zone(zone):
-        assert parse_time("--since", text, NOW).year in (1, 9999)
+        assert parse_time("since", text, NOW).year in (1, 9999)
 
 
 @pytest.mark.parametrize(
@@ -142,34 +162,103 @@ def test_time_at_the_end_of_the_calendar_is_a_timestamp(zone, text):
 )
 def test_invalid_time_is_an_error(text):
     """Any other text is an error that names the option and the text."""
-    with pytest.raises(UsageError) as caught:
-        parse_time("--since", text, NOW)
-    assert str(caught.value).startswith(f"--since={text!r}: expected a time.")
+    with pytest.raises(AuditValueError) as caught:
+        parse_time("since", text, NOW)
+    assert str(caught.value).startswith(f"since={text!r}: expected a time.")
 
 
 def test_mistyped_word_gets_a_suggestion():
     """The error for a word close to a known one suggests that one."""
-    with pytest.raises(UsageError, match="Did you mean 'yesterday'"):
-        parse_time("--until", "yesteday", NOW)
+    with pytest.raises(AuditValueError, match="Did you mean 'yesterday'"):
+        parse_time("until", "yesteday", NOW)
 
 
 @given(st.datetimes(min_value=dt.datetime(2, 1, 1), max_value=dt.datetime(9998, 1, 1), timezones=st.just(dt.UTC)))
 def test_timestamp_of_an_event_is_parsed_unchanged(time):
     """The timestamp of any event, as the trail contains it, is parsed as the same timestamp."""
-    assert parse_time("--since", rfc3339(time), NOW) == time
+    assert parse_time("since", rfc3339(time), NOW) == time
 
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_timestamp_or_an_error(text):
     """Every text is an aware timestamp or a usage error."""
     try:
-        assert parse_time("--since", text, NOW).tzinfo is dt.UTC
-    except UsageError:
+        assert parse_time("since", text, NOW).tzinfo is dt.UTC
+    except AuditValueError:
         pass
 
 
-def test_reversed_range_is_an_error():
-    """A range that ends before it begins is an error that names both ends; a missing end is not a bound."""
-    with pytest.raises(UsageError, match="--since='1h' must not be later than --until='2h'"):
-        time_range("1h", "2h", NOW)
-    assert time_range("1h", None, NOW) == (NOW - dt.timedelta(hours=1), None)
+@pytest.mark.parametrize("zone", [None, dt.UTC, ZoneInfo("America/Havana"), ZoneInfo("Asia/Kathmandu")])
+@given(day=st.dates(dt.date(1990, 1, 1), dt.date(2037, 12, 31)))
+def test_periods_contain_the_day_from_their_first_instant_on(zone, day):
+    """For all days: this week begins at most six days before, last week a week earlier, and so do months and years."""
+    noon = dt.datetime.combine(day, dt.time(12), tzinfo=zone or dt.UTC).astimezone(dt.UTC)
+
+    def first_day(word):
+        return parse_time("since", word, noon, zone).astimezone(zone).date()
+
+    today = noon.astimezone(zone).date()
+    assert first_day("this week") == today - dt.timedelta(days=today.weekday())
+    assert first_day("last week") == first_day("this week") - dt.timedelta(days=7)
+    assert first_day("this month") == today.replace(day=1)
+    assert first_day("last month") == (today.replace(day=1) - dt.timedelta(days=1)).replace(day=1)
+    assert first_day("last year") == dt.date(today.year - 1, 1, 1)
+    for word in ("monday", "friday", "sunday"):
+        assert 0 <= (today - first_day(word)).days < 7
+        assert 1 <= (today - first_day(f"last {word}")).days <= 7
+        assert first_day(word).strftime("%A").lower() == word
+
+
+@pytest.mark.parametrize(
+    "text", ["week", "last day", "next week", "last week 9:00", "monday tuesday", "9", "24:30", "last"]
+)
+def test_word_that_names_no_time_is_an_error(text):
+    """What looks like a period or a day, and is none, is an error."""
+    with pytest.raises(AuditValueError):
+        parse_time("since", text, NOW)
+
+
+@pytest.mark.parametrize(
+    ("month", "start", "end"),
+    [
+        ("2025-03", "2025-02-28T23:00:00Z", "2025-03-31T22:00:00Z"),
+        ("this", "2025-02-28T23:00:00Z", "2025-03-31T22:00:00Z"),
+        ("Last", "2025-01-31T23:00:00Z", "2025-02-28T23:00:00Z"),
+        ("2024-12", "2024-11-30T23:00:00Z", "2024-12-31T23:00:00Z"),
+    ],
+)
+def test_month_is_a_half_open_range_in_the_zone(month, start, end):
+    """A month begins and ends with the days of the zone."""
+    expected = tuple(map(dt.datetime.fromisoformat, (start, end)))
+    assert month_range(month, NOW, ZoneInfo("Europe/Berlin")) == expected
+
+
+@pytest.mark.parametrize("month", ["", "2025", "2025-13", "2025-00", "march", "last week", "last year", "0000-01"])
+def test_text_that_is_no_month_is_an_error(month):
+    """Any other text is an error that names it."""
+    with pytest.raises(AuditValueError, match=re.escape(f"month={month!r}: expected a month")):
+        month_range(month, NOW)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (None, None),
+        ("7d", "2025-03-23T10:30:00Z"),
+        (dt.timedelta(days=7), "2025-03-23T10:30:00Z"),
+        (dt.timedelta(days=-7), "2025-03-23T10:30:00Z"),
+        (dt.date(2025, 3, 30), "2025-03-29T23:00:00Z"),
+        (dt.datetime(2025, 3, 30, 12), "2025-03-30T10:00:00Z"),
+        (dt.datetime(2025, 3, 30, 12, tzinfo=dt.UTC), "2025-03-30T12:00:00Z"),
+    ],
+)
+def test_every_type_of_time_is_resolved(time, expected):
+    """Texts, dates, datetimes and timedeltas are times; those without an offset are in the zone."""
+    wanted = None if expected is None else dt.datetime.fromisoformat(expected)
+    assert resolve_time("since", time, NOW, ZoneInfo("Europe/Berlin")) == wanted
+
+
+def test_other_type_of_time_is_a_type_error():
+    """A number could be seconds, days or a year: it is an error that names what is expected."""
+    with pytest.raises(AuditTypeError, match="since=7: expected a datetime, a date, a timedelta or a text"):
+        resolve_time("since", 7, NOW)
