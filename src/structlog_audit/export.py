@@ -22,12 +22,13 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from structlog_audit.events.codec import StoredEvent, decode_event, encode_event
 from structlog_audit.events.event import AuditEvent, rfc3339
+from structlog_audit.events.event_lists import EventList, lists_of
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 if TYPE_CHECKING:
@@ -38,64 +39,63 @@ Exportable = AuditEvent | StoredEvent
 """An event, or one as a source selects it, which has its line nearly ready."""
 
 
-_CHUNK = 500
-"""The number of events that are encoded at once."""
+Events = Sequence[Exportable]
+"""Some events that are written together."""
+
+CHUNK = 500
+"""The number of events that are encoded at once, if they come one by one."""
 
 
 def _events(events: Iterable[Exportable]) -> Iterator[AuditEvent]:
     return (event.event() if isinstance(event, StoredEvent) else event for event in events)
 
 
-def _chunks_of_lines(events: Iterable[Exportable], *, at_once: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of some events, and their lines."""
-    size = 1 if at_once else _CHUNK
-    remaining = iter(events)
-    while chunk := list(islice(remaining, size)):
-        yield len(chunk), _lines_of(chunk)
+def _lines_of(events: Events) -> bytes:
+    if isinstance(events, EventList):
+        return events.lines()
 
-
-def _lines_of(events: list[Exportable]) -> bytes:
-    kind = type(events[0])
+    kind = type(events[0]) if events else AuditEvent
     if issubclass(kind, StoredEvent) and all(type(event) is kind for event in events):
         return kind.lines(events)
     return b"".join([encode_event(event) + b"\n" for event in _events(events)])
 
 
-def _document(events: Iterable[Exportable], exported_at: dt.datetime, at_once: bool) -> Iterator[bytes]:
+def _document(lists: Iterable[Events], exported_at: dt.datetime) -> Iterator[bytes]:
     yield b'{\n  "events": ['
 
     total = 0
-    for count, lines in _chunks_of_lines(events, at_once=at_once):
+    for events in filter(None, lists):
         separator = b",\n    " if total else b"\n    "
-        yield separator + lines[:-1].replace(b"\n", b",\n    ")
-        total += count
+        yield separator + _lines_of(events)[:-1].replace(b"\n", b",\n    ")
+        total += len(events)
+        del events
 
     yield b"\n  ],\n" if total else b"],\n"
     yield f'  "total_events": {total},\n  "exported_at": "{rfc3339(exported_at)}"\n}}\n'.encode()
 
 
-def _lines(events: Iterable[Exportable], exported_at: dt.datetime, at_once: bool) -> Iterator[bytes]:
-    return (lines for _, lines in _chunks_of_lines(events, at_once=at_once))
+def _lines(lists: Iterable[Events], exported_at: dt.datetime) -> Iterator[bytes]:
+    return map(_lines_of, lists)
 
 
-def _table(events: Iterable[Exportable], exported_at: dt.datetime, at_once: bool) -> Iterator[bytes]:
+def _table(lists: Iterable[Events], exported_at: dt.datetime) -> Iterator[bytes]:
     # Imported lazily: only needed for CSV.
     from structlog_audit.formats.spreadsheet import table
 
-    return table(_events(events))
+    return table(lists)
 
 
-_Writer = Callable[[Iterable[Exportable], dt.datetime, bool], Iterator[bytes]]
+_Writer = Callable[[Iterable[Events], dt.datetime], Iterator[bytes]]
 
 
 def _other_system(name: str) -> _Writer:
     """Return a writer of lines in the format *name* of another system."""
 
-    def lines(events: Iterable[Exportable], exported_at: dt.datetime, at_once: bool) -> Iterator[bytes]:
+    def lines(lists: Iterable[Events], exported_at: dt.datetime) -> Iterator[bytes]:
         # Imported lazily: most processes never export to another system.
         from structlog_audit.formats import to_line
 
-        for event in _events(events):
+        for event in _events(chain.from_iterable(lists)):
             # An event made by hand may hold any value; decoding its line makes all of them plain.
             plain = decode_event(encode_event(event))
             yield to_line(plain, name).encode() + b"\n"
@@ -109,8 +109,8 @@ WRITERS: dict[str, _Writer] = {
     "csv": _table,
     **{name: _other_system(name) for name in ("ecs", "ocsf", "cadf", "cef", "otlp")},
 }
-"""The writers by the name of their format. Each yields the bytes of a file from events, oldest first, the export time, and
-whether each event is wanted as soon as it is there.
+"""The writers by the name of their format. Each yields the bytes of a file from lists of events, oldest first, and the export
+time: those of a list as soon as it is there.
 
 The names of other systems' formats are repeated here, so that offering them does not import `structlog_audit.formats`; a
 test compares them with its table."""
@@ -150,13 +150,16 @@ def export(
     writer = checked_writer(name, columns, cells)
     count = 0
 
-    def counted() -> Iterator[Exportable]:
+    def counted() -> Iterator[Events]:
         nonlocal count
-        for event in events:
-            count += 1
-            yield event
+        for some in lists_of(events, CHUNK):
+            count += len(some)
+            yield some
 
-    write_atomically(destination, writer(counted(), now, False), replace=replace)
+            # Not kept while the next ones are decoded, which reuses their memory.
+            del some
+
+    write_atomically(destination, writer(counted(), now), replace=replace)
     return count
 
 
@@ -171,7 +174,7 @@ def checked_writer(format: str, columns: Sequence[str] | None = None, cells: Cel
         raise AuditValueError(f"columns, cells: expected the format csv, got {format!r}, which has no columns")
 
     names, form = checked_columns(columns), checked_cells(cells)
-    return lambda events, exported_at, at_once: table(_events(events), names, form)
+    return lambda lists, exported_at: table(lists, names, form)
 
 
 def checked_destination(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:

@@ -6,7 +6,7 @@ from structlog_audit.archive.database import Database, parquet
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.rows import STORED_COLUMNS, encode_line
 from structlog_audit.archive.storage import Storage
-from structlog_audit.trail.reading.decoder import REMEMBERED
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 
 
 def last_lines(

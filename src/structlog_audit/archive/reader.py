@@ -45,13 +45,13 @@ from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
 from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary, user_summary
 from structlog_audit.redaction.vault import SubjectVault
-from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
 from structlog_audit.trail.reading.judgement import judge_evidence
 from structlog_audit.trail.reading.pagination import Page
 from structlog_audit.trail.reading.problems import SEEN_IN_LINES, Problem
 from structlog_audit.trail.reading.reader import TrailReader
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 from structlog_audit.trail.reading.scan_engine import ScanEngine
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.segment_names import base_of, rollover_time

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from rich.cells import cell_len, set_cell_size
@@ -28,7 +28,8 @@ from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
-from structlog_audit.export import WRITERS
+from structlog_audit.events.event_lists import lists_of
+from structlog_audit.export import CHUNK, WRITERS
 from structlog_audit.query.field_tests import text_of
 
 _SAMPLE = 50
@@ -70,20 +71,24 @@ def put_events(
     count = 0
     is_live = first is not None
 
-    def counted() -> Iterator[StoredEvent]:
+    def counted() -> Iterator[Sequence[StoredEvent]]:
         nonlocal count
-        for event in events:
-            count += 1
-            yield event
+        for some in lists_of(events, 1 if is_live or at_once else CHUNK):
+            count += len(some)
+            yield some
+
+            # Not kept while the next ones are decoded, which reuses their memory.
+            del some
 
     chunks: Iterable[str | bytes]
     if output == Output.TABLE:
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
-        chunks = _table((stored.event() for stored in counted()), zone, sample)
+        stored_events = chain.from_iterable(counted())
+        chunks = _table((stored.event() for stored in stored_events), zone, sample)
     elif output == Output.CSV and is_terminal():
-        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now, is_live or at_once))
+        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now))
     else:
-        chunks = WRITERS[output](counted(), now, is_live or at_once)
+        chunks = WRITERS[output](counted(), now)
 
     for chunk in chunks:
         put(chunk)

@@ -186,10 +186,14 @@ class EventSource:
     def count_events(self, **filters: Unpack[Filters]) -> int:
         """Return the number of events that match all *filters*."""
         wanted = conditions(self._now, **filters)
-        count = sum(1 for _ in self.select(wanted, newest_first=False))
+        count = self._count(wanted)
         if not count:
             self._explain_absence(wanted)
         return count
+
+    def _count(self, conditions: Conditions) -> int:
+        """Return the number of events that match *conditions*."""
+        return sum(1 for _ in self.select(conditions, newest_first=False))
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """Return the event with this id, of any kind, or None."""

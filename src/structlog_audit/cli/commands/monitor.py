@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
-    from structlog_audit.events.event import AuditEvent
     from structlog_audit.monitoring.alerts import Alert
     from structlog_audit.monitoring.rules import Rule
 
@@ -53,11 +52,11 @@ def monitor(
     loaded = load_rules(rules)
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent | StoredEvent]
+        events: Iterable[StoredEvent]
         relevant = reading.narrowed(relevant_events(loaded))
         events = relevant.follow(since_now=False) if follow else relevant.select()
         code = Exit.DONE
-        for alert in replay(loaded, (stored.event() for stored in events)):
+        for alert in replay(loaded, events):
             _put(alert, output, zone=options.zone)
             code = Exit.NO
             if follow:

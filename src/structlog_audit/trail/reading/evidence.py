@@ -25,11 +25,11 @@ import msgspec
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import EventId, parse_event_id
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS
-from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, Trail
 from structlog_audit.trail.reading.export_document import DOCUMENT_START
 from structlog_audit.trail.reading.line_blocks import LineBlock
 from structlog_audit.trail.reading.open_segment import OpenSegment
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.reading.torn_lines import is_torn
 from structlog_audit.trail.segment_names import ACTIVE
