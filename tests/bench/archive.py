@@ -141,7 +141,10 @@ PEAKS = {
     "completeness": "source.completeness()",
 }
 
-COLUMNS = "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind"
+COLUMNS = (
+    "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, "
+    "metadata, status, error_message, duration_ms, kind"
+)
 
 
 class Question(NamedTuple):
@@ -209,7 +212,8 @@ def questions(events: int) -> list[Question]:
             "statistics",
             lambda source: source.get_statistics(),
             "SELECT operation, status, user_id, bucket, count(*), sum(duration_ms), min(timestamp), max(timestamp) "
-            "FROM (SELECT *, CAST(ceil(ln(greatest(duration_ms, 1e-6)) / 0.0198026) AS INTEGER) AS bucket FROM T WHERE kind IS NULL) "
+            "FROM (SELECT *, CAST(ceil(ln(greatest(duration_ms, 1e-6)) / 0.0198026) AS INTEGER) AS bucket "
+            "FROM T WHERE kind IS NULL) "
             "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())",
             1.5,
             plus_ms=100,

@@ -116,6 +116,18 @@ def test_killed_compactions_archive_each_event_exactly_once(tmp_path, kills):
     assert not list(archive.glob("date=*/.*"))
 
 
+def add_segments(path, first):
+    """Roll a trail over twice, with lines in each segment; return the ids of the lines."""
+    added = set()
+    for number in range(2):
+        lines = [line_of(first + 50 * number + k, metadata={"tenant": "x"}) for k in range(10)]
+        append(path, *lines)
+        roll_over(path, first + 50 * number + 20)
+        added |= {id_of(line) for line in lines}
+    path.write_bytes(line_of(first + 99))
+    return added | {id_of(line_of(first + 99))}
+
+
 @pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.long)])
 def test_killed_compactions_leave_a_seal_that_fits(tmp_path, kills):
     """SIGKILL at random times, two compactors at once: the copy of the seal always covers the archived lines."""
@@ -147,18 +159,6 @@ def test_killed_compactions_leave_a_seal_that_fits(tmp_path, kills):
     gc(archive, older_than="0s")
     (report,) = verify_archived(archive, POLICY, max_age=None)
     assert (report.verdict, report.size) == ("INTACT", sealer.tree.size)
-
-
-def add_segments(path, first):
-    """Roll a trail over twice, with lines in each segment; return the ids of the lines."""
-    added = set()
-    for number in range(2):
-        lines = [line_of(first + 50 * number + k, metadata={"tenant": "x"}) for k in range(10)]
-        append(path, *lines)
-        roll_over(path, first + 50 * number + 20)
-        added |= {id_of(line) for line in lines}
-    path.write_bytes(line_of(first + 99))
-    return added | {id_of(line_of(first + 99))}
 
 
 # --- an object store ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
-from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.promotion import Path, json_place
 from structlog_audit.archive.rows import metadata_text
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
@@ -61,13 +61,13 @@ class Dialect(NamedTuple):
     one_of: str | None = None
 
 
-def _pointer(path: Path) -> str | None:
-    """Return the JSON Pointer that finds a member of objects, and nothing else.
+def _json_place(path: Path) -> str | None:
+    """Return the JSON path or JSON Pointer that finds a member of objects, and nothing else.
 
     Below the first key, a number or the sign for the end would also lead into an array.
     """
     into_arrays = any(key.isdigit() or key == "-" for key in path[1:])
-    return None if into_arrays or any("\0" in key for key in path) else pointer(path)
+    return None if into_arrays or any("\0" in key for key in path) else json_place(path)
 
 
 def _variant_path(path: Path) -> str | None:
@@ -80,7 +80,7 @@ _NOT_IN_VARIANT_PATHS = frozenset('"?')
 
 
 DUCKDB = Dialect(
-    place=_pointer,
+    place=_json_place,
     needle=None,
     parameter="${name}",
     time="make_timestamptz({value})",
@@ -110,7 +110,8 @@ DUCKDB = Dialect(
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
     keeps_order=True,
     first_rows=60_000,
-    most_rows=500_000,
+    # To sort more takes memory.
+    most_rows=60_000,
     most_selected_rows=50_000_000,
     text_at="json_extract_string(metadata, {p})",
     number_at=(
@@ -187,6 +188,7 @@ class Writer:
         """Return the SQL of a parameter with this value."""
         name = f"{self._prefix}p{len(self.parameters)}"
         self.parameters[name] = value
+
         return self.dialect.parameter.format(name=name)
 
     def where(self, pairs: Sequence[Pair]) -> Where:
@@ -199,11 +201,14 @@ class Writer:
         in_doubt = [pair for pair in pairs if pair.doubtful != FALSE]
         if not in_doubt:
             return Where(certain, FALSE, self.parameters)
+
         settled = [pair.certain for pair in pairs if pair.doubtful == FALSE]
         if len(in_doubt) == 1:
             return Where(certain, all_of([*self.fragments, *settled, in_doubt[0].doubtful]), self.parameters)
+
         possible = all_of([*self.fragments, *settled, *(any_of(pair) for pair in in_doubt)])
         is_certain = all_of(pair.certain for pair in in_doubt)
+
         return Where(certain, all_of([possible, none_of([is_certain])]), self.parameters)
 
 
@@ -248,7 +253,9 @@ def where(
 
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
+
     tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+
     return writer.where([pair_of(writer, test) for test in tests])
 
 
@@ -260,6 +267,7 @@ def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
 
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
+
     return f"({' OR '.join(alternatives) or 'false'})"
 
 

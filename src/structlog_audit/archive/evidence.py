@@ -66,16 +66,20 @@ def archived_evidence(
     evidence.is_archived = live is None
     collector = Collector(evidence)
     pruned = []
+
     for part in sorted(parts, key=lambda part: _begin(part.snapshot, trail)):
         _Reading(trail, part, collector).add()
         if part.snapshot.pruned_before is not None:
             pruned.append(part.snapshot.pruned_before)
+
     evidence.pruned_before = max(pruned, default=None)
 
     if live is not None:
         collector.remember(before)
         _add_live(live, collector)
+
     collector.finish()
+
     return evidence
 
 
@@ -88,7 +92,9 @@ def _index_of(name: str, evidence: TrailEvidence, base: str) -> int:
     for index, segment in enumerate(evidence.segments):
         if segment.path == name:
             return index
+
     evidence.segments.append(Segment(name, order_of(base, name) or ACTIVE))
+
     return len(evidence.segments) - 1
 
 
@@ -98,9 +104,11 @@ def _add_live(live: LiveTrail, collector: Collector) -> None:
         for segment in segments:
             name = segment.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
             collector.segment = _index_of(name, collector.evidence, live.base)
+
             with scanner.open(segment) as opened:
                 if opened is not None:
                     read_segment(scanner, opened, collector)
+
             collector.take_problems(scanner.problems.counts)
             scanner.problems.counts.clear()
 
@@ -135,20 +143,24 @@ class _Reading:
                 self._add_bytes(coverage, coverage.quarantine)
             elif is_here and pending is not None:
                 self._add_rows(pending[1])
+
             if is_here:
                 pending = next(groups, None)
 
     def _add_rows(self, rows: Iterator[tuple[Any, ...]]) -> None:
         batch: list[NumberedLine] = []
+
         for _, line, *members in rows:
             if line is None:
                 batch.append(_line_of(*members))
+
             if batch and (line is not None or len(batch) >= _BATCH):
                 self._collector.add_lines(batch)
                 batch = []
             # The parts of an event have numbers of their own.
             for one in () if line is None else line.splitlines():
                 self._collector.add_bytes(one)
+
         if batch:
             self._collector.add_lines(batch)
 
@@ -163,12 +175,14 @@ class _Reading:
         self._collector.remember(list(before.values()))
 
         rest = b""
+
         for data in archived_bytes(database, locations, coverage, gaps):
             rest += data
             if len(rest) >= _BLOCK_BYTES:
                 stop = rest.rfind(b"\n") + 1
                 self._add_block(rest[:stop])
                 rest = rest[stop:]
+
         self._add_block(rest if rest.endswith(b"\n") or not rest else rest + b"\n")
 
     def _add_block(self, data: bytes) -> None:
@@ -180,4 +194,5 @@ def _line_of(event_id: str, us: int, kind: str | None, operation: str | None, me
     """Return the members of a row that are evidence; operation and metadata are those of the library's own events."""
     named = _NULL if operation is None else msgspec.Raw(_encode(operation))
     stated = _NULL if metadata is None else msgspec.Raw(metadata.encode())
+
     return NumberedLine(event_id, time_of(us), kind, named, stated)

@@ -64,6 +64,7 @@ def all_of(conditions: Iterable[str]) -> str:
     parts = [condition for condition in conditions if condition != TRUE]
     if FALSE in parts:
         return FALSE
+
     return " AND ".join(parts) or TRUE
 
 
@@ -72,12 +73,14 @@ def any_of(conditions: Iterable[str]) -> str:
     parts = [condition for condition in dict.fromkeys(conditions) if condition != FALSE]
     if TRUE in parts or not parts:
         return TRUE if parts else FALSE
+
     return f"({' OR '.join(f'({part})' for part in parts)})"
 
 
 def none_of(conditions: Iterable[str]) -> str:
     """Return the negation of the disjunction of *conditions*; NULL counts as false."""
     found = any_of(conditions)
+
     return {TRUE: FALSE, FALSE: TRUE}.get(found, f"(NOT coalesce({found}, false))")
 
 
@@ -89,8 +92,10 @@ def pair_of(writer: Writer, test: FieldTest) -> Pair:
     doubtful = any_of(pair.doubtful for pair in pairs)
     if len(pairs) > 1:
         doubtful = all_of([doubtful, none_of([certain])])
+
     if not test.is_negated:
         return Pair(certain, doubtful)
+
     return Pair(none_of([certain, *(pair.doubtful for pair in pairs)]), doubtful)
 
 
@@ -98,18 +103,23 @@ def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
     """Return a comparison of a column as SQL."""
     if column == "entry_ids":
         return _entry_ids_pair(writer, matcher)
+
     if isinstance(matcher, Absent):
         is_empty = FALSE if column == "duration_ms" else f"{column} = ''"
         return Pair(any_of([f"{column} IS NULL", is_empty]))
+
     if isinstance(matcher, OneOf):
         texts = sorted(text for text in matcher.texts if text is not None)
         is_null = f"{column} IS NULL" if None in matcher.texts else FALSE
+
         return Pair(any_of([_one_of(writer, column, texts), is_null]))
+
     if isinstance(matcher, Pattern):
         found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
         return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(_one_of(writer, column, found))
 
     operator, value = _comparison(matcher)
+
     return Pair(f"{column} {operator} {writer.bind(value)}")
 
 
@@ -117,6 +127,7 @@ def _comparison(matcher: EqualTo | Number | Bound) -> tuple[str, Any]:
     """Return the operator and the value of a matcher of one value."""
     if isinstance(matcher, Bound):
         return ">=" if matcher.is_lower else "<=", matcher.bound
+
     return "=", matcher.number if isinstance(matcher, Number) else matcher.text
 
 
@@ -124,6 +135,7 @@ def _found(pattern: Pattern, values: Sequence[str] | None) -> list[str] | None:
     """Return those of *values* in which *pattern* is found; None if they are not known."""
     if values is None:
         return None
+
     return sorted(value for value in values if pattern.matches([value]))
 
 
@@ -131,8 +143,10 @@ def _one_of(writer: Writer, expression: str, texts: Sequence[str]) -> str:
     """Return the condition that *expression* is one of *texts*."""
     if not texts:
         return FALSE
+
     if len(texts) > _FEW_VALUES and writer.dialect.one_of is not None:
         return writer.dialect.one_of.format(column=expression, value=writer.bind(list(texts)))
+
     return f"{expression} IN ({', '.join(map(writer.bind, texts))})"
 
 
@@ -142,17 +156,20 @@ def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
 
     if isinstance(matcher, EqualTo):
         return Pair(has(matcher.text))
+
     if isinstance(matcher, Absent):
         # A list of empty texts counts, too.
         return Pair("entry_ids IS NULL", has(""))
 
     if not isinstance(matcher, Pattern):
         return _UNDECIDED
+
     items = writer.dialect.items
     values = None if items is None else writer.distinct(items.format(column="entry_ids"), TRUE, {})
     found = _found(matcher, values)
     if found is None or len(found) > _MOST_ITEMS:
         return Pair(FALSE, "entry_ids IS NOT NULL")
+
     return Pair(any_of(map(has, found)))
 
 
@@ -181,17 +198,20 @@ def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
 
     elsewhere = any_of(_other_places(writer, keys))
     certain, doubtful = _value_pair(writer, _Member(writer, keys), matcher)
+
     return Pair(all_of([certain, none_of([elsewhere])]), any_of([doubtful, elsewhere]))
 
 
 def _other_places(writer: Writer, keys: Path) -> Iterator[str]:
     """Yield the conditions that a value may be elsewhere than at the nested keys: below lists, or at keys with dots."""
     dialect = writer.dialect
+
     for length in range(1, len(keys)):
         is_array = _Member(writer, keys[:length]).sql(dialect.is_array)
         yield f"(contains(metadata, '[') AND {is_array})"
 
     backslash = writer.bind("\\")
+
     for start in range(len(keys)):
         for stop in range(start + 2, len(keys) + 1):
             dotted = ".".join(keys[start:stop])
@@ -220,6 +240,7 @@ def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
         number = member.sql(dialect.number_at)
         operator, bound = _comparison(matcher)
         within = f"abs({number}) < {MOST_EXACT} AND {number} {operator} {writer.bind(bound)}"
+
         return Pair(within, any_of([doubtful, f"abs({number}) >= {MOST_EXACT}"]))
 
     return _pattern(writer, member, matcher) if isinstance(matcher, Pattern) else _UNDECIDED
@@ -233,10 +254,13 @@ def _equality(writer: Writer, member: _Member, matcher: EqualTo, doubtful: str) 
     if isinstance(scalar, bool):
         is_boolean = member.sql(dialect.is_boolean, value=writer.bind("true" if scalar else "false"))
         return Pair(any_of([is_text, is_boolean]), doubtful)
+
     if not isinstance(scalar, (int, float)):
         return Pair(is_text, doubtful)
+
     if abs(scalar) < MOST_EXACT:
         return Pair(any_of([is_text, member.sql(dialect.is_number, value=writer.bind(float(scalar)))]), doubtful)
+
     return Pair(is_text, all_of([member.sql(dialect.has_member), none_of([is_text])]))
 
 
@@ -253,4 +277,5 @@ def _pattern(writer: Writer, member: _Member, pattern: Pattern) -> Pair:
     found = _found(pattern, writer.distinct(text, is_text, writer.parameters))
     if found is None:
         return Pair(FALSE, any_of([is_text, is_other]))
+
     return Pair(all_of([_one_of(writer, text, found), is_text]), is_other)

@@ -31,6 +31,7 @@ def last_lines(
         for file in snapshot.files.values()
         if file.trail == trail and file.numbers[0] < end and file.numbers[1] >= begin
     ]
+
     if not files:
         return {}
 
@@ -40,6 +41,7 @@ def last_lines(
     stored = STORED_COLUMNS
     sql = f"SELECT line, {stored}, chain FROM {source} WHERE {condition} ORDER BY n"
     parameters = {"trail": trail, "begin": begin, "stop": end}
+
     return {
         event_id: (encode_line(event_id, *rest) if line is None else line).partition(b"\n")[0]
         for line, event_id, *rest in database.rows(sql, parameters)

@@ -148,6 +148,7 @@ class ArchiveReader(EventSource):
     def size(self) -> int:
         """Return the number of bytes to read now: of the archives, and of the live trails."""
         snapshots = disjoint([archive.log.require() for archive in self._archives])
+
         return sum(file.size for snapshot in snapshots for file in snapshot.files.values()) + self._live.size()
 
     @property
@@ -162,12 +163,14 @@ class ArchiveReader(EventSource):
         times = [snapshot.pruned_before for snapshot in snapshots if snapshot.pruned_before is not None]
 
         deletions = query_filters.conditions(kind=Kind.TRAIL, operation=RETENTION)
+
         for event in self.select(deletions, newest_first=False):
             names = event.metadata.get("segments")
             for name in names if isinstance(names, list) else ():
                 rolled_at = rollover_time(base_of(name), name) if isinstance(name, str) else None
                 if rolled_at is not None and name.removesuffix(".gz").removesuffix(".zst") not in archived:
                     times.append(rolled_at)
+
         return max(times, default=None)
 
     def close(self) -> None:
@@ -209,13 +212,17 @@ class ArchiveReader(EventSource):
         the last archived event of a trail whose live files are not read is in doubt.
         """
         start, end = period_of_times(start_time, end_time)
+
         with self._view() as view:
             evidence, doubts = view.evidence()
+
         source = Source(type=type(self).__name__, paths=self._paths())
         verdict = judge_evidence(evidence, source, start, end, self._now(), doubts)
+
         for code, count in self.problems.items():
             if code not in (*HARMLESS_PROBLEMS, *SEEN_IN_LINES):
                 verdict = verdict.with_doubt(Doubt(reason=Reason.PROBLEM, count=count, names=(code,)))
+
         return verdict
 
     @contextmanager
@@ -235,15 +242,18 @@ class ArchiveReader(EventSource):
                 ArchivedPart(archive.log.storage, archive.database, archive.engine, snapshot)
                 for archive, snapshot in zip(self._archives, disjoint(snapshots), strict=True)
             ]
+
             yield _View(archived, live, self._scanner)
 
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
         conditions = query_filters.conditions(**filters)
+
         with self._view() as view:
             count = _decided(view.count, self._with_tokens(conditions))
         if not count:
             self._explain_absence(conditions)
+
         return count
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
@@ -258,6 +268,7 @@ class ArchiveReader(EventSource):
         is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
         marked = self.select(FieldConditions.of(conditions, is_marked), newest_first=False)
         unknown_status = sum(has_unknown_status(event.metadata) for event in marked)
+
         return {**self._statistics(conditions), "unknown_status": unknown_status}
 
     def _explain_absence(self, conditions: Conditions) -> None:
@@ -284,16 +295,20 @@ class ArchiveReader(EventSource):
         require_integer("limit", limit, least=1)
         if any(isinstance(trail, StreamTrail) for trail in self._trails):
             raise AuditReadError("a stream has no pages: save it to a file")
+
         conditions = self._with_tokens(query_filters.conditions(**filters))
         after = None if cursor is None else _decode_cursor(cursor, newest_first)
 
         with self._view() as view:
             # One event more than the page has shows whether there is a next page.
             found = list(islice(view.select_after(after, conditions, newest_first, limit + 1), limit + 1))
+
         events = [placed.event.event() for placed in found[:limit]]
         if len(found) <= limit:
             return Page(events, None)
+
         packed = msgspec.msgpack.encode(_Cursor(newest_first, events[-1].event_id))
+
         return Page(events, base64.urlsafe_b64encode(packed).decode().rstrip("="))
 
     @with_filter_signature
@@ -311,6 +326,7 @@ class ArchiveReader(EventSource):
         """
         conditions = query_filters.conditions(**filters)
         found = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
+
         return (stored.event() for stored in found)
 
     def follow_matching(
@@ -319,15 +335,19 @@ class ArchiveReader(EventSource):
         """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
         if not self._trails:
             raise AuditReadError("an archive is not followed: name the live trail beside it")
+
         coming = self._live.follow_matching(conditions, since_now=True, stop=stop, wait=wait)
+
         return coming if since_now else self._existing_and(coming, conditions)
 
     def _existing_and(self, coming: Iterator[StoredEvent], conditions: Conditions) -> Iterator[StoredEvent]:
         # Following has begun, so no event is missed in between; some are seen twice.
         known: deque[str] = deque(maxlen=_REMEMBERED)
+
         for event in self.select(conditions, newest_first=False):
             known.append(event.event_id)
             yield event
+
         is_known = frozenset(known).__contains__
         yield from (event for event in coming if not is_known(event.event_id))
 
@@ -359,14 +379,17 @@ class _View:
             engine.select(snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound)
             for _, _, engine, snapshot in self._archived
         ]
+
         archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_place, reverse=newest_first)
         streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
         streams += [self._of_live(trail, conditions, newest_first, at_most) for trail in self._live]
         if len(streams) == 1:
             return streams[0]
+
         if newest_first:
             # Events with equal places then come in the reverse of the other direction's order.
             streams.reverse()
+
         return heapq.merge(*streams, key=lambda placed: placed.at, reverse=newest_first)
 
     def _of_live(
@@ -379,6 +402,7 @@ class _View:
             return
 
         most = None if at_most is None else at_most + REMEMBERED
+
         for event in engine.select(conditions, newest_first=newest_first, at_most=most):
             if not self._is_repeated(trail, event):
                 at = microseconds(event.timestamp)
@@ -394,7 +418,9 @@ class _View:
         # Ids increase with the time, so an event after the archived ones is no repetition.
         if event.event_id > last_id:
             return False
+
         line = self._lines_before(trail).get(event.event_id)
+
         return line is not None and decode(line).event() == event.event()
 
     def _lines_before(self, trail: LiveTrail) -> dict[str, bytes]:
@@ -405,12 +431,14 @@ class _View:
             for storage, database, _, snapshot in self._archived:
                 for name in sorted(trail.archived_names):
                     found |= last_lines(database, storage, snapshot, name)
+
         return found
 
     def _others(self, conditions: Conditions) -> Iterator[Found]:
         """Yield the matching events that SQL does not count, trail by trail."""
         for _, _, engine, snapshot in self._archived:
             yield from engine.undecided(snapshot, conditions)
+
         for number, trail in enumerate(self._live):
             # Live events follow archived ones with the same key.
             name = f"{_AFTER_ARCHIVE}{number:06}"
@@ -432,21 +460,26 @@ class _View:
 
         found = self.select(conditions, newest_first=newest_first, at_most=None, bound=bound)
         following = dropwhile(lambda placed: placed.event.event_id != event_id, found)
+
         return islice(following, 1, None)
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
         archived = sum(engine.count(snapshot, conditions) for _, _, engine, snapshot in self._archived)
+
         return archived + sum(1 for trail in self._live for _ in self._of_live(trail, conditions, False, None))
 
     def statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the matching events."""
         counts = Counts()
+
         for _, _, engine, snapshot in self._archived:
             counts.add(engine.counts(snapshot, conditions))
+
         histogram = Histogram()
         histogram.buckets = counts.buckets
         total_ms = Sum(counts.totals_ms)
+
         for found in self._others(conditions):
             event = found.event
             counts.operations[event.operation] += 1
@@ -459,6 +492,7 @@ class _View:
         average_ms = total_ms.average(histogram.buckets.total())
         first = self._end(conditions, newest_first=False)
         last = self._end(conditions, newest_first=True)
+
         return summary(counts.operations, counts.statuses, counts.users, histogram, average_ms, first, last)
 
     def statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
@@ -470,20 +504,26 @@ class _View:
 
         # Among equally common operations the one that occurred first counts.
         parts = heapq.merge(archived, others, key=_first) if others else archived
+
         for user, operation, times, succeeded, _, trail, _, at, number, late in parts:
             totals = users.get(user)
             if totals is None:
                 totals = users[user] = _UserTotals()
+
             operations = totals.operations
             operations[operation] = operations.get(operation, 0) + times
             totals.succeeded += succeeded
             if at > totals.at or (at == totals.at and (trail, number) > totals.place):
                 totals.at, totals.place, totals.late = at, (trail, number), late
 
-        return {
-            user: user_summary(totals.operations, totals.succeeded, time_of(totals.at - totals.late))
-            for user, totals in users.items()
-        }
+        found: dict[str | None, UserStatistics] = {}
+
+        for user in list(users):
+            # The counts and the answer together would take twice the memory.
+            totals = users.pop(user)
+            found[user] = user_summary(totals.operations, totals.succeeded, time_of(totals.at - totals.late))
+
+        return found
 
     def _live_by_name(self) -> dict[str, LiveTrail]:
         live = (trail for trail in self._live if isinstance(trail, LiveTrail))
@@ -493,9 +533,11 @@ class _View:
         """As `ArchiveReader.complete_until`."""
         live = self._live_by_name()
         highs: dict[str, int] = {}
+
         for _, _, _, snapshot in self._archived:
             for trail, high in snapshot.highs.items():
                 highs[trail] = max(high, highs.get(trail, high))
+
         return {trail: None if trail in live else time_of(high) for trail, high in sorted(highs.items())}
 
     def evidence(self) -> tuple[list[TrailEvidence], list[Doubt]]:
@@ -505,6 +547,7 @@ class _View:
             found.trail for part in self._archived for ranges in part.snapshot.segments.values() for found in ranges
         }
         evidence = []
+
         for name in sorted(names):
             trail = live.get(name)
             before = () if trail is None else tuple(self._lines_before(trail).values())
@@ -512,11 +555,13 @@ class _View:
 
         doubts = []
         archived_live = [live[name] for name in names if name in live]
+
         for other in self._live:
             if isinstance(other, StreamTrail) and not other.is_seekable:
                 doubts.append(Doubt(reason=Reason.READ_ONCE, trail=other.path))
             elif other not in archived_live:
                 evidence.append(read_evidence(other))
+
         return evidence, doubts
 
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
@@ -551,6 +596,7 @@ def _single(found: Found) -> UserOperation:
     at, trail, number = _place(found)
     late = at - microseconds(event.timestamp)
     succeeded = int(event.status is EventStatus.SUCCESS)
+
     return event.user_id, event.operation, 1, succeeded, at, trail, number, at, number, late
 
 
@@ -566,12 +612,15 @@ def _decode_cursor(cursor: Any, newest_first: bool) -> str:
     """Return the id of the event that *cursor* names."""
     if not isinstance(cursor, str):
         raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
+
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         packed = base64.b64decode(padded, b"-_", validate=True)
         decoded = msgspec.msgpack.decode(packed, type=_Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise AuditValueError(f"cursor={cursor!r}: expected the cursor of a page, got other text") from None
+
     if decoded.newest_first != newest_first:
         raise AuditValueError(f"cursor={cursor!r}: expected a cursor of the same order, got one of the other order")
+
     return decoded.event_id

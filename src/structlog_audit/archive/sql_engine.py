@@ -93,6 +93,7 @@ class Counts:
         """Add the counts of other events."""
         for name in ("operations", "statuses", "users", "buckets"):
             getattr(self, name).update(getattr(other, name))
+
         self.totals_ms += other.totals_ms
 
 
@@ -205,10 +206,12 @@ class SQLEngine:
         source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
         if source is None or (where and source.is_exact):
             return
+
         sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
         if newest_first or len(files) > 1 or source.queries > 1 or not self._dialect.keeps_order:
             direction = "DESC" if newest_first else "ASC"
             sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
+
         if source.is_exact and at_most is not None:
             sql += f" LIMIT {at_most}"
 
@@ -243,6 +246,7 @@ class SQLEngine:
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
         groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+
         for file in files:
             groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
 
@@ -259,6 +263,7 @@ class SQLEngine:
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
             kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
+
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
                     queries.append(
@@ -278,9 +283,11 @@ class SQLEngine:
         source = self._union(snapshot, conditions, files, "1") if files else None
         if source is None:
             return 0
+
         sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
         counts = dict(self._rows(sql, source))
         count = int(counts.get(False, 0))
+
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
@@ -314,6 +321,7 @@ class SQLEngine:
                 counts.buckets[bucket_number] += count
             elif group == 0b1111:
                 counts.totals_ms.append(duration or 0.0)
+
         return counts
 
     def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
@@ -328,12 +336,15 @@ class SQLEngine:
         files.sort(key=lambda file: file.numbers)
         groups: list[list[DataFile]] = []
         last = -1
+
         for file in files:
             # Late events of one file may stand between those of another.
             if not groups or file.numbers[0] > last:
                 groups.append([])
+
             groups[-1].append(file)
             last = max(last, file.numbers[1])
+
         for group in groups:
             columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
             source = self._union(snapshot, ANY_KIND, group, columns)
@@ -375,6 +386,7 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
     ids = next((values for name, values in conditions.names if name == "event_id"), None)
 
     files = []
+
     for file in snapshot.files.values():
         least, greatest = file.times
         if (start is not None and greatest < start) or (end is not None and least >= end):
@@ -386,6 +398,7 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
         files.append(file)
 
     files.sort(key=lambda file: (file.order, file.trail, file.numbers))
+
     return files
 
 
@@ -393,12 +406,15 @@ def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield groups of *files*, which are in order: all events of a group precede those of the next."""
     cluster: list[DataFile] = []
     last = 0
+
     for file in files:
         if cluster and file.order[0] > last:
             yield cluster
             cluster = []
+
         last = file.order[1] if not cluster else max(last, file.order[1])
         cluster.append(file)
+
     if cluster:
         yield cluster
 
@@ -419,6 +435,7 @@ def _steps(files: Sequence[DataFile], *, newest_first: bool, first: int, most: i
     wanted = first
     step: list[DataFile] = []
     rows = 0
+
     for cluster in clusters:
         step += cluster
         rows += sum(file.rows for file in cluster)

@@ -106,6 +106,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
         UsageError: A word has the shape of a condition, with an unknown field or operator.
     """
     trails, found = [], []
+
     for word in words:
         parts = _WORD.fullmatch(word)
         if parts is not None:
@@ -117,6 +118,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
             raise UsageError(f"{word!r}: expected FIELD=value; quote < and > in the shell, as in {example}")
         else:
             trails.append(word)
+
     return trails, found
 
 
@@ -125,6 +127,7 @@ def _require_valid(condition: Condition) -> None:
     field, operator = condition.field, condition.operator
     if field == "timestamp":
         raise UsageError(f"{condition.quoted}: use --since and --until to select times")
+
     if field == "metadata":
         raise UsageError(f"{condition.quoted}: expected a key of the metadata, such as 'metadata.source=api'")
 
@@ -135,6 +138,7 @@ def _require_valid(condition: Condition) -> None:
     if operator in _CORRECTIONS:
         correction = _CORRECTIONS[operator]
         raise UsageError(f"unknown operator {operator!r} in {condition.quoted}. Did you mean {correction!r}?")
+
     if operator not in accepted:
         choices = " ".join(accepted)
         raise UsageError(f"{condition.quoted}: expected one of {choices} after {field}, got {operator!r}")
@@ -144,6 +148,7 @@ def _unknown_field(condition: Condition) -> UsageError:
     field = condition.field
     hint = did_you_mean(field, [*_FIELDS, "metadata"])
     fields = ", ".join(_FIELDS)
+
     return UsageError(
         f"unknown field {field!r}.{hint} Fields: {fields}; "
         f"use 'metadata.{field}' for a key of the metadata, './{condition}' for a file of that name"
@@ -174,18 +179,21 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
         # The tests decide about the kind: the filter must not leave any kind out before them.
         if field == "kind":
             filters[field] = EVERY_KIND
+
         tests += _tests(field, group)
 
     try:
         found = query_conditions(**filters)
     except AuditError as error:
         raise UsageError(str(error)) from None
+
     return Selection(tuple(words), FieldConditions.of(found, *tests) if tests else found)
 
 
 def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
     """Return the values that *words* ask for with ``=``, by field, as events have them: those that a hint can explain."""
     wanted: defaultdict[str, list[str]] = defaultdict(list)
+
     for condition in words:
         if condition.operator != "=" or not condition.value:
             continue
@@ -195,19 +203,23 @@ def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
             wanted[field] += [name for name in _filter_value(field, value) if name is not None]
         elif field.startswith("metadata."):
             wanted[field].append(value)
+
     return dict(wanted)
 
 
 def _by_field(words: Iterable[Condition]) -> dict[str, list[Condition]]:
     groups: defaultdict[str, list[Condition]] = defaultdict(list)
+
     for condition in words:
         groups[condition.field].append(condition)
+
     return groups
 
 
 def _filter_values(group: Iterable[Condition]) -> list[str | None]:
     """Return the values of the filter that the conditions ``FIELD=value`` of one field stand for."""
     values: list[str | None] = []
+
     for condition in group:
         if condition.value:
             values.append(condition.value)
@@ -217,6 +229,7 @@ def _filter_values(group: Iterable[Condition]) -> list[str | None]:
             values.append(None)
         else:
             values += [None, ""]
+
     return values
 
 
@@ -246,12 +259,16 @@ def _matcher(condition: Condition) -> Matcher:
     field, value = condition.field, condition.value
     if condition.operator.endswith("~"):
         return _pattern(condition)
+
     if condition.operator in (">=", "<="):
         return Bound(_number(condition), is_lower=condition.operator == ">=")
+
     if not value:
         return Absent()
+
     if field in _NAMES:
         return OneOf(_filter_value(field, value))
+
     return Number(_number(condition)) if field == "duration_ms" else EqualTo(value)
 
 

@@ -62,6 +62,7 @@ class Reading:
     def narrowed(self, tests: Iterable[FieldTest]) -> Reading:
         """Return a reading of the selected events that pass *tests*."""
         conditions = FieldConditions.of(self.selection.conditions, *tests)
+
         return dataclasses.replace(self, selection=dataclasses.replace(self.selection, conditions=conditions))
 
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
@@ -72,6 +73,7 @@ class Reading:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
         events = islice(found, at_most)
+
         return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 
     def newest(self, count: int) -> list[StoredEvent]:
@@ -86,6 +88,7 @@ class Reading:
         """
         wait = wait_for_reader()
         conditions = self.selection.conditions
+
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
     def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
@@ -109,6 +112,7 @@ class Reading:
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
             in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
             events = self.trail.select(in_range, newest_first=False)
+
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
@@ -147,6 +151,7 @@ class Reading:
 
         selected = dict(conditions.names).get("user_id", ())
         users = [user for user in selected if isinstance(user, str) and user not in by_user]
+
         return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
@@ -206,6 +211,7 @@ def read_trails(
         is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
         reading = Reading(trail, selection, now, description, vault if reveal else None, is_read_once)
         code = work(reading)
+
     sys.stdout.flush()
 
     if trail.problems:
@@ -214,7 +220,9 @@ def read_trails(
         return Exit.FINDINGS
     if not options.strict:
         return code
+
     has_findings = trail.problems or (not judges and _is_incomplete(reading))
+
     return Exit.FINDINGS if has_findings else code
 
 
@@ -256,8 +264,10 @@ def _is_incomplete(reading: Reading) -> bool:
     verdict = reading.trail.completeness(conditions.start_time, conditions.end_time)
     if not verdict.missing:
         return False
+
     for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
         put_error(sentence)
+
     return True
 
 
@@ -292,10 +302,13 @@ def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, 
     start, end = selection.conditions.start_time, selection.conditions.end_time
     if start is not None:
         description["since"] = rfc3339(start)
+
     if end is not None:
         description["until"] = rfc3339(end)
+
     if selection.words:
         description["conditions"] = list(recordable(selection.words, vault))
+
     return description
 
 

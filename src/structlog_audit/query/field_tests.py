@@ -45,6 +45,7 @@ class Pattern:
     def matches(self, values: Values) -> bool:
         """As `OneOf.matches`."""
         search = self.regex.search
+
         return any(search(text_of(item)) for item in values if item is not None)
 
 
@@ -99,6 +100,7 @@ class Bound:
                 continue
             if value >= self.bound if self.is_lower else value <= self.bound:
                 return True
+
         return False
 
 
@@ -127,6 +129,7 @@ class FieldTest:
     def passes(self, event: Matchable) -> bool:
         """Return whether *event* passes the test."""
         values = self.values_of(event)
+
         return any(matcher.matches(values) for matcher in self.alternatives) is not self.is_negated
 
 
@@ -143,6 +146,7 @@ class FieldConditions(Conditions, frozen=True):
     def of(cls, conditions: Conditions, *tests: FieldTest) -> FieldConditions:
         """Return *conditions*, which may have tests already, with these *tests* too."""
         members = msgspec.structs.asdict(conditions)
+
         return cls(**{**members, "tests": (*members.get("tests", ()), *tests)})
 
 
@@ -151,8 +155,10 @@ def _reader(name: str) -> Callable[[Any], Values]:
     if name.startswith(METADATA):
         path = name.removeprefix(METADATA)
         return lambda event: list(values_at(event.metadata, path))
+
     if name == "entry_ids":
         return lambda event: list(event.entry_ids)
+
     return lambda event: [getattr(event, name)]
 
 
@@ -177,6 +183,7 @@ def _scalar(text: str) -> Any:
         found = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
     except (msgspec.DecodeError, UnicodeError):
         return text
+
     return found if isinstance(found, (int, float)) else text
 
 

@@ -59,6 +59,7 @@ def judge_trails(
     evidence = [steady_evidence(trail) for trail in trails if trail not in read_once]
     doubts = [Doubt(reason=Reason.READ_ONCE, trail=trail.path) for trail in read_once]
     paths = tuple(trail.path for trail in trails)
+
     return judge_evidence(evidence, Source(type=source_type, paths=paths), start, end, now, doubts)
 
 
@@ -88,6 +89,7 @@ def judge_evidence(
         judgement = _Judgement(evidence)
         missing += judgement.missing()
         all_doubts += judgement.doubts(start, end)
+
     return Completeness.of(_described(source, all_evidence), start, end, missing, all_doubts)
 
 
@@ -103,6 +105,7 @@ def steady_evidence(trail: AnyTrail) -> TrailEvidence:
     for _ in range(MOST_READINGS - 1):
         if not losses and "vanished" not in evidence.problems and evidence.has_active_segment:
             break
+
         files_before, files = files, _files(trail)
         if files == files_before:
             break
@@ -111,6 +114,7 @@ def steady_evidence(trail: AnyTrail) -> TrailEvidence:
         losses_before, losses = losses, _losses(evidence)
         if losses == losses_before:
             break
+
     return evidence
 
 
@@ -163,10 +167,12 @@ class _Judgement:
                 before=lost.time,
                 segment_after=lost.value,
             )
+
         for statement in self._evidence.gaps:
             is_number = isinstance(statement.value, int) and statement.value > 0
             count = statement.value if is_number else None
             yield self._stated(Cause.GAP, statement, count)
+
         for statement in self._evidence.raised:
             yield self._stated(Cause.RAISED, statement, statement.value)
 
@@ -176,10 +182,12 @@ class _Judgement:
 
     def _holes(self) -> Iterator[Missing]:
         further = self._evidence.further_holes
+
         for hole in self._evidence.holes:
             count = hole.count - self._refused_between(hole)
             if count and not self._is_explained(hole.before.segment, hole.after.segment, hole.before.time):
                 yield self._numbers(hole.writer, count, hole.before, hole.after)
+
         if further.count:
             yield Missing(
                 cause=Cause.NUMBERS,
@@ -194,6 +202,7 @@ class _Judgement:
         """Return how many of the missing numbers belong to events that gap events name, and count already."""
         low, high = hole.before.number, hole.after.number
         refused = (number for writer, number in self._evidence.refused if writer == hole.writer)
+
         return sum(low < number < high and number not in hole.found for number in refused)
 
     def _beginnings(self) -> Iterator[Missing]:
@@ -243,13 +252,16 @@ class _Judgement:
         pruned_before = self._evidence.pruned_before
         if pruned_before is not None and (time is None or time < pruned_before):
             return True
+
         if before == after:
             return False
+
         if not self._evidence.is_whole:
             return True
 
         lower = (-1, 0) if before is None else self._order(before)
         upper = self._order(after)
+
         return any(lower < order < upper for order in self._horizon.pruned)
 
     def _order(self, segment: int) -> SegmentOrder:
@@ -259,6 +271,7 @@ class _Judgement:
         evidence = self._evidence
         existing = {segment.order for segment in evidence.segments}
         pruned: dict[SegmentOrder, Statement] = {}
+
         for name, statement in evidence.pruned.items():
             rolled_at = rollover_time(self._base, name)
             if rolled_at is not None and (1, rolled_at) not in existing:
@@ -283,7 +296,9 @@ class _Judgement:
         # Retention kept the active segment only. It is the oldest one now if it has the event that states so.
         if kept.value == self._base and kept.segment == oldest:
             return _Horizon(orders, rolled_at, None)
+
         first = None if oldest is None else evidence.first_of_segment.get(oldest)
+
         return _Horizon(orders, first or rolled_at, None)
 
     def doubts(self, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
@@ -291,6 +306,7 @@ class _Judgement:
         evidence = self._evidence
         if evidence.first is None and not evidence.problems:
             yield self._doubt(Reason.NO_EVENTS)
+
         if not evidence.is_whole:
             yield self._doubt(Reason.PARTIAL_SOURCE, names=(self._segment_names(),))
         elif evidence.is_archived:
@@ -300,10 +316,12 @@ class _Judgement:
 
         if evidence.pruned_before is not None:
             yield self._doubt(Reason.PRUNED, until=evidence.pruned_before)
+
         if self._horizon.pruned:
             yield self._doubt(Reason.PRUNED, until=self._horizon.since)
         elif evidence.first is not None and begins_before(start, end, evidence.first):
             yield self._doubt(Reason.BEFORE_FIRST, until=evidence.first)
+
         yield from self._doubts_after(end)
         yield from self._doubtful_lines()
 
@@ -318,6 +336,7 @@ class _Judgement:
             return
 
         open_writers = {}
+
         for writer_id, writer in evidence.writers.items():
             if not writer.is_closed and (end is None or writer.time < end):
                 open_writers[writer_id] = writer.time
@@ -336,11 +355,13 @@ class _Judgement:
             Reason.REPEATED_NUMBER: evidence.repeated,
             Reason.MOVED: evidence.moved,
         }
+
         for reason, tally in tallies.items():
             if tally.count:
                 yield self._doubt(reason, count=tally.count, since=tally.since, until=tally.until)
 
         groups = {Reason.PROBLEM: evidence.problems, Reason.DAMAGE: evidence.damage}
+
         for reason, by_code in groups.items():
             for code, tally in by_code.items():
                 yield self._doubt(reason, count=tally.count, names=(code,), since=tally.since, until=tally.until)
@@ -360,6 +381,7 @@ class _Judgement:
 def _described(source: Source, all_evidence: Sequence[TrailEvidence]) -> Source:
     hosts = {writer.host for evidence in all_evidence for writer in evidence.writers.values() if writer.host}
     segments = []
+
     for evidence in all_evidence:
         names = [evidence.name_of(index) for index in range(len(evidence.segments))]
         first, last = (names[0], names[-1]) if names else (None, None)
@@ -367,6 +389,7 @@ def _described(source: Source, all_evidence: Sequence[TrailEvidence]) -> Source:
 
     first_times = [evidence.first for evidence in all_evidence if evidence.first is not None]
     last_times = [evidence.last for evidence in all_evidence if evidence.last is not None]
+
     return replace(
         source,
         hosts=tuple(sorted(hosts)),
