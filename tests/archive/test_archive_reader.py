@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import append, at, id_of, ids, line_of, roll_over, rolled_name, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, SubjectVault, open_trail
+from structlog_audit import (
+    AuditReadError,
+    AuditTypeError,
+    AuditValueError,
+    AuditWriteError,
+    SubjectVault,
+    open_trail,
+)
 from structlog_audit.archive import compact, open_archive, prune
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.events.event import Kind
@@ -217,6 +225,51 @@ def test_missing_data_file_is_an_error_that_names_the_archive(tmp_path):
         source.query_events()
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PAR1" * 9])
+def test_half_written_data_file_is_an_error_for_every_question(tmp_path, damage):
+    """A file that was not copied completely is never taken for one with fewer events."""
+    compacted(write_closed(tmp_path / "logs", line_of(1), line_of(2)), tmp_path / "archive")
+    file = next((tmp_path / "archive").glob("date=*/*.parquet"))
+    file.write_bytes(damage(file.read_bytes()))
+    questions = ["query_events", "count_events", "get_statistics", "get_statistics_by_user", "completeness", "page"]
+    with open_archive(tmp_path / "archive") as source:
+        for question in questions:
+            with pytest.raises(AuditReadError, match="archive verify shows"):
+                getattr(source, question)()
+
+
+@pytest.mark.parametrize("refused", ["pipe_file", "put_file", "cat_file"])
+def test_store_without_rights_is_an_error_that_names_the_object(tmp_path, refused):
+    """A bucket that may not be written gets nothing, one that may not be read is not empty, and the segments stay."""
+    fsspec = pytest.importorskip("fsspec")
+
+    class Refusing(fsspec.get_filesystem_class("memory")):
+        protocol = "refusing"
+        store = {}  # noqa: RUF012
+        pseudo_dirs = [""]  # noqa: RUF012
+        refused = ""
+
+    def refuse(self, path, *arguments, **options):
+        raise PermissionError("Access Denied")
+
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    path = write_closed(tmp_path / "logs", line_of(1))
+    before = sorted(file.read_bytes() for file in path.parent.iterdir())
+    if refused == "cat_file":
+        compacted(path, "refusing://archive")
+    objects = dict(Refusing.store)
+    setattr(Refusing, refused, refuse)
+    error, work = (
+        (AuditReadError, open_archive) if refused == "cat_file" else (AuditWriteError, partial(compacted, path))
+    )
+    with pytest.raises(error, match=r"refusing://.*archive.*Access Denied"):
+        work("refusing://archive")
+    assert [name for name in Refusing.store if name.endswith(".json")] == [
+        name for name in objects if name.endswith(".json")
+    ]
+    assert sorted(file.read_bytes() for file in path.parent.iterdir()) == before
+
+
 def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
     """Complete is what neither prune nor an earlier retention took away."""
     lost = line_of(5, kind="trail", metadata={"segments": [rolled_name("audit.jsonl", 50)], "bytes": 1})
@@ -229,16 +282,6 @@ def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
     with open_archive(tmp_path / "archive") as source:
         assert source.complete_since == LATER - dt.timedelta(days=1)
         assert source.count_events() == 0
-
-
-def test_completeness_of_an_archive_is_never_claimed(tmp_path):
-    """The numbers of the writers are not checked, and other hosts may have more: without a loss the verdict is unknown."""
-    path = write_closed(tmp_path / "logs", line_of(1))
-    compacted(path, tmp_path / "archive")
-    with open_archive(tmp_path / "archive", live=path) as source:
-        verdict = source.completeness(at(1), at(2))
-    assert verdict.verdict == "unknown"
-    assert "partial source" in [doubt.reason for doubt in verdict.doubts]
 
 
 def test_vault_finds_the_archived_events_of_a_person(tmp_path):

@@ -16,7 +16,7 @@ from archives import all_ids, compacted, digests, line_with, write_closed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import DANGEROUS
-from trail_files import append, at, id_of, line_of, pack_segments, rolled_name
+from trail_files import append, at, id_of, line_of, pack_segments, roll_over, rolled_name, write_trail
 
 from structlog_audit import AuditTypeError, AuditValueError, AuditWriteError, open_trail
 from structlog_audit.archive import compact, gc, open_archive, restore, show, verify
@@ -425,3 +425,21 @@ def test_progress_reaches_the_size_of_the_trail(tmp_path):
     compacted(path, tmp_path / "archive", progress=steps.append)
     assert steps == sorted(steps)
     assert steps[-1] == open_trail(path).size()
+
+
+def test_line_repeated_across_a_rollover_is_archived_once(tmp_path):
+    """A writer repeats lines in the next segment after a failed fsync: one event in one run, in the next run, and beside it."""
+    first, second = line_of(1) + line_of(2), line_of(2) + line_of(3)
+    path = write_trail(tmp_path / "logs", (100, first), (101, second), (102, line_of(3)), active=line_of(4))
+    expected = all_ids(open_trail(path))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert all_ids(source) == expected
+        assert all_ids(source, newest_first=True) == expected[::-1]
+        assert source.count_events() == 4
+    roll_over(path, 103)
+    append(path, line_of(5))
+    assert compacted(path, tmp_path / "archive").events == 0
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert source.count_events() == 5
+    assert verify(tmp_path / "archive").findings == ()

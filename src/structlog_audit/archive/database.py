@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from structlog_audit.archive.sql_engine import Files
 
 MEMORY_LIMIT = "256MB"
+_PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
 _OBJECT_SIZE = 16_777_216
@@ -91,7 +93,9 @@ class Database:
 
         cursor = self.connect().cursor()
         try:
-            cursor.execute(sql, dict(parameters or {}))
+            # DuckDB refuses a parameter that the SQL does not have.
+            used = frozenset(_PARAMETER.findall(sql))
+            cursor.execute(sql, {name: value for name, value in (parameters or {}).items() if name in used})
             while fetched := cursor.fetchmany(FETCHED):
                 yield from fetched
         except duckdb.Error as error:

@@ -1,23 +1,22 @@
 """Conditions as SQL, with one table of fragments per engine.
 
-**Guarantees.** SQL narrows: each fragment holds for every row whose event matches, and states if it holds for no other. Where
-one is not exact, `structlog_audit.query.filters.Conditions.matches` decides about the rows that are left. Equal answers
-therefore do not depend on how an engine compares JSON. Values are bound as parameters, never written into the SQL.
+**Guarantees.** SQL narrows: it separates the rows whose events certainly match from those about which
+`structlog_audit.query.filters.Conditions.matches` decides. Equal answers therefore do not depend on how an engine compares
+JSON. Values are bound as parameters, never written into the SQL.
 
 Regular expressions are never translated: those of RE2 and Java differ from Python's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
+from structlog_audit.archive.promotion import Path, json_place
 from structlog_audit.archive.rows import metadata_text
+from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
-
-_MOST_EXACT = 2**53
-"""Integers below this are floats without rounding (IEEE 754, binary64)."""
 
 _MOST_LEAVES = 32
 """Members of a metadata filter that become SQL; further ones are left to Python."""
@@ -53,14 +52,22 @@ class Dialect(NamedTuple):
     most_rows: int
     most_selected_rows: int
 
+    # Without these, tests of fields are left to Python.
+    text_at: str | None = None
+    number_at: str | None = None
+    is_string: str | None = None
+    is_other: str | None = None
+    items: str | None = None
+    one_of: str | None = None
 
-def _pointer(path: Path) -> str | None:
-    """Return the JSON Pointer that finds a member of objects, and nothing else.
+
+def _json_place(path: Path) -> str | None:
+    """Return the JSON path or JSON Pointer that finds a member of objects, and nothing else.
 
     Below the first key, a number or the sign for the end would also lead into an array.
     """
     into_arrays = any(key.isdigit() or key == "-" for key in path[1:])
-    return None if into_arrays or any("\0" in key for key in path) else pointer(path)
+    return None if into_arrays or any("\0" in key for key in path) else json_place(path)
 
 
 def _variant_path(path: Path) -> str | None:
@@ -73,7 +80,7 @@ _NOT_IN_VARIANT_PATHS = frozenset('"?')
 
 
 DUCKDB = Dialect(
-    place=_pointer,
+    place=_json_place,
     needle=None,
     parameter="${name}",
     time="make_timestamptz({value})",
@@ -103,8 +110,19 @@ DUCKDB = Dialect(
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
     keeps_order=True,
     first_rows=60_000,
-    most_rows=500_000,
+    # To sort more takes memory.
+    most_rows=60_000,
     most_selected_rows=50_000_000,
+    text_at="json_extract_string(metadata, {p})",
+    number_at=(
+        "(CASE WHEN json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') "
+        "THEN try_cast(json_extract_string(metadata, {p}) AS DOUBLE) END)"
+    ),
+    is_string="(json_type(metadata, {p}) = 'VARCHAR')",
+    is_other="(json_type(metadata, {p}) NOT IN ('VARCHAR', 'NULL'))",
+    items="unnest({column})",
+    # A list of many values takes three times as long.
+    one_of="{column} IN (SELECT unnest({value}))",
 )
 
 
@@ -144,19 +162,22 @@ SPARK = Dialect(
 
 
 class Where(NamedTuple):
-    """A condition of SQL, its parameters, and whether it selects exactly the matching events."""
+    """Conditions as SQL: the rows that certainly match, those about which Python decides, and the parameters of both."""
 
-    sql: str
+    certain: str
+    doubtful: str
     parameters: dict[str, Any]
-    is_exact: bool
 
 
-class _Writer:
+class Writer:
     """Collects the fragments of one query."""
 
-    def __init__(self, dialect: Dialect, promoted: Mapping[Path, str], prefix: str, reads_json: bool) -> None:
+    def __init__(
+        self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str, reads_json: bool
+    ) -> None:
         self.dialect = dialect
         self.promoted = promoted
+        self.distinct = distinct
         self.reads_json = reads_json
         self._prefix = prefix
         self.fragments: list[str] = []
@@ -167,15 +188,38 @@ class _Writer:
         """Return the SQL of a parameter with this value."""
         name = f"{self._prefix}p{len(self.parameters)}"
         self.parameters[name] = value
+
         return self.dialect.parameter.format(name=name)
 
-    def where(self) -> Where:
-        """Return the conjunction of the fragments."""
-        return Where(" AND ".join(self.fragments) or "true", self.parameters, self.is_exact)
+    def where(self, pairs: Sequence[Pair]) -> Where:
+        """Return the conjunction of the fragments and of *pairs*."""
+        if not self.is_exact:
+            possible = all_of([*self.fragments, *(any_of(pair) for pair in pairs)])
+            return Where(FALSE, possible, self.parameters)
+
+        certain = all_of([*self.fragments, *(pair.certain for pair in pairs)])
+        in_doubt = [pair for pair in pairs if pair.doubtful != FALSE]
+        if not in_doubt:
+            return Where(certain, FALSE, self.parameters)
+
+        settled = [pair.certain for pair in pairs if pair.doubtful == FALSE]
+        if len(in_doubt) == 1:
+            return Where(certain, all_of([*self.fragments, *settled, in_doubt[0].doubtful]), self.parameters)
+
+        possible = all_of([*self.fragments, *settled, *(any_of(pair) for pair in in_doubt)])
+        is_certain = all_of(pair.certain for pair in in_doubt)
+
+        return Where(certain, all_of([possible, none_of([is_certain])]), self.parameters)
 
 
 def where(
-    conditions: Conditions, dialect: Dialect, promoted: Mapping[Path, str], prefix: str = "", *, reads_json: bool = True
+    conditions: Conditions,
+    dialect: Dialect,
+    promoted: Mapping[Path, str],
+    distinct: Distinct,
+    prefix: str = "",
+    *,
+    reads_json: bool = True,
 ) -> Where:
     """Return *conditions* as SQL.
 
@@ -183,10 +227,11 @@ def where(
         conditions: The conditions of a query.
         dialect: The fragments of the engine.
         promoted: The columns of the data files that hold a member of the metadata, by its path.
+        distinct: Returns the values that a regular expression is searched in.
         prefix: The beginning of the names of parameters, so that several conditions fit into one query.
         reads_json: Whether the engine can parse the metadata of every row.
     """
-    writer = _Writer(dialect, promoted, prefix, reads_json)
+    writer = Writer(dialect, promoted, distinct, prefix, reads_json)
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
 
@@ -208,10 +253,13 @@ def where(
 
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
-    return writer.where()
+
+    tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+
+    return writer.where([pair_of(writer, test) for test in tests])
 
 
-def _any_of(writer: _Writer, column: str, values: Iterable[str | None]) -> str:
+def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
     alternatives = []
     texts = sorted(value for value in values if value is not None)
     if texts:
@@ -219,10 +267,11 @@ def _any_of(writer: _Writer, column: str, values: Iterable[str | None]) -> str:
 
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
+
     return f"({' OR '.join(alternatives) or 'false'})"
 
 
-def _add_members(writer: _Writer, above: Path, wanted: Mapping[str, Any]) -> None:
+def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None:
     """Add what a row must have so that its metadata contains the members *wanted* of the object at *above*."""
     for key, value in wanted.items():
         if len(writer.fragments) > _MOST_LEAVES:
@@ -231,7 +280,7 @@ def _add_members(writer: _Writer, above: Path, wanted: Mapping[str, Any]) -> Non
         _add_member(writer, (*above, key), value)
 
 
-def _add_member(writer: _Writer, path: Path, value: Any) -> None:
+def _add_member(writer: Writer, path: Path, value: Any) -> None:
     dialect = writer.dialect
     column = writer.promoted.get(path)
     if column is not None and isinstance(value, str):
@@ -283,7 +332,7 @@ def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:
         return dialect.is_object, None, True
 
     if isinstance(value, (int, float)):
-        if abs(value) < _MOST_EXACT:
+        if abs(value) < MOST_EXACT:
             return dialect.is_number, float(value), True
 
         # Engines round larger numbers: Python compares them.

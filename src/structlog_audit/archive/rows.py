@@ -132,9 +132,14 @@ def encode_line(
     return safe_json(line) + b"\n"
 
 
+def time_of(us: int) -> dt.datetime:
+    """Return the time that is *us* microseconds after 1970, in UTC."""
+    return _EPOCH + dt.timedelta(microseconds=us)
+
+
 def timestamp_text(us: int) -> bytes:
     """Return a time in microseconds since 1970 as lines have it."""
-    text = (_EPOCH + dt.timedelta(microseconds=us)).isoformat(timespec="microseconds")
+    text = time_of(us).isoformat(timespec="microseconds")
     return text[:26].encode() + b"Z"
 
 

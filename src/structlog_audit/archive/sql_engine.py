@@ -9,21 +9,27 @@ overlap in the order, so that a caller who takes the newest events reads no more
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-from structlog_audit.archive.actions import DataFile
+from structlog_audit.archive.actions import DataFile, Range
 from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import Dialect, where
+from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import EventStatus, Kind
 from structlog_audit.query.engine import Progress
-from structlog_audit.query.filters import Conditions, microseconds
+from structlog_audit.query.field_tests import FieldConditions
+from structlog_audit.query.filters import Conditions, conditions, microseconds
 from structlog_audit.query.statistics import LOG_GROWTH
+
+ANY_KIND = conditions(kind=[None, *Kind])
+"""The conditions of all events."""
 
 
 class Files(NamedTuple):
@@ -73,27 +79,48 @@ class Found(NamedTuple):
     event: StoredEvent
 
 
-class Counts(NamedTuple):
+class Counts:
     """What statistics count, in SQL."""
 
-    operations: Counter[str]
-    statuses: Counter[str]
-    users: Counter[str | None]
-    buckets: Counter[int]
-    total_ms: float
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.users: Counter[str | None] = Counter()
+        self.buckets: Counter[int] = Counter()
+        self.totals_ms: list[float] = []
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of other events."""
+        for name in ("operations", "statuses", "users", "buckets"):
+            getattr(self, name).update(getattr(other, name))
+
+        self.totals_ms += other.totals_ms
+
+
+Place = tuple[int, str, int]
+"""The place of an event in the order of the archive: its order key, its trail, and its number in it."""
+
+
+UserOperation = tuple[str | None, str, int, int, int, str, int, int, int, int]
+"""How often a user did an operation in a trail: the user, the operation, how often, how often with success; the order key of
+the first time, the trail, and the number of the first time in it; the order key and the number of the last time; and how much
+earlier than its order key the last time is, in µs. A plain tuple, since there are as many as users times operations."""
 
 
 class _Union(NamedTuple):
-    """A query over files with different columns, its parameters and tables, and whether it selects only matching events."""
+    """SQL over several files, its parameters and tables, of how many queries it consists, and if all its rows match."""
 
     sql: str
     parameters: dict[str, Any]
     tables: dict[str, Files]
+    queries: int
     is_exact: bool
 
 
 class SQLEngine:
     """Queries of the archive that a snapshot describes.
+
+    Each method but `select` may raise `UndecidedError`. What the others returned is void then: all are to be asked again.
 
     Args:
         database: Reads the data files.
@@ -104,6 +131,7 @@ class SQLEngine:
         self._database = database
         self._dialect = database.dialect
         self._progress = progress
+        self._reads_json = True
 
     def select(
         self,
@@ -137,13 +165,33 @@ class SQLEngine:
             rest = None if at_most is None else at_most - taken
             if rest is not None and rest <= 0:
                 return
-            for found in islice(self._in_files(snapshot, conditions, step, newest_first, rest), rest):
+            for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest), rest):
                 taken += 1
                 yield found
 
             done += sum(file.size for file in step)
             if self._progress is not None:
                 self._progress(done)
+
+    def undecided(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[Found]:
+        """Yield the matching events among those about which SQL cannot decide, in any order. `counts` has the others."""
+        files = _candidates(snapshot, conditions)
+        if files:
+            yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
+
+    def _in_step(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Sequence[DataFile],
+        newest_first: bool,
+        at_most: int | None,
+    ) -> Iterator[Found]:
+        """As `_in_files`, again if the database cannot parse a row: it says so before the first one."""
+        try:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+        except UndecidedError:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
 
     def _in_files(
         self,
@@ -152,112 +200,115 @@ class SQLEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        where: str = "",
     ) -> Iterator[Found]:
-        stored = FETCHED_COLUMNS.format(us=self._dialect.fetched_time.format(column="timestamp"))
-        columns = f"{self._place} AS place, trail, n, {stored}"
-        direction = "DESC" if newest_first else "ASC"
-        order = ""
-        if newest_first or len(files) > 1 or not self._dialect.keeps_order:
-            order = f" ORDER BY place {direction}, trail {direction}, n {direction}"
+        stored = FETCHED_COLUMNS.format(us=self._microseconds)
+        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
+        if source is None or (where and source.is_exact):
+            return
 
-        source = self._union(snapshot, conditions, files, columns)
-        try:
-            yield from self._matching(source, conditions, order, at_most)
-        except UndecidedError:
-            source = self._union(snapshot, conditions, files, columns, reads_json=False)
-            yield from self._matching(source, conditions, order, at_most)
+        sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
+        if newest_first or len(files) > 1 or source.queries > 1 or not self._dialect.keeps_order:
+            direction = "DESC" if newest_first else "ASC"
+            sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
 
-    def _matching(self, source: _Union, conditions: Conditions, order: str, at_most: int | None) -> Iterator[Found]:
-        """Yield the rows of *source* that match *conditions*."""
-        limit = f" LIMIT {at_most}" if source.is_exact and at_most is not None else ""
+        if source.is_exact and at_most is not None:
+            sql += f" LIMIT {at_most}"
+
         matches = conditions.matches
-        for row in self._rows(source.sql + order + limit, source):
-            event = stored_event(row[3:])
-            if source.is_exact or matches(event):
+        for row in self._rows(sql, source):
+            event = stored_event(row[3:-1])
+            if not row[-1] or matches(event):
                 yield Found(row[0], row[1], row[2], event)
 
     @property
+    def _microseconds(self) -> str:
+        return self._dialect.fetched_time.format(column="timestamp")
+
+    @property
     def _place(self) -> str:
-        return self._dialect.fetched_time.format(column="timestamp") + " + late_us"
+        return self._microseconds + " + late_us"
 
     def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
-        return self._database.query(sql, source.parameters, source.tables)
+        try:
+            yield from self._database.query(sql, source.parameters, source.tables)
+        except UndecidedError:
+            # Python parses the metadata from now on.
+            self._reads_json = False
+            raise
 
     def _union(
-        self,
-        snapshot: Snapshot,
-        conditions: Conditions,
-        files: Iterable[DataFile],
-        columns: str,
-        *,
-        reads_json: bool = True,
-    ) -> _Union:
-        """Return a query of *columns* over *files*.
+        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
+    ) -> _Union | None:
+        """Return a query of *columns*, and ``is_doubtful``, over *files*; None if no row can match.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
-        groups: dict[frozenset[str], list[str]] = {}
+        groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+
         for file in files:
-            groups.setdefault(file.promoted, []).append(file.path)
+            groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
 
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         tables: dict[str, Files] = {}
         is_exact = True
-        for promoted, paths in groups.items():
+        for (promoted, skipped), paths in groups.items():
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
-
-            condition = where(conditions, self._dialect, known, table, reads_json=reads_json)
+            distinct = partial(self._distinct, tables[table])
+            condition = where(conditions, self._dialect, known, distinct, table, reads_json=self._reads_json)
             parameters |= condition.parameters
-            is_exact &= condition.is_exact
-            queries.append(f"SELECT {columns} FROM {{{table}}} WHERE {condition.sql}")
-        return _Union(" UNION ALL ".join(queries), parameters, tables, is_exact)
+            is_exact &= condition.doubtful == FALSE
+            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
 
-    def count(self, snapshot: Snapshot, conditions: Conditions) -> int | None:
-        """Return the number of matching events; None if SQL alone cannot tell."""
+            for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
+                if found != FALSE:
+                    queries.append(
+                        f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {{{table}}} WHERE {found}{kept}"
+                    )
+        return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact) if queries else None
+
+    def _distinct(self, files: Files, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
+        """As `structlog_audit.archive.field_sql.Distinct`."""
+        sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
+        values = [value for (value,) in self._database.query(sql, parameters, {"files": files})]
+        return values if len(values) <= MOST_DISTINCT else None
+
+    def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
+        """Return the number of matching events."""
         files = _candidates(snapshot, conditions)
-        if not files:
+        source = self._union(snapshot, conditions, files, "1") if files else None
+        if source is None:
             return 0
 
-        source = self._union(snapshot, conditions, files, "1")
-        if not source.is_exact:
-            return None
+        sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
+        counts = dict(self._rows(sql, source))
+        count = int(counts.get(False, 0))
 
-        try:
-            [(count,)] = self._rows(f"SELECT count(*) FROM ({source.sql})", source)
-        except UndecidedError:
-            return None
-        return int(count)
+        return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
-    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts | None:
-        """Return what statistics of the matching events count; None if SQL alone cannot tell."""
-        counts = Counts(Counter(), Counter(), Counter(), Counter(), 0.0)
+    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
+        """Return what statistics count of the matching events that are not `undecided`."""
+        counts = Counts()
         files = _candidates(snapshot, conditions)
-        if not files:
-            return counts
-
         bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
-        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms, {self._place} AS place, n"
-        source = self._union(snapshot, conditions, files, columns)
-        if not source.is_exact:
-            return None
+        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return counts
 
         grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
         total = self._dialect.total.format(column="duration_ms")
 
         sql = (
             f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
-            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ()) ORDER BY min(place), min(n)"
+            "WHERE NOT is_doubtful "
+            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
         )
-        try:
-            rows = list(self._rows(sql, source))
-        except UndecidedError:
-            return None
-
-        total_ms = 0.0
+        rows = self._rows(sql, source)
         for group, operation, status, user, bucket_number, count, duration in rows:
             # A bit is set for each column that the row does not group by.
             if group == 0b0111:
@@ -269,11 +320,57 @@ class SQLEngine:
             elif group == 0b1110 and bucket_number is not None:
                 counts.buckets[bucket_number] += count
             elif group == 0b1111:
-                total_ms = duration or 0.0
-        return counts._replace(total_ms=total_ms)
+                counts.totals_ms.append(duration or 0.0)
+
+        return counts
+
+    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what the rows of a trail show about completeness, in the order of commit.
+
+        Yields:
+            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
+            events, the operation and the metadata.
+        """
+        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
+        files = [file for file in snapshot.files.values() if file.trail == trail]
+        files.sort(key=lambda file: file.numbers)
+        groups: list[list[DataFile]] = []
+        last = -1
+
+        for file in files:
+            # Late events of one file may stand between those of another.
+            if not groups or file.numbers[0] > last:
+                groups.append([])
+
+            groups[-1].append(file)
+            last = max(last, file.numbers[1])
+
+        for group in groups:
+            columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
+            source = self._union(snapshot, ANY_KIND, group, columns)
+            if source is not None:
+                order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
+                yield from (row[:-1] for row in self._rows(source.sql + order, source))
+
+    def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
+        """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
+        files = _candidates(snapshot, conditions)
+        columns = f"user_id, operation, status, trail, n, {self._place} AS place, late_us"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return
+        # The places of a trail ascend with its numbers.
+        sql = (
+            "SELECT user_id, operation, count(*), count(*) FILTER (WHERE status = 'SUCCESS'), min(place), trail, min(n), "
+            f"max(place), max(n), CASE WHEN max(late_us) > 0 THEN max_by(late_us, n) ELSE 0 END FROM ({source.sql}) "
+            "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
+        )
+        yield from self._rows(sql, source)
 
 
 def _has_other(conditions: Conditions) -> bool:
+    if isinstance(conditions, FieldConditions):
+        return True
     return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
         None,
         None,
@@ -289,6 +386,7 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
     ids = next((values for name, values in conditions.names if name == "event_id"), None)
 
     files = []
+
     for file in snapshot.files.values():
         least, greatest = file.times
         if (start is not None and greatest < start) or (end is not None and least >= end):
@@ -300,6 +398,7 @@ def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
         files.append(file)
 
     files.sort(key=lambda file: (file.order, file.trail, file.numbers))
+
     return files
 
 
@@ -307,12 +406,15 @@ def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield groups of *files*, which are in order: all events of a group precede those of the next."""
     cluster: list[DataFile] = []
     last = 0
+
     for file in files:
         if cluster and file.order[0] > last:
             yield cluster
             cluster = []
+
         last = file.order[1] if not cluster else max(last, file.order[1])
         cluster.append(file)
+
     if cluster:
         yield cluster
 
@@ -333,6 +435,7 @@ def _steps(files: Sequence[DataFile], *, newest_first: bool, first: int, most: i
     wanted = first
     step: list[DataFile] = []
     rows = 0
+
     for cluster in clusters:
         step += cluster
         rows += sum(file.rows for file in cluster)

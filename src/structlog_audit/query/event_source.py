@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind, rfc3339
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
@@ -231,6 +232,22 @@ class EventSource:
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         """Return the statistics of the events that match *conditions*."""
         return statistics(self.select(conditions, newest_first=False))
+
+    def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
+        """Return the statistics of the events that match *conditions*, and ``unknown_status``, in one pass.
+
+        ``unknown_status`` is the number of those whose status states neither success nor failure.
+        """
+        unknown_status = 0
+
+        def counted() -> Iterator[StoredEvent]:
+            nonlocal unknown_status
+            for event in self.select(conditions, newest_first=False):
+                unknown_status += has_unknown_status(event.metadata)
+                yield event
+
+        found = statistics(counted())
+        return {**found, "unknown_status": unknown_status}
 
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:
