@@ -156,8 +156,16 @@ def test_fluent_bit_retries_without_limit():
 def test_collector_keeps_integers():
     """The collector parses integers as integers, not as floats of 53 bits."""
     receivers = yaml.safe_load(configuration("otel-collector", PLAIN_PATH))["receivers"]
-    [parser] = receivers["filelog/structlog_audit"]["operators"]
+    parser, _ = receivers["filelog/structlog_audit"]["operators"]
     assert parser["parse_ints"] is True
+
+
+def test_collector_writes_no_line_to_its_own_log():
+    """The collector's log has neither damaged lines nor those without a status, such as the parts of a long event."""
+    receivers = yaml.safe_load(configuration("otel-collector", PLAIN_PATH))["receivers"]
+    parser, severity = receivers["filelog/structlog_audit"]["operators"]
+    assert parser["on_error"] == "send_quiet"
+    assert severity["if"] == "attributes.status != nil"
 
 
 def test_vector_acknowledges_after_delivery():
