@@ -127,6 +127,57 @@ def visit():
 """
 
 
+CREDENTIALS = """
+from pydantic import BaseModel
+
+class Credentials(BaseModel):
+    username: str
+    password: str
+
+async def authenticate(credentials):
+    return "1" if credentials.password == "correct horse" else None
+
+async def new_token(user):
+    return "token"
+"""
+
+FASTAPI = """
+from typing import Annotated
+
+from fastapi import FastAPI, Header
+from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException as AnyHTTPException
+from structlog.contextvars import bind_contextvars
+
+app = FastAPI()
+app.add_exception_handler(AnyHTTPException, record_rejection)
+app.post("/login")(login)
+
+class RateLimitExceeded(HTTPException):
+    pass
+
+@app.get("/secret")
+async def secret(authorization: Annotated[str | None, Header()] = None):
+    if authorization is None:
+        raise HTTPException(401)
+    bind_contextvars(user_id="1")
+    raise HTTPException(403)
+
+@app.get("/busy")
+def busy():
+    raise RateLimitExceeded(429)
+
+def visit():
+    client = TestClient(app)
+    assert client.post("/login", json={"username": "ada", "password": "wrong"}).status_code == 400
+    assert client.get("/secret").status_code == 401
+    assert client.post("/login", json={"username": "ada", "password": "correct horse"}).json() == {"token": "token"}
+    assert client.get("/secret", headers={"Authorization": "token"}).status_code == 403
+    assert client.get("/busy").status_code == 429
+    assert client.get("/missing").status_code == 404
+"""
+
+
 def events_of(folder, program):
     """Run *program* in *folder*, call its ``visit``, and return operation, user, status and code or name of each event."""
     (folder / "site_module.py").write_text(program)
@@ -168,6 +219,18 @@ def test_flask_login_records_logins_and_rejections(tmp_path):
         ("request.reject", None, "FAILURE", 403),
         ("request.reject", None, "FAILURE", 429),
         ("user.logout", "1", "SUCCESS", None),
+    ]
+
+
+def test_fastapi_records_logins_and_rejections(tmp_path):
+    """The route records each login and failed login once; the handler records 401, 403 and 429 with the bound user."""
+    recipe = block_of("frameworks.md", "a FastAPI application")
+    assert events_of(tmp_path, HEAD + CREDENTIALS + recipe + FASTAPI) == [
+        ("user.login", None, "FAILURE", "ada"),
+        ("request.reject", None, "FAILURE", 401),
+        ("user.login", "1", "SUCCESS", None),
+        ("request.reject", "1", "FAILURE", 403),
+        ("request.reject", None, "FAILURE", 429),
     ]
 
 
