@@ -1141,8 +1141,26 @@ def test_anchor_without_notes_covers_nothing(trail, tmp_path):
     """A file without notes of this origin anchors nothing."""
     anchor = tmp_path / "anchor"
     anchor.write_text(str(note_of(3, bytes(32), origin="other.example")))
-    report = verified(trail, anchors=[str(anchor)], max_age=120, now=NOW)
-    assert (codes(report), report.anchored) == ({"UNANCHORED": 1}, 0)
+    for max_age in (120, None):
+        report = verified(trail, anchors=[str(anchor)], max_age=max_age, now=NOW)
+        assert (codes(report), report.anchored) == ({"UNANCHORED": 1}, 0)
+    assert f"no checkpoint of {ORIGIN}" in report.findings[0].message
+
+
+@pytest.mark.parametrize("pack", list(PACKS))
+def test_compressed_copy_of_the_trail_is_an_anchor(trail, tmp_path, pack):
+    """The checkpoints in a copy count whether it is compressed or not."""
+    copy = tmp_path / "copy"
+    copy.write_bytes(PACKS[pack](trail.read_bytes()))
+    assert verified(trail, anchors=[str(copy)]).anchored == 2 * LINES
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_truncated_anchor_is_unreadable(trail, tmp_path, pack):
+    """Checkpoints in the part that cannot be read would be missed."""
+    copy = tmp_path / "copy"
+    copy.write_bytes(PACKS[pack](trail.read_bytes())[:-20])
+    assert codes(verified(trail, anchors=[str(copy)])) == {"UNREADABLE": 1}
 
 
 def test_note_with_a_false_signature_in_an_anchor_is_named(trail, tmp_path):
