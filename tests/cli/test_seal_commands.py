@@ -102,6 +102,16 @@ def test_seal_refuses_what_is_no_trail_or_no_key(trail):
     assert not Path(f"{trail}.seal").exists()
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_key_that_other_users_reach_is_named(trail, mode):
+    """The trail is sealed, and stderr says what to do: who reads the key can sign another history."""
+    key = trail.parent / "audit.pem"
+    assert seal(trail).err == ""
+    key.chmod(mode)
+    done = seal(trail)
+    assert (done.code, f"chmod 600 {key}" in done.err) == (0, True)
+
+
 def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):
     """Two processes never seal one trail at the same time."""
     folder = SealFolder(str(trail))

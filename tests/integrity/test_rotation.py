@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 from pathlib import Path
 
 import pytest
+from commands import run
 from seals import ORIGIN, SIGNER, SeedSigner, Writer, codes, verified
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
@@ -17,6 +19,7 @@ from structlog_audit.integrity.notes import Checkpoint, Note, Policy, parse_note
 from structlog_audit.integrity.rotation import rotate_key
 from structlog_audit.integrity.signing import generate_key
 from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS
+from structlog_audit.integrity.verified_lines import VerifiedLines
 
 OLD, NEW, THIRD = SIGNER, SeedSigner(bytes(32)), SeedSigner(bytes([9]) * 32)
 OLD_ID = f"{ORIGIN}+{OLD.key.key_id.hex()}"
@@ -223,6 +226,35 @@ def test_number_of_statements_that_are_verified_is_bounded(rotated, monkeypatch)
     monkeypatch.setattr(type(OLD.key), "verifies", lambda *words: verifications.append(words) or verifies(*words))
     rotated.report(OLD, NEW)
     assert MOST_FINDINGS - 5 < len(verifications) < MOST_FINDINGS + 5
+
+
+def problems_of(life, *keys):
+    """Return the problems of a reading of the proved lines."""
+    lines = VerifiedLines(life.trail, Policy(tuple(signer.key for signer in keys)))
+    with lines:
+        lines.read()
+        return list(lines.problems(dt.datetime.now(dt.UTC)))
+
+
+def test_proved_lines_of_a_checkpoint_by_a_retired_key_are_a_finding(rotated):
+    """Who stole the old key seals lines that follow its end: the statement in the proved lines shows that."""
+    assert problems_of(rotated, OLD, NEW) == []
+    rotated.put(rotated.sign(OLD))
+    ((sentence, is_finding),) = problems_of(rotated, OLD, NEW)
+    assert ("it counts up to 8 lines, and was replaced" in sentence, is_finding) == (True, True)
+
+    done = run("query", rotated.trail, "--verified", "--key", OLD.key, "--key", NEW.key)
+    assert (done.code, "nothing is proved" in done.err) == (4, True)
+
+
+@pytest.mark.parametrize("note", ["3", "null", '"x"', '"structlog-audit key ends x"', '{"a":1}'])
+def test_other_lines_with_the_text_of_a_statement_state_nothing(life, note):
+    """The text in a note that is none, or in any other event, changes nothing."""
+    with life.trail.open("ab") as file:
+        file.write(b'{"kind":"checkpoint","metadata":{"note":%s},"text":"structlog-audit key "}\n' % note.encode())
+        file.write(b'"structlog-audit key ends"\n[structlog-audit key \n')
+    life.seal(OLD)
+    assert problems_of(life, OLD) == []
 
 
 def test_several_processes_find_the_same(rotated):

@@ -60,7 +60,7 @@ def seal(
 
 
 def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
-    """Return the key of a trail, and the one that it replaces, if any.
+    """Return the key of a trail, and the one that it replaces, if any. One that other users can read is named on stderr.
 
     Raises:
         UsageError: The origin cannot be the name of a key.
@@ -69,9 +69,14 @@ def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
     from structlog_audit.integrity.signing import KeyFile
 
     try:
-        return [KeyFile(path, origin) for path in (key, previous_key) if path is not None]
+        keys = [KeyFile(path, origin) for path in (key, previous_key) if path is not None]
     except AuditValueError as error:
         raise UsageError(f"--origin: {error}") from None
+
+    for loaded in keys:
+        if not loaded.is_private:
+            put_error(f"{loaded.path} can be read or changed by users other than its owner: chmod 600 {loaded.path}")
+    return keys
 
 
 def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors:

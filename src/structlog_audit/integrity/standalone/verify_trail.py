@@ -1998,6 +1998,9 @@ class Frontier:
         return fold_right(self.nodes) if self.nodes else EMPTY_ROOT
 
 
+KEY_STATEMENT = b"structlog-audit key "
+"""What every line of the trail with a statement about a key contains."""
+
 KEY_BEGINS = "structlog-audit key begins "
 """The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
 
