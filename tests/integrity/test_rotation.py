@@ -17,6 +17,8 @@ from structlog_audit.integrity.background import CHECKPOINT_SECONDS, BackgroundS
 from structlog_audit.integrity.merkle import HashFiles, root_at
 from structlog_audit.integrity.notes import Checkpoint, Note, Policy, parse_note, sign_note
 from structlog_audit.integrity.rotation import rotate_key
+from structlog_audit.integrity.seal_folder import SealFolder
+from structlog_audit.integrity.sealer import Sealer
 from structlog_audit.integrity.signing import generate_key
 from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS
 from structlog_audit.integrity.verified_lines import VerifiedLines
@@ -277,6 +279,39 @@ def test_statement_that_cannot_be_appended_is_tried_again(life):
     sealer.release()
     assert (sealer.has_unstated_key, len(life.key_lines())) == (False, 1)
     assert codes(life.report(NEW)) == {}
+
+
+def test_statements_that_cannot_be_appended_outlive_their_process(life):
+    """A sealer that cannot write to the trail keeps the statements of all changes; one that can appends them in order."""
+    life.seal(OLD)
+    rolled = life.trail.rename(f"{life.trail}.20250101T000000.000000Z")
+    for signers in ([NEW, OLD], [NEW, OLD], [NEW]):
+        with rolled.open("ab") as file:
+            file.write(b"other\n")
+        sealer = BackgroundSealer(str(life.trail), ORIGIN, lambda keys=signers: keys, sleep=lambda seconds: None)
+        assert sealer.seal_now()
+        sealer.release()
+
+    life.trail.write_bytes(b"")
+    life.seal(NEW, events=0)
+    assert [extension_of(line) for line in life.key_lines()] == [(f"{KEY_BEGINS}{NEW.key}",), (f"{KEY_ENDS}{OLD_ID}",)]
+    assert not Path(f"{life.trail}.seal/key-changes").exists()
+
+
+def test_interrupted_statement_is_stated_once(life):
+    """A process that ended between the statement on the disk and its first checkpoint finds the same change again."""
+    life.seal(OLD)
+    sealer = Sealer(SealFolder(str(life.trail)), str(life.trail), ORIGIN, [NEW, OLD], on_key_change=lambda note: False)
+    checkpoint = life.note
+    for _ in range(2):
+        folder = sealer._folder
+        assert folder.lock()
+        sealer.seal()
+        life.put(checkpoint)
+        sealer.forget()
+        folder.release()
+    life.seal(NEW, OLD)
+    assert len(life.key_lines()) == 1
 
 
 def test_rotate_key_seals_with_both_keys(life):

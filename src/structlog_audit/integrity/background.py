@@ -111,7 +111,7 @@ class BackgroundSealer:
     @property
     def has_unstated_key(self) -> bool:
         """Whether the keys have changed, and the trail does not state it yet."""
-        return self._sealer is not None and self._sealer.key_change is not None
+        return self._sealer is not None and bool(self._sealer.key_changes)
 
     def wake(self) -> None:
         """Start the thread if it does not run. Writers call this at most every 50 ms."""

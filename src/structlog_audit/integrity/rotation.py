@@ -41,7 +41,9 @@ def rotate_key(trail: str | os.PathLike[str], signer: Signer, previous: Signer) 
             reason = sealer.failure or "it is sealed by another process: give that one both keys"
             raise AuditSealError(f"{path!r}: the key was not changed: {reason}")
         if sealer.has_unstated_key:
-            raise AuditSealError(f"{path!r}: both keys sign, but the statement about it could not be appended")
+            raise AuditSealError(
+                f"{path!r}: both keys sign; the statement about it is appended by the next sealer that can"
+            )
     finally:
         sealer.release()
     return sealer.size
