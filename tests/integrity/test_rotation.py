@@ -282,7 +282,9 @@ def test_statement_that_cannot_be_appended_is_tried_again(life):
 
 
 def test_statements_that_cannot_be_appended_outlive_their_process(life):
-    """A sealer that cannot write to the trail keeps the statements of all changes; one that can appends them in order."""
+    """A sealer that cannot write to the trail keeps all statements in the seal folder, where they count; one that can appends
+    them in order.
+    """
     life.seal(OLD)
     rolled = life.trail.rename(f"{life.trail}.20250101T000000.000000Z")
     for signers in ([NEW, OLD], [NEW, OLD], [NEW]):
@@ -291,6 +293,11 @@ def test_statements_that_cannot_be_appended_outlive_their_process(life):
         sealer = BackgroundSealer(str(life.trail), ORIGIN, lambda keys=signers: keys, sleep=lambda seconds: None)
         assert sealer.seal_now()
         sealer.release()
+
+    life.put(life.sign(OLD))
+    assert codes(life.report(OLD, NEW)) == {"BAD_SIGNATURE": 1}
+    life.put(life.sign(NEW))
+    assert codes(life.report(OLD, NEW)) == {}
 
     life.trail.write_bytes(b"")
     life.seal(NEW, events=0)

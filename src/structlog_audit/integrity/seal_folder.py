@@ -20,6 +20,7 @@ from contextlib import suppress
 
 from structlog_audit.integrity.merkle import HASH_BYTES
 from structlog_audit.integrity.standalone.verify_trail import (
+    KEY_CHANGES,
     HashFiles,
     Note,
     SealError,
@@ -29,7 +30,6 @@ from structlog_audit.integrity.standalone.verify_trail import (
 from structlog_audit.trail.writing.filesystem import path_refers_to, sync_folder
 
 FOLDER_MODE = 0o700
-_KEY_CHANGES = "key-changes"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -128,7 +128,7 @@ class SealFolder:
         Raises:
             SealError: The file cannot be read.
         """
-        path = os.path.join(self.path, _KEY_CHANGES)
+        path = os.path.join(self.path, KEY_CHANGES)
         if not os.path.exists(path):
             return []
         return [Note.parse(text.encode()) for text in notes_in(path, origin)]
@@ -136,10 +136,10 @@ class SealFolder:
     def write_key_changes(self, changes: Sequence[Note]) -> None:
         """Keep the statements about keys that are not in the trail yet; remove the file if there are none."""
         if changes:
-            self.replace(_KEY_CHANGES, "".join(map(str, changes)).encode())
+            self.replace(KEY_CHANGES, "".join(map(str, changes)).encode())
         else:
             with suppress(FileNotFoundError):
-                os.unlink(_KEY_CHANGES, dir_fd=self._fd)
+                os.unlink(KEY_CHANGES, dir_fd=self._fd)
 
         self.sync()
 

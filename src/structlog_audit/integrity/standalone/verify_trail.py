@@ -2001,6 +2001,9 @@ class Frontier:
 KEY_STATEMENT = b"structlog-audit key "
 """What every line of the trail with a statement about a key contains."""
 
+KEY_CHANGES = "key-changes"
+"""The file of a seal folder with the statements about keys that are not in the trail yet."""
+
 KEY_BEGINS = "structlog-audit key begins "
 """The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
 
@@ -2229,14 +2232,24 @@ def notes_in(path: str, origin: str) -> Iterator[str]:
     Raises:
         SealError: The file cannot be read.
     """
-    note = re.compile(rb"(?<![^\s\"'>:=])" + re.escape(origin.encode()) + _NOTE_AFTER_ORIGIN)
     if not os.path.exists(path):
         raise SealError("UNREADABLE", f"{path!r} does not exist: expected a file with checkpoints")
+    yield from _notes_of(SegmentFile(path, (0, 0)), origin)
 
-    reader = SegmentReader(SegmentFile(path, (0, 0)))
+
+def _notes_of(file: SegmentFile, origin: str) -> Iterator[str]:
+    """Yield the notes of *origin* in *file*.
+
+    Raises:
+        SealError: The file cannot be read.
+        VanishedError: There is none.
+    """
+    note = re.compile(rb"(?<![^\s\"'>:=])" + re.escape(origin.encode()) + _NOTE_AFTER_ORIGIN)
+    reader = SegmentReader(file)
     yield from _matches_in(reader.chunks(), note)
+
     if reader.damage:
-        raise SealError("UNREADABLE", f"{path!r} is damaged: {reader.damage}")
+        raise SealError("UNREADABLE", f"{file.path!r} is damaged: {reader.damage}")
 
 
 def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[str]:
@@ -3127,6 +3140,11 @@ class _Verification:
     def _check_keys(self) -> None:
         """Check that each trusted key signed only where it counts, as the trail states."""
         self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+
+        # A sealer that cannot write to the trail keeps its statements in the seal folder.
+        path = os.path.join(self._seal, KEY_CHANGES)
+        with suppress(VanishedError):
+            self._newest_note(path, _notes_of(SegmentFile(path, (0, 0)), self._checkpoint.origin))
 
         for finding in self._key_use.findings():
             self._findings.add(**finding)
