@@ -112,6 +112,32 @@ def test_key_that_other_users_reach_is_named(trail, mode):
     assert (done.code, f"chmod 600 {key}" in done.err) == (0, True)
 
 
+def test_policy_without_an_address_of_a_witness_is_an_error(trail):
+    """Nobody would cosign the checkpoints, although the policy asks for it."""
+    policy = trail.parent / "policy"
+    policy.write_text(f"log {(trail.parent / 'audit.vkey').read_text()}quorum none\n")
+    done = run("seal", trail, "--key", trail.parent / "audit.pem", "--origin", ORIGIN, "--policy", policy)
+    assert (done.code, "got none with an address" in done.error_line) == (2, True)
+
+
+def test_seal_folder_that_is_no_folder_is_named(trail):
+    """The error names what cannot be used."""
+    Path(f"{trail}.seal").write_text("")
+    done = seal(trail)
+    assert (done.code, f"{trail}.seal: NotADirectoryError" in done.err) == (3, True)
+
+
+def test_rotate_key_makes_no_key_for_a_seal_that_cannot_be_read(trail):
+    """A checkpoint that cannot be read is named before the new key is made."""
+    seal(trail)
+    checkpoint = Path(f"{trail}.seal/checkpoint")
+    checkpoint.unlink()
+    checkpoint.mkdir()
+    key = trail.parent / "new.pem"
+    done = run("rotate-key", trail, "--key", key, "--previous-key", trail.parent / "audit.pem", "--origin", ORIGIN)
+    assert (done.code, "checkpoint' cannot be read" in done.error_line, key.exists()) == (3, True, False)
+
+
 def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):
     """Two processes never seal one trail at the same time."""
     folder = SealFolder(str(trail))

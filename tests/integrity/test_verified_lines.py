@@ -22,8 +22,10 @@ from seals import (
 )
 
 from structlog_audit import AuditReadError, open_trail
+from structlog_audit.integrity import proving, verified_lines
 from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import COSIGNATURE, Policy
+from structlog_audit.integrity.standalone.verify_trail import find_files
 from structlog_audit.integrity.verified_lines import MOST_NAMED, VerifiedLines
 
 KEY = str(SIGNER.key)
@@ -171,6 +173,26 @@ def test_rewritten_trail_with_its_hashes_proves_nothing(sealer):
     (sealer.folder / "checkpoint").write_text(str(note_of(tree.size, tree.root(), other_signer())))
     with pytest.raises(AuditReadError, match="no given key has signed"):
         VerifiedLines(sealer.trail, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("module", "read_lines"),
+    [
+        (verified_lines, lambda trail: VerifiedLines(trail, POLICY)),
+        (proving, lambda trail: proving.prove(str(trail), "evt_none")),
+    ],
+)
+def test_segment_that_is_deleted_after_it_was_listed_is_an_error(sealer, monkeypatch, module, read_lines):
+    """Retention may run meanwhile: the reader gets an error of the library that says to try again."""
+
+    def list_then_delete(trail):
+        found = find_files(trail)
+        rolled_path(sealer.trail, 0).unlink()
+        return found
+
+    monkeypatch.setattr(module, "find_files", list_then_delete)
+    with pytest.raises(AuditReadError, match="was deleted or renamed while it was read: try again"):
+        read_lines(sealer.trail)
 
 
 def test_segment_that_is_not_here_is_counted(sealer):

@@ -34,7 +34,6 @@ from structlog_audit.integrity.standalone.verify_trail import (
     SealError,
     SegmentFile,
     SegmentReader,
-    VanishedError,
     find_files,
     fold_right,
     leaf_hashes,
@@ -167,17 +166,14 @@ class VerifiedLines(io.RawIOBase):
     def _proved_blocks(self) -> Iterator[bytes]:
         for file, segment in zip(self._files, self._segments, strict=True):
             proved = _ProvedSegment(self, file, segment, self._leaves)
-            try:
-                with raising(AuditReadError):
-                    for block in SegmentReader(file).blocks():
-                        lines = proved.of(block)
-                        if KEY_STATEMENT in lines:
-                            self._note_statements(lines)
-                        yield lines
+            with raising(AuditReadError):
+                for block in SegmentReader(file).blocks():
+                    lines = proved.of(block)
+                    if KEY_STATEMENT in lines:
+                        self._note_statements(lines)
+                    yield lines
 
-                self.absent += proved.absent
-            except VanishedError as error:
-                raise AuditReadError(f"{error} was deleted while it was read: try again") from error
+            self.absent += proved.absent
 
     def _note_statements(self, block: bytes) -> None:
         """Take note of the statements about keys in the proved lines of *block*."""

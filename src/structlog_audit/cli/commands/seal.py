@@ -91,6 +91,11 @@ def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors
             for name, key in parsed.witnesses.items():
                 if str(key) in parsed.urls:
                     witnesses.append({"name": name, "key": str(key), "url": parsed.urls[str(key)]})
+            if not witnesses:
+                raise UsageError(
+                    f"--policy {policy}: expected a line 'witness NAME VKEY URL', got none with an address"
+                )
+
         return Anchors.from_config({"witnesses": witnesses, "timestamps": timestamps}, folder)
     except (AuditValueError, OSError) as error:
         raise UsageError(f"--policy, --timestamps: {error}") from None
