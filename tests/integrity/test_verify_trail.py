@@ -1012,6 +1012,26 @@ def test_punched_holes_below_the_cut_are_no_alarm(tmp_path):
     assert codes(verified(trail)) == {"PRUNED": 1}
 
 
+@pytest.mark.parametrize(
+    ("is_dropped", "expected"), [(False, {"PRUNED": 1}), (True, {"PRUNED": 1, "GAP": 1})], ids=["whole", "dropped"]
+)
+def test_restored_segment_in_front_of_pruned_ones_has_no_gap(tmp_path, is_dropped, expected):
+    """The numbers of pruned lines are not missing, even if an older segment is back; others of that writer still are."""
+    trail = tmp_path / "audit.jsonl"
+    writer, sealer = Writer(), Sealer(trail)
+    for second in range(3):
+        lines = [writer.opened()] if second == 0 else []
+        lines += [writer.event(number) for number in range(20)]
+        del lines[10 : 10 + (is_dropped and second == 2)]
+        trail.write_bytes(b"".join(lines))
+        sealer.seal()
+        os.rename(trail, rolled_path(trail, second))
+    trail.write_bytes(writer.line(trail_event("retention", leaves=[[0, 41]])) + writer.closed())
+    sealer.seal()
+    rolled_path(trail, 1).unlink()
+    assert codes(verified(trail)) == expected
+
+
 def test_line_in_a_pruned_range_that_still_exists_is_verified(tmp_path):
     """A segment that retention has named and not deleted yet is verified like any other, its stored hashes too."""
     trail = tmp_path / "audit.jsonl"

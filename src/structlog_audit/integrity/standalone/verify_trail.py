@@ -1355,6 +1355,7 @@ class Finding:
     digest: bytes = field(default=b"", repr=False)
     since: tuple[int, int] | None = None
     place: tuple[int, int] | None = None
+    after: int | None = None
 
 
 class Findings:
@@ -1607,16 +1608,18 @@ class _Writer:
         next: The next number.
         chain: The hash of its lines since its last link; None if that is not known.
         since: The place of its last link.
+        file: The number of the file with its last line.
         glued: Numbers of lines that were glued to a torn one: the writer writes them once more.
         repeated: The next number of a repetition that is under way, and the finding to report if it ends early.
     """
 
-    __slots__ = ("chain", "glued", "next", "repeated", "since")
+    __slots__ = ("chain", "file", "glued", "next", "repeated", "since")
 
     def __init__(self, number: int) -> None:
         self.next = number
         self.chain: Any = None
         self.since = (0, 0)
+        self.file = 0
         self.glued: set[int] = set()
         self.repeated: tuple[int, dict[str, Any]] | None = None
 
@@ -1825,6 +1828,7 @@ class WriterCheck:
 
     def _remember(self, writer: bytes, state: _Writer) -> None:
         self._writers[writer] = state
+        state.file = self._place
         if len(self._writers) > _MOST_WRITERS:
             del self._writers[next(iter(self._writers))]
             self._has_forgotten = True
@@ -1847,11 +1851,12 @@ class WriterCheck:
                 is_one = number - known.next == 1
                 what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {number - 1}"
                 message = f"missing before it: {what} of the writer {writer.decode()}"
-                self._add("GAP", position, message, since=known.since)
+                self._add("GAP", position, message, since=known.since, after=known.file)
                 known.chain = None
 
             self._extend(known, [position], checked.lines, checked.links)
             known.next = number + 1
+            known.file = self._place
             if position in checked.glued:
                 known.glued.add(number)
 
@@ -2668,6 +2673,8 @@ class _Verification:
         self._now = now
         self._findings = Findings()
         self._key_use = KeyUse(policy.logs)
+        # The lines that retention has deleted.
+        self._pruned: list[Run] = []
 
     def run(self, anchors: Sequence[str], state: str | None, jobs: int) -> None:
         try:
@@ -2847,6 +2854,7 @@ class _Verification:
                 gone.append((None, "a segment", Run(end, run.first - end)))
             end = max(end, run.first + run.lines)
 
+        self._pruned.clear()
         self._report.pruned = 0
         self._report.unarchived = sum(run.lines for run in self._source.unarchived)
         for number, name, run in gone:
@@ -2855,6 +2863,7 @@ class _Verification:
             reason = self._source.reason(number, run, pruned)
 
             if reason is not None:
+                self._pruned.append(run)
                 self._report.pruned += run.lines
                 self._findings.add("PRUNED", f"{what} was deleted by {reason}", segment=name, leaf=run.first)
             else:
@@ -3003,6 +3012,8 @@ class _Verification:
             since, place = finding.since, finding.place
             if finding.code == "FORKED" or since is None or place is None:
                 return finding.code == "FORKED" and not has_hashes
+            if finding.after is not None and self._has_pruned(finding.after, place[0]):
+                return True
             if finding.code == "CHAIN":
                 # A link does not fit if a line before it was changed later: that line is named already.
                 return any(since <= other <= place for other in damaged)
@@ -3019,6 +3030,14 @@ class _Verification:
                 what = "the first line" if count == 1 else f"the first {count} lines"
                 message = f"line {place[1]} of {segment}: missing before it: {what} of its writer"
                 self._findings.add("GAP", message, segment=segment, line=place[1], place=place)
+
+    def _has_pruned(self, after: int, before: int) -> bool:
+        """Return whether retention has deleted lines between the files with these numbers, of which the first was restored."""
+        last, first = self._job.segments[after], self._job.segments[before]
+        if last is None or first is None:
+            return False
+        begin = max(run.first + run.lines for run in last.runs)
+        return any(begin <= run.first < first.first for run in self._pruned)
 
     def _is_old(self, time: dt.datetime | None) -> bool:
         if self._max_age is None:
