@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import GOLDEN, PROGRAM, environment, run
+from seals import Writer
 
 from structlog_audit.integrity.merkle import leaf_hashes
 from structlog_audit.integrity.seal_folder import SealFolder
@@ -110,6 +111,22 @@ def test_key_that_other_users_reach_is_named(trail, mode):
     key.chmod(mode)
     done = seal(trail)
     assert (done.code, f"chmod 600 {key}" in done.err) == (0, True)
+
+
+def test_damaged_hashes_are_made_again_after_they_were_moved_away(trail):
+    """What the finding says repairs them: the checkpoint and all proofs stay as they were."""
+    writer = Writer()
+    trail.write_bytes(writer.opened() + b"".join(writer.event(number) for number in range(600)))
+    seal(trail)
+    hashes = Path(f"{trail}.seal/hashes.0")
+    whole = hashes.read_bytes()
+    hashes.write_bytes(whole[:40] + b"x" + whole[41:])
+
+    damaged = verify(trail, "--max-age", "none")
+    assert (damaged.code, "move the files hashes.* out of the seal folder" in damaged.lines[0]) == (3, True)
+    for path in Path(f"{trail}.seal").glob("hashes.*"):
+        path.rename(trail.parent / path.name)
+    assert (seal(trail).code, verify(trail, "--max-age", "none").code, hashes.read_bytes()) == (0, 0, whole)
 
 
 def test_policy_without_an_address_of_a_witness_is_an_error(trail):

@@ -2984,7 +2984,10 @@ class _Verification:
         self._findings.remove(is_unwanted)
 
     def _add_lost(self, message: str) -> None:
-        self._findings.add("HASHES_LOST", f"{message}: make them again from the lines, and verify again")
+        fix = (
+            "move the files hashes.* out of the seal folder, and 'structlog-audit seal' makes them again from the lines"
+        )
+        self._findings.add("HASHES_LOST", f"{message}: {fix}")
 
     def _line_of(self, leaf: int) -> tuple[str, int]:
         """Return the segment and the number of the line that was sealed as *leaf*."""
