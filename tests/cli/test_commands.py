@@ -835,6 +835,9 @@ class TestHelp:
         compact(tmp_path / "old" / "audit.jsonl", tmp_path / "archive")
         if name in SEALED:
             prepare_seal(tmp_path)
+        # The system tests serve the site; here Datasette need not be installed.
+        monkeypatch.setattr("structlog_audit.cli.commands.explore._serve", lambda path, overview: None)
+        monkeypatch.setattr("structlog_audit.cli.commands.explore.find_spec", lambda name: True)
         shown = run(name.replace("_", "-"), "--help")
         example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)
         assert example is not None, shown.out

@@ -79,7 +79,7 @@ class MetaData(msgspec.Struct, rename="camel", kw_only=True):
     created_time: int | None = None
 
 
-class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The bytes of a segment that one commit archived, and the numbers that their events got.
 
     Attributes:
@@ -140,7 +140,7 @@ class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tru
     seal: SealCopy | None = None
 
 
-class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Parquet file of an archive: events of one trail and one UTC day, in the order of commit.
 
     Attributes:
@@ -199,7 +199,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
         return Action(add=add)
 
 
-class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """A line of a commit, or a row of a checkpoint: one member is given.
 
     The last three members are those of a checkpoint: what it covers of a segment, a data file in a form that is fast to read,

@@ -44,6 +44,7 @@ from structlog_audit.archive.actions import (
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER, Gap, archived_bytes, decode_gaps, encode_gap
 from structlog_audit.archive.database import Database, file_digest, json_lines, write_parquet
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot, seal_txn
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.maintenance import parse_age
 from structlog_audit.archive.promotion import (
     Path,
@@ -151,16 +152,19 @@ def compact(
 
     storage = open_storage(to, storage_options)
     database = Database(storage)
+
     try:
         log = DeltaLog(storage, database.connect)
         database.connect()
         log.update()
         storage.require_exclusive_creation()
         compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
+
         for found in trails:
             compaction.add_trail(found)
             if age is not None:
                 compaction.delete_segments(found, age)
+
         return compaction.result()
     finally:
         database.close()
@@ -173,6 +177,7 @@ def segment_key(opened: OpenSegment, trail: str) -> str | None:
     """
     if opened.identity is None:
         return None
+
     return opened.identity if _OWN_ID.search(opened.head) else f"{opened.identity}@{trail}"
 
 
@@ -184,14 +189,17 @@ def stored_size(plain: OpenSegment) -> int:
 def stored_plain_size(segment: Segment) -> int | None:
     """Return the bytes of a segment that is not compressed; None for another."""
     is_plain = os.path.basename(segment.path) == plain_name(segment.path)
+
     return segment.size if is_plain else None
 
 
 def plain_name(path: str) -> str:
     """Return the name of the segment at *path* without a suffix of compression."""
     name = os.path.basename(path)
+
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
+
     return name
 
 
@@ -233,6 +241,7 @@ class _Compaction:
         """Return the outcome."""
         counts = self._counts
         problems = dict(self._scanner.problems.counts)
+
         return Compacted(
             counts["segments"],
             counts["events"],
@@ -246,6 +255,7 @@ class _Compaction:
     def add_trail(self, trail: Trail) -> None:
         """Archive the closed segments of *trail*, oldest first."""
         name = f"{self._host}:{os.path.realpath(trail.path)}"
+
         with trail.segments() as segments:
             if any(not segment.is_open for segment in segments):
                 # First: then it covers the lines that follow.
@@ -271,7 +281,9 @@ class _Compaction:
         except SealError as error:
             copier.discard()
             self._scanner.problems.add_once("seal", f"{path}.seal", 0, str(error))
+
             return
+
         if copy is None:
             return
 
@@ -284,6 +296,7 @@ class _Compaction:
                     return None
 
             actions = [Action(commit_info=CommitInfo(seal=copy)), Action(txn=seal_txn(copy, now))]
+
             return [*self._table_actions(snapshot, now), *actions]
 
         if not self._log.commit("SEAL", build, now):
@@ -298,6 +311,7 @@ class _Compaction:
         with self._scanner.open(segment) as opened:
             if opened is None:
                 return
+
             key = segment_key(opened, trail)
             if DOCUMENT_START.match(opened.head):
                 self._report("document", segment, "an export is not archived")
@@ -323,6 +337,7 @@ class _Compaction:
             if size < start:
                 self._report("changed", plain.segment, f"{size} bytes, although {start} were archived")
                 return
+
             if self._log.snapshot.is_final(key) or (size == start and not is_packed):
                 return
             # The following lines belong to the archived bytes only if these are the same.
@@ -333,6 +348,8 @@ class _Compaction:
                 attempt = _RangeAttempt(self._log.snapshot, plain, key, trail, folder, self._now())
                 attempt.is_packed = is_packed
                 attempt.columns = self._columns(self._log.snapshot)
+                attempt.before = last_lines(self._database, self._log.storage, self._log.snapshot, trail)
+
                 try:
                     attempt.spool(self._scanner)
                     files = attempt.write(self._database)
@@ -340,6 +357,7 @@ class _Compaction:
                     self._commit(attempt, files)
                 except _Lost:
                     continue
+
                 if attempt.stop > attempt.start:
                     self._counts.update(
                         segments=1,
@@ -348,6 +366,7 @@ class _Compaction:
                         read=attempt.stop - attempt.start,
                         written=sum(file.size for file in files),
                     )
+
                 return
 
     def _columns(self, snapshot: Snapshot) -> dict[str, Path]:
@@ -365,6 +384,7 @@ class _Compaction:
             raise _Lost
 
         uploaded = attempt.local_files()
+
         for local, path in uploaded:
             storage.upload(local, path)
 
@@ -396,6 +416,7 @@ class _Compaction:
         oldest = self._now() - age
         due = []
         names = []
+
         with trail.segments() as segments:
             for segment in segments:
                 names.append(plain_name(segment.path))
@@ -409,6 +430,7 @@ class _Compaction:
 
             if os.path.exists(f"{os.path.realpath(trail.path)}.seal"):
                 count, leaves = self._sealed(trail, name, due[:_MOST_NAMED], names)
+
             part, due = due[:count], due[count:]
 
             if not part:
@@ -433,6 +455,7 @@ class _Compaction:
 
         copy = self._log.snapshot.seals.get(name)
         size = 0 if copy is None else copy.size
+
         return SealedRanges(os.path.realpath(trail.path), at_most=size).cover(sizes, kept)
 
     def _delete(self, trail: Trail, part: list[Segment], leaves: list[list[int]] | None) -> None:
@@ -442,8 +465,10 @@ class _Compaction:
         names = [os.path.basename(segment.path) for segment in part]
         archive = self._log.storage.root
         record_deletion(trail.path, names, sum(segment.size for segment in part), archive, leaves)
+
         for segment in part:
             os.unlink(segment.path)
+
         self._deleted += names
 
     def _is_archived(self, segment: Segment, trail: str) -> bool:
@@ -452,6 +477,7 @@ class _Compaction:
             key = None if opened is None else segment_key(opened, trail)
             if opened is None or key is None:
                 return False
+
             with _plain(opened, self._scanner) as plain:
                 if plain is None or stored_size(plain) != self._log.snapshot.covered(key):
                     return False
@@ -461,10 +487,12 @@ class _Compaction:
     def _has_archived_bytes(self, plain: OpenSegment, key: str) -> bool:
         """Return whether a segment still has the bytes that were archived of it; otherwise count that it does not."""
         file = plain.raw
+
         for coverage in self._log.snapshot.segments.get(key, ()):
             if _content(file, coverage.start, coverage.stop).sha256 != coverage.sha256:
                 self._report("changed", plain.segment, "other bytes than those that were archived")
                 return False
+
         return True
 
 
@@ -481,17 +509,21 @@ def _plain(opened: OpenSegment, scanner: SegmentScanner) -> Iterator[OpenSegment
         scanner.problems.add_once(code, segment.path, offset, reason)
 
     before = _unread(scanner)
+
     with tempfile.TemporaryFile(prefix="structlog-audit-") as file:
         copy = cast(BinaryIO, file)
         opened.raw.seek(0)
         stream, _, _ = unpack(opened.raw, segment.path, report)
+
         while data := stream.read(_COPIED_BYTES):
             copy.write(data)
+
         copy.flush()
         size = copy.tell()
         if _unread(scanner) != before:
             yield None
             return
+
         with scanner.open(replace(segment, file=copy, size=size)) as plain:
             yield plain
 
@@ -541,6 +573,8 @@ class _RangeAttempt:
 
     is_packed = False
     columns: Mapping[str, Path] = {}
+    before: Mapping[str, bytes] = {}
+    """The last archived lines of the trail: what repeats one of them is not an event."""
 
     def __init__(
         self, snapshot: Snapshot, plain: OpenSegment, key: str, trail: str, folder: str, now: dt.datetime
@@ -567,8 +601,9 @@ class _RangeAttempt:
         scan = SegmentScan(start=self.start)
         encode = msgspec.json.Encoder().encode
         position = self.start
+
         try:
-            for batch in scanner.batches(self._plain, LineDecoder(), scan):
+            for batch in scanner.batches(self._plain, LineDecoder(self.before), scan):
                 for found in events_in(batch, self.stop):
                     self._add_gap(position, found.start)
                     position = found.stop
@@ -591,6 +626,7 @@ class _RangeAttempt:
                         high - found.us,
                         found.line,
                     )
+
                     self._high = high
                     self._least = found.us if self._least is None else min(self._least, found.us)
                     self.number += 1
@@ -606,6 +642,7 @@ class _RangeAttempt:
         day = self._days.get(date)
         if day is None:
             day = self._days[date] = _Day(date, self._folder)
+
         day.add(row, len(line))
 
         file = self._spools.get(date)
@@ -614,32 +651,39 @@ class _RangeAttempt:
                 oldest = next(iter(self._spools))
                 self._spools.pop(oldest).close()
             file = self._spools[date] = open(day.spool, "ab")  # noqa: SIM115
+
         file.write(line)
 
     def _add_gap(self, start: int, stop: int) -> None:
         """Write the bytes from *start* to *stop*, which are not events, to the gaps."""
         if start >= stop:
             return
+
         if self._quarantine is None:
             self._quarantine = f"{QUARANTINE_FOLDER}/{secrets.token_hex(6)}.jsonl"
+
         file = self._plain.raw
         # The scanner reads on from where it was.
         position = file.tell()
+
         with open(self._gaps, "ab") as gaps:
             for offset in range(start, stop, _GAP_BYTES):
                 file.seek(offset)
                 data = _read(file, min(_GAP_BYTES, stop - offset))
                 gaps.write(encode_gap(Gap(offset, self.number, data)))
+
         file.seek(position)
 
     def write(self, database: Database) -> list[DataFile]:
         """Write a Parquet file for each day, and return their contents."""
         selected = _selected(self.columns)
         parameters = {"trail": self._trail}
+
         for number, path in enumerate(self.columns.values()):
             parameters[f"p{number}"] = pointer(path)
 
         files = []
+
         for day in self._days.values():
             source = json_lines(day.spool, SPOOL_COLUMNS, day.longest)
             write_parquet(database.connect(), source, selected, day.parquet, parameters)
@@ -657,7 +701,9 @@ class _RangeAttempt:
                 promoted=frozenset(self.columns),
                 sha256=file_digest(day.parquet),
             )
+
             files.append(file)
+
         return files
 
     def verify(self, database: Database) -> None:
@@ -673,8 +719,10 @@ class _RangeAttempt:
 
         digest = hashlib.sha256()
         locations = [day.parquet for day in self._days.values()]
+
         for data in archived_bytes(database, locations, self._coverage(), gaps):
             digest.update(data)
+
         if digest.hexdigest() != self._content.sha256:
             raise AuditWriteError(
                 f"{self._plain.segment.path}: the archive would not give back its bytes {self.start} to {self.stop}; "
@@ -684,6 +732,7 @@ class _RangeAttempt:
     def is_valid(self, snapshot: Snapshot) -> bool:
         """Return whether *snapshot* still has the state that this attempt began with."""
         is_same_range = snapshot.covered(self._key) == self.start and not snapshot.is_final(self._key)
+
         return is_same_range and snapshot.next_number(self._trail) == self.first
 
     def local_files(self) -> list[tuple[str, str]]:
@@ -691,12 +740,14 @@ class _RangeAttempt:
         files = [(day.parquet, day.path) for day in self._days.values()]
         if self._quarantine is not None:
             files.append((self._gaps, self._quarantine))
+
         return files
 
     def actions(self, files: list[DataFile], now: dt.datetime) -> Iterator[Action]:
         """Yield the actions of the commit."""
         yield Action(commit_info=CommitInfo(audit=self._coverage()))
         yield Action(txn=Txn(self._key, self.stop, milliseconds(now)))
+
         for file in files:
             yield file.add(now)
 
@@ -725,10 +776,13 @@ def _selected(columns: Mapping[str, Path]) -> str:
         "trail": "$trail",
         "line": "from_base64(line)",
     }
+
     selected = [f"{computed.get(name, name)} AS {name}" for name, _ in COLUMNS]
+
     for number, name in enumerate(columns):
         member = f"metadata, $p{number}"
         selected.append(f"CASE WHEN json_type({member}) = 'VARCHAR' THEN json_extract_string({member}) END AS {name}")
+
     return ", ".join(selected)
 
 
@@ -750,9 +804,11 @@ def _date(us: int) -> str:
 def _read(file: BinaryIO, size: int) -> bytes:
     """Return *size* bytes of *file*, or fewer at its end."""
     pieces = []
+
     while size > 0 and (data := file.read(size)):
         pieces.append(data)
         size -= len(data)
+
     return b"".join(pieces)
 
 
@@ -768,11 +824,14 @@ def _content(file: BinaryIO, start: int, stop: int) -> _Content:
     digest = hashlib.sha256()
     lines = 0
     file.seek(start)
+
     while start < stop:
         data = file.read(min(_COPIED_BYTES, stop - start))
         if not data:
             break
+
         digest.update(data)
         lines += data.count(b"\n")
         start += len(data)
+
     return _Content(digest.hexdigest(), lines)

@@ -113,14 +113,17 @@ def restore(
     files = []
     pruned = []
     written = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
         targets = _targets(snapshot, os.fspath(to))
+
         for key, target in targets.items():
             ranges = snapshot.segments[key]
             if is_pruned(ranges, snapshot):
                 pruned.append(ranges[0].name)
                 continue
+
             os.makedirs(os.path.dirname(target), exist_ok=True)
             written += _restore_segment(log, database, ranges, target)
             files.append(target)
@@ -130,6 +133,7 @@ def restore(
         written_paths = frozenset(files)
         seals: list[str] = []
         unsealed: list[str] = []
+
         for sealed in sealed_trails(log):
             paths = [targets[key] for key, ranges in snapshot.segments.items() if ranges[0].trail == sealed.copy.trail]
             present = [path for path in paths if path in written_paths]
@@ -164,8 +168,10 @@ def verify(
     """
     findings: list[Finding] = []
     segments = events = pruned = checked = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
+
         for file in snapshot.files.values():
             findings += _check_file(log, file)
 
@@ -173,14 +179,17 @@ def verify(
             if is_pruned(ranges, snapshot):
                 pruned += 1
                 continue
+
             found = [finding for coverage in ranges for finding in _check(log, database, coverage)]
             findings += found
             if not found:
                 segments += 1
                 events += sum(coverage.stop_number - coverage.first for coverage in ranges)
+
             checked += ranges[-1].stop
             if progress is not None:
                 progress(checked)
+
     return Verified(segments, events, pruned, tuple(findings))
 
 
@@ -195,6 +204,7 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", file.path, str(error))
         return
+
     if digest != file.sha256:
         yield Finding("damaged", file.path, "the file has another digest")
 
@@ -203,12 +213,14 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
     """Yield what is wrong with the rows of *coverage*."""
     where = f"{coverage.trail} {coverage.name}"
     digest = hashlib.sha256()
+
     try:
         for data in segment_bytes(log, database, coverage):
             digest.update(data)
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", where, str(error))
         return
+
     if digest.hexdigest() != coverage.sha256:
         yield Finding("damaged", where, f"bytes {coverage.start} to {coverage.stop} have another digest")
 
@@ -218,6 +230,7 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
     trails = {ranges[0].trail for ranges in snapshot.segments.values()}
     targets: dict[str, str] = {}
     used: set[str] = set()
+
     for key, ranges in snapshot.segments.items():
         place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
         name = ranges[0].name
@@ -226,8 +239,10 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
         if rollover_time(base, name) is None or path in used:
             # Numbered files change their names: the time of the last event names the segment for good.
             path = _free_path(place, base, ranges[-1].high or 0, used)
+
         used.add(path)
         targets[key] = path
+
     return targets
 
 
@@ -237,6 +252,7 @@ def _free_path(folder: str, base: str, us: int, used: set[str]) -> str:
         path = os.path.join(folder, f"{base}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}")
         if path not in used:
             return path
+
         time += dt.timedelta(microseconds=1)
 
 
@@ -244,18 +260,22 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     """Write one segment, and return its size."""
     unfinished = target + UNFINISHED_SUFFIX
     size = 0
+
     try:
         with open(unfinished, "wb") as file:
             for coverage in ranges:
                 digest = hashlib.sha256()
+
                 for data in segment_bytes(log, database, coverage):
                     digest.update(data)
                     size += file.write(data)
+
                 if digest.hexdigest() != coverage.sha256:
                     raise AuditReadError(
                         f"{log.storage.root}: bytes {coverage.start} to {coverage.stop} of {coverage.name} are damaged; "
                         "structlog-audit archive verify shows all damage"
                     )
+
             file.flush()
             os.fsync(file.fileno())
 
@@ -266,6 +286,7 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     finally:
         if os.path.exists(unfinished):
             os.unlink(unfinished)
+
     return size
 
 
@@ -275,6 +296,7 @@ def _are_equal(path: str, other: str) -> bool:
             data = first.read(_COPIED_BYTES)
             if data != second.read(_COPIED_BYTES):
                 return False
+
             if not data:
                 return True
 
@@ -283,6 +305,7 @@ def _seal_folder(sealed: SealedTrail, paths: Sequence[str]) -> str:
     """Return the seal folder of the trail with a segment at the first of *paths*."""
     folder = os.path.dirname(paths[0]) if paths else ""
     name = os.path.basename(sealed.copy.trail)
+
     return os.path.join(folder, f"{name}.seal")
 
 
@@ -308,6 +331,7 @@ def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths:
     copied = msgspec.structs.replace(sealed.copied, files=files)
     write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
     os.rename(unfinished, folder)
+
     return True
 
 
@@ -348,6 +372,7 @@ def _newest_note(
                     yield other.size, note
 
     found = dict(usable(note.decode(errors="replace") for note in earlier))
+
     for path in paths:
         in_segment = dict(usable(notes_in(path, head.origin)))
 

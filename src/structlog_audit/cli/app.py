@@ -25,6 +25,7 @@ COMMANDS = (
     "stats",
     "users",
     "export",
+    "explore",
     "erase",
     "report",
     "monitor",
@@ -39,6 +40,7 @@ COMMANDS = (
     "verify_proof",
     "doctor",
     "shipper",
+    "import_auditlog",
     "demo",
 )
 """The commands in the order of ``--help``. In their names on the command line, an underscore is a hyphen."""

@@ -24,13 +24,13 @@ from itertools import chain, islice
 from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.choices import Output
-from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.tables import clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.events.event_lists import lists_of
 from structlog_audit.export import CHUNK, WRITERS
+from structlog_audit.query.field_tests import text_of
 
 _SAMPLE = 50
 """The number of events that determine the widths of the columns."""

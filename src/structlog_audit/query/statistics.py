@@ -17,6 +17,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from math import ceil, log
+from operator import itemgetter
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from structlog_audit.events.event import EventStatus, OperationType, operation_of
@@ -266,16 +267,28 @@ class UserCounts:
 
     def statistics(self) -> UserStatistics:
         """Return the dictionary of `user_statistics`."""
-        operations = canonical_counts(self.operations)
-        total = operations.total()
-        most_common = operations.most_common(1)
-        return {
-            "total_operations": total,
-            "last_activity": self.last,
-            "most_common_operation": most_common[0][0] if most_common else None,
-            "success_rate": self.succeeded / total if total else 1.0,
-            "by_operation": counts_by_text(operations),
-        }
+        return user_summary(self.operations, self.succeeded, self.last)
+
+
+def user_summary(counted: Mapping[str, int], succeeded: int, last: dt.datetime | None) -> UserStatistics:
+    """Return the dictionary of `user_statistics` for events that are counted already, operations by their first time."""
+    counts: dict[str, int] = {}
+    for name, count in counted.items():
+        operation = operation_of(name)
+        counts[operation] = counts.get(operation, 0) + count
+
+    ranked = sorted(counts.items(), key=_count, reverse=True)
+    total = sum(counts.values())
+    return {
+        "total_operations": total,
+        "last_activity": last,
+        "most_common_operation": ranked[0][0] if ranked else None,
+        "success_rate": succeeded / total if total else 1.0,
+        "by_operation": {str(name): count for name, count in ranked},
+    }
+
+
+_count = itemgetter(1)
 
 
 def user_statistics(events: Iterable[Countable]) -> UserStatistics:

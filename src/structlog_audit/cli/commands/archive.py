@@ -35,13 +35,17 @@ def show(path: Archive) -> Exit:
         f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
         f"{found.version + 1} commits"
     )
+
     for trail, events in found.trails.items():
         sealed = f", seal of {found.sealed[trail]:,} lines" if trail in found.sealed else ""
         put_line(f"  {trail}  {events:,} events{sealed}")
+
     for column, member in found.promoted.items():
         put_line(f"  column {column}  {member}")
+
     if found.pruned_before is not None:
         put_line(f"days before {found.pruned_before.date()} were pruned")
+
     return Exit.DONE
 
 
@@ -53,10 +57,13 @@ def verify(path: Archive) -> Exit:
 
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = verify_archive(path, progress=advance)
+
     pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""
     put_line(f"{done.segments} segments, {done.events:,} events: verified{pruned}")
+
     for finding in done.findings:
         put_error(f"{finding.code}: {finding.path}: {finding.reason}")
+
     return Exit.FINDINGS if done.findings else Exit.DONE
 
 
@@ -73,13 +80,18 @@ def restore(
 
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = restore_segments(path, to, progress=advance)
+
     put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
+
     for folder in done.seals:
         put_line(f"seal of {sealed_lines(folder):,} lines in {folder}: verify it with --max-age none")
+
     for name in done.unsealed:
         put_error(f"no seal of {name}: no checkpoint covers restored lines only; verify the archive instead")
+
     if done.pruned:
         put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
+
     return Exit.FINDINGS if done.pruned else Exit.DONE
 
 
@@ -90,6 +102,7 @@ def merge(path: Archive) -> Exit:
 
     done = merge_files(path)
     put_line(f"{done.before} files merged to {done.after}" if done.before else "nothing to merge")
+
     return Exit.DONE
 
 
@@ -102,7 +115,9 @@ def prune(path: Archive, *, older_than: Age) -> Exit:
         events = prune_days(path, older_than)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
+
     put_line(f"{events:,} events pruned")
+
     return Exit.DONE
 
 
@@ -115,5 +130,7 @@ def gc(path: Archive, *, older_than: Age = "1d") -> Exit:
         done = collect(path, older_than=older_than)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
+
     put_line(f"{done.files} files deleted, {size_text(done.bytes_freed)}")
+
     return Exit.DONE

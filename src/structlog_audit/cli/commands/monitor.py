@@ -43,7 +43,7 @@ def monitor(
 ) -> Exit:
     """Show the alerts that rules raise; exit with 1 if there are any."""
     from structlog_audit.cli.reading import read_trails
-    from structlog_audit.monitoring.monitor import replay
+    from structlog_audit.monitoring.monitor import relevant_events, replay
     from structlog_audit.monitoring.rules import load_rules
 
     if follow:
@@ -53,7 +53,8 @@ def monitor(
 
     def show(reading: Reading) -> Exit:
         events: Iterable[StoredEvent]
-        events = reading.follow(since_now=False) if follow else reading.select()
+        relevant = reading.narrowed(relevant_events(loaded))
+        events = relevant.follow(since_now=False) if follow else relevant.select()
         code = Exit.DONE
         for alert in replay(loaded, events):
             _put(alert, output, zone=options.zone)

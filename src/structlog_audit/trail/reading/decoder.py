@@ -17,7 +17,8 @@ import functools
 import json
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -188,10 +189,14 @@ def _members_of(event: StoredEvent) -> list[Any]:
 
 
 class LineDecoder:
-    """Decodes the blocks of one trail, which come in either direction."""
+    """Decodes the blocks of one trail, which come in either direction.
 
-    def __init__(self) -> None:
-        self._remembered = RepeatedLines()
+    Args:
+        before: The first lines of events before the first block, by id: a repetition of one of them is recognized.
+    """
+
+    def __init__(self, before: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self._remembered = RepeatedLines(before)
 
         # Names of operations that reading does not change: the six, and others that were met.
         self._operations = set(_SIX)

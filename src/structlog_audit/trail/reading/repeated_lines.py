@@ -10,7 +10,7 @@ nothing: two comparisons show it. Only blocks whose ids overlap are compared id 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, KeysView, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -87,11 +87,16 @@ class _Generation:
 
 
 class RepeatedLines:
-    """Remembers the lines of one trail, the blocks of which come in either direction."""
+    """Remembers the lines of one trail, the blocks of which come in either direction.
 
-    def __init__(self) -> None:
+    Args:
+        before: The first lines of events before the first block, by id.
+    """
+
+    def __init__(self, before: Mapping[str, bytes]) -> None:
         self._recent = _Generation()
         self._earlier = _Generation()
+        self._earlier.add_lines(dict(before))
 
     def may_include(self, ids: IdRange) -> bool:
         """Return whether an event with an id in this range may be remembered."""
