@@ -129,6 +129,13 @@ def test_damaged_hashes_are_made_again_after_they_were_moved_away(trail):
     assert (seal(trail).code, verify(trail, "--max-age", "none").code, hashes.read_bytes()) == (0, 0, whole)
 
 
+def test_key_that_replaces_itself_is_an_error(trail):
+    """Both would sign, and nothing would have changed."""
+    key = trail.parent / "audit.pem"
+    done = run("seal", trail, "--key", key, "--previous-key", key, "--origin", ORIGIN)
+    assert (done.code, "the key and the previous key are the same" in done.error_line) == (3, True)
+
+
 def test_policy_without_an_address_of_a_witness_is_an_error(trail):
     """Nobody would cosign the checkpoints, although the policy asks for it."""
     policy = trail.parent / "policy"

@@ -395,7 +395,9 @@ def test_handler_with_previous_key_signs_with_both(tmp_path):
             {"previous_key": ["kms"], "previous_verifier_key": str(SeedSigner(name="b").key)},
             "previous_verifier_key is for",
         ),
-        ({"key": None, "previous_key": "audit.pem"}, "expected 'key' as well"),
+        ({"key": None, "previous_key": "audit.pem"}, "expected 'key' as well: .* uses 'previous_key'"),
+        ({"previous_key": "audit.pem"}, "'previous_key' is 'key': expected the key that 'audit.pem' replaces"),
+        ({"previous_verifier_key": str(OLD.key)}, "expected 'previous_key' as well"),
     ],
 )
 def test_previous_key_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, members, message):

@@ -66,6 +66,7 @@ def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
         UsageError: The origin cannot be the name of a key.
         AuditSealError: A key cannot be used.
     """
+    from structlog_audit.integrity.configuration import check_different
     from structlog_audit.integrity.signing import KeyFile
 
     try:
@@ -73,6 +74,7 @@ def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
     except AuditValueError as error:
         raise UsageError(f"--origin: {error}") from None
 
+    check_different(keys)
     for loaded in keys:
         if not loaded.is_private:
             put_error(f"{loaded.path} can be read or changed by users other than its owner: chmod 600 {loaded.path}")
