@@ -38,9 +38,9 @@ from structlog_audit.integrity.standalone.verify_trail import (
     fold_right,
     leaf_hashes,
     match_segments,
-    parse_segments,
     perfect_root,
     read_checkpoint,
+    read_segments,
     rebuild_segments,
     timestamp_in,
 )
@@ -97,18 +97,13 @@ class VerifiedLines(io.RawIOBase):
 
             self._leaves = _AuthenticLeaves(self._hashes, self.checkpoint)
             self._files = find_files(path)
-            self._segments = self._find_segments(f"{path}.seal/segments")
+            self._segments = self._find_segments(f"{path}.seal")
         self._blocks = self._proved_blocks()
         self._rest = memoryview(b"")
         self._has_quorum = policy.quorum != "none"
 
-    def _find_segments(self, hint: str) -> Sequence[SealedSegment | None]:
-        segments = None
-        try:
-            with open(hint, "rb") as file:
-                segments = parse_segments(file.read(), self.checkpoint.size)
-        except OSError:
-            pass
+    def _find_segments(self, folder: str) -> Sequence[SealedSegment | None]:
+        segments = read_segments(folder, self.checkpoint.size)
         if segments is None:
             segments = rebuild_segments(self._files, self._hashes, self.checkpoint.size)
         return match_segments(self._files, segments, self._hashes)
