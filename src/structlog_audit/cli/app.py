@@ -28,6 +28,7 @@ COMMANDS = (
     "explore",
     "erase",
     "report",
+    "person",
     "monitor",
     "catalogue",
     "compact",

@@ -4,6 +4,7 @@
 extra.
 """
 
+from structlog_audit.reports.person import PersonReport, person_report
 from structlog_audit.reports.report import Report, compliance_report
 
-__all__ = ["Report", "compliance_report"]
+__all__ = ["PersonReport", "Report", "compliance_report", "person_report"]
