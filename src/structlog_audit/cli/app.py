@@ -29,6 +29,7 @@ COMMANDS = (
     "erase",
     "report",
     "person",
+    "diff",
     "monitor",
     "catalogue",
     "compact",
