@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,9 +90,12 @@ class _Side:
         self.total = 0
         self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
         self.users: Counter[str | None] = Counter()
-        for event in source.select(conditions(start_time=period.start, end_time=period.end), newest_first=False):
+
+        of_period = conditions(start_time=period.start, end_time=period.end)
+        for event in source.select(of_period, newest_first=False):
+            operation = operation_of(event.operation).value
             self.total += 1
-            self.operations[operation_of(event.operation).value].add(event)
+            self.operations[operation].add(event)
             self.users[event.user_id] += 1
 
         self.verdict = source.completeness(period.start, period.end)
@@ -105,8 +109,11 @@ class _Side:
 
         # A whole trail ends with its last event; a period without an end has passed until now.
         end = self.period.end or (source.last_event if start is None else now)
-        begins = source.first_event if start is None else max(start, source.first_event)
-        return max(0.0, (min(now, end) - begins).total_seconds())
+        end = min(now, end)
+
+        begin = source.first_event if start is None else max(start, source.first_event)
+        seconds = (end - begin).total_seconds()
+        return max(0.0, seconds)
 
     def failures(self, operation: str) -> tuple[int, int]:
         """Return the numbers of failures and of events of *operation*."""
@@ -114,15 +121,19 @@ class _Side:
         return statuses[EventStatus.FAILURE], statuses.total()
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the figures and the verdict."""
         failed = sum(each.statuses[EventStatus.FAILURE] for each in self.operations.values())
+        users = [user for user in self.users if user is not None]
+
         verdict = self.verdict.to_dict()
         completeness = {name: verdict[name] for name in ("verdict", "sentences")}
+
         return {
             **self.period.to_dict(),
             "seconds": self.seconds,
             "total": self.total,
             "failures": failed,
-            "users": len([user for user in self.users if user is not None]),
+            "users": len(users),
             "source": self.verdict.source.to_dict(),
             "completeness": {**completeness, "headline": self.verdict.headline()},
         }
@@ -173,12 +184,13 @@ def _period_before(period: Period, now: dt.datetime) -> Period:
         return month_before(period.month)
     if period.start is None:
         raise AuditValueError("start_time=None: expected a start_time, a month, or against: a source to compare with")
+
+    length = (period.end or now) - period.start
     try:
-        return Period(period.start - ((period.end or now) - period.start), period.start)
+        return Period(period.start - length, period.start)
     except OverflowError:
-        raise AuditValueError(
-            f"start_time={rfc3339(period.start)}: expected a time with as much time before it"
-        ) from None
+        given = rfc3339(period.start)
+        raise AuditValueError(f"start_time={given}: expected a time with as much time before it") from None
 
 
 def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
@@ -188,8 +200,12 @@ def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
         "durations": list(_durations(before, now)),
         "users": list(_users(before, now)),
     }
+
+    # The number of all tests counts, whichever they are.
     tested = [row for group in rows.values() for row in group if row["chance"] is not None]
-    for row, chance in zip(tested, adjusted([row["chance"] for row in tested]), strict=True):
+    chances = [row["chance"] for row in tested]
+
+    for row, chance in zip(tested, adjusted(chances), strict=True):
         row["chance"] = chance
 
     return {
@@ -204,58 +220,100 @@ def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
 
 def _changes(rows: list[Row]) -> dict[str, Any]:
     """Return the number of *rows*, and those that appeared, vanished or changed: the least likely ones first."""
-    changed = [
-        row for row in rows if row["state"] != "changed" or (row["chance"] is not None and row["chance"] < LIMIT)
-    ]
-    changed.sort(key=lambda row: (2.0 if row["chance"] is None else row["chance"], row["name"] or ""))
-
+    changed = [row for row in rows if _is_change(row)]
+    changed.sort(key=_rank)
     shown = changed[:MOST_CHANGES]
-    sentences = [f"{row['sentence']}: {in_words(row['chance'])}" for row in shown]
-    names = [truncated(row["name"]) for row in shown]
-    most = [
-        {**row, "name": name, "sentence": sentence} for row, name, sentence in zip(shown, names, sentences, strict=True)
-    ]
+
+    most = []
+    for row in shown:
+        name = truncated(row["name"])
+        words = in_words(row["chance"])
+        sentence = f"{row['sentence']}: {words}"
+        most.append({**row, "name": name, "sentence": sentence})
+
     return {"compared": len(rows), "changes": len(changed), "most": most}
+
+
+def _is_change(row: Row) -> bool:
+    """Return whether a side lacks what *row* is about, or its difference is unlikely by chance."""
+    if row["state"] != "changed":
+        return True
+
+    chance = row["chance"]
+    return chance is not None and chance < LIMIT
+
+
+def _rank(row: Row) -> tuple[float, str]:
+    """Return the place of *row* in a list: by its chance, those without one last, then by name."""
+    chance = row["chance"]
+    name = row["name"] or ""
+
+    return math.inf if chance is None else chance, name
 
 
 def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float]) -> Row:
     """Return the comparison of two numbers of events in periods of so many *seconds*."""
-    state = "changed" if before and now else ("appeared" if now else "vanished")
+    state = "changed"
+    if not before:
+        state = "appeared"
+    elif not now:
+        state = "vanished"
+
     sentence = f"{formatting.number(before)} before, {formatting.number(now)} now"
     chance = None
     if all(seconds):
-        chance = chance_of_counts(before, now, seconds[1] / sum(seconds))
-        expected = before * seconds[1] / seconds[0]
+        share = seconds[1] / sum(seconds)
+        chance = chance_of_counts(before, now, share)
         if before:
+            expected = before * seconds[1] / seconds[0]
             sentence += f", {formatting.milliseconds(expected)} expected"
-    return {"name": name, "state": state, "before": before, "now": now, "chance": chance, "sentence": sentence}
+
+    return {
+        "name": name,
+        "state": state,
+        "before": before,
+        "now": now,
+        "chance": chance,
+        "sentence": sentence,
+    }
 
 
 def _operations(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the numbers of events of each operation."""
+    seconds = before.seconds, now.seconds
     for name in before.operations.keys() | now.operations.keys():
-        yield _counts(name, before.failures(name)[1], now.failures(name)[1], (before.seconds, now.seconds))
+        _, total_before = before.failures(name)
+        _, total_now = now.failures(name)
+        yield _counts(name, total_before, total_now, seconds)
 
 
 def _users(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the numbers of events of each user."""
+    seconds = before.seconds, now.seconds
     for user in before.users.keys() | now.users.keys():
-        yield _counts(user, before.users[user], now.users[user], (before.seconds, now.seconds))
+        yield _counts(user, before.users[user], now.users[user], seconds)
 
 
 def _failures(before: _Side, now: _Side) -> Iterator[Row]:
     """Yield the comparison of the failure rates of each operation of both sides."""
     for name in before.operations.keys() & now.operations.keys():
-        (failed_before, total_before), (failed_now, total_now) = before.failures(name), now.failures(name)
+        failed_before, total_before = before.failures(name)
+        failed_now, total_now = now.failures(name)
+
         # An operation of one side only was looked up in the other.
         if not total_before or not total_now or not failed_before + failed_now:
             continue
 
+        failures = failed_before, failed_now
+        totals = total_before, total_now
         counts = [formatting.number(count) for count in (failed_before, total_before, failed_now, total_now)]
+
         yield {
             "name": name,
             "state": "changed",
             "before": failed_before / total_before,
             "now": failed_now / total_now,
-            "chance": chance_of_rates((failed_before, failed_now), (total_before, total_now)),
+            "chance": chance_of_rates(failures, totals),
             "sentence": "{} of {} failed before, {} of {} now".format(*counts),
         }
 
@@ -263,18 +321,22 @@ def _failures(before: _Side, now: _Side) -> Iterator[Row]:
 def _durations(before: _Side, now: _Side) -> Iterator[Row]:
     """Yield the comparison of the durations of each operation of both sides."""
     for name in before.operations.keys() & now.operations.keys():
-        histograms = before.operations[name].durations, now.operations[name].durations
-        if not all(histogram.buckets for histogram in histograms):
+        earlier = before.operations[name].durations
+        later = now.operations[name].durations
+        if not earlier.buckets or not later.buckets:
             continue
 
-        median, later_median = (histogram.percentile(50) for histogram in histograms)
-        slow, later_slow = (formatting.milliseconds(histogram.percentile(95)) for histogram in histograms)
+        median, later_median = earlier.percentile(50), later.percentile(50)
+        slow = formatting.milliseconds(earlier.percentile(95))
+        later_slow = formatting.milliseconds(later.percentile(95))
+
+        chance = chance_of_durations(earlier.buckets, later.buckets)
         medians = f"{formatting.milliseconds(median)} ms before, {formatting.milliseconds(later_median)} ms now"
         yield {
             "name": name,
             "state": "changed",
             "before": median,
             "now": later_median,
-            "chance": chance_of_durations(histograms[0].buckets, histograms[1].buckets),
+            "chance": chance,
             "sentence": f"half took at most {medians} (95 %: {slow} and {later_slow} ms)",
         }

@@ -36,19 +36,23 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
     """Return the document of the comparison with these *members* (`ComparisonReport.to_dict`)."""
     sections = []
     for number, (id, title) in enumerate(_TITLES.items(), 1):
-        sections.append(Section(id, number, title, _changes(members[id], _KINDS[id])))
+        blocks = _changes(members[id], _KINDS[id])
+        sections.append(Section(id, number, title, blocks))
+
     number = len(_TITLES) + 1
     sections.append(Section("completeness", number, "Completeness", _completeness(members)))
+
     comparisons = formatting.count(members["comparisons"], "comparison")
     reading: list[Block] = [f"{comparisons} were tested.", BulletList(_READING)]
     sections.append(Section("reading", number + 1, "How to read this", reading))
 
     verdicts = [members[side]["completeness"]["verdict"] for side in ("before", "now")]
     worst = min(verdicts, key=_VERDICTS.index)
+    differences = sum(members[id]["changes"] for id in _TITLES)
     created = formatting.timestamp(members["generated_at"])
     return Document(
         title="Comparison",
-        subtitle=f"{formatting.count(sum(members[id]['changes'] for id in _TITLES), 'difference')}",
+        subtitle=formatting.count(differences, "difference"),
         facts=[
             ("Before", _side(members["before"])),
             ("Now", _side(members["now"])),

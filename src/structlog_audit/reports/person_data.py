@@ -92,6 +92,7 @@ class Person:
             value = getattr(event, place)
             if value is not None:
                 yield place, value
+
         for entry_id in event.entry_ids:
             yield "entry_ids", entry_id
 
@@ -227,10 +228,14 @@ class ErasureScope:
     def add(self, event: StoredEvent) -> None:
         """Count *event*, which is by or about the person."""
         self.events += 1
-        encrypted = self._person.has_encrypted(event)
+        person = self._person
+        encrypted = person.has_encrypted(event)
         self.encrypted_values += encrypted
         self.encrypted_events += encrypted > 0
-        self.places.update({(place, self._person.names[name]) for place, name in self._person.places(event)})
+
+        # A name that stands twice in a place counts once.
+        places = {(place, person.names[name]) for place, name in person.places(event)}
+        self.places.update(places)
 
         message = event.error_message
         self.readable_messages += message not in (None, MASK) and parts_of(message) is None
@@ -282,7 +287,9 @@ class PersonAggregates:
         """Add an event by the person. One before the period only tells which sessions and entries are theirs."""
         if event.session_id:
             self.sessions.add(event.session_id, event, is_counted=is_in_period)
-        operation_class = self.classes.class_of(operation_of(event.operation).value)
+
+        operation = operation_of(event.operation).value
+        operation_class = self.classes.class_of(operation)
         if operation_class is OperationClass.CREATE and event.status is not EventStatus.FAILURE:
             for entry_id in event.entry_ids:
                 self.created.add(entry_id, event, is_counted=is_in_period)
@@ -290,6 +297,7 @@ class PersonAggregates:
             return
 
         self.unclassified += operation_class is None and bool(event.entry_ids)
+
         address = _address(event)
         if address is not None:
             self.addresses.add(address, event, is_counted=True)
@@ -316,9 +324,12 @@ class PersonAggregates:
     def add_library(self, event: StoredEvent) -> None:
         """Add a trail event about the person: their erasure, or a recorded reading that asked for them."""
         names = self.person.names
-        subject, asked = event.metadata.get("subject"), event.metadata.get("conditions")
-        values = [text.partition("=")[2] for text in asked if isinstance(text, str)] if isinstance(asked, list) else []
-        if any(value in names for value in (subject, *values) if isinstance(value, str)):
+        values = [event.metadata.get("subject")]
+        asked = event.metadata.get("conditions")
+        if isinstance(asked, list):
+            values += [text.partition("=")[2] for text in asked if isinstance(text, str)]
+
+        if any(isinstance(value, str) and value in names for value in values):
             self.library.add(event)
 
 

@@ -100,6 +100,7 @@ def _by_person(members: dict[str, Any]) -> list[Block]:
         blocks: list[Block] = ["No event has this user.", *hints]
     else:
         blocks = [_span(group), _operations(group)]
+
     for id, noun in (("sessions", "Session"), ("addresses", "Address")):
         if members[id]["total"]:
             blocks.append(_followed(noun, members[id]))

@@ -38,53 +38,81 @@ def chance_of_counts(before: int, now: int, share: float) -> float:
     """
     total = before + now
     if total > MOST_EXACT:
-        deviation = max(0.0, abs(now - total * share) - 0.5)
-        return _two_sided(deviation / math.sqrt(total * share * (1 - share)))
+        expected = total * share
+        error = math.sqrt(expected * (1 - share))
+
+        # Counts are whole numbers: half of one is the correction for continuity.
+        deviation = max(0.0, abs(now - expected) - 0.5)
+        return _two_sided(deviation / error)
 
     def log_probability(count: int) -> float:
-        return _log_choose(total, count) + count * math.log(share) + (total - count) * math.log1p(-share)
+        of_now = count * math.log(share)
+        of_before = (total - count) * math.log1p(-share)
+        return _log_choose(total, count) + of_now + of_before
 
     return _as_unlikely(range(total + 1), now, log_probability)
 
 
 def chance_of_rates(failures: tuple[int, int], totals: tuple[int, int]) -> float:
     """Return the probability of rates as different as *failures* of *totals*, each before and now."""
-    all_failures, total = sum(failures), sum(totals)
+    all_failures = sum(failures)
+    total = sum(totals)
     successes = total - all_failures
     if not all_failures or not successes or not all(totals):
         return 1.0
 
     # Whatever is rarer decides how many tables there are.
-    rare, count = (all_failures, failures[1]) if all_failures <= successes else (successes, totals[1] - failures[1])
+    rare, count = all_failures, failures[1]
+    if successes < all_failures:
+        rare, count = successes, totals[1] - failures[1]
+
     if rare > MOST_EXACT:
         rate = all_failures / total
-        error = math.sqrt(rate * (1 - rate) * (1 / totals[0] + 1 / totals[1]))
-        return _two_sided((failures[1] / totals[1] - failures[0] / totals[0]) / error)
+        variance = rate * (1 - rate)
+        error = math.sqrt(variance / totals[0] + variance / totals[1])
+
+        rate_before = failures[0] / totals[0]
+        rate_now = failures[1] / totals[1]
+        return _two_sided((rate_now - rate_before) / error)
 
     def log_probability(count: int) -> float:
-        return _log_choose(totals[1], count) + _log_choose(totals[0], rare - count)
+        of_now = _log_choose(totals[1], count)
+        of_before = _log_choose(totals[0], rare - count)
+        return of_now + of_before
 
-    possible = range(max(0, rare - totals[0]), min(rare, totals[1]) + 1)
+    least = max(0, rare - totals[0])
+    most = min(rare, totals[1])
+    possible = range(least, most + 1)
     return _as_unlikely(possible, count, log_probability)
 
 
 def chance_of_durations(before: Counter[int], now: Counter[int]) -> float | None:
     """Return the probability of durations as different as those of two histograms; None if there are too few."""
     sizes = before.total(), now.total()
+    total = sum(sizes)
     if min(sizes) < LEAST_DURATIONS:
         return None
 
-    total = sum(sizes)
-    rank_sum, ties, ranked = 0.0, 0, 0
+    rank_sum = 0.0
+    ties = 0
+    ranked = 0
     for bucket in sorted(before.keys() | now.keys()):
         tied = before[bucket] + now[bucket]
-        rank_sum += now[bucket] * (ranked + (tied + 1) / 2)
+
+        # All durations of a bucket have its middle rank.
+        rank = ranked + (tied + 1) / 2
+        rank_sum += now[bucket] * rank
         ties += tied**3 - tied
         ranked += tied
 
     expected = sizes[1] * (total + 1) / 2
-    variance = sizes[0] * sizes[1] / 12 * (total + 1 - ties / (total * (total - 1)))
-    return 1.0 if variance <= 0 else _two_sided((rank_sum - expected) / math.sqrt(variance))
+    correction = ties / (total * (total - 1))
+    variance = sizes[0] * sizes[1] / 12 * (total + 1 - correction)
+    if variance <= 0:
+        return 1.0
+
+    deviations = (rank_sum - expected) / math.sqrt(variance)
+    return _two_sided(deviations)
 
 
 def adjusted(chances: Sequence[float]) -> list[float]:
@@ -92,8 +120,13 @@ def adjusted(chances: Sequence[float]) -> list[float]:
     order = sorted(range(len(chances)), key=lambda number: chances[number])
     corrected = [0.0] * len(chances)
     highest = 0.0
+
     for place, number in enumerate(order):
-        highest = max(highest, min(1.0, chances[number] * (len(chances) - place)))
+        remaining = len(chances) - place
+        product = min(1.0, chances[number] * remaining)
+
+        # A larger chance never gets a smaller corrected one.
+        highest = max(highest, product)
         corrected[number] = highest
     return corrected
 
@@ -102,7 +135,11 @@ def in_words(chance: float | None) -> str:
     """Return what a probability means; None is one that cannot be computed."""
     if chance is None:
         return "too few to tell"
-    return next((words for limit, words in _WORDS if chance < limit), "may be chance")
+
+    for limit, words in _WORDS:
+        if chance < limit:
+            return words
+    return "may be chance"
 
 
 def _as_unlikely(possible: Iterable[int], observed: int, log_probability: Callable[[int], float]) -> float:
@@ -114,11 +151,14 @@ def _as_unlikely(possible: Iterable[int], observed: int, log_probability: Callab
     limit = logs[observed] + 1e-9
     weights = {count: math.exp(log - highest) for count, log in logs.items()}
     unlikely = math.fsum(weight for count, weight in weights.items() if logs[count] <= limit)
-    return min(1.0, unlikely / math.fsum(weights.values()))
+    total = math.fsum(weights.values())
+    return min(1.0, unlikely / total)
 
 
 def _log_choose(total: int, count: int) -> float:
-    return math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
+    chosen = math.lgamma(count + 1)
+    others = math.lgamma(total - count + 1)
+    return math.lgamma(total + 1) - chosen - others
 
 
 def _two_sided(deviations: float) -> float:
