@@ -28,6 +28,8 @@ COMMANDS = (
     "explore",
     "erase",
     "report",
+    "person",
+    "diff",
     "monitor",
     "catalogue",
     "compact",
