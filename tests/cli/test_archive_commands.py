@@ -115,11 +115,12 @@ def test_two_archives_answer_together(trail):
 
 
 def test_archive_without_a_log_is_unreadable(trail, tmp_path):
-    """Each command of the group says what it expected."""
+    """Each command of the group says what it expected, also of a file."""
     for command in (["show"], ["verify"], ["merge"], ["gc"], ["restore", "--to", "x"], ["prune", "--older-than", "1d"]):
-        done = run("archive", command[0], "nothing", *command[1:])
-        assert done.code == Exit.UNREADABLE
-        assert "expected an archive, got no _delta_log" in done.error_line
+        for path in ("nothing", trail):
+            done = run("archive", command[0], path, *command[1:])
+            assert done.code == Exit.UNREADABLE
+            assert "expected an archive, got no _delta_log" in done.error_line
 
 
 def test_show_verify_restore_merge_prune_and_gc(trail, tmp_path):
