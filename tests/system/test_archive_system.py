@@ -287,7 +287,12 @@ def test_filters_of_other_programs_find_every_event(tmp_path):
     compacted(write_closed(tmp_path / "logs", *segments, second=8_000_000), archive, promote=["tenant"])
     table = deltalake.DeltaTable(str(archive)).to_pyarrow_dataset()
     field = dataset.field
-    for found in (field("kind").is_null(), field("user_id") == "ann", field("md_tenant") == "x", field("event_id") > "evt"):
+    for found in (
+        field("kind").is_null(),
+        field("user_id") == "ann",
+        field("md_tenant") == "x",
+        field("event_id") > "evt",
+    ):
         assert table.count_rows(filter=found) == 60
 
 
