@@ -466,3 +466,15 @@ def test_relative_bounds_count_from_the_clock_of_the_reader(tmp_path, monkeypatc
     with open_archive(archive) as source:
         assert ask(source, since="8s", until="4s") == ask(source, start_time=at(2), end_time=at(6))
         assert ask(source, since="8s", until="4s") != ask(source)
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_missing_extra_is_an_error_with_its_remedy(tmp_path, monkeypatch, ask):
+    """Every method says what to install."""
+    archive = archive_of_documents(tmp_path)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with (
+        pytest.raises(AuditReadError, match=r"pip install 'structlog-audit\[archive\]'"),
+        open_archive(archive) as source,
+    ):
+        ask(source)
