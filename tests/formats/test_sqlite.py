@@ -194,8 +194,8 @@ def test_information_about_events_of_a_program_has_no_verdict(tmp_path):
     }  # fmt: skip
 
 
-def test_export_of_an_archive_names_it(tmp_path):
-    """An archive exports the events of its queries, and the information has its path."""
+def test_export_of_an_archive_names_its_trail(tmp_path):
+    """An archive exports the events of its queries, and the information names the archived trail."""
     path = write_closed(tmp_path / "logs", GOLDEN.read_bytes())
     compacted(path, tmp_path / "archive")
     with open_archive(tmp_path / "archive", live=path) as source:
@@ -203,7 +203,7 @@ def test_export_of_an_archive_names_it(tmp_path):
     with closing(sqlite3.connect(tmp_path / "out.db")) as connection:
         (found,) = rows(connection, "SELECT source, events FROM export_information")
         assert connection.execute("SELECT count(*) FROM events WHERE user_id = 'ann'").fetchone() == (found["events"],)
-    assert str(tmp_path / "archive") in found["source"]
+    assert str(path) in found["source"]
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------

@@ -120,12 +120,12 @@ class BufferSnapshot:
         chunk, number = divmod(position - chunks[0].start, size)
         return chunks[chunk].line(number)
 
-    def lines_at(self, positions: Sequence[int], starts: tuple[bytes, ...] = (b"",)) -> list[bytes]:
+    def lines_at(self, positions: Sequence[int], starts: tuple[bytes, ...] = ()) -> list[bytes]:
         """Return the lines at those of *positions* that the buffer holds, in their order.
 
         Args:
             positions: The positions.
-            starts: The bytes of which one follows the head of each line that is wanted.
+            starts: The bytes of which one follows the head of each line that is wanted; without any, all are.
 
         Equals `line` for each; the look-ups are hoisted out of the loop for speed.
         """
@@ -145,7 +145,8 @@ class BufferSnapshot:
 
             if position >= tail_start:
                 line = tail[2 * (position - tail_start)]
-                if line.startswith(starts, HEAD_BYTES):
+                # Without `starts` nothing is compared: a line of another program may be shorter than the head.
+                if not starts or line.startswith(starts, HEAD_BYTES):
                     found.append(line)
                 continue
 
@@ -155,7 +156,7 @@ class BufferSnapshot:
 
             # A line begins at the end of the preceding one. It is compared before it is copied.
             start = ends[rest - 1] if rest else 0
-            if chunk.data.startswith(starts, start + HEAD_BYTES):
+            if not starts or chunk.data.startswith(starts, start + HEAD_BYTES):
                 found.append(chunk.data[start : ends[rest]])
         return found
 
@@ -369,7 +370,7 @@ class EventBuffer:
         while batch := list(islice(positions, size)):
             # To compare these bytes takes a fifth of the time of decoding a line.
             is_recorded = min(batch) >= self._recorded_from
-            lines = snapshot.lines_at(batch, starts) if starts and is_recorded else snapshot.lines_at(batch)
+            lines = snapshot.lines_at(batch, starts if is_recorded else ())
             yield from matching(decode_all(lines))
             size = min(_LARGEST_BATCH, 2 * size)
 

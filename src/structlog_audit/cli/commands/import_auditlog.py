@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.auditlog_rows import SOURCE, content_types, event_fields, is_log_entry, rows_in
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.loggers.audit_logger import PrivateLogger
@@ -29,6 +28,8 @@ def import_auditlog(
     trail: Annotated[str, typer.Argument(metavar="TRAIL", help="Trail that gets the events (active file).")],
 ) -> Exit:
     """Record the log entries of django-auditlog as events, each once."""
+    from structlog_audit.cli.auditlog_rows import content_types, event_fields, is_log_entry, rows_in
+
     models = content_types(rows_in(file))
     left_out: Counter[str] = Counter()
     count = 0
@@ -52,6 +53,8 @@ def import_auditlog(
 
 def _imported_before(trail: str) -> set[object]:
     """Return the keys of the log entries that are in the trail already."""
+    from structlog_audit.cli.auditlog_rows import SOURCE
+
     if not Path(trail).exists():
         return set()
 
@@ -60,6 +63,8 @@ def _imported_before(trail: str) -> set[object]:
 
 
 def _record(file: str, trail: str, models: dict[object, str], known: set[object]) -> int:
+    from structlog_audit.cli.auditlog_rows import event_fields, is_log_entry, rows_in
+
     logger = PrivateLogger("structlog_audit.import_auditlog")
     logger.propagate = False
     handler = AuditHandler(filename=trail, on_error="raise")
