@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from archives import all_ids, compacted, write_closed
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from trail_files import at, id_of, ids, line_of, write_trail
 
@@ -76,7 +76,8 @@ def findings(verdict):
     return [{name: value for name, value in members.items() if name != "trail"} for members in found]
 
 
-@settings(max_examples=25, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@example(seed=160_573)  # The oldest segment has no event, so it is not archived.
 @given(seed=st.integers(0, 2**32))
 def test_verdict_of_an_archive_and_its_live_trail_is_that_of_the_files(tmp_path_factory, seed):
     """For all losses, repetitions and foreign lines: the same losses and doubts, for an open and a closed period."""

@@ -67,7 +67,12 @@ def archived_evidence(
     collector = Collector(evidence)
     pruned = []
 
-    for part in sorted(parts, key=lambda part: _begin(part.snapshot, trail)):
+    # A segment without any event is not archived, also if it is the oldest.
+    archived = sorted(parts, key=lambda part: _begin(part.snapshot, trail))
+    earlier, later = _split_at_archived(trail, archived, live)
+    _add_live(live, earlier, collector)
+
+    for part in archived:
         _Reading(trail, part, collector).add()
         if part.snapshot.pruned_before is not None:
             pruned.append(part.snapshot.pruned_before)
@@ -76,7 +81,7 @@ def archived_evidence(
 
     if live is not None:
         collector.remember(before)
-        _add_live(live, collector)
+        _add_live(live, later, collector)
 
     collector.finish()
 
@@ -98,19 +103,40 @@ def _index_of(name: str, evidence: TrailEvidence, base: str) -> int:
     return len(evidence.segments) - 1
 
 
-def _add_live(live: LiveTrail, collector: Collector) -> None:
-    scanner = SegmentScanner()
+def _split_at_archived(
+    trail: str, parts: Iterable[ArchivedPart], live: LiveTrail | None
+) -> tuple[list[Segment], list[Segment]]:
+    """Return the live segments before the first archived one, and those after it."""
+    if live is None:
+        return [], []
+
+    orders = []
+    for part in parts:
+        for ranges in part.snapshot.segments.values():
+            orders += [order_of(live.base, found.name) or ACTIVE for found in ranges if found.trail == trail]
+
+    first = min(orders, default=ACTIVE)
     with live.segments() as segments:
-        for segment in segments:
-            name = segment.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
-            collector.segment = _index_of(name, collector.evidence, live.base)
+        earlier = [segment for segment in segments if segment.order < first]
+        return earlier, segments[len(earlier) :]
 
-            with scanner.open(segment) as opened:
-                if opened is not None:
-                    read_segment(scanner, opened, collector)
 
-            collector.take_problems(scanner.problems.counts)
-            scanner.problems.counts.clear()
+def _add_live(live: LiveTrail | None, segments: Iterable[Segment], collector: Collector) -> None:
+    """Add the evidence in *segments* of *live*, which are open."""
+    if live is None:
+        return
+
+    scanner = SegmentScanner()
+    for segment in segments:
+        name = segment.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
+        collector.segment = _index_of(name, collector.evidence, live.base)
+
+        with scanner.open(segment) as opened:
+            if opened is not None:
+                read_segment(scanner, opened, collector)
+
+        collector.take_problems(scanner.problems.counts)
+        scanner.problems.counts.clear()
 
 
 class _Reading:
