@@ -125,6 +125,8 @@ def test_show_verify_restore_merge_prune_and_gc(trail, tmp_path):
     file.write_bytes(data)
 
     assert run("archive", "prune", "archive", "--older-than", "1d").out == "59 events pruned\n"
-    assert "were pruned" in run("archive", "show", "archive").lines[-1]
+    shown = run("archive", "show", "archive").lines
+    assert shown[0].endswith(" 0 events, –")
+    assert "were pruned" in shown[-1]
     assert run("archive", "restore", "archive", "--to", "again").code == Exit.FINDINGS
     assert run("archive", "prune", "archive", "--older-than", "soon").code == Exit.USAGE

@@ -291,7 +291,15 @@ class TestCounts:
         assert re.search(r"^first, last +2025-01-15T10:30:01\.500Z  2025-01-15T10:30:59\.999Z$", out, re.MULTILINE)
         assert re.search(r"^STORE +12$", out, re.MULTILINE)
         assert re.search(r'^"" +1$', out, re.MULTILINE)
-        assert run("stats", trail, "user_id=nobody").out.splitlines()[0].split() == ["events", "0"]
+
+    def test_stats_show_a_dash_where_there_is_nothing(self, trail):
+        """Without events there is neither a success rate nor a duration nor a time, and without durations no duration."""
+        figures = dict(line.split(maxsplit=1) for line in run("stats", trail, "user_id=nobody").lines[:5])
+        assert (figures["events"], figures["succeeded"], figures["milliseconds"]) == ("0", "–", "–")
+        assert re.search(r"^first, last +–  –$", run("stats", trail, "user_id=nobody").out, re.MULTILINE)
+        untimed = run("stats", trail, "duration_ms=").out
+        assert re.search(r"^milliseconds +–$", untimed, re.MULTILINE)
+        assert re.search(r"^succeeded +\d", untimed, re.MULTILINE)
 
     def test_stats_counts_classes_and_names_what_has_none(self, trail):
         """The figures have every class, and the operations without a class by their names."""
@@ -337,7 +345,7 @@ class TestCounts:
         lines = run("users", trail, "--utc").lines
         assert lines[0].split() == ["USER", "TOTAL", "LAST", "ACTIVITY", "MOST", "COMMON", "SUCCESS"]
         assert lines[1].split() == ["ann", "13", "2025-01-15T10:30:59.999Z", "STORE", "100.0%"]
-        assert [line.split()[0] for line in lines[1:5]] == ["ann", "bob", "-", "carol"]
+        assert [line.split()[0] for line in lines[1:5]] == ["ann", "bob", "–", "carol"]
         assert len(run("users", trail, "-n", 2).lines) == 3
 
     def test_users_outputs_equal_get_user_statistics(self, trail):

@@ -25,7 +25,7 @@ from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.conditions import text_of
-from structlog_audit.cli.tables import clean_rows, quoted, time_text
+from structlog_audit.cli.tables import NOTHING, clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
@@ -135,7 +135,7 @@ def _widths(rows: list[Row]) -> list[int]:
 def _row(event: AuditEvent, zone: dt.tzinfo | None) -> Row:
     time = time_text(event.timestamp, zone=zone)
     operation = event.operation.value
-    user = "-" if event.user_id is None else quoted(event.user_id)
+    user = NOTHING if event.user_id is None else quoted(event.user_id)
     details = " ".join(_details(event))
 
     return (

@@ -28,9 +28,11 @@ Age = Annotated[str, typer.Option("--older-than", metavar="AGE", help="Age, such
 def show(path: Archive) -> Exit:
     """Show what an archive holds."""
     from structlog_audit.archive import show as summary_of
+    from structlog_audit.cli.tables import NOTHING
 
     found = summary_of(path)
-    put_line(f"{found.segments} segments, {found.events:,} events, {found.first_day} to {found.last_day} (UTC)")
+    days = NOTHING if found.first_day is None else f"{found.first_day} to {found.last_day} (UTC)"
+    put_line(f"{found.segments} segments, {found.events:,} events, {days}")
     put_line(
         f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
         f"{found.version + 1} commits"

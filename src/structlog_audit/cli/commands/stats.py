@@ -99,28 +99,19 @@ def _document(found: Mapping[str, Any]) -> str:
 def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo | None) -> Table:
     from structlog_audit.cli.tables import make_table, time_text
 
-    def time(timestamp: dt.datetime | None) -> str:
-        return "-" if timestamp is None else time_text(timestamp, zone=zone)
-
-    first = time(found["first_event"])
-    last = time(found["last_event"])
-
-    statuses = ", ".join(f"{status} {count}" for status, count in found["by_status"].items())
-    success = f"{found['success_rate']:.1%}  ({statuses})"
-
-    durations = []
-    for name in ("avg", "p50", "p95", "p99"):
-        milliseconds = found[f"{name}_duration_ms"]
-        durations.append(f"{name} {milliseconds:.6g}")
+    first = time_text(found["first_event"], zone=zone)
+    last = time_text(found["last_event"], zone=zone)
+    source_first = time_text(verdict.source.first_event, zone=zone)
+    source_last = time_text(verdict.source.last_event, zone=zone)
 
     rows = [
         ("events", str(found["total_events"])),
         ("first, last", f"{first}  {last}"),
-        ("succeeded", success),
-        ("milliseconds", "  ".join(durations)),
+        ("succeeded", _success_text(found)),
+        ("milliseconds", _durations_text(found)),
         ("without a user", str(found["without_user"])),
         ("source", clean(verdict.source.sentence())),
-        ("first, last of source", f"{time(verdict.source.first_event)}  {time(verdict.source.last_event)}"),
+        ("first, last of source", f"{source_first}  {source_last}"),
         ("completeness", verdict.headline()),
         *(("", clean(sentence)) for sentence in verdict.sentences()),
         *_seal_rows(verdict),
@@ -128,6 +119,32 @@ def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo |
     if found["unknown_status"]:
         rows.insert(3, ("unknown status", str(found["unknown_status"])))
     return make_table(None, rows)
+
+
+def _success_text(found: Mapping[str, Any]) -> str:
+    """Return the success rate and the number of events of each status."""
+    from structlog_audit.cli.tables import NOTHING
+
+    if not found["total_events"]:
+        return NOTHING
+
+    statuses = ", ".join(f"{status} {count}" for status, count in found["by_status"].items())
+    return f"{found['success_rate']:.1%}  ({statuses})"
+
+
+def _durations_text(found: Mapping[str, Any]) -> str:
+    """Return the average and the percentiles of the durations."""
+    from structlog_audit.cli.tables import NOTHING
+
+    # A percentile of any durations is positive.
+    if not found["p50_duration_ms"]:
+        return NOTHING
+
+    durations = []
+    for name in ("avg", "p50", "p95", "p99"):
+        milliseconds = found[f"{name}_duration_ms"]
+        durations.append(f"{name} {milliseconds:.6g}")
+    return "  ".join(durations)
 
 
 def _seal_rows(verdict: Completeness) -> list[tuple[str, str]]:

@@ -66,13 +66,13 @@ def _row(user: str | None, figures: Mapping[str, Any]) -> Row:
 
 
 def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], zone: dt.tzinfo | None) -> Table:
-    from structlog_audit.cli.tables import make_table, quoted, time_text
+    from structlog_audit.cli.tables import NOTHING, make_table, quoted, time_text
 
     head = ("USER", "TOTAL", "LAST ACTIVITY", "MOST COMMON", "SUCCESS")
 
     rows = []
     for user, figures in ranked:
-        name = "-" if user is None else quoted(user)
+        name = NOTHING if user is None else quoted(user)
         total = figures["total_operations"]
         time = time_text(figures["last_activity"], zone=zone)
         operation = figures["most_common_operation"]
