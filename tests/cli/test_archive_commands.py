@@ -31,6 +31,22 @@ def test_compact_reports_segments_events_and_sizes(trail):
     assert run("compact", trail, "--to", "archive").out == "nothing new\n"
 
 
+def test_json_has_what_the_text_says(trail, tmp_path):
+    """-o json writes the outcome of compact, and of show and verify of an archive, as one document."""
+    done = json.loads(run("compact", trail, "--to", "archive", "-o", "json").out)
+    assert (done["segments"], done["events"], done["deleted"], done["problems"]) == (2, 59, [], {})
+
+    shown = json.loads(run("archive", "show", "archive", "-o", "json").out)
+    assert (shown["events"], shown["first_day"], shown["pruned_before"]) == (59, "2025-01-15", None)
+    assert json.loads(run("archive", "verify", "archive", "-o", "json").out)["findings"] == []
+
+    file, *_ = (tmp_path / "archive").glob("date=*/*.parquet")
+    file.unlink()
+    damaged = run("archive", "verify", "archive", "-o", "json")
+    assert damaged.code == Exit.FINDINGS
+    assert json.loads(damaged.out)["findings"][0]["code"] == "missing"
+
+
 def test_compact_deletes_after_an_age(trail):
     """The number of deleted segments is reported."""
     done = run("compact", trail, "--to", "archive", "--delete-after", "1d")

@@ -369,7 +369,7 @@ class TestCounts:
         """Without events the exit code of stats and users is 0."""
         for words in (("stats",), ("users",), ("users", "-o", "csv"), ("users", "-o", "json")):
             assert run(*words, trail, "user_id=nobody").code == 0
-        assert "'csv' is not one of 'table', 'json'" in run("stats", trail, "-o", "csv").error_line
+        assert "'csv' is not one of 'text', 'json'" in run("stats", trail, "-o", "csv").error_line
 
 
 class TestExport:
@@ -591,6 +591,7 @@ class TestErrors:
             (["query", "user_id=ann"], 2, "expected a trail"),
             (["query"], 2, "expected a trail"),
             (["tail", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
+            (["monitor", "--rules", "FOLDER/nothing.toml", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
             (["tail", "TRAIL", "-f", "-U", "now"], 2, "--until"),
             (["export", "TRAIL"], 2, "--to"),
             (["query", "TRAIL.nothing"], 3, "TRAIL.nothing"),

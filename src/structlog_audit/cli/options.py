@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from structlog_audit.cli.choices import Output
+from structlog_audit.cli.choices import DocumentOutput, Output, StreamOutput
 from structlog_audit.cli.exit_codes import UsageError
 
 Words = Annotated[
@@ -85,7 +85,11 @@ Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
+
+_OUTPUT = typer.Option("--output", "-o", help="Output format.")
+OutputOption = Annotated[Output, _OUTPUT]
+StreamOption = Annotated[StreamOutput, _OUTPUT]
+DocumentOption = Annotated[DocumentOutput, _OUTPUT]
 
 
 def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
@@ -143,8 +147,10 @@ class TrailOptions:
 
         return zone_of(self.tz, utc=self.utc)
 
-    def require_open_end(self) -> None:
-        """Raise `UsageError` if the time range has an end, after which nothing can be followed."""
+    def require_endless(self, output: Output) -> None:
+        """Raise `UsageError` if *output*, or the time range, has an end, after which nothing can be followed."""
+        if output == "json":
+            raise UsageError("--follow cannot write a document, which has an end: use --output jsonl")
         for name, value in (("--until", self.until), ("--month", self.month)):
             if value is not None:
                 raise UsageError(f"--follow cannot be combined with {name}")

@@ -1,13 +1,13 @@
 """Events on stdout.
 
-=========  ============================================================================================================
+=========  ===========================================================================================================
 output     content
-=========  ============================================================================================================
-``table``  for people: time, operation, status, user, and everything else as NAME=value; two lines in a narrow terminal
+=========  ===========================================================================================================
+``text``   for people: time, operation, status, user, and everything else as NAME=value; two lines in a narrow terminal
 ``json``   one document, as an export has it
 ``jsonl``  the lines of a trail
 ``csv``    a table for spreadsheets, as an export has it
-=========  ============================================================================================================
+=========  ===========================================================================================================
 
 Events are written as they arrive, in constant memory. A table therefore takes the widths of its columns from its first
 events, and later ones may shift a line to the right. Its times are local with their offset, or UTC with ``--utc``; ``--since``
@@ -77,10 +77,10 @@ def put_events(
             yield event
 
     chunks: Iterable[str | bytes]
-    if output == Output.TABLE:
+    if output == "text":
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
         chunks = _table((stored.event() for stored in counted()), zone, sample)
-    elif output == Output.CSV and is_terminal():
+    elif output == "csv" and is_terminal():
         chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now, is_live or at_once))
     else:
         chunks = WRITERS[output](counted(), now, is_live or at_once)

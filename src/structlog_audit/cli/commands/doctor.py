@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Format, Severity
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.exit_codes import Exit
+from structlog_audit.cli.options import DocumentOption
 
 EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
 
@@ -27,7 +28,7 @@ def doctor(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="Output format.")] = Format.TEXT,
+    output: DocumentOption = "text",
     fail_on: Annotated[
         Severity, typer.Option("--fail-on", help="Exit with 4 for findings of at least this severity.")
     ] = Severity.WARNING,

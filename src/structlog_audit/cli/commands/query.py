@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import OutputOption, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 
@@ -31,7 +30,7 @@ def query(
     ] = False,
     verified: Verified = False,
     key: SealKeys = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "text",
 ) -> Exit:
     """Show events, oldest first."""
     from structlog_audit.cli.output import put_events

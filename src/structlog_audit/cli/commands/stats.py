@@ -5,16 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import typer
-
-from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import clean, put
-from structlog_audit.events.codec import to_json
+from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.terminal import clean, put, put_document
 from structlog_audit.events.event import rfc3339
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses
 
@@ -37,7 +32,7 @@ def stats(
     operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
-    output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
+    output: DocumentOption = "text",
 ) -> Exit:
     """Count events by status, class, operation and user."""
     from structlog_audit.cli.operation_files import load_operations
@@ -53,8 +48,8 @@ def stats(
         found |= _counts_by_class(found["by_operation"], classes)
         verdict = reading.completeness(found["by_user"], reading.seals(key, anchor))
         code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
-        if output == StatisticsOutput.JSON:
-            put(_document({**found, "completeness": verdict.to_dict()}))
+        if output == "json":
+            put_document(_members({**found, "completeness": verdict.to_dict()}))
             return code
 
         put_table(_overview(found, verdict, options.zone))
@@ -86,14 +81,12 @@ def _counts_by_class(by_operation: Mapping[str, int], classes: OperationClasses)
     return {"by_class": by_class, "unclassified": unclassified}
 
 
-def _document(found: Mapping[str, Any]) -> str:
+def _members(found: Mapping[str, Any]) -> dict[str, Any]:
     members = dict(found)
     for name, value in found.items():
         if isinstance(value, dt.datetime):
             members[name] = rfc3339(value)
-
-    document = to_json(members)
-    return msgspec.json.format(document, indent=2) + "\n"
+    return members
 
 
 def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo | None) -> Table:

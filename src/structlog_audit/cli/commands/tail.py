@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Output
-from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
@@ -25,16 +24,14 @@ def tail(
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="Number of events to start with.")
     ] = 10,
     follow: Follow = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "text",
 ) -> Exit:
     """Show the newest events, and follow new ones."""
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
 
-    if follow and output == Output.JSON:
-        raise UsageError("--follow cannot write a document, which has an end: use --output jsonl")
     if follow:
-        options.require_open_end()
+        options.require_endless(output)
 
     def show(reading: Reading) -> Exit:
         newest = reading.newest(lines)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.choices import ReportOutput
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.options import TrailPath, VerifierKeys
+from structlog_audit.cli.options import DocumentOption, TrailPath, VerifierKeys
 from structlog_audit.cli.terminal import put
 
 EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
@@ -30,7 +29,7 @@ def verify(
         str, typer.Option("--max-age", metavar="SECONDS", help="Age of findings of exit code 3, or none.")
     ] = "120",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 1,
-    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+    output: DocumentOption = "text",
 ) -> int:
     """Verify a trail against its seal. Exit code: 0 intact, 1 changed, 2 not verified, 3 not covered."""
     from structlog_audit.integrity.standalone import verify_trail
@@ -45,5 +44,5 @@ def verify(
         raise UsageError(f"--key: {error}") from None
 
     report = verify_trail.verify(trail, policy, anchors=anchor or (), state=state, max_age=seconds, jobs=jobs)
-    put(report.to_text() if output is ReportOutput.TEXT else f"{report.to_json()}\n")
+    put(report.to_text() if output == "text" else f"{report.to_json()}\n")
     return report.exit_code
