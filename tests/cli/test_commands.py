@@ -101,6 +101,50 @@ class TestQuery:
         assert found["total_events"] == len(found["events"]) == 13
         assert json.loads(run("query", trail, "-o", "json", "user_id=nobody").out)["events"] == []
 
+    def test_columns_select_by_name(self, trail):
+        """--columns names the columns of text and csv, of members and of values in the metadata, in their order."""
+        words = (
+            trail,
+            "user_id=ann",
+            "operation=STORE",
+            "--utc",
+            "--columns",
+            "timestamp, user_id,metadata.source,kind",
+        )
+        for command in ("query", "tail"):
+            head, row, *_ = run(command, *words).lines
+            assert head.split() == ["timestamp", "user_id", "metadata.source", "kind"]
+            time, user, _, kind = row.split()
+            assert (time[:10], user, kind) == ("2025-01-15", "ann", "–")
+            assert [head.index(name) for name in ("user_id", "kind")] == [row.index("ann"), row.rindex("–")]
+            sheet = csv.DictReader(io.StringIO(run(command, *words, "-o", "csv").out))
+            assert next(sheet)["user_id"] == "ann"
+            assert sheet.fieldnames == ["timestamp", "user_id", "metadata.source", "kind"]
+
+    def test_column_of_a_table_shows_any_value_on_one_line(self, tmp_path):
+        """A list of entries, an object and a text with spaces or control characters are one clean cell each."""
+        with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
+            audit.record("STORE", "a b", "\x1b[31m", ["e1", "e2"], {"deep": {"n": 1, "flag": True}})
+        names = ("operation", "user_id", "session_id", "entry_ids", "metadata", "metadata.deep.n", "metadata.deep.flag")
+        shown = run("query", tmp_path / "audit.jsonl", "--columns", ",".join(names)).lines[1]
+        cells = ["STORE", '"a b"', "\\x1b[31m", "e1,e2", '{"deep":{"n":1,"flag":true}}', "1", "true"]
+        assert re.split("  +", shown) == cells
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["--columns", "time"], "--columns: expected event_id, timestamp, "),
+            (["--columns", "user_id,user_id"], "'user_id' twice"),
+            (["--columns", "user_id", "-o", "json"], "expected --output text or csv, got json"),
+        ],
+    )
+    def test_column_that_the_output_cannot_have_is_an_error(self, trail, words, reason):
+        """An unknown column, a repeated one and an output without columns are usage errors, and no reading is recorded."""
+        before = trail.read_bytes()
+        done = run("query", trail, *words, "--record")
+        assert (done.code, trail.read_bytes()) == (2, before)
+        assert reason in done.error_line
+
     def test_csv_is_complete_without_formulas(self, trail):
         """-o csv is the table of an export, with formulas disarmed."""
         rows = list(csv.DictReader(io.StringIO(run("query", trail, "-o", "csv").out)))
@@ -405,9 +449,9 @@ class TestExport:
     @pytest.mark.parametrize(
         ("to", "words", "reason"),
         [
-            ("out.csv", ["--columns", "user"], "columns: expected event_id, "),
+            ("out.csv", ["--columns", "user"], "--columns: expected event_id, "),
             ("out.json", ["--columns", "user_id"], "columns, cells: expected the format csv, got 'json'"),
-            ("out.csv", ["--columns", "entry_ids"], "columns: a cell of 148726 characters needs rows of kind 'part'"),
+            ("out.csv", ["--columns", "entry_ids"], "--columns: a cell of 148726 characters needs rows of kind 'part'"),
         ],
     )
     def test_invalid_columns_are_a_usage_error(self, tmp_path, to, words, reason):
@@ -419,6 +463,9 @@ class TestExport:
         assert done.code == 2
         assert done.error_line.startswith(reason)
         assert not (tmp_path / to).exists()
+        if to.endswith(".csv"):
+            shown = run("query", tmp_path / "audit.jsonl", "-o", "csv", *words)
+            assert (shown.code, shown.error_line) == (2, done.error_line)
 
     def test_existing_file_is_replaced_only_with_force(self, trail, tmp_path):
         """An existing file, or a dangling link, is an error and unchanged; --force replaces it."""

@@ -85,6 +85,10 @@ Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="A,B,…", help="Columns of text and csv: members of an event, or metadata.KEY."),
+]
 
 _OUTPUT = typer.Option("--output", "-o", help="Output format.")
 OutputOption = Annotated[Output, _OUTPUT]

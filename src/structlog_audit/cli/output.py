@@ -18,27 +18,36 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 
 from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.choices import Output
+from structlog_audit.cli.columns import cell_reader
 from structlog_audit.cli.conditions import text_of
+from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.tables import NOTHING, clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
-from structlog_audit.export import WRITERS
+from structlog_audit.exceptions import AuditValueError
+from structlog_audit.export import checked_writer
 
 _SAMPLE = 50
 """The number of events that determine the widths of the columns."""
 
 _HEAD = ("TIME", "OPERATION", "STATUS", "USER", "DETAILS")
-_LEAST_WIDTHS = (9, 7, 8)
-"""The least widths of the columns between time and details."""
+_LEAST_WIDTHS = (24, 9, 7, 8)
+"""The least widths of the columns before the details."""
 
-_GREATEST_WIDTH = 24
+_GREATEST_WIDTH = 29
+"""The width of a time with its offset. A longer operation or user shifts its line."""
+
+_GREATEST_WIDTH_OF_NAMED = 40
+"""An id of an event has 36 characters."""
+
 _NARROW = 90
 """The columns of a terminal below which an event takes two lines."""
 
@@ -54,6 +63,7 @@ def put_events(
     now: dt.datetime,
     *,
     zone: dt.tzinfo | None,
+    columns: Sequence[str] | None = None,
     first: int | None = None,
     at_once: bool = False,
 ) -> int:
@@ -64,8 +74,12 @@ def put_events(
         output: The output format.
         now: The time of a document.
         zone: The zone in which a table shows times; None is local time.
+        columns: The names of the columns of ``text`` or ``csv``; None stands for all.
         first: The number of events that arrive without waiting, if each one is to be visible at once.
         at_once: Whether events may arrive slowly, so that none waits for others.
+
+    Raises:
+        UsageError: An event does not fit into *columns*.
     """
     count = 0
     is_live = first is not None
@@ -79,38 +93,84 @@ def put_events(
     chunks: Iterable[str | bytes]
     if output == "text":
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
-        chunks = _table((stored.event() for stored in counted()), zone, sample)
-    elif output == "csv" and is_terminal():
-        chunks = (clean_rows(chunk.decode()) for chunk in WRITERS[output](counted(), now, is_live or at_once))
+        form = _form(zone) if columns is None else _form_of_columns(columns, zone)
+        chunks = _table((stored.event() for stored in counted()), form, sample)
     else:
-        chunks = WRITERS[output](counted(), now, is_live or at_once)
+        chunks = checked_writer(output, columns)(counted(), now, is_live or at_once)
+        if output == "csv" and is_terminal():
+            chunks = (clean_rows(chunk.decode()) for chunk in chunks)
 
-    for chunk in chunks:
-        put(chunk)
-        if is_live:
-            sys.stdout.flush()
+    try:
+        for chunk in chunks:
+            put(chunk)
+            if is_live:
+                sys.stdout.flush()
+    except AuditValueError as error:
+        if columns is None:
+            raise
+        raise UsageError(f"--{error}") from None
     return count
 
 
-def _table(events: Iterator[AuditEvent], zone: dt.tzinfo | None, sample: int) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The form of a table.
+
+    Attributes:
+        head: The names of the columns.
+        row: Returns the cells of an event, clean.
+        least: The least widths of all columns but the last, which needs none.
+        greatest: The width beyond which a column is not widened, unless its least width is greater.
+        has_details: Whether the last column has a line of its own in a narrow terminal.
+    """
+
+    head: Row
+    row: Callable[[AuditEvent], Row]
+    least: tuple[int, ...]
+    greatest: int
+    has_details: bool
+
+
+def _form(zone: dt.tzinfo | None) -> _Form:
+    return _Form(
+        _HEAD,
+        row=lambda event: _row(event, zone),
+        least=_LEAST_WIDTHS,
+        greatest=_GREATEST_WIDTH,
+        has_details=True,
+    )
+
+
+def _form_of_columns(names: Sequence[str], zone: dt.tzinfo | None) -> _Form:
+    readers = [cell_reader(name, zone) for name in names]
+    return _Form(
+        tuple(map(clean, names)),
+        row=lambda event: tuple(read(event) for read in readers),
+        least=tuple(cell_len(clean(name)) for name in names[:-1]),
+        greatest=_GREATEST_WIDTH_OF_NAMED,
+        has_details=False,
+    )
+
+
+def _table(events: Iterator[AuditEvent], form: _Form, sample: int) -> Iterator[str]:
     """Yield the lines of a table, its head first; no line without events. *sample* events determine the widths."""
     beginning = list(islice(events, sample))
     if not beginning:
         return
 
     columns = width()
-    is_narrow = columns is not None and columns < _NARROW
+    is_narrow = form.has_details and columns is not None and columns < _NARROW
     has_colour = has_colours()
-    rows = [_row(event, zone) for event in beginning]
-    widths = _widths(rows)
+    rows = [form.row(event) for event in beginning]
+    widths = _widths(form, rows)
 
     # In a narrow terminal the details have a line of their own.
-    head = (*_HEAD[:-1], "") if is_narrow else _HEAD
+    head = (*form.head[:-1], "") if is_narrow else form.head
     for line in _lines(head, widths, columns, is_narrow):
         yield f"{line}\n"
 
     first = zip(beginning, rows, strict=True)
-    remaining = ((event, _row(event, zone)) for event in events)
+    remaining = ((event, form.row(event)) for event in events)
     for event, row in chain(first, remaining):
         colour = _COLOURS.get(event.status) if has_colour else None
         for line in _lines(row, widths, columns, is_narrow):
@@ -121,13 +181,12 @@ def _coloured(line: str, colour: str | None) -> str:
     return line if colour is None else f"\x1b[{colour}m{line}\x1b[0m"
 
 
-def _widths(rows: list[Row]) -> list[int]:
-    """Return the widths of all columns but the details."""
-    # All times have the same width.
-    widths = [len(rows[0][0])]
-    for number, least in enumerate(_LEAST_WIDTHS, start=1):
+def _widths(form: _Form, rows: list[Row]) -> list[int]:
+    """Return the widths of all columns but the last."""
+    widths = []
+    for number, least in enumerate(form.least):
         widest = max(cell_len(row[number]) for row in rows)
-        needed = min(widest, _GREATEST_WIDTH)
+        needed = min(widest, form.greatest)
         widths.append(max(least, needed))
     return widths
 

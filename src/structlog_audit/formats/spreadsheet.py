@@ -42,7 +42,9 @@ CELLS: Final[tuple[Cells, ...]] = ("safe", "text", "raw")
 MAX_CELL_CHARACTERS: Final = 32_000
 """The limit of a cell in UTF-16 code units: Excel takes 32,767 of them, Python's csv module 131,072 characters."""
 
-_METADATA = "metadata."
+METADATA: Final = "metadata."
+"""The beginning of the name of a column of one value in the metadata."""
+
 _FIXED_FORM = frozenset(("timestamp", "status", "kind", "duration_ms"))
 """The columns without text of the application. No spreadsheet changes them."""
 
@@ -89,7 +91,7 @@ def checked_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
         raise AuditValueError(f"columns={columns!r}: expected at least one name")
 
     for name in columns:
-        if not isinstance(name, str) or not (name in COLUMNS or name.startswith(_METADATA)):
+        if not isinstance(name, str) or not (name in COLUMNS or name.startswith(METADATA)):
             known = ", ".join(COLUMNS)
             raise AuditValueError(f"columns: expected {known} or metadata.KEY, got {name!r}")
         if list(columns).count(name) > 1:
@@ -120,7 +122,7 @@ def table(events: Iterable[AuditEvent], columns: Sequence[str] = COLUMNS, cells:
     yield _encoded(write(header))
 
     cell_readers = [_reader(name, cells) for name in columns]
-    has_paths = any(name.startswith(_METADATA) for name in columns)
+    has_paths = any(name.startswith(METADATA) for name in columns)
     for event in events:
         source = _with_plain_metadata(event) if has_paths else event
         row = [read(source) for read in cell_readers]
@@ -182,9 +184,9 @@ def _with_plain_metadata(event: AuditEvent) -> AuditEvent:
 
 def _reader(name: str, cells: Cells) -> Callable[[AuditEvent], Any]:
     """Return the function that reads the cell of the column *name* from an event."""
-    if name.startswith(_METADATA):
-        path = name.removeprefix(_METADATA)
-        return lambda event: _cell(_value_at(event.metadata, path), cells)
+    if name.startswith(METADATA):
+        path = name.removeprefix(METADATA)
+        return lambda event: _cell(value_at(event.metadata, path), cells)
 
     # These need no further apostrophe.
     form: Cells = "safe" if cells == "text" and name in _FIXED_FORM else cells
@@ -223,14 +225,14 @@ def _cell(value: Any, cells: Cells) -> Any:
     return value
 
 
-def _value_at(members: Mapping[str, Any], path: str) -> Any:
-    """Return the value at *path*, or None. A key may contain dots itself."""
+def value_at(members: Mapping[str, Any], path: str) -> Any:
+    """Return the value at *path* in the metadata *members*, or None. A key may contain dots itself."""
     if path in members:
         return members[path]
 
     for key, inner in members.items():
         if isinstance(inner, dict) and path.startswith(f"{key}."):
-            found = _value_at(inner, path[len(key) + 1 :])
+            found = value_at(inner, path[len(key) + 1 :])
             if found is not None:
                 return found
     return None

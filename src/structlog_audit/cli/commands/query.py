@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import OutputOption, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
+from structlog_audit.cli.options import (
+    Columns,
+    OutputOption,
+    SealKeys,
+    TrailOptions,
+    Verified,
+    proving_keys,
+    reads_trails,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -31,10 +39,14 @@ def query(
     verified: Verified = False,
     key: SealKeys = None,
     output: OutputOption = "text",
+    columns: Columns = None,
 ) -> Exit:
     """Show events, oldest first."""
+    from structlog_audit.cli.columns import parse_columns
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
+
+    names = parse_columns(columns, output)
 
     def show(reading: Reading) -> Exit:
         events: Iterable[StoredEvent]
@@ -45,7 +57,7 @@ def query(
         else:
             events = reading.events()
         is_stream = "-" in (*options.trails, *options.words)
-        count = put_events(events, output, reading.now, zone=options.zone, at_once=is_stream)
+        count = put_events(events, output, reading.now, zone=options.zone, columns=names, at_once=is_stream)
         if not count and lines != 0:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO

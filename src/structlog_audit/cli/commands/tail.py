@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Follow, OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.options import Columns, Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -25,17 +25,20 @@ def tail(
     ] = 10,
     follow: Follow = False,
     output: OutputOption = "text",
+    columns: Columns = None,
 ) -> Exit:
     """Show the newest events, and follow new ones."""
+    from structlog_audit.cli.columns import parse_columns
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
 
+    names = parse_columns(columns, output)
     if follow:
         options.require_endless(output)
 
     def show(reading: Reading) -> Exit:
         newest = reading.newest(lines)
-        count = put_events(newest, output, reading.now, zone=options.zone)
+        count = put_events(newest, output, reading.now, zone=options.zone, columns=names)
         if not count and lines:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
@@ -50,7 +53,7 @@ def tail(
         later = (event for event in coming if event.event_id not in known)
 
         events = chain(newest, later)
-        put_events(events, output, reading.now, zone=options.zone, first=len(newest))
+        put_events(events, output, reading.now, zone=options.zone, columns=names, first=len(newest))
         return Exit.DONE
 
     return read_trails(options, show_and_follow if follow else show)
