@@ -828,7 +828,7 @@ class TestProcesses:
             print(*(name for name in sys.modules.keys() - before if name.startswith("structlog_audit")))
         """)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        shared = {"app", "choices", "exit_codes", "options", "output_files", "terminal"}
+        shared = {"app", "choices", "completion", "exit_codes", "options", "output_files", "terminal"}
         commands = {"commands", *(f"commands.{name}" for name in COMMANDS)}
         needed = {f"structlog_audit.cli.{name}" for name in shared | commands}
         assert set(done.stdout.split()) == {"structlog_audit.cli", *needed}

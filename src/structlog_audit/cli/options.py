@@ -16,12 +16,16 @@ from typing import Annotated, Any, get_args
 import typer
 
 from structlog_audit.cli.choices import DocumentOutput, Output, StreamOutput
+from structlog_audit.cli.completion import complete_columns, complete_words
 from structlog_audit.cli.exit_codes import UsageError
 
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="TRAIL|FIELD=value", help="Trails (paths, or - for stdin) and conditions.", show_default=False
+        metavar="TRAIL|FIELD=value",
+        help="Trails (paths, or - for stdin) and conditions.",
+        show_default=False,
+        autocompletion=complete_words,
     ),
 ]
 TrailWords = Annotated[
@@ -87,7 +91,12 @@ Anchors = Annotated[
 ]
 Columns = Annotated[
     str | None,
-    typer.Option("--columns", metavar="A,B,…", help="Columns of text and csv: members of an event, or metadata.KEY."),
+    typer.Option(
+        "--columns",
+        metavar="A,B,…",
+        help="Columns of text and csv: members of an event, or metadata.KEY.",
+        autocompletion=complete_columns,
+    ),
 ]
 
 _OUTPUT = typer.Option("--output", "-o", help="Output format.")

@@ -61,7 +61,8 @@ def verify(path: Archive, *, output: DocumentOption = "text") -> Exit:
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = verify_archive(path, progress=advance)
     if output == "json":
-        put_document(msgspec.to_builtins(done))
+        findings = [finding._asdict() for finding in done.findings]
+        put_document({**msgspec.to_builtins(done), "findings": findings})
         return Exit.FINDINGS if done.findings else Exit.DONE
 
     pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""

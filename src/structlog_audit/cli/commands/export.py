@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from structlog_audit.cli.completion import complete_formats
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Columns, Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
@@ -34,7 +35,13 @@ def export(
         typer.Option("--tiles", metavar="FOLDER", help="Instead of events: checkpoint and hashes as C2SP tiles."),
     ] = None,
     format: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="Format, if the suffix does not determine it.")
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Format, if the suffix does not determine it.",
+            autocompletion=complete_formats,
+        ),
     ] = None,
     columns: Columns = None,
     cells: Annotated[

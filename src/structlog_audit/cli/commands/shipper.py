@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from structlog_audit.cli.completion import complete_shippers
 from structlog_audit.cli.exit_codes import Exit, UsageError, did_you_mean
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditError
@@ -18,7 +19,13 @@ EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
 
 def shipper(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Shipper; without it, all are listed.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Shipper; without it, all are listed.",
+            show_default=False,
+            autocompletion=complete_shippers,
+        ),
     ] = None,
     trail: Annotated[
         str | None, typer.Option("--trail", metavar="PATH", help="Active file of the trail.", show_default=False)
