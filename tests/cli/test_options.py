@@ -93,15 +93,15 @@ def test_decorated_command_receives_shared_options_as_one_value():
 
 def test_time_range_with_an_end_cannot_be_followed():
     """--follow is refused with --until, and accepted without it."""
-    TrailOptions("tail").require_open_end()
+    TrailOptions("tail").require_endless("text")
     with pytest.raises(UsageError, match="--follow cannot be combined with --until"):
-        TrailOptions("tail", until="1h").require_open_end()
+        TrailOptions("tail", until="1h").require_endless("text")
 
 
 def test_month_cannot_be_followed():
     """A month is a time range with an end."""
     with pytest.raises(UsageError, match="--follow cannot be combined with --month"):
-        TrailOptions("tail", month="this").require_open_end()
+        TrailOptions("tail", month="this").require_endless("text")
 
 
 NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)
