@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import typer
+
+from structlog_audit.exceptions import AuditError
 
 _TAIL_BYTES = 262_144
 """The bytes that are read for the names of operations."""
@@ -72,11 +75,18 @@ def _values(field: str, words: Iterable[str]) -> list[str]:
 
 
 def _operations(words: Iterable[str]) -> list[str]:
-    """Return the operations at the ends of the trails among *words*, and the six of the memory SDK."""
+    """Return the operations at the ends of the trails among *words*, or in the settings, and the six of the memory SDK."""
+    from structlog_audit.cli.settings import load_settings
     from structlog_audit.events.event import OperationType
 
+    trails = [word for word in words if os.path.isfile(word)]
+    if not trails:
+        # Invalid settings are an error of commands.
+        with suppress(AuditError, OSError):
+            trails = list(load_settings().trails)
+
     found = {operation.value for operation in OperationType}
-    for word in words:
+    for word in trails:
         ends = (_OPERATION.findall(_end_of(path)) for path in _newest_first(word))
         newest: list[bytes] = next(filter(None, ends), [])
         found.update(name.decode() for name in newest)

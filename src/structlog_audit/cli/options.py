@@ -6,6 +6,7 @@ shared options to its command line. Options of its own stand between them in the
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import inspect
@@ -133,6 +134,7 @@ class TrailOptions:
         record: Whether to record the reading in the trail.
         strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.
+        default_trails: Trails of the settings, for a command line that names none.
     """
 
     command: str
@@ -147,6 +149,7 @@ class TrailOptions:
     record: bool = False
     strict: bool = False
     trails: Sequence[str] = ()
+    default_trails: Sequence[str] = ()
 
     @property
     def zone(self) -> dt.tzinfo | None:
@@ -190,8 +193,11 @@ def reads_trails(*, words: Any = Words, without: Container[str] = ()) -> Callabl
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def command(**given: Any) -> int:
+        def command(*, context: typer.Context | None = None, **given: Any) -> int:
+            if context is not None:
+                _drop_settings(context, given)
             options = _take_options(function.__name__, given)
+            options = dataclasses.replace(options, default_trails=default_trails(context))
             return function(options, **given)
 
         # typer makes the options of the command line from the signature.
@@ -200,6 +206,21 @@ def reads_trails(*, words: Any = Words, without: Container[str] = ()) -> Callabl
         return command
 
     return decorate
+
+
+def default_trails(context: typer.Context | None) -> tuple[str, ...]:
+    """Return the trails of the settings; none for a command that another one calls."""
+    settings = None if context is None else context.find_root().obj
+    return () if settings is None else settings.trails
+
+
+def _drop_settings(context: typer.Context, given: dict[str, Any]) -> None:
+    """Remove from *given* the settings that the command line replaces, or that need an option it does not have."""
+    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False}
+    for name, is_replaced in replaced.items():
+        source = context.get_parameter_source(name)
+        if is_replaced and source is not None and source.name == "DEFAULT_MAP":
+            given[name] = None
 
 
 def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
@@ -218,7 +239,8 @@ def _command_signature(function: Command, words: Any, without: Container[str]) -
     """Return the signature of *function* with the shared options in place of its first parameter."""
     first = _FIRST | {"words": words}
     own = list(inspect.signature(function, eval_str=True).parameters.values())
-    return inspect.Signature([*_parameters(first, without), *own[1:], *_parameters(_LAST, without)])
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return inspect.Signature([*_parameters(first, without), *own[1:], *_parameters(_LAST, without), context])
 
 
 def _parameters(hints: dict[str, Any], without: Container[str]) -> Iterator[inspect.Parameter]:

@@ -8,12 +8,13 @@ import typer
 
 from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import DocumentOption
+from structlog_audit.cli.options import DocumentOption, default_trails
 
 EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
 
 
 def doctor(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="TRAIL", help="Trails; by default those of the configuration.", show_default=False),
@@ -40,4 +41,6 @@ def doctor(
     """Find causes of suppressed, lost or delayed events, with fixes."""
     from structlog_audit.cli.doctor import run_doctor as examine
 
-    return examine(words or [], config or [], output, fail_on, ignore or [])
+    # The trails of a configuration are examined unless others are named.
+    trails = words or ([] if config else default_trails(context))
+    return examine(trails, config or [], output, fail_on, ignore or [])

@@ -59,7 +59,7 @@ def export(
     from structlog_audit.cli.reading import read_trails
 
     if tiles is not None:
-        return _export_tiles(options.words, tiles)
+        return _export_tiles(options.words or options.default_trails, tiles)
     if to is None:
         raise UsageError("expected --to FILE, or --tiles FOLDER for the hashes of a sealed trail")
     if to == "-":

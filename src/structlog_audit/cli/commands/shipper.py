@@ -11,6 +11,7 @@ import typer
 
 from structlog_audit.cli.completion import complete_shippers
 from structlog_audit.cli.exit_codes import Exit, UsageError, did_you_mean
+from structlog_audit.cli.options import default_trails
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditError
 
@@ -18,6 +19,7 @@ EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
 
 
 def shipper(
+    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -47,6 +49,8 @@ def shipper(
 
     if name not in SHIPPERS:
         raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} Known shippers: {known}")
+    if trail is None and len(defaults := default_trails(context)) == 1:
+        (trail,) = defaults
     if trail is None:
         raise UsageError(f"expected the trail that {name} ships, such as --trail logs/audit.jsonl")
     if trail == "-":
