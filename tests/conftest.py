@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -152,3 +153,39 @@ def handler(path: Path) -> AuditHandler:
 def log(handler: AuditHandler):
     """A bound logger that records in `handler`."""
     return get_audit_logger()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Configure a Django project with users, sessions, and the tracked models of the shop in two databases."""
+    import django
+    from asgiref.sync import sync_to_async
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connections
+
+    folder = tmp_path_factory.mktemp("django")
+    settings.configure(
+        SECRET_KEY="of these tests",
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF="test_django",
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "shop"],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "structlog_audit.contrib.django.AuditContextMiddleware",
+        ],
+        DATABASES={
+            alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / f"{alias}.sqlite3")}
+            for alias in ("default", "other")
+        },
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+        LOGGING_CONFIG=None,
+        USE_TZ=True,
+    )
+    django.setup()
+    for alias in ("default", "other"):
+        call_command("migrate", verbosity=0, run_syncdb=True, database=alias)
+    yield
+    asyncio.run(sync_to_async(connections.close_all)())
+    connections.close_all()

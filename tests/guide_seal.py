@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+
+from seals import SIGNER, lines_of, make_trail, note_of
 
 from structlog_audit.integrity.merkle import inclusion_proof
 from structlog_audit.integrity.notes import Proof
 from structlog_audit.integrity.standalone import verify_trail
-
-sys.path.insert(0, str(Path(__file__).parent / "integrity"))
-
-from seals import SIGNER, lines_of, make_trail, note_of
 
 TSA_CONFIG = """
 [tsa]

@@ -107,6 +107,52 @@ def test_exit_code_of_comparison_follows_ratio(tmp_path):
     assert done.returncode == int(is_slower)
 
 
+def test_comparison_includes_reading(tmp_path):
+    """Two checkouts are compared in reading, too: each case of it is measured in both."""
+    document = tmp_path / "against.json"
+    run("--rounds", "2", "reading:", "--against", str(BENCH.parent.parent), "--json", str(document))
+
+    found = json.loads(document.read_text())["against"]
+    names = {case["name"] for case in found}
+    assert {"reading: all events", "reading: the events of a user", "reading: statistics"} <= names
+    assert all(len(case["seconds"]["this"]) == len(case["seconds"]["other"]) == 2 for case in found)
+
+
+@pytest.mark.parametrize("script", ["values.py", "reading.py"])
+def test_short_form_prints_ratios_and_does_not_judge_them(script):
+    """The short form of a benchmark prints its table and succeeds, however slow the machine is."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH / script), "--short", "--events", "500", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "missed" not in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line.startswith("|")]) > 10
+
+
+def test_wrong_answer_ends_the_benchmark_of_reading(bench):
+    """An answer that differs from the events that were written is an error, whatever the times."""
+    import reading
+
+    with pytest.raises(SystemExit, match=r"count_events\(\): expected 10 events, got 9"):
+        reading.check_answers({"count_events()": lambda: 9}, 10)
+
+
+def test_peer_that_is_not_installed_is_left_out_with_a_reason(bench, monkeypatch):
+    """A peer whose program or module is missing has no row, and the reason is printed."""
+    import reading_peers
+
+    monkeypatch.setattr(reading_peers.shutil, "which", lambda name: None)
+    monkeypatch.setattr(reading_peers.importlib.util, "find_spec", lambda name: None)
+    reasons = {name: reading_peers.reason_to_leave_out(name) for name in reading_peers.PEERS}
+    assert reasons["jq"] == "jq is not installed"
+    assert reasons["DuckDB read_text"] == "the module duckdb is not installed"
+    assert reasons["msgspec, one member"] is None
+
+
 def test_comparison_refuses_a_folder_without_the_package(tmp_path):
     """A folder without the package is refused; the installed package is not measured in its place."""
     done = run("--against", str(tmp_path))

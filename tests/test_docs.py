@@ -65,15 +65,14 @@ def matches(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(shown).replace(re.escape("..."), ".*"), printed) is not None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
-    """The Python blocks of a page run in order, without a warning, and print exactly the text shown below each."""
-    blocks = blocks_of(page.read_text(encoding="utf-8"))
+def run_blocks(name, text, folder):
+    """Run the Python blocks of *text*, the page *name*, in *folder*, and compare what they print with what it shows."""
+    blocks = blocks_of(text)
 
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DRIVER],
-        input=json.dumps([page.name, [[block.line, block.code] for block in blocks]]),
-        cwd=tmp_path,
+        input=json.dumps([name, [[block.line, block.code] for block in blocks]]),
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
@@ -85,7 +84,13 @@ def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
     assert len(printed) == len(blocks) + 1
     for block, output in zip(blocks, printed, strict=False):
         if block.printed is not None and not matches(output, block.printed):
-            assert output == block.printed, f"{page.name}:{block.line} prints something else"
+            assert output == block.printed, f"{name}:{block.line} prints something else"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_code_of_a_page_runs_and_prints_the_shown_text(page, tmp_path):
+    """The Python blocks of a page run in order, without a warning, and print exactly the text shown below each."""
+    run_blocks(page.name, page.read_text(encoding="utf-8"), tmp_path)
 
 
 def test_comment_with_a_reason_excludes_the_next_block_only():

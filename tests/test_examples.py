@@ -53,9 +53,10 @@ LINES = {
         "index.rebuild SUCCESS None [] {}",
     ],
     "08_sqlalchemy.py": [
-        "document.create ada ['document:1'] {'before': {}, 'after': {'text': 'draft'}}",
-        "document.update ada ['document:1'] {'before': {'text': 'draft'}, 'after': {'text': 'final'}}",
-        "document.delete ada ['document:1'] {'before': {'id': 1, 'text': 'final'}, 'after': {}}",
+        "document.create ada ['document:1'] {'id': {'before': None, 'after': 1}, 'text': {'before': None, 'after': 'draft'}}",
+        "document.update ada ['document:1'] {'text': {'before': 'draft', 'after': 'draft!'}}",
+        "note.delete ada ['note:1'] {'id': {'before': 1, 'after': None}, 'document_id': {'before': 1, 'after': None}}",
+        "document.delete ada ['document:1'] {'id': {'before': 1, 'after': None}, 'text': {'before': 'draft!', 'after': None}}",
     ],
     "demo.py": [
         "export.json (82 events), failures.csv (1 events)",
@@ -67,7 +68,7 @@ LINES = {
 }
 """Lines, or parts of lines, that the output of each example contains."""
 
-SYSTEM = {"07_flask.py", "08_sqlalchemy.py"}
+SYSTEM = {"07_flask.py"}
 """Examples that need the extra ``system``."""
 
 NEEDS = {"03_axon_memory.py": "axon"}
@@ -80,7 +81,7 @@ TRAIL_LINES = {
     "04_asyncio_contextvars.py": 60,
     "05_plain_logging.py": 3,
     "07_flask.py": 5,
-    "08_sqlalchemy.py": 3,
+    "08_sqlalchemy.py": 5,
     "demo.py": 82,
 }
 """The number of events that each example leaves in ``audit.jsonl``."""

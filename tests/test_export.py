@@ -16,7 +16,7 @@ import pytest
 from structlog_audit.events.codec import decode_event
 from structlog_audit.events.event import AuditEvent, EventStatus, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.export import WRITERS, export, write_atomically
+from structlog_audit.export import FORMATS, WRITERS, export, write_atomically
 from structlog_audit.formats.spreadsheet import COLUMNS
 
 NOW = dt.datetime(2025, 1, 15, 10, 30, 45, tzinfo=dt.UTC)
@@ -223,7 +223,7 @@ def failing(error):
 
 @pytest.mark.parametrize("error", [ValueError("broken"), Broken()])
 @pytest.mark.parametrize("before", [None, b"old"])
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_failure_during_an_export_leaves_the_old_file(tmp_path, name, before, error):
     """If the iterable of events raises, the old file is unchanged, no other remains, and the error propagates."""
     path = tmp_path / f"out.{name}"

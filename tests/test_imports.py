@@ -96,11 +96,11 @@ def test_imports_follow_the_layers_of_pyproject():
 
 @pytest.mark.parametrize("name", ["pickle", "marshal", "socket", "ctypes", "subprocess"])
 def test_dangerous_modules_are_imported_only_where_processes_are_run(name):
-    """The doctor tries a configuration and queries the clock, a signing command signs, anchors are elsewhere; that is all."""
+    """The doctor tries a configuration and queries the clock, a command signs, anchors and Spark are elsewhere; that is all."""
     importing = {name_of(path) for path in MODULES if name in imported_by(path)}
     expected = {
         "subprocess": {"cli.doctor", "cli.doctor.host", "integrity.signing"},
-        "socket": {"integrity.submission"},
+        "socket": {"archive.spark_engine", "integrity.submission"},
     }
     assert importing == expected.get(name, set())
 
@@ -116,7 +116,7 @@ def test_import_loads_no_optional_dependency(module):
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     core = {"structlog", "structlog_audit", "pythonjsonlogger", "msgspec", "typing_extensions"}
-    # structlog imports rich, better_exceptions and colorama if they are installed, and rich imports the others.
+    # structlog imports rich, better_exceptions, colorama and greenlet if they are installed, and rich imports the others.
     of_structlog = {
         "rich",
         "better_exceptions",

@@ -5,17 +5,27 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import io
-import math
 import os
+import re
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from archive_cases import METADATA, cases, check_equal, parts_of, written
 from archives import EVERYTHING, all_ids, compacted, write_closed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import append, at, id_of, ids, line_of, roll_over, rolled_name, write_trail
 
-from structlog_audit import AuditReadError, AuditTypeError, AuditValueError, SubjectVault, open_trail
+from structlog_audit import (
+    AuditReadError,
+    AuditTypeError,
+    AuditValueError,
+    AuditWriteError,
+    SubjectVault,
+    open_trail,
+)
 from structlog_audit.archive import compact, open_archive, prune
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.events.event import Kind
@@ -23,126 +33,6 @@ from structlog_audit.query.filters import conditions, contains
 from structlog_audit.trail.reading.discovery import Segment, Trail
 
 LATER = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-
-KEYS = st.sampled_from(
-    ["a", "b", "A", "a.b", "$", "*", "'", '"', "/", "~", "~0", "0", "-", "é", "e\u0301", "a b", "\u2028", "?", "["]
-)
-SCALARS = st.sampled_from(
-    [1, 1.0, 0, -0.0, -1, True, False, None, "1", "", "x", "é", "e\u0301", "\u2028", "'", '"', "\\", "\0", "%", "_", 2**53,
-     2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 1e300, 1.5, 1e-7, "true", "null", "[]", "{}"]
-)  # fmt: skip
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
-)
-METADATA = st.dictionaries(KEYS, VALUES, max_size=4)
-USERS = st.sampled_from([None, "", "ann", "Ann", "zoë", "'; DROP TABLE x; --", "nul\0", "e\u0301"])
-OPERATIONS = st.sampled_from(["STORE", "RECALL", "delete", "x%", "é"])
-KINDS = st.sampled_from([None, None, None, "gap", "trail", "intent"])
-
-events = st.fixed_dictionaries(
-    {"operation": OPERATIONS, "status": st.sampled_from(["SUCCESS", "FAILURE", "PARTIAL"])},
-    optional={
-        "user_id": USERS,
-        "session_id": USERS,
-        "entry_ids": st.lists(st.sampled_from(["e1", "e2", "", "é"]), max_size=3),
-        "metadata": METADATA,
-        "duration_ms": st.sampled_from([0.0, 1.5, 10.0, 1e9]),
-        "kind": KINDS,
-    },
-)
-
-
-def parts_of(value):
-    """Return a strategy for what *value* contains: a filter that finds it."""
-    if isinstance(value, dict) and value:
-        names = st.sets(st.sampled_from(sorted(value)), min_size=1)
-        return names.flatmap(lambda keys: st.fixed_dictionaries({key: parts_of(value[key]) for key in keys}))
-    if isinstance(value, list) and value:
-        return st.just(value) | st.sampled_from(value).map(lambda item: [item])
-    return st.just(value)
-
-
-@st.composite
-def cases(draw):
-    """Draw events with the seconds between them, filters, where segments end, and what is promoted."""
-    drawn = draw(
-        st.lists(
-            st.tuples(events, st.sampled_from([-3_600.0, -1.0, 0.0, 0.0, 0.5, 1.0, 50_000.0])), min_size=1, max_size=14
-        )
-    )
-    filters = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "user_id": USERS | st.lists(USERS, max_size=3),
-                "session_id": USERS,
-                "operation": OPERATIONS | st.lists(OPERATIONS, max_size=2),
-                "status": st.sampled_from(["SUCCESS", "FAILURE"]),
-                "kind": st.lists(KINDS, max_size=3),
-                "entry_ids": st.sampled_from(["e1", "e2", ""]) | st.just(["e1", "é"]),
-                "min_duration_ms": st.sampled_from([0, 1.5, 11]),
-                "start_time": st.sampled_from([at(0), at(1), at(50_000)]),
-                "end_time": st.sampled_from([at(60_000), at(500_000)]),
-            },
-        )
-    )
-    of_event = draw(st.sampled_from([event.get("metadata", {}) for event, _ in drawn])).copy()
-    if draw(st.booleans()):
-        filters["metadata"] = draw(parts_of(of_event) | METADATA)
-    cuts = draw(st.lists(st.integers(0, len(drawn)), min_size=2, max_size=5).map(sorted))
-    promoted = draw(
-        st.lists(st.sampled_from(["a", "A", "/a.b", "/a/b", "b", "/é", "/'", "/~1", "/a b"]), unique=True, max_size=4)
-    )
-    return drawn, filters, cuts, promoted
-
-
-def written(folder, drawn, cuts):
-    """Write the drawn events as segments that end at *cuts*; return the path of the active segment and the lines."""
-    lines, second = [], 0.0
-    for number, (event, step) in enumerate(drawn):
-        second = max(0.0, second + step)
-        members = {name: value for name, value in event.items() if value not in (None, [], {})}
-        line = line_of(number, second, **members)
-        lines.append(line.replace(b'"operation":"STORE"', b'"operation":' + json_text(event["operation"]), 1))
-    bounds = [0, *cuts]
-    segments = [(10_000_000 + n, b"".join(lines[bounds[n] : bounds[n + 1]])) for n in range(len(cuts))]
-    return write_trail(folder, *segments, active=b"".join(lines[cuts[-1] :]))
-
-
-def json_text(text):
-    """Return *text* as JSON, as lines have it."""
-    import msgspec
-
-    return msgspec.json.encode(text)
-
-
-def paged(source, limit, **filters):
-    """Return the events of all pages of *limit* events."""
-    found, cursor = [], None
-    while True:
-        page = source.page(cursor, limit=limit, **filters)
-        found += page.events
-        cursor = page.cursor
-        if cursor is None:
-            return found
-        assert len(page.events) == limit
-
-
-def are_close(found, expected):
-    """Return whether two statistics are equal, but for rounding in the average."""
-    average = found.pop("avg_duration_ms"), expected.pop("avg_duration_ms")
-    return math.isclose(*average, abs_tol=1e-9) and found == expected
-
-
-def check_equal(source, files, filters, limit, newest_first):
-    """Check that *source* answers as *files*."""
-    how = {"newest_first": newest_first, "limit": limit}
-    assert source.query_events(**how, **filters) == files.query_events(**how, **filters)
-    assert list(source.iter_events(**filters)) == list(files.iter_events(**filters))
-    assert source.count_events(**filters) == files.count_events(**filters)
-    assert are_close(source.get_statistics(**filters), files.get_statistics(**filters))
-    everything = files.query_events(newest_first=newest_first, **filters)
-    assert paged(source, limit or 3, newest_first=newest_first, **filters) == everything
 
 
 @settings(max_examples=25)
@@ -335,6 +225,51 @@ def test_missing_data_file_is_an_error_that_names_the_archive(tmp_path):
         source.query_events()
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"PAR1" * 9])
+def test_half_written_data_file_is_an_error_for_every_question(tmp_path, damage):
+    """A file that was not copied completely is never taken for one with fewer events."""
+    compacted(write_closed(tmp_path / "logs", line_of(1), line_of(2)), tmp_path / "archive")
+    file = next((tmp_path / "archive").glob("date=*/*.parquet"))
+    file.write_bytes(damage(file.read_bytes()))
+    questions = ["query_events", "count_events", "get_statistics", "get_statistics_by_user", "completeness", "page"]
+    with open_archive(tmp_path / "archive") as source:
+        for question in questions:
+            with pytest.raises(AuditReadError, match="archive verify shows"):
+                getattr(source, question)()
+
+
+@pytest.mark.parametrize("refused", ["pipe_file", "put_file", "cat_file"])
+def test_store_without_rights_is_an_error_that_names_the_object(tmp_path, refused):
+    """A bucket that may not be written gets nothing, one that may not be read is not empty, and the segments stay."""
+    fsspec = pytest.importorskip("fsspec")
+
+    class Refusing(fsspec.get_filesystem_class("memory")):
+        protocol = "refusing"
+        store = {}  # noqa: RUF012
+        pseudo_dirs = [""]  # noqa: RUF012
+        refused = ""
+
+    def refuse(self, path, *arguments, **options):
+        raise PermissionError("Access Denied")
+
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    path = write_closed(tmp_path / "logs", line_of(1))
+    before = sorted(file.read_bytes() for file in path.parent.iterdir())
+    if refused == "cat_file":
+        compacted(path, "refusing://archive")
+    objects = dict(Refusing.store)
+    setattr(Refusing, refused, refuse)
+    error, work = (
+        (AuditReadError, open_archive) if refused == "cat_file" else (AuditWriteError, partial(compacted, path))
+    )
+    with pytest.raises(error, match=r"refusing://.*archive.*Access Denied"):
+        work("refusing://archive")
+    assert [name for name in Refusing.store if name.endswith(".json")] == [
+        name for name in objects if name.endswith(".json")
+    ]
+    assert sorted(file.read_bytes() for file in path.parent.iterdir()) == before
+
+
 def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
     """Complete is what neither prune nor an earlier retention took away."""
     lost = line_of(5, kind="trail", metadata={"segments": [rolled_name("audit.jsonl", 50)], "bytes": 1})
@@ -347,16 +282,6 @@ def test_pruned_days_and_lost_segments_limit_completeness(tmp_path):
     with open_archive(tmp_path / "archive") as source:
         assert source.complete_since == LATER - dt.timedelta(days=1)
         assert source.count_events() == 0
-
-
-def test_completeness_of_an_archive_is_never_claimed(tmp_path):
-    """The numbers of the writers are not checked, and other hosts may have more: without a loss the verdict is unknown."""
-    path = write_closed(tmp_path / "logs", line_of(1))
-    compacted(path, tmp_path / "archive")
-    with open_archive(tmp_path / "archive", live=path) as source:
-        verdict = source.completeness(at(1), at(2))
-    assert verdict.verdict == "unknown"
-    assert "partial source" in [doubt.reason for doubt in verdict.doubts]
 
 
 def test_vault_finds_the_archived_events_of_a_person(tmp_path):
@@ -391,10 +316,26 @@ def test_stream_is_read_beside_an_archive(tmp_path):
         assert all_ids(source) == [id_of(line_of(1)), id_of(line_of(2))]
 
 
-def test_unknown_engine_is_refused(tmp_path):
-    """The message lists the engines."""
-    with pytest.raises(AuditValueError, match="engine='sqlite': expected one of 'duckdb'"):
-        open_archive(tmp_path, engine="sqlite")
+@pytest.mark.parametrize("engine", ["sqlite", "", "local[x]", "spark://host", "sc://", "yarn"])
+def test_unknown_engine_is_refused(tmp_path, engine):
+    """The message lists the engines, before anything is opened."""
+    with pytest.raises(AuditValueError, match=rf"engine={re.escape(repr(engine))}: expected 'duckdb', Spark as"):
+        open_archive(tmp_path, engine=engine)
+
+
+def test_engine_of_another_type_is_refused(tmp_path):
+    """An engine is a name or a session of Spark."""
+    with pytest.raises(AuditTypeError, match="or a SparkSession, got int"):
+        open_archive(tmp_path, engine=5)
+
+
+def test_spark_without_its_package_is_refused(tmp_path, monkeypatch):
+    """The message names the extra."""
+    compacted(write_closed(tmp_path / "logs", line_of(1)), tmp_path / "archive")
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    monkeypatch.setitem(sys.modules, "pyspark.errors", None)
+    with pytest.raises(AuditReadError, match=r"pip install 'structlog-audit\[spark\]'"):
+        open_archive(tmp_path / "archive", engine="sc://127.0.0.1:1")
 
 
 def test_reading_leaves_no_file_open_and_writes_nothing(tmp_path):

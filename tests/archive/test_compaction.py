@@ -10,12 +10,13 @@ import socket
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 from archives import all_ids, compacted, digests, line_with, write_closed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import DANGEROUS
-from trail_files import append, at, id_of, line_of, pack_segments, rolled_name
+from trail_files import append, at, id_of, line_of, pack_segments, roll_over, rolled_name, write_trail
 
 from structlog_audit import AuditTypeError, AuditValueError, AuditWriteError, open_trail
 from structlog_audit.archive import compact, gc, open_archive, restore, show, verify
@@ -53,6 +54,7 @@ HOSTILE = {
     "empty texts": line_of(18, user_id="", session_id="", entry_ids=["", "é"], error_message=""),
     "no LF at the end": line_of(20),
     "chain": line_of(21).replace(b"}\n", b',"chain":"' + b"0" * 43 + b'"}\n'),
+    "chain and escapes": line_of(22, metadata={"a": "\u202e"}).replace(b"}\n", b',"chain":"' + b"0" * 64 + b'"}\n'),
     "explicit empty": line_of(19).replace(b'"status"', b'"entry_ids":[],"metadata":{},"user_id":null,"status"'),
 }
 
@@ -393,6 +395,18 @@ def test_invalid_parameter_is_refused_before_anything_is_written(tmp_path, optio
     assert not (tmp_path / "archive").exists()
 
 
+@pytest.mark.parametrize("written", [b'{"a": 2}', b'{"a":2.0e0}', b'{"a":"\\u0078"}'])
+def test_metadata_of_a_row_is_canonical(tmp_path, written):
+    """Queries compare the text of the metadata: other spellings are in ``line`` only."""
+    line = line_of(1, metadata={"a": 1}).replace(b'{"a":1}', written)
+    path = write_closed(tmp_path / "logs", line)
+    compacted(path, tmp_path / "archive")
+    [(metadata, stored)] = duckdb.sql(f"SELECT metadata, line FROM '{tmp_path}/archive/date=*/*.parquet'").fetchall()
+    assert metadata == json.dumps(json.loads(written), separators=(",", ":"))
+    assert stored == line
+    assert verify(tmp_path / "archive").findings == ()
+
+
 def test_event_with_parts_is_one_row(tmp_path):
     """The lines of an event with parts come back in their order, and its entry ids are found."""
     lines = GOLDEN.read_bytes().splitlines(keepends=True)
@@ -411,3 +425,21 @@ def test_progress_reaches_the_size_of_the_trail(tmp_path):
     compacted(path, tmp_path / "archive", progress=steps.append)
     assert steps == sorted(steps)
     assert steps[-1] == open_trail(path).size()
+
+
+def test_line_repeated_across_a_rollover_is_archived_once(tmp_path):
+    """A writer repeats lines in the next segment after a failed fsync: one event in one run, in the next run, and beside it."""
+    first, second = line_of(1) + line_of(2), line_of(2) + line_of(3)
+    path = write_trail(tmp_path / "logs", (100, first), (101, second), (102, line_of(3)), active=line_of(4))
+    expected = all_ids(open_trail(path))
+    compacted(path, tmp_path / "archive")
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert all_ids(source) == expected
+        assert all_ids(source, newest_first=True) == expected[::-1]
+        assert source.count_events() == 4
+    roll_over(path, 103)
+    append(path, line_of(5))
+    assert compacted(path, tmp_path / "archive").events == 0
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert source.count_events() == 5
+    assert verify(tmp_path / "archive").findings == ()

@@ -42,7 +42,7 @@ def commit_segment(log, number):
         if snapshot.covered(f"s{number}"):
             return None
         coverage = Coverage(
-            segment=f"s{number}", trail="h1:t", name=f"n{number}", start=0, stop=10, sha256="", first=number,
+            segment=f"s{number}", trail="h1:t", name=f"n{number}", start=0, stop=10, lines=1, sha256="", first=number,
             stop_number=number + 1, least=number, high=number,
         )  # fmt: skip
         file = DataFile(

@@ -11,6 +11,7 @@ import logging
 import logging.handlers
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from example_event import CONTEXT, FIELDS, Call, logger_with, path_of
@@ -405,6 +406,78 @@ SEALED: dict[str, tuple[Callable[[], Call], int]] = {
 
 OURS = [name for name in CASES if name.startswith("ours: ")]
 """The cases of this library."""
+
+
+READ_EVENTS = 10_000
+"""The events of the trail that the cases of reading read."""
+
+
+def _trail() -> Path:
+    """Write a trail of four segments, and return the path of the active one."""
+    import reading
+
+    folder = Path(path_of("trail")).with_suffix("")
+    path = folder / "audit.jsonl"
+    if not folder.exists():
+        folder.mkdir()
+        reading.write(folder, READ_EVENTS, 4)
+    return path
+
+
+def read_all() -> Call:
+    """Return a call that reads and decodes all events of a trail."""
+    import structlog_audit
+
+    path = _trail()
+    return lambda: structlog_audit.open_trail(path).count_events()
+
+
+def read_user() -> Call:
+    """Return a call that counts the few events of a user."""
+    import structlog_audit
+
+    path = _trail()
+    return lambda: structlog_audit.open_trail(path).count_events(user_id="user_5")
+
+
+def read_statistics() -> Call:
+    """Return a call that computes the statistics of all events."""
+    import structlog_audit
+
+    path = _trail()
+    return lambda: structlog_audit.open_trail(path).get_statistics()
+
+
+def export_as(suffix: str) -> Call:
+    """Return a call that exports all events."""
+    import structlog_audit
+
+    path = _trail()
+    target = path_of("export") + suffix
+    return lambda: structlog_audit.open_trail(path).export_to_file(target)
+
+
+def export_jsonl() -> Call:
+    """Return a call that exports all events as lines."""
+    return export_as(".jsonl")
+
+
+def export_csv() -> Call:
+    """Return a call that exports all events as a table."""
+    return export_as(".csv")
+
+
+READING: dict[str, tuple[Callable[[], Call], int]] = {
+    "reading: all events": (read_all, READ_EVENTS),
+    "reading: the events of a user": (read_user, READ_EVENTS // 5),
+    "reading: statistics": (read_statistics, READ_EVENTS),
+    "reading: export as jsonl": (export_jsonl, READ_EVENTS),
+    "reading: export as csv": (export_csv, READ_EVENTS),
+}
+"""The cases of reading, each with the number of events that a call stands for in the length of a round."""
+
+COMPARED = {**{name: CASES[name] for name in OURS}, **READING}
+"""The cases that two checkouts are compared by."""
 
 
 def ours_held(events: int, filled: int) -> Call:

@@ -1,4 +1,4 @@
-"""A comparison of two checkouts: whether a change made the path of an event slower.
+"""A comparison of two checkouts: whether a change made the path of an event, or reading, slower.
 
 One process per checkout imports its package and runs the same cases. A round runs a case in both processes, one directly after
 the other; which one goes first alternates. Both runs of a round therefore meet the same load of the machine, and their ratio
@@ -27,8 +27,8 @@ Pair = tuple[float, float]
 
 
 def calls_of(name: str, events: int) -> int:
-    """Return the number of calls of a case that record so many events, at least one."""
-    _, batch = cases.CASES[name]
+    """Return the number of calls of a case for so many events, at least one."""
+    _, batch = cases.COMPARED[name]
     return max(1, events // batch)
 
 
@@ -51,7 +51,7 @@ def run_pair(other: Path, names: list[str], events: int, rounds: int, times: dic
         children = stack.enter_context(Child(CHECKOUT)), stack.enter_context(Child(other))
 
         for name in list(names):
-            make, _ = cases.CASES[name]
+            make, _ = cases.COMPARED[name]
             try:
                 for child in children:
                     child.request(make=name, of=make.__name__, **{"with": []})
@@ -76,7 +76,7 @@ def compare(other: Path, names: list[str], events: int, rounds: int) -> list[dic
         events: Events per round.
         rounds: Rounds in all, rounded up to a multiple of the number of restarts.
     """
-    chosen = list(cases.OURS)
+    chosen = list(cases.COMPARED)
     if names:
         chosen = [name for name in chosen if any(part in name for part in names)]
 

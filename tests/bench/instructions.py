@@ -2,33 +2,43 @@
 
     apt-get install valgrind
     python tests/bench/instructions.py [STAGE ...]
+    python tests/bench/instructions.py --values [NAME ...]
 
-Each stage runs twice under ``valgrind --tool=cachegrind``, with few and with more events. The difference, divided by the number
-of additional events, is the cost of one event in user space; the kernel's part of a system call is not counted. ``ours`` is the
-whole path. The stages below it run separately, and add up to nearly that.
+The first command counts the whole path, the entry points and each stage; the second one the event of the benchmark with one
+more value (`values.py`), and the limit with the same value.
 
-Valgrind slows a process down about fifty times. The clock is therefore replaced by one that advances by the normal duration of
-an event; otherwise each event would be the first of its millisecond.
+All stages run in one process under ``valgrind --tool=callgrind``, which writes the count at each call of a function that marks
+the beginning and the end of a stage. The kernel's part of a system call is not counted. ``ours`` is the whole path. The stages
+below it run separately, and add up to nearly that.
+
+Valgrind slows a process down about fifty times. The clocks are therefore replaced by ones that advance by the normal duration
+of an event; otherwise each event would be the first of its millisecond, and the path of the file would be checked more often.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import count, cycle
+from pathlib import Path
 from typing import Any
 
-FEW, MORE = 1_000, 3_000
-"""The events of the two runs."""
+WARM_UP, EVENTS = 100, 500
+"""The events of a stage before it is counted, and those that are counted."""
 
 NANOSECONDS = 6_000
 """The advance of the clock per reading."""
 
-VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
+VALGRIND = ("valgrind", "--tool=callgrind", "--dump-before=os_getpgrp")
+
+mark = os.getpgrp
+"""The function at whose calls valgrind writes the count. The interpreter must have symbols, as it has unless it is stripped."""
 
 
 def stages() -> dict[str, Callable[[], Callable[[], object]]]:
@@ -102,49 +112,97 @@ def stages() -> dict[str, Callable[[], Callable[[], object]]]:
         "commit": commit,
         "files": files,
         "buffer": buffer,
+        **value_stages(),
     }
+
+
+LIMIT = "limit: "
+"""The beginning of the name of a stage that is the limit with one more value."""
+
+OURS = "ours: "
+"""The beginning of the name of a stage that is the whole path with one more value."""
+
+
+def value_stages() -> dict[str, Callable[[], Callable[[], object]]]:
+    """Return the limit and the whole path for each row of `values.py`, by name."""
+    import values
+
+    made: dict[str, Callable[[], Callable[[], object]]] = {}
+    for name, fields in values.EVENTS.items():
+        made[LIMIT + name] = functools.partial(values.limit, fields)
+        made[OURS + name] = functools.partial(values.ours, fields)
+    return made
 
 
 BATCHED = {"axon": 100, "ours-log-event": 100, "ours-intent": 2}
 """The stages that record several events per call, with their number."""
 
 
-def instructions(stage: str, events: int) -> int:
-    """Return the instructions of a process that records so many events of *stage*."""
-    done = subprocess.run(
-        [*VALGRIND, sys.executable, __file__, "--run", stage, str(events)],
-        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
-    if found is None:
-        raise SystemExit(f"valgrind printed no number of instructions:\n{done.stderr}")
-    return int(found[1].replace(",", ""))
-
-
-def run_stage(stage: str, events: int) -> None:
-    """Record so many events of *stage* in this process."""
+def run_stages(names: list[str]) -> None:
+    """Run the stages with *names* in this process, with a mark before and after each of them."""
     # The package binds the clock when it is imported.
     time.time_ns = count(time.time_ns(), NANOSECONDS).__next__
+    time.monotonic = count(time.monotonic(), NANOSECONDS / 1e9).__next__
 
-    call = stages()[stage]()
-    per_call = BATCHED.get(stage, 1)
-    for _ in range(events // per_call):
-        call()
+    made = stages()
+    for name in names:
+        call = made[name]()
+        per_call = BATCHED.get(name, 1)
+        for _ in range(WARM_UP // per_call):
+            call()
+
+        # Without the objects of other stages, which a collection would visit.
+        gc.collect()
+        gc.freeze()
+        mark()
+        for _ in range(EVENTS // per_call):
+            call()
+        mark()
+
+
+def instructions(names: list[str]) -> dict[str, float]:
+    """Return the instructions per event of the stages with *names*."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "counts")
+        subprocess.run(
+            [*VALGRIND, f"--callgrind-out-file={output}", sys.executable, __file__, "--run", *names],
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+
+        # The dump with an even number ends with the mark after a stage.
+        counts = {}
+        for number, name in enumerate(names, 1):
+            dump = Path(f"{output}.{2 * number}").read_text()
+            counts[name] = int(dump.rpartition("\ntotals: ")[2]) / EVENTS
+    return counts
+
+
+def print_values(parts: list[str]) -> None:
+    """Print a table of the rows of `values.py` whose name contains one of *parts*; of all rows if there are none."""
+    import values
+
+    names = [name for name in values.EVENTS if not parts or any(part in name for part in parts)]
+    counts = instructions([start + name for name in names for start in (LIMIT, OURS)])
+
+    print("| event with | limit | ours | ours / limit |\n|---|---|---|---|")
+    for name in names:
+        limit, ours = counts[LIMIT + name], counts[OURS + name]
+        print(f"| {name} | {limit:,.0f} | {ours:,.0f} | {ours / limit:.2f} |")
 
 
 def main() -> None:
-    """Run one stage, or start valgrind for each stage and print the results."""
+    """Run the stages, or start valgrind and print the results."""
     if sys.argv[1:2] == ["--run"]:
-        run_stage(sys.argv[2], int(sys.argv[3]))
-        return
-
-    for stage in sys.argv[1:] or stages():
-        added = instructions(stage, MORE) - instructions(stage, FEW)
-        cost = added / (MORE - FEW)
-        print(f"{stage:16} {cost:9,.0f} instructions/event", flush=True)
+        run_stages(sys.argv[2:])
+    elif sys.argv[1:2] == ["--values"]:
+        print_values(sys.argv[2:])
+    else:
+        names = sys.argv[1:] or [name for name in stages() if ": " not in name]
+        for name, cost in instructions(names).items():
+            print(f"{name:16} {cost:9,.0f} instructions/event")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def steps() -> Call:
     lock = threading.RLock()
     stamp = Stamp()
     buffer = EventBuffer(10_000)
-    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
+    redact_keys = DEFAULT_REDACTOR.redact_keys
 
     def call() -> None:
         if logger.isEnabledFor(logging.INFO):
@@ -87,7 +87,12 @@ def steps() -> Call:
 
             # Encode, without the opening brace, and check for secrets, control characters and length.
             data = encode(body)[1:]
-            if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+            if (
+                redact_keys(body.metadata, data) is not body.metadata
+                or not data.isascii()
+                or 0x7F in data
+                or len(data) > 31_000
+            ):
                 raise ValueError(data)
 
             # Commit.
@@ -151,7 +156,7 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:
     lock = threading.RLock()
     stamp = Stamp()
     buffer = EventBuffer(10_000)
-    may_contain_secrets = DEFAULT_REDACTOR.may_contain_secrets
+    redact_keys = DEFAULT_REDACTOR.redact_keys
     members = frozenset(Payload.__struct_fields__)
     known_operations = frozenset(member.value for member in OperationType)
     handle, call_handlers = logging.Logger.handle, logging.Logger.callHandlers
@@ -186,7 +191,12 @@ def in_one_function(name: str, context: dict[str, Any]) -> Call:
 
         # Encode, and check for secrets, control characters and length.
         data = encode(body)[1:]
-        if may_contain_secrets(body.metadata, data) or not data.isascii() or 0x7F in data or len(data) > 31_000:
+        if (
+            redact_keys(body.metadata, data) is not body.metadata
+            or not data.isascii()
+            or 0x7F in data
+            or len(data) > 31_000
+        ):
             raise UnusualCaseError
 
         # From here on the event is either recorded or counted as lost.

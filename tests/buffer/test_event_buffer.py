@@ -796,3 +796,13 @@ def test_clear_frees_the_index():
     assert numbers(buffer, user_id="u1") == [1, 4]
     buffer.clear()
     assert buffer._index._runs == ()
+
+
+def test_line_of_another_program_that_is_shorter_than_a_head_is_found():
+    """A trail's line that has less than this library's head is an event of the buffer, with and without an operation."""
+    buffer = EventBuffer(10)
+    line = b'{"event_id":"evt_1","timestamp":"2025-01-01T00:00:00.000000Z","operation":"STORE"}\n'
+    buffer.restore([(line, BEGIN)])
+    for filters in ({}, {"operation": "STORE"}):
+        found = buffer.select(conditions(**filters), newest_first=False)
+        assert [event.event_id for event in found] == ["evt_1"]

@@ -887,10 +887,19 @@ class TestHelp:
         (tmp_path / "myapp.py").write_text(source)
         SubjectVault(tmp_path / "logs" / "audit.vault", create=True).close()
         (tmp_path / "rules.toml").write_text('[[rules]]\nname = "failures"\nmore_than = 0\nwithin = "1h"\n')
+        fields = {"content_type": 1, "object_pk": "1", "action": 0, "timestamp": "2025-01-01T00:00:00Z", "changes": {}}
+        rows = [
+            {"model": "contenttypes.contenttype", "pk": 1, "fields": {"app_label": "shop", "model": "order"}},
+            {"model": "auditlog.logentry", "pk": 1, "fields": fields},
+        ]
+        (tmp_path / "auditlog.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         write_trail(tmp_path / "old", (100, line_of(1)), (200, line_of(2)), (300, line_of(3)))
         compact(tmp_path / "old" / "audit.jsonl", tmp_path / "archive")
         if name in SEALED:
             prepare_seal(tmp_path)
+        # The system tests serve the site; here Datasette need not be installed.
+        monkeypatch.setattr("structlog_audit.cli.commands.explore._serve", lambda path, overview: None)
+        monkeypatch.setattr("structlog_audit.cli.commands.explore.find_spec", lambda name: True)
         shown = run(name.replace("_", "-"), "--help")
         example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)
         assert example is not None, shown.out

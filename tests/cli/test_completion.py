@@ -12,7 +12,7 @@ from trail_files import line_of, write_trail
 from structlog_audit import AuditLogger
 from structlog_audit.cli import completion
 from structlog_audit.cli.conditions import FIELDS
-from structlog_audit.export import WRITERS
+from structlog_audit.export import FORMATS
 from structlog_audit.shippers import SHIPPERS
 
 
@@ -97,7 +97,7 @@ def test_reading_of_operations_is_bounded(trail, tmp_path, monkeypatch):
 def test_shippers_formats_outputs_and_columns_are_completed(trail):
     """Names of shippers, formats of exports and outputs, and the last of the columns are completed."""
     assert in_bash("shipper", "") == list(SHIPPERS)
-    assert in_bash("export", trail, "--format", "") == list(WRITERS)
+    assert in_bash("export", trail, "--format", "") == list(FORMATS)
     assert in_bash("stats", trail, "-o", "") == ["text", "json"]
     assert in_bash("query", trail, "--columns", "user_id,op") == ["user_id,operation"]
     assert "user_id,user_id" not in in_bash("query", trail, "--columns", "user_id,")

@@ -26,12 +26,13 @@ OTHERS = (
     "prove",
     "verify_proof",
     "erase",
+    "import_auditlog",
     "doctor",
     "shipper",
     "demo",
 )
 READERS = [name for name in COMMANDS if name not in OTHERS]
-WITH_ALL = {"query", "tail", "stats", "export"}
+WITH_ALL = {"query", "tail", "stats", "export", "explore"}
 
 
 def command_named(name):
@@ -42,7 +43,7 @@ def command_named(name):
 def test_command_that_reads_trails_has_the_shared_options(name):
     """Every command that reads trails has the shared options, and --all only where kinds can be selected."""
     parameters = inspect.signature(command_named(name)).parameters
-    shared = ["words", "since", "until", "month", "vault", "tz", "utc", "every_kind", "record", "strict"]
+    shared = ["words", "since", "until", "month", "vault", "engine", "tz", "utc", "every_kind", "record", "strict"]
     found = [parameter for parameter in parameters if parameter in shared]
     assert found == [parameter for parameter in shared if parameter in parameters]
     assert set(shared) - set(found) <= {"every_kind"}

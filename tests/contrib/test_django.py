@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import django
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.core.management import call_command
-from django.db import connections
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
@@ -18,7 +14,8 @@ from structlog.contextvars import bind_contextvars, clear_contextvars, get_conte
 
 from structlog_audit import AuditTypeError, AuditValueError, get_audit_logger
 from structlog_audit.contrib.actor import SavedContext, bind_actor, session_digest
-from structlog_audit.contrib.django import AuditContextMiddleware, _before_request, _begin_request, _end_request
+from structlog_audit.contrib.django import AuditContextMiddleware
+from structlog_audit.contrib.django.middleware import _before_request, _begin_request, _end_request
 
 LOG = get_audit_logger()
 AUDIT = "structlog_audit.contrib.django.AuditContextMiddleware"
@@ -105,32 +102,6 @@ def file(request):
 VIEWS = [plain, on_the_loop, failing, bound_in_the_view, aborted, streamed, streamed_on_the_loop, file]
 VIEWS += [bound_tenant, bound_tenant_in_a_stream, cleared]
 urlpatterns = [path(view.__name__, view) for view in VIEWS]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """Configure a Django project with users and sessions."""
-    settings.configure(
-        SECRET_KEY="of these tests",
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF=__name__,
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
-        MIDDLEWARE=[*AUTHENTICATION, AUDIT],
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": str(tmp_path_factory.mktemp("django") / "db.sqlite3"),
-            }
-        },
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-        LOGGING_CONFIG=None,
-        USE_TZ=True,
-    )
-    django.setup()
-    call_command("migrate", verbosity=0)
-    yield
-    asyncio.run(sync_to_async(connections.close_all)())
-    connections.close_all()
 
 
 @pytest.fixture

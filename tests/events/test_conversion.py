@@ -119,11 +119,14 @@ def test_line_equals_that_of_the_sanitizer(monkeypatch, fields):
     def line():
         return encode_payload(convert(s.made(fields)), 32_000)
 
-    fast = line()
+    # The second time, the names of the values that msgspec refuses are known.
+    lines = [line(), line()]
     with monkeypatch.context() as patches:
-        patches.setattr(conversion, "_convert_metadata", lambda members, mismatch: None)
+        patches.setattr(conversion, "refused_members", set())
+        patches.setattr(conversion, "refused_names", set())
+        patches.setattr(conversion, "convert_refused", lambda members, mismatch: None)
         patches.setattr(conversion, "_ordinary_metadata", lambda metadata, misfits, others: None)
-        assert fast == line()
+        assert lines == [line()] * 2
 
 
 @pytest.mark.parametrize("odd", [None, b""], ids=["fast", "by hand"])

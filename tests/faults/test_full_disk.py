@@ -122,3 +122,32 @@ def test_pending_events_are_recorded_as_space_becomes_available(tmp_path, limit,
     assert trail.numbers == list(range(200))
     assert len(trail.torn) <= slices
     figure(f"EFBIG by slices, {durability}", runs=slices, lost=0, torn=len(trail.torn))
+
+
+EXPORT_TO_FULL_DISK = """
+mount -t tmpfs -o size=128k tmpfs "$1" || exit 99
+echo mine > "$1/audit.db"
+"$2" -m structlog_audit.cli export "$3" --to "$1/audit.db" --force --full-text
+code=$?
+ls -A "$1"
+cat "$1/audit.db"
+exit $code
+"""
+
+
+@needs_mount
+def test_full_disk_during_the_export_of_a_database_keeps_the_previous_one(tmp_path):
+    """The command says that the disk is full, and neither changes the previous database nor leaves a part of the new one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    path = tmp_path / "audit.jsonl"
+    handler = AuditHandler(filename=path)
+    logger = logging.Logger("export")
+    logger.addHandler(handler)
+    for number in range(2_000):
+        logger.info("STORE", extra={"entry_ids": [str(number)]})
+    handler.close()
+
+    done = run("unshare", "-Urm", "sh", "-c", EXPORT_TO_FULL_DISK, "sh", disk, sys.executable, path)
+    assert (done.returncode, done.stdout) == (3, "audit.db\nmine\n")
+    assert "SQLite: database or disk is full" in done.stderr

@@ -11,7 +11,8 @@ import strategies as s
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from structlog_audit.events.event import AuditEvent, Operation, OperationType
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import AuditEvent, EventStatus, Kind, Operation, OperationType
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.export import export
 from structlog_audit.formats.spreadsheet import COLUMNS, MAX_CELL_CHARACTERS, safe_cell, table
@@ -28,7 +29,7 @@ def event(**members):
 
 def text_of(*events, **options):
     """Return the text of a table."""
-    return b"".join(table(events, **options)).decode()
+    return b"".join(table([events], **options)).decode()
 
 
 def rows(text):
@@ -271,3 +272,55 @@ def test_columns_of_a_format_without_columns_are_an_error(tmp_path, options):
 def test_columns_are_all_members_by_default():
     """Without a selection, the table has all members."""
     assert text_of() == ",".join(COLUMNS) + "\r\n"
+
+
+# --- many events at once ---------------------------------------------------------------------------------------------
+
+cell_texts = st.one_of(
+    st.sampled_from(
+        ["", "ann", "user_1", "a,b", 'a"b', "=1+1", "-1", " x", "a\nb", "a\r\n", "x;=1", "é", "a.b:c/d@e+f-g", "\x7f"]
+    ),
+    s.texts,
+)
+stored_events = st.builds(
+    lambda **members: StoredEvent(**members),
+    event_id=cell_texts,
+    timestamp=st.datetimes(timezones=st.just(dt.UTC)) | st.just(NOW),
+    operation=st.sampled_from(["STORE", "store", "user.delete", "=1"]) | cell_texts,
+    user_id=st.none() | cell_texts,
+    session_id=st.none() | cell_texts,
+    entry_ids=st.lists(cell_texts, max_size=3),
+    metadata=s.usual_metadata,
+    status=st.sampled_from(EventStatus),
+    error_message=st.none() | cell_texts,
+    duration_ms=st.none()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([0.0, -0.0, 1e-5, 1e16, 0.5]),
+    kind=st.sampled_from([None, *(kind.value for kind in Kind)]),
+)
+some_columns = st.sampled_from(
+    [COLUMNS, ("event_id",), ("kind", "user_id"), ("metadata.a", "metadata", "duration_ms"), COLUMNS[::-1]]
+)
+
+
+@given(st.lists(stored_events, max_size=8), some_columns, st.sampled_from(["safe", "text", "raw"]))
+@settings(max_examples=400)
+def test_table_of_stored_events_is_that_of_the_events_one_by_one(stored, columns, cells):
+    """For all events, columns and forms of cells, making many rows at once gives the rows that the csv module writes."""
+    at_once = text_of(*stored, columns=columns, cells=cells)
+    assert at_once == text_of(*(one.event() for one in stored), columns=columns, cells=cells)
+
+
+@pytest.mark.parametrize("length", [MAX_CELL_CHARACTERS // 2, MAX_CELL_CHARACTERS, 3 * MAX_CELL_CHARACTERS])
+def test_long_cell_of_a_stored_event_continues_in_parts(length):
+    """A list with an event whose cell is long has the rows of the events one by one."""
+    long, short = (StoredEvent("evt_1", NOW, "STORE", error_message="x" * size) for size in (length, 1))
+    assert text_of(short, long, short) == text_of(short.event(), long.event(), short.event())
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, ("metadata",), ("metadata.m", "kind")])
+@pytest.mark.parametrize("text", ["x", ";=1"])
+def test_long_integer_of_a_stored_event_keeps_its_digits(columns, text):
+    """An integer of a foreign line, of any length, has all its digits in the table, whatever else is in the list."""
+    stored = StoredEvent("evt_1", NOW, "STORE", metadata={"m": [2**70], "text": text})
+    assert str(2**70) in text_of(stored, columns=columns)

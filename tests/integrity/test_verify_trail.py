@@ -338,6 +338,16 @@ def test_removed_line_is_missing(trail, number):
     assert codes(report) == {"MISSING": 1, "GAP": 1}
 
 
+def test_any_number_of_removed_lines_is_missing(tmp_path):
+    """A gap that is longer than the lines that are compared with each other accuses none of the lines behind it."""
+    sealer = make_trail(tmp_path, segments=1, lines=3_000)
+    change(sealer.trail, lambda lines: lines.__delitem__(slice(100, 2_100)))
+    report = verified(sealer.trail)
+    assert codes(report)["MISSING"] == 2_000
+    assert codes(report).keys() <= {"MISSING", "GAP", "CHAIN"}
+    assert report.findings[0].line == 101
+
+
 def test_inserted_and_copied_lines_are_named(trail):
     """A line that was added between sealed ones is named, a copy too."""
     path = rolled_path(trail, SECOND)

@@ -79,8 +79,8 @@ def test_codes_of_the_json_form_are_stable():
     assert [*Cause] == ["numbers", "predecessor", "segment", "gap", "lost", "raised", "pending", "seal"]
     assert [*Reason] == [
         *("no events", "before the first event", "pruned", "after the last event", "not closed", "not over"),
-        *("no active segment", "partial source", "read once", "no number", "repeated number", "moved", "damage"),
-        *("problem", "buffer", "no such user", "seal"),
+        *("not archived", "no active segment", "partial source", "read once", "no number", "repeated number", "moved"),
+        *("damage", "problem", "buffer", "no such user", "seal"),
     ]
 
 

@@ -19,6 +19,7 @@ from structlog_audit.query.filters import (
     ANY,
     ORDINARY,
     Filters,
+    ListFilter,
     conditions,
     contains,
     microseconds,
@@ -116,6 +117,17 @@ def naive_match(event, filters):
 
 
 @settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=6), st.data())
+def test_filter_of_a_list_selects_the_events_that_match(events, data):
+    """For all events and conditions, filtering a list gives the events that match one by one, in their order."""
+    wanted = data.draw(
+        st.sampled_from([{}, {"user_id": "ann"}, {"user_id": None, "operation": "STORE"}, {"kind": ["gap", None]}])
+    )
+    more = data.draw(st.sampled_from([{}, {"start_time": NOON}, {"entry_ids": "e1"}, {"metadata": {"a": 1}}]))
+    found = conditions(**wanted, **more)
+    assert ListFilter(found)(events) == [event for event in events if found.matches(event)]
+
+
 @given(events=st.lists(EVENTS, min_size=1, max_size=20), filters=FILTERS)
 def test_filters_combine_with_and(events, filters):
     """Conditions match as a plain check of each filter does, for all events and filters."""

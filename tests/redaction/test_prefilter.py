@@ -2,15 +2,21 @@
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from structlog_audit.events.codec import MARKS
+from structlog_audit.redaction.key_scrubber import KeyScrubber
 from structlog_audit.redaction.prefilter import _MAX_HARMLESS, Prefilter
+from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.rules import BEARER
 
 
 def suspects(prefilter, metadata=None, **members):
     """Return whether *prefilter* suspects the event with these members."""
     metadata = metadata or {}
     data = msgspec.json.encode({"operation": "STORE", **members, "metadata": metadata})
-    return prefilter.may_contain_secrets(metadata, data[1:])
+    return prefilter.redact_keys(metadata, data[1:]) is not metadata
 
 
 def defaults():
@@ -100,3 +106,47 @@ def test_rules_beyond_ascii_remember_no_names():
     prefilter = Prefilter(["straße"], (), always=False, defaults=False)
     assert not suspects(prefilter, {"harmless": 1})
     assert prefilter._harmless == set()
+
+
+MARKED = {MARKS: {"password": "redacted: mask"}}
+
+
+@pytest.mark.parametrize(("members", "redacted"), [
+    ({"metadata": {"password": "x", "a": 1}}, {"password": "[redacted]", "a": 1, **MARKED}),
+    ({"metadata": {"password": "x"}, "error_message": "two words"}, {"password": "[redacted]", **MARKED}),
+    ({"metadata": {"password": "x"}, "error_message": "Bearer x.y"}, None),
+    ({"metadata": {"password": "x", "a": "-----BEGIN PRIVATE KEY-----"}}, None),
+    ({"metadata": {"a": "bEARER x.y"}}, None),
+    ({"metadata": {"a": {"token": 1}, MARKS: {"b": "replaced"}}}, None),
+])  # fmt: skip
+def test_first_pass_redacts_keys_unless_a_text_may_contain_a_secret(members, redacted):
+    """Metadata in which a key selects a value are redacted at once, if the event can have no other secret."""
+    assert first_pass(members) == redacted
+
+
+def test_first_pass_remembers_harmless_names():
+    """Names that no rule selects are remembered by the pass over the keys as by the search, and those of a secret are not."""
+    prefilter = with_key_scrubber()
+    first_pass({"metadata": {"a": {"b": 1}}}, prefilter)
+    first_pass({"metadata": {"c": 1, "password": 1}}, prefilter)
+    assert prefilter._harmless == {"a", "b"}
+
+
+@given(st.text(st.sampled_from("bearerBEARER -\\x\n"), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_text_that_a_default_pattern_changes_is_suspected(text):
+    """For all texts, a bearer token in any case is never cleared."""
+    text = f"{text}bearer{text} x.y"
+    for spelled in (text, text.upper(), text.title(), text.swapcase()):
+        if BEARER.search(spelled):
+            assert suspects(defaults(), {"a": spelled})
+
+
+def with_key_scrubber():
+    return Prefilter((), (), always=False, defaults=True, key_scrubber=KeyScrubber.of(Redactor()._rules))
+
+
+def first_pass(members, prefilter=None):
+    """Return the result of the first pass over the event with *members*."""
+    data = msgspec.json.encode({"operation": "STORE", **members})[1:]
+    return (prefilter or with_key_scrubber()).redact_keys(members["metadata"], data)

@@ -14,6 +14,7 @@ from reporting import HOSTILE, NOON, Events, hostile_events, stored
 from strategies import texts, unruly_texts
 
 from structlog_audit import EventStatus
+from structlog_audit.events.operation_classes import registered_operations
 from structlog_audit.reports import charts, compliance_report, formatting
 from structlog_audit.reports.markdown import escape_markdown
 
@@ -101,7 +102,8 @@ def page(hostile):
 @given(value=st.one_of(texts, unruly_texts, st.sampled_from(HOSTILE)))
 def test_texts_of_events_do_not_change_the_structure_of_the_page(value):
     """The tags and attributes of the page and its charts are the same for all texts of events."""
-    assume(value.strip())
+    # The text is the operation, too: one of a known class has sections of its own.
+    assume(value.strip() and registered_operations().class_of(value) is None)
     plain = Page(compliance_report(source_with("text"), user_id="text").to_html())
     found = Page(compliance_report(source_with(value), user_id=value).to_html())
     assert found.structure == plain.structure
@@ -340,7 +342,8 @@ def rendered(report):
 @given(value=st.one_of(texts, unruly_texts, st.sampled_from(HOSTILE)))
 def test_texts_of_events_do_not_change_the_structure_of_markdown(value):
     """The rendered Markdown has the same tags for all texts of events."""
-    assume(value.strip())
+    # The text is the operation, too: one of a known class has sections of its own.
+    assume(value.strip() and registered_operations().class_of(value) is None)
     plain = rendered(compliance_report(source_with("text"), user_id="text"))
     assert rendered(compliance_report(source_with(value), user_id=value)).tags == plain.tags
 

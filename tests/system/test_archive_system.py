@@ -14,10 +14,13 @@ import time
 import pytest
 from archives import all_ids, compacted, digests, write_closed
 from children import without_coverage
-from trail_files import append, line_of, rolled_name
+from seals import POLICY, Sealer, Writer, make_trail, verified
+from trail_files import append, id_of, line_of, roll_over, rolled_name
 
 from structlog_audit import AuditError, open_trail
-from structlog_audit.archive import gc, merge, open_archive, restore, verify
+from structlog_audit.archive import gc, merge, open_archive, restore, show, verify
+from structlog_audit.archive.proofs import prove_archived, verify_archived
+from structlog_audit.integrity.proving import prove
 
 pytestmark = pytest.mark.system
 
@@ -64,16 +67,19 @@ def test_killed_compactions_archive_each_event_exactly_once(tmp_path, kills):
     """SIGKILL at random times, three hosts, sometimes two compactors of one trail: looks during, between and after agree."""
     chance = random.Random(11)
     archive = tmp_path / "archive"
-    paths = {}
+    paths, before = {}, {}
     for number, host in enumerate(HOSTS):
         lines = (lines_of(host, n) for n in range(SEGMENTS))
         paths[host] = write_closed(tmp_path / host, *lines, last=90_000 + 10 * number)
-    before = {host: digests(path.parent) for host, path in paths.items()}
     expected = set(all_ids(open_trail(*paths.values())))
     compacted(write_closed(tmp_path / "other", line_of(99_999)), archive, host="other")
 
-    for _ in range(kills):
+    at_work = count = 0
+    while count < kills:
         hosts = chance.sample(HOSTS, chance.choice([1, 2, 3]))
+        # There is always something to archive, or a kill would meet a process that is about to end.
+        for number, host in enumerate(HOSTS):
+            expected |= add_segments(paths[host], 200_000 + 1_000 * count + 100 * number)
         victims = [start(paths[host], archive, host) for host in [*hosts, hosts[0]]]
         until = time.perf_counter() + chance.random() * 0.6
         while time.perf_counter() < until:
@@ -83,26 +89,76 @@ def test_killed_compactions_archive_each_event_exactly_once(tmp_path, kills):
             victim.kill()
             victim.wait(timeout=30)
         assert all(victim.returncode in (0, -signal.SIGKILL) for victim in victims)
+        at_work += sum(victim.returncode != 0 for victim in victims)
+        count += len(victims)
         check(archive, paths, expected)
+    assert at_work >= kills // 4
 
+    for host, path in paths.items():
+        before[host] = digests(path.parent)
     for host in HOSTS:
         process = start(paths[host], archive, host, "0s")
         assert process.wait(timeout=60) == 0
     check(archive, paths, expected)
     assert verify(archive).findings == ()
     restored = restore(archive, tmp_path / "restored")
-    assert len(restored.files) == len(HOSTS) * SEGMENTS + 1
     by_content = {digest for folder in (tmp_path / "restored").iterdir() for digest in digests(folder).values()}
     for host, files in before.items():
-        for name, digest in files.items():
-            if name < rolled_name("audit.jsonl", 90_000) and name != "audit.jsonl":
-                assert digest in by_content, (host, name)
+        # The last two segments may still be appended to.
+        closed = sorted(name for name in files if name != "audit.jsonl")[:-1]
+        for name in closed:
+            assert files[name] in by_content, (host, name)
+    assert len(restored.files) == sum(len(files) - 2 for files in before.values()) + 1
 
     gc(archive, older_than="0s")
     check(archive, paths, expected)
-    referenced = len(list(archive.glob("date=*/*.parquet")))
-    assert referenced == len(HOSTS) * SEGMENTS + 1
+    assert len(list(archive.glob("date=*/*.parquet"))) == show(archive).files
     assert not list(archive.glob("date=*/.*"))
+
+
+def add_segments(path, first):
+    """Roll a trail over twice, with lines in each segment; return the ids of the lines."""
+    added = set()
+    for number in range(2):
+        lines = [line_of(first + 50 * number + k, metadata={"tenant": "x"}) for k in range(10)]
+        append(path, *lines)
+        roll_over(path, first + 50 * number + 20)
+        added |= {id_of(line) for line in lines}
+    path.write_bytes(line_of(first + 99))
+    return added | {id_of(line_of(first + 99))}
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.long)])
+def test_killed_compactions_leave_a_seal_that_fits(tmp_path, kills):
+    """SIGKILL at random times, two compactors at once: the copy of the seal always covers the archived lines."""
+    chance = random.Random(12)
+    archive = tmp_path / "archive"
+    writer = Writer()
+    path = write_closed(tmp_path / "logs", writer.event(0), last=90_000)
+    path.with_name(rolled_name("audit.jsonl", 90_000)).write_bytes(writer.event(1))
+    path.write_bytes(writer.event(2))
+    sealer = Sealer(path)
+    sealer.seal()
+    compacted(path, archive)
+
+    for number in range(kills):
+        roll_over(path, 90_001 + number)
+        path.write_bytes(b"".join(writer.event(n) for n in range(EVENTS)))
+        sealer.seal()
+        victims = [start(path, archive, "h1") for _ in range(2)]
+        until = time.perf_counter() + chance.random() * 0.6
+        while time.perf_counter() < until:
+            pass
+        for victim in victims:
+            victim.kill()
+            victim.wait(timeout=30)
+        (report,) = verify_archived(archive, POLICY, max_age=None)
+        assert report.verdict == "INTACT", report.to_text()
+
+    compacted(path, archive)
+    gc(archive, older_than="0s")
+    (report,) = verify_archived(archive, POLICY, max_age=None)
+    assert (report.verdict, report.size) == ("INTACT", sealer.tree.size)
 
 
 # --- an object store ---------------------------------------------------------------------------------------------------------
@@ -142,6 +198,30 @@ def test_bucket_is_an_archive(tmp_path, bucket):
     restored = restore(archive, tmp_path / "restored", storage_options=options)
     assert len(restored.files) == 2
     assert digests(tmp_path / "restored").items() <= digests(path.parent).items()
+
+
+def test_seal_travels_into_a_bucket(tmp_path, bucket):
+    """Verification, proofs and restored seals come from the store; of compactors at once the newest seal prevails."""
+    url, options = bucket
+    (tmp_path / "logs").mkdir()
+    sealer = make_trail(tmp_path / "logs", segments=6)
+    archive = f"{url}/sealed"
+    threads = [
+        threading.Thread(target=compacted, args=(sealer.trail, archive), kwargs={"storage_options": options})
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (report,) = verify_archived(archive, POLICY, max_age=None, storage_options=options)
+    assert (report.verdict, report.size, report.unarchived) == ("INTACT", 240, 80)
+    event_id = all_ids(open_trail(sealer.trail))[50]
+    assert prove_archived(archive, event_id, storage_options=options) == prove(str(sealer.trail), event_id)
+    assert restore(archive, tmp_path / "restored", storage_options=options).seals
+    assert verified(tmp_path / "restored" / "audit.jsonl").verdict == "INTACT"
+    assert gc(archive, older_than="0s", storage_options=options).files == 0
 
 
 def test_three_compactors_race_on_one_bucket(tmp_path, bucket):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from archives import compacted, write_closed
+from commands import GOLDEN
+from test_docs import run_blocks
 
 from structlog_audit import AuditLogger
+from structlog_audit.archive import open_archive
 
 pytestmark = pytest.mark.system
 
@@ -93,3 +99,73 @@ def test_encoder_of_fastapi_takes_an_event_as_it_is(trail):
     encoders = pytest.importorskip("fastapi.encoders", reason="not installed: FastAPI")
     event = trail.query_events()[0]
     assert encoders.jsonable_encoder([event]) == [event.to_dict()]
+
+
+# --- the archive -------------------------------------------------------------------------------------------------------------
+
+ARCHIVE_PAGE = EXPORTS.with_name("reading-the-archive.md")
+RUN_HERE = re.compile(r"<!-- not run: [^>]*; the system tests run it -->\n")
+
+
+def test_page_about_other_readers_of_the_archive_runs(tmp_path):
+    """With Polars, pandas, pyarrow and deltalake, all blocks that need no server run, and print the counts of this library."""
+    for module in ("polars", "pandas", "pyarrow", "deltalake"):
+        pytest.importorskip(module)
+    text, count = RUN_HERE.subn("", ARCHIVE_PAGE.read_text(encoding="utf-8"))
+    assert count == 3
+    run_blocks(ARCHIVE_PAGE.name, text, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def golden_archive(tmp_path_factory):
+    """The path of an archive of the golden trail, and the reader of it."""
+    folder = tmp_path_factory.mktemp("golden")
+    path = write_closed(folder / "logs", GOLDEN.read_bytes())
+    compacted(path, folder / "archive")
+    with open_archive(folder / "archive") as source:
+        yield str(folder / "archive"), source
+
+
+def read_by_polars(archive):
+    polars = pytest.importorskip("polars")
+    return polars.scan_parquet(f"{archive}/date=*/*.parquet").collect().to_dicts()
+
+
+def read_by_polars_as_delta(archive):
+    return pytest.importorskip("polars").scan_delta(archive).collect().to_dicts()
+
+
+def read_by_pandas(archive):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_parquet(archive).astype(object)
+    return frame.where(frame.notna(), None).to_dict("records")
+
+
+def read_by_pyarrow(archive):
+    return pytest.importorskip("pyarrow.dataset").dataset(archive, partitioning="hive").to_table().to_pylist()
+
+
+def read_by_delta_rs(archive):
+    pytest.importorskip("pyarrow")
+    return pytest.importorskip("deltalake").DeltaTable(archive).to_pyarrow_table().to_pylist()
+
+
+@pytest.mark.parametrize(
+    "read", [read_by_polars, read_by_polars_as_delta, read_by_pandas, read_by_pyarrow, read_by_delta_rs]
+)
+def test_reader_counts_as_the_archive_does(golden_archive, read):
+    """Every reader has the same events, by operation, user, status, entry and metadata, as the archive's own."""
+    archive, source = golden_archive
+    rows = [row for row in read(archive) if row["kind"] is None]
+    events = source.query_events(newest_first=False)
+    assert len(rows) == len(events) > 40
+
+    def counts(values):
+        return Counter(map(str, values))
+
+    for name in ("operation", "status", "user_id", "session_id", "error_message"):
+        assert counts(row[name] for row in rows) == counts(getattr(event, name) for event in events)
+    entries = (entry for row in rows if row["entry_ids"] is not None for entry in row["entry_ids"])
+    assert Counter(entries) == Counter(entry for event in events for entry in event.entry_ids)
+    documents = {row["event_id"]: json.loads(row["metadata"] or "{}") for row in rows}
+    assert documents == {event.event_id: event.metadata for event in events}

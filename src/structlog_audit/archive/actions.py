@@ -79,7 +79,7 @@ class MetaData(msgspec.Struct, rename="camel", kw_only=True):
     created_time: int | None = None
 
 
-class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The bytes of a segment that one commit archived, and the numbers that their events got.
 
     Attributes:
@@ -88,6 +88,7 @@ class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
         name: The name of its file, without a suffix of compression.
         start: The offset of the first byte in the decompressed segment.
         stop: The offset after the last byte.
+        lines: The number of lines in them, events or not.
         sha256: The digest of these bytes.
         first: The number of the first event in the trail.
         stop_number: The number after the last event.
@@ -102,6 +103,7 @@ class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
     name: str
     start: int
     stop: int
+    lines: int
     sha256: str
     first: int
     stop_number: int
@@ -109,6 +111,22 @@ class Coverage(msgspec.Struct, omit_defaults=True, kw_only=True):
     high: int | None = None
     quarantine: str | None = None
     is_final: bool = False
+
+
+class SealCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy of the seal of a trail: the newest one of each trail counts.
+
+    Attributes:
+        trail: The trail, ``host:path``.
+        size: The number of lines that its checkpoint covers.
+        root: The root of their tree, in Base64.
+        path: The file in the archive that lists all others; see `structlog_audit.archive.seal_copies`.
+    """
+
+    trail: str
+    size: int
+    root: str
+    path: str
 
 
 class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
@@ -119,9 +137,10 @@ class CommitInfo(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tru
     engine_info: str = ""
     id: str = ""
     audit: Coverage | None = None
+    seal: SealCopy | None = None
 
 
-class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A Parquet file of an archive: events of one trail and one UTC day, in the order of commit.
 
     Attributes:
@@ -180,10 +199,11 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
         return Action(add=add)
 
 
-class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """A line of a commit, or a row of a checkpoint: one member is given.
 
-    The last two members are those of a checkpoint: what it covers of a segment, and a data file in a form that is fast to read.
+    The last three members are those of a checkpoint: what it covers of a segment, a data file in a form that is fast to read,
+    and the copy of a seal.
     """
 
     commit_info: CommitInfo | None = None
@@ -194,6 +214,7 @@ class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     remove: Remove | None = None
     covered: list[Coverage] | None = None
     file: DataFile | None = None
+    seal: SealCopy | None = None
 
 
 class _Stats(msgspec.Struct, rename="camel"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,7 +11,8 @@ import msgspec
 
 from structlog_audit.archive.actions import Coverage
 from structlog_audit.archive.database import Database, parquet
-from structlog_audit.archive.rows import STORED_COLUMNS, encode_line
+from structlog_audit.archive.rows import STORED_COLUMNS, columns_of, encode_line
+from structlog_audit.exceptions import AuditReadError
 
 QUARANTINE_FOLDER = "_quarantine"
 
@@ -20,9 +21,13 @@ _MOST_CURSORS = 16
 
 
 class Gap(msgspec.Struct):
-    """Bytes of a segment that are not an event: a line of ``_quarantine``, with the offset in the segment."""
+    """Bytes of a segment that are not an event: a line of ``_quarantine``.
+
+    *offset* is their place in the segment; *number* is that of the next event, in front of which they belong.
+    """
 
     offset: int
+    number: int
     data: bytes
 
 
@@ -40,6 +45,13 @@ def decode_gaps(data: bytes) -> list[Gap]:
     return _decode_lines(data)
 
 
+OnDamage = Callable[[AuditReadError | OSError], None]
+"""Called with the reason why the rest of a data file cannot be read."""
+
+_Row = Sequence[Any]
+"""The number, the line or None, the columns of the line, and whether the promoted columns have its members."""
+
+
 def archived_bytes(
     database: Database, locations: Sequence[str], coverage: Coverage, gaps: Iterable[Gap]
 ) -> Iterator[bytes]:
@@ -51,35 +63,86 @@ def archived_bytes(
         coverage: The range of the segment, and the numbers of its events.
         gaps: The bytes that are not events, by offset.
     """
-    offset = coverage.start
+    if coverage.first == coverage.stop_number or not locations:
+        rows: Iterator[_Row] = iter(())
+    elif len(locations) > _MOST_CURSORS:
+        rows = _rows(database, locations, coverage, order=" ORDER BY n")
+    else:
+        rows = _by_number([_rows(database, [location], coverage) for location in locations])
+    return _with_gaps(rows, gaps, line_of)
+
+
+def provable_bytes(
+    database: Database, checks: Mapping[str, str], coverage: Coverage, gaps: Iterable[Gap], on_damage: OnDamage
+) -> Iterator[bytes]:
+    """Yield the bytes that *coverage* describes as far as they can be read, to be compared with a seal.
+
+    A row whose columns are not those of its line gives an empty line: what queries find is not what was sealed.
+
+    Args:
+        database: Reads the data files.
+        checks: For each data file, an SQL condition that its rows meet.
+        coverage: The range of the segment, and the numbers of its events.
+        gaps: The bytes that are not events, by offset.
+        on_damage: Takes the errors of data files, whose other rows are left out.
+    """
+
+    def readable(location: str, check: str) -> Iterator[_Row]:
+        try:
+            yield from _rows(database, [location], coverage, check)
+        except (AuditReadError, OSError) as error:
+            on_damage(error)
+
+    return _with_gaps(_by_number([readable(*item) for item in checks.items()]), gaps, _provable_line_of)
+
+
+def _rows(
+    database: Database, locations: Sequence[str], coverage: Coverage, check: str = "true", order: str = ""
+) -> Iterator[_Row]:
+    parameters = {"trail": coverage.trail, "first": coverage.first, "stop": coverage.stop_number}
+    sql = (
+        f"SELECT n, line, {STORED_COLUMNS}, chain, {check} FROM {parquet(locations)} "
+        f"WHERE trail = $trail AND n >= $first AND n < $stop{order}"
+    )
+    return database.rows(sql, parameters)
+
+
+def _by_number(rows: Iterable[Iterator[_Row]]) -> Iterator[_Row]:
+    return heapq.merge(*rows, key=lambda row: row[0])
+
+
+def _with_gaps(rows: Iterator[_Row], gaps: Iterable[Gap], encode: Callable[[_Row], bytes]) -> Iterator[bytes]:
+    """Yield the lines of *rows*, and *gaps* in their places."""
     remaining = iter(gaps)
     gap = next(remaining, None)
 
     # A last step without a row yields what follows the last event.
-    for row in chain(_rows(database, locations, coverage), [None]):
-        while gap is not None and (row is None or gap.offset == offset):
+    for row in chain(rows, [None]):
+        while gap is not None and (row is None or gap.number <= row[0]):
             yield gap.data
-            offset += len(gap.data)
             gap = next(remaining, None)
         if row is not None:
-            line = row[1]
-            data: bytes = encode_line(*row[2:]) if line is None else line
-            yield data
-            offset += len(data)
+            yield encode(row)
 
 
-def _rows(database: Database, locations: Sequence[str], coverage: Coverage) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of *coverage* by number."""
-    if coverage.first == coverage.stop_number or not locations:
-        return iter(())
+def line_of(row: _Row) -> bytes:
+    """Return the line of *row*.
 
-    parameters = {"trail": coverage.trail, "first": coverage.first, "stop": coverage.stop_number}
-    condition = "trail = $trail AND n >= $first AND n < $stop"
+    Raises:
+        AuditReadError: It has none, because somebody changed it.
+    """
+    try:
+        data: bytes = encode_line(*row[2:-1]) if row[1] is None else row[1]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AuditReadError(f"the row {row[0]} of the archive is not an event: {error}") from error
+    return data
 
-    def query(names: Sequence[str], order: str = "") -> Iterator[tuple[Any, ...]]:
-        sql = f"SELECT n, line, {STORED_COLUMNS}, chain FROM {parquet(names)} WHERE {condition}{order}"
-        return database.rows(sql, parameters)
 
-    if len(locations) > _MOST_CURSORS:
-        return query(locations, " ORDER BY n")
-    return heapq.merge(*(query([location]) for location in locations), key=lambda row: row[0])
+def _provable_line_of(row: _Row) -> bytes:
+    """Return the line of *row*, or an empty one if the columns differ from it."""
+    try:
+        line = line_of(row)
+    except AuditReadError:
+        return b"\n"
+    has_columns = row[1] is None or columns_of(line) == tuple(row[2:-1])
+    return line if has_columns and row[-1] else b"\n"

@@ -20,10 +20,10 @@ import re
 import secrets
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import msgspec
 
@@ -43,7 +43,8 @@ from structlog_audit.archive.actions import (
 )
 from structlog_audit.archive.archived_bytes import QUARANTINE_FOLDER, Gap, archived_bytes, decode_gaps, encode_gap
 from structlog_audit.archive.database import Database, file_digest, json_lines, write_parquet
-from structlog_audit.archive.delta_log import DeltaLog, Snapshot
+from structlog_audit.archive.delta_log import DeltaLog, Snapshot, seal_txn
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.maintenance import parse_age
 from structlog_audit.archive.promotion import (
     Path,
@@ -54,8 +55,11 @@ from structlog_audit.archive.promotion import (
     with_columns,
 )
 from structlog_audit.archive.rows import COLUMNS, SPOOL_COLUMNS, Row, events_in
+from structlog_audit.archive.seal_copies import SealCopier
 from structlog_audit.archive.storage import open_storage
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditWriteError
+from structlog_audit.integrity.sealed_ranges import SealedRanges
+from structlog_audit.integrity.standalone.verify_trail import SealError
 from structlog_audit.trail.reading.decoder import LineDecoder
 from structlog_audit.trail.reading.decompression import unpack
 from structlog_audit.trail.reading.discovery import Segment, Trail, find_trails
@@ -64,6 +68,7 @@ from structlog_audit.trail.reading.last_line import TerminatedFile
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.segment_scanner import SegmentScan, SegmentScanner
 from structlog_audit.trail.segment_names import COMPRESSED_SUFFIXES
+from structlog_audit.trail.writing.pruning import MOST_NAMED_BYTES
 
 _GAP_BYTES = 1_048_576
 """The most bytes in one line of a quarantine file."""
@@ -93,7 +98,8 @@ class Compacted(msgspec.Struct, frozen=True):
         bytes_written: The bytes of the files that were added.
         deleted: The names of the segments that were deleted.
         problems: The number of problems found, by code: those of a reader, ``changed`` (a segment that no longer has the bytes
-            that were archived), ``document`` (an export) and ``unidentified`` (a file without a line of JSON).
+            that were archived), ``document`` (an export), ``unidentified`` (a file without a line of JSON) and ``seal`` (a seal
+            that was not copied).
     """
 
     segments: int = 0
@@ -146,16 +152,19 @@ def compact(
 
     storage = open_storage(to, storage_options)
     database = Database(storage)
+
     try:
         log = DeltaLog(storage, database.connect)
         database.connect()
         log.update()
         storage.require_exclusive_creation()
         compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
+
         for found in trails:
             compaction.add_trail(found)
             if age is not None:
                 compaction.delete_segments(found, age)
+
         return compaction.result()
     finally:
         database.close()
@@ -168,6 +177,7 @@ def segment_key(opened: OpenSegment, trail: str) -> str | None:
     """
     if opened.identity is None:
         return None
+
     return opened.identity if _OWN_ID.search(opened.head) else f"{opened.identity}@{trail}"
 
 
@@ -176,11 +186,20 @@ def stored_size(plain: OpenSegment) -> int:
     return plain.size - isinstance(plain.file, TerminatedFile)
 
 
+def stored_plain_size(segment: Segment) -> int | None:
+    """Return the bytes of a segment that is not compressed; None for another."""
+    is_plain = os.path.basename(segment.path) == plain_name(segment.path)
+
+    return segment.size if is_plain else None
+
+
 def plain_name(path: str) -> str:
     """Return the name of the segment at *path* without a suffix of compression."""
     name = os.path.basename(path)
+
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
+
     return name
 
 
@@ -222,6 +241,7 @@ class _Compaction:
         """Return the outcome."""
         counts = self._counts
         problems = dict(self._scanner.problems.counts)
+
         return Compacted(
             counts["segments"],
             counts["events"],
@@ -235,11 +255,52 @@ class _Compaction:
     def add_trail(self, trail: Trail) -> None:
         """Archive the closed segments of *trail*, oldest first."""
         name = f"{self._host}:{os.path.realpath(trail.path)}"
+
         with trail.segments() as segments:
+            if any(not segment.is_open for segment in segments):
+                # First: then it covers the lines that follow.
+                self._copy_seal(os.path.realpath(trail.path), name)
             for segment in segments:
                 if not segment.is_open:
                     self._add_segment(segment, name)
                 self._advance(segment.size)
+
+    def _copy_seal(self, path: str, trail: str) -> None:
+        """Copy the seal of *trail*, whose active segment is at *path*, if it has one that is newer than the copy."""
+        self._log.update()
+        snapshot = self._log.snapshot
+        previous = snapshot.seals.get(trail)
+        archived = sum(
+            coverage.lines for ranges in snapshot.segments.values() for coverage in ranges if coverage.trail == trail
+        )
+        copier = SealCopier(self._log.storage, trail, path, previous, archived)
+        now = self._now()
+
+        try:
+            copy = copier.copy()
+        except SealError as error:
+            copier.discard()
+            self._scanner.problems.add_once("seal", f"{path}.seal", 0, str(error))
+
+            return
+
+        if copy is None:
+            return
+
+        def build(snapshot: Snapshot) -> list[Action] | None:
+            current = snapshot.seals.get(trail)
+            if current is not None and current != previous:
+                # Another compactor was first.
+                is_newer = copy.size > current.size and copier.continues(current, copy.size)
+                if not is_newer:
+                    return None
+
+            actions = [Action(commit_info=CommitInfo(seal=copy)), Action(txn=seal_txn(copy, now))]
+
+            return [*self._table_actions(snapshot, now), *actions]
+
+        if not self._log.commit("SEAL", build, now):
+            copier.discard()
 
     def _advance(self, size: int) -> None:
         self._read += size
@@ -250,6 +311,7 @@ class _Compaction:
         with self._scanner.open(segment) as opened:
             if opened is None:
                 return
+
             key = segment_key(opened, trail)
             if DOCUMENT_START.match(opened.head):
                 self._report("document", segment, "an export is not archived")
@@ -275,6 +337,7 @@ class _Compaction:
             if size < start:
                 self._report("changed", plain.segment, f"{size} bytes, although {start} were archived")
                 return
+
             if self._log.snapshot.is_final(key) or (size == start and not is_packed):
                 return
             # The following lines belong to the archived bytes only if these are the same.
@@ -285,6 +348,8 @@ class _Compaction:
                 attempt = _RangeAttempt(self._log.snapshot, plain, key, trail, folder, self._now())
                 attempt.is_packed = is_packed
                 attempt.columns = self._columns(self._log.snapshot)
+                attempt.before = last_lines(self._database, self._log.storage, self._log.snapshot, trail)
+
                 try:
                     attempt.spool(self._scanner)
                     files = attempt.write(self._database)
@@ -292,6 +357,7 @@ class _Compaction:
                     self._commit(attempt, files)
                 except _Lost:
                     continue
+
                 if attempt.stop > attempt.start:
                     self._counts.update(
                         segments=1,
@@ -300,6 +366,7 @@ class _Compaction:
                         read=attempt.stop - attempt.start,
                         written=sum(file.size for file in files),
                     )
+
                 return
 
     def _columns(self, snapshot: Snapshot) -> dict[str, Path]:
@@ -317,6 +384,7 @@ class _Compaction:
             raise _Lost
 
         uploaded = attempt.local_files()
+
         for local, path in uploaded:
             storage.upload(local, path)
 
@@ -347,23 +415,61 @@ class _Compaction:
         name = f"{self._host}:{os.path.realpath(trail.path)}"
         oldest = self._now() - age
         due = []
+        names = []
+
         with trail.segments() as segments:
             for segment in segments:
+                names.append(plain_name(segment.path))
                 is_old = segment.rolled_at is not None and segment.rolled_at <= oldest
                 if is_old and not segment.is_open and self._is_archived(segment, name):
                     due.append(segment)
-        if not due:
-            return
 
+        while due:
+            leaves = None
+            count = _MOST_NAMED
+
+            if os.path.exists(f"{os.path.realpath(trail.path)}.seal"):
+                count, leaves = self._sealed(trail, name, due[:_MOST_NAMED], names)
+
+            part, due = due[:count], due[count:]
+
+            if not part:
+                self._report("seal", due[0], "not deleted: its lines are not all in the archive's copy of the seal")
+                return
+
+            self._delete(trail, part, leaves)
+
+    def _sealed(self, trail: Trail, name: str, due: list[Segment], names: Sequence[str]) -> tuple[int, list[list[int]]]:
+        """Return how many of the *due* segments are sealed, in the copy of the archive as well, and the leaves that are gone.
+
+        Args:
+            trail: The trail.
+            name: Its name in the archive.
+            due: The segments.
+            names: The names of all segments.
+        """
+        # The event that names them is not to be truncated.
+        most = max(1, MOST_NAMED_BYTES // (len(plain_name(due[0].path)) + 8))
+        sizes = [(plain_name(segment.path), stored_plain_size(segment)) for segment in due[:most]]
+        kept = set(names) - {plain for plain, _ in sizes}
+
+        copy = self._log.snapshot.seals.get(name)
+        size = 0 if copy is None else copy.size
+
+        return SealedRanges(os.path.realpath(trail.path), at_most=size).cover(sizes, kept)
+
+    def _delete(self, trail: Trail, part: list[Segment], leaves: list[list[int]] | None) -> None:
+        """Delete the segments *part*, after recording it."""
         from structlog_audit.archive.deletion import record_deletion
 
-        for number in range(0, len(due), _MOST_NAMED):
-            part = due[number : number + _MOST_NAMED]
-            names = [os.path.basename(segment.path) for segment in part]
-            record_deletion(trail.path, names, sum(segment.size for segment in part), self._log.storage.root)
-            for segment in part:
-                os.unlink(segment.path)
-            self._deleted += names
+        names = [os.path.basename(segment.path) for segment in part]
+        archive = self._log.storage.root
+        record_deletion(trail.path, names, sum(segment.size for segment in part), archive, leaves)
+
+        for segment in part:
+            os.unlink(segment.path)
+
+        self._deleted += names
 
     def _is_archived(self, segment: Segment, trail: str) -> bool:
         """Return whether the archive covers *segment* to its end, with the bytes that it has now."""
@@ -371,6 +477,7 @@ class _Compaction:
             key = None if opened is None else segment_key(opened, trail)
             if opened is None or key is None:
                 return False
+
             with _plain(opened, self._scanner) as plain:
                 if plain is None or stored_size(plain) != self._log.snapshot.covered(key):
                     return False
@@ -380,10 +487,12 @@ class _Compaction:
     def _has_archived_bytes(self, plain: OpenSegment, key: str) -> bool:
         """Return whether a segment still has the bytes that were archived of it; otherwise count that it does not."""
         file = plain.raw
+
         for coverage in self._log.snapshot.segments.get(key, ()):
-            if _digest(file, coverage.start, coverage.stop) != coverage.sha256:
+            if _content(file, coverage.start, coverage.stop).sha256 != coverage.sha256:
                 self._report("changed", plain.segment, "other bytes than those that were archived")
                 return False
+
         return True
 
 
@@ -400,17 +509,21 @@ def _plain(opened: OpenSegment, scanner: SegmentScanner) -> Iterator[OpenSegment
         scanner.problems.add_once(code, segment.path, offset, reason)
 
     before = _unread(scanner)
+
     with tempfile.TemporaryFile(prefix="structlog-audit-") as file:
         copy = cast(BinaryIO, file)
         opened.raw.seek(0)
         stream, _, _ = unpack(opened.raw, segment.path, report)
+
         while data := stream.read(_COPIED_BYTES):
             copy.write(data)
+
         copy.flush()
         size = copy.tell()
         if _unread(scanner) != before:
             yield None
             return
+
         with scanner.open(replace(segment, file=copy, size=size)) as plain:
             yield plain
 
@@ -460,6 +573,8 @@ class _RangeAttempt:
 
     is_packed = False
     columns: Mapping[str, Path] = {}
+    before: Mapping[str, bytes] = {}
+    """The last archived lines of the trail: what repeats one of them is not an event."""
 
     def __init__(
         self, snapshot: Snapshot, plain: OpenSegment, key: str, trail: str, folder: str, now: dt.datetime
@@ -478,7 +593,7 @@ class _RangeAttempt:
         self._spools: dict[str, BinaryIO] = {}
         self._gaps = os.path.join(folder, "gaps")
         self._quarantine: str | None = None
-        self._sha256 = _digest(plain.raw, self.start, self.stop)
+        self._content = _content(plain.raw, self.start, self.stop)
 
     def spool(self, scanner: SegmentScanner) -> None:
         """Write the events of the range to a file per day, and all other bytes to the gaps."""
@@ -486,8 +601,9 @@ class _RangeAttempt:
         scan = SegmentScan(start=self.start)
         encode = msgspec.json.Encoder().encode
         position = self.start
+
         try:
-            for batch in scanner.batches(self._plain, LineDecoder(), scan):
+            for batch in scanner.batches(self._plain, LineDecoder(self.before), scan):
                 for found in events_in(batch, self.stop):
                     self._add_gap(position, found.start)
                     position = found.stop
@@ -510,6 +626,7 @@ class _RangeAttempt:
                         high - found.us,
                         found.line,
                     )
+
                     self._high = high
                     self._least = found.us if self._least is None else min(self._least, found.us)
                     self.number += 1
@@ -525,6 +642,7 @@ class _RangeAttempt:
         day = self._days.get(date)
         if day is None:
             day = self._days[date] = _Day(date, self._folder)
+
         day.add(row, len(line))
 
         file = self._spools.get(date)
@@ -533,32 +651,39 @@ class _RangeAttempt:
                 oldest = next(iter(self._spools))
                 self._spools.pop(oldest).close()
             file = self._spools[date] = open(day.spool, "ab")  # noqa: SIM115
+
         file.write(line)
 
     def _add_gap(self, start: int, stop: int) -> None:
         """Write the bytes from *start* to *stop*, which are not events, to the gaps."""
         if start >= stop:
             return
+
         if self._quarantine is None:
             self._quarantine = f"{QUARANTINE_FOLDER}/{secrets.token_hex(6)}.jsonl"
+
         file = self._plain.raw
         # The scanner reads on from where it was.
         position = file.tell()
+
         with open(self._gaps, "ab") as gaps:
             for offset in range(start, stop, _GAP_BYTES):
                 file.seek(offset)
                 data = _read(file, min(_GAP_BYTES, stop - offset))
-                gaps.write(encode_gap(Gap(offset, data)))
+                gaps.write(encode_gap(Gap(offset, self.number, data)))
+
         file.seek(position)
 
     def write(self, database: Database) -> list[DataFile]:
         """Write a Parquet file for each day, and return their contents."""
         selected = _selected(self.columns)
         parameters = {"trail": self._trail}
+
         for number, path in enumerate(self.columns.values()):
             parameters[f"p{number}"] = pointer(path)
 
         files = []
+
         for day in self._days.values():
             source = json_lines(day.spool, SPOOL_COLUMNS, day.longest)
             write_parquet(database.connect(), source, selected, day.parquet, parameters)
@@ -576,7 +701,9 @@ class _RangeAttempt:
                 promoted=frozenset(self.columns),
                 sha256=file_digest(day.parquet),
             )
+
             files.append(file)
+
         return files
 
     def verify(self, database: Database) -> None:
@@ -592,9 +719,11 @@ class _RangeAttempt:
 
         digest = hashlib.sha256()
         locations = [day.parquet for day in self._days.values()]
+
         for data in archived_bytes(database, locations, self._coverage(), gaps):
             digest.update(data)
-        if digest.hexdigest() != self._sha256:
+
+        if digest.hexdigest() != self._content.sha256:
             raise AuditWriteError(
                 f"{self._plain.segment.path}: the archive would not give back its bytes {self.start} to {self.stop}; "
                 "nothing was committed, the segment is unchanged: please report this"
@@ -603,6 +732,7 @@ class _RangeAttempt:
     def is_valid(self, snapshot: Snapshot) -> bool:
         """Return whether *snapshot* still has the state that this attempt began with."""
         is_same_range = snapshot.covered(self._key) == self.start and not snapshot.is_final(self._key)
+
         return is_same_range and snapshot.next_number(self._trail) == self.first
 
     def local_files(self) -> list[tuple[str, str]]:
@@ -610,12 +740,14 @@ class _RangeAttempt:
         files = [(day.parquet, day.path) for day in self._days.values()]
         if self._quarantine is not None:
             files.append((self._gaps, self._quarantine))
+
         return files
 
     def actions(self, files: list[DataFile], now: dt.datetime) -> Iterator[Action]:
         """Yield the actions of the commit."""
         yield Action(commit_info=CommitInfo(audit=self._coverage()))
         yield Action(txn=Txn(self._key, self.stop, milliseconds(now)))
+
         for file in files:
             yield file.add(now)
 
@@ -626,7 +758,8 @@ class _RangeAttempt:
             name=plain_name(self._plain.segment.path),
             start=self.start,
             stop=self.stop,
-            sha256=self._sha256,
+            lines=self._content.lines,
+            sha256=self._content.sha256,
             first=self.first,
             stop_number=self.number,
             least=self._least,
@@ -643,10 +776,13 @@ def _selected(columns: Mapping[str, Path]) -> str:
         "trail": "$trail",
         "line": "from_base64(line)",
     }
+
     selected = [f"{computed.get(name, name)} AS {name}" for name, _ in COLUMNS]
+
     for number, name in enumerate(columns):
         member = f"metadata, $p{number}"
         selected.append(f"CASE WHEN json_type({member}) = 'VARCHAR' THEN json_extract_string({member}) END AS {name}")
+
     return ", ".join(selected)
 
 
@@ -668,20 +804,34 @@ def _date(us: int) -> str:
 def _read(file: BinaryIO, size: int) -> bytes:
     """Return *size* bytes of *file*, or fewer at its end."""
     pieces = []
+
     while size > 0 and (data := file.read(size)):
         pieces.append(data)
         size -= len(data)
+
     return b"".join(pieces)
 
 
-def _digest(file: BinaryIO, start: int, stop: int) -> str:
-    """Return the SHA-256 of the bytes of *file* from *start* to *stop*."""
+class _Content(NamedTuple):
+    """The digest of some bytes, and the number of lines in them."""
+
+    sha256: str
+    lines: int
+
+
+def _content(file: BinaryIO, start: int, stop: int) -> _Content:
+    """Return what *file* has from *start* to *stop*."""
     digest = hashlib.sha256()
+    lines = 0
     file.seek(start)
+
     while start < stop:
         data = file.read(min(_COPIED_BYTES, stop - start))
         if not data:
             break
+
         digest.update(data)
+        lines += data.count(b"\n")
         start += len(data)
-    return digest.hexdigest()
+
+    return _Content(digest.hexdigest(), lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -15,13 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from structlog_audit._version import check_versions
+from structlog_audit.archive.dialects import DUCKDB, Dialect
 from structlog_audit.archive.storage import ObjectStorage, Storage
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
 
 if TYPE_CHECKING:
     import duckdb
 
+    from structlog_audit.archive.sql_engine import Files
+
 MEMORY_LIMIT = "256MB"
+_PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
 _OBJECT_SIZE = 16_777_216
@@ -88,7 +93,9 @@ class Database:
 
         cursor = self.connect().cursor()
         try:
-            cursor.execute(sql, dict(parameters or {}))
+            # DuckDB refuses a parameter that the SQL does not have.
+            used = frozenset(_PARAMETER.findall(sql))
+            cursor.execute(sql, {name: value for name, value in (parameters or {}).items() if name in used})
             while fetched := cursor.fetchmany(FETCHED):
                 yield from fetched
         except duckdb.Error as error:
@@ -98,6 +105,17 @@ class Database:
             ) from error
         finally:
             cursor.close()
+
+    @property
+    def dialect(self) -> Dialect:
+        """As `SQLDatabase.dialect`."""
+        return DUCKDB
+
+    def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
+        """As `SQLDatabase.query`."""
+        locations = {name: map(self._storage.location, files.paths) for name, files in tables.items()}
+        named = {name: parquet(files) for name, files in locations.items()}
+        return self.rows(sql.format(**named), parameters)
 
     def close(self) -> None:
         """Close the connection and delete its folder."""

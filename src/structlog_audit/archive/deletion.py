@@ -15,10 +15,19 @@ from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.segment_scanner import RETENTION
 
 
-def record_deletion(trail: str, names: Sequence[str], size: int, archive: str) -> None:
+def record_deletion(
+    trail: str, names: Sequence[str], size: int, archive: str, leaves: Sequence[Sequence[int]] | None
+) -> None:
     """Record in *trail* that the segments *names* are about to be deleted, because *archive* has them.
 
     The event is the one by which retention announces deletions, so that a reader of the files alone knows what is missing.
+
+    Args:
+        trail: The path of the active segment.
+        names: The names of the segments.
+        size: Their bytes.
+        archive: The archive.
+        leaves: Of a sealed trail, the ranges of leaves that are gone with them, and before.
 
     Raises:
         AuditWriteError: The trail has no active file, or the event could not be recorded. Nothing was deleted.
@@ -35,6 +44,8 @@ def record_deletion(trail: str, names: Sequence[str], size: int, archive: str) -
     logger.addHandler(handler)
 
     metadata = {"segments": list(names), "bytes": size, "archive": archive}
+    if leaves is not None:
+        metadata["leaves"] = leaves
     try:
         AuditBoundLogger(logger, (), {})._record(logging.INFO, RETENTION, {"metadata": metadata}, kind=Kind.TRAIL.value)
     finally:

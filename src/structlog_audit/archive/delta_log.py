@@ -34,7 +34,9 @@ from structlog_audit.archive.actions import (
     DataFile,
     MetaData,
     Protocol,
+    Range,
     Remove,
+    SealCopy,
     Txn,
     data_file_of,
     milliseconds,
@@ -92,8 +94,12 @@ class Snapshot:
         """The data files by path."""
         self.segments: defaultdict[str, list[Coverage]] = defaultdict(list)
         """By key of a segment, what the archive covers of it, in order."""
+        self.skipped: dict[str, tuple[Range, ...]] = {}
+        """By path of a data file, the numbers of its rows that another archive provides; the last of a range is excluded."""
         self.tombstones: dict[str, int] = {}
         """When each file was removed, in milliseconds since 1970, for some days."""
+        self.seals: dict[str, SealCopy] = {}
+        """The copy of the seal of each trail that has one."""
 
         self._next_numbers: dict[str, int] = {}
         self._highs: dict[str, int] = {}
@@ -102,18 +108,23 @@ class Snapshot:
         """Return this state, which later commits do not change."""
         copied = copy.copy(self)
         copied.files = dict(self.files)
+        copied.skipped = dict(self.skipped)
         copied.segments = self.segments.copy()
+        copied.seals = dict(self.seals)
         copied._highs = dict(self._highs)
+
         return copied
 
     def covered(self, segment: str) -> int:
         """Return how many bytes of a segment are archived."""
         ranges = self.segments.get(segment)
+
         return ranges[-1].stop if ranges else 0
 
     def is_final(self, segment: str) -> bool:
         """Return whether no bytes can follow the archived ones of a segment."""
         ranges = self.segments.get(segment)
+
         return bool(ranges) and ranges[-1].is_final  # type: ignore[index]
 
     def next_number(self, trail: str) -> int:
@@ -124,9 +135,20 @@ class Snapshot:
         """Return the greatest timestamp of the archived events of *trail*, in microseconds since 1970."""
         return self._highs.get(trail)
 
+    def raise_highs(self, other: Snapshot) -> None:
+        """Raise the greatest timestamp of each trail to that of *other*."""
+        for trail, high in other._highs.items():
+            self._highs[trail] = max(self._highs.get(trail, high), high)
+
+    @property
+    def highs(self) -> dict[str, int]:
+        """The greatest timestamp of the archived events of each trail, in microseconds since 1970."""
+        return dict(self._highs)
+
     def names_at(self, path: str) -> set[str]:
         """Return the names of the archived segments of the trails at *path*, on any host."""
         every = (coverage for ranges in self.segments.values() for coverage in ranges)
+
         return {coverage.name for coverage in every if coverage.trail.endswith(f":{path}")}
 
     @property
@@ -138,6 +160,7 @@ class Snapshot:
     def pruned_before(self) -> dt.datetime | None:
         """The beginning of the first day that was not pruned; None if none was."""
         day = self.configuration.get(PRUNED_KEY)
+
         return None if day is None else dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC)
 
     def apply(self, actions: Iterable[Action], where: str) -> None:
@@ -155,13 +178,19 @@ class Snapshot:
             elif action.commit_info is not None:
                 if action.commit_info.audit is not None:
                     self._cover(action.commit_info.audit)
+                self._take_seal(action.commit_info.seal)
             elif action.meta_data is not None:
                 _check_format(action.meta_data, where)
                 self.metadata = action.meta_data
             elif action.protocol is not None:
                 _check_protocol(action.protocol, where)
+            self._take_seal(action.seal)
             for coverage in action.covered or ():
                 self._cover(coverage)
+
+    def _take_seal(self, seal: SealCopy | None) -> None:
+        if seal is not None:
+            self.seals[seal.trail] = seal
 
     def _cover(self, coverage: Coverage) -> None:
         trail = coverage.trail
@@ -180,10 +209,13 @@ class Snapshot:
         for segment, ranges in self.segments.items():
             txn = Txn(segment, ranges[-1].stop, milliseconds(now))
             yield Action(txn=txn), Action(covered=ranges)
+        for seal in self.seals.values():
+            yield Action(txn=seal_txn(seal, now)), Action(seal=seal)
         for file in self.files.values():
             yield file.add(now), Action(file=file)
 
         oldest = milliseconds(now - KEPT_TOMBSTONES)
+
         for path, removed in self.tombstones.items():
             if removed >= oldest:
                 remove = Action(remove=Remove(path=path, deletion_timestamp=removed))
@@ -225,6 +257,7 @@ class DeltaLog:
 
             for path, content in zip(paths[:count], contents, strict=False):
                 self._apply(path, content or b"")
+
             if count < PROBED:
                 return self.snapshot
 
@@ -239,6 +272,7 @@ class DeltaLog:
             raise AuditReadError(
                 f"{self.storage.root!r}: expected an archive, got no {LOG_FOLDER}; structlog-audit compact makes one"
             )
+
         return snapshot
 
     def commit(self, operation: str, build: Callable[[Snapshot], list[Action] | None], now: dt.datetime) -> bool:
@@ -246,7 +280,7 @@ class DeltaLog:
 
         Args:
             operation: The name of the operation, for the log.
-            build: Returns the actions, whose ``commit_info`` only needs its *audit*; None if the state excludes them.
+            build: Returns the actions, whose ``commit_info`` only needs *audit* or *seal*; None if the state excludes them.
             now: The current time.
 
         Returns:
@@ -257,6 +291,7 @@ class DeltaLog:
         """
         commit_id = secrets.token_hex(8)
         self.update()
+
         while True:
             actions = build(self.snapshot)
             if actions is None:
@@ -268,10 +303,14 @@ class DeltaLog:
                 operation=operation,
                 engine_info=f"structlog-audit/{__version__}",
                 id=commit_id,
-                audit=_audit_of(actions),
             )
+            # The members of this library, if the operation has any.
+            given = next((action.commit_info for action in actions if action.commit_info is not None), None)
+            if given is not None:
+                info.audit, info.seal = given.audit, given.seal
             lines = [Action(commit_info=info), *(action for action in actions if action.commit_info is None)]
             data = b"".join(_encode(action) + b"\n" for action in lines)
+
             try:
                 self.storage.create(_commit_path(version), data)
             except FileExistsError:
@@ -279,20 +318,24 @@ class DeltaLog:
                 # A store may have created it although its answer was lost.
                 if self._commit_ids.get(version) == commit_id:
                     return True
+
                 continue
 
             self._apply(_commit_path(version), data)
             if version and version % CHECKPOINT_INTERVAL == 0:
                 self.write_checkpoint(now)
+
             return True
 
     def write_checkpoint(self, now: dt.datetime) -> None:
         """Fold the log up to the present state into a Parquet file, from which readers then start."""
         path = _checkpoint_path(self.snapshot.version)
+
         with tempfile.TemporaryDirectory(prefix="structlog-audit-") as folder:
             rows = os.path.join(folder, "rows")
             target = os.path.join(folder, "checkpoint")
             count = longest = 0
+
             with open(rows, "wb") as file:
                 for action, own in self.snapshot.actions(now):
                     text = _encode(_encode(own).decode())
@@ -303,6 +346,7 @@ class DeltaLog:
             source = json_lines(rows, _CHECKPOINT_COLUMNS, longest)
             write_parquet(self._connect(), source, "*", target, {})
             self.storage.upload(target, path)
+
         self.storage.replace(_LAST_CHECKPOINT, _encode({"version": self.snapshot.version, "size": count}))
 
     def _read_checkpoint(self) -> None:
@@ -310,6 +354,7 @@ class DeltaLog:
         content = self.storage.read_existing([_LAST_CHECKPOINT])[0]
         if content is None:
             return
+
         try:
             version = _decode_last_checkpoint(content).version
         except (msgspec.MsgspecError, ValueError):
@@ -319,6 +364,7 @@ class DeltaLog:
         data = self.storage.read_existing([path])[0]
         if data is None:
             return
+
         actions = self._actions_in_checkpoint(data)
         if actions is not None:
             snapshot = Snapshot()
@@ -333,9 +379,11 @@ class DeltaLog:
         with tempfile.NamedTemporaryFile(prefix="structlog-audit-") as file:
             file.write(data)
             file.flush()
+
             try:
                 query = f"SELECT audit_action FROM {parquet([file.name])}"
                 rows = self._connect().execute(query).fetchall()
+
                 return _decode_lines("\n".join(text for (text,) in rows))
             except (duckdb.Error, msgspec.MsgspecError, TypeError):
                 return None
@@ -346,13 +394,16 @@ class DeltaLog:
             actions = _decode_lines(data)
         except (msgspec.MsgspecError, ValueError) as error:
             raise self._damaged(path, f"a commit, got other data ({error})") from error
+
         if not actions:
             raise self._damaged(path, "a commit, got an empty file")
 
         if self.snapshot.version < 0 and not any(action.meta_data for action in actions):
             raise self._damaged(path, "the first commit of a table")
+
         self.snapshot.apply(actions, self.storage.location(path))
         self.snapshot.version += 1
+
         for action in actions:
             if action.commit_info is not None:
                 self._commit_ids[self.snapshot.version] = action.commit_info.id
@@ -362,14 +413,16 @@ class DeltaLog:
         return AuditReadError(f"{where}: expected {expected}; copy this file again from where the archive was copied")
 
 
-def _audit_of(actions: Iterable[Action]) -> Coverage | None:
-    return next((action.commit_info.audit for action in actions if action.commit_info is not None), None)
+def seal_txn(seal: SealCopy, now: dt.datetime) -> Txn:
+    """Return the mark that the table has the lines of *seal*."""
+    return Txn(f"seal/{seal.trail}", seal.size, milliseconds(now))
 
 
 def _check_format(metadata: MetaData, where: str) -> None:
     version = metadata.configuration.get(FORMAT_KEY)
     if version is None:
         raise AuditReadError(f"{where}: expected an archive of structlog-audit, got another Delta table")
+
     if version != str(FORMAT):
         raise AuditReadError(
             f"{where}: expected format {FORMAT} of an archive, got {version!r}: pip install --upgrade structlog-audit"

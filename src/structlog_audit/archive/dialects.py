@@ -1,34 +1,44 @@
 """Conditions as SQL, with one table of fragments per engine.
 
-**Guarantees.** SQL narrows: each fragment holds for every row whose event matches, and states if it holds for no other. Where
-one is not exact, `structlog_audit.query.filters.Conditions.matches` decides about the rows that are left. Equal answers
-therefore do not depend on how an engine compares JSON. Values are bound as parameters, never written into the SQL.
+**Guarantees.** SQL narrows: it separates the rows whose events certainly match from those about which
+`structlog_audit.query.filters.Conditions.matches` decides. Equal answers therefore do not depend on how an engine compares
+JSON. Values are bound as parameters, never written into the SQL.
 
 Regular expressions are never translated: those of RE2 and Java differ from Python's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from structlog_audit.archive.promotion import Path, pointer
+from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
+from structlog_audit.archive.promotion import Path, json_place
+from structlog_audit.archive.rows import metadata_text
+from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
-
-_MOST_EXACT = 2**53
-"""Integers below this are floats without rounding (IEEE 754, binary64)."""
 
 _MOST_LEAVES = 32
 """Members of a metadata filter that become SQL; further ones are left to Python."""
 
 
 class Dialect(NamedTuple):
-    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place."""
+    """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
 
+    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member by
+    its *text* in canonical JSON; None where parsing costs as little. `keeps_order` states whether the rows of one file come in
+    their order without ORDER BY. The last three are the rows of the files that are read together: first, at most, and at most
+    if a query selects few of them.
+    """
+
+    place: Callable[[Path], str | None]
+    needle: str | None
     parameter: str
     time: str
     fetched_time: str
     bucket: str
+    total: str
+    grouping: str
     contains: str
     is_text: str
     is_number: str
@@ -37,9 +47,41 @@ class Dialect(NamedTuple):
     is_object: str
     is_array: str
     has_member: str
+    keeps_order: bool
+    first_rows: int
+    most_rows: int
+    most_selected_rows: int
+
+    # Without these, tests of fields are left to Python.
+    text_at: str | None = None
+    number_at: str | None = None
+    is_string: str | None = None
+    is_other: str | None = None
+    items: str | None = None
+    one_of: str | None = None
+
+
+def _json_place(path: Path) -> str | None:
+    """Return the JSON path or JSON Pointer that finds a member of objects, and nothing else.
+
+    Below the first key, a number or the sign for the end would also lead into an array.
+    """
+    into_arrays = any(key.isdigit() or key == "-" for key in path[1:])
+    return None if into_arrays or any("\0" in key for key in path) else json_place(path)
+
+
+def _variant_path(path: Path) -> str | None:
+    """Return the path of a member in a variant of Spark, which has no escapes and no empty keys."""
+    is_plain = all(key and not _NOT_IN_VARIANT_PATHS.intersection(key) for key in path)
+    return "$" + "".join(f'["{key}"]' for key in path) if is_plain else None
+
+
+_NOT_IN_VARIANT_PATHS = frozenset('"?')
 
 
 DUCKDB = Dialect(
+    place=_json_place,
+    needle=None,
     parameter="${name}",
     time="make_timestamptz({value})",
     fetched_time="epoch_us({column})",
@@ -47,6 +89,8 @@ DUCKDB = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}) AS INTEGER) END"
     ),
+    total="fsum({column})",
+    grouping="grouping({columns})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     # CASE, unlike AND, asks for the type only where the value is equal.
@@ -64,23 +108,77 @@ DUCKDB = Dialect(
     is_object="(json_type(metadata, {p}) = 'OBJECT')",
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
+    keeps_order=True,
+    first_rows=60_000,
+    # To sort more takes memory.
+    most_rows=60_000,
+    most_selected_rows=50_000_000,
+    text_at="json_extract_string(metadata, {p})",
+    number_at=(
+        "(CASE WHEN json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') "
+        "THEN try_cast(json_extract_string(metadata, {p}) AS DOUBLE) END)"
+    ),
+    is_string="(json_type(metadata, {p}) = 'VARCHAR')",
+    is_other="(json_type(metadata, {p}) NOT IN ('VARCHAR', 'NULL'))",
+    items="unnest({column})",
+    # A list of many values takes three times as long.
+    one_of="{column} IN (SELECT unnest({value}))",
+)
+
+
+_MEMBER = "try_variant_get(parse_json(metadata), {p}, 'variant')"
+"""A member of the metadata for Spark. `parse_json` fails where Spark reads no JSON, such as numbers of a thousand digits."""
+
+SPARK = Dialect(
+    place=_variant_path,
+    # Three times as fast as parsing all metadata.
+    needle="contains(metadata, {text})",
+    parameter=":{name}",
+    time="timestamp_micros({value})",
+    fetched_time="unix_micros({column})",
+    # Numbers with a point are decimals without the D.
+    bucket=(
+        "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}D) AS INTEGER) END"
+    ),
+    total="sum({column})",
+    grouping="grouping_id({columns})",
+    contains="array_contains({column}, {value})",
+    # The value first: its type is asked for only where it is equal. Texts and booleans are cast to numbers, too.
+    is_text=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'STRING')",
+    is_number=(
+        f"(try_cast({_MEMBER} AS DOUBLE) = {{value}} AND schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)')"
+    ),
+    is_boolean=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'BOOLEAN')",
+    is_null=f"(schema_of_variant({_MEMBER}) = 'VOID')",
+    is_object=f"startswith(schema_of_variant({_MEMBER}), 'OBJECT')",
+    is_array=f"startswith(schema_of_variant({_MEMBER}), 'ARRAY')",
+    has_member=f"({_MEMBER} IS NOT NULL)",
+    keeps_order=False,
+    # Each query costs a second, however little it reads.
+    first_rows=2_000_000,
+    most_rows=20_000_000,
+    most_selected_rows=1_000_000_000,
 )
 
 
 class Where(NamedTuple):
-    """A condition of SQL, its parameters, and whether it selects exactly the matching events."""
+    """Conditions as SQL: the rows that certainly match, those about which Python decides, and the parameters of both."""
 
-    sql: str
+    certain: str
+    doubtful: str
     parameters: dict[str, Any]
-    is_exact: bool
 
 
-class _Writer:
+class Writer:
     """Collects the fragments of one query."""
 
-    def __init__(self, dialect: Dialect, promoted: Mapping[Path, str], prefix: str) -> None:
+    def __init__(
+        self, dialect: Dialect, promoted: Mapping[Path, str], distinct: Distinct, prefix: str, reads_json: bool
+    ) -> None:
         self.dialect = dialect
         self.promoted = promoted
+        self.distinct = distinct
+        self.reads_json = reads_json
         self._prefix = prefix
         self.fragments: list[str] = []
         self.parameters: dict[str, Any] = {}
@@ -90,29 +188,58 @@ class _Writer:
         """Return the SQL of a parameter with this value."""
         name = f"{self._prefix}p{len(self.parameters)}"
         self.parameters[name] = value
+
         return self.dialect.parameter.format(name=name)
 
-    def where(self) -> Where:
-        """Return the conjunction of the fragments."""
-        return Where(" AND ".join(self.fragments) or "true", self.parameters, self.is_exact)
+    def where(self, pairs: Sequence[Pair]) -> Where:
+        """Return the conjunction of the fragments and of *pairs*."""
+        if not self.is_exact:
+            possible = all_of([*self.fragments, *(any_of(pair) for pair in pairs)])
+            return Where(FALSE, possible, self.parameters)
+
+        certain = all_of([*self.fragments, *(pair.certain for pair in pairs)])
+        in_doubt = [pair for pair in pairs if pair.doubtful != FALSE]
+        if not in_doubt:
+            return Where(certain, FALSE, self.parameters)
+
+        settled = [pair.certain for pair in pairs if pair.doubtful == FALSE]
+        if len(in_doubt) == 1:
+            return Where(certain, all_of([*self.fragments, *settled, in_doubt[0].doubtful]), self.parameters)
+
+        possible = all_of([*self.fragments, *settled, *(any_of(pair) for pair in in_doubt)])
+        is_certain = all_of(pair.certain for pair in in_doubt)
+
+        return Where(certain, all_of([possible, none_of([is_certain])]), self.parameters)
 
 
-def where(conditions: Conditions, dialect: Dialect, promoted: Mapping[Path, str], prefix: str = "") -> Where:
+def where(
+    conditions: Conditions,
+    dialect: Dialect,
+    promoted: Mapping[Path, str],
+    distinct: Distinct,
+    prefix: str = "",
+    *,
+    reads_json: bool = True,
+) -> Where:
     """Return *conditions* as SQL.
 
     Args:
         conditions: The conditions of a query.
         dialect: The fragments of the engine.
         promoted: The columns of the data files that hold a member of the metadata, by its path.
+        distinct: Returns the values that a regular expression is searched in.
         prefix: The beginning of the names of parameters, so that several conditions fit into one query.
+        reads_json: Whether the engine can parse the metadata of every row.
     """
-    writer = _Writer(dialect, promoted, prefix)
+    writer = Writer(dialect, promoted, distinct, prefix, reads_json)
     for name, values in conditions.names:
         writer.fragments.append(_any_of(writer, name, values))
+
     for operator, time in ((">=", conditions.start_time), ("<", conditions.end_time)):
         if time is not None:
             bound = dialect.time.format(value=writer.bind(microseconds(time)))
             writer.fragments.append(f"timestamp {operator} {bound}")
+
     for operator, duration in ((">=", conditions.min_duration_ms), ("<=", conditions.max_duration_ms)):
         if duration is not None:
             writer.fragments.append(f"duration_ms {operator} {writer.bind(duration)}")
@@ -123,41 +250,37 @@ def where(conditions: Conditions, dialect: Dialect, promoted: Mapping[Path, str]
             for item in sorted(conditions.entry_ids)
         ]
         writer.fragments.append(f"({' OR '.join(items) or 'false'})")
+
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
-    return writer.where()
+
+    tests = conditions.tests if isinstance(conditions, FieldConditions) else ()
+
+    return writer.where([pair_of(writer, test) for test in tests])
 
 
-def _any_of(writer: _Writer, column: str, values: Iterable[str | None]) -> str:
+def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
     alternatives = []
     texts = sorted(value for value in values if value is not None)
     if texts:
         alternatives.append(f"{column} IN ({', '.join(map(writer.bind, texts))})")
+
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
+
     return f"({' OR '.join(alternatives) or 'false'})"
 
 
-def _add_members(writer: _Writer, above: Path, wanted: Mapping[str, Any]) -> None:
+def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None:
     """Add what a row must have so that its metadata contains the members *wanted* of the object at *above*."""
     for key, value in wanted.items():
-        path = (*above, key)
-        is_known = _is_plain_key(key, is_nested=bool(above))
-        if not is_known or len(writer.fragments) > _MOST_LEAVES:
+        if len(writer.fragments) > _MOST_LEAVES:
             writer.is_exact = False
-            continue
-        _add_member(writer, path, value)
+            return
+        _add_member(writer, (*above, key), value)
 
 
-def _is_plain_key(key: str, *, is_nested: bool) -> bool:
-    """Return whether a JSON Pointer finds the member *key* of an object, and nothing else.
-
-    A number, or the sign for the end, would also lead into an array.
-    """
-    return "\0" not in key and not (is_nested and (key.isdigit() or key == "-"))
-
-
-def _add_member(writer: _Writer, path: Path, value: Any) -> None:
+def _add_member(writer: Writer, path: Path, value: Any) -> None:
     dialect = writer.dialect
     column = writer.promoted.get(path)
     if column is not None and isinstance(value, str):
@@ -169,27 +292,50 @@ def _add_member(writer: _Writer, path: Path, value: Any) -> None:
         _add_members(writer, path, value)
         return
 
+    if dialect.needle is not None:
+        text = writer.bind(_needle(path[-1], value))
+        writer.fragments.append(dialect.needle.format(text=text))
+
+    place = dialect.place(path)
+    if place is None or not writer.reads_json:
+        writer.is_exact = False
+        return
+
     # The place is one parameter, however often a fragment has it.
-    place = writer.bind(pointer(path))
+    place = writer.bind(place)
     template, bound, is_exact = _leaf(dialect, value)
     writer.is_exact &= is_exact
     operand = "" if bound is None else writer.bind(bound)
     writer.fragments.append(template.format(p=place, value=operand))
 
 
+def _needle(key: str, value: Any) -> str:
+    """Return what canonical JSON with the member *key* has, if it contains *value*."""
+    is_literal = value is None or isinstance(value, (str, bool))
+    # Numbers have several forms; of arrays and objects only parts may be wanted.
+    text = metadata_text({key: value if is_literal else ""}) or ""
+    return text[1:-1] if is_literal else text[1:-3]
+
+
 def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:
     """Return the fragment for a member that is *value*, the parameter, and whether the fragment is exact."""
     if isinstance(value, str):
         return dialect.is_text, value, True
+
     if isinstance(value, bool):
         return dialect.is_boolean, "true" if value else "false", True
+
     if value is None:
         return dialect.is_null, None, True
+
     if isinstance(value, dict):
         return dialect.is_object, None, True
+
     if isinstance(value, (int, float)):
-        if abs(value) < _MOST_EXACT:
+        if abs(value) < MOST_EXACT:
             return dialect.is_number, float(value), True
+
         # Engines round larger numbers: Python compares them.
         return dialect.has_member, None, False
+
     return dialect.is_array, None, False

@@ -35,10 +35,14 @@ class LiveTrail(Trail):
         segments: The segments.
         seed: The greatest timestamp of the trail in the archive, in microseconds since 1970, or None. The segments come after
             it in the order of the archive, even if the clock was set back.
+        names: The names that the trail has in archives, ``host:path``.
     """
 
-    def __init__(self, trail: Trail, segments: Sequence[Segment], seed: int | None) -> None:
+    def __init__(
+        self, trail: Trail, segments: Sequence[Segment], seed: int | None, names: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(trail.folder, trail.base)
+        self.archived_names = names
         self.seed = seed
         self._uncovered = segments
 
@@ -77,6 +81,7 @@ class HeldTrail:
 
         # Findings are counted when a segment is read, not when it is identified.
         scanner = SegmentScanner()
+
         for segment in stack.enter_context(trail.segments()):
             self._hold(segment, known, scanner)
 
@@ -105,6 +110,7 @@ class HeldTrail:
                 f"{self._trail.path}: too many segments beyond the archive to hold them open: run structlog-audit compact, "
                 "or raise the limit of open files (ulimit -n)"
             ) from error
+
         self._held.append(_HeldSegment(segment, None))
 
     def beyond(self, snapshot: Snapshot, scanner: SegmentScanner) -> LiveTrail:
@@ -115,11 +121,13 @@ class HeldTrail:
             scanner: Counts the segments that were deleted without being archived.
         """
         archived = snapshot.names_at(os.path.realpath(self._trail.path))
+
         for path in self._vanished:
             if plain_name(path) not in archived:
                 scanner.problems.add_once("vanished", path, 0, "deleted before it was read")
 
         segments = []
+
         for segment, opened in self._held:
             start = 0 if opened is None else self._uncovered_from(opened, snapshot)
             if start == 0:
@@ -129,18 +137,21 @@ class HeldTrail:
 
         seeds = [snapshot.high(trail) for trail in self._trails]
         seed = max((seed for seed in seeds if seed is not None), default=None)
-        return LiveTrail(self._trail, segments, seed)
+
+        return LiveTrail(self._trail, segments, seed, frozenset(self._trails))
 
     def _uncovered_from(self, opened: OpenSegment, snapshot: Snapshot) -> int | None:
         """Return the offset up to which *snapshot* covers a segment; None if nothing follows there."""
         key = self._key_of(opened, snapshot)
         if key is None:
             return 0
+
         for coverage in snapshot.segments.get(key, ()):
             self._trails.add(coverage.trail)
 
         covered = snapshot.covered(key)
         is_all = snapshot.is_final(key) or (opened.is_plain and stored_size(opened) <= covered and covered > 0)
+
         return None if is_all else covered
 
     def _key_of(self, opened: OpenSegment, snapshot: Snapshot) -> str | None:
@@ -149,10 +160,13 @@ class HeldTrail:
         key = segment_key(opened, self._name)
         if key is None or "@" not in key or key in snapshot.segments:
             return key
+
         prefix = key.partition("@")[0]
+
         for other in snapshot.segments:
             if other.startswith(f"{prefix}@") and other.endswith(f":{path}"):
                 return other
+
         return key
 
     def _from(self, segment: Segment, opened: OpenSegment, start: int) -> Segment:
@@ -163,7 +177,10 @@ class HeldTrail:
         # The rest of compressed data is copied, since a segment cannot begin in the middle of it.
         skip(opened.file, start)
         copy = cast(BinaryIO, self._stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
+
         while data := opened.file.read(_COPIED_BYTES):
             copy.write(data)
+
         copy.flush()
+
         return replace(segment, file=copy, size=copy.tell(), begin=0)

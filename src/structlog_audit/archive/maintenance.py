@@ -24,6 +24,7 @@ from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import pointer, promoted_columns
 from structlog_audit.archive.rows import COLUMNS
+from structlog_audit.archive.seal_copies import SEALS_FOLDER, files_of
 from structlog_audit.exceptions import AuditValueError, AuditWriteError
 
 _MERGED_BYTES = 256_000_000
@@ -48,6 +49,7 @@ class Summary(msgspec.Struct, frozen=True):
         first_day: The first day with events (UTC); None without any.
         last_day: The last one.
         trails: The number of events by trail, ``host:path``.
+        sealed: The number of lines that the copied seal of each sealed trail covers; they may be more than were archived.
         promoted: The promoted columns, and the members of the metadata that they hold, as JSON Pointers.
         pruned_before: The beginning of the first day that was not pruned; None if none was.
         version: The number of the last commit.
@@ -61,6 +63,7 @@ class Summary(msgspec.Struct, frozen=True):
     first_day: str | None
     last_day: str | None
     trails: dict[str, int]
+    sealed: dict[str, int]
     promoted: dict[str, str]
     pruned_before: dt.datetime | None
     version: int
@@ -76,9 +79,12 @@ def show(archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | N
         snapshot = log.snapshot
         days = [file.date for file in snapshot.files.values()]
         trails: Counter[str] = Counter()
+
         for file in snapshot.files.values():
             trails[file.trail] += file.rows
+
         promoted = promoted_columns(snapshot.configuration)
+
         return Summary(
             events=trails.total(),
             segments=len(snapshot.segments),
@@ -88,6 +94,7 @@ def show(archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | N
             first_day=min(days, default=None),
             last_day=max(days, default=None),
             trails=dict(sorted(trails.items())),
+            sealed={name: copy.size for name, copy in sorted(snapshot.seals.items())},
             promoted={name: pointer(path) for name, path in promoted.items()},
             pruned_before=snapshot.pruned_before,
             version=snapshot.version,
@@ -113,32 +120,40 @@ def merge(
         AuditWriteError: It cannot be written, or a merged file would not hold the same rows.
     """
     before = after = 0
+
     with opened_log(archive, storage_options) as (log, database):
         for files in _mergeable(log.snapshot):
             if _merge(log, database, files, now()):
                 before += len(files)
                 after += 1
+
     return Merged(before, after)
 
 
 def _mergeable(snapshot: Snapshot) -> list[list[DataFile]]:
     """Return groups of small data files with the same trail, day and columns, in order."""
     groups: defaultdict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
+
     for file in snapshot.files.values():
         groups[file.trail, file.date, file.promoted].append(file)
 
     mergeable = []
+
     for files in groups.values():
         files.sort(key=lambda file: file.numbers)
         group: list[DataFile] = []
         size = 0
+
         for file in files:
             if size + file.size > _MERGED_BYTES:
                 mergeable.append(group)
                 group, size = [], 0
+
             group.append(file)
             size += file.size
+
         mergeable.append(group)
+
     return [group for group in mergeable if len(group) > 1]
 
 
@@ -171,17 +186,22 @@ def _merge(log: DeltaLog, database: Database, files: Sequence[DataFile], now: dt
             promoted=first.promoted,
             sha256=file_digest(target),
         )
+
         storage.upload(target, merged.path)
 
     def build(snapshot: Snapshot) -> list[Action] | None:
         if any(file.path not in snapshot.files for file in files):
             return None
+
         removed = [_remove(file.path, now, data_change=False) for file in files]
+
         return [Action(commit_info=CommitInfo()), *removed, merged.add(now, data_change=False)]
 
     if log.commit("MERGE", build, now):
         return True
+
     storage.delete(merged.path)
+
     return False
 
 
@@ -217,14 +237,17 @@ def prune(
         metadata = snapshot.metadata
         if metadata is None or not files:
             return None
+
         known = metadata.configuration.get(PRUNED_KEY, first_kept)
         configuration = {**metadata.configuration, PRUNED_KEY: max(known, first_kept)}
         changed = msgspec.structs.replace(metadata, configuration=configuration)
         removed = [_remove(file.path, current, data_change=True) for file in files]
+
         return [Action(commit_info=CommitInfo()), Action(meta_data=changed), *removed]
 
     with opened_log(archive, storage_options) as (log, _):
         log.commit("PRUNE", build, current)
+
     return pruned
 
 
@@ -256,22 +279,27 @@ def gc(
     """
     oldest = now() - parse_age("older_than", older_than)
     count = size = 0
+
     with opened_log(archive, storage_options) as (log, _):
         # Listed first: what is committed after the listing is not in it.
         found = list(log.storage.files("."))
         snapshot = log.update()
         used = set(snapshot.files)
+
         for ranges in snapshot.segments.values():
             used.update(coverage.quarantine for coverage in ranges if coverage.quarantine is not None)
+        for copy in snapshot.seals.values():
+            used |= files_of(log.storage, copy)
 
         for file in found:
             removed = snapshot.tombstones.get(file.path)
             unused_since = milliseconds(file.modified) if removed is None else removed
-            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/"))
+            is_ours = file.path.startswith(("date=", f"{QUARANTINE_FOLDER}/", f"{SEALS_FOLDER}/"))
             if is_ours and file.path not in used and unused_since <= milliseconds(oldest):
                 log.storage.delete(file.path)
                 count += 1
                 size += file.size
+
     return Collected(count, size)
 
 
@@ -283,9 +311,11 @@ def parse_age(name: str, value: str | dt.timedelta) -> dt.timedelta:
     """
     if isinstance(value, dt.timedelta):
         return value
+
     age = parse_duration(value) if isinstance(value, str) else None
     if age is None:
         raise AuditValueError(f"{name}={value!r}: expected a duration such as 30d or 12h")
+
     return age
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from structlog_audit._validation import require_choice
-from structlog_audit.archive.storage import is_url, open_storage
+from structlog_audit.archive.storage import Storage, is_url, open_storage
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
 if TYPE_CHECKING:
     from structlog_audit.archive.database import Database
     from structlog_audit.archive.delta_log import DeltaLog
     from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.archive.sql_engine import SQLDatabase
     from structlog_audit.redaction.vault import SubjectVault
+
+_SPARK = re.compile(r"sc://[^/].*|spark://[^/]+:\d+|local(\[(\d+|\*)\])?")
+"""The engines of Spark by name."""
 
 LOG_FOLDER = "_delta_log"
 """The folder by which an archive is recognized."""
@@ -24,40 +29,45 @@ Source = str | os.PathLike[str] | BinaryIO
 
 def open_archive(
     path: str | os.PathLike[str],
-    *,
+    *others: str | os.PathLike[str],
     live: Source | Iterable[Source] = (),
     host: str | None = None,
-    engine: str = "duckdb",
+    engine: Any = "duckdb",
     memory_limit: str = "256MB",
     threads: int | None = None,
     storage_options: dict[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
     vault: str | os.PathLike[str] | SubjectVault | None = None,
 ) -> ArchiveReader:
-    """Return a reader that answers queries from the archive at *path*, and from live trails beyond it.
+    """Return a reader that answers queries from archives, and from live trails beyond them.
 
     Args:
-        path: The archive: a folder, or a URL such as ``s3://bucket/audit``.
-        live: The trails that are being written, each as for `structlog_audit.open_trail`. What the archive has of them is read
+        path, others: The archives: folders, or URLs such as ``s3://bucket/audit``. What several have is read once.
+        live: The trails that are being written, each as for `structlog_audit.open_trail`. What an archive has of them is read
             from there.
         host: The name under which `compact` archives the live trails; by default that of the system.
-        engine: ``duckdb``.
-        memory_limit: The limit of DuckDB's memory. Larger queries spill to the folder for temporary files (``TMPDIR``).
-        threads: The number of threads; None means one for each processor of this process.
-        storage_options: Parameters of fsspec's file system, for a URL.
+        engine: What reads the data files: ``duckdb``, in this process; Spark as ``sc://host:15002`` (a Connect server),
+            ``spark://host:7077`` (a standalone cluster) or ``local[2]`` (a Java process with two threads); or an existing
+            ``SparkSession``. What Spark needs to see is in the guide.
+        memory_limit: The limit of DuckDB's memory for each archive; Spark has its own settings. Larger queries spill to the
+            folder for temporary files (``TMPDIR``).
+        threads: The number of DuckDB's threads; None means one for each processor of this process.
+        storage_options: Parameters of fsspec's file system, for URLs.
         progress: Called with the number of bytes read so far for the current query.
         vault: The vault of the application's redactor, or its path, as for `structlog_audit.open_trail`.
 
     Raises:
-        AuditReadError: There is no archive at *path*, it is damaged or of a newer version, the extra ``archive`` is missing, or
-            there is no trail at one of *live*.
+        AuditReadError: There is no archive at a path, it is damaged or of a newer version, the extra ``archive`` is missing,
+            there is no trail at one of *live*, or Spark cannot be reached.
+        AuditTypeError: The engine is neither a name nor a session.
         AuditValueError: The engine is unknown, or *storage_options* are given for a folder.
     """
-    require_choice("engine", engine, ("duckdb",))
+    require_engine(engine)
 
     from structlog_audit.archive.database import Database
     from structlog_audit.archive.delta_log import DeltaLog
-    from structlog_audit.archive.reader import ArchiveReader
+    from structlog_audit.archive.reader import Archive, ArchiveReader
+    from structlog_audit.archive.sql_engine import SQLEngine
     from structlog_audit.trail.reading.discovery import find_trails
     from structlog_audit.trail.reading.opening import opened_vault
     from structlog_audit.trail.reading.reader import TrailReader
@@ -67,16 +77,40 @@ def open_archive(
     scanner = SegmentScanner()
     is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
     trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
-    storage = open_storage(path, storage_options)
-    database = Database(storage, memory_limit, threads)
-    database.connect()
-    log = DeltaLog(storage, database.connect)
-    log.require()
+    archives = []
+    for name in dict.fromkeys((path, *others)):
+        storage = open_storage(name, storage_options)
+        database = Database(storage, memory_limit, threads)
+        log = DeltaLog(storage, database.connect)
+        log.require()
+        source = _source_database(engine, storage, database)
+        archives.append(Archive(log, database, source, SQLEngine(source, progress)))
 
     used_vault = opened_vault(vault)
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)
-    name = host or os.uname().nodename
-    return ArchiveReader(log, database, reader, trails, scanner, name, progress, used_vault)
+    return ArchiveReader(archives, reader, trails, scanner, host or os.uname().nodename, used_vault)
+
+
+def require_engine(engine: Any) -> None:
+    """Raise `AuditTypeError` or `AuditValueError` if *engine* is not one that `open_archive` accepts."""
+    expected = (
+        f"engine={engine!r}: expected 'duckdb', Spark as 'sc://host:15002', 'spark://host:7077' or 'local[2]', "
+        "or a SparkSession"
+    )
+    if isinstance(engine, str):
+        if engine != "duckdb" and not _SPARK.fullmatch(engine):
+            raise AuditValueError(expected)
+    elif not type(engine).__module__.startswith("pyspark.sql."):
+        raise AuditTypeError(f"{expected}, got {type(engine).__name__}")
+
+
+def _source_database(engine: Any, storage: Storage, database: Database) -> SQLDatabase:
+    """Return the connection that answers queries; *database* reads the catalogue in any case."""
+    if engine == "duckdb":
+        return database
+    from structlog_audit.archive.spark_engine import SparkDatabase
+
+    return SparkDatabase(storage, engine, database)
 
 
 @contextmanager

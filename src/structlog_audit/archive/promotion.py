@@ -18,6 +18,8 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 Path = tuple[str, ...]
 """The keys that lead to a member of the metadata."""
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII).fullmatch
+
 _decode = msgspec.json.Decoder(dict[str, Path]).decode
 
 
@@ -46,6 +48,12 @@ def parse_path(text: Any) -> Path:
 def pointer(path: Iterable[str]) -> str:
     """Return *path* as a JSON Pointer."""
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def json_place(path: Iterable[str]) -> str:
+    """Return *path* as DuckDB finds it soonest: a JSON path if its keys are plain names, otherwise a JSON Pointer."""
+    keys = tuple(path)
+    return "$." + ".".join(keys) if all(map(_PLAIN_NAME, keys)) else pointer(keys)
 
 
 def promoted_columns(configuration: Mapping[str, str]) -> dict[str, Path]:

@@ -1,8 +1,9 @@
-"""`ArchiveReader`: queries answered from an archive, and from what live trails hold beyond it.
+"""`ArchiveReader`: queries answered from archives, and from what live trails hold beyond them.
 
 **Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
-query the live files and the log of the archive are read anew. While segments are archived or deleted, nothing is missing
-and nothing comes twice. Several trails are merged by time, each in its own order, and backwards in the exact reverse of it.
+query the live files and the logs of the archives are read anew. While segments are archived or deleted, nothing is missing
+and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order,
+and backwards in the exact reverse of it.
 
 **Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.
 
@@ -15,40 +16,65 @@ import base64
 import binascii
 import datetime as dt
 import heapq
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import dropwhile, islice
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import msgspec
 
 from structlog_audit._validation import require_integer
 from structlog_audit.archive.database import Database
-from structlog_audit.archive.delta_log import DeltaLog, Snapshot
-from structlog_audit.archive.duckdb_engine import DuckDBEngine
+from structlog_audit.archive.delta_log import DeltaLog
+from structlog_audit.archive.evidence import ArchivedPart, archived_evidence
+from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
-from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.several import disjoint, joined
+from structlog_audit.archive.sql_engine import (
+    Counts,
+    Found,
+    Place,
+    SQLDatabase,
+    SQLEngine,
+    UndecidedError,
+    UserOperation,
+)
+from structlog_audit.events.codec import MARKS, StoredEvent, decode
+from structlog_audit.events.conversion import has_unknown_status
+from structlog_audit.events.event import AuditEvent, EventStatus, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import warn_of_pseudonyms
-from structlog_audit.query.completeness import Doubt, Reason, Source
-from structlog_audit.query.engine import Progress
-from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.completeness import Completeness, Doubt, Reason, Source
+from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
+from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
-from structlog_audit.query.statistics import Histogram, Sum, summary
+from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary, user_summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
+from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
+from structlog_audit.trail.reading.judgement import judge_evidence
 from structlog_audit.trail.reading.pagination import Page
-from structlog_audit.trail.reading.problems import Problem
+from structlog_audit.trail.reading.problems import SEEN_IN_LINES, Problem
 from structlog_audit.trail.reading.reader import TrailReader
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 from structlog_audit.trail.reading.scan_engine import ScanEngine
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.segment_names import base_of, rollover_time
 
+_AFTER_ARCHIVE = "\U0010ffff"
+"""A name after those of all trails."""
+
+_BEFORE_ALL = -(2**63)
+"""Before the order keys of all events."""
+
 _REMEMBERED = 100_000
 """The number of events among which one that is followed is recognized as known."""
+
+
+Answer = TypeVar("Answer")
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -65,38 +91,41 @@ class _Placed(NamedTuple):
     event: StoredEvent
 
 
+class Archive(NamedTuple):
+    """An archive that is open: its log, DuckDB, which reads the catalogue, and what answers queries of the data files."""
+
+    log: DeltaLog
+    database: Database
+    source: SQLDatabase
+    engine: SQLEngine
+
+
 class ArchiveReader(EventSource):
-    """Answers queries from an archive and live trails. `open_archive` makes it.
+    """Answers queries from archives and live trails. `open_archive` makes it.
 
     The methods of `EventSource` may raise `AuditReadError` if the archive is damaged, or a live trail may not be read.
 
     Args:
-        log: The log of the archive.
-        database: Reads its data files.
+        archives: The archives.
         live: The reader of the live trails.
         trails: The live trails.
         scanner: Reads the segments of the live trails, and holds the problems found.
-        host: The name of this host in the archive.
-        progress: Called with the number of bytes read so far for the current query.
+        host: The name of this host in the archives.
         vault: Finds the tokens of clear users, sessions and entry ids.
     """
 
     def __init__(
         self,
-        log: DeltaLog,
-        database: Database,
+        archives: Sequence[Archive],
         live: TrailReader,
         trails: Sequence[Trail | StreamTrail],
         scanner: SegmentScanner,
         host: str,
-        progress: Progress | None = None,
         vault: SubjectVault | None = None,
     ) -> None:
         self._vault = vault
-        self._log = log
+        self._archives = archives
         self._host = host
-        self._database = database
-        self._engine = DuckDBEngine(log.storage, database, progress)
         self._live = live
         self._trails = trails
         self._scanner = scanner
@@ -113,12 +142,14 @@ class ArchiveReader(EventSource):
 
     @property
     def paths(self) -> Sequence[str]:
-        """The archive, and the active files of the live trails."""
-        return self._log.storage.root, *(trail.path for trail in self._trails)
+        """The archives, and the active files of the live trails."""
+        return *(archive.log.storage.root for archive in self._archives), *(trail.path for trail in self._trails)
 
     def size(self) -> int:
-        """Return the number of bytes to read now: of the archive, and of the live trails."""
-        return sum(file.size for file in self._log.require().files.values()) + self._live.size()
+        """Return the number of bytes to read now: of the archives, and of the live trails."""
+        snapshots = disjoint([archive.log.require() for archive in self._archives])
+
+        return sum(file.size for snapshot in snapshots for file in snapshot.files.values()) + self._live.size()
 
     @property
     def complete_since(self) -> dt.datetime | None:
@@ -127,22 +158,26 @@ class ArchiveReader(EventSource):
         Days that were pruned, and segments that retention deleted before they were archived, are missing. Trails of other
         hosts are complete as far as they are archived.
         """
-        snapshot = self._log.require()
-        archived = {coverage.name for ranges in snapshot.segments.values() for coverage in ranges}
-        times = [] if snapshot.pruned_before is None else [snapshot.pruned_before]
+        snapshots = [archive.log.require() for archive in self._archives]
+        archived = {coverage.name for ranges in joined(snapshots).segments.values() for coverage in ranges}
+        times = [snapshot.pruned_before for snapshot in snapshots if snapshot.pruned_before is not None]
 
         deletions = query_filters.conditions(kind=Kind.TRAIL, operation=RETENTION)
+
         for event in self.select(deletions, newest_first=False):
             names = event.metadata.get("segments")
             for name in names if isinstance(names, list) else ():
                 rolled_at = rollover_time(base_of(name), name) if isinstance(name, str) else None
                 if rolled_at is not None and name.removesuffix(".gz").removesuffix(".zst") not in archived:
                     times.append(rolled_at)
+
         return max(times, default=None)
 
     def close(self) -> None:
-        """Close the connection to DuckDB."""
-        self._database.close()
+        """Close the connections to the databases."""
+        for archive in self._archives:
+            archive.source.close()
+            archive.database.close()
 
     def __enter__(self) -> ArchiveReader:
         return self
@@ -164,38 +199,77 @@ class ArchiveReader(EventSource):
     def _paths(self) -> tuple[str, ...]:
         return tuple(self.paths)
 
-    def _doubts(self, source: Source, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
-        yield from super()._doubts(source, start, end)
-        # The sequence numbers of the writers are not checked, and other hosts may not have archived everything yet.
-        yield Doubt(reason=Reason.PARTIAL_SOURCE, names=(self._log.storage.root,))
+    @property
+    def complete_until(self) -> dict[str, dt.datetime | None]:
+        """The time of the last archived event of each trail, ``host:path``; None for a trail whose live files are read, too."""
+        with self._view() as view:
+            return view.complete_until()
+
+    def completeness(self, start_time: dt.datetime | None = None, end_time: dt.datetime | None = None) -> Completeness:
+        """Return the verdict on whether each trail has every event from *start_time* to *end_time*. O(number of events).
+
+        The evidence is that of `TrailReader.completeness`, in the rows of the archives and in the live files. The time after
+        the last archived event of a trail whose live files are not read is in doubt.
+        """
+        start, end = period_of_times(start_time, end_time)
+
+        with self._view() as view:
+            evidence, doubts = view.evidence()
+
+        source = Source(type=type(self).__name__, paths=self._paths())
+        verdict = judge_evidence(evidence, source, start, end, self._now(), doubts)
+
+        for code, count in self.problems.items():
+            if code not in (*HARMLESS_PROBLEMS, *SEEN_IN_LINES):
+                verdict = verdict.with_doubt(Doubt(reason=Reason.PROBLEM, count=count, names=(code,)))
+
+        return verdict
 
     @contextmanager
     def _view(self) -> Iterator[_View]:
-        """Take a state of the archive and what the live trails hold beyond it, for the duration of a ``with`` block."""
+        """Take a state of the archives and what the live trails hold beyond it, for the duration of a ``with`` block."""
         with ExitStack() as stack:
-            known = self._log.require()
+            known = joined([archive.log.require() for archive in self._archives])
             held = [
                 trail if isinstance(trail, StreamTrail) else HeldTrail(trail, known, stack, self._host)
                 for trail in self._trails
             ]
 
-            snapshot = self._log.update().copy()
-            live = [trail.beyond(snapshot, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
-            yield _View(snapshot, self._engine, live, self._scanner)
+            snapshots = [archive.log.update().copy() for archive in self._archives]
+            covered = joined(snapshots)
+            live = [trail.beyond(covered, self._scanner) if isinstance(trail, HeldTrail) else trail for trail in held]
+            archived = [
+                ArchivedPart(archive.log.storage, archive.database, archive.engine, snapshot)
+                for archive, snapshot in zip(self._archives, disjoint(snapshots), strict=True)
+            ]
+
+            yield _View(archived, live, self._scanner)
 
     @with_filter_signature
     def count_events(self, **filters: Unpack[Filters]) -> int:
         conditions = query_filters.conditions(**filters)
+
         with self._view() as view:
-            count = view.count(self._with_tokens(conditions))
+            count = _decided(view.count, self._with_tokens(conditions))
         if not count:
             self._explain_absence(conditions)
+
         return count
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         with self._view() as view:
-            found = view.statistics(self._with_tokens(conditions))
-        return super()._statistics(conditions) if found is None else found
+            return _decided(view.statistics, self._with_tokens(conditions))
+
+    def _statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
+        with self._view() as view:
+            return _decided(view.statistics_by_user, self._with_tokens(conditions))
+
+    def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
+        is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
+        marked = self.select(FieldConditions.of(conditions, is_marked), newest_first=False)
+        unknown_status = sum(has_unknown_status(event.metadata) for event in marked)
+
+        return {**self._statistics(conditions), "unknown_status": unknown_status}
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -221,16 +295,20 @@ class ArchiveReader(EventSource):
         require_integer("limit", limit, least=1)
         if any(isinstance(trail, StreamTrail) for trail in self._trails):
             raise AuditReadError("a stream has no pages: save it to a file")
+
         conditions = self._with_tokens(query_filters.conditions(**filters))
         after = None if cursor is None else _decode_cursor(cursor, newest_first)
 
         with self._view() as view:
             # One event more than the page has shows whether there is a next page.
             found = list(islice(view.select_after(after, conditions, newest_first, limit + 1), limit + 1))
+
         events = [placed.event.event() for placed in found[:limit]]
         if len(found) <= limit:
             return Page(events, None)
+
         packed = msgspec.msgpack.encode(_Cursor(newest_first, events[-1].event_id))
+
         return Page(events, base64.urlsafe_b64encode(packed).decode().rstrip("="))
 
     @with_filter_signature
@@ -248,6 +326,7 @@ class ArchiveReader(EventSource):
         """
         conditions = query_filters.conditions(**filters)
         found = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
+
         return (stored.event() for stored in found)
 
     def follow_matching(
@@ -256,33 +335,34 @@ class ArchiveReader(EventSource):
         """Yield the events that match ready-made *conditions* as they are recorded. Otherwise as `follow`."""
         if not self._trails:
             raise AuditReadError("an archive is not followed: name the live trail beside it")
+
         coming = self._live.follow_matching(conditions, since_now=True, stop=stop, wait=wait)
+
         return coming if since_now else self._existing_and(coming, conditions)
 
     def _existing_and(self, coming: Iterator[StoredEvent], conditions: Conditions) -> Iterator[StoredEvent]:
         # Following has begun, so no event is missed in between; some are seen twice.
         known: deque[str] = deque(maxlen=_REMEMBERED)
+
         for event in self.select(conditions, newest_first=False):
             known.append(event.event_id)
             yield event
+
         is_known = frozenset(known).__contains__
         yield from (event for event in coming if not is_known(event.event_id))
 
 
 class _View:
-    """A state of an archive, and the live events beyond it."""
+    """A state of archives, and the live events beyond it."""
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        engine: DuckDBEngine,
-        live: Sequence[LiveTrail | StreamTrail],
-        scanner: SegmentScanner,
+        self, archived: Sequence[ArchivedPart], live: Sequence[LiveTrail | StreamTrail], scanner: SegmentScanner
     ) -> None:
-        self._snapshot = snapshot
-        self._engine = engine
+        self._archived = archived
         self._live = live
         self._scanner = scanner
+        self._last_ids: dict[LiveTrail, str] = {}
+        self._last_lines: dict[LiveTrail, dict[str, bytes]] = {}
 
     def select(
         self, conditions: Conditions, *, newest_first: bool, at_most: int | None, bound: int | None = None
@@ -293,34 +373,77 @@ class _View:
             conditions: The conditions.
             newest_first: The order.
             at_most: The number of events that are taken at most.
-            bound: A place of the archive, before which (in the order of the answer) its files are left out.
+            bound: A place of the archives, before which (in the order of the answer) their files are left out.
         """
-        archived = self._engine.select(
-            self._snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound
-        )
+        answers = [
+            engine.select(snapshot, conditions, newest_first=newest_first, at_most=at_most, bound=bound)
+            for _, _, engine, snapshot in self._archived
+        ]
+
+        archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_place, reverse=newest_first)
         streams: list[Iterator[_Placed]] = [(_Placed(found.at, found.event) for found in archived)]
         streams += [self._of_live(trail, conditions, newest_first, at_most) for trail in self._live]
         if len(streams) == 1:
             return streams[0]
+
         if newest_first:
             # Events with equal places then come in the reverse of the other direction's order.
             streams.reverse()
+
         return heapq.merge(*streams, key=lambda placed: placed.at, reverse=newest_first)
 
     def _of_live(
         self, trail: LiveTrail | StreamTrail, conditions: Conditions, newest_first: bool, at_most: int | None
     ) -> Iterator[_Placed]:
         engine = ScanEngine([trail], self._scanner)
-        seed = trail.seed if isinstance(trail, LiveTrail) else None
-        for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
-            at = microseconds(event.timestamp)
-            yield _Placed(at if seed is None else max(at, seed), event)
+        if isinstance(trail, StreamTrail):
+            for event in engine.select(conditions, newest_first=newest_first, at_most=at_most):
+                yield _Placed(microseconds(event.timestamp), event)
+            return
 
-    def live_events(self, conditions: Conditions) -> Iterator[StoredEvent]:
-        """Yield the matching events of the live trails, one trail after the other."""
-        for trail in self._live:
-            for placed in self._of_live(trail, conditions, False, None):
-                yield placed.event
+        most = None if at_most is None else at_most + REMEMBERED
+
+        for event in engine.select(conditions, newest_first=newest_first, at_most=most):
+            if not self._is_repeated(trail, event):
+                at = microseconds(event.timestamp)
+                yield _Placed(at if trail.seed is None else max(at, trail.seed), event)
+
+    def _is_repeated(self, trail: LiveTrail, event: StoredEvent) -> bool:
+        """Return whether *event* repeats one of the last archived lines, as a writer does after a failed fsync."""
+        last_id = self._last_ids.get(trail)
+        if last_id is None:
+            files = (file for part in self._archived for file in part.snapshot.files.values())
+            ids = (file.ids[1] for file in files if file.trail in trail.archived_names)
+            last_id = self._last_ids[trail] = max(ids, default="")
+        # Ids increase with the time, so an event after the archived ones is no repetition.
+        if event.event_id > last_id:
+            return False
+
+        line = self._lines_before(trail).get(event.event_id)
+
+        return line is not None and decode(line).event() == event.event()
+
+    def _lines_before(self, trail: LiveTrail) -> dict[str, bytes]:
+        """Return the last archived lines of a live trail by the ids of their events, in order."""
+        found = self._last_lines.get(trail)
+        if found is None:
+            found = self._last_lines[trail] = {}
+            for storage, database, _, snapshot in self._archived:
+                for name in sorted(trail.archived_names):
+                    found |= last_lines(database, storage, snapshot, name)
+
+        return found
+
+    def _others(self, conditions: Conditions) -> Iterator[Found]:
+        """Yield the matching events that SQL does not count, trail by trail."""
+        for _, _, engine, snapshot in self._archived:
+            yield from engine.undecided(snapshot, conditions)
+
+        for number, trail in enumerate(self._live):
+            # Live events follow archived ones with the same key.
+            name = f"{_AFTER_ARCHIVE}{number:06}"
+            for n, placed in enumerate(self._of_live(trail, conditions, False, None)):
+                yield Found(placed.at, name, n, placed.event)
 
     def select_after(
         self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int
@@ -330,30 +453,35 @@ class _View:
             return self.select(conditions, newest_first=newest_first, at_most=at_most)
 
         by_id = query_filters.conditions(event_id=event_id, kind=[None, *Kind])
-        archived = self._engine.select(self._snapshot, by_id, newest_first=True, at_most=1, bound=None)
-        bound = next((found.at for found in archived), None)
+        answers = (
+            engine.select(snapshot, by_id, newest_first=True, at_most=1) for _, _, engine, snapshot in self._archived
+        )
+        bound = next((found.at for archived in answers for found in archived), None)
 
         found = self.select(conditions, newest_first=newest_first, at_most=None, bound=bound)
         following = dropwhile(lambda placed: placed.event.event_id != event_id, found)
+
         return islice(following, 1, None)
 
     def count(self, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        count = self._engine.count(self._snapshot, conditions)
-        if count is None:
-            return sum(1 for _ in self.select(conditions, newest_first=False, at_most=None))
-        return count + sum(1 for _ in self.live_events(conditions))
+        archived = sum(engine.count(snapshot, conditions) for _, _, engine, snapshot in self._archived)
 
-    def statistics(self, conditions: Conditions) -> dict[str, Any] | None:
-        """Return the statistics of the matching events; None if SQL alone cannot count them."""
-        counts = self._engine.counts(self._snapshot, conditions)
-        if counts is None:
-            return None
+        return archived + sum(1 for trail in self._live for _ in self._of_live(trail, conditions, False, None))
+
+    def statistics(self, conditions: Conditions) -> dict[str, Any]:
+        """Return the statistics of the matching events."""
+        counts = Counts()
+
+        for _, _, engine, snapshot in self._archived:
+            counts.add(engine.counts(snapshot, conditions))
 
         histogram = Histogram()
-        histogram.buckets = Counter(counts.buckets)
-        total_ms = Sum([counts.total_ms])
-        for event in self.live_events(conditions):
+        histogram.buckets = counts.buckets
+        total_ms = Sum(counts.totals_ms)
+
+        for found in self._others(conditions):
+            event = found.event
             counts.operations[event.operation] += 1
             counts.statuses[event.status] += 1
             counts.users[event.user_id] += 1
@@ -364,23 +492,135 @@ class _View:
         average_ms = total_ms.average(histogram.buckets.total())
         first = self._end(conditions, newest_first=False)
         last = self._end(conditions, newest_first=True)
+
         return summary(counts.operations, counts.statuses, counts.users, histogram, average_ms, first, last)
+
+    def statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
+        """Return the statistics of each user among the matching events."""
+        users: dict[str | None, _UserTotals] = {}
+        answers = [engine.counts_by_user(snapshot, conditions) for _, _, engine, snapshot in self._archived]
+        archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_first)
+        others = sorted(map(_single, self._others(conditions)), key=_first)
+
+        # Among equally common operations the one that occurred first counts.
+        parts = heapq.merge(archived, others, key=_first) if others else archived
+
+        for user, operation, times, succeeded, _, trail, _, at, number, late in parts:
+            totals = users.get(user)
+            if totals is None:
+                totals = users[user] = _UserTotals()
+
+            operations = totals.operations
+            operations[operation] = operations.get(operation, 0) + times
+            totals.succeeded += succeeded
+            if at > totals.at or (at == totals.at and (trail, number) > totals.place):
+                totals.at, totals.place, totals.late = at, (trail, number), late
+
+        found: dict[str | None, UserStatistics] = {}
+
+        for user in list(users):
+            # The counts and the answer together would take twice the memory.
+            totals = users.pop(user)
+            found[user] = user_summary(totals.operations, totals.succeeded, time_of(totals.at - totals.late))
+
+        return found
+
+    def _live_by_name(self) -> dict[str, LiveTrail]:
+        live = (trail for trail in self._live if isinstance(trail, LiveTrail))
+        return {name: trail for trail in live for name in trail.archived_names}
+
+    def complete_until(self) -> dict[str, dt.datetime | None]:
+        """As `ArchiveReader.complete_until`."""
+        live = self._live_by_name()
+        highs: dict[str, int] = {}
+
+        for _, _, _, snapshot in self._archived:
+            for trail, high in snapshot.highs.items():
+                highs[trail] = max(high, highs.get(trail, high))
+
+        return {trail: None if trail in live else time_of(high) for trail, high in sorted(highs.items())}
+
+    def evidence(self) -> tuple[list[TrailEvidence], list[Doubt]]:
+        """Return the evidence of each trail, and the doubts about streams."""
+        live = self._live_by_name()
+        names = {
+            found.trail for part in self._archived for ranges in part.snapshot.segments.values() for found in ranges
+        }
+        evidence = []
+
+        for name in sorted(names):
+            trail = live.get(name)
+            before = () if trail is None else tuple(self._lines_before(trail).values())
+            evidence.append(archived_evidence(name, self._archived, trail, before))
+
+        doubts = []
+        archived_live = [live[name] for name in names if name in live]
+
+        for other in self._live:
+            if isinstance(other, StreamTrail) and not other.is_seekable:
+                doubts.append(Doubt(reason=Reason.READ_ONCE, trail=other.path))
+            elif other not in archived_live:
+                evidence.append(read_evidence(other))
+
+        return evidence, doubts
 
     def _end(self, conditions: Conditions, *, newest_first: bool) -> dt.datetime | None:
         found = self.select(conditions, newest_first=newest_first, at_most=1)
         return next((placed.event.timestamp for placed in found), None)
 
 
+def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> Answer:
+    """Return an answer; if a database cannot parse the metadata of a row, that of Python, which then parses all of it."""
+    while True:
+        # Each archive says so at most once.
+        with suppress(UndecidedError):
+            return answer(conditions)
+
+
+class _UserTotals:
+    """The counts of a user so far, and the place of the last event."""
+
+    __slots__ = ("at", "late", "operations", "place", "succeeded")
+
+    def __init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.succeeded = 0
+        self.at = _BEFORE_ALL
+        self.place = ("", -1)
+        self.late = 0
+
+
+def _single(found: Found) -> UserOperation:
+    """Return the counts of one event."""
+    event = found.event
+    at, trail, number = _place(found)
+    late = at - microseconds(event.timestamp)
+    succeeded = int(event.status is EventStatus.SUCCESS)
+
+    return event.user_id, event.operation, 1, succeeded, at, trail, number, at, number, late
+
+
+def _place(found: Found) -> Place:
+    return found.at, found.trail, found.number
+
+
+def _first(part: UserOperation) -> Place:
+    return part[4:7]
+
+
 def _decode_cursor(cursor: Any, newest_first: bool) -> str:
     """Return the id of the event that *cursor* names."""
     if not isinstance(cursor, str):
         raise AuditTypeError(f"cursor={cursor!r}: expected the cursor of a page or None, got {type(cursor).__name__}")
+
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         packed = base64.b64decode(padded, b"-_", validate=True)
         decoded = msgspec.msgpack.decode(packed, type=_Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise AuditValueError(f"cursor={cursor!r}: expected the cursor of a page, got other text") from None
+
     if decoded.newest_first != newest_first:
         raise AuditValueError(f"cursor={cursor!r}: expected a cursor of the same order, got one of the other order")
+
     return decoded.event_id

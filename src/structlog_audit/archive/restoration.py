@@ -1,23 +1,38 @@
-"""`restore` and `verify`: the segments that an archive came from, byte by byte."""
+"""`restore` and `verify`: the segments that an archive came from, byte by byte, and their seals."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
 from structlog_audit.archive.actions import Coverage, DataFile
-from structlog_audit.archive.archived_bytes import Gap, archived_bytes, decode_gaps
 from structlog_audit.archive.database import Database, file_digest
 from structlog_audit.archive.delta_log import DeltaLog, Snapshot
 from structlog_audit.archive.opening import opened_log
+from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, write_seal
+from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
+from structlog_audit.archive.segment_content import is_pruned, segment_bytes
 from structlog_audit.archive.storage import UNFINISHED_SUFFIX
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
+from structlog_audit.integrity.errors import raising
+from structlog_audit.integrity.seal_folder import FOLDER_MODE
+from structlog_audit.integrity.standalone.verify_trail import (
+    Checkpoint,
+    HashFiles,
+    Note,
+    SealError,
+    notes_in,
+    range_root,
+    read_checkpoint,
+)
 from structlog_audit.trail.segment_names import base_of, rollover_time
 
 _COPIED_BYTES = 1_048_576
@@ -54,11 +69,21 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """The result of `restore`: the files that were written, their bytes, and the segments of which days were pruned."""
+    """The result of `restore`.
+
+    Attributes:
+        files: The segments that were written.
+        bytes_written: Their bytes.
+        pruned: The names of segments of which days were pruned.
+        seals: The seal folders that were written.
+        unsealed: The sealed trails, ``host:path``, of which no checkpoint covers restored lines only.
+    """
 
     files: tuple[str, ...]
     bytes_written: int
     pruned: tuple[str, ...]
+    seals: tuple[str, ...]
+    unsealed: tuple[str, ...]
 
 
 def restore(
@@ -71,7 +96,8 @@ def restore(
     """Write the segments that an archive holds to the folder *to*, under their own names and decompressed.
 
     If the archive has several trails, each gets a folder of its own. A file appears when it is complete and has the digest that
-    was recorded when it was archived.
+    was recorded when it was archived. A sealed trail gets its seal, with the newest checkpoint that covers archived lines
+    only; an existing seal folder stays as it is.
 
     Args:
         archive: The archive.
@@ -87,20 +113,41 @@ def restore(
     files = []
     pruned = []
     written = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
         targets = _targets(snapshot, os.fspath(to))
+
         for key, target in targets.items():
             ranges = snapshot.segments[key]
-            if _is_pruned(ranges, snapshot):
+            if is_pruned(ranges, snapshot):
                 pruned.append(ranges[0].name)
                 continue
+
             os.makedirs(os.path.dirname(target), exist_ok=True)
             written += _restore_segment(log, database, ranges, target)
             files.append(target)
             if progress is not None:
                 progress(written)
-    return Restored(tuple(files), written, tuple(pruned))
+
+        written_paths = frozenset(files)
+        seals: list[str] = []
+        unsealed: list[str] = []
+
+        for sealed in sealed_trails(log):
+            paths = [targets[key] for key, ranges in snapshot.segments.items() if ranges[0].trail == sealed.copy.trail]
+            present = [path for path in paths if path in written_paths]
+            folder = _seal_folder(sealed, paths)
+            if not present or os.path.exists(folder):
+                continue
+
+            is_alone = len(sealed.trails) == 1
+            if is_alone and _restore_seal(log, database, sealed, present, folder):
+                seals.append(folder)
+            else:
+                unsealed.append(sealed.copy.trail)
+
+    return Restored(tuple(files), written, tuple(pruned), tuple(seals), tuple(unsealed))
 
 
 def verify(
@@ -121,23 +168,28 @@ def verify(
     """
     findings: list[Finding] = []
     segments = events = pruned = checked = 0
+
     with opened_log(archive, storage_options) as (log, database):
         snapshot = log.snapshot
+
         for file in snapshot.files.values():
             findings += _check_file(log, file)
 
         for ranges in snapshot.segments.values():
-            if _is_pruned(ranges, snapshot):
+            if is_pruned(ranges, snapshot):
                 pruned += 1
                 continue
+
             found = [finding for coverage in ranges for finding in _check(log, database, coverage)]
             findings += found
             if not found:
                 segments += 1
                 events += sum(coverage.stop_number - coverage.first for coverage in ranges)
+
             checked += ranges[-1].stop
             if progress is not None:
                 progress(checked)
+
     return Verified(segments, events, pruned, tuple(findings))
 
 
@@ -152,6 +204,7 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", file.path, str(error))
         return
+
     if digest != file.sha256:
         yield Finding("damaged", file.path, "the file has another digest")
 
@@ -160,45 +213,16 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
     """Yield what is wrong with the rows of *coverage*."""
     where = f"{coverage.trail} {coverage.name}"
     digest = hashlib.sha256()
+
     try:
         for data in segment_bytes(log, database, coverage):
             digest.update(data)
     except (AuditReadError, OSError) as error:
         yield Finding("damaged", where, str(error))
         return
+
     if digest.hexdigest() != coverage.sha256:
         yield Finding("damaged", where, f"bytes {coverage.start} to {coverage.stop} have another digest")
-
-
-def segment_bytes(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[bytes]:
-    """Yield the bytes of a range of a segment.
-
-    Raises:
-        AuditReadError: A file is damaged.
-        OSError: A file is missing.
-    """
-    locations = []
-    for file in log.snapshot.files.values():
-        first, last = file.numbers
-        if file.trail == coverage.trail and first < coverage.stop_number and last >= coverage.first:
-            locations.append(log.storage.location(file.path))
-
-    gaps: list[Gap] = []
-    if coverage.quarantine is not None:
-        try:
-            gaps = decode_gaps(log.storage.read(coverage.quarantine))
-        except msgspec.MsgspecError as error:
-            raise AuditReadError(f"{log.storage.location(coverage.quarantine)}: damaged: {error}") from error
-    return archived_bytes(database, locations, coverage, gaps)
-
-
-def _is_pruned(ranges: list[Coverage], snapshot: Snapshot) -> bool:
-    """Return whether some events of a segment are on days that were pruned."""
-    before = snapshot.pruned_before
-    if before is None:
-        return False
-    first = before.timestamp() * 1_000_000
-    return any(coverage.least is not None and coverage.least < first for coverage in ranges)
 
 
 def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
@@ -206,6 +230,7 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
     trails = {ranges[0].trail for ranges in snapshot.segments.values()}
     targets: dict[str, str] = {}
     used: set[str] = set()
+
     for key, ranges in snapshot.segments.items():
         place = os.path.join(folder, quote(ranges[0].trail, safe="")) if len(trails) > 1 else folder
         name = ranges[0].name
@@ -214,8 +239,10 @@ def _targets(snapshot: Snapshot, folder: str) -> Mapping[str, str]:
         if rollover_time(base, name) is None or path in used:
             # Numbered files change their names: the time of the last event names the segment for good.
             path = _free_path(place, base, ranges[-1].high or 0, used)
+
         used.add(path)
         targets[key] = path
+
     return targets
 
 
@@ -225,6 +252,7 @@ def _free_path(folder: str, base: str, us: int, used: set[str]) -> str:
         path = os.path.join(folder, f"{base}.{time.strftime('%Y%m%dT%H%M%S.%fZ')}")
         if path not in used:
             return path
+
         time += dt.timedelta(microseconds=1)
 
 
@@ -232,18 +260,22 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     """Write one segment, and return its size."""
     unfinished = target + UNFINISHED_SUFFIX
     size = 0
+
     try:
         with open(unfinished, "wb") as file:
             for coverage in ranges:
                 digest = hashlib.sha256()
+
                 for data in segment_bytes(log, database, coverage):
                     digest.update(data)
                     size += file.write(data)
+
                 if digest.hexdigest() != coverage.sha256:
                     raise AuditReadError(
                         f"{log.storage.root}: bytes {coverage.start} to {coverage.stop} of {coverage.name} are damaged; "
                         "structlog-audit archive verify shows all damage"
                     )
+
             file.flush()
             os.fsync(file.fileno())
 
@@ -254,6 +286,7 @@ def _restore_segment(log: DeltaLog, database: Database, ranges: list[Coverage], 
     finally:
         if os.path.exists(unfinished):
             os.unlink(unfinished)
+
     return size
 
 
@@ -263,5 +296,88 @@ def _are_equal(path: str, other: str) -> bool:
             data = first.read(_COPIED_BYTES)
             if data != second.read(_COPIED_BYTES):
                 return False
+
             if not data:
                 return True
+
+
+def _seal_folder(sealed: SealedTrail, paths: Sequence[str]) -> str:
+    """Return the seal folder of the trail with a segment at the first of *paths*."""
+    folder = os.path.dirname(paths[0]) if paths else ""
+    name = os.path.basename(sealed.copy.trail)
+
+    return os.path.join(folder, f"{name}.seal")
+
+
+def _restore_seal(log: DeltaLog, database: Database, sealed: SealedTrail, paths: Sequence[str], folder: str) -> bool:
+    """Write the seal of the segments at *paths* to *folder*; return False if there is no checkpoint for them alone."""
+    with opened_trail(sealed, log, database) as source, HashFiles(source.seal) as hashes, raising(AuditReadError):
+        complete = source.complete_size(hashes)
+        newest_first = sorted(paths, reverse=True)
+        note = _newest_note(source, complete, hashes, sealed.copied.earlier, newest_first)
+        if note is None:
+            return False
+
+    size = Checkpoint.parse(note.text).size
+    files = {**sealed.copied.files, CHECKPOINT: str(note).encode()}
+    if size < sealed.copy.size:
+        # Cosigned checkpoints of lines that are not here would be taken for a roll-back.
+        files = {name: data for name, data in files.items() if name in (CHECKPOINT, SEGMENTS)}
+
+    unfinished = folder + UNFINISHED_SUFFIX
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.mkdir(unfinished, FOLDER_MODE)
+
+    copied = msgspec.structs.replace(sealed.copied, files=files)
+    write_seal(log.storage, copied, unfinished, size=size, is_strict=True)
+    os.rename(unfinished, folder)
+
+    return True
+
+
+def sealed_lines(folder: str) -> int:
+    """Return the number of lines that the checkpoint in a seal folder covers.
+
+    Raises:
+        AuditReadError: There is no checkpoint.
+    """
+    with raising(AuditReadError):
+        return Checkpoint.parse(read_checkpoint(folder).text).size
+
+
+def _newest_note(
+    source: ArchivedTrail, most: int, hashes: HashFiles, earlier: Sequence[bytes], paths: Sequence[str]
+) -> Note | None:
+    """Return the newest checkpoint that covers at most *most* lines: of a copy, or in the trail itself.
+
+    Args:
+        source: The trail.
+        most: The number of lines.
+        hashes: Its stored hashes.
+        earlier: The checkpoints of earlier copies.
+        paths: The segments, the newest first: a checkpoint is in one of the last.
+    """
+    newest = read_checkpoint(source.seal)
+    head = Checkpoint.parse(newest.text)
+    if head.size <= most:
+        return newest
+
+    def usable(texts: Iterable[str]) -> Iterator[tuple[int, Note]]:
+        for text in texts:
+            with suppress(SealError):
+                note = Note.parse(text.encode())
+                other = Checkpoint.parse(note.text)
+
+                if other.size <= most and range_root(hashes.read, 0, other.size) == other.root:
+                    yield other.size, note
+
+    found = dict(usable(note.decode(errors="replace") for note in earlier))
+
+    for path in paths:
+        in_segment = dict(usable(notes_in(path, head.origin)))
+
+        if in_segment:
+            found.update(in_segment)
+            break
+
+    return found[max(found)] if found else None

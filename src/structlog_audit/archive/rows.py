@@ -1,9 +1,7 @@
 """The rows of an archive: the contents of each column, and the exact line of each row.
 
 **Guarantees.** A row encodes to the bytes of its event in the segment; where it would not, the column ``line`` holds them.
-Nothing is decided by DuckDB: it only stores columns. ``metadata`` is the JSON text of the line.
-
-**Performance.** Most lines are canonical. Their metadata is copied, not encoded again.
+Nothing is decided by DuckDB: it only stores columns. ``metadata`` is canonical JSON, as the library writes it.
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from structlog_audit.events.codec import StoredEvent, escape, safe_json, to_json
+from structlog_audit.events.codec import StoredEvent, safe_json, to_json
 from structlog_audit.events.event import EventStatus
 from structlog_audit.query.filters import microseconds
-from structlog_audit.trail.reading.decoder import Batch, Line
-from structlog_audit.trail.reading.line_blocks import is_part
+from structlog_audit.trail.reading.decoder import Batch, Line, LineDecoder
+from structlog_audit.trail.reading.line_blocks import LineBlock, is_part
 
 COLUMNS = (
     ("event_id", "string"),
@@ -74,11 +72,13 @@ SPOOL_COLUMNS = """{event_id: 'VARCHAR', us: 'BIGINT', operation: 'VARCHAR', use
     kind: 'VARCHAR', chain: 'VARCHAR', n: 'BIGINT', late_us: 'BIGINT', line: 'VARCHAR'}"""
 """The types of the members of `Row` for DuckDB's ``read_json``."""
 
-STORED_COLUMNS = (
-    "event_id, epoch_us(timestamp), operation, user_id, session_id, entry_ids, metadata, status, error_message, "
-    "duration_ms, kind"
+FETCHED_COLUMNS = (
+    "event_id, {us}, operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind"
 )
-"""The columns that make a `StoredEvent` of a row; its line needs ``chain`` as well."""
+"""The columns that make a `StoredEvent` of a row; ``{us}`` is the timestamp in microseconds, as the database writes it."""
+
+STORED_COLUMNS = FETCHED_COLUMNS.format(us="epoch_us(timestamp)")
+"""The same for DuckDB; a line needs ``chain`` as well."""
 
 
 class _Members(msgspec.Struct, omit_defaults=True, gc=False):
@@ -96,14 +96,8 @@ class _Members(msgspec.Struct, omit_defaults=True, gc=False):
     chain: str | None = None
 
 
-class _MetadataOnly(msgspec.Struct, gc=False):
-    metadata: msgspec.Raw = _NO_METADATA
-
-
 _encode = msgspec.json.Encoder().encode
 _decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
-_metadata_of_lines = msgspec.json.Decoder(_MetadataOnly).decode_lines
-_metadata_of_line = msgspec.json.Decoder(_MetadataOnly).decode
 
 
 def encode_line(
@@ -138,14 +132,19 @@ def encode_line(
     return safe_json(line) + b"\n"
 
 
+def time_of(us: int) -> dt.datetime:
+    """Return the time that is *us* microseconds after 1970, in UTC."""
+    return _EPOCH + dt.timedelta(microseconds=us)
+
+
 def timestamp_text(us: int) -> bytes:
     """Return a time in microseconds since 1970 as lines have it."""
-    text = (_EPOCH + dt.timedelta(microseconds=us)).isoformat(timespec="microseconds")
+    text = time_of(us).isoformat(timespec="microseconds")
     return text[:26].encode() + b"Z"
 
 
 def stored_event(columns: Sequence[Any]) -> StoredEvent:
-    """Return the event of a row; *columns* are `STORED_COLUMNS`."""
+    """Return the event of a row; *columns* are `FETCHED_COLUMNS`."""
     event_id, us, operation, user_id, session_id, entry_ids, metadata, status, error_message, duration_ms, kind = (
         columns
     )
@@ -185,7 +184,6 @@ def events_in(batch: Batch, size: int) -> list[EventBytes]:
     block = batch.block
     starts = [*block.offsets(batch.lines), block.stop]
 
-    raw = _raw_metadata(batch)
     next_firsts = [*batch.first_lines[1:], len(batch.lines)]
     found = []
     for number, event in enumerate(batch.events):
@@ -197,37 +195,40 @@ def events_in(batch: Batch, size: int) -> list[EventBytes]:
 
         start, stop = starts[first], min(starts[last + 1], size)
         stored = block.data[start - block.start : stop - block.start]
-        metadata = _metadata_in(stored) if raw is None else raw[number]
-        found.append(_event_bytes(event, start, stop, stored, metadata))
+        found.append(_event_bytes(event, start, stop, stored))
     return found
 
 
-def _raw_metadata(batch: Batch) -> list[str | None] | None:
-    """Return the metadata of each line as it is there, if each line is an event."""
-    if len(batch.events) != len(batch.lines):
-        return None
-    try:
-        members = _metadata_of_lines(batch.block.data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return [_text(member) for member in members] if len(members) == len(batch.lines) else None
-
-
-def _metadata_in(line: bytes) -> str | None:
-    """Return the metadata of a line as it is there; None without any, or if the line is not one of this library."""
-    try:
-        return _text(_metadata_of_line(line))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+def columns_of(line: bytes) -> tuple[Any, ...] | None:
+    """Return the columns of the event in *line*, `STORED_COLUMNS` and ``chain``; None if it is not one event."""
+    data = line if line.endswith(b"\n") else line + b"\n"
+    batch = LineDecoder().decode_block(LineBlock(0, data), lambda code, offset, reason: None)
+    found = events_in(batch, len(line))
+    if len(found) != 1:
         return None
 
+    event, metadata = found[0].event, found[0].metadata
+    return (
+        event.event_id,
+        found[0].us,
+        event.operation,
+        event.user_id,
+        event.session_id,
+        event.entry_ids or None,
+        metadata,
+        str(event.status),
+        event.error_message,
+        event.duration_ms,
+        event.kind,
+        event.chain,
+    )
 
-def _text(member: _MetadataOnly) -> str | None:
-    return bytes(member.metadata).decode() or None
 
-
-def _event_bytes(event: Line, start: int, stop: int, stored: bytes, metadata: str | None) -> EventBytes:
-    """Return *event* with its bytes *stored*; *metadata* is the text in them."""
+def _event_bytes(event: Line, start: int, stop: int, stored: bytes) -> EventBytes:
+    """Return *event* with its bytes *stored*."""
     us = microseconds(event.timestamp)
+    # Spaces, escapes and the like are not copied: queries compare the text of canonical JSON.
+    metadata = metadata_text(event.metadata)
     encoded = encode_line(
         event.event_id,
         us,
@@ -242,17 +243,14 @@ def _event_bytes(event: Line, start: int, stop: int, stored: bytes, metadata: st
         event.kind,
         event.chain,
     )
-    if encoded == stored:
-        return EventBytes(event, start, stop, us, metadata, None)
-
-    # A reader may have changed members of a line that is not canonical: what it makes of them is what queries find.
-    return EventBytes(event, start, stop, us, _encode_metadata(event.metadata), stored)
+    return EventBytes(event, start, stop, us, metadata, None if encoded == stored else stored)
 
 
-def _encode_metadata(metadata: dict[str, Any]) -> str | None:
+def metadata_text(metadata: dict[str, Any]) -> str | None:
+    """Return *metadata* as the JSON text of a row; None without any."""
     if not metadata:
         return None
     try:
-        return escape(_encode(metadata)).decode()
+        return safe_json(_encode(metadata)).decode()
     except (TypeError, ValueError, OverflowError, RecursionError):
         return to_json(metadata)

@@ -28,6 +28,7 @@ COMMANDS = (
     "stats",
     "users",
     "export",
+    "explore",
     "erase",
     "report",
     "monitor",
@@ -42,6 +43,7 @@ COMMANDS = (
     "verify_proof",
     "doctor",
     "shipper",
+    "import_auditlog",
     "demo",
 )
 """The commands in the order of ``--help``. In their names on the command line, an underscore is a hyphen."""

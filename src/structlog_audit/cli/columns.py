@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
-from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.tables import NOTHING, quoted, time_text
 from structlog_audit.cli.terminal import clean
 from structlog_audit.events.event import AuditEvent
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.formats.spreadsheet import METADATA, checked_columns, value_at
+from structlog_audit.query.field_tests import text_of
 
 
 def parse_columns(text: str | None, output: str = "csv") -> tuple[str, ...] | None:
@@ -25,6 +24,9 @@ def parse_columns(text: str | None, output: str = "csv") -> tuple[str, ...] | No
     if output not in ("text", "csv"):
         raise UsageError(f"--columns: expected --output text or csv, got {output}, which has no columns")
 
+    # Imported lazily: most command lines name no columns.
+    from structlog_audit.formats.spreadsheet import checked_columns
+
     try:
         return checked_columns([name.strip() for name in text.split(",")])
     except AuditValueError as error:
@@ -33,6 +35,8 @@ def parse_columns(text: str | None, output: str = "csv") -> tuple[str, ...] | No
 
 def cell_reader(name: str, zone: dt.tzinfo | None) -> Callable[[AuditEvent], str]:
     """Return a function that returns the cell of the column *name* for people, clean, with times in *zone*."""
+    from structlog_audit.formats.spreadsheet import METADATA, value_at
+
     if name == "timestamp":
         return lambda event: time_text(event.timestamp, zone=zone)
     if name == "entry_ids":

@@ -59,9 +59,9 @@ def complete_shippers() -> list[str]:
 
 def complete_formats() -> list[str]:
     """Return the names of the formats of an export."""
-    from structlog_audit.export import WRITERS
+    from structlog_audit.export import FORMATS
 
-    return list(WRITERS)
+    return list(FORMATS)
 
 
 def _values(field: str, words: Iterable[str]) -> list[str]:

@@ -19,24 +19,27 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from structlog_audit.cli.exit_codes import UsageError, did_you_mean
-from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import AuditEvent, Kind
+from structlog_audit.events.event import Kind
 from structlog_audit.exceptions import AuditError
 from structlog_audit.query.absent_values import EXPLAINED
-from structlog_audit.query.filters import Conditions, contains
+from structlog_audit.query.field_tests import (
+    Absent,
+    Bound,
+    EqualTo,
+    FieldConditions,
+    FieldTest,
+    Matcher,
+    Number,
+    OneOf,
+    Pattern,
+)
+from structlog_audit.query.filters import Conditions
 from structlog_audit.query.filters import conditions as query_conditions
-
-Event = StoredEvent | AuditEvent
-Test = Callable[[Event], bool]
-Values = list[Any]
-"""The values that an event has for a field: none, one, or several of a list."""
 
 EVERY_KIND: list[str | None] = [None, *Kind]
 """The value of the filter ``kind`` that matches every event."""
@@ -87,21 +90,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The events that a command line selects: those that match the conditions of a query and pass all tests.
+    """The events that a command line selects.
 
     Attributes:
         words: The conditions of the command line, as they were given.
-        conditions: The part that a query filters by.
-        tests: The part that a query has no filters for (``!=``, ``~``, bounds, most of the metadata).
+        conditions: Their meaning, with tests for what a query has no filters for (``!=``, ``~``, bounds, most of the metadata).
     """
 
     words: tuple[Condition, ...]
     conditions: Conditions
-    tests: tuple[Test, ...]
-
-    def passes(self, event: Event) -> bool:
-        """Return whether *event*, which matches the conditions, passes all tests."""
-        return all(test(event) for test in self.tests)
 
 
 def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
@@ -111,6 +108,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
         UsageError: A word has the shape of a condition, with an unknown field or operator.
     """
     trails, found = [], []
+
     for word in words:
         parts = _WORD.fullmatch(word)
         if parts is not None:
@@ -122,6 +120,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
             raise UsageError(f"{word!r}: expected FIELD=value; quote < and > in the shell, as in {example}")
         else:
             trails.append(word)
+
     return trails, found
 
 
@@ -130,6 +129,7 @@ def _require_valid(condition: Condition) -> None:
     field, operator = condition.field, condition.operator
     if field == "timestamp":
         raise UsageError(f"{condition.quoted}: use --since and --until to select times")
+
     if field == "metadata":
         raise UsageError(f"{condition.quoted}: expected a key of the metadata, such as 'metadata.source=api'")
 
@@ -140,6 +140,7 @@ def _require_valid(condition: Condition) -> None:
     if operator in _CORRECTIONS:
         correction = _CORRECTIONS[operator]
         raise UsageError(f"unknown operator {operator!r} in {condition.quoted}. Did you mean {correction!r}?")
+
     if operator not in accepted:
         choices = " ".join(accepted)
         raise UsageError(f"{condition.quoted}: expected one of {choices} after {field}, got {operator!r}")
@@ -149,6 +150,7 @@ def _unknown_field(condition: Condition) -> UsageError:
     field = condition.field
     hint = did_you_mean(field, [*FIELDS, "metadata"])
     fields = ", ".join(FIELDS)
+
     return UsageError(
         f"unknown field {field!r}.{hint} Fields: {fields}; "
         f"use 'metadata.{field}' for a key of the metadata, './{condition}' for a file of that name"
@@ -168,7 +170,7 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
     """
     filters: dict[str, Any] = {"kind": EVERY_KIND} if every_kind else {}
     filters |= {name: value for name, value in bounds.items() if value is not None}
-    tests: list[Test] = []
+    tests: list[FieldTest] = []
 
     for field, group in _by_field(words).items():
         is_filter = field in _NAMES and all(condition.operator == "=" for condition in group)
@@ -179,17 +181,21 @@ def build_selection(words: Sequence[Condition], *, every_kind: bool = False, **b
         # The tests decide about the kind: the filter must not leave any kind out before them.
         if field == "kind":
             filters[field] = EVERY_KIND
+
         tests += _tests(field, group)
 
     try:
-        return Selection(tuple(words), query_conditions(**filters), tuple(tests))
+        found = query_conditions(**filters)
     except AuditError as error:
         raise UsageError(str(error)) from None
+
+    return Selection(tuple(words), FieldConditions.of(found, *tests) if tests else found)
 
 
 def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
     """Return the values that *words* ask for with ``=``, by field, as events have them: those that a hint can explain."""
     wanted: defaultdict[str, list[str]] = defaultdict(list)
+
     for condition in words:
         if condition.operator != "=" or not condition.value:
             continue
@@ -199,19 +205,23 @@ def wanted_values(words: Iterable[Condition]) -> dict[str, list[str]]:
             wanted[field] += [name for name in _filter_value(field, value) if name is not None]
         elif field.startswith("metadata."):
             wanted[field].append(value)
+
     return dict(wanted)
 
 
 def _by_field(words: Iterable[Condition]) -> dict[str, list[Condition]]:
     groups: defaultdict[str, list[Condition]] = defaultdict(list)
+
     for condition in words:
         groups[condition.field].append(condition)
+
     return groups
 
 
 def _filter_values(group: Iterable[Condition]) -> list[str | None]:
     """Return the values of the filter that the conditions ``FIELD=value`` of one field stand for."""
     values: list[str | None] = []
+
     for condition in group:
         if condition.value:
             values.append(condition.value)
@@ -221,42 +231,19 @@ def _filter_values(group: Iterable[Condition]) -> list[str | None]:
             values.append(None)
         else:
             values += [None, ""]
+
     return values
 
 
-def _tests(field: str, group: Sequence[Condition]) -> Iterator[Test]:
+def _tests(field: str, group: Sequence[Condition]) -> Iterator[FieldTest]:
     """Yield the tests for all conditions on one *field*."""
-    values_of = _reader(field)
-
-    alternatives = [_matcher(condition) for condition in group if condition.operator in ("=", "~")]
+    alternatives = tuple(_matcher(condition) for condition in group if condition.operator in ("=", "~"))
     if alternatives:
-        yield lambda event: any(matches(values_of(event)) for matches in alternatives)
+        yield FieldTest(field, alternatives)
 
     for condition in group:
-        if condition.operator in ("!=", "!~"):
-            yield _negation(_matcher(condition), values_of)
-        elif condition.operator in (">=", "<="):
-            yield _bound(condition, values_of)
-
-
-def _negation(matches: Callable[[Values], bool], values_of: Callable[[Event], Values]) -> Test:
-    return lambda event: not matches(values_of(event))
-
-
-def _bound(condition: Condition, values_of: Callable[[Event], Values]) -> Test:
-    bound = _number(condition)
-    is_lower = condition.operator == ">="
-
-    def is_within(event: Event) -> bool:
-        for value in values_of(event):
-            # A boolean is an int to isinstance, but not a number.
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            if value >= bound if is_lower else value <= bound:
-                return True
-        return False
-
-    return is_within
+        if condition.operator not in ("=", "~"):
+            yield FieldTest(field, (_matcher(condition),), is_negated=condition.operator.startswith("!"))
 
 
 def _number(condition: Condition) -> float:
@@ -269,53 +256,29 @@ def _number(condition: Condition) -> float:
     raise UsageError(f"{condition.quoted}: expected a number, got {condition.value!r}")
 
 
-def _reader(field: str) -> Callable[[Event], Values]:
-    """Return a function that returns the values of *field* in an event."""
-    if field.startswith("metadata."):
-        path = field.removeprefix("metadata.")
-        return lambda event: list(values_at(event.metadata, path))
-    if field == "entry_ids":
-        return lambda event: event.entry_ids
-    return lambda event: [getattr(event, field)]
-
-
-def values_at(value: Any, path: str) -> Iterator[Any]:
-    """Yield the values at *path* in the JSON *value*, those in lists one by one. A key may contain dots itself."""
-    if isinstance(value, list):
-        for item in value:
-            yield from values_at(item, path)
-    elif not path:
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if path == key:
-                yield from values_at(item, "")
-            elif path.startswith(f"{key}."):
-                yield from values_at(item, path[len(key) + 1 :])
-
-
-def _matcher(condition: Condition) -> Callable[[Values], bool]:
-    """Return a function that returns whether any value of an event matches *condition*, its ``!`` left aside."""
+def _matcher(condition: Condition) -> Matcher:
+    """Return the comparison of *condition*, its ``!`` left aside."""
     field, value = condition.field, condition.value
     if condition.operator.endswith("~"):
-        return _pattern_matcher(condition)
+        return _pattern(condition)
+
+    if condition.operator in (">=", "<="):
+        return Bound(_number(condition), is_lower=condition.operator == ">=")
+
     if not value:
-        return lambda values: all(item in (None, "") for item in values)
+        return Absent()
+
     if field in _NAMES:
-        wanted = _filter_value(field, value)
-        return lambda values: not wanted.isdisjoint(values)
-    if field == "duration_ms":
-        number = _number(condition)
-        return lambda values: number in values
-    return _json_matcher(value)
+        return OneOf(_filter_value(field, value))
+
+    return Number(_number(condition)) if field == "duration_ms" else EqualTo(value)
 
 
-def _pattern_matcher(condition: Condition) -> Callable[[Values], bool]:
+def _pattern(condition: Condition) -> Pattern:
     try:
-        search = re.compile(condition.value).search
+        return Pattern(re.compile(condition.value))
     except re.error as error:
         raise UsageError(f"{condition.quoted}: expected a regular expression: {error}") from None
-    return lambda values: any(search(text_of(item)) for item in values if item is not None)
 
 
 def _filter_value(field: str, value: str) -> frozenset[str | None]:
@@ -324,26 +287,3 @@ def _filter_value(field: str, value: str) -> frozenset[str | None]:
         return dict(query_conditions(**{field: value}).names)[field]
     except AuditError as error:
         raise UsageError(str(error)) from None
-
-
-def _json_matcher(text: str) -> Callable[[Values], bool]:
-    scalar = _scalar(text)
-
-    def is_match(item: Any) -> bool:
-        return item == text if isinstance(item, str) else contains(item, scalar)
-
-    return lambda values: any(map(is_match, values))
-
-
-def _scalar(text: str) -> Any:
-    """Return the number or boolean that *text* is in JSON; otherwise *text*."""
-    try:
-        found = msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
-    except (msgspec.DecodeError, UnicodeError):
-        return text
-    return found if isinstance(found, (int, float)) else text
-
-
-def text_of(value: Any) -> str:
-    """Return a JSON value as text: a string as it is, everything else as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

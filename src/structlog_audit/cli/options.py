@@ -47,6 +47,14 @@ Vault = Annotated[
     str | None,
     typer.Option("--vault", metavar="FILE", help="File with the keys of persons: conditions match their tokens, too."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What reads an archive: duckdb (default), or Spark as sc://host:15002, spark://host:7077 or local[2].",
+    ),
+]
 Tz = Annotated[
     str | None,
     typer.Option("--tz", metavar="ZONE", help="Read and show times in this zone, such as Europe/Berlin."),
@@ -63,6 +71,7 @@ Operations = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 TrailPath = Annotated[str, typer.Argument(metavar="TRAIL", help="Active file of the trail.")]
+SealedPath = Annotated[str, typer.Argument(metavar="TRAIL|ARCHIVE", help="Active file of the trail, or an archive.")]
 Origin = Annotated[
     str,
     typer.Option("--origin", metavar="NAME", help="Name of the trail in checkpoints, such as audit.example/shop/web1."),
@@ -128,6 +137,7 @@ class TrailOptions:
         until: The end of the time range, as text.
         month: The month that is the time range, as text.
         vault: The file with the keys of persons.
+        engine: What reads the data files of an archive.
         tz: The name of the zone in which times are read and shown.
         utc: Whether that zone is UTC.
         every_kind: Whether the events of the library are included.
@@ -143,6 +153,7 @@ class TrailOptions:
     until: str | None = None
     month: str | None = None
     vault: str | None = None
+    engine: str | None = None
     tz: str | None = None
     utc: bool = False
     every_kind: bool = False
@@ -174,7 +185,14 @@ class TrailOptions:
 
 Command = Callable[..., int]
 
-_FIRST = {"words": Words, "since": Since, "until": Until, "month": Month, "vault": Vault}
+_FIRST = {
+    "words": Words,
+    "since": Since,
+    "until": Until,
+    "month": Month,
+    "vault": Vault,
+    "engine": Engine,
+}
 """The shared options before those of the command itself, without a value by default."""
 
 _LAST = {"tz": Tz, "utc": Utc, "every_kind": All, "record": Record, "strict": Strict}

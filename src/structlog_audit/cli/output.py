@@ -25,15 +25,15 @@ from itertools import chain, islice
 from rich.cells import cell_len, set_cell_size
 
 from structlog_audit.cli.choices import Output
-from structlog_audit.cli.columns import cell_reader
-from structlog_audit.cli.conditions import text_of
 from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.tables import NOTHING, clean_rows, quoted, time_text
 from structlog_audit.cli.terminal import clean, has_colours, is_terminal, put, width
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, EventStatus
+from structlog_audit.events.event_lists import lists_of
 from structlog_audit.exceptions import AuditValueError
-from structlog_audit.export import checked_writer
+from structlog_audit.export import CHUNK, WRITERS
+from structlog_audit.query.field_tests import text_of
 
 _SAMPLE = 50
 """The number of events that determine the widths of the columns."""
@@ -84,21 +84,25 @@ def put_events(
     count = 0
     is_live = first is not None
 
-    def counted() -> Iterator[StoredEvent]:
+    def counted() -> Iterator[Sequence[StoredEvent]]:
         nonlocal count
-        for event in events:
-            count += 1
-            yield event
+        for some in lists_of(events, 1 if is_live or at_once else CHUNK):
+            count += len(some)
+            yield some
+
+            # Not kept while the next ones are decoded, which reuses their memory.
+            del some
 
     chunks: Iterable[str | bytes]
     if output == "text":
         sample = min(_SAMPLE, first or 1) if is_live else _SAMPLE
+        stored_events = chain.from_iterable(counted())
         form = _form(zone) if columns is None else _form_of_columns(columns, zone)
-        chunks = _table((stored.event() for stored in counted()), form, sample)
+        chunks = _table((stored.event() for stored in stored_events), form, sample)
     else:
-        chunks = checked_writer(output, columns)(counted(), now, is_live or at_once)
-        if output == "csv" and is_terminal():
-            chunks = (clean_rows(chunk.decode()) for chunk in chunks)
+        written = WRITERS[output](counted(), now) if columns is None else _sheet(counted(), columns)
+        is_sheet = output == "csv" and is_terminal()
+        chunks = (clean_rows(chunk.decode()) for chunk in written) if is_sheet else written
 
     try:
         for chunk in chunks:
@@ -110,6 +114,13 @@ def put_events(
             raise
         raise UsageError(f"--{error}") from None
     return count
+
+
+def _sheet(lists: Iterable[Sequence[StoredEvent]], columns: Sequence[str]) -> Iterator[bytes]:
+    # Imported lazily: only needed for CSV.
+    from structlog_audit.formats.spreadsheet import table
+
+    return table(lists, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +153,8 @@ def _form(zone: dt.tzinfo | None) -> _Form:
 
 
 def _form_of_columns(names: Sequence[str], zone: dt.tzinfo | None) -> _Form:
+    from structlog_audit.cli.columns import cell_reader
+
     readers = [cell_reader(name, zone) for name in names]
     return _Form(
         tuple(map(clean, names)),

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import msgspec
-
-from structlog_audit.archive.opening import is_archive, open_archive
+from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
@@ -22,14 +20,16 @@ from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
 from structlog_audit.cli.times import time_range
 from structlog_audit.cli.vaults import open_vault, recordable, with_tokens
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import rfc3339
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.engine import Progress
+from structlog_audit.query.event_source import export_information
+from structlog_audit.query.field_tests import FieldConditions, FieldTest
+from structlog_audit.query.filters import Conditions
 from structlog_audit.query.seal_verdict import SealVerdict
-from structlog_audit.query.statistics import UserStatistics, statistics, statistics_by_user
+from structlog_audit.query.statistics import UserStatistics
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.opening import open_trail
 from structlog_audit.trail.reading.reader import TrailReader
@@ -47,6 +47,7 @@ class Reading:
         trail: The reader of the trails.
         selection: The conditions, built once.
         now: The time at the start of the command.
+        description: The times and conditions as they may be recorded, with tokens in place of persons.
         revealed_by: The vault with whose keys events are shown in clear, if they are.
         is_read_once: Whether a source can be read only once.
     """
@@ -54,23 +55,25 @@ class Reading:
     trail: TrailReader | ArchiveReader
     selection: Selection
     now: dt.datetime
+    description: Mapping[str, Any]
     revealed_by: SubjectVault | None = None
     is_read_once: bool = False
 
+    def narrowed(self, tests: Iterable[FieldTest]) -> Reading:
+        """Return a reading of the selected events that pass *tests*."""
+        conditions = FieldConditions.of(self.selection.conditions, *tests)
+
+        return dataclasses.replace(self, selection=dataclasses.replace(self.selection, conditions=conditions))
+
     def select(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the selected events; a caller that takes only the first few states *at_most* how many."""
-        conditions = self.selection.conditions
-        if not self.selection.tests:
-            return self.trail.select(conditions, newest_first=newest_first, at_most=at_most)
-
-        # The tests drop events after the query: it cannot know how many it has to find.
-        found = self.trail.select(conditions, newest_first=newest_first)
-        return filter(self.selection.passes, found)
+        return self.trail.select(self.selection.conditions, newest_first=newest_first, at_most=at_most)
 
     def events(self, *, newest_first: bool = False, at_most: int | None = None) -> Iterator[StoredEvent]:
         """Yield the first *at_most* of the selected events, or all."""
         found = self.select(newest_first=newest_first, at_most=at_most)
         events = islice(found, at_most)
+
         return events if self.revealed_by is None else map(self.revealed_by.reveal, events)
 
     def newest(self, count: int) -> list[StoredEvent]:
@@ -84,10 +87,15 @@ class Reading:
             since_now: Whether to begin with the events that are recorded after this call, or with the oldest.
         """
         wait = wait_for_reader()
-        coming = self.trail.follow_matching(
-            self.selection.conditions, since_now=since_now, stop=lambda: False, wait=wait
-        )
-        return filter(self.selection.passes, coming)
+        conditions = self.selection.conditions
+
+        return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
+
+    def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
+        """Return what a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+        conditions = self.selection.conditions
+        verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
+        return export_information(verdict, self.description)
 
     def explain_absence(self, wanted: Mapping[str, Iterable[str]] | None = None) -> None:
         """Write a hint to stderr for each value asked for that no event in the time range has.
@@ -102,8 +110,9 @@ class Reading:
         if wanted and not self.is_read_once:
             conditions = self.selection.conditions
             names = tuple((name, values) for name, values in conditions.names if name == "kind")
-            in_range = msgspec.structs.replace(conditions, names=names)
+            in_range = Conditions(names, start_time=conditions.start_time, end_time=conditions.end_time)
             events = self.trail.select(in_range, newest_first=False)
+
             for hint in absent_values(events, wanted):
                 put_error(hint)
 
@@ -126,22 +135,11 @@ class Reading:
 
     def statistics_by_user(self) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
-        if not self.selection.tests:
-            return self.trail._statistics_by_user(self.selection.conditions)
-        return statistics_by_user(self.select())
+        return self.trail._statistics_by_user(self.selection.conditions)
 
     def statistics(self) -> dict[str, Any]:
         """Return the statistics of the selected events, and ``unknown_status``."""
-        unknown_status = 0
-
-        def counted() -> Iterator[StoredEvent]:
-            nonlocal unknown_status
-            for event in self.select():
-                unknown_status += has_unknown_status(event.metadata)
-                yield event
-
-        found = statistics(counted())
-        return {**found, "unknown_status": unknown_status}
+        return self.trail._statistics_and_unknown_status(self.selection.conditions)
 
     def completeness(self, by_user: Container[str], seals: Iterable[SealVerdict] = ()) -> Completeness:
         """Return the verdict for the time range, with the *seals* of the trails as evidence.
@@ -153,6 +151,7 @@ class Reading:
 
         selected = dict(conditions.names).get("user_id", ())
         users = [user for user in selected if isinstance(user, str) and user not in by_user]
+
         return verdict.with_users(self.trail.users_without_events(sorted(users)))
 
 
@@ -195,23 +194,24 @@ def read_trails(
     selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
     selection = dataclasses.replace(selection, words=tuple(words))
 
+    description = _description(selection, vault)
+    if reveal:
+        description["revealed"] = True
     # The reading is recorded first: if that fails, nothing is read.
     if options.record:
-        description = _description(selection, vault)
-        if reveal:
-            description["revealed"] = True
         record_reading(paths, options.command, description)
 
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         verified = [] if verified_by is None else _verified_lines(paths, verified_by)
         trail = (
-            _open(paths, advance, vault)
+            _open(paths, options.engine, advance, vault)
             if verified_by is None
             else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
         )
         is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
-        reading = Reading(trail, selection, now, vault if reveal else None, is_read_once)
+        reading = Reading(trail, selection, now, description, vault if reveal else None, is_read_once)
         code = work(reading)
+
     sys.stdout.flush()
 
     if trail.problems:
@@ -220,7 +220,9 @@ def read_trails(
         return Exit.FINDINGS
     if not options.strict:
         return code
+
     has_findings = trail.problems or (not judges and _is_incomplete(reading))
+
     return Exit.FINDINGS if has_findings else code
 
 
@@ -262,20 +264,30 @@ def _is_incomplete(reading: Reading) -> bool:
     verdict = reading.trail.completeness(conditions.start_time, conditions.end_time)
     if not verdict.missing:
         return False
+
     for sentence in [f"{verdict.headline()}:", *verdict.sentences()]:
         put_error(sentence)
+
     return True
 
 
-def _open(paths: list[str], progress: Progress | None, vault: SubjectVault | None) -> TrailReader | ArchiveReader:
-    """Return a reader of *paths*, one of which may be an archive."""
+def _open(
+    paths: list[str], engine: str | None, progress: Progress | None, vault: SubjectVault | None
+) -> TrailReader | ArchiveReader:
+    """Return a reader of *paths*, some of which may be archives that *engine* reads."""
     archives = [path for path in dict.fromkeys(paths) if is_archive(path)]
     trails = [path for path in paths if path not in archives]
+    if not archives and engine is not None:
+        raise UsageError(f"--engine {engine}: expected an archive among the trails, got {', '.join(trails)}")
     if not archives:
         return open_trail(*_streams(trails), progress=progress, vault=vault)
-    if len(archives) > 1:
-        raise UsageError(f"expected one archive, got {archives[0]!r} and {archives[1]!r}")
-    return open_archive(archives[0], live=list(_streams(trails)), progress=progress, vault=vault)
+    try:
+        require_engine(engine or "duckdb")
+    except AuditValueError as error:
+        raise UsageError(str(error)) from error
+    return open_archive(
+        *archives, live=list(_streams(trails)), engine=engine or "duckdb", progress=progress, vault=vault
+    )
 
 
 def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
@@ -290,10 +302,13 @@ def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, 
     start, end = selection.conditions.start_time, selection.conditions.end_time
     if start is not None:
         description["since"] = rfc3339(start)
+
     if end is not None:
         description["until"] = rfc3339(end)
+
     if selection.words:
         description["conditions"] = list(recordable(selection.words, vault))
+
     return description
 
 

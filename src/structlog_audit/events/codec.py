@@ -50,10 +50,11 @@ class PayloadRedactor(Protocol):
     """A component that removes secrets from payloads."""
 
     @property
-    def may_contain_secrets(self) -> Callable[[Mapping[str, Any], bytes], bool]:
-        """A cheap test of the metadata and the encoded payload without its opening brace.
+    def redact_keys(self) -> Callable[[dict[str, Any], bytes], dict[str, Any] | None]:
+        """A cheap first pass, a function of the metadata and of the encoded payload without its opening brace.
 
-        It may return True for a harmless payload, never False for one that `redact` would change.
+        It returns the same metadata if the event has nothing to redact, the redacted metadata if nothing else is to be
+        redacted, or None if the event needs `redact`.
         """
 
     def redact(self, payload: Payload) -> Payload:
@@ -79,17 +80,24 @@ def encode_payload(payload: Payload, max_event_bytes: int, redactor: PayloadReda
         data = encode(payload)[1:]
 
     if redactor is not None:
-        may_contain_secrets = redactor.may_contain_secrets
+        metadata = payload.metadata
+        redact_keys = redactor.redact_keys
         # A key whose class overrides comparison may raise.
         try:
-            is_suspicious = may_contain_secrets(payload.metadata, data)
+            redacted = redact_keys(metadata, data)
         except Exception:
-            is_suspicious = True
-        if is_suspicious:
-            payload = redactor.redact(_with_plain_keys(payload, data))
+            redacted = None
+
+        if redacted is not metadata:
+            if redacted is None:
+                payload = redactor.redact(_with_plain_keys(payload, data))
+            else:
+                payload = msgspec.structs.replace(payload, metadata=redacted)
             data = encode(payload)[1:]
 
-    data = safe_json(data)
+    # As `safe_json`, without a call.
+    if _DELETE in data or not (data.isascii() or _is_safe(data)):
+        data = escape(data)
 
     # "Less than", not "at most": the complete payload has one more byte, its brace.
     if len(data) < max_event_bytes - _OVERHEAD:

@@ -53,7 +53,7 @@ MAX_IDENTIFIER = 200
 MAX_INTEGER_BITS = 14_000
 """The limit of an integer that is an identifier. Python limits decimal texts to 4,300 digits, which is a little more."""
 
-_MORE = "…"
+MORE = "…"
 """The key of the number of further marks."""
 
 MAX_TEXT = 1_000
@@ -78,9 +78,9 @@ def identifier_text(value: Any) -> str | None:
     Most frameworks number their users; in a trail an identifier is text. An identifier is a string, an integer of any
     usual size, a UUID, an Enum of these, a proxy of one of these, or an object with a stable text (`_stable_text`).
     """
-    # The most frequent type first.
+    # The most frequent type first. The text by msgspec takes a quarter of the time of that by `str`.
     if type(value) is uuid.UUID:
-        return str(value)
+        return msgspec.to_builtins(value)  # type: ignore[no-any-return]
 
     value = unwrapped(value)
     if isinstance(value, Enum):
@@ -147,7 +147,7 @@ def exception_text(error: BaseException) -> str:
     causes = []
     for number, leaf in enumerate(leaf_exceptions(error)):
         if number == MAX_CAUSES:
-            causes.append(_MORE)
+            causes.append(MORE)
             break
         causes.append(_exception_line(leaf))
     return f"{text}: {'; '.join(causes)}"
@@ -167,12 +167,18 @@ def leaf_exceptions(error: BaseException) -> Iterator[BaseException]:
 
 def _exception_line(error: BaseException) -> str:
     try:
-        text = _ADDRESS.sub("", str(error))
+        text = _without_addresses(str(error))
     except Exception:
         text = "(its text can't be read)"
 
     name = type.__dict__["__name__"].__get__(type(error))
     return f"{name}: {text}" if text else str(name)
+
+
+def _without_addresses(text: str) -> str:
+    """Return *text* without memory addresses, of exactly type str. The search takes a tenth of the time of the pattern."""
+    text = str.__str__(text)
+    return _ADDRESS.sub("", text) if " at 0x" in text else text
 
 
 class JsonSanitizer:
@@ -192,12 +198,12 @@ class JsonSanitizer:
         Beyond the limit, marks are only counted.
         """
         has_room = len(self.marks) < MAX_MARKS or path in self.marks
-        if has_room and path != _MORE:
+        if has_room and path != MORE:
             self.marks[path] = change
             return
 
-        count, _, _ = self.marks.get(_MORE, "0 more").partition(" ")
-        self.marks[_MORE] = f"{int(count) + 1} more"
+        count, _, _ = self.marks.get(MORE, "0 more").partition(" ")
+        self.marks[MORE] = f"{int(count) + 1} more"
 
     def sanitize(self, value: Any, path: str, depth: int = 0) -> Any:
         """Return *value* as plain JSON values. *path* names it in the marks."""
@@ -366,7 +372,7 @@ class JsonSanitizer:
             return f"<{name}>"
 
         text = str.__str__(str(value))
-        text = self.sanitize_text(_ADDRESS.sub("", text), path)
+        text = self.sanitize_text(_without_addresses(text), path)
         if len(text) > MAX_TEXT:
             self.mark(path, f"replaced: first {MAX_TEXT} of {len(text)} characters of the text of {name}")
         return text[:MAX_TEXT]

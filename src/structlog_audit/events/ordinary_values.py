@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from structlog_audit.events.foreign_values import has_lists, is_wrapper, unwrapped
 from structlog_audit.events.json_safe import declared_fields, exception_text, is_excluded
 
@@ -57,6 +59,16 @@ def plain_members(members: dict[Any, Any], budget: Budget) -> dict[str, Any]:
     return _plain_mapping(members, 0, budget)
 
 
+def plain_member(value: Any, budget: Budget) -> Any:
+    """Return the *value* of a member as a plain one. The errors are those of `plain_members`."""
+    kind = type(value)
+    if kind in _KEPT:
+        return value
+
+    convert = _CONVERSIONS.get(kind) or _conversion_of(kind)
+    return convert(value, 1, budget)
+
+
 def _plain(value: Any, depth: int, budget: Budget) -> Any:
     kind = type(value)
     if kind in _KEPT:
@@ -67,25 +79,29 @@ def _plain(value: Any, depth: int, budget: Budget) -> Any:
 
 
 def _plain_mapping(members: dict[Any, Any], depth: int, budget: Budget) -> dict[str, Any]:
-    count = len(members)
-    budget[0] -= count
+    budget[0] -= len(members)
     if depth > MAX_DEPTH or budget[0] < 0:
         raise UnusualValueError("too deep, or too many values")
 
-    plain = {}
-    for key, value in dict.items(members):
+    # A copy, whatever a subclass overrides.
+    plain = dict.copy(members)
+    for key, value in plain.items():
         if type(key) is not str:
-            key = _plain_key(key)
+            return _plain_mapping(_with_plain_keys(members), depth, budget)
 
-        # As `_plain`, without a call.
+        # As `_plain`, without a call for nearly all values.
         kind = type(value)
-        if kind not in _KEPT:
+        if kind not in _KEPT and not (kind is int and _INT_MIN <= value < _INT_END):
             convert = _CONVERSIONS.get(kind) or _conversion_of(kind)
-            value = convert(value, depth + 1, budget)
-        plain[key] = value
+            plain[key] = convert(value, depth + 1, budget)
+    return plain
+
+
+def _with_plain_keys(members: dict[Any, Any]) -> dict[str, Any]:
+    plain = {key if type(key) is str else _plain_key(key): value for key, value in dict.items(members)}
 
     # Two keys may have the same text.
-    if len(plain) != count:
+    if len(plain) != len(members):
         raise UnusualValueError("equal keys")
     return plain
 
@@ -101,10 +117,10 @@ def _plain_items(items: Iterable[Any], depth: int, budget: Budget) -> list[Any]:
 
 
 def _plain_key(key: Any) -> str:
-    if type(key) is int:
-        return str(_plain_int(key, 0, []))
-    if type(key) is uuid.UUID:
+    if type(key) is int and _INT_MIN <= key < _INT_END:
         return str(key)
+    if type(key) is uuid.UUID:
+        return msgspec.to_builtins(key)  # type: ignore[no-any-return]
     raise UnusualValueError(type(key))
 
 
@@ -131,8 +147,26 @@ def _items_by(iterate: Callable[[Any], Iterable[Any]]) -> Convert:
     return lambda value, depth, budget: _plain_items(iterate(value), depth, budget)
 
 
+def _plain_datetime(value: dt.datetime, depth: int, budget: Budget) -> Any:
+    # msgspec writes the same text five times as fast, except that it writes UTC as "Z", and no seconds of an offset.
+    if value.tzinfo is None:
+        return value
+    if value.tzinfo is dt.UTC:
+        return f"{msgspec.to_builtins(value)[:-1]}+00:00"
+    return value.isoformat()
+
+
+def _plain_time(value: dt.time, depth: int, budget: Budget) -> Any:
+    return value if value.tzinfo is None else value.isoformat()
+
+
 def _plain_enum(value: Enum, depth: int, budget: Budget) -> Any:
     return _plain(value.value, depth + 1, budget)
+
+
+def _plain_usual_enum(value: Enum, depth: int, budget: Budget) -> Any:
+    # The property `value` returns this attribute, five times as slowly.
+    return _plain(value._value_, depth + 1, budget)
 
 
 def _plain_wrapped(value: Any, depth: int, budget: Budget) -> Any:
@@ -148,8 +182,7 @@ def _members_by(kind: Any, names: list[str]) -> Convert:
         return _unusual
 
     def convert(value: Any, depth: int, budget: Budget) -> Any:
-        members = {name: getattr(value, name) for name in names}
-        return _plain_mapping(members, depth, budget)
+        return _plain_mapping({name: getattr(value, name) for name in names}, depth, budget)
 
     def convert_with_extras(value: Any, depth: int, budget: Budget) -> Any:
         members = {name: getattr(value, name) for name in names} | (getattr(value, "__pydantic_extra__", None) or {})
@@ -177,7 +210,7 @@ def _find_conversion(kind: Any) -> Convert:
 
     for base, convert in _BASES:
         if issubclass(kind, base):
-            return convert
+            return _plain_usual_enum if convert is _plain_enum and _has_usual_value(kind) else convert
 
     if issubclass(kind, dict) and not has_lists(kind):
         return _plain_mapping
@@ -190,8 +223,14 @@ def _find_conversion(kind: Any) -> Convert:
     return _members_by(kind, names)
 
 
-_KEPT = frozenset((str, bool, type(None), uuid.UUID))
-"""Types that msgspec encodes as they are."""
+def _has_usual_value(kind: type[Enum]) -> bool:
+    """Return whether the class of an Enum overrides neither ``value`` nor the access to attributes."""
+    overrides = [base for base in kind.__mro__ if "value" in base.__dict__]
+    return overrides[:1] == [Enum] and kind.__getattribute__ is object.__getattribute__
+
+
+_KEPT = frozenset((str, bool, type(None), uuid.UUID, decimal.Decimal, dt.date))
+"""Types that msgspec encodes as they are, to the text of `str` or ``isoformat``."""
 
 _BASES: tuple[tuple[Any, Convert], ...] = (
     (str, _text_by(str.__str__)),
@@ -217,5 +256,7 @@ _CONVERSIONS: dict[type, Convert] = {
     list: _plain_items,
     int: _plain_int,
     float: _plain_float,
+    dt.datetime: _plain_datetime,
+    dt.time: _plain_time,
 }
 """The conversions by exact type."""

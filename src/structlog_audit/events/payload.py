@@ -30,10 +30,11 @@ def _value_type(inner: Any) -> Any:
     return scalar | small_list | small_dict
 
 
-_Value: Any = _value_type(_value_type(_value_type(None)))
+Value: Any = _value_type(_value_type(_value_type(None)))
+"""The type of a value in the metadata of nearly every event."""
 
-Metadata: Any = Annotated[dict[str, _Value], msgspec.Meta(max_length=100)]
-"""The type of the metadata of nearly every event. `conversion` handles all other metadata value by value."""
+Metadata: Any = Annotated[dict[str, Value], msgspec.Meta(max_length=100)]
+"""The type of the metadata of nearly every event. `refused_values` handles all other metadata value by value."""
 
 
 Status = Literal["SUCCESS", "FAILURE", "PARTIAL"]

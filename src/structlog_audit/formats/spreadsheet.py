@@ -16,7 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import msgspec
 
@@ -27,9 +27,11 @@ from structlog_audit.events.characters import (
     SEPARATORS,
     ZERO_WIDTH,
 )
-from structlog_audit.events.codec import to_json
+from structlog_audit.events.codec import StoredEvent, safe_json, to_json
 from structlog_audit.events.event import AuditEvent, Kind, rfc3339
+from structlog_audit.events.event_lists import EventList
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.formats import spreadsheet_columns
 
 COLUMNS: Final = AuditEvent.__struct_fields__
 """The columns of a table, unless others are selected."""
@@ -42,6 +44,7 @@ CELLS: Final[tuple[Cells, ...]] = ("safe", "text", "raw")
 MAX_CELL_CHARACTERS: Final = 32_000
 """The limit of a cell in UTF-16 code units: Excel takes 32,767 of them, Python's csv module 131,072 characters."""
 
+_LINE_END = "\r\n"
 METADATA: Final = "metadata."
 """The beginning of the name of a column of one value in the metadata."""
 
@@ -106,32 +109,84 @@ def checked_cells(cells: Cells) -> Cells:
     return cells
 
 
-def table(events: Iterable[AuditEvent], columns: Sequence[str] = COLUMNS, cells: Cells = "safe") -> Iterator[bytes]:
+def table(
+    lists: Iterable[Sequence[AuditEvent | StoredEvent]], columns: Sequence[str] = COLUMNS, cells: Cells = "safe"
+) -> Iterator[bytes]:
     """Yield the header and the rows of a CSV table, in UTF-8.
 
     Args:
-        events: The events, taken one by one.
-        columns: Names of members, or ``metadata.KEY`` for a value in the metadata at any depth.
-        cells: One of `CELLS`.
+        lists: The events, in lists; the rows of a list come at once.
+        columns: The columns in their order, as `checked_columns` returns them.
+        cells: How texts are written.
 
     Raises:
         AuditValueError: An event needs further rows, and *columns* lacks the two that mark them.
     """
-    write: Callable[[Iterable[Any]], str] = csv.writer(_Echo(), lineterminator="\r\n").writerow
+    write: Callable[[Iterable[Any]], str] = csv.writer(_Echo(), lineterminator=_LINE_END).writerow
     header = [safe_cell(name) for name in columns]
     yield _encoded(write(header))
 
-    cell_readers = [_reader(name, cells) for name in columns]
-    has_paths = any(name.startswith(METADATA) for name in columns)
-    for event in events:
-        source = _with_plain_metadata(event) if has_paths else event
-        row = [read(source) for read in cell_readers]
-        text = write(row)
+    row_by_row = _RowByRow(columns, cells, write)
+    by_columns = [_column(name, cells) for name in columns]
+    for events in lists:
+        rows = _rows_by_columns(events, by_columns)
+        if rows is None:
+            yield from map(_encoded, map(row_by_row, events))
+        elif rows:
+            yield _encoded(_LINE_END.join([*rows, ""]))
+
+        # Not kept while the next ones are decoded, which reuses their memory.
+        del events, rows
+
+
+def _rows_by_columns(
+    events: Sequence[AuditEvent | StoredEvent], columns: Sequence[spreadsheet_columns.Column]
+) -> list[str] | None:
+    """Return the rows of *events*; None if they have to be made one by one."""
+    # The csv module quotes a single empty cell. An event that an application made may hold any value.
+    if len(columns) == 1 or not _are_stored(events):
+        return None
+
+    try:
+        rows = spreadsheet_columns.rows(events, columns)
+    except RecursionError:
+        return None
+
+    # No cell of a short row is long.
+    longest = max(map(len, rows), default=0)
+    return rows if longest <= MAX_CELL_CHARACTERS // 2 else None
+
+
+def _are_stored(events: Sequence[AuditEvent | StoredEvent]) -> TypeGuard[Sequence[StoredEvent]]:
+    return isinstance(events, EventList) or all(isinstance(event, StoredEvent) for event in events)
+
+
+class _RowByRow:
+    """Makes the rows of one event at a time."""
+
+    def __init__(self, columns: Sequence[str], cells: Cells, write: Callable[[Iterable[Any]], str]) -> None:
+        self._columns = columns
+        self._cells = cells
+        self._write = write
+        self._readers = [_reader(name, cells, _cell) for name in columns]
+        self._readers_of_stored = [_reader(name, cells, _stored_cell) for name in columns]
+        self._has_paths = any(name.startswith(METADATA) for name in columns)
+
+    def __call__(self, event: AuditEvent | StoredEvent) -> str:
+        """Return the row of *event*, and those of its long cells."""
+        if isinstance(event, StoredEvent):
+            source = event.event()
+            row = [read(source) for read in self._readers_of_stored]
+        else:
+            source = _with_plain_metadata(event) if self._has_paths else event
+            row = [read(source) for read in self._readers]
+        text = self._write(row)
 
         # No cell of a short row is long.
         if len(text) > MAX_CELL_CHARACTERS // 2:
-            text = "".join([write(one) for one in _rows_of_parts(row, columns, cells)])
-        yield _encoded(text)
+            parts = _rows_of_parts(row, self._columns, self._cells)
+            text = "".join([self._write(one) for one in parts])
+        return text
 
 
 class _Echo:
@@ -160,17 +215,10 @@ def _text_cell(text: str, cells: Cells) -> str:
     return f"'{inner}" if is_escaped else inner
 
 
-def _json_cell(value: Mapping[str, Any] | list[Any], cells: Cells) -> str | None:
-    """Return *value* as JSON; None if it is empty."""
-    if not value:
-        return None
-
-    text = to_json(value)
-    if cells == "raw":
-        return text
-
+def _json_cell(text: str, cells: Cells) -> str:
+    """Return the cell with the JSON *text*."""
     # Of the characters at which a cell may begin, JSON escapes all but one itself.
-    if ";" not in text:
+    if cells == "raw" or ";" not in text:
         return text
 
     # Compact JSON has these characters in its strings only, where an escape means the same.
@@ -182,32 +230,45 @@ def _with_plain_metadata(event: AuditEvent) -> AuditEvent:
     return msgspec.structs.replace(event, metadata=msgspec.json.decode(to_json(event.metadata)))
 
 
-def _reader(name: str, cells: Cells) -> Callable[[AuditEvent], Any]:
-    """Return the function that reads the cell of the column *name* from an event."""
+def _reader(name: str, cells: Cells, make_cell: Callable[[Any, Cells], Any]) -> Callable[[AuditEvent], Any]:
+    """Return the function that reads the cell of the column *name*, which *make_cell* makes of its value, from an event."""
     if name.startswith(METADATA):
         path = name.removeprefix(METADATA)
-        return lambda event: _cell(value_at(event.metadata, path), cells)
+        return lambda event: make_cell(value_at(event.metadata, path), cells)
 
     # These need no further apostrophe.
     form: Cells = "safe" if cells == "text" and name in _FIXED_FORM else cells
+    read = operator.attrgetter(name)
     if name == "timestamp":
         return lambda event: rfc3339(event.timestamp)
     if name in _WORDS:
-        read_word = operator.attrgetter(name)
-        return lambda event: _text_cell(str(read_word(event)), form)
+        return lambda event: _text_cell(str(read(event)), form)
+    return lambda event: make_cell(read(event), form)
 
-    read = operator.attrgetter(name)
-    if form == "text":
-        return lambda event: _cell(read(event), form)
 
-    def cell(event: AuditEvent) -> Any:
-        # Nearly all values are absent or harmless text: they need no further call.
-        value = read(event)
-        if value is None or (type(value) is str and _HARMLESS.fullmatch(value)):
-            return value
-        return _cell(value, form)
+def _column(name: str, cells: Cells) -> spreadsheet_columns.Column:
+    """Return the column *name* of many stored events: the cells of `_reader`."""
+    if name.startswith(METADATA):
+        path = name.removeprefix(METADATA)
+        return spreadsheet_columns.other(lambda event: _stored_cell(value_at(event.metadata, path), cells))
 
-    return cell
+    def make_cell(value: Any) -> Any:
+        return _stored_cell(value, cells)
+
+    if name == "operation":
+        return spreadsheet_columns.operations(make_cell)
+    if name in ("entry_ids", "metadata"):
+        return spreadsheet_columns.containers(name, make_cell, is_raw=cells == "raw")
+    return _FIXED_COLUMNS.get(name) or spreadsheet_columns.texts(name, make_cell, is_marked=cells == "text")
+
+
+_FIXED_COLUMNS: Final[Mapping[str, spreadsheet_columns.Column]] = {
+    "timestamp": spreadsheet_columns.timestamps,
+    "status": spreadsheet_columns.statuses,
+    "duration_ms": spreadsheet_columns.durations,
+    "kind": spreadsheet_columns.words("kind", str),
+}
+"""The columns in `_FIXED_FORM`."""
 
 
 def _cell(value: Any, cells: Cells) -> Any:
@@ -217,12 +278,26 @@ def _cell(value: Any, cells: Cells) -> Any:
     if isinstance(value, str):
         return _text_cell(value, cells)
     if isinstance(value, (dict, list)):
-        return _json_cell(value, cells)
+        return _json_cell(to_json(value), cells) if value else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if cells == "text" and isinstance(value, int) and abs(value) >= _EXACT_INTEGERS_END:
         return f"'{value}"
     return value
+
+
+def _stored_cell(value: Any, cells: Cells) -> Any:
+    """Return the cell of a value of a stored event, which is plain JSON already."""
+    if not isinstance(value, (dict, list)):
+        return _cell(value, cells)
+    if not value:
+        return None
+
+    try:
+        text = safe_json(msgspec.json.encode(value)).decode()
+    except RecursionError:
+        text = to_json(value)
+    return _json_cell(text, cells)
 
 
 def value_at(members: Mapping[str, Any], path: str) -> Any:

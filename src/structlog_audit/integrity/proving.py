@@ -22,8 +22,8 @@ from structlog_audit.integrity.standalone.verify_trail import (
     SegmentReader,
     find_files,
     match_segments,
-    parse_segments,
     read_checkpoint,
+    read_segments,
     rebuild_segments,
 )
 
@@ -59,8 +59,35 @@ def prove(trail: str, event_id: str) -> ProvenLine:
         if segment is None or position >= segment.lines:
             raise AuditValueError(f"{event_id}: its line is not sealed yet: try again after the next checkpoint")
         index = segment.leaf_of(position)
-        note = _cosigned(index, checkpoint.size, f"{trail}.seal", hashes) or note
-        return _proven(event_id, line, index, note, Checkpoint.parse(note.text), hashes)
+        return prove_leaf(event_id, line, index, f"{trail}.seal", hashes)
+
+
+def prove_leaf(event_id: str, line: bytes, index: int, folder: str, hashes: HashFiles) -> ProvenLine:
+    """Return *line* with the proof that it is the leaf *index*.
+
+    Args:
+        event_id: The id of its event, for messages.
+        line: The line, without its LF.
+        index: The leaf.
+        folder: The seal folder.
+        hashes: Its stored hashes.
+
+    Raises:
+        AuditValueError: The line was changed after it was sealed.
+        AuditReadError: The seal cannot be read.
+    """
+    with raising(AuditReadError):
+        newest = read_checkpoint(folder)
+        size = Checkpoint.parse(newest.text).size
+        note = _cosigned(index, size, folder, hashes) or newest
+        checkpoint = Checkpoint.parse(note.text)
+
+        proof = inclusion_proof(index, checkpoint.size, hashes.read)
+        if not verify_inclusion(leaf_hash(line), index, checkpoint.size, proof, checkpoint.root):
+            if hashes.read(0, index, 1) != leaf_hash(line):
+                raise AuditValueError(f"{event_id}: its line was changed after it was sealed: verify the trail")
+            raise AuditReadError("the stored hashes do not give the root of the checkpoint: verify the trail")
+        return ProvenLine(line, Proof(index, tuple(proof), note))
 
 
 def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | None:
@@ -74,23 +101,8 @@ def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | N
     return found
 
 
-def _proven(
-    event_id: str, line: bytes, index: int, note: Note, checkpoint: Checkpoint, hashes: HashFiles
-) -> ProvenLine:
-    proof = inclusion_proof(index, checkpoint.size, hashes.read)
-    if not verify_inclusion(leaf_hash(line), index, checkpoint.size, proof, checkpoint.root):
-        if hashes.read(0, index, 1) != leaf_hash(line):
-            raise AuditValueError(f"{event_id}: its line was changed after it was sealed: verify the trail")
-        raise AuditReadError("the stored hashes do not give the root of the checkpoint: verify the trail")
-    return ProvenLine(line, Proof(index, tuple(proof), note))
-
-
 def _segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
-    try:
-        with open(f"{trail}.seal/segments", "rb") as file:
-            segments = parse_segments(file.read(), size)
-    except OSError:
-        segments = None
+    segments = read_segments(f"{trail}.seal", size)
     if segments is None:
         segments = rebuild_segments(files, hashes, size)
     return match_segments(files, segments, hashes)

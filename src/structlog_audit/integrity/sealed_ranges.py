@@ -19,10 +19,12 @@ class SealedRanges:
 
     Args:
         trail: The path of the active segment.
+        at_most: The number of leaves that count as sealed; None for all that the checkpoint covers.
     """
 
-    def __init__(self, trail: str) -> None:
+    def __init__(self, trail: str, at_most: int | None = None) -> None:
         self._folder = f"{trail}.seal"
+        self._at_most = at_most
 
     def cover(self, due: Sequence[tuple[str, int | None]], kept: Collection[str]) -> tuple[int, list[list[int]]]:
         """Return how many of the *due* segments are sealed, from the first on, and all leaves that are gone with them.
@@ -55,6 +57,8 @@ class SealedRanges:
         """Return the sealed segments; none if the folder cannot be read."""
         try:
             size = Checkpoint.parse(read_checkpoint(self._folder).text).size
+            if self._at_most is not None:
+                size = min(size, self._at_most)
             with open(os.path.join(self._folder, "segments"), "rb") as file:
                 return parse_segments(file.read(), size) or []
         except (OSError, SealError):

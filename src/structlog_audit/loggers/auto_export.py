@@ -87,8 +87,8 @@ class AutoExport:
         with self._writing:
             now = self._now()
             # Sorted by id, which is the order of commit.
-            events = (decode_event(line) for line in sorted(lines))
-            chunks = list(WRITERS["json"](events, now, False))
+            events = [decode_event(line) for line in sorted(lines)]
+            chunks = list(WRITERS["json"]([events], now))
             try:
                 self._write_to_free_name(chunks, now)
             except OSError as error:

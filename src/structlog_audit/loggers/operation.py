@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit.events.conversion import items_of, unwrapped_or_same
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind
 from structlog_audit.events.event_id import id_of_line
 from structlog_audit.events.foreign_values import mapping_items
 from structlog_audit.events.json_safe import exception_text
+from structlog_audit.events.member_values import items_of, unwrapped_or_same
 from structlog_audit.exceptions import AuditWriteError
 from structlog_audit.loggers.block_endings import exception_classes, status_of_ending
 from structlog_audit.recording.queue_entry import LOST, PENDING, WAITING, QueueEntry

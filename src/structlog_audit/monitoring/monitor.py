@@ -30,6 +30,7 @@ from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 from structlog_audit.monitoring.alerts import MEASURES, Alert, AnyWindow
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
+from structlog_audit.query.field_tests import FieldTest, OneOf
 from structlog_audit.query.filters import Conditions, microseconds
 
 ALERTS_LOGGER = "structlog_audit.alerts"
@@ -267,6 +268,17 @@ class Monitor:
                 report_on_stderr(
                     f"an alert of the rule {alert.rule.name!r} could not be logged ({describe_failure(error)})"
                 )
+
+
+def relevant_events(rules: Iterable[Rule]) -> list[FieldTest]:
+    """Return tests that each event of a trail passes that any of *rules* may count: a source need not give the others."""
+    names = [dict(rule.conditions.names) for rule in rules]
+    tests = []
+    for member in _DISPATCH:
+        wanted = [accepted[member] for accepted in names if member in accepted]
+        if names and len(wanted) == len(names):
+            tests.append(FieldTest(member, (OneOf(frozenset().union(*wanted)),)))
+    return tests
 
 
 def replay(rules: Any, events: Iterable[AuditEvent | StoredEvent]) -> Iterator[Alert]:

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     AFTER_LAST = "after the last event"
     NOT_CLOSED = "not closed"
     NOT_OVER = "not over"
+    NOT_ARCHIVED = "not archived"
     NO_ACTIVE_SEGMENT = "no active segment"
     PARTIAL_SOURCE = "partial source"
     READ_ONCE = "read once"
@@ -68,7 +69,7 @@ class Reason(StrEnum):
     SEAL = "seal"
 
 
-_OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED))
+_OPEN_END = frozenset((Reason.AFTER_LAST, Reason.NOT_CLOSED, Reason.NOT_ARCHIVED))
 """The reasons that concern only the time after the last lines."""
 
 _CAUSES = {
@@ -91,6 +92,8 @@ _REASONS = {
     "shows what followed, from {since}.",
     Reason.NOT_OVER: "The period is not over: it is {since}.",
     Reason.NO_ACTIVE_SEGMENT: "The active segment does not exist, so the newest lines may be missing.",
+    Reason.NOT_ARCHIVED: "The live files of this trail were not read: nothing shows what followed its last archived event, "
+    "{since}.",
     Reason.PARTIAL_SOURCE: "Only a part of the trail was given ({names}).",
     Reason.READ_ONCE: "The stream can be read only once, so its lines were not checked: save it to a file.",
     Reason.NO_NUMBER: "{count} with an id without a sequence number, of another library or an older version.",

@@ -21,3 +21,7 @@ class Engine(Protocol):
         The caller takes at most *at_most* events; None means all of them.
         """
         ...
+
+    def count(self, conditions: Conditions) -> int:
+        """Return the number of events that match *conditions*."""
+        ...

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from structlog_audit._validation import require_integer
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind
+from structlog_audit.events.conversion import has_unknown_status
+from structlog_audit.events.event import INTENT_ID, AuditEvent, Identifier, Kind, rfc3339
 from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.export import export
 from structlog_audit.query.completeness import Cause, Completeness, Doubt, Missing, Reason, Source, begins_before
@@ -185,10 +186,14 @@ class EventSource:
     def count_events(self, **filters: Unpack[Filters]) -> int:
         """Return the number of events that match all *filters*."""
         wanted = conditions(self._now, **filters)
-        count = sum(1 for _ in self.select(wanted, newest_first=False))
+        count = self._count(wanted)
         if not count:
             self._explain_absence(wanted)
         return count
+
+    def _count(self, conditions: Conditions) -> int:
+        """Return the number of events that match *conditions*."""
+        return sum(1 for _ in self.select(conditions, newest_first=False))
 
     def get_event(self, event_id: str) -> AuditEvent | None:
         """Return the event with this id, of any kind, or None."""
@@ -228,6 +233,22 @@ class EventSource:
         """Return the statistics of the events that match *conditions*."""
         return statistics(self.select(conditions, newest_first=False))
 
+    def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
+        """Return the statistics of the events that match *conditions*, and ``unknown_status``, in one pass.
+
+        ``unknown_status`` is the number of those whose status states neither success nor failure.
+        """
+        unknown_status = 0
+
+        def counted() -> Iterator[StoredEvent]:
+            nonlocal unknown_status
+            for event in self.select(conditions, newest_first=False):
+                unknown_status += has_unknown_status(event.metadata)
+                yield event
+
+        found = statistics(counted())
+        return {**found, "unknown_status": unknown_status}
+
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the events that match all *filters*; the key None is for no user.
@@ -265,24 +286,35 @@ class EventSource:
         format: str | None = None,
         columns: Sequence[str] | None = None,
         cells: Cells = "safe",
+        full_text: bool = False,
         **filters: Unpack[Filters],
     ) -> int:
         """Write the events that match all *filters* to *path*, oldest first, and return their number.
 
         Args:
             path: The file. Missing folders are created; an existing file is replaced once the new one is complete.
-            format: ``json``, ``jsonl``, ``csv``, or the format of another system (`structlog_audit.formats`): ``ecs``,
-                ``ocsf``, ``cadf``, ``cef``, ``otlp``. None selects it by the suffix of *path*.
+            format: ``json``, ``jsonl``, ``csv``, ``sqlite``, or the format of another system (`structlog_audit.formats`):
+                ``ecs``, ``ocsf``, ``cadf``, ``cef``, ``otlp``. None selects it by the suffix of *path*.
             columns: For ``csv``, the columns in their order: names of members, or ``metadata.KEY``. None selects all members.
             cells: For ``csv``: ``safe`` from formulas, ``text`` (nor converted to numbers and dates) or ``raw``.
+            full_text: For ``sqlite``, whether the database gets a full-text index.
             filters: The filters; without any, all application events are exported.
 
         Raises:
             AuditValueError: Also if the format, a column or *cells* is unknown, or *path* is a folder or not a regular file.
             OSError: The system could not write the file; the previous file is unchanged.
         """
-        events = self.select(conditions(self._now, **filters), newest_first=False)
-        return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
+        wanted = conditions(self._now, **filters)
+        return export(
+            self.select(wanted, newest_first=False),
+            path,
+            format=format,
+            columns=columns,
+            cells=cells,
+            full_text=full_text,
+            inform=lambda: export_information(self.completeness(wanted.start_time, wanted.end_time), filters),
+            now=self._now(),
+        )
 
     def export_events(
         self,
@@ -292,9 +324,26 @@ class EventSource:
         format: str | None = None,
         columns: Sequence[str] | None = None,
         cells: Cells = "safe",
+        full_text: bool = False,
     ) -> int:
         """Write *events* to *path* in their order and return their number. Otherwise as `export_to_file`."""
-        return export(events, path, format=format, columns=columns, cells=cells, now=self._now())
+        return export(events, path, format=format, columns=columns, cells=cells, full_text=full_text, now=self._now())
+
+
+def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a source states about an export: itself, the period, the *filters* and the *verdict* on completeness."""
+    source = verdict.source.sentence()
+    # The sentence of trails names their files.
+    if verdict.source.paths and not verdict.source.segments:
+        source = f"{', '.join(verdict.source.paths)}: {source}"
+    return {
+        "source": source,
+        "period_start": None if verdict.start is None else rfc3339(verdict.start),
+        "period_end": None if verdict.end is None else rfc3339(verdict.end),
+        "filters": dict(filters),
+        "completeness": verdict.verdict.value,
+        "completeness_report": verdict.to_dict(),
+    }
 
 
 def period_of_times(

@@ -87,6 +87,9 @@ class Matchable(Protocol):
     def duration_ms(self) -> float | None: ...
 
 
+AnyEvent = TypeVar("AnyEvent", bound=Matchable)
+
+
 class Conditions(msgspec.Struct, frozen=True):
     """The filters of one query, with every value in the form that trail lines have.
 
@@ -128,6 +131,25 @@ class Conditions(msgspec.Struct, frozen=True):
             return False
 
         return (low is None or duration_ms >= low) and (high is None or duration_ms <= high)
+
+
+class ListFilter:
+    """Selects the events of a list that match *conditions*: one condition after the other, which is fast for many events."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._names = conditions.names
+        rest = msgspec.structs.replace(conditions, names=())
+        self._rest = None if rest == Conditions(()) else rest
+
+    def __call__(self, events: list[AnyEvent]) -> list[AnyEvent]:
+        """Return the matching ones of *events*."""
+        for name, values in self._names:
+            events = [event for event in events if getattr(event, name) in values]
+
+        if self._rest is None:
+            return events
+        matches = self._rest.matches
+        return [event for event in events if matches(event)]
 
 
 ORDINARY: Final = Conditions((("kind", frozenset((None,))),))

@@ -16,14 +16,15 @@ import datetime as dt
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from math import ceil, log
+from operator import itemgetter
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from structlog_audit.events.event import EventStatus, OperationType, operation_of
+from structlog_audit.events.event_lists import lists_of
 
 _BATCH = 64
-"""The events that are counted at once: they fit into the cache of a processor."""
+"""The events that are counted at once, if they come one by one: they fit into the cache of a processor."""
 
 LOG_GROWTH = math.log(1.02)
 """The logarithm of the ratio between neighbouring buckets."""
@@ -98,6 +99,12 @@ class Histogram:
     def add(self, duration_ms: float) -> None:
         """Count a duration."""
         self.buckets[bucket_of(duration_ms)] += 1
+
+    def add_all(self, durations: Iterable[float]) -> None:
+        """Count *durations*: `bucket_of` each, without a call."""
+        growth = LOG_GROWTH
+        least = _SHORTEST_MS
+        self.buckets.update([ceil(log(each if each > least else least) / growth) for each in durations])
 
     def percentile(self, percent: float) -> float:
         """Return the duration that *percent* (0 to 100) of all do not exceed, or 0.0 without any. O(buckets)."""
@@ -174,19 +181,21 @@ def statistics(events: Iterable[Countable]) -> dict[str, Any]:
     first = last = None
 
     # Members are counted a batch at a time: to count a list takes a fraction of the time of a loop.
-    remaining = iter(events)
-    while batch := list(islice(remaining, _BATCH)):
+    for batch in filter(None, lists_of(events, _BATCH)):
         operations.update([event.operation for event in batch])
         users.update([event.user_id for event in batch])
         _count_statuses(statuses, [event.status for event in batch])
 
         durations = [duration for event in batch if (duration := event.duration_ms) is not None]
-        histogram.buckets.update(map(bucket_of, durations))
+        histogram.add_all(durations)
         total_ms.add_all(durations)
 
         last = batch[-1].timestamp
         if first is None:
             first = batch[0].timestamp
+
+        # Not kept while the next ones are decoded, which reuses their memory.
+        del batch
 
     average_ms = total_ms.average(histogram.buckets.total())
     return summary(operations, statuses, users, histogram, average_ms, first, last)
@@ -258,16 +267,28 @@ class UserCounts:
 
     def statistics(self) -> UserStatistics:
         """Return the dictionary of `user_statistics`."""
-        operations = canonical_counts(self.operations)
-        total = operations.total()
-        most_common = operations.most_common(1)
-        return {
-            "total_operations": total,
-            "last_activity": self.last,
-            "most_common_operation": most_common[0][0] if most_common else None,
-            "success_rate": self.succeeded / total if total else 1.0,
-            "by_operation": counts_by_text(operations),
-        }
+        return user_summary(self.operations, self.succeeded, self.last)
+
+
+def user_summary(counted: Mapping[str, int], succeeded: int, last: dt.datetime | None) -> UserStatistics:
+    """Return the dictionary of `user_statistics` for events that are counted already, operations by their first time."""
+    counts: dict[str, int] = {}
+    for name, count in counted.items():
+        operation = operation_of(name)
+        counts[operation] = counts.get(operation, 0) + count
+
+    ranked = sorted(counts.items(), key=_count, reverse=True)
+    total = sum(counts.values())
+    return {
+        "total_operations": total,
+        "last_activity": last,
+        "most_common_operation": ranked[0][0] if ranked else None,
+        "success_rate": succeeded / total if total else 1.0,
+        "by_operation": {str(name): count for name, count in ranked},
+    }
+
+
+_count = itemgetter(1)
 
 
 def user_statistics(events: Iterable[Countable]) -> UserStatistics:

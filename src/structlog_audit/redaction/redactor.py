@@ -32,6 +32,7 @@ from structlog_audit.events.log_record import STRUCTLOG_INTERNAL_KEYS
 from structlog_audit.events.payload import Payload
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.filters import Conditions
+from structlog_audit.redaction.key_scrubber import KeyScrubber
 from structlog_audit.redaction.parameters import RedactionParameters, RuleSelection
 from structlog_audit.redaction.prefilter import Prefilter
 from structlog_audit.redaction.rules import TEXT_MEMBERS, Mode
@@ -71,7 +72,7 @@ class Redactor:
         AuditVaultError: The vault cannot be used.
     """
 
-    __slots__ = ("_parameters", "_query_rules", "_rules", "may_contain_secrets", "vault")
+    __slots__ = ("_parameters", "_query_rules", "_rules", "redact_keys", "vault")
 
     def __init__(
         self,
@@ -100,12 +101,13 @@ class Redactor:
         self._query_rules = self._rules.with_modes("pseudonym", "subject")
 
         # A bound method as an attribute: the codec calls it for each event.
-        self.may_contain_secrets = Prefilter(
+        self.redact_keys = Prefilter(
             dict(parameters.keys),
             dict(parameters.paths),
             always=bool(parameters.patterns),
             defaults=defaults,
-        ).may_contain_secrets
+            key_scrubber=KeyScrubber.of(self._rules),
+        ).redact_keys
 
     def redact(self, payload: Payload) -> Payload:
         """Return the redacted *payload*; *payload* itself if it has nothing to redact."""

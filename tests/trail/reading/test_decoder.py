@@ -4,19 +4,21 @@ import datetime as dt
 import json
 import time
 
+import msgspec
 import pytest
 import strategies as s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trail_files import id_of, ids, line_of
 
-from structlog_audit.events.codec import decode, encode_payload
+from structlog_audit.events.codec import decode, encode_event, encode_payload
 from structlog_audit.events.event import EventStatus, Kind
 from structlog_audit.events.event_id import Stamp
 from structlog_audit.events.payload import Payload
 from structlog_audit.query.filters import conditions
-from structlog_audit.trail.reading.decoder import REMEMBERED, LineDecoder, Matcher
+from structlog_audit.trail.reading.decoder import LineDecoder, Matcher
 from structlog_audit.trail.reading.line_blocks import LineBlock
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 
 ONE, TWO = line_of(1, 1.5), line_of(2, 2.5, user_id="ann", metadata={"a": 1})
 HEAD = line_of(3, 3.5, entry_ids=["e1"], metadata={"_audit": {"entry_ids": "continued in 2 parts"}})
@@ -119,7 +121,7 @@ def test_one_of_the_six_operations_in_lower_case_is_found_by_its_name(form):
     """A line whose operation is one of the six in lower case is found as that, whatever else is canonical in it."""
     line = TWO.replace(b"STORE", b"store").replace(b":", form, 1)
     batch, _ = decoded(ONE, line)
-    assert len(Matcher(conditions(operation="STORE"))(batch.events)) == 2
+    assert len(Matcher(conditions(operation="STORE"))(batch)) == 2
 
 
 def test_status_and_six_operations_match_in_any_case():
@@ -133,7 +135,7 @@ def test_status_and_six_operations_match_in_any_case():
 def test_times_are_converted_to_utc():
     """A time with another offset is converted to UTC."""
     batch, _ = decoded(changed(ONE, timestamp="2025-01-15T12:30:01.500000+02:00"))
-    (event,) = Matcher(conditions())(batch.events)
+    (event,) = Matcher(conditions())(batch)
     assert event.timestamp == decode(ONE).timestamp
     assert event.timestamp.tzinfo is dt.UTC
 
@@ -216,7 +218,8 @@ def test_repeated_line_is_recognised_within_a_bound():
         decoded(*(line_of(number * 100 + n) for n in range(100)), scanner=scanner)
     assert decoded(line_of(4_000 - REMEMBERED), scanner=scanner)[1] == [("repeated", 0)]
     assert decoded(line_of(5), scanner=scanner)[1] == []
-    assert len(scanner._recent) + len(scanner._earlier) <= 2 * REMEMBERED + 100
+    remembered = scanner._remembered
+    assert len(remembered._recent.lines()) + len(remembered._earlier.lines()) <= 2 * REMEMBERED + 100
 
 
 @given(s.well_typed)
@@ -238,6 +241,120 @@ def test_json_of_other_writers_has_no_findings(metadata):
     batch, reports = decoded(line)
     assert reports == []
     assert batch.events[0].metadata == metadata
+
+
+# --- whole blocks ----------------------------------------------------------------------------------------------------------
+
+
+def reordered(line, *names):
+    """Return *line* with the members *names* at its end."""
+    members = json.loads(line)
+    last = {name: members.pop(name) for name in names if name in members}
+    return json.dumps(members | last, separators=(",", ":")).encode() + b"\n"
+
+
+CHANGES = {
+    "none": lambda line: line,
+    "another offset": lambda line: line.replace(b'Z"', b'+02:00"', 1),
+    "a whole second": lambda line: line.replace(b".500000Z", b".000000Z"),
+    "one of the six in lower case": lambda line: line.replace(b'"STORE"', b'"store"'),
+    "another operation": lambda line: line.replace(b'"STORE"', b'"user.delete"'),
+    "an intent": lambda line: line.replace(b"}\n", b',"kind":"intent"}\n'),
+    "a part that follows nothing": lambda line: line.replace(b"}\n", b',"part_of":"evt_1"}\n'),
+    "a kind of parts": lambda line: line.replace(b"}\n", b',"kind":"part"}\n'),
+    "a link of a chain": lambda line: line.replace(b"}\n", b',"chain":"v1:abc"}\n'),
+    "an unknown kind": lambda line: line.replace(b"}\n", b',"kind":"other"}\n'),
+    "an unknown member": lambda line: line.replace(b"}\n", b',"other":1}\n'),
+    "a null": lambda line: line.replace(b"}\n", b',"session_id":null}\n'),
+    "a key twice": lambda line: line.replace(b"}\n", b',"operation":"X"}\n'),
+    "an inner key twice": lambda line: line.replace(b"}\n", b',"metadata":{"a":1,"a":1}}\n'),
+    "spaces": lambda line: line.replace(b'":', b'": '),
+    "an escape": lambda line: line.replace(b"S", b"\\u0053"),
+    "a line break": lambda line: line.replace(b"}\n", b"\n}\n"),
+    "another order": lambda line: reordered(line, "operation", "user_id"),
+    "no status": lambda line: line.replace(b',"status":"SUCCESS"', b""),
+    "a failure without status": lambda line: line.replace(b'"status":"SUCCESS"', b'"error_message":"no"'),
+    "a promise of parts": lambda line: line.replace(
+        b'"status"', b'"metadata":{"_audit":{"entry_ids":"continued in 1 parts"}},"status"'
+    ),
+    "bytes that are not UTF-8": lambda line: line.replace(b"ann", b"a\xffn"),
+    "a torn end": lambda line: line[:-9] + b"\n",
+    "no content": lambda line: b"\n",
+}
+"""What may be different in a line, by name."""
+
+changed_lines = st.builds(
+    lambda number, user, change: CHANGES[change](line_of(number, number + 0.5, user_id=user)),
+    st.integers(1, 9),
+    st.sampled_from(["ann", "bob", "é"]),
+    st.sampled_from(["none"] * 8 + list(CHANGES)),
+)
+"""A line of ten seconds: in a list of them, some repeat others and some go back in time."""
+
+
+def members_of(batch):
+    """Return all members of the events in *batch*."""
+    return [msgspec.structs.asdict(event) for event in batch.events]
+
+
+@given(st.lists(st.lists(changed_lines, min_size=1, max_size=6), min_size=1, max_size=4))
+@settings(max_examples=600)
+def test_blocks_of_any_lines_are_decoded_as_line_by_line(blocks):
+    """For all blocks of lines, decoding them as a whole gives the events, offsets and findings of each line by itself."""
+    whole, by_line = LineDecoder(), LineDecoder()
+    by_line._decode_canonical = lambda block: None
+    wanted = Matcher(conditions())
+
+    for lines in blocks:
+        batch, reports = decoded(*lines, scanner=whole)
+        expected, expected_reports = decoded(*lines, scanner=by_line)
+        assert members_of(batch) == members_of(expected)
+        assert batch.offsets() == expected.offsets()
+        assert sorted(reports) == sorted(expected_reports)
+        assert ids(wanted(batch)) == ids(wanted(expected))
+        assert all(event.timestamp.tzinfo is dt.UTC for event in batch.events)
+
+
+@given(
+    st.lists(changed_lines, min_size=1, max_size=8), st.sampled_from([{}, {"user_id": "ann"}, {"operation": "STORE"}])
+)
+@settings(max_examples=400)
+def test_lines_of_an_export_are_those_that_the_events_encode_to(lines, wanted):
+    """For all lines, an export that copies them has the lines of the selected events, and the links of a chain among them."""
+    batch, _ = decoded(*lines)
+    selected = Matcher(conditions(**wanted))(batch)
+    copied = selected.lines().replace(b',"chain":"v1:abc"', b"")
+    assert copied == b"".join(encode_event(event.event()) + b"\n" for event in selected)
+
+
+@given(
+    blocks=st.lists(
+        st.lists(st.tuples(st.integers(0, 30), st.sampled_from("ab")), min_size=1, max_size=4), max_size=12
+    ),
+)
+@settings(max_examples=300)
+def test_repeated_lines_are_those_that_an_earlier_event_has(blocks):
+    """For all orders of ids, a line is repeated exactly if the last event with its id has the same line."""
+    decoder = LineDecoder()
+    last = {}
+    for block in blocks:
+        lines = [line_of(number, user_id=user) for number, user in block]
+        batch, _ = decoded(*lines, scanner=decoder)
+
+        expected = []
+        for line in lines:
+            if last.get(id_of(line)) != line:
+                expected.append(line)
+            last[id_of(line)] = line
+        assert [batch.stored_lines(number) for number in range(len(batch.events))] == expected
+
+
+def test_names_of_operations_are_remembered_within_a_bound():
+    """A trail with a new name in each event does not make the memory grow."""
+    decoder = LineDecoder()
+    for number in range(3_000):
+        decoded(line_of(number).replace(b'"STORE"', b'"GET /%d"' % number), scanner=decoder)
+    assert len(decoder._operations) < 2_000
 
 
 # --- lines of other writers ------------------------------------------------------------------------------------------------
@@ -262,6 +379,14 @@ def test_kind_of_the_library_stays_text(kind):
         assert all(type(found) is str for found in kinds)
         assert kinds == ({kind.value} if kind is not Kind.PART else set())
         assert "drift" not in dict(reports)
+
+
+@pytest.mark.parametrize("line", [line_of(1, 1.5, metadata={"a": "\u202e"}), line_of(1, 1), changed(ONE, user_id="a")])
+def test_link_of_a_chain_is_no_unknown_member(line):
+    """A line with escapes, or a time without a fraction, is decoded by itself: its link is none of the metadata either."""
+    linked = line[:-2] + b',"chain":"' + b"0" * 64 + b'"}\n'
+    batch, findings = decoded(linked, b"\n")
+    assert (findings, batch.events[0].chain, "chain" in batch.events[0].metadata) == ([], "0" * 64, False)
 
 
 def test_unknown_members_become_metadata():

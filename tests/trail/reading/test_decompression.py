@@ -159,7 +159,7 @@ EVENTS = [decode_event(line) for line in LINES.splitlines()[:20]]
 
 
 def exported(count=20):
-    return b"".join(WRITERS["json"](iter(EVENTS[:count]), EVENTS[0].timestamp, False))
+    return b"".join(WRITERS["json"]([EVENTS[:count]], EVENTS[0].timestamp))
 
 
 @pytest.mark.parametrize("most", [1, 100, 100_000])

@@ -1,5 +1,6 @@
 """Warm start: the newest events of a trail, each once, and since when they are complete."""
 
+import datetime as dt
 import gzip
 import json
 
@@ -10,6 +11,7 @@ from trail_files import PACKS, at, id_of, line_of, retention_event, write_trail
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditReadError
 from structlog_audit.query.filters import microseconds
+from structlog_audit.trail.reading import decoder
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.warm_start import newest_events
 
@@ -127,6 +129,27 @@ def test_segment_deleted_by_retention_is_missing(tmp_path, pack):
     assert newest_events(path, 10).missing_until == timestamp(20)
     handler = AuditHandler(target=AuditFileHandler(path), warm_start=True)
     assert (handler.complete_since - at(20)).total_seconds() == 1e-6
+
+
+@packs
+def test_lines_of_the_library_are_decoded_once(tmp_path, monkeypatch, pack):
+    """The lines of a block of this library's events are those in the file: no event is decoded a second time."""
+
+    def refuse(*arguments):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(decoder, "decode", refuse)
+    one, two, later, three = line_of(1, 1.5), line_of(2, 2.5), line_of(4, 4.5, kind="intent"), line_of(3, 3.5)
+    path = write_trail(tmp_path, (10, one + two), active=later + three, packs=[pack])
+    assert lines_of(newest_events(path, 10)) == [one, two, later, three]
+
+
+def test_time_with_another_offset_is_in_utc(tmp_path):
+    """An event whose line has a time of another zone is in UTC in the buffer, too."""
+    line = TWO.replace(b'Z"', b'+02:00"', 1)
+    handler = AuditHandler(target=AuditFileHandler(write_trail(tmp_path, active=ONE + line)), warm_start=True)
+    (event,) = handler.query_events(event_id=id_of(TWO))
+    assert event.timestamp.tzinfo is dt.UTC
 
 
 def test_non_canonical_line_is_found_by_its_id(tmp_path):

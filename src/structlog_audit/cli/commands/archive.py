@@ -43,12 +43,17 @@ def show(path: Archive, *, output: DocumentOption = "text") -> Exit:
         f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
         f"{found.version + 1} commits"
     )
+
     for trail, events in found.trails.items():
-        put_line(f"  {trail}  {events:,} events")
+        sealed = f", seal of {found.sealed[trail]:,} lines" if trail in found.sealed else ""
+        put_line(f"  {trail}  {events:,} events{sealed}")
+
     for column, member in found.promoted.items():
         put_line(f"  column {column}  {member}")
+
     if found.pruned_before is not None:
         put_line(f"days before {found.pruned_before.date()} were pruned")
+
     return Exit.DONE
 
 
@@ -67,8 +72,10 @@ def verify(path: Archive, *, output: DocumentOption = "text") -> Exit:
 
     pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""
     put_line(f"{done.segments} segments, {done.events:,} events: verified{pruned}")
+
     for finding in done.findings:
         put_error(f"{finding.code}: {finding.path}: {finding.reason}")
+
     return Exit.FINDINGS if done.findings else Exit.DONE
 
 
@@ -78,15 +85,25 @@ def restore(
     *,
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the segments.")],
 ) -> Exit:
-    """Write the segments back, byte by byte."""
+    """Write the segments back, byte by byte, and their seal."""
     from structlog_audit.archive import restore as restore_segments
     from structlog_audit.archive import show as summary_of
+    from structlog_audit.archive.restoration import sealed_lines
 
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = restore_segments(path, to, progress=advance)
+
     put_line(f"{len(done.files)} segments in {to}, {size_text(done.bytes_written)}, verified")
+
+    for folder in done.seals:
+        put_line(f"seal of {sealed_lines(folder):,} lines in {folder}: verify it with --max-age none")
+
+    for name in done.unsealed:
+        put_error(f"no seal of {name}: no checkpoint covers restored lines only; verify the archive instead")
+
     if done.pruned:
         put_error(f"{len(done.pruned)} segments cannot be restored: days of them were pruned")
+
     return Exit.FINDINGS if done.pruned else Exit.DONE
 
 
@@ -97,6 +114,7 @@ def merge(path: Archive) -> Exit:
 
     done = merge_files(path)
     put_line(f"{done.before} files merged to {done.after}" if done.before else "nothing to merge")
+
     return Exit.DONE
 
 
@@ -109,7 +127,9 @@ def prune(path: Archive, *, older_than: Age) -> Exit:
         events = prune_days(path, older_than)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
+
     put_line(f"{events:,} events pruned")
+
     return Exit.DONE
 
 
@@ -122,5 +142,7 @@ def gc(path: Archive, *, older_than: Age = "1d") -> Exit:
         done = collect(path, older_than=older_than)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
+
     put_line(f"{done.files} files deleted, {size_text(done.bytes_freed)}")
+
     return Exit.DONE

@@ -50,6 +50,9 @@ def export(
             "--cells", help="Texts of csv: safe from formulas, text (no id becomes a number), or raw (unchanged)."
         ),
     ] = "safe",
+    full_text: Annotated[
+        bool, typer.Option("--full-text", help="Full-text index in a database (sqlite, .db).")
+    ] = False,
     verified: Verified = False,
     key: SealKeys = None,
     force: Force = False,
@@ -67,7 +70,7 @@ def export(
     names = parse_columns(columns)
     try:
         path, format_name = checked_destination(to, format)
-        checked_writer(format_name, names, cells)
+        checked_writer(format_name, names, cells, full_text=full_text)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
     require_free(to, force=force)
@@ -81,6 +84,8 @@ def export(
                     format=format_name,
                     columns=names,
                     cells=cells,
+                    full_text=full_text,
+                    inform=reading.export_information,
                     now=reading.now,
                     replace=force,
                 )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
-    from structlog_audit.events.event import AuditEvent
     from structlog_audit.monitoring.alerts import Alert
     from structlog_audit.monitoring.rules import Rule
 
@@ -44,7 +43,7 @@ def monitor(
 ) -> Exit:
     """Show the alerts that rules raise; exit with 1 if there are any."""
     from structlog_audit.cli.reading import read_trails
-    from structlog_audit.monitoring.monitor import replay
+    from structlog_audit.monitoring.monitor import relevant_events, replay
     from structlog_audit.monitoring.rules import load_rules
 
     if follow:
@@ -53,9 +52,10 @@ def monitor(
     loaded = load_rules(rules)
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[AuditEvent | StoredEvent]
-        events = reading.follow(since_now=False) if follow else reading.select()
-        alerts = replay(loaded, (stored.event() for stored in events))
+        events: Iterable[StoredEvent]
+        relevant = reading.narrowed(relevant_events(loaded))
+        events = relevant.follow(since_now=False) if follow else relevant.select()
+        alerts = replay(loaded, events)
         if output == "json":
             found = [alert.to_dict() for alert in alerts]
             put_document({"alerts": found, "total_alerts": len(found)})

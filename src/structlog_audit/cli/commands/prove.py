@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import TrailPath
+from structlog_audit.cli.options import SealedPath
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
 
@@ -19,7 +19,7 @@ EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000"
 
 
 def prove(
-    trail: TrailPath,
+    trail: SealedPath,
     event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="The id of the event.")],
     *,
     line: Annotated[
@@ -33,12 +33,18 @@ def prove(
     key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="The private key, for --cose.")] = None,
 ) -> Exit:
     """Print the proof of one event (C2SP tlog-proof). verify-proof and verify_trail.py --proof verify it."""
+    from structlog_audit.archive.opening import is_archive
     from structlog_audit.integrity.proving import prove
 
     if (cose is None) != (key is None):
         raise UsageError("expected --cose and --key together: a receipt is signed by the key of the trail")
     try:
-        proven = prove(trail, event_id)
+        if is_archive(trail):
+            from structlog_audit.archive.proofs import prove_archived
+
+            proven = prove_archived(trail, event_id)
+        else:
+            proven = prove(trail, event_id)
         if cose is not None and key is not None:
             Path(cose).write_bytes(_receipt(proven.proof, event_id, key))
     except AuditValueError as error:

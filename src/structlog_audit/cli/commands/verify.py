@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.options import DocumentOption, TrailPath, VerifierKeys
+from structlog_audit.cli.options import DocumentOption, SealedPath, VerifierKeys
 from structlog_audit.cli.terminal import put
 
 EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
 
 
 def verify(
-    trail: TrailPath,
+    trail: SealedPath,
     *,
     key: VerifierKeys,
     anchor: Annotated[
@@ -31,7 +31,8 @@ def verify(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 1,
     output: DocumentOption = "text",
 ) -> int:
-    """Verify a trail against its seal. Exit code: 0 intact, 1 changed, 2 not verified, 3 not covered."""
+    """Verify a trail or an archive against its seal. Exit code: 0 intact, 1 changed, 2 not verified, 3 not covered."""
+    from structlog_audit.archive.opening import is_archive
     from structlog_audit.integrity.standalone import verify_trail
 
     try:
@@ -43,6 +44,18 @@ def verify(
     except verify_trail.SealError as error:
         raise UsageError(f"--key: {error}") from None
 
-    report = verify_trail.verify(trail, policy, anchors=anchor or (), state=state, max_age=seconds, jobs=jobs)
-    put(report.to_text() if output == "text" else f"{report.to_json()}\n")
-    return report.exit_code
+    if not is_archive(trail):
+        report = verify_trail.verify(trail, policy, anchors=anchor or (), state=state, max_age=seconds, jobs=jobs)
+        put(report.to_text() if output == "text" else f"{report.to_json()}\n")
+        return report.exit_code
+
+    from structlog_audit.archive.proofs import verify_archived
+
+    if jobs > 1:
+        raise UsageError("--jobs: an archive is verified in one process")
+    reports = verify_archived(trail, policy, anchors=anchor or (), state=state, max_age=seconds)
+    if output == "text":
+        put("\n".join(report.to_text() for report in reports))
+    else:
+        put(f"[{','.join(report.to_json() for report in reports)}]\n")
+    return verify_trail.worst_exit_code(report.exit_code for report in reports)

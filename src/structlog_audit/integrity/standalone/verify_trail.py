@@ -917,6 +917,20 @@ class SegmentFile(NamedTuple):
                 return open_file(self.path + suffix)
         raise VanishedError(self.path)
 
+    def chunks(self) -> Iterator[bytes] | None:
+        """Return the decompressed content in pieces if it comes from elsewhere than a file; None for a file."""
+        return None
+
+    @property
+    def damage(self) -> str:
+        """What could not be read of content that comes from elsewhere."""
+        return ""
+
+    def changed_at(self) -> dt.datetime:
+        """Return when the file was last changed."""
+        with self.open() as file:
+            return dt.datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, dt.UTC)
+
     def _open_inode(self, inode: tuple[int, int]) -> BinaryIO:
         """Open the file that was the active segment, which may have been rolled over since."""
         folder = os.path.dirname(self.path)
@@ -969,8 +983,13 @@ class SegmentReader:
                 raise SealError("UNREADABLE", f"{self._file.name} has a line of more than {MAX_LINE_BYTES} bytes")
 
         self.unfinished = rest
+        self.damage = self.damage or self._file.damage
 
     def _chunks(self) -> Iterator[bytes]:
+        chunks = self._file.chunks()
+        if chunks is not None:
+            yield from chunks
+            return
         try:
             with self._file.open() as file:
                 head = file.read(4)
@@ -1112,11 +1131,19 @@ class Run(NamedTuple):
 
 
 class SealedSegment(NamedTuple):
-    """A segment as the seal knows it. Lines that came after the rollover are a further run, later in the tree."""
+    """A segment as the seal knows it. Lines that came after the rollover are a further run, later in the tree.
+
+    Attributes:
+        number: Its number in the file ``segments``.
+        name: The name of its file.
+        runs: Its lines.
+        is_cut: Whether lines between these or before them were dropped: numbers and chains have holes there.
+    """
 
     number: int
     name: str
     runs: tuple[Run, ...]
+    is_cut: bool = False
 
     @property
     def first(self) -> int:
@@ -1153,6 +1180,19 @@ class SealedSegment(NamedTuple):
 
         return found
 
+    def find(self, hashes: HashFiles, leaf: bytes, position: int) -> int | None:
+        """Return the first line from *position* on with this *leaf*, or None."""
+        before = 0
+        for run in self.runs:
+            begin = run.first + max(0, position - before)
+            found = None
+            with suppress(SealError):
+                found = hashes.find(leaf, begin, run.first + run.lines)
+            if found is not None:
+                return before + found - run.first
+            before += run.lines
+        return None
+
 
 def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
     """Return the segments that the file ``segments`` of a seal names, up to the leaf *size*, in the order of their numbers.
@@ -1182,6 +1222,15 @@ def parse_segments(data: bytes, size: int) -> list[SealedSegment] | None:
     return [SealedSegment(number, names[number], tuple(runs[number])) for number in sorted(runs)]
 
 
+def read_segments(seal: str, size: int) -> list[SealedSegment] | None:
+    """Return the segments that the file in the folder *seal* names, as `parse_segments`; None also if it cannot be read."""
+    try:
+        with open_file(os.path.join(seal, "segments")) as file:
+            return parse_segments(file.read(_MOST_HINT_BYTES), size)
+    except OSError:
+        return None
+
+
 def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment]:
     """Return the segments of a seal without the file ``segments``, from the lines and the stored hashes."""
     segments = []
@@ -1195,6 +1244,20 @@ def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int)
             segments.append(SealedSegment(number, file.name, tuple(builder.runs)))
 
     return segments
+
+
+def runs_of_lines(blocks: Iterable[bytes], hashes: HashFiles, segment: SealedSegment) -> tuple[Run, ...]:
+    """Return the leaves of *segment* that its lines are, some of which were deleted.
+
+    Args:
+        blocks: The leaves of the lines.
+        hashes: The stored hashes.
+        segment: The segment with all its lines.
+    """
+    builder = _RunBuilder(hashes, max(run.first + run.lines for run in segment.runs), segment.first)
+    for leaves in blocks:
+        builder.feed(leaves)
+    return tuple(run for run in builder.runs if run.lines)
 
 
 class _RunBuilder:
@@ -1306,6 +1369,7 @@ LINE_CODES = frozenset({"CHANGED", "MISSING", "INSERTED", "MOVED", "TRUNCATED"})
 # --- Each line against its stored hash ---------------------------------------------------------------------------------
 
 _WINDOW = 512
+_MOST_SEARCHES = 100
 _TIMESTAMP = re.compile(rb'"timestamp": ?"([0-9T:.Z+-]{19,35})"')
 
 
@@ -1324,6 +1388,8 @@ def timestamp_in(line: bytes) -> dt.datetime | None:
 
 class LineCheck:
     """Compares the lines of one file with the stored hashes of its segment.
+
+    Where they differ, lines of `_WINDOW` are compared with each other; the rest of the segment is searched a few times.
 
     Args:
         place: The number of the file in the trail.
@@ -1347,6 +1413,7 @@ class LineCheck:
         # The number of leaves that were compared; once lines and leaves differ, the leaves of lines that are held back.
         self._position = 0
         self._held: deque[bytes] | None = None
+        self._searches = 0
 
     def feed(self, block: bytes) -> None:
         """Check the lines in *block*."""
@@ -1413,9 +1480,11 @@ class LineCheck:
         sealed = [ahead[at : at + HASH_BYTES] for at in range(0, len(ahead), HASH_BYTES)]
         inserted = _position_of(sealed[0], list(held))
         missing = _position_of(held[0], sealed)
+        if missing is None and inserted is None:
+            missing = self._search(held[0], len(sealed))
 
         if missing is not None and (inserted is None or missing <= inserted):
-            for leaf in sealed[:missing]:
+            for leaf in self._leaves_ahead(missing):
                 self._add("MISSING", f"line {self._position + 1} of {self._name} is missing", leaf, at=self._position)
                 self._position += 1
         elif inserted is not None:
@@ -1427,6 +1496,19 @@ class LineCheck:
             message = f"line {self.lines + 1} of {self._name} was changed after it was sealed"
             self._add("CHANGED", message, line=self.lines + 1, at=self._position)
             self._advance(held)
+
+    def _search(self, leaf: bytes, count: int) -> int | None:
+        """Return how many sealed lines, more than *count*, are missing in front of the line with *leaf*; None for another."""
+        if self._segment is None or self._searches == _MOST_SEARCHES:
+            return None
+        self._searches += 1
+        found = self._segment.find(self._hashes, leaf, self._position + count)
+        return None if found is None else found - self._position
+
+    def _leaves_ahead(self, count: int) -> Iterator[bytes]:
+        end = self._position + count
+        for position in range(self._position, end, _WINDOW):
+            yield from _split_hashes(self._expected(position, min(_WINDOW, end - position), b""))
 
     def _add(
         self, code: str, message: str, digest: bytes = b"", line: int | None = None, at: int | None = None
@@ -1628,6 +1710,10 @@ class WriterCheck:
         self._name = file.name
         self._segment = segment
         self._lines = 0
+        if segment is not None and segment.is_cut:
+            self._writers.clear()
+            self._recent.clear()
+            self._has_forgotten = True
 
     def feed(self, block: bytes) -> None:
         """Check the sealed lines in *block*; look for checkpoints in all."""
@@ -1637,8 +1723,9 @@ class WriterCheck:
         self._check_trail_events(block, lines, sealed)
 
         checked = lines[: max(0, sealed)]
-        if checked:
-            self._check_numbers(block, checked)
+        if checked and self._segment is not None:
+            if not self._segment.is_cut:
+                self._check_numbers(block, checked)
             self.newest = timestamp_in(checked[-1]) or self.newest
         self._lines += len(lines)
 
@@ -2370,6 +2457,7 @@ class Report:
         size: The number of sealed lines.
         unsealed: The number of lines that are not sealed yet.
         pruned: The number of sealed lines that retention has deleted.
+        unarchived: The number of sealed lines that are not in the archive yet, if the trail is one.
         anchored: The number of lines that an outside note or a quorum of witnesses covers; None if none was asked for.
         open_writers: The number of writers that have not recorded their end.
         signed_by: The trusted keys that have signed the checkpoint.
@@ -2384,6 +2472,7 @@ class Report:
     root: str | None = None
     unsealed: int = 0
     pruned: int = 0
+    unarchived: int = 0
     anchored: int | None = None
     open_writers: int = 0
     signed_by: list[str] = field(default_factory=list)
@@ -2392,8 +2481,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """The exit code: that of the worst finding."""
-        codes = {EXIT_CODES[code] for code in self.counts}
-        return next((code for code in (1, 2, 3) if code in codes), 0)
+        return worst_exit_code(EXIT_CODES[code] for code in self.counts)
 
     @property
     def verdict(self) -> str:
@@ -2424,6 +2512,8 @@ class Report:
             lines.append(
                 f"sealed lines: {self.size}; not sealed yet: {self.unsealed}; deleted by retention: {self.pruned}"
             )
+        if self.unarchived:
+            lines.append(f"sealed lines that are not archived yet: {self.unarchived}")
 
         if self.open_writers:
             lines.append(f"writers that have not recorded their end: {self.open_writers}")
@@ -2433,13 +2523,19 @@ class Report:
         return "".join(f"{_printable(line)}\n" for line in lines)
 
 
+def worst_exit_code(codes: Iterable[int]) -> int:
+    """Return the exit code of several: 1 takes precedence over 2, and 2 over 3."""
+    found = set(codes)
+    return next((code for code in (1, 2, 3) if code in found), 0)
+
+
 def _printable(text: str) -> str:
     """Return *text* without characters that deceive a terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def verify(
-    trail: str,
+    trail: str | TrailFolder,
     policy: Policy,
     *,
     anchors: Sequence[str] = (),
@@ -2451,7 +2547,7 @@ def verify(
     """Verify the *trail* against the seal beside it.
 
     Args:
-        trail: The path of the active segment; the seal is the folder ``TRAIL.seal``.
+        trail: The path of the active segment; the seal is the folder ``TRAIL.seal``. Or where both are.
         policy: The keys that are trusted.
         anchors: Files from outside of the host that have checkpoints of the trail in any form.
         state: A file in which this function keeps the newest checkpoint that it has verified, and which may only grow.
@@ -2462,9 +2558,10 @@ def verify(
     Returns:
         The report. Nothing that is wrong with trail, seal or anchors raises an exception.
     """
-    report = Report(trail)
+    source = TrailFolder(trail) if isinstance(trail, str) else trail
+    report = Report(source.trail)
     try:
-        verification = _Verification(trail, policy, report, max_age, now or dt.datetime.now(dt.UTC))
+        verification = _Verification(source, policy, report, max_age, now or dt.datetime.now(dt.UTC))
         verification.run(anchors, state, jobs)
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
@@ -2473,12 +2570,60 @@ def verify(
     return report
 
 
+class TrailFolder:
+    """The files of a trail, and the seal folder beside them: what a verification reads. An archive has them elsewhere.
+
+    Args:
+        trail: The path of the active segment.
+
+    Attributes:
+        trail: The path as it was given.
+        path: The path of the active segment.
+        seal: The seal folder.
+        unarchived: Ranges of leaves that are not here yet.
+    """
+
+    def __init__(self, trail: str) -> None:
+        self.trail = trail
+        self.path = os.path.abspath(trail)
+        self.seal = f"{self.path}.seal"
+        self.unarchived: Sequence[Run] = ()
+
+    def files(self) -> list[SegmentFile]:
+        """Return the files, oldest first.
+
+        Raises:
+            SealError: There are none, or they cannot be read.
+        """
+        return find_files(self.path)
+
+    def present(
+        self, files: Sequence[SegmentFile], segments: list[SealedSegment], hashes: HashFiles, size: int
+    ) -> list[SealedSegment]:
+        """Return *segments*, of a tree of *size* leaves, without the lines that nobody expects in *files*."""
+        return segments
+
+    def reason(self, number: int | None, run: Run, pruned: Sequence[tuple[int, int]]) -> str | None:
+        """Return who deleted the lines of *run*; None if that is not recorded.
+
+        Args:
+            number: The number of their segment, if it is known.
+            run: The lines.
+            pruned: The ranges of leaves that ``retention`` events name.
+        """
+        stop = run.first + run.lines
+        return "retention" if any(first <= run.first and stop <= last for first, last in pruned) else None
+
+
 class _Verification:
     """One verification, which fills its *report*."""
 
-    def __init__(self, trail: str, policy: Policy, report: Report, max_age: float | None, now: dt.datetime) -> None:
-        self._trail = os.path.abspath(trail)
-        self._seal = self._trail + ".seal"
+    def __init__(
+        self, source: TrailFolder, policy: Policy, report: Report, max_age: float | None, now: dt.datetime
+    ) -> None:
+        self._source = source
+        self._trail = source.path
+        self._seal = source.seal
         self._hashes = HashFiles(self._seal)
         self._policy = policy
         self._report = report
@@ -2511,16 +2656,18 @@ class _Verification:
         report.signed_by = [str(key) for key in self._note.signers(self._policy.logs)]
         report.root = base64.b64encode(self._checkpoint.root).decode()
 
-        files = find_files(self._trail)
-        segments = self._read_segments()
+        files = self._source.files()
+        segments = read_segments(self._seal, self._checkpoint.size)
         is_rebuilt = segments is None
         self._attempt(files, segments, jobs)
         if not is_rebuilt and self._count_line_findings():
             # Perhaps only the hint is wrong.
             damaged, self._findings = self._findings, Findings()
+            counted = dict(vars(report))
             self._attempt(files, None, jobs)
             if self._count_line_findings():
                 self._findings = damaged
+                vars(report).update(counted)
 
         self._check_anchors(anchors, state, is_witnessed)
         self._check_keys()
@@ -2533,16 +2680,10 @@ class _Verification:
         counts = self._findings.counts
         return sum(counts[code] for code in (*LINE_CODES, "MISSING_SEGMENT", "FOREIGN_SEGMENT"))
 
-    def _read_segments(self) -> list[SealedSegment] | None:
-        try:
-            with open_file(os.path.join(self._seal, "segments")) as file:
-                return parse_segments(file.read(_MOST_HINT_BYTES), self._checkpoint.size)
-        except OSError:
-            return None
-
     def _attempt(self, files: list[SegmentFile], segments: list[SealedSegment] | None, jobs: int) -> None:
         if segments is None:
             segments = rebuild_segments(files, self._hashes, self._checkpoint.size)
+        segments = self._source.present(files, segments, self._hashes, self._checkpoint.size)
         matched = match_segments(files, segments, self._hashes)
         self._job = Job(self._trail, self._seal, tuple(files), tuple(matched), self._checkpoint, self._policy)
 
@@ -2654,29 +2795,31 @@ class _Verification:
         pruned: Sequence[tuple[int, int]],
     ) -> None:
         present = {segment.number for segment in matched if segment is not None}
-        gone = []
+        gone: list[tuple[int | None, str, Run]] = []
         for segment in segments:
             if segment.number not in present:
-                gone += [(segment.name, run) for run in segment.runs]
+                gone += [(segment.number, segment.name, run) for run in segment.runs]
 
         # Without hints, no run covers a segment that is gone.
         end = 0
         runs = [run for segment in segments for run in segment.runs]
+        runs += self._source.unarchived
         runs.append(Run(self._checkpoint.size, 0))
-        for run in sorted(runs):
+        for run in sorted(runs, key=lambda run: run[:2]):
             if run.first > end:
-                gone.append(("a segment", Run(end, run.first - end)))
+                gone.append((None, "a segment", Run(end, run.first - end)))
             end = max(end, run.first + run.lines)
 
         self._report.pruned = 0
-        for name, run in gone:
+        self._report.unarchived = sum(run.lines for run in self._source.unarchived)
+        for number, name, run in gone:
             stop = run.first + run.lines
             what = f"{name} with the lines that were sealed as leaves {run.first} to {stop - 1}"
-            is_pruned = any(first <= run.first and stop <= last for first, last in pruned)
+            reason = self._source.reason(number, run, pruned)
 
-            if is_pruned:
+            if reason is not None:
                 self._report.pruned += run.lines
-                self._findings.add("PRUNED", f"{what} was deleted by retention", segment=name, leaf=run.first)
+                self._findings.add("PRUNED", f"{what} was deleted by {reason}", segment=name, leaf=run.first)
             else:
                 message = f"{what} is missing, and no retention event names these leaves"
                 self._findings.add("MISSING_SEGMENT", message, segment=name, leaf=run.first)
@@ -2852,19 +2995,17 @@ class _Verification:
             name = self._job.files[place].name
             if result.first_unsealed is not None:
                 line, time = result.first_unsealed
-                if self._is_old(time or self._changed_at(place)):
+                if self._is_old(time or self._job.files[place].changed_at()):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
 
-            if result.unfinished and self._is_old(self._changed_at(place)):
+            if result.unfinished and self._is_old(self._job.files[place].changed_at()):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
-    def _changed_at(self, place: int) -> dt.datetime:
-        with self._job.files[place].open() as file:
-            return dt.datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, dt.UTC)
-
     def _add_stale(self, writers: WriterResult) -> None:
-        if writers.newest is not None and writers.open_writers and self._is_old(writers.newest):
+        # Newer checkpoints are among the lines that are not here yet.
+        is_current = not self._report.unarchived
+        if is_current and writers.newest is not None and writers.open_writers and self._is_old(writers.newest):
             time = f"{writers.newest:%Y-%m-%dT%H:%M:%SZ}"
             self._findings.add("STALE", f"the newest checkpoint in the trail is of {time}, and a writer is open")
 
@@ -2894,7 +3035,7 @@ class _Verification:
         self._report.anchored = anchored
         if has_quorum and not anchored:
             self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
-        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old(self._time_of(anchored)):
+        elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old_line(anchored):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
 
@@ -2946,6 +3087,11 @@ class _Verification:
         except SealError as error:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
             return 0
+
+    def _is_old_line(self, leaf: int) -> bool:
+        """Return whether the line that was sealed as *leaf* is old. One that is not archived yet is newer than all others."""
+        is_here = not any(run.first <= leaf < run.first + run.lines for run in self._source.unarchived)
+        return is_here and self._is_old(self._time_of(leaf))
 
     def _check_keys(self) -> None:
         """Check that each trusted key signed only where it counts, as the trail states."""

@@ -2,42 +2,48 @@
 
 **Guarantees.** Every line that does not begin and end as those of this library is decoded, whatever the query, except in blocks
 outside the requested time range (`time_ranges`). Of the others, those that cannot match may be left out (`candidate_lines`).
-An event with missing parts was never acknowledged, and is left out like a torn line. A line that is repeated byte by byte
-within `REMEMBERED` events is the same event, written again after an fsync that failed.
+An event with missing parts was never acknowledged, and is left out like a torn line; so is a line that repeats an earlier one
+(`repeated_lines`).
 
-**Performance.** A canonical line, in the form in which this library writes it, decodes to an event that encodes to the same
-bytes. Comparing a whole block at once proves that no object has a key twice, of which JSON decoders silently take the last.
-Only blocks with other lines are decoded one line at a time.
+**Performance.** A block is decoded at once. A canonical line, in the form in which this library writes it, decodes to an event
+that encodes to the same bytes. Comparing a whole block at once proves that no object has a key twice, of which JSON decoders
+silently take the last. Only blocks with other lines are decoded one line at a time.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
+import operator
 from collections import Counter
-from collections.abc import Sequence
-from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
 
 import msgspec
 
 from structlog_audit.events.codec import StoredEvent, decode, encode_text, escape, safe_json
-from structlog_audit.events.event import EventStatus, Kind, operation_of, utc
+from structlog_audit.events.event import EventStatus, Kind, OperationType, operation_of, utc
+from structlog_audit.events.event_lists import EventList
 from structlog_audit.exceptions import AuditDecodeError
-from structlog_audit.query.filters import Conditions
+from structlog_audit.query.filters import Conditions, ListFilter
 from structlog_audit.trail.reading.candidate_lines import CandidateSearch
 from structlog_audit.trail.reading.foreign_lines import adapt, has_only_members
 from structlog_audit.trail.reading.line_blocks import LineBlock, is_part, promised_parts
 from structlog_audit.trail.reading.problems import ProblemCallback
+from structlog_audit.trail.reading.repeated_lines import IdRange, RepeatedLines, ascending_range
 from structlog_audit.trail.reading.torn_lines import CANONICAL_START, is_torn
 
-REMEMBERED = 2_000
-"""The least number of preceding events among which a repeated line is recognized."""
-
 _BOM = b"\xef\xbb\xbf"
-_PROMISE = b"continued in "
+
+_MOST_OPERATIONS = 1_000
+"""The number of names that are known not to be one of the six in another case, beside these."""
+
+_SIX = frozenset(member.value for member in OperationType)
 
 _KnownKind: Any = Literal[tuple(kind.value for kind in Kind)] | None
+_KindOfWhole: Any = Literal[tuple(kind.value for kind in Kind if kind is not Kind.PART)] | None
 
 
 class Line(StoredEvent, gc=False, omit_defaults=True):
@@ -50,31 +56,80 @@ class Line(StoredEvent, gc=False, omit_defaults=True):
     chain: str | None = None
 
     @staticmethod
-    def lines(events: Sequence[Line]) -> bytes:
+    def lines(events: Iterable[Line]) -> bytes:
         """Return *events* as lines of an export, one each; canonical lines without parts are the same bytes."""
+        return LineList(events).lines()
+
+
+class _WholeLine(Line, gc=False, omit_defaults=True):
+    """A line that is neither a part of an event nor continued in parts there: of another one, decoding raises an error."""
+
+    kind: _KindOfWhole = None
+    part_of: None = None
+
+
+class LineList(EventList[Line]):
+    """Events, and the lines that they encode to, if these are there already."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, events: Iterable[Line], data: bytes | None = None) -> None:
+        super().__init__(events)
+        self._data = data
+
+    def lines(self) -> bytes:
+        """Return the events as lines of an export, one each."""
         # msgspec omits a fraction of zero.
-        if all(map(_fraction, events)):
-            return safe_json(_encoder.encode_lines(events))
-        return StoredEvent.lines(events)
+        if not all(map(_fraction, self)):
+            return StoredEvent.lines(self)
+        return safe_json(_encoder.encode_lines(self) if self._data is None else self._data)
 
 
 _decode = msgspec.json.Decoder(Line).decode
+_decode_whole_lines: Callable[[bytes], list[Any]] = msgspec.json.Decoder(_WholeLine).decode_lines
 _decode_any = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
-_event_id = attrgetter("event_id")
-_operation = attrgetter("operation")
-_fraction = attrgetter("timestamp.microsecond")
+_fraction = operator.attrgetter("timestamp.microsecond")
 
 
-class Batch(NamedTuple):
-    """The events of a block, in order."""
+class Batch:
+    """The events of a block, in order.
 
-    block: LineBlock
-    lines: list[bytes]
-    """The lines of the block, without their LFs."""
-    events: list[Line]
-    first_lines: Sequence[int]
-    """The number of each event's first line."""
+    Args:
+        block: The block.
+        events: Its events.
+        first_lines: The number of each event's first line.
+        ids: The least and the greatest id if the lines are canonical, an event each, and their ids ascend.
+        is_ordinary: Whether all events are known to be application events.
+        is_verbatim: Whether the lines are an event each, which encodes to the same bytes.
+    """
+
+    def __init__(
+        self,
+        block: LineBlock,
+        events: list[Line],
+        first_lines: Sequence[int],
+        *,
+        ids: IdRange | None = None,
+        is_ordinary: bool = False,
+        is_verbatim: bool = False,
+    ) -> None:
+        self.block = block
+        self.events = events
+        self.first_lines = first_lines
+        self.ids = ids
+        self.is_ordinary = is_ordinary
+        self.is_verbatim = is_verbatim
+
+    @functools.cached_property
+    def lines(self) -> list[bytes]:
+        """The lines of the block, without their LFs."""
+        return self.block.lines()
+
+    def firsts(self) -> list[tuple[str, bytes]]:
+        """Return the id and the first line of each event."""
+        lines = self.lines
+        return [(event.event_id, lines[number]) for event, number in zip(self.events, self.first_lines, strict=True)]
 
     def offsets(self) -> list[int]:
         """Return the offset of each event, followed by the end of the block."""
@@ -89,26 +144,24 @@ class Batch(NamedTuple):
         They begin with the id, as canonical lines do: `structlog_audit.buffer.event_buffer` relies on that.
         """
         event = self.events[number]
+        stored = self._lines_of(number)
+        encoded_id = encode_text(event.event_id).encode()
+        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)) and (self.is_verbatim or _is_in(event, stored)):
+            return stored
+        return escape(_encoder.encode(event)) + b"\n"
+
+    def _lines_of(self, number: int) -> bytes:
+        """Return the lines of an event with their LFs, as they are in the block."""
         first = self.first_lines[number]
+        if self.is_verbatim:
+            return self.lines[first] + b"\n"
+
         is_last = number + 1 == len(self.events)
         end = len(self.lines) if is_last else self.first_lines[number + 1]
-
-        part_of = event.event_id.encode()
+        part_of = self.events[number].event_id.encode()
         candidates = self.lines[first + 1 : end]
         parts = [line for line in candidates if is_part(line) and part_of in line]
-        stored = b"\n".join([self.lines[first], *parts, b""])
-
-        encoded_id = encode_text(event.event_id).encode()
-        if stored.startswith(b"%b%b," % (CANONICAL_START, encoded_id)):
-            try:
-                is_same = _members_of(decode(stored)) == _members_of(event)
-            except AuditDecodeError:
-                is_same = False
-
-            # Otherwise the event differs from its line, for example because of unknown members.
-            if is_same:
-                return stored
-        return escape(_encoder.encode(event)) + b"\n"
+        return b"\n".join([self.lines[first], *parts, b""])
 
     def without(self, numbers: set[int]) -> Batch:
         """Return the batch without the events with these *numbers*."""
@@ -118,7 +171,16 @@ class Batch(NamedTuple):
         kept = [number for number in range(len(self.events)) if number not in numbers]
         events = [self.events[number] for number in kept]
         first_lines = [self.first_lines[number] for number in kept]
-        return self._replace(events=events, first_lines=first_lines)
+        return Batch(self.block, events, first_lines, is_ordinary=self.is_ordinary)
+
+
+def _is_in(event: StoredEvent, stored: bytes) -> bool:
+    """Return whether the lines *stored* decode to *event*. They may not, for example because of unknown members."""
+    try:
+        decoded = decode(stored)
+    except AuditDecodeError:
+        return False
+    return decoded.timestamp.tzinfo is dt.UTC and _members_of(decoded) == _members_of(event)
 
 
 def _members_of(event: StoredEvent) -> list[Any]:
@@ -127,118 +189,126 @@ def _members_of(event: StoredEvent) -> list[Any]:
 
 
 class LineDecoder:
-    """Decodes the blocks of one trail, which come in either direction."""
+    """Decodes the blocks of one trail, which come in either direction.
 
-    def __init__(self) -> None:
-        # First lines by id: of the last events, and of at least `REMEMBERED` events before them.
-        self._recent: dict[str, bytes] = {}
-        self._earlier: dict[str, bytes] = {}
-        self._recent_count = 0
+    Args:
+        before: The first lines of events before the first block, by id: a repetition of one of them is recognized.
+    """
+
+    def __init__(self, before: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        self._remembered = RepeatedLines(before)
+
+        # Names of operations that reading does not change: the six, and others that were met.
+        self._operations = set(_SIX)
 
     def decode_block(self, block: LineBlock, report: ProblemCallback, search: CandidateSearch | None = None) -> Batch:
         """Return the events in *block*; with a *search*, at least all that it may find."""
         candidates = None if search is None else search.candidates(block.data)
-        if candidates is None:
-            return self._decode(block, report)
+        left_out = 0
+        if candidates is not None:
+            block = block.select(candidates.spans)
+            left_out = candidates.line_count - len(candidates.spans)
 
-        self._recent_count += candidates.line_count - len(candidates.spans)
-        return self._decode(block.select(candidates.spans), report)
+        batch = self._decode_canonical(block) or _decode_one_by_one(block, report)
+        return self._without_repeated(batch, left_out, report)
 
-    def _decode(self, block: LineBlock, report: ProblemCallback) -> Batch:
-        lines = block.lines()
-        batch = _decode_canonical(block, lines)
-        if batch is None:
-            batch = _decode_one_by_one(block, lines, report)
-        return self._without_repeated(batch, report)
+    def _decode_canonical(self, block: LineBlock) -> Batch | None:
+        """Return the events of a block of canonical lines without parts; None for any other block."""
+        try:
+            events: list[Line] = _decode_whole_lines(block.data)
+            is_canonical = _encoder.encode_lines(events) == block.data
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        if not is_canonical:
+            return None
 
-    def _without_repeated(self, batch: Batch, report: ProblemCallback) -> Batch:
-        is_each_line_first = len(batch.first_lines) == len(batch.lines)
-        first_lines = batch.lines if is_each_line_first else [batch.lines[number] for number in batch.first_lines]
-        line_by_id = dict(zip(map(_event_id, batch.events), first_lines, strict=True))
+        # One pass selects the few events that need a second look, and those whose id does not follow the one before.
+        last_id = ""
+        operations = self._operations
+        unusual = [
+            event
+            for event in events
+            if not last_id < (last_id := event.event_id)
+            or event.kind is not None
+            or event.operation not in operations
+            or event.timestamp.tzinfo is not dt.UTC
+        ]
+        if not unusual:
+            ids = ascending_range(events)
+            return Batch(block, events, range(len(events)), ids=ids, is_ordinary=True, is_verbatim=True)
+
+        # Another writer's line may differ in the case of its operation alone.
+        if not all(self._is_canonical_name(event.operation) for event in unusual):
+            return None
+        is_verbatim = all(event.timestamp.tzinfo is dt.UTC for event in unusual)
+        for event in unusual:
+            event.timestamp = utc(event.timestamp)
+        return _batch_of(block, events, is_verbatim=is_verbatim)
+
+    def _is_canonical_name(self, operation: str) -> bool:
+        """Return whether *operation* is not one of the six in another case."""
+        if operation_of(operation) != operation:
+            return False
+
+        if len(self._operations) > _MOST_OPERATIONS:
+            self._operations = set(_SIX)
+        self._operations.add(operation)
+        return True
+
+    def _without_repeated(self, batch: Batch, left_out: int, report: ProblemCallback) -> Batch:
+        """Return *batch* without the lines that repeat earlier ones, and remember its lines."""
+        remembered = self._remembered
+        count = len(batch.events) + left_out
+        if batch.ids is not None and not remembered.may_include(batch.ids):
+            remembered.add_block(batch.block, batch.ids, count)
+            return batch
+
+        firsts = batch.firsts()
+        line_by_id = dict(firsts)
 
         # Comparing ids comes first because it is cheap and nearly always suffices.
-        has_same_id = len(line_by_id) < len(batch.events)
-        for known in (self._recent, self._earlier):
-            if not known.keys().isdisjoint(line_by_id):
-                has_same_id = True
+        has_same_id = len(line_by_id) < len(firsts) or remembered.include_any_of(line_by_id.keys())
         if has_same_id:
-            repeated = self._repeated(batch, report)
+            repeated = remembered.numbers_among(firsts)
+            offsets = batch.offsets()
+            for number in sorted(repeated):
+                report("repeated", offsets[number], f"{batch.events[number].event_id} again")
             batch = batch.without(repeated)
 
-        self._recent.update(line_by_id)
-        self._recent_count += len(line_by_id)
-        if self._recent_count >= REMEMBERED:
-            self._earlier = self._recent
-            self._recent = {}
-            self._recent_count = 0
+        remembered.add_lines(line_by_id, count)
         return batch
-
-    def _repeated(self, batch: Batch, report: ProblemCallback) -> set[int]:
-        """Return the numbers of the events in *batch* with the same line as an earlier event, byte by byte."""
-        seen = self._earlier | self._recent
-        offsets = batch.offsets()
-        repeated = set()
-
-        for number, event in enumerate(batch.events):
-            event_id = event.event_id
-            first_line = batch.first_lines[number]
-            line = batch.lines[first_line]
-
-            if seen.get(event_id) == line:
-                repeated.add(number)
-                report("repeated", offsets[number], f"{event_id} again")
-            seen[event_id] = line
-
-        return repeated
 
 
 class Matcher:
-    """Selects the events that match *conditions*, a batch at a time: one condition after the other."""
+    """Selects the events that match *conditions*, a batch at a time."""
 
     def __init__(self, conditions: Conditions) -> None:
-        self._names = conditions.names
-        rest = msgspec.structs.replace(conditions, names=())
-        self._rest = None if rest == Conditions(()) else rest
+        self._select = ListFilter(conditions)
 
-    def __call__(self, events: list[Line]) -> list[Line]:
-        """Return the matching ones of *events*."""
-        for name, values in self._names:
-            if name == "kind" and values == {None}:
-                events = [event for event in events if event.kind is None]
-            else:
-                events = [event for event in events if getattr(event, name) in values]
+        # Application events have no kind: they need not be asked for it.
+        others = tuple((name, values) for name, values in conditions.names if name != "kind" or values != {None})
+        self._select_ordinary = ListFilter(msgspec.structs.replace(conditions, names=others))
 
-        if self._rest is not None:
-            matches = self._rest.matches
-            events = [event for event in events if matches(event)]
-
-        for event in events:
-            if event.timestamp.tzinfo is not dt.UTC:
-                event.timestamp = utc(event.timestamp)
-        return events
+    def __call__(self, batch: Batch) -> LineList:
+        """Return the matching events of *batch*."""
+        select = self._select_ordinary if batch.is_ordinary else self._select
+        events = select(batch.events)
+        is_whole = batch.is_verbatim and len(events) == len(batch.events)
+        return LineList(events, batch.block.data if is_whole else None)
 
 
-def _decode_canonical(block: LineBlock, lines: list[bytes]) -> Batch | None:
-    """Return the events of a block of canonical lines without parts; None for any other block."""
-    if _PROMISE in block.data:
-        return None
-    try:
-        events = [_decode(line) for line in lines]
-        encoded = _encoder.encode_lines(events)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    if encoded != block.data:
-        return None
-
-    # Another writer's line may differ in the case of its operation alone.
-    for name in set(map(_operation, events)):
-        if operation_of(name) != name:
-            return None
-    return Batch(block, lines, events, range(len(lines)))
+def _batch_of(block: LineBlock, events: list[Line], *, is_verbatim: bool) -> Batch:
+    """Return the batch of a block of lines, each of which is one of *events*."""
+    is_ordinary = all(event.kind is None for event in events)
+    ids = [event.event_id for event in events]
+    is_ascending = all(map(operator.lt, ids, ids[1:]))
+    id_range = ascending_range(events) if is_ascending else None
+    return Batch(block, events, range(len(events)), ids=id_range, is_ordinary=is_ordinary, is_verbatim=is_verbatim)
 
 
-def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCallback) -> Batch:
-    """Return the events in *lines*, some of which are not canonical, or parts of an event."""
+def _decode_one_by_one(block: LineBlock, report: ProblemCallback) -> Batch:
+    """Return the events in *block*, some lines of which are not canonical, or parts of an event."""
+    lines = block.lines()
     events: list[Line] = []
     first_lines: list[int] = []
     part_counts: list[int] = []
@@ -253,6 +323,7 @@ def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCall
             continue
 
         if event.part_of is None and event.kind != Kind.PART:
+            event.timestamp = utc(event.timestamp)
             events.append(event)
             first_lines.append(number)
             part_counts.append(0)
@@ -262,7 +333,7 @@ def _decode_one_by_one(block: LineBlock, lines: list[bytes], report: ProblemCall
         else:
             report("orphan_part", offset, f"a part of {event.part_of}, which does not precede it")
 
-    batch = Batch(block, lines, events, first_lines)
+    batch = Batch(block, events, first_lines)
     return batch.without(_incomplete(batch, part_counts, report))
 
 

@@ -25,11 +25,11 @@ import msgspec
 from structlog_audit.events.event import Kind
 from structlog_audit.events.event_id import EventId, parse_event_id
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS
-from structlog_audit.trail.reading.decoder import REMEMBERED
 from structlog_audit.trail.reading.discovery import AnyTrail, Segment, Trail
 from structlog_audit.trail.reading.export_document import DOCUMENT_START
 from structlog_audit.trail.reading.line_blocks import LineBlock
 from structlog_audit.trail.reading.open_segment import OpenSegment
+from structlog_audit.trail.reading.repeated_lines import REMEMBERED
 from structlog_audit.trail.reading.segment_scanner import RETENTION, SegmentScanner
 from structlog_audit.trail.reading.torn_lines import is_torn
 from structlog_audit.trail.segment_names import ACTIVE
@@ -58,7 +58,7 @@ _NUMBER = slice(28, 36)
 _AFTER_TIME = slice(16, 36)
 
 
-class _NumberedLine(msgspec.Struct, gc=False):
+class NumberedLine(msgspec.Struct, gc=False):
     """The members of a line that are decoded here."""
 
     event_id: str
@@ -68,7 +68,7 @@ class _NumberedLine(msgspec.Struct, gc=False):
     metadata: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decoder = msgspec.json.Decoder(_NumberedLine)
+_decoder = msgspec.json.Decoder(NumberedLine)
 
 
 class Place(NamedTuple):
@@ -150,6 +150,10 @@ class TrailEvidence:
         self.path = path
         self.is_whole = is_whole
         """Whether all segments of the trail were to be read, and no export document."""
+        self.is_archived = False
+        """Whether they were read from an archive, without the live files that follow."""
+        self.pruned_before: dt.datetime | None = None
+        """The time before which the archive dropped whole days; None if it dropped none."""
         self.segments: list[Segment] = []
         self.first: dt.datetime | None = None
         self.last: dt.datetime | None = None
@@ -197,19 +201,20 @@ def read_evidence(trail: AnyTrail) -> TrailEvidence:
 
     with trail.segments() as segments:
         evidence.segments = segments
-        collector = _Collector(evidence)
+        collector = Collector(evidence)
         for index, segment in enumerate(segments):
             collector.segment = index
             with scanner.open(segment) as opened:
                 if opened is not None:
-                    _read_segment(scanner, opened, collector)
+                    read_segment(scanner, opened, collector)
             collector.take_problems(scanner.problems.counts)
             scanner.problems.counts.clear()
         collector.finish()
     return evidence
 
 
-def _read_segment(scanner: SegmentScanner, opened: OpenSegment, collector: _Collector) -> None:
+def read_segment(scanner: SegmentScanner, opened: OpenSegment, collector: Collector) -> None:
+    """Add the lines of a segment to the evidence."""
     if DOCUMENT_START.match(opened.head):
         collector.evidence.is_whole = False
 
@@ -227,7 +232,7 @@ def _read_segment(scanner: SegmentScanner, opened: OpenSegment, collector: _Coll
         collector.add_problem("unreadable")
 
 
-class _Collector:
+class Collector:
     """Adds the lines of one trail to its evidence, in order."""
 
     def __init__(self, evidence: TrailEvidence) -> None:
@@ -293,9 +298,14 @@ class _Collector:
         self._remember(block, number_of_lines)
         if lines is None:
             for line in block.lines():
-                self._add_bytes(line)
+                self.add_bytes(line)
         elif lines:
-            self._add_lines(lines)
+            self.add_lines(lines)
+
+    def remember(self, lines: Sequence[bytes]) -> None:
+        """Take *lines*, which were added one by one, as those before the next block."""
+        if lines:
+            self._remember(LineBlock(0, b"\n".join([*lines, b""])), len(lines))
 
     def _remember(self, block: LineBlock, lines: int) -> None:
         """Keep the last blocks, with at least `REMEMBERED` lines before the present block."""
@@ -305,7 +315,7 @@ class _Collector:
             self._recent.popleft()
             self._recent_lines.popleft()
 
-    def _add_bytes(self, line: bytes) -> None:
+    def add_bytes(self, line: bytes) -> None:
         """Add a line that may not be an event."""
         if not line.strip():
             return
@@ -315,9 +325,9 @@ class _Collector:
             is_json = isinstance(error, msgspec.ValidationError)
             self.add_problem("torn" if not is_json and is_torn(line) else "foreign")
         else:
-            self._add_lines([decoded])
+            self.add_lines([decoded])
 
-    def _add_lines(self, lines: Sequence[_NumberedLine]) -> None:
+    def add_lines(self, lines: Sequence[NumberedLine]) -> None:
         """Add decoded lines: the next line of a known writer here, any other in `_add_line`."""
         first_time = lines[0].timestamp
         self.evidence.first_of_segment.setdefault(self.segment, first_time)
@@ -347,14 +357,14 @@ class _Collector:
         self._time = lines[-1].timestamp
         self._extend_range(lines)
 
-    def _extend_range(self, lines: Iterable[_NumberedLine]) -> None:
+    def _extend_range(self, lines: Iterable[NumberedLine]) -> None:
         evidence = self.evidence
         times = [line.timestamp for line in lines]
         earliest, latest = min(times), max(times)
         evidence.first = earliest if evidence.first is None else min(evidence.first, earliest)
         evidence.last = latest if evidence.last is None else max(evidence.last, latest)
 
-    def _add_line(self, line: _NumberedLine) -> None:
+    def _add_line(self, line: NumberedLine) -> None:
         """Add a line of any sort."""
         event_id = parse_event_id(line.event_id)
         if event_id is None:
@@ -370,7 +380,7 @@ class _Collector:
             # Its writer is a sealer, which records no events.
             self.evidence.writers[event_id.writer].is_closed = True
 
-    def _add_gap(self, line: _NumberedLine) -> None:
+    def _add_gap(self, line: NumberedLine) -> None:
         """Add a statement about lost events. If the target refused one, the gap names it, and no line has its number."""
         self._add_statement(self.evidence.gaps, line, _member(line.metadata, "lost"))
         named = _member(line.metadata, "event_id")
@@ -378,7 +388,7 @@ class _Collector:
         if refused is not None and len(self.evidence.refused) < MOST_KEPT:
             self.evidence.refused.add((refused.writer, refused.number))
 
-    def _add_number(self, event_id: EventId, line: _NumberedLine) -> bool:
+    def _add_number(self, event_id: EventId, line: NumberedLine) -> bool:
         """Add the number of a line, and return whether no earlier line has it."""
         number = event_id.number
         place = Place(number, line.timestamp, self.segment)
@@ -414,7 +424,7 @@ class _Collector:
         further.count += hole.count
         further.until = hole.after.time
 
-    def _add_earlier(self, event_id: EventId, writer: Writer, line: _NumberedLine) -> bool:
+    def _add_earlier(self, event_id: EventId, writer: Writer, line: NumberedLine) -> bool:
         """Add a line whose number is not above those of its writer, and return whether no earlier line has it."""
         number = event_id.number
         if number < writer.first.number:
@@ -451,7 +461,7 @@ class _Collector:
                 at = block.data.find(mark, at + 1)
         return len(found) > 1 and len(set(found)) == 1
 
-    def _add_trail_event(self, writer_id: str, line: _NumberedLine) -> None:
+    def _add_trail_event(self, writer_id: str, line: NumberedLine) -> None:
         """Add the statement of a trail event. Trail events of other operations state nothing about completeness."""
         evidence = self.evidence
         writer = evidence.writers[writer_id]
@@ -469,7 +479,7 @@ class _Collector:
         elif operation in _DAMAGE:
             evidence.damage.setdefault(operation, Tally()).add(line.timestamp, line.timestamp)
 
-    def _add_raised(self, line: _NumberedLine) -> None:
+    def _add_raised(self, line: NumberedLine) -> None:
         """Add the events that a process refused since its last ``closed`` event: it counts those of its lifetime."""
         raised = _member(line.metadata, "raised")
         if not isinstance(raised, int):
@@ -482,7 +492,7 @@ class _Collector:
         if since_then > 0:
             self._add_statement(self.evidence.raised, line, since_then)
 
-    def _add_predecessor(self, line: _NumberedLine) -> None:
+    def _add_predecessor(self, line: NumberedLine) -> None:
         """Add the line that an ``opened`` event names as the last one before it, unless it was read."""
         named = _member(line.metadata, "previous")
         previous = parse_event_id(named) if isinstance(named, str) else None
@@ -495,7 +505,7 @@ class _Collector:
             statement = Statement(line.timestamp, self.segment, previous.number)
             self.evidence.predecessors[previous.writer] = statement
 
-    def _add_pruned(self, line: _NumberedLine) -> None:
+    def _add_pruned(self, line: NumberedLine) -> None:
         names = _member(line.metadata, "segments")
         if not isinstance(names, list):
             return
@@ -503,7 +513,7 @@ class _Collector:
         statement = Statement(line.timestamp, self.segment, _member(line.metadata, "kept"))
         self.evidence.pruned.update((name, statement) for name in names if isinstance(name, str))
 
-    def _add_statement(self, statements: list[Statement], line: _NumberedLine, value: Any) -> None:
+    def _add_statement(self, statements: list[Statement], line: NumberedLine, value: Any) -> None:
         if len(statements) < MOST_KEPT:
             statements.append(Statement(line.timestamp, self.segment, value))
 

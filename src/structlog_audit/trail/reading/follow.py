@@ -126,7 +126,7 @@ class _Tail:
         scan = SegmentScan(start=start, is_followed=True, search=self._search)
         for batch in self._scanner.batches(opened, self._decoder, scan):
             self._offsets[identity] = batch.block.stop
-            yield from self._matcher(batch.events)
+            yield from self._matcher(batch)
         if not opened.is_plain:
             # Writers never append to compressed data.
             self._offsets[identity] = END_OF_PACKED

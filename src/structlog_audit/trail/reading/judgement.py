@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from structlog_audit.query.completeness import (
@@ -26,7 +27,7 @@ from structlog_audit.query.completeness import (
     Source,
     begins_before,
 )
-from structlog_audit.trail.reading.discovery import AnyTrail, StreamTrail, Trail
+from structlog_audit.trail.reading.discovery import AnyTrail, StreamTrail
 from structlog_audit.trail.reading.evidence import Hole, Place, Statement, TrailEvidence, read_evidence
 from structlog_audit.trail.segment_names import SegmentOrder, rollover_time
 
@@ -54,26 +55,42 @@ def judge_trails(
     Raises:
         AuditReadError: A trail cannot be read.
     """
+    read_once = [trail for trail in trails if isinstance(trail, StreamTrail) and not trail.is_seekable]
+    evidence = [steady_evidence(trail) for trail in trails if trail not in read_once]
+    doubts = [Doubt(reason=Reason.READ_ONCE, trail=trail.path) for trail in read_once]
+    paths = tuple(trail.path for trail in trails)
+
+    return judge_evidence(evidence, Source(type=source_type, paths=paths), start, end, now, doubts)
+
+
+def judge_evidence(
+    all_evidence: Sequence[TrailEvidence],
+    source: Source,
+    start: dt.datetime | None,
+    end: dt.datetime | None,
+    now: dt.datetime,
+    doubts: Iterable[Doubt] = (),
+) -> Completeness:
+    """Return the verdict for the period from *start* to *end* that the evidence of each trail shows.
+
+    Args:
+        all_evidence: The evidence of each trail.
+        source: The source; its hosts, segments and times are taken from the evidence.
+        start, end: The half-open period; None is open.
+        now: The present time.
+        doubts: Further doubts.
+    """
     missing: list[Missing] = []
-    doubts: list[Doubt] = []
-    all_evidence: list[TrailEvidence] = []
-
+    all_doubts = list(doubts)
     if end is not None and end > now:
-        doubts.append(Doubt(reason=Reason.NOT_OVER, since=now))
+        all_doubts.insert(0, Doubt(reason=Reason.NOT_OVER, since=now))
 
-    for trail in trails:
-        if isinstance(trail, StreamTrail) and not trail.is_seekable:
-            doubts.append(Doubt(reason=Reason.READ_ONCE, trail=trail.path))
-            continue
-
-        evidence = steady_evidence(trail)
-        all_evidence.append(evidence)
-        judgement = _Judgement(trail, evidence)
+    for evidence in all_evidence:
+        judgement = _Judgement(evidence)
         missing += judgement.missing()
-        doubts += judgement.doubts(start, end)
+        all_doubts += judgement.doubts(start, end)
 
-    source = _source(source_type, trails, all_evidence)
-    return Completeness.of(source, start, end, missing, doubts)
+    return Completeness.of(_described(source, all_evidence), start, end, missing, all_doubts)
 
 
 def steady_evidence(trail: AnyTrail) -> TrailEvidence:
@@ -83,19 +100,21 @@ def steady_evidence(trail: AnyTrail) -> TrailEvidence:
     """
     files = _files(trail)
     evidence = read_evidence(trail)
-    losses = _losses(trail, evidence)
+    losses = _losses(evidence)
 
     for _ in range(MOST_READINGS - 1):
         if not losses and "vanished" not in evidence.problems and evidence.has_active_segment:
             break
+
         files_before, files = files, _files(trail)
         if files == files_before:
             break
 
         evidence = read_evidence(trail)
-        losses_before, losses = losses, _losses(trail, evidence)
+        losses_before, losses = losses, _losses(evidence)
         if losses == losses_before:
             break
+
     return evidence
 
 
@@ -104,8 +123,8 @@ def _files(trail: AnyTrail) -> _Files:
         return [(segment.path, segment.size) for segment in segments]
 
 
-def _losses(trail: AnyTrail, evidence: TrailEvidence) -> list[_Loss]:
-    missing = _Judgement(trail, evidence).missing()
+def _losses(evidence: TrailEvidence) -> list[_Loss]:
+    missing = _Judgement(evidence).missing()
     return [(item.cause, item.writer, item.count, item.after) for item in missing]
 
 
@@ -126,10 +145,10 @@ class _Horizon(NamedTuple):
 class _Judgement:
     """The losses and doubts that the evidence of one trail shows."""
 
-    def __init__(self, trail: AnyTrail, evidence: TrailEvidence) -> None:
+    def __init__(self, evidence: TrailEvidence) -> None:
         self._evidence = evidence
-        self._base = trail.base if isinstance(trail, Trail) else ""
-        self._path = trail.path
+        self._base = evidence.path.rpartition("/")[2]
+        self._path = evidence.path
         self._horizon = self._find_horizon()
 
     def missing(self) -> Iterator[Missing]:
@@ -148,10 +167,12 @@ class _Judgement:
                 before=lost.time,
                 segment_after=lost.value,
             )
+
         for statement in self._evidence.gaps:
             is_number = isinstance(statement.value, int) and statement.value > 0
             count = statement.value if is_number else None
             yield self._stated(Cause.GAP, statement, count)
+
         for statement in self._evidence.raised:
             yield self._stated(Cause.RAISED, statement, statement.value)
 
@@ -161,10 +182,12 @@ class _Judgement:
 
     def _holes(self) -> Iterator[Missing]:
         further = self._evidence.further_holes
+
         for hole in self._evidence.holes:
             count = hole.count - self._refused_between(hole)
-            if count and not self._is_explained(hole.before.segment, hole.after.segment):
+            if count and not self._is_explained(hole.before.segment, hole.after.segment, hole.before.time):
                 yield self._numbers(hole.writer, count, hole.before, hole.after)
+
         if further.count:
             yield Missing(
                 cause=Cause.NUMBERS,
@@ -179,12 +202,13 @@ class _Judgement:
         """Return how many of the missing numbers belong to events that gap events name, and count already."""
         low, high = hole.before.number, hole.after.number
         refused = (number for writer, number in self._evidence.refused if writer == hole.writer)
+
         return sum(low < number < high and number not in hole.found for number in refused)
 
     def _beginnings(self) -> Iterator[Missing]:
         for writer_id, writer in self._evidence.writers.items():
             count = writer.first.number
-            if count and not self._is_explained(None, writer.first.segment):
+            if count and not self._is_explained(None, writer.first.segment, None):
                 yield self._numbers(writer_id, count, None, writer.first)
 
     def _numbers(self, writer_id: str, count: int, before: Place | None, after: Place) -> Missing:
@@ -206,7 +230,8 @@ class _Judgement:
             writer = self._evidence.writers.get(writer_id)
             highest = -1 if writer is None else writer.number
             before = None if writer is None else writer.segment
-            if statement.value <= highest or self._is_explained(before, statement.segment):
+            time = None if writer is None else writer.time
+            if statement.value <= highest or self._is_explained(before, statement.segment, time):
                 continue
 
             yield Missing(
@@ -222,15 +247,21 @@ class _Judgement:
                 segment_after=self._evidence.name_of(statement.segment),
             )
 
-    def _is_explained(self, before: int | None, after: int) -> bool:
-        """Return whether lines between two segments, by index, may have been in a segment that is left out on purpose."""
+    def _is_explained(self, before: int | None, after: int, time: dt.datetime | None) -> bool:
+        """Return whether lines between two segments, by index, after *time*, may have been left out on purpose."""
+        pruned_before = self._evidence.pruned_before
+        if pruned_before is not None and (time is None or time < pruned_before):
+            return True
+
         if before == after:
             return False
+
         if not self._evidence.is_whole:
             return True
 
         lower = (-1, 0) if before is None else self._order(before)
         upper = self._order(after)
+
         return any(lower < order < upper for order in self._horizon.pruned)
 
     def _order(self, segment: int) -> SegmentOrder:
@@ -240,8 +271,9 @@ class _Judgement:
         evidence = self._evidence
         existing = {segment.order for segment in evidence.segments}
         pruned: dict[SegmentOrder, Statement] = {}
+
         for name, statement in evidence.pruned.items():
-            rolled_at = rollover_time(self._base, name) if self._base else None
+            rolled_at = rollover_time(self._base, name)
             if rolled_at is not None and (1, rolled_at) not in existing:
                 pruned[(1, rolled_at)] = statement
 
@@ -264,7 +296,9 @@ class _Judgement:
         # Retention kept the active segment only. It is the oldest one now if it has the event that states so.
         if kept.value == self._base and kept.segment == oldest:
             return _Horizon(orders, rolled_at, None)
+
         first = None if oldest is None else evidence.first_of_segment.get(oldest)
+
         return _Horizon(orders, first or rolled_at, None)
 
     def doubts(self, start: dt.datetime | None, end: dt.datetime | None) -> Iterator[Doubt]:
@@ -272,15 +306,22 @@ class _Judgement:
         evidence = self._evidence
         if evidence.first is None and not evidence.problems:
             yield self._doubt(Reason.NO_EVENTS)
+
         if not evidence.is_whole:
             yield self._doubt(Reason.PARTIAL_SOURCE, names=(self._segment_names(),))
+        elif evidence.is_archived:
+            yield self._doubt(Reason.NOT_ARCHIVED, since=evidence.last)
         elif not evidence.has_active_segment:
             yield self._doubt(Reason.NO_ACTIVE_SEGMENT, since=evidence.last)
+
+        if evidence.pruned_before is not None:
+            yield self._doubt(Reason.PRUNED, until=evidence.pruned_before)
 
         if self._horizon.pruned:
             yield self._doubt(Reason.PRUNED, until=self._horizon.since)
         elif evidence.first is not None and begins_before(start, end, evidence.first):
             yield self._doubt(Reason.BEFORE_FIRST, until=evidence.first)
+
         yield from self._doubts_after(end)
         yield from self._doubtful_lines()
 
@@ -295,6 +336,7 @@ class _Judgement:
             return
 
         open_writers = {}
+
         for writer_id, writer in evidence.writers.items():
             if not writer.is_closed and (end is None or writer.time < end):
                 open_writers[writer_id] = writer.time
@@ -313,11 +355,13 @@ class _Judgement:
             Reason.REPEATED_NUMBER: evidence.repeated,
             Reason.MOVED: evidence.moved,
         }
+
         for reason, tally in tallies.items():
             if tally.count:
                 yield self._doubt(reason, count=tally.count, since=tally.since, until=tally.until)
 
         groups = {Reason.PROBLEM: evidence.problems, Reason.DAMAGE: evidence.damage}
+
         for reason, by_code in groups.items():
             for code, tally in by_code.items():
                 yield self._doubt(reason, count=tally.count, names=(code,), since=tally.since, until=tally.until)
@@ -334,9 +378,10 @@ class _Judgement:
         return Doubt(reason=reason, count=count, names=names, trail=self._path, since=since, until=until)
 
 
-def _source(source_type: str, trails: Sequence[AnyTrail], all_evidence: Sequence[TrailEvidence]) -> Source:
+def _described(source: Source, all_evidence: Sequence[TrailEvidence]) -> Source:
     hosts = {writer.host for evidence in all_evidence for writer in evidence.writers.values() if writer.host}
     segments = []
+
     for evidence in all_evidence:
         names = [evidence.name_of(index) for index in range(len(evidence.segments))]
         first, last = (names[0], names[-1]) if names else (None, None)
@@ -344,9 +389,9 @@ def _source(source_type: str, trails: Sequence[AnyTrail], all_evidence: Sequence
 
     first_times = [evidence.first for evidence in all_evidence if evidence.first is not None]
     last_times = [evidence.last for evidence in all_evidence if evidence.last is not None]
-    return Source(
-        type=source_type,
-        paths=tuple(trail.path for trail in trails),
+
+    return replace(
+        source,
         hosts=tuple(sorted(hosts)),
         segments=tuple(segments),
         first_event=min(first_times, default=None),

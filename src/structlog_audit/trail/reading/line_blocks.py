@@ -158,9 +158,21 @@ class _BlockAssembler:
         """Add *data*, and yield the events that are whole now."""
         if self._too_long_bytes:
             data = self._skip_long_line(data)
-        self._held += data
 
-        end = _end_of_events(self._held, at_end=False)
+        # Joined in one step: each copy of a block takes a tenth of the time of decoding it.
+        end_of_lines = data.rfind(b"\n") + 1
+        lines = b"".join((self._held, memoryview(data)[:end_of_lines]))
+        rest = data[end_of_lines:]
+
+        end = _end_of_events(lines, at_end=False)
+        if end and end == len(lines):
+            block = LineBlock(self.start, lines)
+            self.start += end
+            self._held = rest
+            yield from _without_long_lines(block, self._report)
+            return
+
+        self._held = lines + rest
         if not end and len(self._held) > MAX_LINE_BYTES:
             end = self._make_room()
         yield from self._take(end)

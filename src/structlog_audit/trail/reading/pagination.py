@@ -255,7 +255,7 @@ class _TrailPager:
 
     def _in_batch(self, opened: OpenSegment, batch: Batch, newest_first: bool) -> list[_Found]:
         """Return the matching events of a batch in the order of reading, each with the position after it."""
-        events = self._matcher(batch.events)
+        events: list[Line] = self._matcher(batch)
         if not events:
             return []
         if newest_first:

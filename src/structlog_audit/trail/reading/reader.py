@@ -193,5 +193,8 @@ class TrailReader(EventSource):
         conditions = self._with_tokens(conditions)
         return self._engine.select(conditions, newest_first=newest_first, at_most=at_most)
 
+    def _count(self, conditions: Conditions) -> int:
+        return self._engine.count(self._with_tokens(conditions))
+
     def _with_tokens(self, conditions: Conditions) -> Conditions:
         return conditions if self._vault is None else self._vault.with_tokens(conditions)

@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event_lists import SelectedEvents
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
 from structlog_audit.trail.reading.candidate_lines import CandidateSearch
-from structlog_audit.trail.reading.decoder import Line, LineDecoder, Matcher
+from structlog_audit.trail.reading.decoder import LineDecoder, LineList, Matcher
 from structlog_audit.trail.reading.discovery import AnyTrail, rollover_before
 from structlog_audit.trail.reading.open_segment import OpenSegment
 from structlog_audit.trail.reading.segment_scanner import ProgressMeter, SegmentScan, SegmentScanner
@@ -48,15 +49,24 @@ class ScanEngine:
             merged = self.select(conditions, newest_first=False, at_most=None)
             return _newest_first(merged, at_most)
 
-        meter = ProgressMeter(self._progress)
-        answers = []
-        for trail in self._trails:
-            query = _TrailQuery(self._scanner, conditions, newest_first, at_most, meter)
-            answers.append(chain.from_iterable(query.event_lists(trail)))
-
+        lists = self._event_lists(conditions, newest_first, at_most)
+        answers = [SelectedEvents(of_trail) for of_trail in lists]
         if len(answers) == 1:
             return answers[0]
         return heapq.merge(*answers, key=_timestamp)
+
+    def count(self, conditions: Conditions) -> int:
+        """As `structlog_audit.query.engine.Engine.count`."""
+        lists = self._event_lists(conditions, False, None)
+        return sum(map(len, chain.from_iterable(lists)))
+
+    def _event_lists(self, conditions: Conditions, newest_first: bool, at_most: int | None) -> list[Iterator[LineList]]:
+        """Return for each trail its matching events, in lists."""
+        meter = ProgressMeter(self._progress)
+        queries = [
+            _TrailQuery(self._scanner, trail, conditions, newest_first, at_most, meter) for trail in self._trails
+        ]
+        return [query.event_lists() for query in queries]
 
 
 class _TrailQuery:
@@ -65,12 +75,14 @@ class _TrailQuery:
     def __init__(
         self,
         scanner: SegmentScanner,
+        trail: AnyTrail,
         conditions: Conditions,
         newest_first: bool,
         at_most: int | None,
         meter: ProgressMeter,
     ) -> None:
         self._scanner = scanner
+        self._trail = trail
         self._conditions = conditions
         self._newest_first = newest_first
         self._at_most = at_most
@@ -79,9 +91,9 @@ class _TrailQuery:
         self._matcher = Matcher(conditions)
         self._search = CandidateSearch.of(conditions)
 
-    def event_lists(self, trail: AnyTrail) -> Iterator[list[Line]]:
-        """Yield the matching events of *trail*, in lists."""
-        with trail.segments() as segments:
+    def event_lists(self) -> Iterator[LineList]:
+        """Yield the matching events, in lists."""
+        with self._trail.segments() as segments:
             numbers = list(range(len(segments)))
             if self._newest_first:
                 numbers.reverse()
@@ -99,23 +111,23 @@ class _TrailQuery:
                         yield from self._in_segment(opened)
                     self._meter.advance(segment.path, segment.size)
 
-    def _in_segment(self, opened: OpenSegment) -> Iterator[list[Line]]:
+    def _in_segment(self, opened: OpenSegment) -> Iterator[LineList]:
         reads_backwards = self._newest_first and opened.is_plain
         scan = SegmentScan(
             newest_first=reads_backwards, conditions=self._conditions, search=self._search, meter=self._meter
         )
         batches = self._scanner.batches(opened, self._decoder, scan)
-        lists = (self._matcher(batch.events) for batch in batches)
+        lists = map(self._matcher, batches)
 
         if not self._newest_first:
             yield from lists
         elif reads_backwards:
             for events in lists:
-                yield events[::-1]
+                yield LineList(reversed(events))
         else:
             newest = deque(chain.from_iterable(lists), self._at_most)
             newest.reverse()
-            yield list(newest)
+            yield LineList(newest)
 
 
 def _newest_first(events: Iterator[StoredEvent], at_most: int | None) -> Iterator[StoredEvent]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import Kind
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.filters import Conditions
@@ -168,8 +167,11 @@ class SegmentScanner:
                 batch = decoder.decode_block(block, findings.report, scan.search)
                 findings.mark_checked(batch.block)
                 is_whole = is_whole and batch.block.selected is None
-                deleted_names += _deleted_by(batch.events)
+                deleted_names += _deleted_by(batch)
                 yield batch
+
+                # The next block is decoded into the memory of this one, which the cache of the processor holds.
+                del batch, block
         except OSError as error:
             self.problems.add_once("unreadable", opened.segment.path, bytes_read, str(error))
             return
@@ -192,7 +194,7 @@ class SegmentScanner:
         for block in _blocks(opened, SegmentScan(), _ignore, _ignore):
             if _RETENTION_JSON in block.data:
                 batch = LineDecoder().decode_block(block, _ignore)
-                names += _deleted_by(batch.events)
+                names += _deleted_by(batch)
         if not opened.is_open:
             self._deleted_names[key] = names
         return names
@@ -318,10 +320,13 @@ def _blocks(
     return read_forwards(file, start, stop, report, report_rest, is_open=is_open)
 
 
-def _deleted_by(events: Iterable[StoredEvent]) -> list[str]:
-    """Return the names of the segments that retention events among *events* announce."""
+def _deleted_by(batch: Batch) -> list[str]:
+    """Return the names of the segments that retention events in *batch* announce."""
     deleted: list[str] = []
-    for event in events:
+    if batch.is_ordinary:
+        return deleted
+
+    for event in batch.events:
         if event.kind != Kind.TRAIL or event.operation != RETENTION:
             continue
         names = event.metadata.get("segments")

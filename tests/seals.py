@@ -109,8 +109,9 @@ class Sealer:
         self.folder.mkdir(exist_ok=True)
         for file in find_files(str(self.trail)):
             path = self.trail.parent / file.name
-            inode = path.stat().st_ino
-            number = self._numbers.setdefault(inode, len(self._numbers))
+            # The number of a deleted file may be given to another one.
+            identity = path.stat().st_ino, *lines_of(path)[:1]
+            number = self._numbers.setdefault(identity, len(self._numbers))
             lines = lines_of(path)[self._sealed.get(number, 0) :]
             if lines:
                 self._add_run(number, lines, file.name)

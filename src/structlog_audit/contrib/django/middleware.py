@@ -1,4 +1,4 @@
-"""`AuditContextMiddleware` for Django: names the actor in the events of a request. Needs Django 4.2 or newer.
+"""`AuditContextMiddleware` for Django: names the actor in the events of a request.
 
 **Scope.** It covers a request until its response is made, and each piece of a streamed response. What a view or a middleware
 binds in structlog's contextvars ends with the request. `structlog_audit.contrib.actor` has the rules of binding and trust.
@@ -22,17 +22,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from structlog_audit._version import check_versions
-
-try:
-    check_versions("django")
-    from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-    from django.conf import settings
-    from django.core.signals import request_finished, request_started
-    from django.utils.module_loading import import_string
-except ModuleNotFoundError as error:
-    message = "structlog_audit.contrib.django needs Django: pip install 'structlog-audit[django]'"
-    raise ModuleNotFoundError(message, name=error.name) from error
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core.signals import request_finished, request_started
+from django.utils.module_loading import import_string
 
 from structlog_audit.contrib.actor import (
     Actor,

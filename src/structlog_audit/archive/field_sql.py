@@ -1,0 +1,281 @@
+"""Tests of fields (`structlog_audit.query.field_tests`) as SQL: which rows certainly pass, and about which Python decides.
+
+**Guarantees.** A row of neither sort does not pass, and the two sorts have no row in common. A regular expression is never
+translated: Python searches the distinct values, and those found become a list. Where there are too many, and where a path of
+the metadata leads through lists or keys with dots, Python decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from structlog_audit.archive.promotion import Path
+from structlog_audit.query.field_tests import (
+    METADATA,
+    Absent,
+    Bound,
+    EqualTo,
+    FieldTest,
+    Matcher,
+    Number,
+    OneOf,
+    Pattern,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from structlog_audit.archive.dialects import Writer
+
+TRUE = "true"
+FALSE = "false"
+
+MOST_DISTINCT = 100_000
+"""The distinct values that Python searches for a regular expression."""
+
+_FEW_VALUES = 16
+"""The values up to which a list of them is faster than a join."""
+
+_MOST_ITEMS = 32
+"""The entry ids that are looked for one by one."""
+
+_LONGEST_PATH = 4
+"""The keys of a path that becomes SQL. The places where keys with dots may be are their square."""
+
+MOST_EXACT = 2**53
+"""Integers below this are floats without rounding (IEEE 754, binary64)."""
+
+Distinct = Callable[[str, str, dict[str, Any]], list[str] | None]
+"""Returns the distinct values of an expression among the rows of a condition; None if there are more than `MOST_DISTINCT`."""
+
+
+class Pair(NamedTuple):
+    """The rows that certainly match, and those about which Python decides."""
+
+    certain: str
+    doubtful: str = FALSE
+
+
+_UNDECIDED = Pair(FALSE, TRUE)
+
+
+def all_of(conditions: Iterable[str]) -> str:
+    """Return the conjunction of *conditions*."""
+    parts = [condition for condition in conditions if condition != TRUE]
+    if FALSE in parts:
+        return FALSE
+
+    return " AND ".join(parts) or TRUE
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """Return the disjunction of *conditions*, in parentheses."""
+    parts = [condition for condition in dict.fromkeys(conditions) if condition != FALSE]
+    if TRUE in parts or not parts:
+        return TRUE if parts else FALSE
+
+    return f"({' OR '.join(f'({part})' for part in parts)})"
+
+
+def none_of(conditions: Iterable[str]) -> str:
+    """Return the negation of the disjunction of *conditions*; NULL counts as false."""
+    found = any_of(conditions)
+
+    return {TRUE: FALSE, FALSE: TRUE}.get(found, f"(NOT coalesce({found}, false))")
+
+
+def pair_of(writer: Writer, test: FieldTest) -> Pair:
+    """Return *test* as SQL."""
+    translate = _member_pair if test.field.startswith(METADATA) else _column_pair
+    pairs = [translate(writer, test.field, matcher) for matcher in test.alternatives]
+    certain = any_of(pair.certain for pair in pairs)
+    doubtful = any_of(pair.doubtful for pair in pairs)
+    if len(pairs) > 1:
+        doubtful = all_of([doubtful, none_of([certain])])
+
+    if not test.is_negated:
+        return Pair(certain, doubtful)
+
+    return Pair(none_of([certain, *(pair.doubtful for pair in pairs)]), doubtful)
+
+
+def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
+    """Return a comparison of a column as SQL."""
+    if column == "entry_ids":
+        return _entry_ids_pair(writer, matcher)
+
+    if isinstance(matcher, Absent):
+        is_empty = FALSE if column == "duration_ms" else f"{column} = ''"
+        return Pair(any_of([f"{column} IS NULL", is_empty]))
+
+    if isinstance(matcher, OneOf):
+        texts = sorted(text for text in matcher.texts if text is not None)
+        is_null = f"{column} IS NULL" if None in matcher.texts else FALSE
+
+        return Pair(any_of([_one_of(writer, column, texts), is_null]))
+
+    if isinstance(matcher, Pattern):
+        found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
+        return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(_one_of(writer, column, found))
+
+    operator, value = _comparison(matcher)
+
+    return Pair(f"{column} {operator} {writer.bind(value)}")
+
+
+def _comparison(matcher: EqualTo | Number | Bound) -> tuple[str, Any]:
+    """Return the operator and the value of a matcher of one value."""
+    if isinstance(matcher, Bound):
+        return ">=" if matcher.is_lower else "<=", matcher.bound
+
+    return "=", matcher.number if isinstance(matcher, Number) else matcher.text
+
+
+def _found(pattern: Pattern, values: Sequence[str] | None) -> list[str] | None:
+    """Return those of *values* in which *pattern* is found; None if they are not known."""
+    if values is None:
+        return None
+
+    return sorted(value for value in values if pattern.matches([value]))
+
+
+def _one_of(writer: Writer, expression: str, texts: Sequence[str]) -> str:
+    """Return the condition that *expression* is one of *texts*."""
+    if not texts:
+        return FALSE
+
+    if len(texts) > _FEW_VALUES and writer.dialect.one_of is not None:
+        return writer.dialect.one_of.format(column=expression, value=writer.bind(list(texts)))
+
+    return f"{expression} IN ({', '.join(map(writer.bind, texts))})"
+
+
+def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
+    def has(item: str) -> str:
+        return writer.dialect.contains.format(column="entry_ids", value=writer.bind(item))
+
+    if isinstance(matcher, EqualTo):
+        return Pair(has(matcher.text))
+
+    if isinstance(matcher, Absent):
+        # A list of empty texts counts, too.
+        return Pair("entry_ids IS NULL", has(""))
+
+    if not isinstance(matcher, Pattern):
+        return _UNDECIDED
+
+    items = writer.dialect.items
+    values = None if items is None else writer.distinct(items.format(column="entry_ids"), TRUE, {})
+    found = _found(matcher, values)
+    if found is None or len(found) > _MOST_ITEMS:
+        return Pair(FALSE, "entry_ids IS NOT NULL")
+
+    return Pair(any_of(map(has, found)))
+
+
+class _Member:
+    """A member of the metadata that a path with dots names, in the SQL of one query."""
+
+    def __init__(self, writer: Writer, keys: Path) -> None:
+        self.column = writer.promoted.get(keys)
+        self._p = writer.bind(writer.dialect.place(keys) or "")
+
+    def sql(self, template: str | None, **values: str) -> str:
+        """Return the SQL that *template* makes of the member."""
+        return (template or FALSE).format(p=self._p, **values)
+
+    def unless_promoted(self, condition: str) -> str:
+        """Return *condition*, about members that are not text. A column that has the text says so without reading JSON."""
+        return condition if self.column is None else all_of([f"{self.column} IS NULL", condition])
+
+
+def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
+    """Return a comparison of a path of the metadata as SQL."""
+    keys = tuple(name.removeprefix(METADATA).split("."))
+    is_plain = all(key and "\0" not in key and not key.isdigit() and key != "-" for key in keys)
+    if writer.dialect.text_at is None or not writer.reads_json or not is_plain or len(keys) > _LONGEST_PATH:
+        return _UNDECIDED
+
+    elsewhere = any_of(_other_places(writer, keys))
+    certain, doubtful = _value_pair(writer, _Member(writer, keys), matcher)
+
+    return Pair(all_of([certain, none_of([elsewhere])]), any_of([doubtful, elsewhere]))
+
+
+def _other_places(writer: Writer, keys: Path) -> Iterator[str]:
+    """Yield the conditions that a value may be elsewhere than at the nested keys: below lists, or at keys with dots."""
+    dialect = writer.dialect
+
+    for length in range(1, len(keys)):
+        is_array = _Member(writer, keys[:length]).sql(dialect.is_array)
+        yield f"(contains(metadata, '[') AND {is_array})"
+
+    backslash = writer.bind("\\")
+
+    for start in range(len(keys)):
+        for stop in range(start + 2, len(keys) + 1):
+            dotted = ".".join(keys[start:stop])
+            exists = _Member(writer, (*keys[:start], dotted)).sql(dialect.has_member)
+            # JSON writes a text without a backslash in one way only.
+            text = text_of([dotted])[2:-2]
+            may_have = f"contains(metadata, {writer.bind(text)}) OR contains(metadata, {backslash})"
+            yield f"(({may_have}) AND {exists})"
+
+
+def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
+    """Return a comparison of the value of *member*, where it is the only one, as SQL."""
+    dialect = writer.dialect
+    is_list = f"contains(metadata, '[') AND {member.sql(dialect.is_array)}"
+    doubtful = member.unless_promoted(f"({is_list})")
+    if isinstance(matcher, EqualTo):
+        return _equality(writer, member, matcher, doubtful)
+
+    if isinstance(matcher, Absent):
+        is_empty = member.sql(dialect.is_text, value=writer.bind(""))
+        return Pair(
+            any_of([none_of([member.sql(dialect.has_member)]), member.sql(dialect.is_null), is_empty]), doubtful
+        )
+
+    if isinstance(matcher, Bound):
+        number = member.sql(dialect.number_at)
+        operator, bound = _comparison(matcher)
+        within = f"abs({number}) < {MOST_EXACT} AND {number} {operator} {writer.bind(bound)}"
+
+        return Pair(within, any_of([doubtful, f"abs({number}) >= {MOST_EXACT}"]))
+
+    return _pattern(writer, member, matcher) if isinstance(matcher, Pattern) else _UNDECIDED
+
+
+def _equality(writer: Writer, member: _Member, matcher: EqualTo, doubtful: str) -> Pair:
+    dialect = writer.dialect
+    text = writer.bind(matcher.text)
+    is_text = member.sql(dialect.is_text, value=text) if member.column is None else f"{member.column} = {text}"
+    scalar = matcher.scalar
+    if isinstance(scalar, bool):
+        is_boolean = member.sql(dialect.is_boolean, value=writer.bind("true" if scalar else "false"))
+        return Pair(any_of([is_text, is_boolean]), doubtful)
+
+    if not isinstance(scalar, (int, float)):
+        return Pair(is_text, doubtful)
+
+    if abs(scalar) < MOST_EXACT:
+        return Pair(any_of([is_text, member.sql(dialect.is_number, value=writer.bind(float(scalar)))]), doubtful)
+
+    return Pair(is_text, all_of([member.sql(dialect.has_member), none_of([is_text])]))
+
+
+def _pattern(writer: Writer, member: _Member, pattern: Pattern) -> Pair:
+    dialect = writer.dialect
+    is_other = member.unless_promoted(member.sql(dialect.is_other))
+    if member.column is not None:
+        found = _found(pattern, writer.distinct(member.column, f"{member.column} IS NOT NULL", {}))
+        if found is not None:
+            return Pair(_one_of(writer, member.column, found), is_other)
+
+    is_text = member.sql(dialect.is_string)
+    text = member.sql(dialect.text_at)
+    found = _found(pattern, writer.distinct(text, is_text, writer.parameters))
+    if found is None:
+        return Pair(FALSE, any_of([is_text, is_other]))
+
+    return Pair(all_of([_one_of(writer, text, found), is_text]), is_other)

@@ -1,0 +1,447 @@
+"""The engine that answers queries from the data files of an archive by SQL, in whatever database reads them.
+
+**Guarantees.** Events come in the order of the archive or its exact reverse: by the greatest timestamp of their trail so far,
+then by trail, then by their number in it. Each trail thus keeps its order of commit, however its clock was set.
+
+**Performance.** The catalogue leaves out files by time and event id. The others are read a few at a time, as far as they do not
+overlap in the order, so that a caller who takes the newest events reads no more files than necessary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+from structlog_audit.archive.actions import DataFile, Range
+from structlog_audit.archive.delta_log import Snapshot
+from structlog_audit.archive.dialects import Dialect, where
+from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
+from structlog_audit.archive.promotion import promoted_columns
+from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import EventStatus, Kind
+from structlog_audit.query.engine import Progress
+from structlog_audit.query.field_tests import FieldConditions
+from structlog_audit.query.filters import Conditions, conditions, microseconds
+from structlog_audit.query.statistics import LOG_GROWTH
+
+ANY_KIND = conditions(kind=[None, *Kind])
+"""The conditions of all events."""
+
+
+class Files(NamedTuple):
+    """Data files with the same columns: their paths in the archive, and the promoted columns that they have."""
+
+    paths: tuple[str, ...]
+    promoted: frozenset[str]
+
+
+class UndecidedError(Exception):
+    """The database cannot parse the metadata of a row: only Python can decide if it matches."""
+
+
+class SQLDatabase(Protocol):
+    """A connection to a database that reads the data files of one archive."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQL that it takes."""
+        ...
+
+    def query(self, sql: str, parameters: Mapping[str, Any], tables: Mapping[str, Files]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query. Several queries may be under way at once.
+
+        Args:
+            sql: The query, in which ``{name}`` stands for a table.
+            parameters: The values of its parameters.
+            tables: The files of each table, by its name.
+
+        Raises:
+            AuditReadError: A file is missing or damaged, or the database fails.
+            UndecidedError: The database cannot parse the metadata of a row; raised before the first row.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Found(NamedTuple):
+    """An event, and its place in the order of the archive."""
+
+    at: int
+    trail: str
+    number: int
+    event: StoredEvent
+
+
+class Counts:
+    """What statistics count, in SQL."""
+
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.users: Counter[str | None] = Counter()
+        self.buckets: Counter[int] = Counter()
+        self.totals_ms: list[float] = []
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of other events."""
+        for name in ("operations", "statuses", "users", "buckets"):
+            getattr(self, name).update(getattr(other, name))
+
+        self.totals_ms += other.totals_ms
+
+
+Place = tuple[int, str, int]
+"""The place of an event in the order of the archive: its order key, its trail, and its number in it."""
+
+
+UserOperation = tuple[str | None, str, int, int, int, str, int, int, int, int]
+"""How often a user did an operation in a trail: the user, the operation, how often, how often with success; the order key of
+the first time, the trail, and the number of the first time in it; the order key and the number of the last time; and how much
+earlier than its order key the last time is, in µs. A plain tuple, since there are as many as users times operations."""
+
+
+class _Union(NamedTuple):
+    """SQL over several files, its parameters and tables, of how many queries it consists, and if all its rows match."""
+
+    sql: str
+    parameters: dict[str, Any]
+    tables: dict[str, Files]
+    queries: int
+    is_exact: bool
+
+
+class SQLEngine:
+    """Queries of the archive that a snapshot describes.
+
+    Each method but `select` may raise `UndecidedError`. What the others returned is void then: all are to be asked again.
+
+    Args:
+        database: Reads the data files.
+        progress: Called with the bytes of the data files read so far for the current query.
+    """
+
+    def __init__(self, database: SQLDatabase, progress: Progress | None = None) -> None:
+        self._database = database
+        self._dialect = database.dialect
+        self._progress = progress
+        self._reads_json = True
+
+    def select(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        *,
+        newest_first: bool,
+        at_most: int | None,
+        bound: int | None = None,
+    ) -> Iterator[Found]:
+        """Yield the events that match *conditions* in the order of the archive, or its reverse.
+
+        Args:
+            snapshot: The state of the archive.
+            conditions: The conditions.
+            newest_first: The order.
+            at_most: The number of events that are taken at most; None means all.
+            bound: A place in the order, before which (in the order of the answer) whole files are left out.
+        """
+        files = _candidates(snapshot, conditions)
+        if bound is not None:
+            files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
+
+        is_selective = len(conditions.names) > 1 or conditions.names[0][0] != "kind" or _has_other(conditions)
+        most = self._dialect.most_selected_rows if is_selective else self._dialect.most_rows
+        steps = _steps(files, newest_first=newest_first, first=self._dialect.first_rows, most=most)
+        done = 0
+        taken = 0
+
+        for step in steps:
+            rest = None if at_most is None else at_most - taken
+            if rest is not None and rest <= 0:
+                return
+            for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest), rest):
+                taken += 1
+                yield found
+
+            done += sum(file.size for file in step)
+            if self._progress is not None:
+                self._progress(done)
+
+    def undecided(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[Found]:
+        """Yield the matching events among those about which SQL cannot decide, in any order. `counts` has the others."""
+        files = _candidates(snapshot, conditions)
+        if files:
+            yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
+
+    def _in_step(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Sequence[DataFile],
+        newest_first: bool,
+        at_most: int | None,
+    ) -> Iterator[Found]:
+        """As `_in_files`, again if the database cannot parse a row: it says so before the first one."""
+        try:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+        except UndecidedError:
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+
+    def _in_files(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Sequence[DataFile],
+        newest_first: bool,
+        at_most: int | None,
+        where: str = "",
+    ) -> Iterator[Found]:
+        stored = FETCHED_COLUMNS.format(us=self._microseconds)
+        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
+        if source is None or (where and source.is_exact):
+            return
+
+        sql = f"SELECT * FROM ({source.sql}) {where}" if where else source.sql
+        if newest_first or len(files) > 1 or source.queries > 1 or not self._dialect.keeps_order:
+            direction = "DESC" if newest_first else "ASC"
+            sql += f" ORDER BY place {direction}, trail {direction}, n {direction}"
+
+        if source.is_exact and at_most is not None:
+            sql += f" LIMIT {at_most}"
+
+        matches = conditions.matches
+        for row in self._rows(sql, source):
+            event = stored_event(row[3:-1])
+            if not row[-1] or matches(event):
+                yield Found(row[0], row[1], row[2], event)
+
+    @property
+    def _microseconds(self) -> str:
+        return self._dialect.fetched_time.format(column="timestamp")
+
+    @property
+    def _place(self) -> str:
+        return self._microseconds + " + late_us"
+
+    def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.query(sql, source.parameters, source.tables)
+        except UndecidedError:
+            # Python parses the metadata from now on.
+            self._reads_json = False
+            raise
+
+    def _union(
+        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
+    ) -> _Union | None:
+        """Return a query of *columns*, and ``is_doubtful``, over *files*; None if no row can match.
+
+        Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
+        """
+        names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
+        groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+
+        for file in files:
+            groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
+
+        queries: list[str] = []
+        parameters: dict[str, Any] = {}
+        tables: dict[str, Files] = {}
+        is_exact = True
+        for (promoted, skipped), paths in groups.items():
+            table = f"g{len(tables)}"
+            tables[table] = Files(tuple(paths), promoted)
+            known = {path: name for path, name in names.items() if name in promoted}
+            distinct = partial(self._distinct, tables[table])
+            condition = where(conditions, self._dialect, known, distinct, table, reads_json=self._reads_json)
+            parameters |= condition.parameters
+            is_exact &= condition.doubtful == FALSE
+            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
+
+            for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
+                if found != FALSE:
+                    queries.append(
+                        f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {{{table}}} WHERE {found}{kept}"
+                    )
+        return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact) if queries else None
+
+    def _distinct(self, files: Files, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
+        """As `structlog_audit.archive.field_sql.Distinct`."""
+        sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
+        values = [value for (value,) in self._database.query(sql, parameters, {"files": files})]
+        return values if len(values) <= MOST_DISTINCT else None
+
+    def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
+        """Return the number of matching events."""
+        files = _candidates(snapshot, conditions)
+        source = self._union(snapshot, conditions, files, "1") if files else None
+        if source is None:
+            return 0
+
+        sql = f"SELECT is_doubtful, count(*) FROM ({source.sql}) GROUP BY is_doubtful"
+        counts = dict(self._rows(sql, source))
+        count = int(counts.get(False, 0))
+
+        return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
+
+    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
+        """Return what statistics count of the matching events that are not `undecided`."""
+        counts = Counts()
+        files = _candidates(snapshot, conditions)
+        bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
+        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return counts
+
+        grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
+        total = self._dialect.total.format(column="duration_ms")
+
+        sql = (
+            f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
+            "WHERE NOT is_doubtful "
+            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
+        )
+        rows = self._rows(sql, source)
+        for group, operation, status, user, bucket_number, count, duration in rows:
+            # A bit is set for each column that the row does not group by.
+            if group == 0b0111:
+                counts.operations[operation] += count
+            elif group == 0b1011:
+                counts.statuses[EventStatus(status)] += count
+            elif group == 0b1101:
+                counts.users[user] += count
+            elif group == 0b1110 and bucket_number is not None:
+                counts.buckets[bucket_number] += count
+            elif group == 0b1111:
+                counts.totals_ms.append(duration or 0.0)
+
+        return counts
+
+    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what the rows of a trail show about completeness, in the order of commit.
+
+        Yields:
+            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
+            events, the operation and the metadata.
+        """
+        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
+        files = [file for file in snapshot.files.values() if file.trail == trail]
+        files.sort(key=lambda file: file.numbers)
+        groups: list[list[DataFile]] = []
+        last = -1
+
+        for file in files:
+            # Late events of one file may stand between those of another.
+            if not groups or file.numbers[0] > last:
+                groups.append([])
+
+            groups[-1].append(file)
+            last = max(last, file.numbers[1])
+
+        for group in groups:
+            columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
+            source = self._union(snapshot, ANY_KIND, group, columns)
+            if source is not None:
+                order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
+                yield from (row[:-1] for row in self._rows(source.sql + order, source))
+
+    def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
+        """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
+        files = _candidates(snapshot, conditions)
+        columns = f"user_id, operation, status, trail, n, {self._place} AS place, late_us"
+        source = self._union(snapshot, conditions, files, columns) if files else None
+        if source is None:
+            return
+        # The places of a trail ascend with its numbers.
+        sql = (
+            "SELECT user_id, operation, count(*), count(*) FILTER (WHERE status = 'SUCCESS'), min(place), trail, min(n), "
+            f"max(place), max(n), CASE WHEN max(late_us) > 0 THEN max_by(late_us, n) ELSE 0 END FROM ({source.sql}) "
+            "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
+        )
+        yield from self._rows(sql, source)
+
+
+def _has_other(conditions: Conditions) -> bool:
+    if isinstance(conditions, FieldConditions):
+        return True
+    return (conditions.entry_ids, conditions.metadata, conditions.min_duration_ms, conditions.max_duration_ms) != (
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
+    """Return the files that may have matching events, by their places in the order."""
+    start = None if conditions.start_time is None else microseconds(conditions.start_time)
+    end = None if conditions.end_time is None else microseconds(conditions.end_time)
+    ids = next((values for name, values in conditions.names if name == "event_id"), None)
+
+    files = []
+
+    for file in snapshot.files.values():
+        least, greatest = file.times
+        if (start is not None and greatest < start) or (end is not None and least >= end):
+            continue
+
+        if ids is not None and not any(id is not None and file.ids[0] <= id <= file.ids[1] for id in ids):
+            continue
+
+        files.append(file)
+
+    files.sort(key=lambda file: (file.order, file.trail, file.numbers))
+
+    return files
+
+
+def _clusters(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Yield groups of *files*, which are in order: all events of a group precede those of the next."""
+    cluster: list[DataFile] = []
+    last = 0
+
+    for file in files:
+        if cluster and file.order[0] > last:
+            yield cluster
+            cluster = []
+
+        last = file.order[1] if not cluster else max(last, file.order[1])
+        cluster.append(file)
+
+    if cluster:
+        yield cluster
+
+
+def _steps(files: Sequence[DataFile], *, newest_first: bool, first: int, most: int) -> Iterator[list[DataFile]]:
+    """Yield the files that are read together, in the order of the answer.
+
+    Args:
+        files: The files by their places.
+        newest_first: The order of the answer.
+        first: The rows of the first files. Each further step has four times as many.
+        most: The rows of a step at most.
+    """
+    clusters = list(_clusters(files))
+    if newest_first:
+        clusters.reverse()
+
+    wanted = first
+    step: list[DataFile] = []
+    rows = 0
+
+    for cluster in clusters:
+        step += cluster
+        rows += sum(file.rows for file in cluster)
+        if rows >= wanted:
+            yield step
+            step, rows = [], 0
+            wanted = min(4 * wanted, most)
+    if step:
+        yield step

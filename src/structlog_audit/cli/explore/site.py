@@ -1,0 +1,171 @@
+"""The Datasette site of an exported database: its settings, questions, templates and cells.
+
+**Guarantees**: the database is opened as immutable. Plugins that are installed for Datasette are not used. Every text of an
+event is escaped, and none becomes a link to another place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from datasette.app import Datasette
+from datasette.plugins import pm
+from datasette.utils.asgi import Request, Response
+from markupsafe import Markup, escape
+from pluggy import HookimplMarker
+
+from structlog_audit import __version__
+from structlog_audit.cli.explore.overview import Overview
+from structlog_audit.cli.terminal import put_error
+
+hookimpl = HookimplMarker("datasette")
+
+DATABASE = "audit"
+"""The name of the database in addresses, which is that of its file without the suffix."""
+
+QUESTIONS: dict[str, dict[str, str]] = {
+    "deletions": {
+        "title": "What did a user delete?",
+        "description": "Operations of the class delete, newest first; without a user, those of all users.",
+        "sql": """
+SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
+FROM events JOIN operation_classes USING (operation)
+WHERE kind IS NULL AND class = 'delete' AND (:user = '' OR user_id = :user) ORDER BY number DESC
+""",
+    },
+    "failures": {
+        "title": "What failed this week?",
+        "description": "Failures from Monday to Sunday (UTC) in the week of a day, such as 2025-01-15, or in this week.",
+        "sql": """
+SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata FROM events
+WHERE kind IS NULL AND status = 'FAILURE'
+  AND timestamp >= date(coalesce(nullif(:day, ''), 'now'), '-6 days', 'weekday 1')
+  AND timestamp < date(coalesce(nullif(:day, ''), 'now'), '-6 days', 'weekday 1', '+7 days')
+ORDER BY number DESC
+""",
+    },
+    "users": {
+        "title": "When did each user act first and last?",
+        "description": "Events, failures, first and last event of each user, the busiest first.",
+        "sql": """
+SELECT user_id, count(*) AS events, sum(status = 'FAILURE') AS failures, min(timestamp) AS first, max(timestamp) AS last
+FROM events WHERE kind IS NULL GROUP BY user_id ORDER BY events DESC, user_id
+""",
+    },
+    "exports": {
+        "title": "Who exported what?",
+        "description": "Operations of the class export, newest first; without a user, those of all users.",
+        "sql": """
+SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
+FROM events JOIN operation_classes USING (operation)
+WHERE kind IS NULL AND class = 'export' AND (:user = '' OR user_id = :user) ORDER BY number DESC
+""",
+    },
+    "entry": {
+        "title": "What happened to an entry?",
+        "description": "Every event that names an entry id, oldest first.",
+        "sql": """
+SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata FROM events
+WHERE event_id IN (SELECT event_id FROM event_entries WHERE entry_id = :entry) ORDER BY number
+""",
+    },
+}
+"""The canned queries, by their name in addresses."""
+
+_FACETS = ("operation", "user_id", "status")
+_LINKED = frozenset(("user_id", "session_id", "operation", "status", "kind"))
+"""The columns whose cells lead to the events with the same value."""
+
+_LONGEST_CELL = 160
+"""The number of characters of a cell; the page of an event has all."""
+
+
+class Site:
+    """The plugin with the templates and the cells of the site of one database."""
+
+    __name__ = __package__
+    """The package whose folders ``templates`` and ``static`` Datasette uses."""
+
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
+
+    @hookimpl
+    def extra_template_vars(self) -> dict[str, Any]:
+        """Return what the templates use beyond the variables of Datasette."""
+        return {
+            "overview": self._overview,
+            "questions": QUESTIONS,
+            "database_name": DATABASE,
+            "library_version": __version__,
+            "decode": json.loads,
+            "encode": json.dumps,
+            "query_string": urlencode,
+        }
+
+    @hookimpl
+    def render_cell(self, value: Any, column: str, database: str, datasette: Datasette) -> Markup | None:
+        """Return the content of a cell: text, or a link within the site."""
+        if database != DATABASE or value is None:
+            return None
+
+        events = datasette.urls.table(DATABASE, "events")
+        if column == "number" and isinstance(value, int):
+            return Markup('<a href="{}/{}">{}</a>').format(events, value, value)
+        if not isinstance(value, str):
+            return None
+        if column in _LINKED and value:
+            address = f"{events}?{urlencode({f'{column}__exact': value})}"
+            return Markup('<a href="{}">{}</a>').format(address, value)
+        return escape(value if len(value) <= _LONGEST_CELL else f"{value[:_LONGEST_CELL]}…")
+
+    @hookimpl
+    def handle_exception(self, datasette: Datasette, request: Request, exception: Exception) -> Any:
+        """Return the page of an error. Datasette's own handler prints all variables to the terminal."""
+        status = getattr(exception, "status", 500)
+        title = getattr(exception, "title", None) or f"Error {status}"
+        # Where Datasette's message is HTML, its title says the same.
+        is_html = getattr(exception, "message_is_html", False)
+        message = title if is_html else getattr(exception, "message", None) or str(exception)
+        if status == 500:
+            put_error(f"{type(exception).__name__}: {message}")
+
+        if request.path.partition("?")[0].endswith(".json"):
+            return Response.json({"ok": False, "error": message, "status": status, "title": title}, status=status)
+
+        async def page() -> Response:
+            text = await datasette.render_template("error.html", {"title": title, "error": message}, request=request)
+            return Response.html(text, status=status)
+
+        return page()
+
+
+def make_site(path: str, overview: Overview, token: str) -> Datasette:
+    """Return the site of the database at *path*, whose addresses begin with *token*."""
+    for plugin, _ in pm.list_plugin_distinfo():
+        pm.unregister(plugin)
+    pm.unregister(name="datasette.handle_exception")
+    pm.register(Site(overview))
+
+    return Datasette(immutables=[path], metadata=_metadata(), settings={
+        "base_url": f"/{token}/",
+        "default_cache_ttl": 0,
+        "allow_download": False,
+        "suggest_facets": False,
+        "sql_time_limit_ms": 30_000,
+        "facet_time_limit_ms": 10_000,
+        "max_returned_rows": 5_000,
+    })  # fmt: skip
+
+
+def _metadata() -> Mapping[str, Any]:
+    events = {
+        "title": "Events",
+        "sort_desc": "number",
+        "facets": [*_FACETS, {"date": "timestamp"}],
+        "facet_size": 10,
+        "label_column": "event_id",
+    }
+    return {"title": "Audit events", "databases": {DATABASE: {"tables": {"events": events}, "queries": QUESTIONS}}}

@@ -1,0 +1,581 @@
+"""`track`: records the changes of SQLAlchemy models, as the database made them. Needs SQLAlchemy 2.0.20 or newer.
+
+**Scope.** Every ``insert()``, ``update()`` and ``delete()`` that a connection executes on a tracked table, whatever caused it:
+a flush with its cascades and association tables, bulk statements of a session, Core, async sessions. SQL as text, and what
+the database does itself (triggers, ``ON DELETE CASCADE``), is not seen. The events of a session miss half of these, and the
+history of an attribute knows the value before only if it was loaded. All writes pass the execution of statements.
+
+**Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
+locked, and the statement is limited to them. Events are recorded once the database has committed, also if a session takes part
+in a transaction that began outside of it; a savepoint that is rolled back takes its events with it.
+
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one per INSERT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
+
+from structlog_audit._version import check_versions
+
+try:
+    check_versions("sqlalchemy")
+    from sqlalchemy import Delete, Engine, Insert, Table, Update, bindparam, event, inspect, select, tuple_
+    from sqlalchemy.orm import Mapper
+except ModuleNotFoundError as error:
+    message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
+
+from structlog_audit.contrib.tracked_changes import (
+    EXPRESSION,
+    ChangedRow,
+    Key,
+    Rows,
+    TrackedEvent,
+    TrackedFields,
+    changed_rows,
+    in_batches,
+    key_of,
+    key_text,
+    parts_of,
+    recorder,
+    tracked_fields,
+)
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+
+M = TypeVar("M", bound=type)
+
+_MOST_PARAMETERS = 10_000
+"""PostgreSQL accepts 65,535, others fewer."""
+
+_SCHEMAS = "schema_translate_map"
+"""The option of an execution that changes the names of schemas."""
+
+_INFO = "structlog_audit"
+"""The key of `_Transaction` in the dictionary ``info`` of a connection."""
+
+_tracked: dict[type, TrackedFields] = {}
+"""The recorded fields of each tracked model and declarative base."""
+
+_tables: dict[Table, _Table | None] = {}
+"""What is known of each table that was written to; None if it is not tracked."""
+
+_dialects: WeakSet[Any] = WeakSet()
+"""The dialects whose commits and savepoints are followed."""
+
+
+def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[str] = (), mask: Iterable[str] = ()) -> M:
+    """Record the changes of *model* as events, and return it, so that this is a class decorator as well.
+
+    An event is named ``table.create``, ``.update`` or ``.delete``, its entry id is ``table:key``, and its metadata has
+    ``changes``: for each changed attribute its values ``before`` and ``after``. A row of an association table without a model
+    is named by the objects that it refers to.
+
+    Args:
+        model: A mapped class, or a declarative base, which stands for all of its models, also those declared later.
+        fields: The attributes to record; all by default.
+        exclude: The attributes not to record.
+        mask: The attributes whose changes are recorded without their values.
+
+    Raises:
+        AuditTypeError: *model* is neither a mapped class with a table of its own nor a declarative base, or an argument is not
+            a list of names.
+        AuditValueError: The model has no such attribute, or the parent of a joined table is not tracked.
+    """
+    mappers = _mappers_of(model)
+    where = f"track({model.__name__})"
+
+    # The row of a child has only its own attributes.
+    parent = mappers[0].inherits if _is_mapped(model) else None
+    if parent is not None and not any(issubclass(parent.class_, known) for known in _tracked):
+        raise AuditValueError(
+            f"{where}: its parent {parent.class_.__name__} holds part of its attributes: track it before"
+        )
+
+    known = {name for mapper in mappers for name in _names_of(mapper).values()}
+    _tracked[model] = tracked_fields(where, known, fields, exclude, mask)
+    _tables.clear()
+
+    listeners: dict[str, Callable[..., Any]] = {
+        "before_execute": _before_execute,
+        "after_execute": _after_execute,
+        "begin": _begin,
+        "rollback": _begin,
+    }
+    if not event.contains(Engine, "begin", _begin):
+        for name, listener in listeners.items():
+            event.listen(Engine, name, listener, **({"retval": True} if name == "before_execute" else {}))
+        event.listen(Mapper, "after_configured", _tables.clear)
+    return model
+
+
+def _is_mapped(model: Any) -> bool:
+    mapper = inspect(model, raiseerr=False)
+    return mapper is not None
+
+
+def _mappers_of(model: Any) -> list[Any]:
+    """Return the mapper of a class, or those of all models of a declarative base."""
+    mapper = inspect(model, raiseerr=False) if isinstance(model, type) else None
+    if isinstance(mapper, Mapper):
+        if mapper.inherits is not None and mapper.local_table is mapper.inherits.local_table:
+            raise AuditTypeError(
+                f"model={model!r}: expected a model with a table of its own; track {mapper.inherits.class_!r}"
+            )
+        return [mapper]
+
+    registry = getattr(model, "registry", None)
+    if not isinstance(model, type) or registry is None:
+        raise AuditTypeError(
+            f"model={model!r}: expected a mapped class or a declarative base, got {type(model).__name__}"
+        )
+    return [found for found in registry.mappers if issubclass(found.class_, model)]
+
+
+def _names_of(mapper: Any) -> dict[Any, str]:
+    """Return the names of the attributes of the columns of a mapper's own table."""
+    columns = mapper.local_table.columns
+    return {
+        column: mapper.get_property_by_column(column).key for column in columns if column in mapper._columntoproperty
+    }
+
+
+# --- Transactions -------------------------------------------------------------------------------------------------------
+
+
+class _Transaction:
+    """The changes of a transaction that is not committed yet."""
+
+    def __init__(self) -> None:
+        # The functions that record the changes, in their order.
+        self.recorders: list[Callable[[], None]] = []
+
+        # How many there were when a savepoint began, by its name.
+        self.savepoints: dict[str, int] = {}
+
+        self.statement: _Statement | None = None
+
+
+def _transaction(connection: Any) -> _Transaction:
+    found: _Transaction = connection.info.setdefault(_INFO, _Transaction())
+    return found
+
+
+def _begin(connection: Any) -> None:
+    """Forget the changes of the transaction before, which has been rolled back."""
+    # The first statement of a transaction is prepared before the transaction begins.
+    transaction = _transaction(connection)
+    transaction.recorders.clear()
+    transaction.savepoints.clear()
+
+
+def _follow(dialect: Any) -> None:
+    """Follow the commits and savepoints of *dialect*.
+
+    The event of a commit comes before the commit, which can still fail, and that of a savepoint does not know its name.
+    """
+    if dialect in _dialects:
+        return
+
+    _dialects.add(dialect)
+    for name, function in _FOLLOWED.items():
+        original = getattr(dialect, name)
+        setattr(dialect, name, partial(function, original))
+
+
+def _commit(commit: Callable[..., None], connection: Any, *arguments: Any) -> None:
+    commit(connection, *arguments)
+    _record(connection)
+
+
+def _savepoint(begin: Callable[..., None], connection: Any, name: str) -> None:
+    begin(connection, name)
+    transaction = _transaction(connection)
+    count = len(transaction.recorders)
+    transaction.savepoints[name] = count
+
+
+def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name: str) -> None:
+    rollback(connection, name)
+    transaction = _transaction(connection)
+
+    # A savepoint that is not known began before the first change.
+    count = transaction.savepoints.get(name, 0)
+    del transaction.recorders[count:]
+
+
+_FOLLOWED: dict[str, Callable[..., None]] = {
+    "do_commit": _commit,
+    "do_commit_twophase": _commit,
+    "do_savepoint": _savepoint,
+    "do_rollback_to_savepoint": _rollback_to_savepoint,
+}
+"""The methods of a dialect that decide what becomes of changes."""
+
+
+def _record(connection: Any) -> None:
+    transaction: _Transaction | None = connection.info.pop(_INFO, None)
+    if transaction is not None:
+        for record in transaction.recorders:
+            record()
+
+
+# --- Statements ---------------------------------------------------------------------------------------------------------
+
+
+class _Statement(NamedTuple):
+    """A statement that is being executed, and what its table had before."""
+
+    element: Any
+    table: _Table
+    parameters: list[Mapping[str, Any]]
+    before: list[Rows]
+    """The rows that an UPDATE or DELETE selects, by sets of parameters; those with which an INSERT conflicts."""
+
+    returns: tuple[Any, ...]
+    """The columns that were added to an INSERT to learn what it wrote."""
+
+
+def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
+    """Read the rows that a statement is going to change, and return the statement limited to them."""
+    table = _table_written_by(element)
+    if table is None:
+        return element, multiple, single
+
+    _follow(connection.dialect)
+    reader = _Reader(connection, table, options)
+    prepare = _prepare_insert if isinstance(element, Insert) else _prepare_change
+
+    parameters = list(multiple) or [single]
+    statement = prepare(reader, element, parameters)
+    _transaction(connection).statement = statement
+    return statement.element, multiple, single
+
+
+def _after_execute(connection: Any, element: Any, _multiple: Any, _single: Any, options: Any, result: Any) -> None:
+    """Read the rows again, and keep the difference until the commit."""
+    if _table_written_by(element) is None:
+        return
+
+    transaction = _transaction(connection)
+    statement = transaction.statement
+    transaction.statement = None
+    if statement is None or statement.element is not element:
+        return
+
+    reader = _Reader(connection, statement.table, options)
+    finish = _inserted if isinstance(element, Insert) else _changed
+    rows = finish(reader, statement, result)
+    events = [statement.table.event(row) for row in rows]
+    if events:
+        transaction.recorders.append(recorder(events))
+
+    if connection._is_autocommit_isolation():
+        _record(connection)
+
+
+def _table_written_by(element: Any) -> _Table | None:
+    """Return the tracked table that a statement writes to."""
+    if isinstance(element, Insert | Update | Delete):
+        return _table_of(element.table)
+    return None
+
+
+def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
+    conditions = []
+    if element.whereclause is not None:
+        conditions.append(element.whereclause)
+    before = [reader.rows(*conditions, parameters=given, lock=True) for given in parameters]
+
+    # A row that another transaction commits from now on must not be changed without having been read. SQLite lets none commit.
+    can_lock = reader.connection.dialect.name != "sqlite"
+    if can_lock and len(before) == 1:
+        keys = list(before[0])
+        element = element.where(reader.table.has_keys(keys))
+    return _Statement(element, reader.table, parameters, before, ())
+
+
+def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[ChangedRow]:
+    """Yield the rows that an UPDATE or DELETE changed."""
+    before: Rows = {}
+    for rows in statement.before:
+        before |= rows
+
+    after = reader.rows_of(list(before))
+    if isinstance(statement.element, Delete):
+        yield from changed_rows(before, after)
+        return
+
+    # A row that is not there any more has another key now.
+    moved: dict[Key, Key] = {}
+    for rows, parameters in zip(statement.before, statement.parameters, strict=True):
+        for key in rows.keys() - after.keys():
+            moved[key] = reader.new_key(statement.element, parameters, key)
+    after |= reader.rows_of(list(moved.values()))
+
+    for row in changed_rows(before, after, moved):
+        if row.after is None:
+            yield statement.table.with_unknown_key(row)
+        else:
+            yield row
+
+
+def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
+    existing: Rows = {}
+    if element._post_values_clause is not None:
+        existing = reader.conflicting_rows(element, parameters)
+
+    # Where the keys are not known, the caller has no means to learn them either, so it expects no rows.
+    returns: tuple[Any, ...] = ()
+    if not element._returning and not _is_key_known(reader.table, element, parameters):
+        returns = tuple(reader.table.table.columns)
+        element = element.returning(*returns)
+    return _Statement(element, reader.table, parameters, [existing], returns)
+
+
+def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any]]) -> bool:
+    """Return whether the result of an INSERT knows the keys of its rows."""
+    if not table.key_columns:
+        return False
+
+    # An upsert, rows of a query, and several rows in one statement.
+    is_upsert = element._post_values_clause is not None
+    is_query = element.select is not None
+    if is_upsert or is_query or element._multi_values:
+        return False
+
+    if len(parameters) == 1 or element._return_defaults:
+        return True
+
+    names = {column.key for column in table.key_columns}
+    return all(names <= given.keys() for given in parameters)
+
+
+def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[ChangedRow]:
+    """Yield the rows that an INSERT inserted or updated."""
+    if statement.returns:
+        after = statement.table.rows_from(result)
+    elif statement.element._returning:
+        after = reader.returned_rows(result)
+    else:
+        keys = [key_of(row) for row in result.inserted_primary_key_rows]
+        after = reader.rows_of(keys)
+
+    (existing,) = statement.before
+    before = {key: row for key, row in existing.items() if key in after}
+    yield from changed_rows(before, after)
+
+
+class _Reader(NamedTuple):
+    """Reads rows of a table in the transaction of a connection."""
+
+    connection: Any
+    table: _Table
+    options: Mapping[str, Any]
+
+    def rows(self, *conditions: Any, parameters: Mapping[str, Any] | None = None, lock: bool = False) -> Rows:
+        """Return the rows that meet *conditions*."""
+        query = select(*self.table.table.columns).where(*conditions)
+        if lock:
+            query = query.with_for_update()
+
+        options = {}
+        if _SCHEMAS in self.options:
+            options[_SCHEMAS] = self.options[_SCHEMAS]
+        result = self.connection.execute(query, parameters or {}, execution_options=options)
+        return self.table.rows_from(result)
+
+    def rows_of(self, keys: Sequence[Key]) -> Rows:
+        """Return the rows with these keys."""
+        found: Rows = {}
+        for batch in in_batches(keys):
+            condition = self.table.has_keys(batch)
+            found |= self.rows(condition)
+        return found
+
+    def new_key(self, element: Any, parameters: Mapping[str, Any], key: Key) -> Key:
+        """Return the key that an UPDATE with *parameters* gives to the row with *key*, if it sets the key to a value."""
+        compiled = element.compile(dialect=self.connection.dialect, column_keys=list(parameters))
+        values = compiled.params | parameters
+
+        columns = self.table.columns_of_key
+        pairs = zip(columns, parts_of(key), strict=True)
+        return key_of(values.get(column.key, part) for column, part in pairs)
+
+    def returned_rows(self, result: Any) -> Rows:
+        """Return the rows of an INSERT whose caller will read what it returns, as far as that names them."""
+        rows = result.all()
+        result._rewind(rows)
+
+        columns = self.table.columns_of_key
+        keys = []
+        for row in rows:
+            key = [row._mapping.get(column) for column in columns]
+            if None in key:
+                raise AuditValueError(
+                    f"insert into the tracked {self.table.label}:"
+                    " expected returning() with its primary key, or without it at all"
+                )
+            keys.append(key_of(key))
+        return self.rows_of(keys)
+
+    def conflicting_rows(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
+        """Return the rows with which the rows of an INSERT conflict, locked."""
+        found: Rows = {}
+        for values in _inserted_values(element, parameters):
+            for columns in self.table.unique_keys():
+                # A key of which the database computes a part has no conflict that could be known before.
+                if not all(column.key in values for column in columns):
+                    continue
+
+                conditions = [column == values[column.key] for column in columns]
+                found |= self.rows(*conditions, lock=True)
+        return found
+
+
+def _inserted_values(element: Any, parameters: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the values of each row of an INSERT by the keys of their columns."""
+    fixed = _by_keys(element._values or {})
+    for given in parameters:
+        yield fixed | dict(given)
+
+    for rows in element._multi_values:
+        for row in rows:
+            yield _by_keys(row)
+
+
+def _by_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the values of a statement by the keys of their columns; of a bound one, the value itself."""
+    values = {}
+    for column, value in row.items():
+        key = getattr(column, "key", column)
+        values[key] = getattr(value, "value", value)
+    return values
+
+
+# --- Tables -------------------------------------------------------------------------------------------------------------
+
+
+class _Table(NamedTuple):
+    """A tracked table, and the names of its columns in events."""
+
+    table: Any
+    names: dict[Any, str]
+    fields: TrackedFields
+    is_association: bool
+    """Whether no model has this table: its rows are pairs of objects."""
+
+    @property
+    def label(self) -> str:
+        """The name of the table in operations and entry ids."""
+        label: str = self.table.fullname
+        return label
+
+    @property
+    def key_columns(self) -> list[Any]:
+        """The columns of the primary key, which an association table may lack."""
+        key = self.table.primary_key
+        return list(key.columns)
+
+    @property
+    def columns_of_key(self) -> list[Any]:
+        """The columns that tell rows apart."""
+        if self.key_columns:
+            return self.key_columns
+        return list(self.table.columns)
+
+    def rows_from(self, result: Iterable[Any]) -> Rows:
+        """Return the rows of a result that has all columns, by their keys."""
+        names = list(self.names.values())
+        names_of_key = [self.names[column] for column in self.columns_of_key]
+
+        rows: Rows = {}
+        for values in result:
+            row = dict(zip(names, values, strict=True))
+
+            # The key counts even if it is not recorded.
+            key = key_of(row[name] for name in names_of_key)
+            rows[key] = self.fields.recorded(row)
+        return rows
+
+    def has_keys(self, keys: Sequence[Key]) -> Any:
+        """Return the condition that a row has one of these keys."""
+        columns = self.columns_of_key
+        operand = columns[0] if len(columns) == 1 else tuple_(*columns)
+
+        # Protocols limit the parameters of a statement, so more keys than that are written into its text.
+        is_long = len(keys) > _MOST_PARAMETERS
+        return operand.in_(bindparam(None, keys, expanding=True, literal_execute=is_long))
+
+    def unique_keys(self) -> Iterator[list[Any]]:
+        """Yield the columns of each key that can conflict."""
+        if self.key_columns:
+            yield self.key_columns
+        for constraint in self.table.constraints:
+            if constraint.__visit_name__ == "unique_constraint":
+                yield list(constraint.columns)
+        for index in self.table.indexes:
+            if index.unique:
+                yield list(index.columns)
+
+    def with_unknown_key(self, row: ChangedRow) -> ChangedRow:
+        """Return a row whose key an expression has changed, so that it cannot be found again."""
+        after = dict(row.before or {})
+        for column in self.columns_of_key:
+            name = self.names[column]
+            after[name] = EXPRESSION
+        return row._replace(after=after)
+
+    def event(self, row: ChangedRow) -> TrackedEvent:
+        """Return the event of *row*."""
+        entry_ids = []
+        for key in row.keys:
+            entry_ids += self._entry_ids(key)
+
+        operation = f"{self.label}.{row.verb}"
+        changes = row.changes(self.fields)
+        return TrackedEvent(operation, entry_ids, {"changes": changes})
+
+    def _entry_ids(self, key: Key) -> list[str]:
+        if not self.is_association:
+            return [f"{self.label}:{key_text(key)}"]
+
+        entry_ids = []
+        for column, part in zip(self.columns_of_key, parts_of(key), strict=True):
+            # A masked column names its object neither here nor in the changes.
+            if self.names[column] not in self.fields.mask:
+                labels = [foreign_key.column.table.fullname for foreign_key in column.foreign_keys]
+                entry_ids += [f"{label}:{key_text(part)}" for label in labels]
+        return entry_ids
+
+
+def _table_of(table: Any) -> _Table | None:
+    """Return what is tracked of *table*."""
+    if table not in _tables:
+        _tables[table] = next(_find_table(table), None)
+    return _tables[table]
+
+
+def _find_table(table: Any) -> Iterator[_Table]:
+    # A model that is tracked itself takes precedence over its base.
+    models = sorted(_tracked, key=_is_mapped, reverse=True)
+    pairs = []
+    for model in models:
+        fields = _tracked[model]
+        pairs += [(mapper, fields) for mapper in _mappers_of(model)]
+
+    for mapper, fields in pairs:
+        if mapper.local_table == table:
+            attributes = _names_of(mapper)
+            names = {column: attributes.get(column, column.key) for column in mapper.local_table.columns}
+            yield _Table(mapper.local_table, names, fields, is_association=False)
+
+    for mapper, fields in pairs:
+        for relationship in mapper.relationships:
+            secondary = relationship.secondary
+            if secondary is not None and secondary == table:
+                names = {column: column.key for column in secondary.columns}
+                yield _Table(secondary, names, fields._replace(fields=None), is_association=True)

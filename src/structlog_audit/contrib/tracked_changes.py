@@ -1,0 +1,230 @@
+"""What the trackers of Django and SQLAlchemy share: which fields are recorded, and the events of rows before and after a write.
+
+**Evidence.** A change is the difference between a row as the database returned it before a statement and after it, in the same
+transaction. So an expression is recorded with its result, a value with what the database made of it, and a statement that
+changed nothing is not recorded.
+
+**Time and actor.** The events of a transaction are recorded once it is committed, with the context in which each statement ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from typing import Any, NamedTuple, TypeVar
+
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.loggers.bound_logger import get_audit_logger
+
+T = TypeVar("T")
+
+MASK = "[redacted]"
+"""The recorded value of a masked field, as of a redacted one."""
+
+EXPRESSION = "[result of an expression]"
+"""The recorded value of a key that a statement computed, so that the row cannot be found again."""
+
+_KEYS_PER_QUERY = 500
+
+Key = Hashable
+"""The primary key of a row: a value, or a tuple of several."""
+
+Row = dict[str, Any]
+"""The values of a row by the names of their fields."""
+
+Rows = dict[Key, Row]
+"""Rows by their primary keys."""
+
+
+class TrackedFields(NamedTuple):
+    """The fields of a model that are recorded, and those whose values are not."""
+
+    fields: frozenset[str] | None
+    exclude: frozenset[str]
+    mask: frozenset[str]
+
+    def includes(self, name: str) -> bool:
+        """Return whether changes of the field *name* are recorded."""
+        if self.fields is not None:
+            return name in self.fields
+        return name not in self.exclude
+
+    def recorded(self, row: Row) -> Row:
+        """Return *row* without the fields that are not recorded."""
+        return {name: value for name, value in row.items() if self.includes(name)}
+
+    def shown(self, name: str, value: Any) -> Any:
+        """Return *value* of the field *name* as it is recorded."""
+        if value is None or name not in self.mask:
+            return value
+        return MASK
+
+
+def tracked_fields(
+    where: str, known: Iterable[str], fields: Iterable[str] | None, exclude: Iterable[str], mask: Iterable[str]
+) -> TrackedFields:
+    """Return the choice of fields of the model that *where* names.
+
+    Args:
+        where: The call, for messages.
+        known: The fields that the model has.
+        fields: The fields to record; None for all.
+        exclude: The fields not to record.
+        mask: The fields whose changes are recorded without their values.
+
+    Raises:
+        AuditTypeError: An argument is not a collection of names.
+        AuditValueError: The model has no such field, or *fields* and *exclude* are given both.
+    """
+    if fields is not None and exclude:
+        raise AuditValueError(f"{where}: expected fields= or exclude=, got both")
+
+    only = None if fields is None else _names(where, "fields", fields)
+    excluded = _names(where, "exclude", exclude)
+    masked = _names(where, "mask", mask)
+
+    names = frozenset(known)
+    unknown = excluded | masked | (only or frozenset())
+    unknown -= names
+    if unknown:
+        expected = ", ".join(sorted(names)) or "fields of models that are declared already"
+        got = ", ".join(sorted(unknown))
+        raise AuditValueError(f"{where}: expected names of {expected}, got {got}")
+
+    return TrackedFields(only, excluded, masked)
+
+
+def _names(where: str, parameter: str, given: Any) -> frozenset[str]:
+    expected = f"{where}: {parameter}={given!r}: expected a list of names of fields"
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise AuditTypeError(expected)
+
+    names = frozenset(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise AuditTypeError(expected)
+    return names
+
+
+class ChangedRow(NamedTuple):
+    """A row that a statement inserted, changed or deleted: its key and values before and after; None where it did not exist."""
+
+    key_before: Key | None
+    key_after: Key | None
+    before: Row | None
+    after: Row | None
+
+    @property
+    def verb(self) -> str:
+        """The verb of its operation: ``create``, ``update`` or ``delete``."""
+        if self.before is None:
+            return "create"
+        return "delete" if self.after is None else "update"
+
+    @property
+    def keys(self) -> list[Key]:
+        """Its keys, which are two if the statement changed it."""
+        keys = [self.key_before, self.key_after]
+        if self.key_before == self.key_after:
+            keys.pop()
+        return [key for key in keys if key is not None]
+
+    def changes(self, fields: TrackedFields) -> dict[str, dict[str, Any]]:
+        """Return the changed fields with their values before and after, masked as *fields* states."""
+        return {
+            name: {
+                "before": fields.shown(name, old),
+                "after": fields.shown(name, new),
+            }
+            for name, old, new in _different(self.before or {}, self.after or {})
+        }
+
+
+def changed_rows(before: Rows, after: Rows, moved: Mapping[Key, Key] | None = None) -> Iterator[ChangedRow]:
+    """Yield the rows that differ between *before* and *after*.
+
+    *moved* has the new keys of rows whose key the statement changed.
+    """
+    new_keys = {key: key for key in before}
+    new_keys.update(moved or {})
+
+    for key, old in before.items():
+        new_key = new_keys[key]
+        new = after.get(new_key)
+        if new is None:
+            yield ChangedRow(key, None, old, None)
+        elif key != new_key or any(_different(old, new)):
+            yield ChangedRow(key, new_key, old, new)
+
+    known = set(new_keys.values())
+    for key, new in after.items():
+        if key not in known:
+            yield ChangedRow(None, key, None, new)
+
+
+def _different(before: Row, after: Row) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the fields that differ between two rows, with both values."""
+    for name in before | after:
+        old = before.get(name)
+        new = after.get(name)
+        if not _is_same(old, new):
+            yield name, old, new
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Return whether two values of a field are equal in the database."""
+    # In Python, but not in JSON, True equals 1.
+    exact = (bool, dict, list)
+    if isinstance(old, exact) or isinstance(new, exact):
+        return repr(old) == repr(new)
+
+    if old != old:
+        # NaN differs from itself.
+        return bool(new != new)
+    return bool(old == new)
+
+
+def key_of(values: Iterable[Any]) -> Key:
+    """Return the key that the *values* of its columns are."""
+    key = tuple(values)
+    return key if len(key) > 1 else key[0]
+
+
+def parts_of(key: Key) -> tuple[Any, ...]:
+    """Return the values of the columns of a key."""
+    return key if isinstance(key, tuple) else (key,)
+
+
+def key_text(key: Key) -> str:
+    """Return a primary key as the text of an entry id."""
+    return ",".join(map(str, parts_of(key)))
+
+
+def in_batches(keys: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield *keys* in parts that a query can name: databases limit the parameters of a statement."""
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]
+
+
+class TrackedEvent(NamedTuple):
+    """An event of a change, to be recorded when its transaction is committed."""
+
+    operation: str
+    entry_ids: list[str]
+    metadata: dict[str, Any]
+
+
+def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
+    """Return a function that records *events* with the current context, whenever it is called."""
+    context = copy_context()
+
+    def record() -> None:
+        log = get_audit_logger()
+        for event in events:
+            log.info(
+                event.operation,
+                entry_ids=event.entry_ids,
+                metadata=event.metadata,
+            )
+
+    return lambda: context.run(record)

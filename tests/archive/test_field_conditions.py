@@ -1,0 +1,198 @@
+"""The conditions of a command line over an archive: the answers of the files, from SQL that only narrows."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+
+import pytest
+from archives import EVERYTHING, compacted, write_closed
+from commands import GOLDEN
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from trail_files import ids, line_of, write_trail
+
+from structlog_audit import open_trail
+from structlog_audit.archive import open_archive, sql_engine
+from structlog_audit.archive.database import parquet
+from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.opening import opened_log
+from structlog_audit.archive.promotion import promoted_columns
+from structlog_audit.cli.conditions import build_selection, split_words
+from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.events.conversion import UNKNOWN_STATUS
+from structlog_audit.query.field_tests import text_of, values_at
+
+SCALARS = st.sampled_from(
+    [1, 1.0, 2, -1, 0, True, False, None, "1", "2", "", "x", "xy", "é", "true", "[x]", "a\nb", "\\", '"', "'", 2**53, 2**60 + 1,
+     1e300, 0.1]
+)  # fmt: skip
+KEYS = st.sampled_from(["a", "b", "a.b", "b.c", "é", "$", "0", "~", "/", "", "a.", '"'])
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
+)
+events = st.fixed_dictionaries(
+    {
+        "operation": st.sampled_from(["STORE", "auth.login", "auth.logout", "x%"]),
+        "status": st.sampled_from(["SUCCESS", "FAILURE"]),
+    },
+    optional={
+        "user_id": st.sampled_from(["", "ann", "Ann", "bob", "é"]),
+        "session_id": st.sampled_from(["s1", "s2"]),
+        "entry_ids": st.lists(st.sampled_from(["e1", "e2", "", "é"]), max_size=3),
+        "metadata": st.dictionaries(KEYS, VALUES, max_size=3),
+        "error_message": st.sampled_from(["", "boom", "Boom\n2"]),
+        "duration_ms": st.sampled_from([0.0, 1.5, 10.0, 1e9]),
+        "kind": st.sampled_from(["gap", "trail"]),
+    },
+)  # fmt: skip
+
+PATHS = ["a", "b", "a.b", "b.c", "a.b.c", "a.b.a.b", "é", "$", "0", "a.0", "~", "/", '"', "a.", "none", "a.b.a.b.a"]
+NAMES = ["event_id", "operation", "user_id", "session_id", "status", "error_message", "kind", "entry_ids"]
+NUMBERS = ["0", "1", "1.5", "2", "1e9", "9007199254740992", "-inf", "1e300"]
+PATTERNS = ["^a", "n$", ".", "^$", "[0-9]", "(?i)boom", "^auth", "e1|é", "x(?=y)", "true", r"\[", r"\\"]
+
+
+def word_of(event, chance):
+    """Return a condition whose value occurs in *event*, mostly."""
+    if chance.random() < 0.1:
+        return "duration_ms" + chance.choice(["=", "!=", *(o + n for o in ("=", "!=", ">=", "<=") for n in NUMBERS)])
+    present = [path for path in PATHS if list(values_at(event.metadata, path))]
+    path = chance.choice(present if present and chance.random() < 0.7 else PATHS)
+    name = chance.choice([f"metadata.{path}", f"metadata.{path}", chance.choice(NAMES)])
+    values = list(values_at(event.metadata, path)) if name.startswith("metadata.") else [getattr(event, name)]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    text = chance.choice(["", "x", "1", "true", *3 * [text_of(value) for value in flat if value is not None]])
+    operators = [f"={text}", f"!={text}", f"~{chance.choice(PATTERNS)}", f"!~{chance.choice(PATTERNS)}"]
+    if name.startswith("metadata."):
+        operators.append(chance.choice([">=", "<="]) + chance.choice(NUMBERS))
+    return name + chance.choice(operators)
+
+
+def conditions_of(words):
+    """Return the conditions of a command line; None if they are an error."""
+    try:
+        return build_selection(split_words(words)[1], every_kind=True).conditions
+    except UsageError:
+        return None
+
+
+@settings(max_examples=12, phases=[Phase.generate])
+@given(
+    drawn=st.lists(events, min_size=8, max_size=25),
+    promoted=st.sampled_from([[], ["a"], ["a", "a.b", "/é"]]),
+    chance=st.integers(0, 2**32).map(random.Random),
+)
+def test_sql_is_certain_only_where_python_decides_alike(tmp_path_factory, drawn, promoted, chance):
+    """For all events and conditions: certain rows match, rows of neither sort do not, and no row is of both sorts."""
+    folder = tmp_path_factory.mktemp("case")
+    path = write_closed(folder / "logs", b"".join(line_of(number, **members) for number, members in enumerate(drawn)))
+    compacted(path, folder / "archive", promote=promoted)
+    with opened_log(folder / "archive", None) as (log, database):
+        source = parquet(str(file) for file in (folder / "archive").glob("date=*/*.parquet"))
+        promoted_paths = {keys: name for name, keys in promoted_columns(log.snapshot.configuration).items()}
+
+        def distinct(expression, condition, parameters):
+            sql = f"SELECT DISTINCT {expression} FROM {source} WHERE {condition}"
+            return [value for (value,) in database.rows(sql, parameters)]
+
+        with open_archive(folder / "archive") as reader:
+            stored = list(reader.select(EVERYTHING, newest_first=False))
+        lines = [[word_of(chance.choice(stored), chance) for _ in range(chance.choice([1, 1, 2]))] for _ in range(60)]
+        found = [(line, conditions) for line in lines if (conditions := conditions_of(line)) is not None]
+
+        # All conditions are in one query, which says of each row what they say of it.
+        columns, parameters = [], {}
+        for number, (_, conditions) in enumerate(found):
+            sql = where(conditions, DUCKDB, promoted_paths, distinct, f"c{number}x")
+            columns += [f"coalesce({sql.certain}, false)", f"coalesce({sql.doubtful}, false)"]
+            parameters |= sql.parameters
+        rows = list(database.rows(f"SELECT event_id, {', '.join(columns)} FROM {source} ORDER BY n", parameters))
+
+    for event, row in zip(stored, rows, strict=True):
+        assert event.event_id == row[0]
+        for number, (line, conditions) in enumerate(found):
+            is_certain, is_doubtful = row[1 + 2 * number : 3 + 2 * number]
+            matches = conditions.matches(event)
+            assert not (is_certain and is_doubtful), line
+            assert is_doubtful or is_certain == matches, (line, event)
+
+
+def answers(source, conditions):
+    """Return every answer of *source* that SQL may give: events, count, statistics, those by user, and unknown statuses."""
+    statistics = source._statistics_and_unknown_status(conditions)
+    return (
+        ids(source.select(conditions, newest_first=False)),
+        ids(islice(source.select(conditions, newest_first=True, at_most=2), 2)),
+        {**statistics, "avg_duration_ms": pytest.approx(statistics["avg_duration_ms"])},
+        list(source._statistics_by_user(conditions).items()),
+    )
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory):
+    """The file reader of the golden trail, and an archive of its beginning with the live trail."""
+    folder = tmp_path_factory.mktemp("golden")
+    lines = GOLDEN.read_bytes().splitlines(keepends=True)
+    unknown = line_of(70, metadata={"status": "odd", "_audit": {"status": UNKNOWN_STATUS}})
+    segments = [(100, b"".join(lines[:20])), (200, b"".join(lines[20:35]) + unknown), (300, b"".join(lines[35:40]))]
+    path = write_trail(folder / "logs", *segments, active=b"".join(lines[40:]))
+    compacted(path, folder / "archive", promote=["source"])
+    with open_archive(folder / "archive", live=path, host="h1") as source:
+        yield open_trail(path), source
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["operation~^[SR]"],
+        ["operation!~^[SR]", "status!=SUCCESS"],
+        ["user_id=ann", "user_id~^b"],
+        ["user_id!=ann"],
+        ["user_id="],
+        ["event_id~[02468]$"],
+        ["entry_ids~^e1"],
+        ["entry_ids!=e2"],
+        ["entry_ids="],
+        ["error_message~(?i)permission"],
+        ["duration_ms>=3.5", "duration_ms<=2500"],
+        ["duration_ms="],
+        ["kind~."],
+        ["metadata.source=api"],
+        ["metadata.source!=api"],
+        ["metadata.user.plan=pro"],
+        ["metadata.tags=eu"],
+        ["metadata.attempt>=1"],
+        ["metadata.attempt!=2"],
+        ["metadata.forced=true"],
+        ["metadata.nested.step=2"],
+        ["metadata.user~free"],
+        ["metadata.naïve~^grü"],
+        ["metadata.source="],
+    ],
+    ids=" ".join,
+)
+def test_command_line_over_an_archive_and_its_live_trail_has_the_answers_of_the_files(archived, words):
+    """Events, counts, statistics and those by user, in their order, are those of the file reader."""
+    files, source = archived
+    conditions = build_selection(split_words(words)[1]).conditions
+    assert answers(source, conditions) == answers(files, conditions)
+    assert answers(files, conditions)[0]
+
+
+def test_pattern_with_too_many_values_is_left_to_python(archived, monkeypatch):
+    """The memory of Python is bounded: beyond a number of distinct values, rows are searched one by one."""
+    files, source = archived
+    monkeypatch.setattr(sql_engine, "MOST_DISTINCT", 2)
+    for word in ("user_id~^a", "metadata.source~^a", "metadata.naïve~^grü", "entry_ids~^e1", "user_id!~^a"):
+        conditions = build_selection(split_words([word])[1]).conditions
+        assert answers(source, conditions) == answers(files, conditions)
+
+
+def test_engine_without_the_fragments_leaves_the_metadata_to_python(tmp_path):
+    """A dialect may lack the fragments for tests of members: no row is lost."""
+    bare = DUCKDB._replace(text_at=None, items=None, one_of=None)
+    for word in ("metadata.a=x", "metadata.a!=x", "entry_ids~e"):
+        conditions = build_selection(split_words([word])[1]).conditions
+        assert where(conditions, bare, {}, pytest.fail).certain == "false"

@@ -1,0 +1,375 @@
+"""Tracked SQLAlchemy models, random operations on them, and the changes that triggers of the database saw."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import ClassVar
+
+from sqlalchemy import Column, ForeignKey, Table, delete, event, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from triggers import create_triggers, seen_change
+
+from structlog_audit.contrib.sqlalchemy import track
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+document_tag = Table(
+    "document_tag",
+    Base.metadata,
+    Column("document_id", ForeignKey("document.id"), primary_key=True),
+    Column("tag_id", ForeignKey("tag.id"), primary_key=True),
+)
+
+related = Table(
+    "related",
+    Base.metadata,
+    Column("document_id", ForeignKey("document.id")),
+    Column("other_id", ForeignKey("document.id")),
+)
+"""An association table without a key."""
+
+
+class Author(Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    score: Mapped[int] = mapped_column(default=0)
+    documents: Mapped[list[Document]] = relationship(back_populates="author")
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    documents: Mapped[list[Document]] = relationship(secondary=document_tag, back_populates="tags")
+
+
+class Document(Base):
+    __tablename__ = "document"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="document")
+    body: Mapped[str | None] = mapped_column("text")
+    copies: Mapped[int] = mapped_column(default=0)
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    author: Mapped[Author | None] = relationship(back_populates="documents")
+    notes: Mapped[list[Note]] = relationship(back_populates="document", cascade="all, delete-orphan")
+    tags: Mapped[list[Tag]] = relationship(secondary=document_tag, back_populates="documents")
+    related: Mapped[list[Document]] = relationship(
+        secondary=related,
+        primaryjoin="Document.id == related.c.document_id",
+        secondaryjoin="Document.id == related.c.other_id",
+        backref="relating",
+    )
+    __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "document"}
+
+
+class Memo(Document):
+    """A model in the table of its parent."""
+
+    __mapper_args__: ClassVar = {"polymorphic_identity": "memo"}
+
+
+class Contract(Document):
+    """A row of this table, and one of its parent's."""
+
+    __tablename__ = "contract"
+    id: Mapped[int] = mapped_column(ForeignKey("document.id"), primary_key=True)
+    party: Mapped[str | None]
+    __mapper_args__: ClassVar = {"polymorphic_identity": "contract"}
+
+
+class Note(Base):
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[str | None]
+    document_id: Mapped[int] = mapped_column(ForeignKey("document.id"))
+    document: Mapped[Document] = relationship(back_populates="notes")
+
+
+class Counter(Base):
+    """A key that can be changed."""
+
+    __tablename__ = "counter"
+    code: Mapped[str] = mapped_column(primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(default=0)
+
+
+track(Base)
+
+TABLES = list(Base.metadata.sorted_tables)
+
+
+def use_savepoints(engine):
+    """Let sqlite3 begin transactions where SQLAlchemy does, as its documentation advises for savepoints."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection, _):
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous = OFF")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection):
+        connection.exec_driver_sql("BEGIN")
+
+
+def prepare(engine):
+    """Create the tables and the triggers."""
+    Base.metadata.create_all(engine)
+    tables = {table.name: [column.name for column in table.columns] for table in TABLES}
+    with engine.begin() as connection:
+        create_triggers(lambda sql: connection.exec_driver_sql(sql), engine.dialect.name, tables)
+
+
+def seen_changes(engine):
+    """Return what the triggers saw of committed transactions."""
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT place, verb, before, after FROM seen ORDER BY number"))
+        return [seen_change(*row) for row in rows]
+
+
+def recorded_changes(events):
+    """Return the changes in *events* as the triggers see them: table, verb, and the columns before and after."""
+    found = []
+    for recorded in events:
+        table, verb = recorded.operation.rsplit(".", 1)
+        changes = recorded.metadata["changes"]
+        columns = {
+            "text" if (table, name) == ("document", "body") else name: values for name, values in changes.items()
+        }
+        named = sorted((name, values["before"], values["after"]) for name, values in columns.items())
+        found.append((table, verb, tuple(named)))
+    return found
+
+
+class RolledBackError(Exception):
+    """Ends a block of operations as an error of the application would."""
+
+
+class Operations:
+    """Random operations; those that the state of the database does not allow do nothing or raise an IntegrityError."""
+
+    def __init__(self, engine, seed, refusals=()):
+        # Errors that end a block, besides those of the block and of constraints.
+        self.refusals = (RolledBackError, IntegrityError, *refusals)
+        self.engine = engine
+        self.random = random.Random(seed)
+        self.names = [name for name in dir(self) if name.startswith("do_")]
+        self.session = None
+
+    def run(self, count):
+        """Run *count* operations, some of them in savepoints and transactions that are rolled back."""
+        while count > 0:
+            number = self.random.randint(1, 6)
+            count -= number
+            try:
+                with Session(self.engine) as self.session:
+                    self._block(number, depth=0)
+                    self.session.commit()
+            except self.refusals:
+                pass
+
+    def _block(self, number, depth):
+        for _ in range(number):
+            if depth < 3 and self.random.random() < 0.3:
+                try:
+                    with self.session.begin_nested():
+                        self._block(self.random.randint(1, 3), depth + 1)
+                except RolledBackError:
+                    pass
+            else:
+                getattr(self, self.random.choice(self.names))()
+                if depth == 0 and self.random.random() < 0.3:
+                    self.session.commit()
+        if self.random.random() < 0.25:
+            self.session.flush()
+            raise RolledBackError
+
+    def word(self):
+        return "".join(self.random.choices(string.ascii_letters + "é'\"\\", k=4))
+
+    def name(self):
+        return self.random.choice("abcdefghij")
+
+    def some(self, model, most=3):
+        """Return some of the objects."""
+        found = list(self.session.scalars(select(model).order_by(model.id)))
+        return self.random.sample(found, min(len(found), self.random.randint(0, most)))
+
+    def one(self, model):
+        found = self.some(model)
+        return found[0] if found else None
+
+    # Each method below is an operation.
+
+    def do_add(self):
+        author = self.one(Author)
+        notes = [Note(body=self.word()) for _ in range(self.random.randint(0, 2))]
+        self.session.add(Document(body=self.word(), author=author, notes=notes))
+
+    def do_add_author(self):
+        with self.session.begin_nested():
+            self.session.add(Author(name=self.name()))
+
+    def do_add_tags(self):
+        self.session.add_all([Tag(name=self.word()) for _ in range(2)])
+
+    def do_add_children(self):
+        self.session.add_all([Memo(body=self.word()), Contract(body=self.word(), party=self.word())])
+
+    def do_change(self):
+        for document in self.some(Document):
+            document.body = self.random.choice([None, document.body, self.word()])
+            document.author = self.one(Author)
+
+    def do_change_unloaded(self):
+        for document in self.some(Document):
+            self.session.expire(document)
+            document.copies = self.random.randint(0, 3)
+
+    def do_change_by_expression(self):
+        for document in self.some(Document):
+            document.copies = Document.copies + 1
+
+    def do_change_child(self):
+        for contract in self.some(Contract):
+            contract.party, contract.copies = self.word(), contract.copies + 1
+
+    def do_change_twice(self):
+        if author := self.one(Author):
+            author.score += 1
+            self.session.flush()
+            author.score -= 1
+
+    def do_tag(self):
+        if document := self.one(Document):
+            document.tags = self.some(Tag)
+
+    def do_tag_from_the_other_side(self):
+        if tag := self.one(Tag):
+            tag.documents = self.some(Document)
+
+    def do_relate(self):
+        if document := self.one(Document):
+            document.related = self.some(Document)
+
+    def do_orphan(self):
+        if document := self.one(Document):
+            document.notes = document.notes[1:]
+
+    def do_update(self):
+        self.session.execute(
+            update(Document).where(Document.copies < self.random.randint(0, 4)).values(body=self.word())
+        )
+
+    def do_update_expression(self):
+        query = update(Author).where(Author.name > self.name()).values(score=Author.score * 2 + 1)
+        self.session.execute(query, execution_options={"synchronize_session": "fetch"})
+
+    def do_update_child(self):
+        self.session.execute(update(Memo).values(copies=Memo.copies + 1))
+
+    def do_update_from_another_table(self):
+        query = update(Note).where(Note.document_id == Document.id, Document.copies < 2).values(body=self.word())
+        self.session.execute(query, execution_options={"synchronize_session": False})
+
+    def do_update_by_keys(self):
+        rows = [{"id": author.id, "score": self.random.randint(0, 3)} for author in self.some(Author)]
+        if rows:
+            self.session.execute(update(Author), rows)
+
+    def do_update_returning(self):
+        list(self.session.scalars(update(Tag).where(Tag.name > self.word()).values(name=self.word()).returning(Tag)))
+
+    def do_insert(self):
+        self.session.execute(insert(Tag), [{"name": self.word()} for _ in range(3)])
+
+    def do_insert_one(self):
+        self.session.execute(insert(Tag).values(name=self.word()))
+
+    def do_insert_values(self):
+        self.session.execute(insert(Tag).values([{"name": self.word()} for _ in range(3)]))
+
+    def do_insert_returning(self):
+        names = [self.word() for _ in range(3)]
+        tags = self.session.scalars(insert(Tag).returning(Tag), [{"name": name} for name in names])
+        assert sorted(tag.name for tag in tags) == sorted(names)
+
+    def do_insert_from_select(self):
+        self.session.execute(insert(Tag).from_select(["name"], select(Author.name).where(Author.score > 3)))
+
+    def do_insert_core(self):
+        self.session.connection().execute(Tag.__table__.insert(), [{"name": self.word()}, {"name": self.word()}])
+
+    def do_upsert(self):
+        values = [{"name": name, "score": self.random.randint(0, 5)} for name in sorted({self.name(), self.name()})]
+        statement = self._insert_on_conflict().values(values)
+        excluded = statement.excluded.score
+        self.session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"score": excluded}))
+
+    def do_upsert_many(self):
+        values = [{"name": name, "score": self.random.randint(0, 5)} for name in sorted({self.name(), self.name()})]
+        statement = self._insert_on_conflict()
+        self.session.execute(
+            statement.on_conflict_do_update(index_elements=["name"], set_={"score": statement.excluded.score}), values
+        )
+
+    def do_insert_ignoring_conflicts(self):
+        values = [{"name": self.name(), "score": 1} for _ in range(2)]
+        self.session.execute(self._insert_on_conflict().on_conflict_do_nothing(), values)
+
+    def do_insert_one_ignoring_conflicts(self):
+        self.session.execute(self._insert_on_conflict().values(name=self.name(), score=1).on_conflict_do_nothing())
+
+    def _insert_on_conflict(self):
+        dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(Author)
+
+    def do_bulk_save(self):
+        self.session.bulk_save_objects([Tag(name=self.word()), Counter(code=self.word(), place=1)])
+
+    def do_bulk_update(self):
+        mappings = [{"id": tag.id, "name": self.word()} for tag in self.some(Tag)]
+        self.session.bulk_update_mappings(Tag, mappings)
+
+    def do_change_key(self):
+        counter = self.session.scalars(select(Counter).limit(1)).first()
+        if counter is not None:
+            counter.code = self.word()
+
+    def do_update_key(self):
+        code = self.session.scalars(select(Counter.code).limit(1)).first()
+        query = update(Counter).where(Counter.code == code).values(code=self.word(), value=Counter.value + 1)
+        self.session.execute(query, execution_options={"synchronize_session": False})
+        self.session.expire_all()
+
+    def do_delete(self):
+        for document in self.some(Document, most=1):
+            document.related, document.relating = [], []
+            self.session.delete(document)
+
+    def do_delete_author(self):
+        for author in self.some(Author, most=1):
+            self.session.delete(author)
+
+    def do_delete_tags(self):
+        for tag in self.some(Tag, most=20):
+            self.session.delete(tag)
+
+    def do_delete_query(self):
+        self.session.execute(delete(Note).where(Note.body > self.word()))
+
+    def do_delete_from_another_table(self):
+        query = delete(Note).where(Note.document_id.in_(select(Document.id).where(Document.copies > 1)))
+        self.session.execute(query, execution_options={"synchronize_session": "fetch"})
+
+    def do_delete_pairs(self):
+        self.session.flush()
+        self.session.execute(document_tag.delete().where(document_tag.c.tag_id > self.random.randint(1, 20)))
+        self.session.expire_all()

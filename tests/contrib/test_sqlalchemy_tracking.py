@@ -1,0 +1,451 @@
+"""`track` of SQLAlchemy: every change that the database made is recorded once, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter as Multiset
+from types import SimpleNamespace
+
+import documents
+import pytest
+from conftest import fill_disk
+from documents import Author, Base, Counter, Document, Note, Tag
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import ForeignKey, create_engine, delete, insert, select, text, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.event import listen
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, AuditWriteError
+from structlog_audit.contrib import sqlalchemy as tracking
+from structlog_audit.contrib.actor import bind_actor
+from structlog_audit.contrib.sqlalchemy import track
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """An SQLite database with the tables, and triggers that see their changes."""
+    made = create_engine(f"sqlite:///{tmp_path}/documents.sqlite3")
+    documents.use_savepoints(made)
+    documents.prepare(made)
+    yield made
+    made.dispose()
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_operations_are_recorded_as_the_triggers_saw_them(engine, handler, seed):
+    """Of random operations in transactions and savepoints, the events are exactly the changes that triggers saw."""
+    handler.clear()
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM seen"))
+
+    documents.Operations(engine, seed).run(60)
+
+    recorded = Multiset(documents.recorded_changes(handler.iter_events()))
+    assert recorded == Multiset(documents.seen_changes(engine))
+
+
+# --- Transactions and the actor ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(engine, handler):
+    """A session on the database."""
+    with Session(engine) as made:
+        yield made
+
+
+@pytest.fixture
+def events(handler):
+    """A function that returns the events since its last call, as operations, entry ids and changes."""
+
+    def take():
+        found = [(event.operation, event.entry_ids, event.metadata["changes"]) for event in handler.iter_events()]
+        handler.clear()
+        return found
+
+    return take
+
+
+def names_after(found):
+    return [changes["name"]["after"] for _, _, changes in found]
+
+
+def test_change_is_recorded_after_the_commit_only(session, events):
+    """A flush records nothing; the commit records its changes, in their order."""
+    session.add(tag := Tag(name="a"))
+    session.flush()
+    tag.name = "b"
+    session.flush()
+    assert events() == []
+
+    session.commit()
+    assert [operation for operation, _, _ in events()] == ["tag.create", "tag.update"]
+
+
+def test_transaction_that_is_rolled_back_is_not_recorded(session, events):
+    """A rollback takes its changes with it, also those of a connection that is used again."""
+    session.add(Tag(name="a"))
+    session.flush()
+    session.rollback()
+    session.add(Tag(name="b"))
+    session.commit()
+    assert names_after(events()) == ["b"]
+
+
+def test_transaction_that_only_the_pool_rolls_back_is_not_recorded(engine, events):
+    """What a connection left behind without a commit is not recorded with the next transaction of the pool."""
+    connection = engine.connect()
+    connection.execute(insert(Tag).values(name="lost"))
+    del connection
+    gc.collect()
+
+    with engine.begin() as connection:
+        connection.execute(insert(Tag).values(name="kept"))
+    assert names_after(events()) == ["kept"]
+
+
+def test_savepoint_that_is_rolled_back_takes_its_changes_with_it(session, events):
+    """A change in a savepoint that is rolled back is not recorded, nor are those of savepoints in it."""
+    session.add(Tag(name="before"))
+    session.flush()
+    outer = session.begin_nested()
+    session.add(Tag(name="outer"))
+    with session.begin_nested():
+        session.add(Tag(name="inner"))
+    outer.rollback()
+    session.add(Tag(name="after"))
+    session.commit()
+    assert names_after(events()) == ["before", "after"]
+
+
+def test_session_in_an_outer_transaction_is_recorded_with_that(engine, events):
+    """The commit of a session within the transaction of a connection commits nothing yet."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        with Session(connection, join_transaction_mode="create_savepoint") as inner:
+            inner.add(Tag(name="a"))
+            inner.commit()
+        transaction.rollback()
+    assert events() == []
+
+
+def test_commit_that_fails_is_not_recorded(engine, events):
+    """A constraint that is checked at the commit fails there; then nothing has happened."""
+    with engine.connect() as connection:
+        sqlite_connection = connection.connection.dbapi_connection
+        sqlite_connection.execute("PRAGMA foreign_keys = ON")
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        connection.execute(insert(Note).values(body="a", document_id=99))
+        with pytest.raises(IntegrityError):
+            connection.commit()
+        connection.rollback()
+        sqlite_connection.execute("PRAGMA foreign_keys = OFF")
+    assert events() == []
+
+
+def test_statement_that_begins_a_transaction_is_recorded(engine, events):
+    """The statements of a connection begin its transactions, whatever kind they are."""
+    with engine.connect() as connection:
+        for statement in (insert(Tag).values(name="a"), update(Tag).values(name="b"), delete(Tag)):
+            connection.execute(statement)
+            connection.commit()
+    assert [operation for operation, _, _ in events()] == ["tag.create", "tag.update", "tag.delete"]
+
+
+def test_statement_in_autocommit_mode_is_recorded_at_once(engine, events):
+    """Without transactions, each statement is committed."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(insert(Tag).values(name="a"))
+        assert names_after(events()) == ["a"]
+
+
+def test_statement_that_fails_is_not_recorded(session, events):
+    """A statement that the database refuses leaves no event."""
+    session.execute(insert(Author).values(name="a"))
+    with pytest.raises(IntegrityError), session.begin_nested():
+        session.execute(insert(Author).values(name="a"))
+    session.commit()
+    assert len(events()) == 1
+
+
+def test_event_has_the_actor_of_its_statement(session, handler):
+    """The context of the flush counts, not that of the commit."""
+    for user in ("ada", "bob"):
+        with bind_actor({"user_id": user}):
+            session.add(Tag(name=user))
+            session.flush()
+    session.commit()
+    assert [event.user_id for event in handler.iter_events()] == ["ada", "bob"]
+
+
+def test_event_that_cannot_be_recorded_is_reported_after_the_commit(session, handler, tmp_path, monkeypatch):
+    """With ``on_error="raise"`` the caller of the commit gets the AuditWriteError; the row is committed."""
+    logger = logging.getLogger("audit")
+    logger.removeHandler(handler)
+    logger.addHandler(AuditHandler(filename=tmp_path / "audit.jsonl", on_error="raise"))
+    session.add(Tag(name="a"))
+    with monkeypatch.context() as patch:
+        fill_disk(patch)
+        with pytest.raises(AuditWriteError):
+            session.commit()
+
+    session.rollback()
+    assert session.scalar(select(Tag.name)) == "a"
+
+
+def test_async_session_is_recorded_with_its_actor(tmp_path, events, handler):
+    """An async session writes by the same statements."""
+
+    async def write():
+        made = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/async.sqlite3")
+        async with made.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        with bind_actor({"user_id": "ada"}):
+            async with AsyncSession(made) as session:
+                session.add(Tag(name="a"))
+                await session.commit()
+        await made.dispose()
+
+    asyncio.run(write())
+    assert [(event.operation, event.user_id) for event in handler.iter_events()] == [("tag.create", "ada")]
+
+
+# --- What is recorded ---------------------------------------------------------------------------------------------------
+
+
+def test_attributes_are_named_as_in_the_model(session, events):
+    """A column with another name than its attribute is recorded by the attribute."""
+    session.add(Document(body="a"))
+    session.commit()
+
+    assert events() == [
+        (
+            "document.create",
+            ["document:1"],
+            {
+                "id": {"before": None, "after": 1},
+                "kind": {"before": None, "after": "document"},
+                "body": {"before": None, "after": "a"},
+                "copies": {"before": None, "after": 0},
+            },
+        )
+    ]
+
+
+def test_value_that_was_not_loaded_is_recorded(session, events):
+    """The value before comes from the database, not from the session."""
+    session.add(tag := Tag(name="a"))
+    session.commit()
+    events()
+
+    tag.name = "b"
+    session.commit()
+
+    assert events() == [("tag.update", ["tag:1"], {"name": {"before": "a", "after": "b"}})]
+
+
+def test_pair_of_an_association_table_is_named_by_its_objects(session, events):
+    """A row without a model has the entry ids of the rows that it refers to, with and without a key of its own."""
+    session.add(document := Document(tags=[Tag(name="a")]))
+    document.related = [document]
+    session.commit()
+
+    pairs = [
+        (operation, entry_ids)
+        for operation, entry_ids, _ in events()
+        if operation in ("document_tag.create", "related.create")
+    ]
+    assert sorted(pairs) == [
+        ("document_tag.create", ["document:1", "tag:1"]),
+        ("related.create", ["document:1", "document:1"]),
+    ]
+
+
+def test_new_key_of_a_row_is_recorded_with_both_entry_ids(session, events):
+    """An update of a part of the key is one event; a computed key is marked."""
+    session.execute(insert(Counter).values(code="a", place=1, value=0))
+    session.commit()
+    events()
+
+    session.execute(update(Counter).values(code="b"))
+    session.commit()
+    assert events() == [
+        ("counter.update", ["counter:a,1", "counter:b,1"], {"code": {"before": "a", "after": "b"}}),
+    ]
+
+    session.execute(update(Counter).values(code=Counter.code + "c"), execution_options={"synchronize_session": False})
+    session.commit()
+    ((operation, entry_ids, changes),) = events()
+    assert (operation, entry_ids) == ("counter.update", ["counter:b,1"])
+    assert changes["code"] == {"before": "b", "after": "[result of an expression]"}
+
+
+def test_upsert_is_recorded_as_create_or_update(session, events):
+    """Each row of an upsert is recorded for what happened to it."""
+    session.execute(insert(Author).values(name="a", score=1))
+    session.commit()
+    events()
+
+    statement = sqlite.insert(Author)
+    upsert = statement.on_conflict_do_update(index_elements=["name"], set_={"score": statement.excluded.score})
+    session.execute(upsert, [{"name": "a", "score": 2}, {"name": "b", "score": 3}])
+    session.commit()
+
+    updated, created = events()
+    assert (updated[0], updated[2]) == ("author.update", {"score": {"before": 1, "after": 2}})
+    assert (created[0], created[2]["name"]) == ("author.create", {"before": None, "after": "b"})
+
+
+def test_insert_that_returns_other_columns_than_the_key_is_refused(session):
+    """The rows could not be named; the error says what to return."""
+    with pytest.raises(AuditValueError, match=r"tracked tag: expected returning\(\) with its primary key"):
+        session.execute(insert(Tag).values(name="a").returning(Tag.name))
+
+
+def test_insert_that_returns_its_key_returns_it_to_the_caller(session, events):
+    """Reading the returned rows leaves them for the caller."""
+    rows = session.execute(insert(Tag).returning(Tag.name, Tag.id), [{"name": "a"}, {"name": "b"}])
+    assert sorted(rows.all()) == [("a", 1), ("b", 2)]
+    session.commit()
+    assert names_after(events()) == ["a", "b"]
+
+
+def test_statement_gets_the_rows_that_were_read_where_the_database_locks_them(session, engine, monkeypatch):
+    """A row that appears after the query is left as it is: it has not been read."""
+    session.execute(insert(Tag).values(name="a"))
+    session.commit()
+    statements = []
+    listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+
+    session.execute(update(Tag).values(name="b"), execution_options={"synchronize_session": False})
+
+    assert [statement for statement in statements if statement.startswith("UPDATE") and "tag.id IN" in statement]
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """A base of its own, and a registry that ends with the test."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Account(Own):
+        __tablename__ = "account"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        pin: Mapped[str | None]
+        seen: Mapped[int] = mapped_column(default=0)
+
+    class Special(Account):
+        __tablename__ = "special"
+        id: Mapped[int] = mapped_column(ForeignKey("account.id"), primary_key=True)
+
+    class Plain(Account):
+        pass
+
+    monkeypatch.setattr(tracking, "_tracked", dict(tracking._tracked))
+    yield SimpleNamespace(Own=Own, Account=Account, Special=Special, Plain=Plain)
+    tracking._tables.clear()
+
+
+def test_masked_values_are_not_in_events_and_excluded_attributes_are_not_mentioned(models, handler, events):
+    """A masked attribute shows that it changed; an excluded one does not, and its change alone is not an event."""
+    assert track(models.Account, exclude=["seen"], mask=["pin"]) is models.Account
+    made = create_engine("sqlite://")
+    models.Own.metadata.create_all(made)
+    with Session(made) as session:
+        session.add(account := models.Account(name="a", pin="1234"))
+        session.commit()
+        account.seen = 1
+        session.commit()
+        account.pin = "5678"
+        session.commit()
+
+    (_, _, created), updated = events()
+    assert created == {
+        "id": {"before": None, "after": 1},
+        "name": {"before": None, "after": "a"},
+        "pin": {"before": None, "after": "[redacted]"},
+    }
+    assert updated == ("account.update", ["account:1"], {"pin": {"before": "[redacted]", "after": "[redacted]"}})
+    made.dispose()
+
+
+def test_choice_of_a_model_takes_precedence_over_that_of_its_base(models, events, handler):
+    """A base stands for its other models; tracking both records a change once."""
+    track(models.Own)
+    track(models.Account, fields=["name"])
+    track(models.Account, fields=["name"])
+    made = create_engine("sqlite://")
+    models.Own.metadata.create_all(made)
+    with Session(made) as session:
+        session.add(models.Special(name="a"))
+        session.commit()
+
+    assert events() == [
+        ("account.create", ["account:1"], {"name": {"before": None, "after": "a"}}),
+        ("special.create", ["special:1"], {"id": {"before": None, "after": 1}}),
+    ]
+    made.dispose()
+
+
+def test_model_that_is_declared_later_is_tracked_by_its_base(models, events, handler):
+    """A base stands for all of its models."""
+    track(models.Own)
+    made = create_engine("sqlite://")
+    with Session(made) as session:
+
+        class Late(models.Own):
+            __tablename__ = "late"
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        models.Own.metadata.create_all(made)
+        session.add(Late())
+        session.commit()
+
+    assert [operation for operation, _, _ in events()] == ["late.create"]
+    made.dispose()
+
+
+def test_untracked_table_and_sql_as_text_are_not_recorded(models, session, events):
+    """Other tables, and statements that are text, leave no events."""
+    models.Account.__table__.create(session.connection())
+    session.add(models.Account(name="a"))
+    session.execute(text("INSERT INTO tag (name) VALUES ('a')"))
+    session.commit()
+    assert events() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"fields": ["nme"]}, AuditValueError, "expected names of id, name, pin, seen, got nme"),
+        ({"mask": "pin"}, AuditTypeError, "mask='pin': expected a list of names of fields"),
+    ],
+)
+def test_wrong_choice_of_attributes_is_refused(models, options, error, message):
+    """The error names the call, what was expected, and what was given."""
+    with pytest.raises(error, match=rf"track\(Account\): .*{message}"):
+        track(models.Account, **options)
+
+
+def test_only_models_with_a_table_of_their_own_can_be_tracked(models):
+    """Neither other classes nor children in the table of their parent can be tracked by themselves."""
+    for wrong in (int, "tag", models.Account.__table__):
+        with pytest.raises(AuditTypeError, match="expected a mapped class or a declarative base"):
+            track(wrong)
+    with pytest.raises(AuditTypeError, match="expected a model with a table of its own"):
+        track(models.Plain)
+
+
+def test_child_of_an_untracked_parent_is_refused(models):
+    """A part of the child's attributes would be missing."""
+    with pytest.raises(AuditValueError, match=r"track\(Special\): its parent Account holds part of its attributes"):
+        track(models.Special)

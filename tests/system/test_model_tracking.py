@@ -1,0 +1,261 @@
+"""Tracked models on a real PostgreSQL, and the import of rows that the real django-auditlog wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from postgresql import DATABASE, postgresql
+
+from structlog_audit import open_trail
+
+pytestmark = pytest.mark.system
+
+CONTRIB = Path(__file__).parents[1] / "contrib"
+
+DJANGO = """
+import json, logging, os, sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import django
+from django.conf import settings
+from structlog_audit import AuditHandler
+
+settings.configure(
+    INSTALLED_APPS=["shop"],
+    DATABASES={
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": os.environ["SOCKET"], "USER": os.environ["DATABASE"], "NAME": os.environ["DATABASE"],
+        }
+    },
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    LOGGING_CONFIG=None,
+)
+django.setup()
+
+from django.core.management import call_command
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import DatabaseError, connection
+from django.db.models import Value
+from django.db.models.functions import Concat
+from shop import random_operations
+
+handler = AuditHandler(max_events=1_000_000)
+logger = logging.getLogger("audit")
+logger.setLevel("INFO")
+logger.propagate = False
+logger.addHandler(handler)
+
+call_command("migrate", verbosity=0, run_syncdb=True)
+random_operations.prepare()
+
+if len(sys.argv) == 2:
+    # More rows than a statement of PostgreSQL has parameters.
+    from shop.models import Tag
+    number = int(sys.argv[1])
+    Tag.objects.bulk_create([Tag(name=str(name)) for name in range(number)])
+    Tag.objects.update(name=Concat("name", Value("a")))
+    Tag.objects.all().delete()
+    print(json.dumps(Counter(event.operation for event in handler.iter_events())))
+    sys.exit()
+
+def run(seed):
+    operations = random_operations.Operations(seed)
+    if workers > 1:
+        # Deadlocks, and objects that another thread has deleted: Django cannot insert an expression in place of an update.
+        operations = random_operations.Operations(seed, refusals=(DatabaseError, ObjectDoesNotExist, ValueError))
+        # Another transaction may insert a row between the question whether it exists and the upsert.
+        operations.names.remove("do_bulk_create_updating_conflicts")
+    operations.run(count)
+    connection.close()
+
+workers, count = (int(number) for number in sys.argv[1:])
+with ThreadPoolExecutor(workers) as executor:
+    list(executor.map(run, range(workers)))
+
+recorded = Counter(random_operations.recorded_changes(handler.iter_events()))
+seen = Counter(random_operations.seen_changes())
+print(json.dumps({
+    "changes": seen.total(),
+    "not recorded": [repr(change) for change in seen - recorded],
+    "not seen": [repr(change) for change in recorded - seen],
+}))
+"""
+
+SQLALCHEMY = """
+import json, logging, os, sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import create_engine, delete, insert, update
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SAWarning
+from sqlalchemy.orm.exc import StaleDataError
+from structlog_audit import AuditHandler
+import documents
+from documents import Tag
+
+handler = AuditHandler(max_events=1_000_000)
+logger = logging.getLogger("audit")
+logger.setLevel("INFO")
+logger.propagate = False
+logger.addHandler(handler)
+
+engine = create_engine(f"postgresql+psycopg://{os.environ['DATABASE']}@/{os.environ['DATABASE']}?host={os.environ['SOCKET']}")
+documents.prepare(engine)
+
+if len(sys.argv) == 2:
+    # More rows than a statement of PostgreSQL has parameters.
+    number = int(sys.argv[1])
+    with engine.begin() as connection:
+        connection.execute(insert(Tag), [{"name": str(name)} for name in range(number)])
+        connection.execute(update(Tag).values(name=Tag.name + "a"))
+        connection.execute(delete(Tag))
+    engine.dispose()
+    print(json.dumps(Counter(event.operation for event in handler.iter_events())))
+    sys.exit()
+
+def run(seed):
+    operations = documents.Operations(engine, seed)
+    if workers > 1:
+        # Deadlocks, and objects that another thread has deleted.
+        operations = documents.Operations(engine, seed, refusals=(DBAPIError, InvalidRequestError, SAWarning, StaleDataError))
+        # Another transaction may insert a row between the question whether it exists and the upsert.
+        operations.names = [name for name in operations.names if not name.startswith("do_upsert")]
+    operations.run(count)
+
+workers, count = (int(number) for number in sys.argv[1:])
+with ThreadPoolExecutor(workers) as executor:
+    list(executor.map(run, range(workers)))
+
+recorded = Counter(documents.recorded_changes(handler.iter_events()))
+seen = Counter(documents.seen_changes(engine))
+engine.dispose()
+print(json.dumps({
+    "changes": seen.total(),
+    "not recorded": [repr(change) for change in seen - recorded],
+    "not seen": [repr(change) for change in recorded - seen],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgresql() as folder:
+        yield folder
+
+
+@pytest.fixture
+def database(server):
+    """The socket of a server whose database is empty."""
+    import psycopg
+
+    with psycopg.connect(host=server, user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return server
+
+
+def outcome(script, socket, *arguments):
+    """Run *script* on the database, and return what it printed."""
+    environment = {**os.environ, "SOCKET": socket, "DATABASE": DATABASE, "PYTHONPATH": str(CONTRIB)}
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_exact(found, least):
+    assert found["not recorded"] == []
+    assert found["not seen"] == []
+    assert found["changes"] > least
+
+
+def test_django_records_1000_random_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    assert_exact(outcome(DJANGO, database, 1, 1_000), least=1_000)
+
+
+def test_django_records_concurrent_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
+    assert_exact(outcome(DJANGO, database, 4, 250), least=1_000)
+
+
+def test_sqlalchemy_records_1000_random_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    assert_exact(outcome(SQLALCHEMY, database, 1, 1_000), least=1_000)
+
+
+def test_sqlalchemy_records_concurrent_operations_as_the_triggers_saw_them(database):
+    """Of 1,000 operations of four threads on the same rows, the events are exactly the changes that triggers saw."""
+    assert_exact(outcome(SQLALCHEMY, database, 4, 250), least=1_000)
+
+
+@pytest.mark.parametrize(("script", "label"), [(DJANGO, "shop.tag"), (SQLALCHEMY, "tag")], ids=["django", "sqlalchemy"])
+def test_statement_on_more_rows_than_it_has_parameters_is_recorded(database, script, label):
+    """An update or delete of 70,000 rows is executed and recorded; PostgreSQL accepts 65,535 parameters."""
+    counts = outcome(script, database, 70_000)
+    assert counts == {f"{label}.{verb}": 70_000 for verb in ("create", "update", "delete")}
+
+
+AUDITLOG = """
+import os, sys
+import django
+from django.conf import settings
+
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "auditlog", "shop"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    USE_TZ=True,
+)
+django.setup()
+
+from auditlog.context import set_actor
+from auditlog.models import LogEntry
+from auditlog.registry import auditlog
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from shop.models import Document, Tag
+
+call_command("migrate", verbosity=0, run_syncdb=True)
+auditlog.register(Document, m2m_fields={"tags"}, mask_fields=["copies"])
+ada = User.objects.create(username="ada")
+with set_actor(ada, remote_addr="192.0.2.1"):
+    document = Document.objects.create(text="draft")
+    document.text = "final"
+    document.save()
+    document.tags.add(Tag.objects.create(name="new"))
+    document.delete()
+call_command("dumpdata", "contenttypes", "auditlog.LogEntry", *sys.argv[2:], output=sys.argv[1])
+print(LogEntry.objects.count())
+"""
+
+
+@pytest.mark.parametrize("options", [["--format", "jsonl"], ["--natural-foreign"]])
+def test_rows_of_the_real_auditlog_are_imported_once_and_completely(tmp_path, options):
+    """What django-auditlog and dumpdata wrote becomes an event for each row, with actor, changes and time."""
+    file, trail = tmp_path / "auditlog.json", tmp_path / "audit.jsonl"
+    command = [sys.executable, "-c", AUDITLOG, file, *options]
+    environment = {**os.environ, "PYTHONPATH": str(CONTRIB)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    count = int(done.stdout)
+
+    for _ in range(2):
+        command = [sys.executable, "-m", "structlog_audit.cli", "import-auditlog", file, trail]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    events = list(open_trail(trail).iter_events())
+    assert len(events) == count == 4
+    assert [event.operation for event in events] == [
+        f"shop.document.{verb}" for verb in ("create", "update", "update", "delete")
+    ]
+    assert {event.user_id for event in events} == {"1" if "--format" in options else "ada"}
+    assert {event.metadata["client_address"] for event in events} == {"192.0.2.1"}
+    assert events[1].metadata["changes"] == {"text": {"before": "draft", "after": "final"}}
+    assert list(events[2].metadata["changes"]["tags"]) == ["added"]
