@@ -169,12 +169,13 @@ def _register(name: str) -> None:
     """Add the command *name*: the function, or the group, of that name in the module of that name."""
     module = import_module(f"structlog_audit.cli.commands.{name}")
     # After \b, typer does not wrap the lines.
-    example = f"\b\nExample:\n  {PROGRAM} {module.EXAMPLE}"
+    lines = [f"  {PROGRAM} {example}" for example in module.EXAMPLES]
+    examples = "\n".join(["\b\nExamples:", *lines])
     command = getattr(module, name)
     if isinstance(command, typer.Typer):
-        app.add_typer(command, name=name, epilog=example)
+        app.add_typer(command, name=name, epilog=examples)
     else:
-        app.command(name.replace("_", "-"), epilog=example)(command)
+        app.command(name.replace("_", "-"), epilog=examples)(command)
 
 
 for _name in COMMANDS:

@@ -13,7 +13,10 @@ from structlog_audit.cli.options import DocumentOption
 from structlog_audit.cli.terminal import progress, put_document, put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 
-EXAMPLE = "archive show archive"
+EXAMPLES = (
+    "archive show archive",
+    "archive verify archive -o json",
+)
 
 archive = typer.Typer(
     help="Show, verify, restore and maintain an archive.",

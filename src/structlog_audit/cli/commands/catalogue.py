@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from structlog_audit.catalogue import Catalogue, Comparison
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "catalogue myapp --trail logs/audit.jsonl --since 30d"
+EXAMPLES = ("catalogue myapp --trail logs/audit.jsonl --since 30d",)
 
 PackageWords = Annotated[
     list[str] | None,

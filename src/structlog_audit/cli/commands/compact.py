@@ -15,7 +15,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 if TYPE_CHECKING:
     from structlog_audit.archive.compaction import Compacted
 
-EXAMPLE = "compact logs/audit.jsonl --to archive --promote tenant"
+EXAMPLES = ("compact logs/audit.jsonl --to archive --promote tenant",)
 
 
 def compact(

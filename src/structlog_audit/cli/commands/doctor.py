@@ -10,7 +10,10 @@ from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import DocumentOption, default_trails
 
-EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
+EXAMPLES = (
+    "doctor logs/audit.jsonl --config logging.json",
+    "doctor logs/audit.jsonl --fail-on error",
+)
 
 
 def doctor(

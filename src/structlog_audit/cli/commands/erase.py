@@ -11,7 +11,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import default_trails
 from structlog_audit.cli.terminal import put_error, put_line
 
-EXAMPLE = "erase ada --vault logs/audit.vault logs/audit.jsonl"
+EXAMPLES = ("erase ada --vault logs/audit.vault logs/audit.jsonl",)
 
 
 def erase(

@@ -20,7 +20,10 @@ from structlog_audit.export import export as export_to
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "export logs/audit.jsonl status=FAILURE --to failures.csv"
+EXAMPLES = (
+    "export logs/audit.jsonl status=FAILURE --to failures.csv",
+    "export logs/audit.jsonl --to events.csv --columns user_id,operation,metadata.source",
+)
 
 
 @reads_trails()

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from structlog_audit.monitoring.alerts import Alert
     from structlog_audit.monitoring.rules import Rule
 
-EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
+EXAMPLES = (
+    "monitor --rules rules.toml logs/audit.jsonl --since 7d",
+    "monitor --rules rules.toml logs/audit.jsonl -o json",
+)
 
 
 @reads_trails(without=("every_kind",))

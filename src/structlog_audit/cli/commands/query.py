@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
 
-EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
+EXAMPLES = (
+    "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE",
+    "query logs/audit.jsonl -n 20 -o csv --columns timestamp,user_id,operation",
+)
 
 
 @reads_trails()

@@ -15,7 +15,10 @@ from structlog_audit.cli.options import default_trails
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditError
 
-EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
+EXAMPLES = (
+    "shipper rsyslog --trail logs/audit.jsonl",
+    "shipper",
+)
 
 
 def shipper(

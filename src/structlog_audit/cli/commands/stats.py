@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.query.completeness import Completeness
 
-EXAMPLE = "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01"
+EXAMPLES = (
+    "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01",
+    "stats logs/audit.jsonl --since monday -o json",
+)
 
 _MOST = 10
 """The number of names that a table lists. The JSON lists all."""

@@ -13,7 +13,10 @@ from structlog_audit.cli.options import Columns, Follow, OutputOption, TrailOpti
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET"
+EXAMPLES = (
+    "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET",
+    "tail logs/audit.jsonl -o jsonl",
+)
 
 
 @reads_trails()

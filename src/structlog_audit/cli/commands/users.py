@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "users logs/audit.jsonl -n 20 operation=EXPORT"
+EXAMPLES = (
+    "users logs/audit.jsonl -n 20 operation=EXPORT",
+    "users logs/audit.jsonl --since yesterday -o csv",
+)
 
 _LEAST_FOR_WHOLE_TIMES = 60
 """The columns of a terminal from which on a time is not wrapped, so that it can be copied."""

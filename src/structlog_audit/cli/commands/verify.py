@@ -10,7 +10,7 @@ from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.options import DocumentOption, SealedPath, VerifierKeys
 from structlog_audit.cli.terminal import put
 
-EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
+EXAMPLES = ("verify logs/audit.jsonl --key audit.vkey --anchor shipped.log",)
 
 
 def verify(
