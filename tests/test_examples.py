@@ -58,6 +58,10 @@ LINES = {
         "note.delete ada ['note:1'] {'id': {'before': 1, 'after': None}, 'document_id': {'before': 1, 'after': None}}",
         "document.delete ada ['document:1'] {'id': {'before': 1, 'after': None}, 'text': {'before': 'draft!', 'after': None}}",
     ],
+    "09_fastapi.py": [
+        '{"detail":"only auditors may read the trail"}',
+        '"operation":"audit_events.list","user_id":"bob","session_id":null,"entry_ids":[],"metadata":{},"status":"FAILURE"',
+    ],
     "demo.py": [
         "export.json (82 events), failures.csv (1 events)",
         "82 events, 98.8% succeeded",
@@ -68,7 +72,7 @@ LINES = {
 }
 """Lines, or parts of lines, that the output of each example contains."""
 
-SYSTEM = {"07_flask.py"}
+SYSTEM = {"07_flask.py", "09_fastapi.py"}
 """Examples that need the extra ``system``."""
 
 NEEDS = {"03_axon_memory.py": "axon"}
@@ -82,6 +86,7 @@ TRAIL_LINES = {
     "05_plain_logging.py": 3,
     "07_flask.py": 5,
     "08_sqlalchemy.py": 5,
+    "09_fastapi.py": 3,
     "demo.py": 82,
 }
 """The number of events that each example leaves in ``audit.jsonl``."""

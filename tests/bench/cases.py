@@ -278,6 +278,16 @@ def ours_sealed() -> Call:
     return call
 
 
+def ours_beside_sealer() -> Call:
+    """Return a call of a bound logger in whose process a thread seals once a second."""
+    import structlog_audit
+
+    target = structlog_audit.AuditFileHandler(path_of("beside"), integrity=integrity_of("beside"))
+    logger = logger_with("beside", structlog_audit.AuditHandler(target=target))
+    log = structlog_audit.get_audit_logger(logger.name).bind(**CONTEXT)
+    return lambda: log.info("STORE", **FIELDS)
+
+
 def ours_processor() -> Call:
     """Return a call of an application's structlog chain with the processor in it."""
     import structlog_audit

@@ -284,6 +284,24 @@ def integrity(events: int, rounds: int) -> Iterator[Figure]:
             ratio = statistics.median(ratios(taken, times[cases.UNSEALED]))
             yield Figure(f"an event {name} / {cases.UNSEALED}", ratio, "x", most=next(goals))
 
+    # Last, because the thread that seals does not end before the process.
+    yield beside_sealer(events, rounds, calls[cases.UNSEALED][0])
+
+
+def beside_sealer(events: int, rounds: int, unsealed: cases.Call) -> Figure:
+    """Return the CPU time of the calling thread for an event beside a sealer, relative to one without integrity."""
+    calls = (cases.ours_beside_sealer(), unsealed)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.thread_time()
+            for _ in range(events):
+                call()
+            taken.append(time.thread_time() - start)
+
+    ratio = statistics.median(ratios(*times))
+    return Figure("the caller's thread beside a sealer / without integrity", ratio, "x", most=1.12)
+
 
 def fsync_figures(events: int, callers: int = 64) -> Iterator[Figure]:
     """Yield the throughput with ``durability="fsync"``.

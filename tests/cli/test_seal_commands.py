@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import GOLDEN, PROGRAM, environment, run
+from seals import Writer
 
 from structlog_audit.integrity.merkle import leaf_hashes
 from structlog_audit.integrity.seal_folder import SealFolder
@@ -100,6 +101,65 @@ def test_seal_refuses_what_is_no_trail_or_no_key(trail):
     assert run("seal", trail, "--key", trail, "--origin", ORIGIN).code == 3
     assert run("seal", trail, "--key", key, "--origin", "a b").code == 2
     assert not Path(f"{trail}.seal").exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_key_that_other_users_reach_is_named(trail, mode):
+    """The trail is sealed, and stderr says what to do: who reads the key can sign another history."""
+    key = trail.parent / "audit.pem"
+    assert seal(trail).err == ""
+    key.chmod(mode)
+    done = seal(trail)
+    assert (done.code, f"chmod 600 {key}" in done.err) == (0, True)
+
+
+def test_damaged_hashes_are_made_again_after_they_were_moved_away(trail):
+    """What the finding says repairs them: the checkpoint and all proofs stay as they were."""
+    writer = Writer()
+    trail.write_bytes(writer.opened() + b"".join(writer.event(number) for number in range(600)))
+    seal(trail)
+    hashes = Path(f"{trail}.seal/hashes.0")
+    whole = hashes.read_bytes()
+    hashes.write_bytes(whole[:40] + b"x" + whole[41:])
+
+    damaged = verify(trail, "--max-age", "none")
+    assert (damaged.code, "move the files hashes.* out of the seal folder" in damaged.lines[0]) == (3, True)
+    for path in Path(f"{trail}.seal").glob("hashes.*"):
+        path.rename(trail.parent / path.name)
+    assert (seal(trail).code, verify(trail, "--max-age", "none").code, hashes.read_bytes()) == (0, 0, whole)
+
+
+def test_key_that_replaces_itself_is_an_error(trail):
+    """Both would sign, and nothing would have changed."""
+    key = trail.parent / "audit.pem"
+    done = run("seal", trail, "--key", key, "--previous-key", key, "--origin", ORIGIN)
+    assert (done.code, "the key and the previous key are the same" in done.error_line) == (3, True)
+
+
+def test_policy_without_an_address_of_a_witness_is_an_error(trail):
+    """Nobody would cosign the checkpoints, although the policy asks for it."""
+    policy = trail.parent / "policy"
+    policy.write_text(f"log {(trail.parent / 'audit.vkey').read_text()}quorum none\n")
+    done = run("seal", trail, "--key", trail.parent / "audit.pem", "--origin", ORIGIN, "--policy", policy)
+    assert (done.code, "got none with an address" in done.error_line) == (2, True)
+
+
+def test_seal_folder_that_is_no_folder_is_named(trail):
+    """The error names what cannot be used."""
+    Path(f"{trail}.seal").write_text("")
+    done = seal(trail)
+    assert (done.code, f"{trail}.seal: NotADirectoryError" in done.err) == (3, True)
+
+
+def test_rotate_key_makes_no_key_for_a_seal_that_cannot_be_read(trail):
+    """A checkpoint that cannot be read is named before the new key is made."""
+    seal(trail)
+    checkpoint = Path(f"{trail}.seal/checkpoint")
+    checkpoint.unlink()
+    checkpoint.mkdir()
+    key = trail.parent / "new.pem"
+    done = run("rotate-key", trail, "--key", key, "--previous-key", trail.parent / "audit.pem", "--origin", ORIGIN)
+    assert (done.code, "checkpoint' cannot be read" in done.error_line, key.exists()) == (3, True, False)
 
 
 def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):

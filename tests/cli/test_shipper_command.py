@@ -14,6 +14,7 @@ import yaml
 from commands import run
 
 from structlog_audit import AuditError, shippers
+from structlog_audit.events.json_safe import MAX_DEPTH
 from structlog_audit.recording.formatter import DEFAULT_MAX_EVENT_BYTES
 from structlog_audit.shippers import DEFAULT_TO, SHIPPERS, configuration
 from structlog_audit.trail.segment_names import next_name
@@ -138,6 +139,47 @@ def test_longest_event_fits_line_limit_of_shipper(name):
     limits = re.findall(r"(?:128k|131072|128K)", configuration(name, PLAIN_PATH))
     assert limits
     assert DEFAULT_MAX_EVENT_BYTES * 2 < 131_072
+
+
+def test_fluent_bit_tells_reused_inode_by_name():
+    """Fluent Bit compares the name as well: a new segment may have the inode of a deleted one."""
+    [source] = yaml.safe_load(configuration("fluent-bit", PLAIN_PATH))["pipeline"]["inputs"]
+    assert source["db.compare_filename"] is True
+
+
+def test_fluent_bit_retries_without_limit():
+    """Fluent Bit never gives up lines, which it does after one retry by default."""
+    [output] = yaml.safe_load(configuration("fluent-bit", PLAIN_PATH))["pipeline"]["outputs"]
+    assert output["retry_limit"] == "no_limits"
+
+
+def test_collector_keeps_integers():
+    """The collector parses integers as integers, not as floats of 53 bits."""
+    receivers = yaml.safe_load(configuration("otel-collector", PLAIN_PATH))["receivers"]
+    parser, _ = receivers["filelog/structlog_audit"]["operators"]
+    assert parser["parse_ints"] is True
+
+
+def test_collector_writes_no_line_to_its_own_log():
+    """The collector's log has neither damaged lines nor those without a status, such as the parts of a long event."""
+    receivers = yaml.safe_load(configuration("otel-collector", PLAIN_PATH))["receivers"]
+    parser, severity = receivers["filelog/structlog_audit"]["operators"]
+    assert parser["on_error"] == "send_quiet"
+    assert severity["if"] == "attributes.status != nil"
+
+
+def test_vector_acknowledges_after_delivery():
+    """Vector stores a position only after the destination has the lines."""
+    [sink] = yaml.safe_load(configuration("vector", PLAIN_PATH))["sinks"].values()
+    assert sink["acknowledgements"] == {"enabled": True}
+
+
+@pytest.mark.parametrize("text", [configuration("filebeat", PLAIN_PATH), GUIDE])
+def test_depth_limit_for_elasticsearch_admits_deepest_metadata(text):
+    """The depth limit that we advise for Elasticsearch is above the depth of the metadata of any event."""
+    limits = [int(digits) for digits in re.findall(r'depth_limit(?:": | of )(\d+)\b(?! refuses)', text)]
+    assert limits
+    assert min(limits) > MAX_DEPTH + 1
 
 
 @pytest.mark.parametrize("text", ["a*", "a?", "[a]", "{a}", "a\\b", "a\nb", "a\x7f", "a\udcff", "a "])

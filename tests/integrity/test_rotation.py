@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 from pathlib import Path
 
 import pytest
+from commands import run
 from seals import ORIGIN, SIGNER, SeedSigner, Writer, codes, verified
 
 from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
 from structlog_audit.exceptions import AuditSealError
-from structlog_audit.integrity.background import CHECKPOINT_SECONDS, BackgroundSealer
+from structlog_audit.integrity import sealer as sealer_module
+from structlog_audit.integrity.background import CHECKPOINT_SECONDS, SEAL_SECONDS, BackgroundSealer
 from structlog_audit.integrity.merkle import HashFiles, root_at
 from structlog_audit.integrity.notes import Checkpoint, Note, Policy, parse_note, sign_note
 from structlog_audit.integrity.rotation import rotate_key
+from structlog_audit.integrity.seal_folder import SealFolder
+from structlog_audit.integrity.sealer import Sealer
 from structlog_audit.integrity.signing import generate_key
-from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS
+from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS, find_files
+from structlog_audit.integrity.verified_lines import VerifiedLines
 
 OLD, NEW, THIRD = SIGNER, SeedSigner(bytes(32)), SeedSigner(bytes([9]) * 32)
 OLD_ID = f"{ORIGIN}+{OLD.key.key_id.hex()}"
@@ -225,6 +231,35 @@ def test_number_of_statements_that_are_verified_is_bounded(rotated, monkeypatch)
     assert MOST_FINDINGS - 5 < len(verifications) < MOST_FINDINGS + 5
 
 
+def problems_of(life, *keys):
+    """Return the problems of a reading of the proved lines."""
+    lines = VerifiedLines(life.trail, Policy(tuple(signer.key for signer in keys)))
+    with lines:
+        lines.read()
+        return list(lines.problems(dt.datetime.now(dt.UTC)))
+
+
+def test_proved_lines_of_a_checkpoint_by_a_retired_key_are_a_finding(rotated):
+    """Who stole the old key seals lines that follow its end: the statement in the proved lines shows that."""
+    assert problems_of(rotated, OLD, NEW) == []
+    rotated.put(rotated.sign(OLD))
+    ((sentence, is_finding),) = problems_of(rotated, OLD, NEW)
+    assert ("it counts up to 8 lines, and was replaced" in sentence, is_finding) == (True, True)
+
+    done = run("query", rotated.trail, "--verified", "--key", OLD.key, "--key", NEW.key)
+    assert (done.code, "nothing is proved" in done.err) == (4, True)
+
+
+@pytest.mark.parametrize("note", ["3", "null", '"x"', '"structlog-audit key ends x"', '{"a":1}'])
+def test_other_lines_with_the_text_of_a_statement_state_nothing(life, note):
+    """The text in a note that is none, or in any other event, changes nothing."""
+    with life.trail.open("ab") as file:
+        file.write(b'{"kind":"checkpoint","metadata":{"note":%s},"text":"structlog-audit key "}\n' % note.encode())
+        file.write(b'"structlog-audit key ends"\n[structlog-audit key \n')
+    life.seal(OLD)
+    assert problems_of(life, OLD) == []
+
+
 def test_several_processes_find_the_same(rotated):
     """The use of keys is part of the result of other processes, too."""
     rotated.put(rotated.sign(OLD))
@@ -245,6 +280,68 @@ def test_statement_that_cannot_be_appended_is_tried_again(life):
     sealer.release()
     assert (sealer.has_unstated_key, len(life.key_lines())) == (False, 1)
     assert codes(life.report(NEW)) == {}
+
+
+def test_statements_that_cannot_be_appended_outlive_their_process(life):
+    """A sealer that cannot write to the trail keeps all statements in the seal folder, where they count; one that can appends
+    them in order.
+    """
+    life.seal(OLD)
+    rolled = life.trail.rename(f"{life.trail}.20250101T000000.000000Z")
+    for signers in ([NEW, OLD], [NEW, OLD], [NEW]):
+        with rolled.open("ab") as file:
+            file.write(b"other\n")
+        sealer = BackgroundSealer(str(life.trail), ORIGIN, lambda keys=signers: keys, sleep=lambda seconds: None)
+        assert sealer.seal_now()
+        sealer.release()
+
+    life.put(life.sign(OLD))
+    assert codes(life.report(OLD, NEW)) == {"BAD_SIGNATURE": 1}
+    life.put(life.sign(NEW))
+    assert codes(life.report(OLD, NEW)) == {}
+
+    life.trail.write_bytes(b"")
+    life.seal(NEW, events=0)
+    assert [extension_of(line) for line in life.key_lines()] == [(f"{KEY_BEGINS}{NEW.key}",), (f"{KEY_ENDS}{OLD_ID}",)]
+    assert not Path(f"{life.trail}.seal/key-changes").exists()
+
+
+def test_interrupted_statement_is_stated_once(life):
+    """A process that ended between the statement on the disk and its first checkpoint finds the same change again."""
+    life.seal(OLD)
+    sealer = Sealer(SealFolder(str(life.trail)), str(life.trail), ORIGIN, [NEW, OLD], on_key_change=lambda note: False)
+    checkpoint = life.note
+    for _ in range(2):
+        folder = sealer._folder
+        assert folder.lock()
+        sealer.seal()
+        life.put(checkpoint)
+        sealer.forget()
+        folder.release()
+    life.seal(NEW, OLD)
+    assert len(life.key_lines()) == 1
+
+
+def test_segment_that_is_deleted_after_it_was_listed_fails_one_pass_only(life, monkeypatch):
+    """Retention may run while a sealer reads its state: the failure is counted, and the next pass lists anew."""
+    life.seal(OLD)
+    rolled = life.trail.rename(f"{life.trail}.20250101T000000.000000Z")
+    life.trail.write_bytes(b"other\n")
+
+    def list_then_delete(trail):
+        found = find_files(trail)
+        rolled.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(sealer_module, "find_files", list_then_delete)
+    now = [0.0]
+    sealer = BackgroundSealer(
+        str(life.trail), ORIGIN, lambda: [OLD], monotonic=lambda: now[0], sleep=lambda seconds: None
+    )
+    assert (sealer.seal_now(), "was deleted or renamed" in sealer.failure) == (False, True)
+    now[0] += SEAL_SECONDS
+    assert (sealer.seal_now(), sealer.failures) == (True, 1)
+    sealer.release()
 
 
 def test_rotate_key_seals_with_both_keys(life):
@@ -298,7 +395,9 @@ def test_handler_with_previous_key_signs_with_both(tmp_path):
             {"previous_key": ["kms"], "previous_verifier_key": str(SeedSigner(name="b").key)},
             "previous_verifier_key is for",
         ),
-        ({"key": None, "previous_key": "audit.pem"}, "expected 'key' as well"),
+        ({"key": None, "previous_key": "audit.pem"}, "expected 'key' as well: .* uses 'previous_key'"),
+        ({"previous_key": "audit.pem"}, "'previous_key' is 'key': expected the key that 'audit.pem' replaces"),
+        ({"previous_verifier_key": str(OLD.key)}, "expected 'previous_key' as well"),
     ],
 )
 def test_previous_key_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, members, message):

@@ -17,7 +17,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seals import ORIGIN, SIGNER, SeedSigner, lines_of, make_trail, note_of, rolled_path, write_lines
+from seals import (
+    ORIGIN,
+    SIGNER,
+    SeedSigner,
+    lines_of,
+    make_trail,
+    note_of,
+    other_signer,
+    rolled_path,
+    write_lines,
+)
 
 from structlog_audit.integrity.merkle import inclusion_proof
 from structlog_audit.integrity.notes import COSIGNATURE, Proof, cosign, parse_note
@@ -93,6 +103,22 @@ def test_key_may_be_a_file_or_a_policy(export, tmp_path):
         assert run(export, "audit.jsonl", "--key", argument).returncode == 0
 
 
+def test_private_key_in_place_of_the_verifier_key_is_named(export, tmp_path):
+    """An auditor who was given the wrong half is told which one is expected."""
+    key = tmp_path / "audit.pem"
+    key.write_text("-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n")
+    done = run(export, "audit.jsonl", "--key", str(key))
+    assert (done.returncode, "is a private key: expected its public half" in done.stderr) == (2, True)
+
+
+def test_other_key_is_named_beside_the_expected_one(export):
+    """Two keys of one origin differ in their ids, so the finding has both."""
+    other = other_signer().key
+    done = run(export, "audit.jsonl", "--key", str(other))
+    expected, got = (f"{key.name}+{key.key_id.hex()}" for key in (SIGNER.key, other))
+    assert (done.returncode, f"expected {expected}, got {got}" in done.stdout) == (2, True)
+
+
 def test_state_and_anchor_options_work(export, tmp_path):
     """Anchors, a state file and an age can be given."""
     anchor, state = tmp_path / "anchor", tmp_path / "state"
@@ -109,7 +135,9 @@ def test_state_and_anchor_options_work(export, tmp_path):
     [
         (["audit.jsonl"], "--key"),
         (["audit.jsonl", "--key", "nonsense"], "UNKNOWN_KEY  expected a verifier key"),
-        (["audit.jsonl", "--key", VKEY, "--max-age", "soon"], "expected a number of seconds, or 'none'"),
+        (["audit.jsonl", "--key", VKEY, "--max-age", "soon"], "expected a number of seconds of at least 0, or none"),
+        (["audit.jsonl", "--key", VKEY, "--max-age", "nan"], "expected a number of seconds of at least 0, or none"),
+        (["audit.jsonl", "--key", VKEY, "--max-age=-1"], "expected a number of seconds of at least 0, or none"),
         (["audit.jsonl", "--key", VKEY, "--jobs", "0"], "expected a number of at least 1"),
     ],
 )

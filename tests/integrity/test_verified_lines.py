@@ -8,11 +8,24 @@ import random
 
 import pytest
 from commands import run
-from seals import BEGIN, SIGNER, Writer, lines_of, make_trail, note_of, other_signer, rolled_path, write_lines
+from seals import (
+    BEGIN,
+    SIGNER,
+    SeedSigner,
+    Writer,
+    lines_of,
+    make_trail,
+    note_of,
+    other_signer,
+    rolled_path,
+    write_lines,
+)
 
 from structlog_audit import AuditReadError, open_trail
+from structlog_audit.integrity import proving, verified_lines
 from structlog_audit.integrity.merkle import Tree, leaf_hash
-from structlog_audit.integrity.notes import Policy
+from structlog_audit.integrity.notes import COSIGNATURE, Policy
+from structlog_audit.integrity.standalone.verify_trail import find_files
 from structlog_audit.integrity.verified_lines import MOST_NAMED, VerifiedLines
 
 KEY = str(SIGNER.key)
@@ -160,6 +173,43 @@ def test_rewritten_trail_with_its_hashes_proves_nothing(sealer):
     (sealer.folder / "checkpoint").write_text(str(note_of(tree.size, tree.root(), other_signer())))
     with pytest.raises(AuditReadError, match="no given key has signed"):
         VerifiedLines(sealer.trail, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("module", "read_lines"),
+    [
+        (verified_lines, lambda trail: VerifiedLines(trail, POLICY)),
+        (proving, lambda trail: proving.prove(str(trail), "evt_none")),
+    ],
+)
+def test_segment_that_is_deleted_after_it_was_listed_is_an_error(sealer, monkeypatch, module, read_lines):
+    """Retention may run meanwhile: the reader gets an error of the library that says to try again."""
+
+    def list_then_delete(trail):
+        found = find_files(trail)
+        rolled_path(sealer.trail, 0).unlink()
+        return found
+
+    monkeypatch.setattr(module, "find_files", list_then_delete)
+    with pytest.raises(AuditReadError, match="was deleted or renamed while it was read: try again"):
+        read_lines(sealer.trail)
+
+
+def test_segment_that_is_not_here_is_counted(sealer):
+    """Only `verify` reads whether retention deleted it, so it is no finding here, but it is stated."""
+    rolled_path(sealer.trail, 0).unlink()
+    lines, verified = read(sealer)
+    ((sentence, is_finding),) = verified.problems(BEGIN)
+    assert (len(lines), f"segments that are not here: {LINES};" in sentence, is_finding) == (2 * LINES, True, False)
+    assert f"not here: {LINES};" in run("query", sealer.trail, "--verified", "--key", KEY).err
+
+
+def test_cosignatures_that_are_not_checked_are_stated(sealer):
+    """With a policy that asks for witnesses, the reader is told that only `verify` asks for them."""
+    witness = SeedSigner(bytes([7]) * 32, "witness.example/w1", COSIGNATURE).key
+    policy = Policy.parse(f"log {KEY}\nwitness w1 {witness}\nquorum w1\n".encode())
+    ((sentence, is_finding),) = read(sealer, policy)[1].problems(BEGIN)
+    assert ("cosignatures of witnesses are not checked here" in sentence, is_finding) == (True, False)
 
 
 def test_hint_is_not_needed(sealer):

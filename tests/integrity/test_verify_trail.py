@@ -1012,6 +1012,26 @@ def test_punched_holes_below_the_cut_are_no_alarm(tmp_path):
     assert codes(verified(trail)) == {"PRUNED": 1}
 
 
+@pytest.mark.parametrize(
+    ("is_dropped", "expected"), [(False, {"PRUNED": 1}), (True, {"PRUNED": 1, "GAP": 1})], ids=["whole", "dropped"]
+)
+def test_restored_segment_in_front_of_pruned_ones_has_no_gap(tmp_path, is_dropped, expected):
+    """The numbers of pruned lines are not missing, even if an older segment is back; others of that writer still are."""
+    trail = tmp_path / "audit.jsonl"
+    writer, sealer = Writer(), Sealer(trail)
+    for second in range(3):
+        lines = [writer.opened()] if second == 0 else []
+        lines += [writer.event(number) for number in range(20)]
+        del lines[10 : 10 + (is_dropped and second == 2)]
+        trail.write_bytes(b"".join(lines))
+        sealer.seal()
+        os.rename(trail, rolled_path(trail, second))
+    trail.write_bytes(writer.line(trail_event("retention", leaves=[[0, 41]])) + writer.closed())
+    sealer.seal()
+    rolled_path(trail, 1).unlink()
+    assert codes(verified(trail)) == expected
+
+
 def test_line_in_a_pruned_range_that_still_exists_is_verified(tmp_path):
     """A segment that retention has named and not deleted yet is verified like any other, its stored hashes too."""
     trail = tmp_path / "audit.jsonl"
@@ -1141,8 +1161,26 @@ def test_anchor_without_notes_covers_nothing(trail, tmp_path):
     """A file without notes of this origin anchors nothing."""
     anchor = tmp_path / "anchor"
     anchor.write_text(str(note_of(3, bytes(32), origin="other.example")))
-    report = verified(trail, anchors=[str(anchor)], max_age=120, now=NOW)
-    assert (codes(report), report.anchored) == ({"UNANCHORED": 1}, 0)
+    for max_age in (120, None):
+        report = verified(trail, anchors=[str(anchor)], max_age=max_age, now=NOW)
+        assert (codes(report), report.anchored) == ({"UNANCHORED": 1}, 0)
+    assert f"no checkpoint of {ORIGIN}" in report.findings[0].message
+
+
+@pytest.mark.parametrize("pack", list(PACKS))
+def test_compressed_copy_of_the_trail_is_an_anchor(trail, tmp_path, pack):
+    """The checkpoints in a copy count whether it is compressed or not."""
+    copy = tmp_path / "copy"
+    copy.write_bytes(PACKS[pack](trail.read_bytes()))
+    assert verified(trail, anchors=[str(copy)]).anchored == 2 * LINES
+
+
+@pytest.mark.parametrize("pack", ["gzip", "zstd"])
+def test_truncated_anchor_is_unreadable(trail, tmp_path, pack):
+    """Checkpoints in the part that cannot be read would be missed."""
+    copy = tmp_path / "copy"
+    copy.write_bytes(PACKS[pack](trail.read_bytes())[:-20])
+    assert codes(verified(trail, anchors=[str(copy)])) == {"UNREADABLE": 1}
 
 
 def test_note_with_a_false_signature_in_an_anchor_is_named(trail, tmp_path):

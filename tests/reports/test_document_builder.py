@@ -2,7 +2,7 @@
 
 import pytest
 
-from structlog_audit.reports.document_builder import _bounds, _headline, _source_facts
+from structlog_audit.reports.document_builder import headline, source_facts, text_of_bounds
 
 NOON, LATER = "2025-01-15T12:00:00.000000Z", "2025-01-15T12:00:05.000000Z"
 
@@ -18,7 +18,7 @@ NOON, LATER = "2025-01-15T12:00:00.000000Z", "2025-01-15T12:00:05.000000Z"
 )
 def test_period_has_its_bounds_and_the_end_is_excluded(start, end, text):
     """An open bound is the beginning of the source, or now."""
-    assert _bounds({"start": start, "end": end}) == text
+    assert text_of_bounds({"start": start, "end": end}) == text
 
 
 def source(**members):
@@ -39,7 +39,7 @@ def test_source_is_described_by_files_hosts_and_times():
         {"trail": "b.jsonl", "number": 3, "first": "b.1", "last": "b.jsonl"},
     ]
     facts = source(segments=segments, paths=["p"], hosts=["web1", "web2"], first_event=NOON, last_event=LATER)
-    assert _source_facts(facts) == [
+    assert source_facts(facts) == [
         ("Source", "TrailReader"),
         ("Files", "a.jsonl (1 segment); b.jsonl (3 segments: b.1 to b.jsonl)"),
         ("Hosts", "web1 and web2"),
@@ -49,13 +49,13 @@ def test_source_is_described_by_files_hosts_and_times():
 
 def test_source_without_segments_is_described_by_its_paths():
     """A stream has a path and no segments; a buffer has neither, and no facts about them."""
-    assert _source_facts(source(paths=["p\u202e", "q"])) == [("Source", "TrailReader"), ("Files", "p\\u202e; q")]
-    assert _source_facts(source()) == [("Source", "TrailReader")]
+    assert source_facts(source(paths=["p\u202e", "q"])) == [("Source", "TrailReader"), ("Files", "p\\u202e; q")]
+    assert source_facts(source()) == [("Source", "TrailReader")]
 
 
 def test_headline_refers_to_the_section_with_the_reasons():
     """A verdict that is not complete names the number of its reasons."""
     complete = {"verdict": "complete", "headline": "Complete", "sentences": []}
-    assert _headline(complete, 1) == "Complete for the period, by the evidence of its source"
+    assert headline(complete, 1) == "Complete for the period, by the evidence of its source"
     unknown = {"verdict": "unknown", "headline": "Unknown", "sentences": ["a", "b"]}
-    assert _headline(unknown, 4) == "Unknown (2 reasons in section 4)"
+    assert headline(unknown, 4) == "Unknown (2 reasons in section 4)"

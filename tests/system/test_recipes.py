@@ -94,6 +94,14 @@ def test_pydantic_takes_an_event_as_it_is(trail):
     assert (made.timestamp, made.operation, made.metadata) == (event.timestamp, "FORGET", {"reason": "expired"})
 
 
+def test_response_model_takes_events_as_they_are(trail):
+    """A pydantic field of mappings takes events, with the plain JSON values of each."""
+    pydantic = pytest.importorskip("pydantic", reason="not installed: pydantic")
+    events = trail.query_events()
+    adapter = pydantic.TypeAdapter(list[dict[str, object]])
+    assert adapter.validate_python(events) == [event.to_dict() for event in events]
+
+
 def test_encoder_of_fastapi_takes_an_event_as_it_is(trail):
     """FastAPI's encoder returns the plain JSON values of an event."""
     encoders = pytest.importorskip("fastapi.encoders", reason="not installed: FastAPI")

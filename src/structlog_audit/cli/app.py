@@ -31,6 +31,8 @@ COMMANDS = (
     "explore",
     "erase",
     "report",
+    "person",
+    "diff",
     "monitor",
     "catalogue",
     "compact",

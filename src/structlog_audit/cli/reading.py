@@ -204,7 +204,7 @@ def read_trails(
     with progress(lambda: trail.size(), quietly=quietly) as advance:
         verified = [] if verified_by is None else _verified_lines(paths, verified_by)
         trail = (
-            _open(paths, options.engine, advance, vault)
+            open_paths(paths, options.engine, advance, vault)
             if verified_by is None
             else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
         )
@@ -271,7 +271,7 @@ def _is_incomplete(reading: Reading) -> bool:
     return True
 
 
-def _open(
+def open_paths(
     paths: list[str], engine: str | None, progress: Progress | None, vault: SubjectVault | None
 ) -> TrailReader | ArchiveReader:
     """Return a reader of *paths*, some of which may be archives that *engine* reads."""

@@ -29,7 +29,7 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.integrity.merkle import HashFiles, consistency_proof
 from structlog_audit.integrity.notes import Checkpoint, Note, parse_checkpoint, parse_note
-from structlog_audit.integrity.standalone.verify_trail import SealError, notes_in, read_checkpoint
+from structlog_audit.integrity.standalone.verify_trail import SealError, VanishedError, notes_in, read_checkpoint
 from structlog_audit.integrity.submission import Post, RefusedError, SubmissionError, post
 from structlog_audit.integrity.timestamps import TimestampAuthority
 from structlog_audit.integrity.witness import Proofs, Witness
@@ -93,7 +93,7 @@ def read_cosigned(folder: str) -> list[Note]:
         with open(path, "rb") as file:
             origin = file.readline(1_000).decode(errors="replace").rstrip("\n")
         return [parse_note(text.encode()) for text in notes_in(path, origin)] if origin else []
-    except (OSError, ValueError):
+    except (OSError, ValueError, VanishedError):
         return []
 
 

@@ -12,6 +12,7 @@ its own first event, and gives up the inherited lock without taking it from its 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -111,7 +112,7 @@ class BackgroundSealer:
     @property
     def has_unstated_key(self) -> bool:
         """Whether the keys have changed, and the trail does not state it yet."""
-        return self._sealer is not None and self._sealer.key_change is not None
+        return self._sealer is not None and bool(self._sealer.key_changes)
 
     def wake(self) -> None:
         """Start the thread if it does not run. Writers call this at most every 50 ms."""
@@ -216,6 +217,10 @@ class BackgroundSealer:
     def _note_failure(self, error: OSError | AuditError) -> None:
         self.failures += 1
         description = describe_failure(error) if isinstance(error, OSError) else str(error)
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            # Names without a folder are those of files in the seal folder.
+            description = f"{os.path.join(self._folder.path, error.filename)}: {description}"
+
         if not self.failure:
             report_on_stderr(f"{self._trail} cannot be sealed ({description}); its events are recorded all the same")
         self.failure = description

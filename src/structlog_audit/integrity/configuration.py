@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from structlog_audit._references import resolve_references
-from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.exceptions import AuditSealError, AuditTypeError, AuditValueError
 from structlog_audit.integrity.notes import Signer, is_key_name, parse_key
 from structlog_audit.integrity.signing import KeyCommand, KeyFile
 
 _KEYS = ("origin", "key", "verifier_key", "previous_key", "previous_verifier_key", "witnesses", "timestamps")
+_OF_THE_SEALER = ("witnesses", "timestamps", "previous_key", "verifier_key", "previous_verifier_key")
 _EXAMPLE = "such as {'origin': 'audit.example/shop/web1', 'key': 'audit.pem'}"
 
 
@@ -42,12 +43,26 @@ class Integrity(NamedTuple):
             AuditSealError: A key cannot be used.
         """
         keys = (self.key, self.verifier_key), (self.previous_key, self.previous_verifier_key)
-        return [self._signer(key, verifier_key or "") for key, verifier_key in keys if key is not None]
+        signers = [self._signer(key, verifier_key or "") for key, verifier_key in keys if key is not None]
+        check_different(signers)
+        return signers
 
     def _signer(self, key: str | tuple[str, ...], verifier_key: str) -> Signer:
         if isinstance(key, tuple):
             return KeyCommand(key, parse_key(verifier_key))
         return KeyFile(key, self.origin or "")
+
+
+def check_different(signers: Sequence[Signer]) -> None:
+    """Raise an error if a key and the one that it replaces are the same.
+
+    Raises:
+        AuditSealError: They are.
+    """
+    if len({signer.key for signer in signers}) < len(signers):
+        raise AuditSealError(
+            f"the key and the previous key are the same, {signers[0].key}: expected another previous key"
+        )
 
 
 def parse_integrity(value: Any) -> Integrity | None:
@@ -80,14 +95,20 @@ def _check(settings: Integrity) -> None:
     if settings.origin is not None and not is_key_name(settings.origin):
         raise AuditValueError(f"integrity: origin={settings.origin!r}: expected a name without spaces and plus")
     if settings.key is None:
-        if settings.witnesses or settings.timestamps or settings.previous_key:
-            raise AuditValueError("integrity: expected 'key' as well: only the process that seals asks witnesses")
+        others = [name for name in _OF_THE_SEALER if getattr(settings, name)]
+        if others:
+            raise AuditValueError(f"integrity: expected 'key' as well: only the process that seals uses {others[0]!r}")
         return
 
     if settings.origin is None:
         raise AuditValueError(f"integrity: expected 'origin' as well, {_EXAMPLE}")
     _check_key("key", settings.key, settings.verifier_key, settings.origin)
-    if settings.previous_key is not None:
+    if settings.previous_key is None:
+        if settings.previous_verifier_key is not None:
+            raise AuditValueError("integrity: expected 'previous_key' as well, the command of 'previous_verifier_key'")
+    elif settings.previous_key == settings.key:
+        raise AuditValueError(f"integrity: 'previous_key' is 'key': expected the key that {settings.key!r} replaces")
+    else:
         _check_key("previous_key", settings.previous_key, settings.previous_verifier_key, settings.origin)
 
 
@@ -96,16 +117,22 @@ def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, 
 
     A file is loaded in the background, by the process that seals.
     """
+    verifier_name = name.replace("key", "verifier_key")
     if isinstance(key, str):
+        if verifier_key is not None:
+            raise AuditValueError(f"integrity: {verifier_name!r} is for a command: a key file has its public half")
         if not os.path.isfile(key):
             message = f"expected the path of a private key; 'structlog-audit keygen {key} --origin …' makes one"
             raise AuditValueError(f"integrity: {name}={key!r}: {message}")
         return
 
-    verifier_name = name.replace("key", "verifier_key")
     if verifier_key is None:
         raise AuditValueError(f"integrity: expected {verifier_name!r} as well, the public half of the command's key")
-    parsed = parse_key(verifier_key)
+    try:
+        parsed = parse_key(verifier_key)
+    except AuditValueError as error:
+        raise AuditValueError(f"integrity: {verifier_name}: {error}") from None
+
     if parsed.name != origin:
         raise AuditValueError(f"integrity: {verifier_name} is for {parsed.name!r}: expected {origin!r}")
 

@@ -10,7 +10,9 @@ import os
 
 from structlog_audit.exceptions import AuditSealError
 from structlog_audit.integrity.background import BackgroundSealer
+from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.notes import Signer
+from structlog_audit.integrity.seal_folder import SealFolder
 
 
 def rotate_key(trail: str | os.PathLike[str], signer: Signer, previous: Signer) -> int:
@@ -32,7 +34,9 @@ def rotate_key(trail: str | os.PathLike[str], signer: Signer, previous: Signer) 
     path = os.path.abspath(trail)
     if signer.key.name != previous.key.name or signer.key == previous.key:
         raise AuditSealError(f"expected another key for {previous.key.name!r}, got {signer.key}")
-    if not os.path.exists(f"{path}.seal/checkpoint"):
+    with raising(AuditSealError):
+        checkpoint = SealFolder(path).read_checkpoint()
+    if checkpoint is None:
         raise AuditSealError(f"{path!r} is not sealed yet, so there is no key to replace: seal it with the new one")
 
     sealer = BackgroundSealer(path, previous.key.name, lambda: [signer, previous])
@@ -41,7 +45,9 @@ def rotate_key(trail: str | os.PathLike[str], signer: Signer, previous: Signer) 
             reason = sealer.failure or "it is sealed by another process: give that one both keys"
             raise AuditSealError(f"{path!r}: the key was not changed: {reason}")
         if sealer.has_unstated_key:
-            raise AuditSealError(f"{path!r}: both keys sign, but the statement about it could not be appended")
+            raise AuditSealError(
+                f"{path!r}: both keys sign; the statement about it is appended by the next sealer that can"
+            )
     finally:
         sealer.release()
     return sealer.size

@@ -15,11 +15,18 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from structlog_audit.integrity.merkle import HASH_BYTES
-from structlog_audit.integrity.standalone.verify_trail import HashFiles, Note, SealError, read_checkpoint
+from structlog_audit.integrity.standalone.verify_trail import (
+    KEY_CHANGES,
+    HashFiles,
+    Note,
+    SealError,
+    notes_in,
+    read_checkpoint,
+)
 from structlog_audit.trail.writing.filesystem import path_refers_to, sync_folder
 
 FOLDER_MODE = 0o700
@@ -114,6 +121,27 @@ class SealFolder:
                 return file.read()
         except OSError:
             return b""
+
+    def read_key_changes(self, origin: str) -> list[Note]:
+        """Return the statements about keys that are not in the trail yet, not verified.
+
+        Raises:
+            SealError: The file cannot be read.
+        """
+        path = os.path.join(self.path, KEY_CHANGES)
+        if not os.path.exists(path):
+            return []
+        return [Note.parse(text.encode()) for text in notes_in(path, origin)]
+
+    def write_key_changes(self, changes: Sequence[Note]) -> None:
+        """Keep the statements about keys that are not in the trail yet; remove the file if there are none."""
+        if changes:
+            self.replace(KEY_CHANGES, "".join(map(str, changes)).encode())
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(KEY_CHANGES, dir_fd=self._fd)
+
+        self.sync()
 
     def hashes(self) -> HashFiles:
         """Return a reader of the stored hashes."""

@@ -99,8 +99,8 @@ class Sealer:
         """Give up the state in memory. The next pass restores it from the seal folder."""
         self.checkpoint: Note | None = None
         """The newest checkpoint."""
-        self.key_change: Note | None = None
-        """The statement about a change of the keys that could not be appended to the trail yet."""
+        self.key_changes: list[Note] = []
+        """The statements about changes of the keys that could not be appended to the trail yet."""
         self._state: SealedState | None = None
         self._places: list[_Place] = []
         self._seen_active: tuple[Inode, int] | None = None
@@ -131,12 +131,12 @@ class Sealer:
         if self._state is None:
             self._state = restore(self._folder, self._policy, _list_files(self._trail))
             self.checkpoint = self._folder.read_checkpoint()
-            self.key_change = self._find_key_change()
+            self._read_key_changes()
         state = self._state
 
         # The line with the statement is sealed by the keys that it states.
-        if self.key_change is not None and self._on_key_change(self.key_change):
-            self.key_change = None
+        if self.key_changes:
+            self._state_key_changes()
 
         first = self._first_changed(state)
         self._lines_left = MOST_LINES
@@ -148,6 +148,27 @@ class Sealer:
         if has_more:
             self._scan_at = -math.inf
         return has_more
+
+    def _read_key_changes(self) -> None:
+        """Read the statements that are not in the trail yet, and add one if the keys differ from those of the checkpoint.
+
+        They are on the disk before a checkpoint by other keys, which no longer shows the change.
+        """
+        self.key_changes = self._folder.read_key_changes(self._origin)
+        change = self._find_key_change()
+
+        if change is not None and change not in self.key_changes:
+            self.key_changes.append(change)
+            self._folder.write_key_changes(self.key_changes)
+
+    def _state_key_changes(self) -> None:
+        """Append the statements to the trail. After a crash in between, they are there twice, which states the same."""
+        while self.key_changes:
+            if not self._on_key_change(self.key_changes[0]):
+                return
+            del self.key_changes[0]
+
+        self._folder.write_key_changes([])
 
     def _find_key_change(self) -> Note | None:
         """Return the newest checkpoint with a statement of how its keys differ from those now; None if they do not.

@@ -12,31 +12,35 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.standalone.verify_trail import (
     HASH_BYTES,
+    KEY_STATEMENT,
     MAX_AGE_SECONDS,
     TILE,
     Checkpoint,
     HashFiles,
+    KeyUse,
+    Note,
     Policy,
     SealedSegment,
     SealError,
     SegmentFile,
     SegmentReader,
-    VanishedError,
     find_files,
     fold_right,
     leaf_hashes,
     match_segments,
-    parse_segments,
     perfect_root,
     read_checkpoint,
+    read_segments,
     rebuild_segments,
     timestamp_in,
 )
@@ -86,20 +90,20 @@ class VerifiedLines(io.RawIOBase):
         self._hashes = HashFiles(f"{path}.seal")
         with raising(AuditReadError):
             # The checkpoint comes first: everything that it covers is on the disk already.
-            self.checkpoint, _ = policy.check(read_checkpoint(f"{path}.seal"))
+            note = read_checkpoint(f"{path}.seal")
+            self.checkpoint, _ = policy.check(note)
+            self._key_use = KeyUse(policy.logs)
+            self._key_use.add(note, self.checkpoint, "the checkpoint of the seal", {})
+
             self._leaves = _AuthenticLeaves(self._hashes, self.checkpoint)
             self._files = find_files(path)
-            self._segments = self._find_segments(f"{path}.seal/segments")
+            self._segments = self._find_segments(f"{path}.seal")
         self._blocks = self._proved_blocks()
         self._rest = memoryview(b"")
+        self._has_quorum = policy.quorum != "none"
 
-    def _find_segments(self, hint: str) -> Sequence[SealedSegment | None]:
-        segments = None
-        try:
-            with open(hint, "rb") as file:
-                segments = parse_segments(file.read(), self.checkpoint.size)
-        except OSError:
-            pass
+    def _find_segments(self, folder: str) -> Sequence[SealedSegment | None]:
+        segments = read_segments(folder, self.checkpoint.size)
         if segments is None:
             segments = rebuild_segments(self._files, self._hashes, self.checkpoint.size)
         return match_segments(self._files, segments, self._hashes)
@@ -128,6 +132,16 @@ class VerifiedLines(io.RawIOBase):
 
     def problems(self, now: dt.datetime) -> Iterator[tuple[str, bool]]:
         """Yield what was left out so far, in words, and whether that is a finding: lines of the last seconds are not."""
+        for finding in self._key_use.findings():
+            yield f"{self.name}: {finding['message']}; nothing is proved: verify the trail", True
+        if self._has_quorum:
+            yield f"{self.name}: cosignatures of witnesses are not checked here: verify does that", False
+
+        elsewhere = self.checkpoint.size - sum(segment.lines for segment in self._segments if segment is not None)
+        if elsewhere:
+            reason = "retention deleted them, or they are missing: verify tells which"
+            yield f"{self.name}: sealed lines in segments that are not here: {elsewhere}; {reason}", False
+
         if self.absent:
             yield f"{self.name}: sealed lines that were changed or removed: {self.absent}; verify the trail", True
         if self.unproved:
@@ -147,13 +161,29 @@ class VerifiedLines(io.RawIOBase):
     def _proved_blocks(self) -> Iterator[bytes]:
         for file, segment in zip(self._files, self._segments, strict=True):
             proved = _ProvedSegment(self, file, segment, self._leaves)
-            try:
-                with raising(AuditReadError):
-                    for block in SegmentReader(file).blocks():
-                        yield proved.of(block)
-                self.absent += proved.absent
-            except VanishedError as error:
-                raise AuditReadError(f"{error} was deleted while it was read: try again") from error
+            with raising(AuditReadError):
+                for block in SegmentReader(file).blocks():
+                    lines = proved.of(block)
+                    if KEY_STATEMENT in lines:
+                        self._note_statements(lines)
+                    yield lines
+
+            self.absent += proved.absent
+
+    def _note_statements(self, block: bytes) -> None:
+        """Take note of the statements about keys in the proved lines of *block*."""
+        for line in filter(lambda line: KEY_STATEMENT in line, block.split(b"\n")):
+            # Such a text in any other line is not a statement.
+            with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                event = json.loads(line)
+                note = Note.parse(event["metadata"]["note"].encode())
+                if event["kind"] == "checkpoint":
+                    self._add_note(note)
+
+    def _add_note(self, note: Note) -> None:
+        head = Checkpoint.parse(note.text)
+        if head.origin == self.checkpoint.origin:
+            self._key_use.add(note, head, "a checkpoint of the trail", {})
 
     def leave_out(self, line: bytes, segment: str, number: int, *, is_sealed: bool) -> None:
         """Count a line that is not proved."""

@@ -4,6 +4,15 @@
 extra.
 """
 
+from structlog_audit.reports.comparison import ComparisonReport, comparison_report
+from structlog_audit.reports.person import PersonReport, person_report
 from structlog_audit.reports.report import Report, compliance_report
 
-__all__ = ["Report", "compliance_report"]
+__all__ = [
+    "ComparisonReport",
+    "PersonReport",
+    "Report",
+    "comparison_report",
+    "compliance_report",
+    "person_report",
+]

@@ -27,7 +27,7 @@ def build_document(members: dict[str, Any]) -> Document:
         subtitle=_period_name(members["period"], members["summary"]),
         facts=_facts(members),
         verdict=completeness["verdict"],
-        headline=_headline(completeness, numbers["completeness"]),
+        headline=headline(completeness, numbers["completeness"]),
         keys=_key_figures(members),
         sections=sections,
     )
@@ -51,16 +51,17 @@ def _facts(members: dict[str, Any]) -> list[tuple[str, str]]:
     user_id = members["user_id"]
     created = formatting.timestamp(members["generated_at"])
     facts = [
-        ("Period", _bounds(members["period"])),
+        ("Period", text_of_bounds(members["period"])),
         ("Created", f"{created} UTC by {members['software']}"),
-        *_source_facts(members["source"]),
+        *source_facts(members["source"]),
     ]
     if user_id is not None:
         facts.insert(0, ("User", formatting.display_name(user_id)))
     return facts
 
 
-def _bounds(period: dict[str, Any]) -> str:
+def text_of_bounds(period: dict[str, Any]) -> str:
+    """Return the bounds of *period* in words."""
     start = "the beginning" if period["start"] is None else formatting.timestamp(period["start"])
     if period["end"] is None:
         return f"from {start} to now (UTC)"
@@ -69,7 +70,7 @@ def _bounds(period: dict[str, Any]) -> str:
     return f"from {start} to {end} (UTC, end excluded)"
 
 
-def _source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
+def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the files, the hosts, and the times of the events of the source."""
     facts = [("Source", source["type"])]
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
@@ -91,13 +92,14 @@ def _segment_range(segments: dict[str, Any]) -> str:
     return f"{segments['trail']} ({number}: {segments['first']} to {segments['last']})"
 
 
-def _headline(completeness: dict[str, Any], section_number: int) -> str:
-    headline: str = completeness["headline"]
+def headline(completeness: dict[str, Any], section_number: int) -> str:
+    """Return the verdict in a few words, with the section that has its reasons."""
+    words: str = completeness["headline"]
     if completeness["verdict"] == "complete":
-        return f"{headline} for the period, by the evidence of its source"
+        return f"{words} for the period, by the evidence of its source"
 
     reasons = formatting.count(len(completeness["sentences"]), "reason")
-    return f"{headline} ({reasons} in section {section_number})"
+    return f"{words} ({reasons} in section {section_number})"
 
 
 def _key_figures(members: dict[str, Any]) -> list[tuple[str, str]]:

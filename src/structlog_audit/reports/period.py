@@ -100,6 +100,14 @@ def _add_months(time: dt.datetime, months: int) -> dt.datetime:
     return time.replace(year=year, month=month_index + 1)
 
 
+def month_before(month: str) -> Period:
+    """Return the month before *month*, such as ``2025-01``."""
+    start = _period_of_month(month).start
+    if start is None or (start.year == 1 and start.month == 1):
+        raise AuditValueError(f"month={month!r}: expected a month that has one before it")
+    return _period_of_month(month_of(_add_months(start, -1)))
+
+
 def month_of(time: dt.datetime) -> str:
     """Return the month of *time*, which is in UTC, as ``2025-01``."""
     return f"{time.year:04}-{time.month:02}"

@@ -86,7 +86,7 @@ def build_data(
         "deletions": aggregates.deletions.to_dict(),
         "exports": aggregates.exports.to_dict(),
         "activity": None if user_id is None else {**aggregates.activity.to_dict(), "hints": hints},
-        "open_intents": _open_intents(aggregates),
+        "open_intents": open_intents(aggregates),
         "trail_events": _trail_events(aggregates),
         "clauses": [{**clause._asdict(), "sections": list(clause.sections)} for clause in CLAUSES],
         "not_shown": list(NOT_SHOWN),
@@ -256,7 +256,8 @@ def _most_failures(users: Mapping[str, UserAggregate], classes: OperationClasses
     return [users[user_id].to_dict(user_id, classes) for user_id in most_failures]
 
 
-def _open_intents(aggregates: ReportAggregates) -> dict[str, Any]:
+def open_intents(aggregates: ReportAggregates) -> dict[str, Any]:
+    """Return the number of intents without an outcome, and the oldest of them."""
     intents = list(aggregates.open_intents.values())
     entries = sum(len(intent.entry_ids) for intent in intents)
     oldest = [event_row(intent) for intent in intents[:NEWEST]]

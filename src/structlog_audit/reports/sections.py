@@ -51,7 +51,7 @@ def section_blocks(id: str, members: dict[str, Any], numbers: dict[str, int]) ->
     return _BLOCKS[id](members)
 
 
-def _event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, Any], *, order: str = "newest") -> Table:
+def event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, Any], *, order: str = "newest") -> Table:
     """Return the table of a list of events; *order* names its member with the rows."""
     rows = [_with_details(row) for row in listed[order]]
     total = listed["total"]
@@ -89,7 +89,7 @@ def _completeness(members: dict[str, Any]) -> list[Block]:
 
     if completeness["gaps"]["total"]:
         columns = (_TIME, Column("Events lost", "lost", "number"), Column("Event", "event_id", "code"))
-        blocks.append(_event_table("Gaps in the trail", columns, completeness["gaps"]))
+        blocks.append(event_table("Gaps in the trail", columns, completeness["gaps"]))
     if completeness["problems"]:
         blocks.append(_problem_table(completeness["problems"]))
     if completeness["counters"]:
@@ -477,7 +477,7 @@ def _event_blocks(
 
     events = formatting.count(listed["total"], "event")
     entry_ids = formatting.count(listed["entries"], "entry id")
-    return [f"{events} with {entry_ids}.", _event_table(caption, columns, listed, order=order)]
+    return [f"{events} with {entry_ids}.", event_table(caption, columns, listed, order=order)]
 
 
 def _trail_events(members: dict[str, Any]) -> list[Block]:
@@ -494,7 +494,7 @@ def _trail_events(members: dict[str, Any]) -> list[Block]:
         counts.append(f"{formatting.display_name(operation)} {formatting.number(count)}")
 
     columns = (_TIME, Column("Event", "operation", "code"), _STATUS, Column("Details", "metadata", "detail"))
-    table = _event_table("Trail events, recorded by the library", columns, trail_events)
+    table = event_table("Trail events, recorded by the library", columns, trail_events)
     return [f"{total}: {formatting.enumeration(counts)}.", table]
 
 

@@ -11,7 +11,7 @@ from structlog_audit.cli.commands.seal import load_keys
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Origin, TrailPath
 from structlog_audit.cli.terminal import put_line
-from structlog_audit.exceptions import AuditValueError
+from structlog_audit.exceptions import AuditReadError, AuditValueError
 
 EXAMPLES = ("rotate-key logs/audit.jsonl --key audit-2.pem --previous-key audit.pem --origin audit.example/shop/web1",)
 
@@ -29,12 +29,18 @@ def rotate_key(
 
     Then seal with both keys, and with the new one only when auditors have it: that ends the old one.
     """
+    from structlog_audit.integrity.errors import raising
     from structlog_audit.integrity.rotation import rotate_key
     from structlog_audit.integrity.signing import generate_key
+    from structlog_audit.integrity.standalone.verify_trail import read_checkpoint
 
     (previous,) = load_keys(previous_key, None, origin)
-    if not os.path.exists(f"{os.path.abspath(trail)}.seal/checkpoint"):
+    folder = f"{os.path.abspath(trail)}.seal"
+    if not os.path.isdir(folder):
         raise UsageError(f"{trail!r}: expected the active file of a sealed trail")
+    with raising(AuditReadError):
+        read_checkpoint(folder)
+
     if not os.path.exists(key):
         try:
             generate_key(key, origin)

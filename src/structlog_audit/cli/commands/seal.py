@@ -60,18 +60,25 @@ def seal(
 
 
 def load_keys(key: str, previous_key: str | None, origin: str) -> list[KeyFile]:
-    """Return the key of a trail, and the one that it replaces, if any.
+    """Return the key of a trail, and the one that it replaces, if any. One that other users can read is named on stderr.
 
     Raises:
         UsageError: The origin cannot be the name of a key.
         AuditSealError: A key cannot be used.
     """
+    from structlog_audit.integrity.configuration import check_different
     from structlog_audit.integrity.signing import KeyFile
 
     try:
-        return [KeyFile(path, origin) for path in (key, previous_key) if path is not None]
+        keys = [KeyFile(path, origin) for path in (key, previous_key) if path is not None]
     except AuditValueError as error:
         raise UsageError(f"--origin: {error}") from None
+
+    check_different(keys)
+    for loaded in keys:
+        if not loaded.is_private:
+            put_error(f"{loaded.path} can be read or changed by users other than its owner: chmod 600 {loaded.path}")
+    return keys
 
 
 def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors:
@@ -86,6 +93,11 @@ def _anchors(folder: str, policy: str | None, timestamps: str | None) -> Anchors
             for name, key in parsed.witnesses.items():
                 if str(key) in parsed.urls:
                     witnesses.append({"name": name, "key": str(key), "url": parsed.urls[str(key)]})
+            if not witnesses:
+                raise UsageError(
+                    f"--policy {policy}: expected a line 'witness NAME VKEY URL', got none with an address"
+                )
+
         return Anchors.from_config({"witnesses": witnesses, "timestamps": timestamps}, folder)
     except (AuditValueError, OSError) as error:
         raise UsageError(f"--policy, --timestamps: {error}") from None

@@ -36,9 +36,9 @@ def verify(
     from structlog_audit.integrity.standalone import verify_trail
 
     try:
-        seconds = None if max_age == "none" else float(max_age)
-    except ValueError:
-        raise UsageError(f"--max-age {max_age}: expected a number of seconds, or none") from None
+        seconds = verify_trail.parse_max_age(max_age)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     try:
         policy = verify_trail.load_policies(key)
     except verify_trail.SealError as error:

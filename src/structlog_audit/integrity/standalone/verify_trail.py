@@ -655,13 +655,15 @@ class Policy(NamedTuple):
             SealError: It is none of these.
         """
         if not os.path.exists(text):
-            return cls((VerifierKey.parse(text),))
+            return cls((_key_or_no_file(text),))
         try:
             with open(text, "rb") as file:
                 data = file.read(MAX_POLICY_BYTES + 1)
         except OSError as error:
             raise SealError("UNREADABLE", f"{text!r} cannot be read: {error.strerror}") from error
 
+        if b" PRIVATE KEY-----" in data:
+            raise SealError("UNKNOWN_KEY", f"{text!r} is a private key: expected its public half, the verifier key")
         words = data.split()
         if len(words) == 1:
             return cls((VerifierKey.parse(words[0].decode(errors="replace")),))
@@ -688,12 +690,28 @@ class Policy(NamedTuple):
         signers = note.signers(self.logs)
         checkpoint = Checkpoint.parse(note.text)
         if not signers:
-            names = ", ".join(sorted({signature.name for signature in note.signatures}))
-            raise SealError("UNKNOWN_KEY", f"no given key has signed the checkpoint; it names {names}")
+            origin = note.text.partition("\n")[0]
+            expected = _names_of(signature for signature in note.signatures if signature.name == origin)
+            message = f"no given key has signed the checkpoint: expected {expected}, got {_names_of(self.logs)}"
+            raise SealError("UNKNOWN_KEY", message)
         if checkpoint.origin not in {key.name for key in signers}:
             message = f"the checkpoint is of {checkpoint.origin!r}, but the key is for {signers[0].name!r}"
             raise SealError("UNKNOWN_KEY", message)
         return checkpoint, self.is_witnessed(note.signers(self.witnesses.values()))
+
+
+def _names_of(keys: Iterable[VerifierKey | Signature]) -> str:
+    return " or ".join(f"{key.name}+{key.key_id.hex()}" for key in keys) or "no key of a log"
+
+
+def _key_or_no_file(text: str) -> VerifierKey:
+    """Return the verifier key *text*, which is not the path of a file."""
+    if "+" not in text:
+        message = (
+            f"expected a verifier key NAME+ID+KEY, or a file with one or with a policy; {text[:80]!r} does not exist"
+        )
+        raise SealError("UNKNOWN_KEY", message)
+    return VerifierKey.parse(text)
 
 
 class _PolicyParser:
@@ -971,7 +989,7 @@ class SegmentReader:
             SealError: The file cannot be read, or has a line of more than `MAX_LINE_BYTES`.
         """
         rest = b""
-        for data in self._chunks():
+        for data in self.chunks():
             end = data.rfind(b"\n") + 1
             if end:
                 yield rest + data[:end]
@@ -985,7 +1003,12 @@ class SegmentReader:
         self.unfinished = rest
         self.damage = self.damage or self._file.damage
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the decompressed content in pieces.
+
+        Raises:
+            SealError: The file cannot be read.
+        """
         chunks = self._file.chunks()
         if chunks is not None:
             yield from chunks
@@ -1332,6 +1355,7 @@ class Finding:
     digest: bytes = field(default=b"", repr=False)
     since: tuple[int, int] | None = None
     place: tuple[int, int] | None = None
+    after: int | None = None
 
 
 class Findings:
@@ -1584,16 +1608,18 @@ class _Writer:
         next: The next number.
         chain: The hash of its lines since its last link; None if that is not known.
         since: The place of its last link.
+        file: The number of the file with its last line.
         glued: Numbers of lines that were glued to a torn one: the writer writes them once more.
         repeated: The next number of a repetition that is under way, and the finding to report if it ends early.
     """
 
-    __slots__ = ("chain", "glued", "next", "repeated", "since")
+    __slots__ = ("chain", "file", "glued", "next", "repeated", "since")
 
     def __init__(self, number: int) -> None:
         self.next = number
         self.chain: Any = None
         self.since = (0, 0)
+        self.file = 0
         self.glued: set[int] = set()
         self.repeated: tuple[int, dict[str, Any]] | None = None
 
@@ -1802,6 +1828,7 @@ class WriterCheck:
 
     def _remember(self, writer: bytes, state: _Writer) -> None:
         self._writers[writer] = state
+        state.file = self._place
         if len(self._writers) > _MOST_WRITERS:
             del self._writers[next(iter(self._writers))]
             self._has_forgotten = True
@@ -1824,11 +1851,12 @@ class WriterCheck:
                 is_one = number - known.next == 1
                 what = f"the number {known.next}" if is_one else f"the numbers {known.next} to {number - 1}"
                 message = f"missing before it: {what} of the writer {writer.decode()}"
-                self._add("GAP", position, message, since=known.since)
+                self._add("GAP", position, message, since=known.since, after=known.file)
                 known.chain = None
 
             self._extend(known, [position], checked.lines, checked.links)
             known.next = number + 1
+            known.file = self._place
             if position in checked.glued:
                 known.glued.add(number)
 
@@ -1974,6 +2002,12 @@ class Frontier:
         """Return the root."""
         return fold_right(self.nodes) if self.nodes else EMPTY_ROOT
 
+
+KEY_STATEMENT = b"structlog-audit key "
+"""What every line of the trail with a statement about a key contains."""
+
+KEY_CHANGES = "key-changes"
+"""The file of a seal folder with the statements about keys that are not in the trail yet."""
 
 KEY_BEGINS = "structlog-audit key begins "
 """The extension line of the checkpoint from which on a new key counts; the verifier key follows."""
@@ -2194,26 +2228,33 @@ _NOTE_AFTER_ORIGIN = (
     rb"\n[0-9]{1,19}\n[A-Za-z0-9+/]{43}=\n(?:[^\n]+\n)*\n"
     rb"(?:\xe2\x80\x94 [^\s+]+ [A-Za-z0-9+/]+={0,2}(?![A-Za-z0-9+/=])\n?)+(?=[^A-Za-z0-9+/=])"
 )
-_ANCHOR_BLOCK_BYTES = 1 << 20
 _OVERLAP_BYTES = 1 << 16
 
 
 def notes_in(path: str, origin: str) -> Iterator[str]:
-    """Yield the notes of *origin* in any file: text, JSON, or syslog with its ``#012``; plain or gzip.
+    """Yield the notes of *origin* in any file: text, JSON, or syslog with its ``#012``; plain, gzip or zstd.
 
     Raises:
         SealError: The file cannot be read.
     """
-    note = re.compile(rb"(?<![^\s\"'>:=])" + re.escape(origin.encode()) + _NOTE_AFTER_ORIGIN)
-    try:
-        with open(path, "rb") as raw:
-            is_packed = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            file: Any = gzip.GzipFile(fileobj=raw) if is_packed else raw
+    if not os.path.exists(path):
+        raise SealError("UNREADABLE", f"{path!r} does not exist: expected a file with checkpoints")
+    yield from _notes_of(SegmentFile(path, (0, 0)), origin)
 
-            yield from _matches_in(iter(lambda: file.read(_ANCHOR_BLOCK_BYTES), b""), note)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SealError("UNREADABLE", f"{path!r} cannot be read: {error}") from error
+
+def _notes_of(file: SegmentFile, origin: str) -> Iterator[str]:
+    """Yield the notes of *origin* in *file*.
+
+    Raises:
+        SealError: The file cannot be read.
+        VanishedError: There is none.
+    """
+    note = re.compile(rb"(?<![^\s\"'>:=])" + re.escape(origin.encode()) + _NOTE_AFTER_ORIGIN)
+    reader = SegmentReader(file)
+    yield from _matches_in(reader.chunks(), note)
+
+    if reader.damage:
+        raise SealError("UNREADABLE", f"{file.path!r} is damaged: {reader.damage}")
 
 
 def _matches_in(blocks: Iterable[bytes], note: re.Pattern[bytes]) -> Iterator[str]:
@@ -2386,7 +2427,8 @@ def read_checkpoint(seal: str) -> Note:
             return Note.parse(file.read(MAX_NOTE_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise SealError(
-            "NO_SEAL", f"{path!r} does not exist: the trail is not sealed, or its seal was removed"
+            "NO_SEAL",
+            f"{path!r} does not exist: the trail is not sealed, its seal was removed, or this is not its active segment",
         ) from None
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
@@ -2631,6 +2673,8 @@ class _Verification:
         self._now = now
         self._findings = Findings()
         self._key_use = KeyUse(policy.logs)
+        # The lines that retention has deleted.
+        self._pruned: list[Run] = []
 
     def run(self, anchors: Sequence[str], state: str | None, jobs: int) -> None:
         try:
@@ -2810,6 +2854,7 @@ class _Verification:
                 gone.append((None, "a segment", Run(end, run.first - end)))
             end = max(end, run.first + run.lines)
 
+        self._pruned.clear()
         self._report.pruned = 0
         self._report.unarchived = sum(run.lines for run in self._source.unarchived)
         for number, name, run in gone:
@@ -2818,6 +2863,7 @@ class _Verification:
             reason = self._source.reason(number, run, pruned)
 
             if reason is not None:
+                self._pruned.append(run)
                 self._report.pruned += run.lines
                 self._findings.add("PRUNED", f"{what} was deleted by {reason}", segment=name, leaf=run.first)
             else:
@@ -2938,7 +2984,10 @@ class _Verification:
         self._findings.remove(is_unwanted)
 
     def _add_lost(self, message: str) -> None:
-        self._findings.add("HASHES_LOST", f"{message}: make them again from the lines, and verify again")
+        fix = (
+            "move the files hashes.* out of the seal folder, and 'structlog-audit seal' makes them again from the lines"
+        )
+        self._findings.add("HASHES_LOST", f"{message}: {fix}")
 
     def _line_of(self, leaf: int) -> tuple[str, int]:
         """Return the segment and the number of the line that was sealed as *leaf*."""
@@ -2966,6 +3015,8 @@ class _Verification:
             since, place = finding.since, finding.place
             if finding.code == "FORKED" or since is None or place is None:
                 return finding.code == "FORKED" and not has_hashes
+            if finding.after is not None and self._has_pruned(finding.after, place[0]):
+                return True
             if finding.code == "CHAIN":
                 # A link does not fit if a line before it was changed later: that line is named already.
                 return any(since <= other <= place for other in damaged)
@@ -2982,6 +3033,14 @@ class _Verification:
                 what = "the first line" if count == 1 else f"the first {count} lines"
                 message = f"line {place[1]} of {segment}: missing before it: {what} of its writer"
                 self._findings.add("GAP", message, segment=segment, line=place[1], place=place)
+
+    def _has_pruned(self, after: int, before: int) -> bool:
+        """Return whether retention has deleted lines between the files with these numbers, of which the first was restored."""
+        last, first = self._job.segments[after], self._job.segments[before]
+        if last is None or first is None:
+            return False
+        begin = max(run.first + run.lines for run in last.runs)
+        return any(begin <= run.first < first.first for run in self._pruned)
 
     def _is_old(self, time: dt.datetime | None) -> bool:
         if self._max_age is None:
@@ -3029,12 +3088,18 @@ class _Verification:
         anchored = 0
         if has_quorum:
             anchored = self._checkpoint.size if is_witnessed else self._cosigned_size()
+        noted = 0
         for path, notes in sources:
-            anchored = max(anchored, self._newest_note(path, notes))
+            size, count = self._newest_note(path, notes)
+            anchored = max(anchored, size)
+            noted += count if path in anchors else 0
 
         self._report.anchored = anchored
         if has_quorum and not anchored:
             self._findings.add("UNANCHORED", "no checkpoint is cosigned by a quorum of witnesses")
+        elif anchors and not noted:
+            message = f"the anchors have no checkpoint of {self._checkpoint.origin}: expected at least one"
+            self._findings.add("UNANCHORED", f"{message}; perhaps they are of another trail")
         elif (anchors or has_quorum) and anchored < self._checkpoint.size and self._is_old_line(anchored):
             left = self._checkpoint.size - anchored
             self._findings.add("UNANCHORED", f"sealed lines without a checkpoint outside of the host: {left}")
@@ -3053,7 +3118,7 @@ class _Verification:
                 return self._policy.check(Note.parse(text.encode()))[1]
             return False
 
-        return self._newest_note(path, filter(is_witnessed, notes_in(path, self._checkpoint.origin)))
+        return self._newest_note(path, filter(is_witnessed, notes_in(path, self._checkpoint.origin)))[0]
 
     def _notes_of_state(self, state: str) -> list[str]:
         is_small = os.path.getsize(state) <= MAX_NOTE_BYTES
@@ -3066,8 +3131,8 @@ class _Verification:
 
         return notes
 
-    def _newest_note(self, path: str, notes: Iterable[str]) -> int:
-        """Check all *notes* in the file at *path*, and return the size of the newest that is right and signed."""
+    def _newest_note(self, path: str, notes: Iterable[str]) -> tuple[int, int]:
+        """Check all *notes* in the file at *path*; return the size of the newest that is right and signed, and their number."""
         check = NoteCheck(self._policy, self._checkpoint, self._hashes, lambda: self._checkpoint.size, self._key_use)
         newest_size, newest_text = 0, ""
         for text in notes:
@@ -3081,12 +3146,13 @@ class _Verification:
         self._findings.merge(check.findings)
 
         if not newest_text:
-            return 0
+            return 0, check.count
         try:
-            return newest_size if Note.parse(newest_text.encode()).signers(self._policy.logs) else 0
+            is_signed = bool(Note.parse(newest_text.encode()).signers(self._policy.logs))
         except SealError as error:
             self._findings.add("BAD_SIGNATURE", f"a checkpoint in {path}: {error}")
-            return 0
+            is_signed = False
+        return newest_size if is_signed else 0, check.count
 
     def _is_old_line(self, leaf: int) -> bool:
         """Return whether the line that was sealed as *leaf* is old. One that is not archived yet is newer than all others."""
@@ -3096,6 +3162,11 @@ class _Verification:
     def _check_keys(self) -> None:
         """Check that each trusted key signed only where it counts, as the trail states."""
         self._key_use.add(self._note, self._checkpoint, "the checkpoint of the seal", {})
+
+        # A sealer that cannot write to the trail keeps its statements in the seal folder.
+        path = os.path.join(self._seal, KEY_CHANGES)
+        with suppress(VanishedError):
+            self._newest_note(path, _notes_of(SegmentFile(path, (0, 0)), self._checkpoint.origin))
 
         for finding in self._key_use.findings():
             self._findings.add(**finding)
@@ -3174,7 +3245,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
     except SealError as error:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
-        return 2, f"UNREADABLE  {error}"
+        return 2, f"UNREADABLE  {error.filename!r} cannot be read: {error.strerror}"
 
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
@@ -3201,13 +3272,27 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
 
     try:
-        parsed.max_age = None if parsed.max_age == "none" else float(parsed.max_age)
-    except ValueError:
-        parser.error(f"--max-age {parsed.max_age}: expected a number of seconds, or 'none'")
+        parsed.max_age = parse_max_age(parsed.max_age)
+    except ValueError as error:
+        parser.error(str(error))
 
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed
+
+
+def parse_max_age(text: str) -> float | None:
+    """Return the seconds in *text*, the value of ``--max-age``; None for ``none``.
+
+    Raises:
+        ValueError: It is neither a number of at least 0 nor ``none``.
+    """
+    if text == "none":
+        return None
+    with suppress(ValueError):
+        if (seconds := float(text)) >= 0:
+            return seconds
+    raise ValueError(f"--max-age {text}: expected a number of seconds of at least 0, or none")
 
 
 def load_policies(texts: Sequence[str]) -> Policy:

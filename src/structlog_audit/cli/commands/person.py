@@ -1,0 +1,108 @@
+"""``person``: everything that trails have by and about one person."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from structlog_audit.cli.choices import ReportOutput
+from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.terminal import put
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.reading import Reading
+    from structlog_audit.redaction.redactor import Redactor
+
+EXAMPLE = "person ann logs/audit.jsonl --member customer_id"
+
+_Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="USER TRAIL",
+        help="Identity of the person, as in user_id, or token (- reads it from stdin); then trails.",
+        show_default=False,
+    ),
+]
+
+
+@reads_trails(words=_Words, without=("every_kind",))
+def person(
+    options: TrailOptions,
+    *,
+    member: Annotated[
+        list[str] | None,
+        typer.Option("--member", metavar="KEY", help="Member of the metadata that may hold the identity."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", metavar="VERSION=FILE", help="Key of pseudonyms, of each key version in the trail."),
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="Newest events in each list.")] = 200,
+    operations: Operations = None,
+    key: SealKeys = None,
+    anchor: Anchors = None,
+    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+) -> Exit:
+    """Show everything by and about one person, and what an erasure would remove.
+
+    The text is Markdown, for an access request (GDPR art. 15) or an erasure (art. 17).
+    """
+    from structlog_audit.cli.operation_files import load_operations
+    from structlog_audit.cli.reading import read_trails
+    from structlog_audit.reports import person_report
+
+    identity, options = _take_person(options)
+    classes = load_operations(operations)
+    redactors = [_redactor(given) for given in secret or ()]
+
+    def write(reading: Reading) -> Exit:
+        if len(reading.selection.words) > 1:
+            raise UsageError("person covers all events of its time range: leave out the conditions")
+        conditions = reading.selection.conditions
+        made = person_report(
+            reading.trail,
+            identity,
+            start_time=conditions.start_time,
+            end_time=conditions.end_time,
+            members=member or (),
+            redactors=redactors,
+            vault=options.vault,
+            newest=lines,
+            operations=classes,
+            seals=reading.seals(key, anchor),
+        )
+        put(made.to_json() + "\n" if output == ReportOutput.JSON else made.to_markdown())
+        return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
+
+    return read_trails(options, write, quietly=True, judges=True)
+
+
+def _take_person(options: TrailOptions) -> tuple[str, TrailOptions]:
+    """Return the identity, and the options with a condition in its place, by which a reading is recorded."""
+    given, *trails = options.words
+    identity = sys.stdin.readline().rstrip("\n") if given == "-" else given
+    if not identity:
+        raise UsageError("USER: expected an identity, got an empty text")
+    if given == "-" and "-" in trails:
+        raise UsageError("-: expected the identity or a trail on stdin, got both")
+    return identity, dataclasses.replace(options, words=[*trails, f"user_id={identity}"])
+
+
+def _redactor(given: str) -> Redactor:
+    """Return a redactor with the key in the file that *given* names, without line breaks at its end."""
+    from structlog_audit.exceptions import AuditError
+    from structlog_audit.redaction.redactor import Redactor
+
+    version, _, path = given.partition("=")
+    if not path:
+        raise UsageError(f"--secret {given!r}: expected VERSION=FILE, such as 2025=pseudonyms.key")
+    data = Path(path).read_bytes().rstrip(b"\r\n")
+    try:
+        return Redactor(secret=data, key_version=version)
+    except AuditError as error:
+        raise UsageError(f"--secret {version}={path}: {error}") from None

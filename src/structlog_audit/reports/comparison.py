@@ -1,0 +1,342 @@
+"""`comparison_report`: what appeared, vanished or changed between two periods, or between two trails.
+
+**Guarantees**
+
+* A difference is listed as a change only if it is unlikely by chance, after a correction for the number of comparisons.
+* A report states the completeness of both sides: missing events look like a change.
+
+**Performance.** One pass over the events of each side. Memory grows with the number of distinct operations and users.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from structlog_audit._version import __version__
+from structlog_audit.events.codec import escape
+from structlog_audit.events.event import EventStatus, operation_of, rfc3339
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.completeness import Completeness
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.filters import conditions
+from structlog_audit.reports import formatting
+from structlog_audit.reports.aggregation import OperationAggregate, truncated
+from structlog_audit.reports.comparison_document import build_comparison_document
+from structlog_audit.reports.markdown import render_markdown
+from structlog_audit.reports.period import Period, month_before, period_of
+from structlog_audit.reports.significance import (
+    LIMIT,
+    adjusted,
+    chance_of_counts,
+    chance_of_durations,
+    chance_of_rates,
+    in_words,
+)
+
+MOST_CHANGES = 50
+"""Maximum rows of a list of changes. The rest is counted."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ComparisonReport:
+    """An immutable comparison of two periods or trails, made by `comparison_report`."""
+
+    _members: dict[str, Any]
+
+    completeness: Completeness
+    """The verdict on the later period."""
+
+    completeness_before: Completeness
+    """The verdict on the period or trail that it is compared with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON values. Times are RFC 3339 in UTC.
+
+        ``before`` and ``now`` have ``start end seconds total failures users source completeness``. ``operations``,
+        ``failures``, ``durations`` and ``users`` have the number ``compared``, of ``changes``, and the ``most`` significant of
+        these, each with its ``name``, ``state`` (``appeared vanished changed``), the values ``before`` and ``now``, the
+        ``chance`` of such a difference if nothing had changed, and a ``sentence``.
+        """
+        return copy.deepcopy(self._members)
+
+    def to_json(self) -> str:
+        """Return the comparison as JSON text, without characters unsafe in terminals."""
+        encoded = escape(msgspec.json.encode(self._members))
+        return msgspec.json.format(encoded, indent=2).decode()
+
+    def to_markdown(self) -> str:
+        """Return the comparison as Markdown with GitHub's tables. Texts of events are escaped."""
+        return render_markdown(build_comparison_document(self._members))
+
+    def __repr__(self) -> str:
+        return f"<ComparisonReport of {self._members['before']['total']} and {self._members['now']['total']} events>"
+
+
+class _Side:
+    """The events of one period."""
+
+    def __init__(self, source: EventSource, period: Period, now: dt.datetime) -> None:
+        self.period = period
+        self.total = 0
+        self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
+        self.users: Counter[str | None] = Counter()
+
+        of_period = conditions(start_time=period.start, end_time=period.end)
+        for event in source.select(of_period, newest_first=False):
+            operation = operation_of(event.operation).value
+            self.total += 1
+            self.operations[operation].add(event)
+            self.users[event.user_id] += 1
+
+        self.verdict = source.completeness(period.start, period.end)
+        self.seconds = self._seconds(now)
+
+    def _seconds(self, now: dt.datetime) -> float:
+        """Return for how long events can be in the period: since the first one of the source, and until *now*."""
+        start, source = self.period.start, self.verdict.source
+        if source.first_event is None or source.last_event is None:
+            return 0.0
+
+        # A whole trail ends with its last event; a period without an end has passed until now.
+        end = self.period.end or (source.last_event if start is None else now)
+        end = min(now, end)
+
+        begin = source.first_event if start is None else max(start, source.first_event)
+        seconds = (end - begin).total_seconds()
+        return max(0.0, seconds)
+
+    def failures(self, operation: str) -> tuple[int, int]:
+        """Return the numbers of failures and of events of *operation*."""
+        statuses = self.operations[operation].statuses
+        return statuses[EventStatus.FAILURE], statuses.total()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures and the verdict."""
+        failed = sum(each.statuses[EventStatus.FAILURE] for each in self.operations.values())
+        users = [user for user in self.users if user is not None]
+
+        verdict = self.verdict.to_dict()
+        completeness = {name: verdict[name] for name in ("verdict", "sentences")}
+
+        return {
+            **self.period.to_dict(),
+            "seconds": self.seconds,
+            "total": self.total,
+            "failures": failed,
+            "users": len(users),
+            "source": self.verdict.source.to_dict(),
+            "completeness": {**completeness, "headline": self.verdict.headline()},
+        }
+
+
+def comparison_report(
+    source: EventSource,
+    *,
+    month: str | None = None,
+    start_time: dt.datetime | None = None,
+    end_time: dt.datetime | None = None,
+    against: EventSource | None = None,
+    against_start_time: dt.datetime | None = None,
+    against_end_time: dt.datetime | None = None,
+) -> ComparisonReport:
+    """Return what appeared, vanished or changed in a period of *source*. O(number of events).
+
+    Args:
+        source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
+        month: A month in UTC, such as ``"2025-01"``. It is compared with the month before.
+        start_time, end_time: A half-open range in place of the month. It is compared with a range of the same length just
+            before.
+        against: Another source to compare with, by default for the same period.
+        against_start_time, against_end_time: The range to compare with, in place of the one just before.
+
+    Raises:
+        AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
+    """
+    for name, value in (("source", source), ("against", source if against is None else against)):
+        if not isinstance(value, EventSource):
+            expected = "an AuditHandler, an AuditLogger or the reader of a trail"
+            raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
+
+    clock = source._now()
+    period = period_of(month, start_time, end_time)
+    earlier = period_of(None, against_start_time, against_end_time)
+    if earlier == Period():
+        earlier = period if against is not None else _period_before(period, clock)
+
+    now = _Side(source, period, clock)
+    before = _Side(source if against is None else against, earlier, clock)
+    return ComparisonReport(_members(before, now, clock), now.verdict, before.verdict)
+
+
+def _period_before(period: Period, now: dt.datetime) -> Period:
+    """Return the month before a month, and otherwise the time of the same length before *period*."""
+    if period.month is not None:
+        return month_before(period.month)
+    if period.start is None:
+        raise AuditValueError("start_time=None: expected a start_time, a month, or against: a source to compare with")
+
+    length = (period.end or now) - period.start
+    try:
+        return Period(period.start - length, period.start)
+    except OverflowError:
+        given = rfc3339(period.start)
+        raise AuditValueError(f"start_time={given}: expected a time with as much time before it") from None
+
+
+def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
+    rows = {
+        "operations": list(_operations(before, now)),
+        "failures": list(_failures(before, now)),
+        "durations": list(_durations(before, now)),
+        "users": list(_users(before, now)),
+    }
+
+    # The number of all tests counts, whichever they are.
+    tested = [row for group in rows.values() for row in group if row["chance"] is not None]
+    chances = [row["chance"] for row in tested]
+
+    for row, chance in zip(tested, adjusted(chances), strict=True):
+        row["chance"] = chance
+
+    return {
+        "generated_at": rfc3339(clock),
+        "software": f"structlog-audit {__version__}",
+        "before": before.to_dict(),
+        "now": now.to_dict(),
+        "comparisons": len(tested),
+        **{name: _changes(group) for name, group in rows.items()},
+    }
+
+
+def _changes(rows: list[Row]) -> dict[str, Any]:
+    """Return the number of *rows*, and those that appeared, vanished or changed: the least likely ones first."""
+    changed = [row for row in rows if _is_change(row)]
+    changed.sort(key=_rank)
+    shown = changed[:MOST_CHANGES]
+
+    most = []
+    for row in shown:
+        name = truncated(row["name"])
+        words = in_words(row["chance"])
+        sentence = f"{row['sentence']}: {words}"
+        most.append({**row, "name": name, "sentence": sentence})
+
+    return {"compared": len(rows), "changes": len(changed), "most": most}
+
+
+def _is_change(row: Row) -> bool:
+    """Return whether a side lacks what *row* is about, or its difference is unlikely by chance."""
+    if row["state"] != "changed":
+        return True
+
+    chance = row["chance"]
+    return chance is not None and chance < LIMIT
+
+
+def _rank(row: Row) -> tuple[float, str]:
+    """Return the place of *row* in a list: by its chance, those without one last, then by name."""
+    chance = row["chance"]
+    name = row["name"] or ""
+
+    return math.inf if chance is None else chance, name
+
+
+def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float]) -> Row:
+    """Return the comparison of two numbers of events in periods of so many *seconds*."""
+    state = "changed"
+    if not before:
+        state = "appeared"
+    elif not now:
+        state = "vanished"
+
+    sentence = f"{formatting.number(before)} before, {formatting.number(now)} now"
+    chance = None
+    if all(seconds):
+        share = seconds[1] / sum(seconds)
+        chance = chance_of_counts(before, now, share)
+        if before:
+            expected = before * seconds[1] / seconds[0]
+            sentence += f", {formatting.milliseconds(expected)} expected"
+
+    return {
+        "name": name,
+        "state": state,
+        "before": before,
+        "now": now,
+        "chance": chance,
+        "sentence": sentence,
+    }
+
+
+def _operations(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the numbers of events of each operation."""
+    seconds = before.seconds, now.seconds
+    for name in before.operations.keys() | now.operations.keys():
+        _, total_before = before.failures(name)
+        _, total_now = now.failures(name)
+        yield _counts(name, total_before, total_now, seconds)
+
+
+def _users(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the numbers of events of each user."""
+    seconds = before.seconds, now.seconds
+    for user in before.users.keys() | now.users.keys():
+        yield _counts(user, before.users[user], now.users[user], seconds)
+
+
+def _failures(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the failure rates of each operation of both sides."""
+    for name in before.operations.keys() & now.operations.keys():
+        failed_before, total_before = before.failures(name)
+        failed_now, total_now = now.failures(name)
+
+        # An operation of one side only was looked up in the other.
+        if not total_before or not total_now or not failed_before + failed_now:
+            continue
+
+        failures = failed_before, failed_now
+        totals = total_before, total_now
+        counts = [formatting.number(count) for count in (failed_before, total_before, failed_now, total_now)]
+
+        yield {
+            "name": name,
+            "state": "changed",
+            "before": failed_before / total_before,
+            "now": failed_now / total_now,
+            "chance": chance_of_rates(failures, totals),
+            "sentence": "{} of {} failed before, {} of {} now".format(*counts),
+        }
+
+
+def _durations(before: _Side, now: _Side) -> Iterator[Row]:
+    """Yield the comparison of the durations of each operation of both sides."""
+    for name in before.operations.keys() & now.operations.keys():
+        earlier = before.operations[name].durations
+        later = now.operations[name].durations
+        if not earlier.buckets or not later.buckets:
+            continue
+
+        median, later_median = earlier.percentile(50), later.percentile(50)
+        slow = formatting.milliseconds(earlier.percentile(95))
+        later_slow = formatting.milliseconds(later.percentile(95))
+
+        chance = chance_of_durations(earlier.buckets, later.buckets)
+        medians = f"{formatting.milliseconds(median)} ms before, {formatting.milliseconds(later_median)} ms now"
+        yield {
+            "name": name,
+            "state": "changed",
+            "before": median,
+            "now": later_median,
+            "chance": chance,
+            "sentence": f"half took at most {medians} (95 %: {slow} and {later_slow} ms)",
+        }
