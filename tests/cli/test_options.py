@@ -72,7 +72,7 @@ def test_output_means_the_same_in_every_command():
 
     assert {name: len(formats) for name, formats in found.items()} == {
         "query": 4, "tail": 4, "users": 4, "monitor": 3, "stats": 2, "catalogue": 2, "compact": 2, "archive show": 2,
-        "archive verify": 2, "verify": 2, "doctor": 2,
+        "archive verify": 2, "verify": 2, "doctor": 2, "person": 2, "diff": 2,
     }  # fmt: skip
     assert all({"text", "json"} <= formats <= {"text", "json", "jsonl", "csv"} for formats in found.values())
 
