@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from structlog_audit import (
 )
 from structlog_audit.archive import compact, open_archive, prune
 from structlog_audit.archive import reader as reader_module
+from structlog_audit.archive.database import Database
+from structlog_audit.archive.sql_engine import UndecidedError
 from structlog_audit.events.event import Kind
+from structlog_audit.query.field_tests import FieldConditions, FieldTest, Pattern
 from structlog_audit.query.filters import conditions, contains
 from structlog_audit.trail.reading.discovery import Segment, Trail
 
@@ -359,3 +363,118 @@ def test_archive_of_the_default_host_is_read_with_its_trail(tmp_path):
         first = id_of(line_of(1, 1_000_000))
         assert all_ids(source)[0] == first
         assert all_ids(source, newest_first=True)[-1] == first
+
+
+def ask_count(source, **filters):
+    return source.count_events(**filters)
+
+
+def ask_statistics(source, **filters):
+    return source.get_statistics(**filters)
+
+
+def ask_statistics_by_user(source, **filters):
+    return source.get_statistics_by_user(**filters)
+
+
+def ask_events(source, **filters):
+    return ids(source.query_events(**filters))
+
+
+def ask_pages(source, **filters):
+    first = source.page(limit=2, **filters)
+    return ids(first.events), ids(source.page(first.cursor, limit=2, **filters).events)
+
+
+ASKED = [ask_count, ask_statistics, ask_statistics_by_user, ask_events, ask_pages]
+
+
+def fail_queries(monkeypatch, is_failing):
+    """Let the queries with SQL that *is_failing* end as those of a database that cannot parse the metadata of a row.
+
+    Return how often each was made.
+    """
+    made = Counter()
+    query = Database.query
+
+    def queried(self, sql, parameters, tables):
+        made[sql] += 1
+        if is_failing(sql):
+            raise UndecidedError("metadata nobody can parse")
+        yield from query(self, sql, parameters, tables)
+
+    monkeypatch.setattr(Database, "query", queried)
+    return made
+
+
+def archive_of_documents(folder):
+    lines = [line_of(n, user_id=f"u{n % 2}", metadata={"a": "x" if n < 5 else "y", "n": n}) for n in range(8)]
+    compacted(write_closed(folder / "logs", b"".join(lines)), folder / "archive")
+    return folder / "archive"
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_query_that_fails_before_its_first_row_is_decided_by_python(tmp_path, monkeypatch, ask):
+    """The answer is that of a database that reads the metadata; it is asked to parse them once."""
+    archive = archive_of_documents(tmp_path)
+    with open_archive(archive) as source:
+        expected = ask(source, metadata={"a": "x"})
+    made = fail_queries(monkeypatch, lambda sql: "json_" in sql)
+    with open_archive(archive) as source:
+        assert ask(source, metadata={"a": "x"}) == expected
+        assert sum(count for sql, count in made.items() if "json_" in sql) == 1
+        assert ask(source, metadata={"a": "x"}) == expected
+        assert sum(count for sql, count in made.items() if "json_" in sql) == 1
+
+
+def test_failing_search_of_distinct_values_is_decided_by_python(tmp_path, monkeypatch):
+    """A pattern is searched in values that the database must parse, too."""
+    archive = archive_of_documents(tmp_path)
+    pattern = FieldConditions.of(conditions(), FieldTest("metadata.a", (Pattern(re.compile("^x")),)))
+    fail_queries(monkeypatch, lambda sql: "json_" in sql)
+    with open_archive(archive) as source:
+        assert source._count(pattern) == 5
+        assert len(list(source.select(pattern, newest_first=False))) == 5
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_query_that_always_fails_is_an_error(tmp_path, monkeypatch, ask):
+    """A query without JSON is not repeated for ever, whatever the database says."""
+    archive = archive_of_documents(tmp_path)
+    fail_queries(monkeypatch, lambda sql: True)
+    with open_archive(archive) as source, pytest.raises(AuditReadError, match="metadata nobody can parse"):
+        ask(source, metadata={"a": "x"})
+
+
+def test_other_query_under_way_keeps_its_rows(tmp_path, monkeypatch):
+    """A query that turned to Python changes no answer of one that began before it."""
+    archive = archive_of_documents(tmp_path)
+    with open_archive(archive) as source:
+        expected = ids(source.iter_events(metadata={"a": "x"}))
+        begun = source.iter_events(metadata={"a": "x"})
+        first = next(begun)
+        fail_queries(monkeypatch, lambda sql: "json_" in sql)
+        assert source.count_events(metadata={"a": "x"}) == 5
+        assert [first.event_id, *ids(begun)] == expected
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_relative_bounds_count_from_the_clock_of_the_reader(tmp_path, monkeypatch, ask):
+    """``since=`` and ``until=`` are the same bounds for all methods."""
+    archive = archive_of_documents(tmp_path)
+    monkeypatch.setattr(reader_module.ArchiveReader, "_now", lambda self: at(10))
+    with open_archive(archive) as source:
+        assert ask(source, since="8s", until="4s") == ask(source, start_time=at(2), end_time=at(6))
+        assert ask(source, since="8s", until="4s") != ask(source)
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_missing_extra_is_an_error_with_its_remedy(tmp_path, monkeypatch, ask):
+    """Every method says what to install."""
+    archive = archive_of_documents(tmp_path)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with (
+        pytest.raises(AuditReadError, match=r"pip install 'structlog-audit\[archive\]'"),
+        open_archive(archive) as source,
+    ):
+        ask(source)

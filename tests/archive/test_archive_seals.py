@@ -244,6 +244,26 @@ def test_removed_data_file_is_a_missing_segment(sealed):
     assert "audit.jsonl.20250115T100003.000000Z" in report.to_text()
 
 
+@pytest.mark.parametrize("kept", range(4))
+def test_removed_newest_data_files_are_missing_segments(sealed, kept):
+    """What the log calls archived is never taken for lines that are not archived yet, even if no file is left."""
+    for path in sealed.data_files()[kept:]:
+        path.unlink()
+    report = sealed.report()
+    assert (report.verdict, codes(report)["MISSING_SEGMENT"], report.unarchived) == ("CHANGED", 4 - kept, 80)
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [("SELECT * FROM FILE WHERE n < 159", "TRUNCATED"), (replacing(159, user_id="'eve'"), "CHANGED")],
+)
+def test_newest_archived_row_is_proven(sealed, rows, code):
+    """A changed or removed last row is not taken for a line that is not archived yet."""
+    rewrite(sealed.data_files()[3], rows)
+    report = sealed.report()
+    assert (report.verdict, codes(report), report.unarchived) == ("CHANGED", {code: 1}, 80)
+
+
 def test_damaged_data_file_is_missing_and_the_reason_is_stated(sealed):
     """A file that cannot be read is no error of the command, and other segments are still judged."""
     path = sealed.data_files()[2]

@@ -15,12 +15,13 @@ from trail_files import ids, line_of, write_trail
 from structlog_audit import open_trail
 from structlog_audit.archive import open_archive, sql_engine
 from structlog_audit.archive.database import parquet
-from structlog_audit.archive.dialects import DUCKDB, where
+from structlog_audit.archive.dialects import DUCKDB, SPARK, where
 from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.cli.conditions import build_selection, split_words
 from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.events.conversion import UNKNOWN_STATUS
+from structlog_audit.query import filters
 from structlog_audit.query.field_tests import text_of, values_at
 
 SCALARS = st.sampled_from(
@@ -196,3 +197,11 @@ def test_engine_without_the_fragments_leaves_the_metadata_to_python(tmp_path):
     for word in ("metadata.a=x", "metadata.a!=x", "entry_ids~e"):
         conditions = build_selection(split_words([word])[1]).conditions
         assert where(conditions, bare, {}, pytest.fail).certain == "false"
+
+
+@pytest.mark.parametrize("dialect", [DUCKDB, SPARK], ids=["duckdb", "spark"])
+@pytest.mark.parametrize("name", ["kind", "user_id", "entry_ids"])
+def test_filter_of_no_value_leaves_nothing_to_ask(dialect, name):
+    """No query is made: Spark would read ``WHERE (false)`` as an alias of the table, with a name for its column."""
+    found = where(filters.conditions(**{name: []}), dialect, {}, pytest.fail)
+    assert (found.certain, found.doubtful) == ("false", "false")

@@ -14,6 +14,7 @@ from seals import Writer
 from trail_files import line_of, roll_over, rolled_name, write_trail
 
 from structlog_audit import AuditHandler, Redactor
+from structlog_audit.archive.proofs import verify_archived_seals
 from structlog_audit.cli.exit_codes import Exit
 
 RULES = """
@@ -131,11 +132,12 @@ def test_two_archives_answer_together(trail):
 
 
 def test_archive_without_a_log_is_unreadable(trail, tmp_path):
-    """Each command of the group says what it expected."""
+    """Each command of the group says what it expected, also of a file."""
     for command in (["show"], ["verify"], ["merge"], ["gc"], ["restore", "--to", "x"], ["prune", "--older-than", "1d"]):
-        done = run("archive", command[0], "nothing", *command[1:])
-        assert done.code == Exit.UNREADABLE
-        assert "expected an archive, got no _delta_log" in done.error_line
+        for path in ("nothing", trail):
+            done = run("archive", command[0], path, *command[1:])
+            assert done.code == Exit.UNREADABLE
+            assert "expected an archive, got no _delta_log" in done.error_line
 
 
 def test_show_verify_restore_merge_prune_and_gc(trail, tmp_path):
@@ -234,6 +236,16 @@ def test_changed_row_is_exit_code_1(sealed):
     done = verify("archive")
     assert done.code == 1
     assert done.lines[0].startswith("CHANGED  line 5 of audit.jsonl.20250115T1")
+
+
+def test_statistics_state_the_verdict_on_the_seal_of_an_archive(sealed):
+    """The archive is verified by its own seals, beside that of the live trail; a lost file is CHANGED."""
+    stated = run("stats", "archive", sealed, "--key", "audit.vkey").out
+    assert stated.count("INTACT.") == 2
+    for path in Path("archive").glob("date=*/*.parquet"):
+        path.unlink()
+    (verdict,) = verify_archived_seals("archive", ["audit.vkey"])
+    assert (verdict.verdict, verdict.has_losses) == ("CHANGED", True)
 
 
 def test_proof_of_an_archived_event_verifies(sealed):

@@ -151,6 +151,30 @@ def test_metadata_that_spark_cannot_parse_is_decided_by_python(tmp_path, engine)
         assert ids(source.query_events(metadata={"a": "x"}, limit=3)) == [id_of(lines[n]) for n in (3, 2, 1)]
         assert source.count_events(metadata={"a": "x"}) == 4
         assert source.get_statistics(metadata={"a": "x"})["total_events"] == 4
+        assert [found["total_operations"] for found in source.get_statistics_by_user(metadata={"a": "x"}).values()] == [
+            4
+        ]
+        first = source.page(limit=3, metadata={"a": "x"})
+        assert ids(source.page(first.cursor, limit=3, metadata={"a": "x"}).events) == [id_of(lines[3])]
+
+
+@on_local
+@pytest.mark.parametrize("ask", ["count_events", "query_events", "get_statistics_by_user"])
+def test_filter_of_no_value_matches_nothing(tmp_path, engine, ask):
+    """It is the only condition of its query."""
+    with open_archive(small_archive(tmp_path), engine=engine) as source:
+        assert not getattr(source, ask)(kind=[])
+
+
+@on_local
+@pytest.mark.parametrize("ask", ["count_events", "query_events", "get_statistics_by_user"])
+def test_message_that_looks_like_one_about_metadata_ends_in_an_error(tmp_path, engine, ask):
+    """A missing file whose path has the name of an error class of Spark is not asked for again for ever."""
+    archive = small_archive(tmp_path / "VARIANT_")
+    for path in archive.glob("date=*/*.parquet"):
+        path.unlink()
+    with open_archive(archive, engine=engine) as source, pytest.raises(AuditReadError, match="PATH_NOT_FOUND"):
+        getattr(source, ask)()
 
 
 @on_local
@@ -184,11 +208,12 @@ def test_bucket_needs_a_file_system_of_spark(engine, tmp_path):
     host, port = server.get_host_and_port()
     endpoint = {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"}
     options = {"key": "k", "secret": "s", "client_kwargs": endpoint}
-    s3fs.S3FileSystem(**options).mkdir("audit")
-    compacted(write_closed(tmp_path / "logs", line_of(1)), "s3://audit/a", storage_options=options)
+    # All servers of a process have the same buckets.
+    s3fs.S3FileSystem(**options).mkdir("spark")
+    compacted(write_closed(tmp_path / "logs", line_of(1)), "s3://spark/a", storage_options=options)
     with (
-        open_archive("s3://audit/a", engine=engine, storage_options=options) as source,
-        pytest.raises(AuditReadError, match=r"s3://audit/a: .*--packages org\.apache\.hadoop:hadoop-aws"),
+        open_archive("s3://spark/a", engine=engine, storage_options=options) as source,
+        pytest.raises(AuditReadError, match=r"s3://spark/a: .*--packages org\.apache\.hadoop:hadoop-aws"),
     ):
         source.count_events()
     server.stop()

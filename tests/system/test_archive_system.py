@@ -278,6 +278,24 @@ def test_store_without_exclusive_creation_is_refused(tmp_path):
 # --- other readers -----------------------------------------------------------------------------------------------------------
 
 
+def test_filters_of_other_programs_find_every_event(tmp_path):
+    """A reader that skips files by the statistics of the log skips none for a column without them, in any file of the log."""
+    deltalake = pytest.importorskip("deltalake")
+    dataset = pytest.importorskip("pyarrow.dataset")
+    archive = tmp_path / "archive"
+    segments = [line_of(n, 86_400 * n, user_id="ann", metadata={"tenant": "x"}) for n in range(60)]
+    compacted(write_closed(tmp_path / "logs", *segments, second=8_000_000), archive, promote=["tenant"])
+    table = deltalake.DeltaTable(str(archive)).to_pyarrow_dataset()
+    field = dataset.field
+    for found in (
+        field("kind").is_null(),
+        field("user_id") == "ann",
+        field("md_tenant") == "x",
+        field("event_id") > "evt",
+    ):
+        assert table.count_rows(filter=found) == 60
+
+
 def test_other_programs_read_the_archive_as_a_delta_table(tmp_path):
     """delta-rs and Polars count the events, also after a merge, after days were added, and from a checkpoint."""
     deltalake = pytest.importorskip("deltalake")

@@ -171,19 +171,12 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def add(self, now: dt.datetime, *, data_change: bool = True) -> Action:
         """Return the action that adds this file to the table."""
-        least, greatest = self.times
-        stats = {
-            "numRecords": self.rows,
-            "minValues": {"timestamp": _stats_time(least), "event_id": self.ids[0]},
-            # Delta keeps milliseconds: the greatest is rounded up, or a reader would leave the file out.
-            "maxValues": {"timestamp": _stats_time(greatest + 999), "event_id": self.ids[1]},
-            "nullCount": {"timestamp": 0, "event_id": 0},
-        }
         tags = {
             "audit.trail": self.trail,
             "audit.n": _range_text(self.numbers),
             "audit.us": _range_text(self.times),
             "audit.at": _range_text(self.order),
+            "audit.ids": msgspec.json.encode(self.ids).decode(),
             "audit.md": ",".join(sorted(self.promoted)),
             "audit.sha256": self.sha256,
         }
@@ -193,7 +186,8 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             size=self.size,
             modification_time=milliseconds(now),
             data_change=data_change,
-            stats=msgspec.json.encode(stats).decode(),
+            # Other readers take a column without bounds, beside one with them, for one that has no values.
+            stats=msgspec.json.encode(_Stats(self.rows)).decode(),
             tags=tags,
         )
         return Action(add=add)
@@ -219,11 +213,10 @@ class Action(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, g
 
 class _Stats(msgspec.Struct, rename="camel"):
     num_records: int
-    min_values: dict[str, str]
-    max_values: dict[str, str]
 
 
 _decode_stats = msgspec.json.Decoder(_Stats).decode
+_decode_ids = msgspec.json.Decoder(tuple[str, str]).decode
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)", re.ASCII)
 
 
@@ -245,7 +238,7 @@ def data_file_of(add: Add, where: str) -> DataFile:
             numbers=_parse_range(tags["audit.n"]),
             times=_parse_range(tags["audit.us"]),
             order=_parse_range(tags["audit.at"]),
-            ids=(stats.min_values["event_id"], stats.max_values["event_id"]),
+            ids=_decode_ids(tags["audit.ids"]),
             promoted=frozenset(filter(None, tags["audit.md"].split(","))),
             sha256=tags["audit.sha256"],
         )
@@ -281,12 +274,3 @@ def _parse_range(text: str) -> Range:
     if match is None:
         raise ValueError(text)
     return int(match[1]), int(match[2])
-
-
-_LAST = 253_402_300_799_999_000
-"""The last millisecond of the year 9999, in microseconds since 1970."""
-
-
-def _stats_time(microseconds: int) -> str:
-    time = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=min(microseconds, _LAST))
-    return time.isoformat(timespec="milliseconds")[:23] + "Z"

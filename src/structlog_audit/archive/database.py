@@ -89,9 +89,11 @@ class Database:
         Raises:
             AuditReadError: A file of the archive is missing or damaged, or the query does not fit into memory and disk.
         """
+        # The connection comes first: it says what to install.
+        cursor = self.connect().cursor()
+
         import duckdb
 
-        cursor = self.connect().cursor()
         try:
             # DuckDB refuses a parameter that the SQL does not have.
             used = frozenset(_PARAMETER.findall(sql))

@@ -249,7 +249,7 @@ def where(
             dialect.contains.format(column="entry_ids", value=writer.bind(item))
             for item in sorted(conditions.entry_ids)
         ]
-        writer.fragments.append(f"({' OR '.join(items) or 'false'})")
+        writer.fragments.append(_disjunction(items))
 
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
@@ -268,7 +268,12 @@ def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
     if None in frozenset(values):
         alternatives.append(f"{column} IS NULL")
 
-    return f"({' OR '.join(alternatives) or 'false'})"
+    return _disjunction(alternatives)
+
+
+def _disjunction(alternatives: Sequence[str]) -> str:
+    # Spark reads `FROM table WHERE (false)` as an alias of the table, with a name for its column.
+    return f"({' OR '.join(alternatives)})" if alternatives else FALSE
 
 
 def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None:

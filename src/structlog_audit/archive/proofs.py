@@ -25,6 +25,7 @@ from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.merkle import leaf_hash
 from structlog_audit.integrity.proving import ProvenLine, prove_leaf
+from structlog_audit.integrity.seal_verdicts import seal_verdict
 from structlog_audit.integrity.standalone.verify_trail import (
     MAX_AGE_SECONDS,
     MAX_NOTE_BYTES,
@@ -35,8 +36,10 @@ from structlog_audit.integrity.standalone.verify_trail import (
     Policy,
     Report,
     SealError,
+    load_policies,
     verify,
 )
+from structlog_audit.query.seal_verdict import SealVerdict
 
 
 def verify_archived(
@@ -78,6 +81,28 @@ def verify_archived(
         return [_single(os.fspath(archive), "UNREADABLE", str(error))]
     states.write()
     return reports or [_single(os.fspath(archive), "NO_SEAL", "the archive has no trail")]
+
+
+def verify_archived_seals(
+    archive: str | os.PathLike[str], keys: Sequence[str], *, anchors: Sequence[str | os.PathLike[str]] = ()
+) -> list[SealVerdict]:
+    """Return the verdict on the seal of each trail of an archive, as `verify_seals` of `structlog_audit.integrity` for a trail.
+
+    Args:
+        archive: The archive.
+        keys: Verifier keys, or files with one or with a policy.
+        anchors: Files with checkpoints from elsewhere, as for a trail.
+
+    Raises:
+        AuditValueError: A key cannot be used.
+    """
+    with raising(AuditValueError):
+        policy = load_policies(keys)
+
+    files = tuple(os.fspath(anchor) for anchor in anchors)
+    reports = verify_archived(archive, policy, anchors=files, max_age=None)
+
+    return [seal_verdict(report, policy, files) for report in reports]
 
 
 def _reports(

@@ -245,16 +245,9 @@ class ArchiveReader(EventSource):
 
             yield _View(archived, live, self._scanner)
 
-    @with_filter_signature
-    def count_events(self, **filters: Unpack[Filters]) -> int:
-        conditions = query_filters.conditions(**filters)
-
+    def _count(self, conditions: Conditions) -> int:
         with self._view() as view:
-            count = _decided(view.count, self._with_tokens(conditions))
-        if not count:
-            self._explain_absence(conditions)
-
-        return count
+            return _decided(view.count, self._with_tokens(conditions))
 
     def _statistics(self, conditions: Conditions) -> dict[str, Any]:
         with self._view() as view:
@@ -296,7 +289,7 @@ class ArchiveReader(EventSource):
         if any(isinstance(trail, StreamTrail) for trail in self._trails):
             raise AuditReadError("a stream has no pages: save it to a file")
 
-        conditions = self._with_tokens(query_filters.conditions(**filters))
+        conditions = self._with_tokens(query_filters.conditions(self._now, **filters))
         after = None if cursor is None else _decode_cursor(cursor, newest_first)
 
         with self._view() as view:
@@ -324,7 +317,7 @@ class ArchiveReader(EventSource):
 
         As `TrailReader.follow`; without *since_now*, all existing events come first, those of the archive included.
         """
-        conditions = query_filters.conditions(**filters)
+        conditions = query_filters.conditions(self._now, **filters)
         found = self.follow_matching(conditions, since_now=since_now, stop=stop, wait=wait)
 
         return (stored.event() for stored in found)
@@ -572,7 +565,7 @@ class _View:
 def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> Answer:
     """Return an answer; if a database cannot parse the metadata of a row, that of Python, which then parses all of it."""
     while True:
-        # Each archive says so at most once.
+        # An engine says so at most once, as it parses no metadata in SQL from then on.
         with suppress(UndecidedError):
             return answer(conditions)
 

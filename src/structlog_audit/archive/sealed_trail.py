@@ -138,6 +138,7 @@ class ArchivedTrail(TrailFolder):
         # Archived segments that give no line: because their days were pruned, or because their rows are lost.
         self._pruned_names: set[str] = set()
         self._lost_names: set[str] = set()
+        self._archived_lines = 0
 
         # The leaves that are or were in the archive, and those of them that were pruned.
         self._covered: list[Run] = []
@@ -148,10 +149,12 @@ class ArchivedTrail(TrailFolder):
         files: list[SegmentFile] = []
         self._pruned_names.clear()
         self._lost_names.clear()
+        self._archived_lines = 0
 
         for ranges in segments_of(self._log.snapshot, self._trails):
             name = ranges[0].name
             content = _Content(self._log, self._database, ranges)
+            self._archived_lines += sum(coverage.lines for coverage in ranges)
 
             if not content.is_empty():
                 files.append(ArchivedSegment.of(content, len(files)))
@@ -196,7 +199,8 @@ class ArchivedTrail(TrailFolder):
 
         # Segments that were found again from the archived lines end with them.
         ends = (run.first + run.lines for segment in segments for run in segment.runs)
-        end = max(ends, default=0)
+        # Of as many lines as the log states, none is taken for one that the archive never had.
+        end = max(max(ends, default=0), self._archived_lines)
         self._unarchived = [Run(end, size - end)] if end < size else []
 
         present = []

@@ -163,14 +163,12 @@ class SparkDatabase:
             raise
         except self._errors as error:
             text = str(error)
-            if _NOT_DECIDED.search(text):
-                raise UndecidedError from error
-
             # The first pattern that fits has the most specific remedy.
             hints = [hint for pattern, hint in _HINTS.items() if re.search(pattern, text)]
             hint = hints[0] if hints else "structlog-audit archive verify shows what is damaged"
 
-            raise AuditReadError(f"{where}: {_reason(text)}; {hint}") from error
+            kind = UndecidedError if _NOT_DECIDED.search(text) else AuditReadError
+            raise kind(f"{where}: {_reason(text)}; {hint}") from error
 
     def close(self) -> None:
         """Close a session that was opened by its address, and the connection to the catalogue.

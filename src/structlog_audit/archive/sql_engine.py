@@ -23,6 +23,7 @@ from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import EventStatus, Kind
+from structlog_audit.exceptions import AuditReadError
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, conditions, microseconds
@@ -40,7 +41,7 @@ class Files(NamedTuple):
 
 
 class UndecidedError(Exception):
-    """The database cannot parse the metadata of a row: only Python can decide if it matches."""
+    """The database cannot parse the metadata of a row: only Python can decide if it matches. The message is the database's."""
 
 
 class SQLDatabase(Protocol):
@@ -108,13 +109,17 @@ earlier than its order key the last time is, in µs. A plain tuple, since there 
 
 
 class _Union(NamedTuple):
-    """SQL over several files, its parameters and tables, of how many queries it consists, and if all its rows match."""
+    """SQL over several files, its parameters and tables, and of how many queries it consists.
+
+    `is_exact` states whether all its rows match, and `reads_json` whether the database parses the metadata for it.
+    """
 
     sql: str
     parameters: dict[str, Any]
     tables: dict[str, Files]
     queries: int
     is_exact: bool
+    reads_json: bool
 
 
 class SQLEngine:
@@ -232,7 +237,11 @@ class SQLEngine:
     def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._database.query(sql, source.parameters, source.tables)
-        except UndecidedError:
+        except UndecidedError as error:
+            # Without JSON in it, the query failed for another reason, and would fail again.
+            if not source.reads_json:
+                raise AuditReadError(str(error)) from error
+
             # Python parses the metadata from now on.
             self._reads_json = False
             raise
@@ -250,6 +259,7 @@ class SQLEngine:
         for file in files:
             groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
 
+        reads_json = self._reads_json
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         tables: dict[str, Files] = {}
@@ -258,8 +268,8 @@ class SQLEngine:
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
-            distinct = partial(self._distinct, tables[table])
-            condition = where(conditions, self._dialect, known, distinct, table, reads_json=self._reads_json)
+            distinct = partial(self._distinct, tables[table], reads_json)
+            condition = where(conditions, self._dialect, known, distinct, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
             kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
@@ -269,12 +279,19 @@ class SQLEngine:
                     queries.append(
                         f"SELECT {columns}, {is_doubtful} AS is_doubtful FROM {{{table}}} WHERE {found}{kept}"
                     )
-        return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact) if queries else None
+        if not queries:
+            return None
 
-    def _distinct(self, files: Files, expression: str, condition: str, parameters: dict[str, Any]) -> list[str] | None:
+        return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact, reads_json)
+
+    def _distinct(
+        self, files: Files, reads_json: bool, expression: str, condition: str, parameters: dict[str, Any]
+    ) -> list[str] | None:
         """As `structlog_audit.archive.field_sql.Distinct`."""
         sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition} LIMIT {MOST_DISTINCT + 1}"
-        values = [value for (value,) in self._database.query(sql, parameters, {"files": files})]
+        source = _Union(sql, parameters, {"files": files}, 1, True, reads_json)
+        values = [value for (value,) in self._rows(sql, source)]
+
         return values if len(values) <= MOST_DISTINCT else None
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int:

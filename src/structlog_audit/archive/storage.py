@@ -100,7 +100,7 @@ class LocalStorage:
         for path in paths:
             try:
                 contents.append(self.read(path))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 contents.append(None)
         return contents
 

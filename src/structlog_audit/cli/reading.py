@@ -128,10 +128,18 @@ class Reading:
             if anchors:
                 raise UsageError("--anchor: expected --key as well")
             return []
+
+        archives = [path for path in self.trail.paths if is_archive(path)]
+        trails = [path for path in self.trail.paths if path not in archives]
+
         try:
-            return verify_seals(self.trail.paths, keys, anchors=anchors or ())
+            verdicts = verify_seals(trails, keys, anchors=anchors or ())
+            for path in archives:
+                verdicts += _seals_of_archive(path, keys, anchors or ())
         except AuditValueError as error:
             raise UsageError(f"--key: {error}") from None
+
+        return verdicts
 
     def statistics_by_user(self) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the selected events, as ``get_statistics_by_user`` of a trail."""
@@ -153,6 +161,12 @@ class Reading:
         users = [user for user in selected if isinstance(user, str) and user not in by_user]
 
         return verdict.with_users(self.trail.users_without_events(sorted(users)))
+
+
+def _seals_of_archive(path: str, keys: Sequence[str], anchors: Sequence[str]) -> list[SealVerdict]:
+    from structlog_audit.archive.proofs import verify_archived_seals
+
+    return verify_archived_seals(path, keys, anchors=anchors)
 
 
 def read_trails(

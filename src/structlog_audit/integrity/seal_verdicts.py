@@ -43,7 +43,7 @@ def verify_seals(
     files = tuple(os.fspath(anchor) for anchor in anchors)
     for trail in trails:
         report = verify(os.fspath(trail), policy, anchors=files, max_age=max_age)
-        verdicts.append(_verdict(report, policy, files))
+        verdicts.append(seal_verdict(report, policy, files))
     return verdicts
 
 
@@ -53,7 +53,8 @@ def _not_verified(trail: str) -> SealVerdict:
     return SealVerdict(trail=trail, verdict=NOT_VERIFIED, findings=(reason,))
 
 
-def _verdict(report: Report, policy: Policy, anchors: tuple[str, ...]) -> SealVerdict:
+def seal_verdict(report: Report, policy: Policy, anchors: tuple[str, ...]) -> SealVerdict:
+    """Return the *report* of a verification by *policy* and *anchors* as a verdict."""
     until = report.sealed_until
     return SealVerdict(
         trail=report.trail,
