@@ -53,6 +53,22 @@ def test_compact_reports_segments_events_and_sizes(trail):
     assert run("compact", trail, "--to", "archive").out == "nothing new\n"
 
 
+def test_json_has_what_the_text_says(trail, tmp_path):
+    """-o json writes the outcome of compact, and of show and verify of an archive, as one document."""
+    done = json.loads(run("compact", trail, "--to", "archive", "-o", "json").out)
+    assert (done["segments"], done["events"], done["deleted"], done["problems"]) == (2, 59, [], {})
+
+    shown = json.loads(run("archive", "show", "archive", "-o", "json").out)
+    assert (shown["events"], shown["first_day"], shown["pruned_before"]) == (59, "2025-01-15", None)
+    assert json.loads(run("archive", "verify", "archive", "-o", "json").out)["findings"] == []
+
+    file, *_ = (tmp_path / "archive").glob("date=*/*.parquet")
+    file.unlink()
+    damaged = run("archive", "verify", "archive", "-o", "json")
+    assert damaged.code == Exit.FINDINGS
+    assert json.loads(damaged.out)["findings"][0]["code"] == "missing"
+
+
 def test_compact_deletes_after_an_age(trail):
     """The number of deleted segments is reported."""
     done = run("compact", trail, "--to", "archive", "--delete-after", "1d")
@@ -151,7 +167,9 @@ def test_show_verify_restore_merge_prune_and_gc(trail, tmp_path):
     file.write_bytes(data)
 
     assert run("archive", "prune", "archive", "--older-than", "1d").out == "59 events pruned\n"
-    assert "were pruned" in run("archive", "show", "archive").lines[-1]
+    shown = run("archive", "show", "archive").lines
+    assert shown[0].endswith(" 0 events, –")
+    assert "were pruned" in shown[-1]
     assert run("archive", "restore", "archive", "--to", "again").code == Exit.FINDINGS
     assert run("archive", "prune", "archive", "--older-than", "soon").code == Exit.USAGE
 

@@ -101,6 +101,50 @@ class TestQuery:
         assert found["total_events"] == len(found["events"]) == 13
         assert json.loads(run("query", trail, "-o", "json", "user_id=nobody").out)["events"] == []
 
+    def test_columns_select_by_name(self, trail):
+        """--columns names the columns of text and csv, of members and of values in the metadata, in their order."""
+        words = (
+            trail,
+            "user_id=ann",
+            "operation=STORE",
+            "--utc",
+            "--columns",
+            "timestamp, user_id,metadata.source,kind",
+        )
+        for command in ("query", "tail"):
+            head, row, *_ = run(command, *words).lines
+            assert head.split() == ["timestamp", "user_id", "metadata.source", "kind"]
+            time, user, _, kind = row.split()
+            assert (time[:10], user, kind) == ("2025-01-15", "ann", "–")
+            assert [head.index(name) for name in ("user_id", "kind")] == [row.index("ann"), row.rindex("–")]
+            sheet = csv.DictReader(io.StringIO(run(command, *words, "-o", "csv").out))
+            assert next(sheet)["user_id"] == "ann"
+            assert sheet.fieldnames == ["timestamp", "user_id", "metadata.source", "kind"]
+
+    def test_column_of_a_table_shows_any_value_on_one_line(self, tmp_path):
+        """A list of entries, an object and a text with spaces or control characters are one clean cell each."""
+        with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
+            audit.record("STORE", "a b", "\x1b[31m", ["e1", "e2"], {"deep": {"n": 1, "flag": True}})
+        names = ("operation", "user_id", "session_id", "entry_ids", "metadata", "metadata.deep.n", "metadata.deep.flag")
+        shown = run("query", tmp_path / "audit.jsonl", "--columns", ",".join(names)).lines[1]
+        cells = ["STORE", '"a b"', "\\x1b[31m", "e1,e2", '{"deep":{"n":1,"flag":true}}', "1", "true"]
+        assert re.split("  +", shown) == cells
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["--columns", "time"], "--columns: expected event_id, timestamp, "),
+            (["--columns", "user_id,user_id"], "'user_id' twice"),
+            (["--columns", "user_id", "-o", "json"], "expected --output text or csv, got json"),
+        ],
+    )
+    def test_column_that_the_output_cannot_have_is_an_error(self, trail, words, reason):
+        """An unknown column, a repeated one and an output without columns are usage errors, and no reading is recorded."""
+        before = trail.read_bytes()
+        done = run("query", trail, *words, "--record")
+        assert (done.code, trail.read_bytes()) == (2, before)
+        assert reason in done.error_line
+
     def test_csv_is_complete_without_formulas(self, trail):
         """-o csv is the table of an export, with formulas disarmed."""
         rows = list(csv.DictReader(io.StringIO(run("query", trail, "-o", "csv").out)))
@@ -291,7 +335,15 @@ class TestCounts:
         assert re.search(r"^first, last +2025-01-15T10:30:01\.500Z  2025-01-15T10:30:59\.999Z$", out, re.MULTILINE)
         assert re.search(r"^STORE +12$", out, re.MULTILINE)
         assert re.search(r'^"" +1$', out, re.MULTILINE)
-        assert run("stats", trail, "user_id=nobody").out.splitlines()[0].split() == ["events", "0"]
+
+    def test_stats_show_a_dash_where_there_is_nothing(self, trail):
+        """Without events there is neither a success rate nor a duration nor a time, and without durations no duration."""
+        figures = dict(line.split(maxsplit=1) for line in run("stats", trail, "user_id=nobody").lines[:5])
+        assert (figures["events"], figures["succeeded"], figures["milliseconds"]) == ("0", "–", "–")
+        assert re.search(r"^first, last +–  –$", run("stats", trail, "user_id=nobody").out, re.MULTILINE)
+        untimed = run("stats", trail, "duration_ms=").out
+        assert re.search(r"^milliseconds +–$", untimed, re.MULTILINE)
+        assert re.search(r"^succeeded +\d", untimed, re.MULTILINE)
 
     def test_stats_counts_classes_and_names_what_has_none(self, trail):
         """The figures have every class, and the operations without a class by their names."""
@@ -337,7 +389,7 @@ class TestCounts:
         lines = run("users", trail, "--utc").lines
         assert lines[0].split() == ["USER", "TOTAL", "LAST", "ACTIVITY", "MOST", "COMMON", "SUCCESS"]
         assert lines[1].split() == ["ann", "13", "2025-01-15T10:30:59.999Z", "STORE", "100.0%"]
-        assert [line.split()[0] for line in lines[1:5]] == ["ann", "bob", "-", "carol"]
+        assert [line.split()[0] for line in lines[1:5]] == ["ann", "bob", "–", "carol"]
         assert len(run("users", trail, "-n", 2).lines) == 3
 
     def test_users_outputs_equal_get_user_statistics(self, trail):
@@ -361,7 +413,7 @@ class TestCounts:
         """Without events the exit code of stats and users is 0."""
         for words in (("stats",), ("users",), ("users", "-o", "csv"), ("users", "-o", "json")):
             assert run(*words, trail, "user_id=nobody").code == 0
-        assert "'csv' is not one of 'table', 'json'" in run("stats", trail, "-o", "csv").error_line
+        assert "'csv' is not one of 'text', 'json'" in run("stats", trail, "-o", "csv").error_line
 
 
 class TestExport:
@@ -397,9 +449,9 @@ class TestExport:
     @pytest.mark.parametrize(
         ("to", "words", "reason"),
         [
-            ("out.csv", ["--columns", "user"], "columns: expected event_id, "),
+            ("out.csv", ["--columns", "user"], "--columns: expected event_id, "),
             ("out.json", ["--columns", "user_id"], "columns, cells: expected the format csv, got 'json'"),
-            ("out.csv", ["--columns", "entry_ids"], "columns: a cell of 148726 characters needs rows of kind 'part'"),
+            ("out.csv", ["--columns", "entry_ids"], "--columns: a cell of 148726 characters needs rows of kind 'part'"),
         ],
     )
     def test_invalid_columns_are_a_usage_error(self, tmp_path, to, words, reason):
@@ -411,6 +463,9 @@ class TestExport:
         assert done.code == 2
         assert done.error_line.startswith(reason)
         assert not (tmp_path / to).exists()
+        if to.endswith(".csv"):
+            shown = run("query", tmp_path / "audit.jsonl", "-o", "csv", *words)
+            assert (shown.code, shown.error_line) == (2, done.error_line)
 
     def test_existing_file_is_replaced_only_with_force(self, trail, tmp_path):
         """An existing file, or a dangling link, is an error and unchanged; --force replaces it."""
@@ -583,6 +638,7 @@ class TestErrors:
             (["query", "user_id=ann"], 2, "expected a trail"),
             (["query"], 2, "expected a trail"),
             (["tail", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
+            (["monitor", "--rules", "FOLDER/nothing.toml", "TRAIL", "-f", "-o", "json"], 2, "use --output jsonl"),
             (["tail", "TRAIL", "-f", "-U", "now"], 2, "--until"),
             (["export", "TRAIL"], 2, "--to"),
             (["query", "TRAIL.nothing"], 3, "TRAIL.nothing"),
@@ -772,7 +828,7 @@ class TestProcesses:
             print(*(name for name in sys.modules.keys() - before if name.startswith("structlog_audit")))
         """)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        shared = {"app", "choices", "exit_codes", "options", "output_files", "terminal"}
+        shared = {"app", "choices", "completion", "exit_codes", "options", "output_files", "terminal"}
         commands = {"commands", *(f"commands.{name}" for name in COMMANDS)}
         needed = {f"structlog_audit.cli.{name}" for name in shared | commands}
         assert set(done.stdout.split()) == {"structlog_audit.cli", *needed}
@@ -804,15 +860,15 @@ def prepare_seal(folder):
     run("seal", trail, "--key", folder / "audit.pem", "--origin", "audit.example/shop/web1")
     proven = run("prove", trail, event_id, "--line", folder / "line.json")
     (folder / "event.tlog-proof").write_text(proven.out)
-    (folder / "shipped.log").write_bytes(trail.read_bytes())
+    (folder / "shipped.log").write_bytes((folder / "logs" / "audit.jsonl.seal" / "checkpoint").read_bytes())
 
 
 class TestHelp:
     """``--help`` helps."""
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_example_of_the_help_runs(self, name, tmp_path, monkeypatch):
-        """The help of every command ends with an example that runs."""
+    def test_examples_of_the_help_run(self, name, tmp_path, monkeypatch):
+        """The help of every command ends with examples, each of which runs."""
         monkeypatch.chdir(tmp_path)
         (tmp_path / "logs").mkdir(mode=0o700)
         with AuditLogger(filename=tmp_path / "logs" / "audit.jsonl") as logger:
@@ -845,11 +901,15 @@ class TestHelp:
         monkeypatch.setattr("structlog_audit.cli.commands.explore._serve", lambda path, overview: None)
         monkeypatch.setattr("structlog_audit.cli.commands.explore.find_spec", lambda name: True)
         shown = run(name.replace("_", "-"), "--help")
-        example = re.search(r"Example:\n +structlog-audit (.*)\n?$", shown.out)
-        assert example is not None, shown.out
-        done = run(*example[1].split())
-        assert done.code == (1 if name == "monitor" else 0), done.err
-        assert done.out or name == "report"
+        _, examples = shown.out.split("Examples:\n")
+        lines = examples.splitlines()
+        assert 1 <= len(lines) <= 2, shown.out
+        for line in lines:
+            program, *words = line.split()
+            assert program == "structlog-audit"
+            done = run(*words)
+            assert done.code == (1 if name == "monitor" else 0), done.err
+            assert done.out or name == "report"
 
     @pytest.mark.parametrize("name", NAMES)
     def test_help_fits_a_narrow_terminal(self, name):

@@ -98,16 +98,21 @@ RULES = [
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS)
 def test_jsonl_equals_the_alerts_of_replay(tmp_path, events):
-    """For all events, the lines of -o jsonl are the alerts of `replay` over events of every kind."""
+    """For all events, -o jsonl has a line, and -o json an item, for each alert of `replay` over events of every kind."""
     lines = [
         line(number, seconds, operation, user, status=status, kind=kind)
         for number, (seconds, operation, user, status, kind) in enumerate(events)
     ]
     (tmp_path / "audit.jsonl").write_bytes(b"".join(lines))
-    done = run("monitor", "--rules", rules_in(tmp_path, *RULES), tmp_path / "audit.jsonl", "-o", "jsonl")
+    words = ["monitor", "--rules", rules_in(tmp_path, *RULES), tmp_path / "audit.jsonl"]
+    done = run(*words, "-o", "jsonl")
     alerts = list(replay(RULES, open_trail(tmp_path / "audit.jsonl").iter_events(kind=EVERY_KIND)))
     assert done.events == [alert.to_dict() for alert in alerts]
     assert done.code == bool(alerts)
+
+    whole = run(*words, "-o", "json")
+    assert json.loads(whole.out) == {"alerts": done.events, "total_alerts": len(alerts)}
+    assert whole.code == done.code
 
 
 def test_conditions_and_times_select_the_events(tmp_path):

@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from importlib import import_module
+from typing import get_args
 
 import pytest
 
@@ -50,6 +51,32 @@ def test_command_that_reads_trails_has_the_shared_options(name):
     assert ("every_kind" in parameters) is (name in WITH_ALL)
 
 
+def all_commands():
+    """Yield the name and the parameters of every command, those of groups included."""
+    for name in COMMANDS:
+        found = command_named(name)
+        inner = {each.callback.__name__: each.callback for each in getattr(found, "registered_commands", ())}
+        for word, function in (inner or {"": found}).items():
+            yield f"{name} {word}".strip(), inspect.signature(function, eval_str=True).parameters
+
+
+def test_output_means_the_same_in_every_command():
+    """Every -o chooses from the formats text, json, jsonl and csv, and is text by default; no other option is named so."""
+    found = {}
+    for name, parameters in all_commands():
+        for parameter in parameters.values():
+            declared = getattr(parameter.annotation, "__metadata__", (None,))[0]
+            if "-o" in (getattr(declared, "param_decls", None) or ()):
+                assert (parameter.name, parameter.default) == ("output", "text")
+                found[name] = set(get_args(get_args(parameter.annotation)[0]))
+
+    assert {name: len(formats) for name, formats in found.items()} == {
+        "query": 4, "tail": 4, "users": 4, "monitor": 3, "stats": 2, "catalogue": 2, "compact": 2, "archive show": 2,
+        "archive verify": 2, "verify": 2, "doctor": 2, "person": 2, "diff": 2,
+    }  # fmt: skip
+    assert all({"text", "json"} <= formats <= {"text", "json", "jsonl", "csv"} for formats in found.values())
+
+
 def test_decorated_command_receives_shared_options_as_one_value():
     """The shared options arrive as `TrailOptions`, those of the command as they are; missing ones have their defaults."""
     received = []
@@ -67,15 +94,15 @@ def test_decorated_command_receives_shared_options_as_one_value():
 
 def test_time_range_with_an_end_cannot_be_followed():
     """--follow is refused with --until, and accepted without it."""
-    TrailOptions("tail").require_open_end()
+    TrailOptions("tail").require_endless("text")
     with pytest.raises(UsageError, match="--follow cannot be combined with --until"):
-        TrailOptions("tail", until="1h").require_open_end()
+        TrailOptions("tail", until="1h").require_endless("text")
 
 
 def test_month_cannot_be_followed():
     """A month is a time range with an end."""
     with pytest.raises(UsageError, match="--follow cannot be combined with --month"):
-        TrailOptions("tail", month="this").require_open_end()
+        TrailOptions("tail", month="this").require_endless("text")
 
 
 NOW = dt.datetime(2025, 3, 30, 10, 30, tzinfo=dt.UTC)

@@ -10,14 +10,17 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from structlog_audit.cli.exit_codes import ClosedPipe, Exit, UsageError
-from structlog_audit.cli.terminal import PROGRAM, put_error
+from structlog_audit.cli.terminal import PROGRAM, clean, put_error
 from structlog_audit.exceptions import AuditError
+
+if TYPE_CHECKING:
+    from structlog_audit.cli.settings import Settings
 
 COMMANDS = (
     "query",
@@ -118,11 +121,21 @@ app = typer.Typer(
 )
 
 
+def _load_settings() -> Settings:
+    # Imported by the commands that run: --help must be quick.
+    from structlog_audit.cli.settings import load_settings
+
+    return load_settings()
+
+
 def _show_version(is_requested: bool) -> None:
     if is_requested:
         from structlog_audit import __version__
 
         typer.echo(f"{PROGRAM} {__version__}")
+        path = _load_settings().path
+        if path is not None:
+            typer.echo(f"settings: {clean(path)}")
         raise typer.Exit
 
 
@@ -130,7 +143,10 @@ def _show_version(is_requested: bool) -> None:
 def main(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and the file of settings."
+        ),
     ] = False,
 ) -> int:
     """Query the files of an audit trail.
@@ -139,9 +155,15 @@ def main(
     user_id=ann, status!=SUCCESS, operation~^auth, metadata.source=api.
     Several values for one field match any of them.
     """
-    if context.invoked_subcommand is None:
+    name = context.invoked_subcommand
+    if name is None:
         typer.echo(context.get_help())
         return Exit.USAGE
+
+    settings = _load_settings()
+    command: Any = context.command
+    context.obj = settings
+    context.default_map = {name: settings.defaults(name, command.commands[name])}
     return Exit.DONE
 
 
@@ -149,12 +171,13 @@ def _register(name: str) -> None:
     """Add the command *name*: the function, or the group, of that name in the module of that name."""
     module = import_module(f"structlog_audit.cli.commands.{name}")
     # After \b, typer does not wrap the lines.
-    example = f"\b\nExample:\n  {PROGRAM} {module.EXAMPLE}"
+    lines = [f"  {PROGRAM} {example}" for example in module.EXAMPLES]
+    examples = "\n".join(["\b\nExamples:", *lines])
     command = getattr(module, name)
     if isinstance(command, typer.Typer):
-        app.add_typer(command, name=name, epilog=example)
+        app.add_typer(command, name=name, epilog=examples)
     else:
-        app.command(name.replace("_", "-"), epilog=example)(command)
+        app.command(name.replace("_", "-"), epilog=examples)(command)
 
 
 for _name in COMMANDS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from structlog_audit.catalogue import Catalogue, Comparison, Declaration
+from structlog_audit.cli.tables import NOTHING
 from structlog_audit.reports.formatting import count, display_name, visible
 from structlog_audit.reports.markdown import escape_markdown
 
-_NOTHING = "–"
 _HEAD = ("Operation", "Location", "Function", "Entry point", "Status", "Fields")
 
 
@@ -65,10 +65,10 @@ def _details(declaration: Declaration) -> list[str]:
 
     return [
         _where(declaration),
-        _NOTHING if declaration.function is None else _text(declaration.function),
+        NOTHING if declaration.function is None else _text(declaration.function),
         _text(entry_point),
-        declaration.status or _NOTHING,
-        _text(", ".join(declaration.fields)) or _NOTHING,
+        declaration.status or NOTHING,
+        _text(", ".join(declaration.fields)) or NOTHING,
     ]
 
 

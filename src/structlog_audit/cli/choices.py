@@ -1,50 +1,19 @@
 """The values that options choose from. This module imports nothing, so that doctor's processes stay small."""
 
 from enum import StrEnum
+from typing import Literal
 
+Output = Literal["text", "json", "jsonl", "csv"]
+"""The output formats: for people, one JSON document, one JSON object a line, a table for spreadsheets.
 
-class Output(StrEnum):
-    """The output formats of events."""
+Every command has those of them that its data can have.
+"""
 
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
+StreamOutput = Literal["text", "json", "jsonl"]
+"""The output formats of data that has no columns."""
 
-
-class StatisticsOutput(StrEnum):
-    """The output formats of statistics."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class AlertOutput(StrEnum):
-    """The output formats of alerts."""
-
-    TEXT = "text"
-    JSONL = "jsonl"
-
-
-class CatalogueOutput(StrEnum):
-    """The output formats of the catalogue."""
-
-    MARKDOWN = "markdown"
-    JSON = "json"
-
-
-class ReportOutput(StrEnum):
-    """The output formats of a verification."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Format(StrEnum):
-    """The output formats of the doctor."""
-
-    TEXT = "text"
-    JSON = "json"
+DocumentOutput = Literal["text", "json"]
+"""The output formats of data that is one document."""
 
 
 class Severity(StrEnum):

@@ -50,7 +50,7 @@ _WORD = re.compile(
 _TEXT_OPERATORS = ("=", "!=", "~", "!~")
 _NUMBER_OPERATORS = ("=", "!=", ">=", "<=")
 _METADATA_OPERATORS = (*_TEXT_OPERATORS, ">=", "<=")
-_FIELDS: dict[str, tuple[str, ...]] = {
+FIELDS: dict[str, tuple[str, ...]] = {
     "event_id": _TEXT_OPERATORS,
     "operation": _TEXT_OPERATORS,
     "user_id": _TEXT_OPERATORS,
@@ -61,6 +61,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "kind": _TEXT_OPERATORS,
     "duration_ms": _NUMBER_OPERATORS,
 }
+"""The operators of each field but the metadata."""
+
 _CORRECTIONS = {"==": "=", "=~": "~", ">": ">=", "<": "<="}
 _NAMES = ("event_id", "operation", "user_id", "session_id", "status", "kind")
 """The fields for which a query has a filter by value."""
@@ -113,7 +115,7 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[Condition]]:
             condition = Condition(*parts.group("field", "operator", "value"))
             _require_valid(condition)
             found.append(condition)
-        elif word in _FIELDS or word.startswith("metadata."):
+        elif word in FIELDS or word.startswith("metadata."):
             example = "'duration_ms>=100'"
             raise UsageError(f"{word!r}: expected FIELD=value; quote < and > in the shell, as in {example}")
         else:
@@ -131,7 +133,7 @@ def _require_valid(condition: Condition) -> None:
     if field == "metadata":
         raise UsageError(f"{condition.quoted}: expected a key of the metadata, such as 'metadata.source=api'")
 
-    accepted = _METADATA_OPERATORS if field.startswith("metadata.") else _FIELDS.get(field)
+    accepted = _METADATA_OPERATORS if field.startswith("metadata.") else FIELDS.get(field)
     if accepted is None:
         raise _unknown_field(condition)
 
@@ -146,8 +148,8 @@ def _require_valid(condition: Condition) -> None:
 
 def _unknown_field(condition: Condition) -> UsageError:
     field = condition.field
-    hint = did_you_mean(field, [*_FIELDS, "metadata"])
-    fields = ", ".join(_FIELDS)
+    hint = did_you_mean(field, [*FIELDS, "metadata"])
+    fields = ", ".join(FIELDS)
 
     return UsageError(
         f"unknown field {field!r}.{hint} Fields: {fields}; "

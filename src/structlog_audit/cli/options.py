@@ -6,6 +6,7 @@ shared options to its command line. Options of its own stand between them in the
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import inspect
@@ -15,13 +16,17 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from structlog_audit.cli.choices import Output
+from structlog_audit.cli.choices import DocumentOutput, Output, StreamOutput
+from structlog_audit.cli.completion import complete_columns, complete_words
 from structlog_audit.cli.exit_codes import UsageError
 
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="TRAIL|FIELD=value", help="Trails (paths, or - for stdin) and conditions.", show_default=False
+        metavar="TRAIL|FIELD=value",
+        help="Trails (paths, or - for stdin) and conditions.",
+        show_default=False,
+        autocompletion=complete_words,
     ),
 ]
 TrailWords = Annotated[
@@ -94,7 +99,20 @@ Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", metavar="FILE", help="With --key: file from outside of the host with checkpoints."),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Output format.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="A,B,…",
+        help="Columns of text and csv: members of an event, or metadata.KEY.",
+        autocompletion=complete_columns,
+    ),
+]
+
+_OUTPUT = typer.Option("--output", "-o", help="Output format.")
+OutputOption = Annotated[Output, _OUTPUT]
+StreamOption = Annotated[StreamOutput, _OUTPUT]
+DocumentOption = Annotated[DocumentOutput, _OUTPUT]
 
 
 def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
@@ -126,6 +144,7 @@ class TrailOptions:
         record: Whether to record the reading in the trail.
         strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.
+        default_trails: Trails of the settings, for a command line that names none.
     """
 
     command: str
@@ -141,6 +160,7 @@ class TrailOptions:
     record: bool = False
     strict: bool = False
     trails: Sequence[str] = ()
+    default_trails: Sequence[str] = ()
 
     @property
     def zone(self) -> dt.tzinfo | None:
@@ -154,8 +174,10 @@ class TrailOptions:
 
         return zone_of(self.tz, utc=self.utc)
 
-    def require_open_end(self) -> None:
-        """Raise `UsageError` if the time range has an end, after which nothing can be followed."""
+    def require_endless(self, output: Output) -> None:
+        """Raise `UsageError` if *output*, or the time range, has an end, after which nothing can be followed."""
+        if output == "json":
+            raise UsageError("--follow cannot write a document, which has an end: use --output jsonl")
         for name, value in (("--until", self.until), ("--month", self.month)):
             if value is not None:
                 raise UsageError(f"--follow cannot be combined with {name}")
@@ -189,8 +211,11 @@ def reads_trails(*, words: Any = Words, without: Container[str] = ()) -> Callabl
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def command(**given: Any) -> int:
+        def command(*, context: typer.Context | None = None, **given: Any) -> int:
+            if context is not None:
+                _drop_settings(context, given)
             options = _take_options(function.__name__, given)
+            options = dataclasses.replace(options, default_trails=default_trails(context))
             return function(options, **given)
 
         # typer makes the options of the command line from the signature.
@@ -199,6 +224,21 @@ def reads_trails(*, words: Any = Words, without: Container[str] = ()) -> Callabl
         return command
 
     return decorate
+
+
+def default_trails(context: typer.Context | None) -> tuple[str, ...]:
+    """Return the trails of the settings; none for a command that another one calls."""
+    settings = None if context is None else context.find_root().obj
+    return () if settings is None else settings.trails
+
+
+def _drop_settings(context: typer.Context, given: dict[str, Any]) -> None:
+    """Remove from *given* the settings that the command line replaces, or that need an option it does not have."""
+    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False}
+    for name, is_replaced in replaced.items():
+        source = context.get_parameter_source(name)
+        if is_replaced and source is not None and source.name == "DEFAULT_MAP":
+            given[name] = None
 
 
 def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:
@@ -217,7 +257,8 @@ def _command_signature(function: Command, words: Any, without: Container[str]) -
     """Return the signature of *function* with the shared options in place of its first parameter."""
     first = _FIRST | {"words": words}
     own = list(inspect.signature(function, eval_str=True).parameters.values())
-    return inspect.Signature([*_parameters(first, without), *own[1:], *_parameters(_LAST, without)])
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return inspect.Signature([*_parameters(first, without), *own[1:], *_parameters(_LAST, without), context])
 
 
 def _parameters(hints: dict[str, Any], without: Container[str]) -> Iterator[inspect.Parameter]:

@@ -198,7 +198,7 @@ def read_trails(
     """
     now = dt.datetime.now(dt.UTC)
     named, words = split_words(options.words)
-    paths = list(options.trails) or named
+    paths = list(options.trails) or named or list(options.default_trails)
     if not paths:
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
 

@@ -15,6 +15,9 @@ from rich.text import Text
 
 from structlog_audit.cli.terminal import clean, put, stdout_console, width
 
+NOTHING = "–"
+"""What people see where there is no value."""
+
 _SPACE = re.compile(r"\s")
 _UNBOUNDED = 1_000
 """The width of a table in a pipe."""
@@ -68,8 +71,10 @@ def quoted(text: str) -> str:
     return f'"{text}"' if not text or _SPACE.search(text) else text
 
 
-def time_text(timestamp: dt.datetime, *, zone: dt.tzinfo | None) -> str:
+def time_text(timestamp: dt.datetime | None, *, zone: dt.tzinfo | None) -> str:
     """Return *timestamp* to the millisecond in *zone*, or in local time if that is None: with the offset, or Z for UTC."""
+    if timestamp is None:
+        return NOTHING
     text = timestamp.astimezone(zone).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z") if zone is dt.UTC else text
 

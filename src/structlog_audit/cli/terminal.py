@@ -18,10 +18,12 @@ import select
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
+from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from structlog_audit.events.characters import (
@@ -33,6 +35,7 @@ from structlog_audit.events.characters import (
     SURROGATES,
     matching,
 )
+from structlog_audit.events.codec import to_json
 
 PROGRAM = "structlog-audit"
 
@@ -60,6 +63,12 @@ def _escape(found: re.Match[str]) -> str:
 def put(data: str | bytes) -> None:
     """Write *data* to stdout unchanged: the caller has cleaned it where necessary."""
     sys.stdout.buffer.write(data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace"))
+
+
+def put_document(value: Mapping[str, Any]) -> None:
+    """Write *value* to stdout as one JSON document."""
+    document = msgspec.json.format(to_json(value), indent=2)
+    put(f"{document}\n")
 
 
 def put_line(text: str) -> None:

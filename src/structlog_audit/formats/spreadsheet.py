@@ -45,7 +45,9 @@ MAX_CELL_CHARACTERS: Final = 32_000
 """The limit of a cell in UTF-16 code units: Excel takes 32,767 of them, Python's csv module 131,072 characters."""
 
 _LINE_END = "\r\n"
-_METADATA = "metadata."
+METADATA: Final = "metadata."
+"""The beginning of the name of a column of one value in the metadata."""
+
 _FIXED_FORM = frozenset(("timestamp", "status", "kind", "duration_ms"))
 """The columns without text of the application. No spreadsheet changes them."""
 
@@ -92,7 +94,7 @@ def checked_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
         raise AuditValueError(f"columns={columns!r}: expected at least one name")
 
     for name in columns:
-        if not isinstance(name, str) or not (name in COLUMNS or name.startswith(_METADATA)):
+        if not isinstance(name, str) or not (name in COLUMNS or name.startswith(METADATA)):
             known = ", ".join(COLUMNS)
             raise AuditValueError(f"columns: expected {known} or metadata.KEY, got {name!r}")
         if list(columns).count(name) > 1:
@@ -168,7 +170,7 @@ class _RowByRow:
         self._write = write
         self._readers = [_reader(name, cells, _cell) for name in columns]
         self._readers_of_stored = [_reader(name, cells, _stored_cell) for name in columns]
-        self._has_paths = any(name.startswith(_METADATA) for name in columns)
+        self._has_paths = any(name.startswith(METADATA) for name in columns)
 
     def __call__(self, event: AuditEvent | StoredEvent) -> str:
         """Return the row of *event*, and those of its long cells."""
@@ -230,9 +232,9 @@ def _with_plain_metadata(event: AuditEvent) -> AuditEvent:
 
 def _reader(name: str, cells: Cells, make_cell: Callable[[Any, Cells], Any]) -> Callable[[AuditEvent], Any]:
     """Return the function that reads the cell of the column *name*, which *make_cell* makes of its value, from an event."""
-    if name.startswith(_METADATA):
-        path = name.removeprefix(_METADATA)
-        return lambda event: make_cell(_value_at(event.metadata, path), cells)
+    if name.startswith(METADATA):
+        path = name.removeprefix(METADATA)
+        return lambda event: make_cell(value_at(event.metadata, path), cells)
 
     # These need no further apostrophe.
     form: Cells = "safe" if cells == "text" and name in _FIXED_FORM else cells
@@ -246,9 +248,9 @@ def _reader(name: str, cells: Cells, make_cell: Callable[[Any, Cells], Any]) -> 
 
 def _column(name: str, cells: Cells) -> spreadsheet_columns.Column:
     """Return the column *name* of many stored events: the cells of `_reader`."""
-    if name.startswith(_METADATA):
-        path = name.removeprefix(_METADATA)
-        return spreadsheet_columns.other(lambda event: _stored_cell(_value_at(event.metadata, path), cells))
+    if name.startswith(METADATA):
+        path = name.removeprefix(METADATA)
+        return spreadsheet_columns.other(lambda event: _stored_cell(value_at(event.metadata, path), cells))
 
     def make_cell(value: Any) -> Any:
         return _stored_cell(value, cells)
@@ -298,14 +300,14 @@ def _stored_cell(value: Any, cells: Cells) -> Any:
     return _json_cell(text, cells)
 
 
-def _value_at(members: Mapping[str, Any], path: str) -> Any:
-    """Return the value at *path*, or None. A key may contain dots itself."""
+def value_at(members: Mapping[str, Any], path: str) -> Any:
+    """Return the value at *path* in the metadata *members*, or None. A key may contain dots itself."""
     if path in members:
         return members[path]
 
     for key, inner in members.items():
         if isinstance(inner, dict) and path.startswith(f"{key}."):
-            found = _value_at(inner, path[len(key) + 1 :])
+            found = value_at(inner, path[len(key) + 1 :])
             if found is not None:
                 return found
     return None

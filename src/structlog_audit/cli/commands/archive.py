@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from structlog_audit.cli.commands.compact import size_text
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.terminal import progress, put_error, put_line
+from structlog_audit.cli.options import DocumentOption
+from structlog_audit.cli.terminal import progress, put_document, put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 
-EXAMPLE = "archive show archive"
+EXAMPLES = (
+    "archive show archive",
+    "archive verify archive -o json",
+)
 
 archive = typer.Typer(
     help="Show, verify, restore and maintain an archive.",
@@ -25,12 +30,18 @@ Age = Annotated[str, typer.Option("--older-than", metavar="AGE", help="Age, such
 
 
 @archive.command()
-def show(path: Archive) -> Exit:
+def show(path: Archive, *, output: DocumentOption = "text") -> Exit:
     """Show what an archive holds."""
     from structlog_audit.archive import show as summary_of
+    from structlog_audit.cli.tables import NOTHING
 
     found = summary_of(path)
-    put_line(f"{found.segments} segments, {found.events:,} events, {found.first_day} to {found.last_day} (UTC)")
+    if output == "json":
+        put_document(msgspec.to_builtins(found))
+        return Exit.DONE
+
+    days = NOTHING if found.first_day is None else f"{found.first_day} to {found.last_day} (UTC)"
+    put_line(f"{found.segments} segments, {found.events:,} events, {days}")
     put_line(
         f"{size_text(found.bytes_archived)} of lines in {found.files} files of {size_text(found.bytes_stored)}, "
         f"{found.version + 1} commits"
@@ -50,13 +61,17 @@ def show(path: Archive) -> Exit:
 
 
 @archive.command()
-def verify(path: Archive) -> Exit:
+def verify(path: Archive, *, output: DocumentOption = "text") -> Exit:
     """Check that the archive gives back every segment; exit with 4 if not."""
     from structlog_audit.archive import show as summary_of
     from structlog_audit.archive import verify as verify_archive
 
     with progress(lambda: summary_of(path).bytes_archived, quietly=True) as advance:
         done = verify_archive(path, progress=advance)
+    if output == "json":
+        findings = [finding._asdict() for finding in done.findings]
+        put_document({**msgspec.to_builtins(done), "findings": findings})
+        return Exit.FINDINGS if done.findings else Exit.DONE
 
     pruned = f", {done.pruned} not checked because days of them were pruned" if done.pruned else ""
     put_line(f"{done.segments} segments, {done.events:,} events: verified{pruned}")

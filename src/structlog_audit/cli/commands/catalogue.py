@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import CatalogueOutput
+from structlog_audit.cli.choices import DocumentOutput
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import TrailOptions, reads_trails
+from structlog_audit.cli.options import DocumentOption, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put, put_error
 
 if TYPE_CHECKING:
     from structlog_audit.catalogue import Catalogue, Comparison
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "catalogue myapp --trail logs/audit.jsonl --since 30d"
+EXAMPLES = ("catalogue myapp --trail logs/audit.jsonl --since 30d",)
 
 PackageWords = Annotated[
     list[str] | None,
@@ -33,9 +33,7 @@ def catalogue(
         list[str] | None,
         typer.Option("--trail", metavar="TRAIL", help="Compare with this trail.", show_default=False),
     ] = None,
-    output: Annotated[
-        CatalogueOutput, typer.Option("--output", "-o", help="Output format.")
-    ] = CatalogueOutput.MARKDOWN,
+    output: DocumentOption = "text",
 ) -> Exit:
     """List the operations that code declares."""
     from structlog_audit.catalogue import catalogue as catalogue_of
@@ -66,11 +64,11 @@ def catalogue(
     return read_trails(options, show, quietly=True)
 
 
-def _put(declared: Catalogue, comparison: Comparison | None, output: CatalogueOutput) -> None:
+def _put(declared: Catalogue, comparison: Comparison | None, output: DocumentOutput) -> None:
     from structlog_audit.cli.catalogue_markdown import catalogue_lines, comparison_lines
     from structlog_audit.reports.formatting import count
 
-    if output == CatalogueOutput.JSON:
+    if output == "json":
         document = declared.to_dict()
         if comparison is not None:
             document["trail"] = comparison.to_dict()

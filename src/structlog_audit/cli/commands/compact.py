@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Strict
-from structlog_audit.cli.terminal import progress, put_line
+from structlog_audit.cli.options import DocumentOption, Strict
+from structlog_audit.cli.terminal import progress, put_document, put_line
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 
-EXAMPLE = "compact logs/audit.jsonl --to archive --promote tenant"
+if TYPE_CHECKING:
+    from structlog_audit.archive.compaction import Compacted
+
+EXAMPLES = ("compact logs/audit.jsonl --to archive --promote tenant",)
 
 
 def compact(
@@ -32,6 +36,7 @@ def compact(
         str | None, typer.Option("--host", metavar="NAME", help="Name of this host, if not that of the system.")
     ] = None,
     strict: Strict = False,
+    output: DocumentOption = "text",
 ) -> Exit:
     """Archive closed segments in Parquet, verified byte by byte."""
     from structlog_audit.archive import compact as compact_trail
@@ -46,6 +51,18 @@ def compact(
     except (AuditTypeError, AuditValueError) as error:
         raise UsageError(str(error)) from None
 
+    if output == "json":
+        put_document(msgspec.to_builtins(done))
+    else:
+        _put(done)
+
+    if not done.problems:
+        return Exit.DONE
+    report_problems(done.problems)
+    return Exit.FINDINGS if strict else Exit.DONE
+
+
+def _put(done: Compacted) -> None:
     if done.bytes_read:
         sizes = f"{size_text(done.bytes_read)} → {size_text(done.bytes_written)}"
         put_line(f"{done.segments} segments, {done.events:,} events: {sizes}, verified")
@@ -53,11 +70,6 @@ def compact(
         put_line("nothing new")
     if done.deleted:
         put_line(f"{len(done.deleted)} archived segments deleted")
-
-    if not done.problems:
-        return Exit.DONE
-    report_problems(done.problems)
-    return Exit.FINDINGS if strict else Exit.DONE
 
 
 def size_text(size: float) -> str:

@@ -19,7 +19,7 @@ from structlog_audit.loggers.audit_logger import PrivateLogger
 from structlog_audit.loggers.bound_logger import AuditBoundLogger
 from structlog_audit.recording.handler import AuditHandler
 
-EXAMPLE = "demo audit-demo"
+EXAMPLES = ("demo audit-demo",)
 
 
 def demo(

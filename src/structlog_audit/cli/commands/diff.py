@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import ReportOutput
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import TrailOptions, TrailWords, reads_trails
+from structlog_audit.cli.options import DocumentOption, TrailOptions, TrailWords, reads_trails
 from structlog_audit.cli.terminal import put
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.query.event_source import EventSource
 
-EXAMPLE = "diff logs/audit.jsonl --since 7d"
+EXAMPLES = ("diff logs/audit.jsonl --since 7d",)
 
 _Range = tuple[dt.datetime | None, dt.datetime | None]
 
@@ -35,7 +34,7 @@ def diff(
     against_until: Annotated[
         str | None, typer.Option("--against-until", metavar="TIME", help="End of the time range to compare with.")
     ] = None,
-    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+    output: DocumentOption = "text",
 ) -> Exit:
     """Show what appeared, vanished or changed since the time before: operations, failures, durations, users.
 
@@ -63,7 +62,7 @@ def diff(
         )
         if other is not None and other.problems:
             report_problems(other.problems)
-        put(made.to_json() + "\n" if output == ReportOutput.JSON else made.to_markdown())
+        put(made.to_json() + "\n" if output == "json" else made.to_markdown())
         acceptable = made.completeness.is_acceptable and made.completeness_before.is_acceptable
         return Exit.FINDINGS if options.strict and not acceptable else Exit.DONE
 

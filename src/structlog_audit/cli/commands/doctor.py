@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Format, Severity
+from structlog_audit.cli.choices import Severity
 from structlog_audit.cli.exit_codes import Exit
+from structlog_audit.cli.options import DocumentOption, default_trails
 
-EXAMPLE = "doctor logs/audit.jsonl --config logging.json"
+EXAMPLES = (
+    "doctor logs/audit.jsonl --config logging.json",
+    "doctor logs/audit.jsonl --fail-on error",
+)
 
 
 def doctor(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="TRAIL", help="Trails; by default those of the configuration.", show_default=False),
@@ -27,7 +32,7 @@ def doctor(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="Output format.")] = Format.TEXT,
+    output: DocumentOption = "text",
     fail_on: Annotated[
         Severity, typer.Option("--fail-on", help="Exit with 4 for findings of at least this severity.")
     ] = Severity.WARNING,
@@ -39,4 +44,6 @@ def doctor(
     """Find causes of suppressed, lost or delayed events, with fixes."""
     from structlog_audit.cli.doctor import run_doctor as examine
 
-    return examine(words or [], config or [], output, fail_on, ignore or [])
+    # The trails of a configuration are examined unless others are named.
+    trails = words or ([] if config else default_trails(context))
+    return examine(trails, config or [], output, fail_on, ignore or [])

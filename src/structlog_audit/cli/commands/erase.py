@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
+from structlog_audit.cli.options import default_trails
 from structlog_audit.cli.terminal import put_error, put_line
 
-EXAMPLE = "erase ada --vault logs/audit.vault logs/audit.jsonl"
+EXAMPLES = ("erase ada --vault logs/audit.vault logs/audit.jsonl",)
 
 
 def erase(
+    context: typer.Context,
     subject: Annotated[
         str,
         typer.Argument(
@@ -36,7 +38,7 @@ def erase(
         raise UsageError("SUBJECT: expected an identity, got an empty text")
 
     # Everything that can fail beforehand is checked: an erased key does not come back.
-    trails = list(dict.fromkeys(words or ()))
+    trails = list(dict.fromkeys(words or default_trails(context)))
     require_active_files("TRAIL", trails)
     store = SubjectVault(vault)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.query.seal_verdict import SealVerdict
 
-EXAMPLE = "explore logs/audit.jsonl --since 30d"
+EXAMPLES = ("explore logs/audit.jsonl --since 30d",)
 
 
 @reads_trails()

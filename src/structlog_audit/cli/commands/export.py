@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from structlog_audit.cli.completion import complete_formats
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
+from structlog_audit.cli.options import Columns, Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.exceptions import AuditValueError
@@ -19,7 +20,10 @@ from structlog_audit.export import export as export_to
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "export logs/audit.jsonl status=FAILURE --to failures.csv"
+EXAMPLES = (
+    "export logs/audit.jsonl status=FAILURE --to failures.csv",
+    "export logs/audit.jsonl --to events.csv --columns user_id,operation,metadata.source",
+)
 
 
 @reads_trails()
@@ -34,12 +38,15 @@ def export(
         typer.Option("--tiles", metavar="FOLDER", help="Instead of events: checkpoint and hashes as C2SP tiles."),
     ] = None,
     format: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="Format, if the suffix does not determine it.")
-    ] = None,
-    columns: Annotated[
         str | None,
-        typer.Option("--columns", metavar="A,B,…", help="Columns of csv: members, or metadata.KEY."),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Format, if the suffix does not determine it.",
+            autocompletion=complete_formats,
+        ),
     ] = None,
+    columns: Columns = None,
     cells: Annotated[
         Literal["safe", "text", "raw"],
         typer.Option(
@@ -54,17 +61,18 @@ def export(
     force: Force = False,
 ) -> Exit:
     """Write events to a file, completely or not at all."""
+    from structlog_audit.cli.columns import parse_columns
     from structlog_audit.cli.reading import read_trails
 
     if tiles is not None:
-        return _export_tiles(options.words, tiles)
+        return _export_tiles(options.words or options.default_trails, tiles)
     if to is None:
         raise UsageError("expected --to FILE, or --tiles FOLDER for the hashes of a sealed trail")
     if to == "-":
         raise UsageError("--to -: expected a file; to write to stdout, use query with -o json, jsonl or csv")
+    names = parse_columns(columns)
     try:
         path, format_name = checked_destination(to, format)
-        names = None if columns is None else columns.split(",")
         checked_writer(format_name, names, cells, full_text=full_text)
     except AuditValueError as error:
         raise UsageError(str(error)) from None
@@ -86,7 +94,7 @@ def export(
                 )
         except AuditValueError as error:
             # An event does not fit into the selected columns.
-            raise UsageError(str(error)) from None
+            raise UsageError(f"--{error}") from None
         put_line(f"{count} events in {to}")
         if not count:
             reading.explain_absence()

@@ -15,7 +15,7 @@ from structlog_audit.loggers.bound_logger import AuditBoundLogger
 from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.opening import open_trail
 
-EXAMPLE = "import-auditlog auditlog.jsonl logs/audit.jsonl"
+EXAMPLES = ("import-auditlog auditlog.jsonl logs/audit.jsonl",)
 
 
 def import_auditlog(

@@ -11,7 +11,7 @@ from structlog_audit.cli.options import Origin
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.exceptions import AuditValueError
 
-EXAMPLE = "keygen audit.pem --origin audit.example/shop/web1"
+EXAMPLES = ("keygen audit.pem --origin audit.example/shop/web1",)
 
 
 def keygen(

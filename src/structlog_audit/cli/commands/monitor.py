@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import AlertOutput
+from structlog_audit.cli.choices import StreamOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Follow, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import put, put_line
+from structlog_audit.cli.options import Follow, StreamOption, TrailOptions, reads_trails
+from structlog_audit.cli.terminal import put, put_document, put_line
 from structlog_audit.events.codec import to_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from structlog_audit.monitoring.alerts import Alert
     from structlog_audit.monitoring.rules import Rule
 
-EXAMPLE = "monitor --rules rules.toml logs/audit.jsonl --since 7d"
+EXAMPLES = (
+    "monitor --rules rules.toml logs/audit.jsonl --since 7d",
+    "monitor --rules rules.toml logs/audit.jsonl -o json",
+)
 
 
 @reads_trails(without=("every_kind",))
@@ -39,7 +42,7 @@ def monitor(
     *,
     rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="File of rules: TOML, JSON or YAML.")],
     follow: Follow = False,
-    output: Annotated[AlertOutput, typer.Option("--output", "-o", help="Output format.")] = AlertOutput.TEXT,
+    output: StreamOption = "text",
 ) -> Exit:
     """Show the alerts that rules raise; exit with 1 if there are any."""
     from structlog_audit.cli.reading import read_trails
@@ -47,7 +50,7 @@ def monitor(
     from structlog_audit.monitoring.rules import load_rules
 
     if follow:
-        options.require_open_end()
+        options.require_endless(output)
     options = replace(options, every_kind=True)
     loaded = load_rules(rules)
 
@@ -55,15 +58,16 @@ def monitor(
         events: Iterable[StoredEvent]
         relevant = reading.narrowed(relevant_events(loaded))
         events = relevant.follow(since_now=False) if follow else relevant.select()
-        code = Exit.DONE
-        for alert in replay(loaded, events):
-            _put(alert, output, zone=options.zone)
-            code = Exit.NO
-            if follow:
-                sys.stdout.flush()
-        if code == Exit.DONE and not follow:
+        alerts = replay(loaded, events)
+        if output == "json":
+            found = [alert.to_dict() for alert in alerts]
+            put_document({"alerts": found, "total_alerts": len(found)})
+            count = len(found)
+        else:
+            count = _put_alerts(alerts, output, zone=options.zone, at_once=follow)
+        if not count and not follow:
             reading.explain_absence(_wanted_values(loaded))
-        return code
+        return Exit.NO if count else Exit.DONE
 
     return read_trails(options, show)
 
@@ -83,10 +87,21 @@ def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
     return wanted
 
 
-def _put(alert: Alert, output: AlertOutput, *, zone: dt.tzinfo | None) -> None:
+def _put_alerts(alerts: Iterable[Alert], output: StreamOutput, *, zone: dt.tzinfo | None, at_once: bool) -> int:
+    """Write *alerts* to stdout as they are raised, and return their number."""
+    count = 0
+    for alert in alerts:
+        count += 1
+        _put(alert, output, zone=zone)
+        if at_once:
+            sys.stdout.flush()
+    return count
+
+
+def _put(alert: Alert, output: StreamOutput, *, zone: dt.tzinfo | None) -> None:
     from structlog_audit.cli.tables import time_text
 
-    if output == AlertOutput.JSONL:
+    if output == "jsonl":
         put(to_json(alert.to_dict()) + "\n")
         return
     time = time_text(alert.timestamp, zone=zone)

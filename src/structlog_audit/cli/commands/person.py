@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import ReportOutput
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
 from structlog_audit.cli.terminal import put
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.redaction.redactor import Redactor
 
-EXAMPLE = "person ann logs/audit.jsonl --member customer_id"
+EXAMPLES = ("person ann logs/audit.jsonl --member customer_id",)
 
 _Words = Annotated[
     list[str],
@@ -46,7 +45,7 @@ def person(
     operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
-    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+    output: DocumentOption = "text",
 ) -> Exit:
     """Show everything by and about one person, and what an erasure would remove.
 
@@ -76,7 +75,7 @@ def person(
             operations=classes,
             seals=reading.seals(key, anchor),
         )
-        put(made.to_json() + "\n" if output == ReportOutput.JSON else made.to_markdown())
+        put(made.to_json() + "\n" if output == "json" else made.to_markdown())
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
     return read_trails(options, write, quietly=True, judges=True)

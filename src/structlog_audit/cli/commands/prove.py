@@ -15,7 +15,7 @@ from structlog_audit.exceptions import AuditValueError
 if TYPE_CHECKING:
     from structlog_audit.integrity.notes import Proof
 
-EXAMPLE = "prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000"
+EXAMPLES = ("prove logs/audit.jsonl evt_0197f3a0c1d27d1e9b0c5d8e00000000",)
 
 
 def prove(

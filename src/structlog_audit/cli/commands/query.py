@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import OutputOption, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
+from structlog_audit.cli.options import (
+    Columns,
+    OutputOption,
+    SealKeys,
+    TrailOptions,
+    Verified,
+    proving_keys,
+    reads_trails,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
 
-EXAMPLE = "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE"
+EXAMPLES = (
+    "query logs/audit.jsonl --since 7d user_id=ann status=FAILURE",
+    "query logs/audit.jsonl -n 20 -o csv --columns timestamp,user_id,operation",
+)
 
 
 @reads_trails()
@@ -31,11 +41,15 @@ def query(
     ] = False,
     verified: Verified = False,
     key: SealKeys = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "text",
+    columns: Columns = None,
 ) -> Exit:
     """Show events, oldest first."""
+    from structlog_audit.cli.columns import parse_columns
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
+
+    names = parse_columns(columns, output)
 
     def show(reading: Reading) -> Exit:
         events: Iterable[StoredEvent]
@@ -46,7 +60,7 @@ def query(
         else:
             events = reading.events()
         is_stream = "-" in (*options.trails, *options.words)
-        count = put_events(events, output, reading.now, zone=options.zone, at_once=is_stream)
+        count = put_events(events, output, reading.now, zone=options.zone, columns=names, at_once=is_stream)
         if not count and lines != 0:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO

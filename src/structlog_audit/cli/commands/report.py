@@ -18,7 +18,7 @@ from structlog_audit.export import write_atomically
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "report logs/audit.jsonl --month 2025-01 --markdown january.md"
+EXAMPLES = ("report logs/audit.jsonl --month 2025-01 --markdown january.md",)
 
 
 @reads_trails(words=TrailWords, without=("every_kind",))

@@ -13,7 +13,7 @@ from structlog_audit.cli.options import Origin, TrailPath
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 
-EXAMPLE = "rotate-key logs/audit.jsonl --key audit-2.pem --previous-key audit.pem --origin audit.example/shop/web1"
+EXAMPLES = ("rotate-key logs/audit.jsonl --key audit-2.pem --previous-key audit.pem --origin audit.example/shop/web1",)
 
 
 def rotate_key(

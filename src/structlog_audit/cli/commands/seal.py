@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from structlog_audit.integrity.anchors import Anchors
     from structlog_audit.integrity.signing import KeyFile
 
-EXAMPLE = "seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1"
+EXAMPLES = ("seal logs/audit.jsonl --key audit.pem --origin audit.example/shop/web1",)
 
 
 def seal(

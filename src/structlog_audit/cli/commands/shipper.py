@@ -9,16 +9,28 @@ from typing import Annotated
 
 import typer
 
+from structlog_audit.cli.completion import complete_shippers
 from structlog_audit.cli.exit_codes import Exit, UsageError, did_you_mean
+from structlog_audit.cli.options import default_trails
 from structlog_audit.cli.terminal import put, put_line
 from structlog_audit.exceptions import AuditError
 
-EXAMPLE = "shipper rsyslog --trail logs/audit.jsonl"
+EXAMPLES = (
+    "shipper rsyslog --trail logs/audit.jsonl",
+    "shipper",
+)
 
 
 def shipper(
+    context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Shipper; without it, all are listed.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Shipper; without it, all are listed.",
+            show_default=False,
+            autocompletion=complete_shippers,
+        ),
     ] = None,
     trail: Annotated[
         str | None, typer.Option("--trail", metavar="PATH", help="Active file of the trail.", show_default=False)
@@ -40,6 +52,8 @@ def shipper(
 
     if name not in SHIPPERS:
         raise UsageError(f"unknown shipper {name!r}.{did_you_mean(name, SHIPPERS)} Known shippers: {known}")
+    if trail is None and len(defaults := default_trails(context)) == 1:
+        (trail,) = defaults
     if trail is None:
         raise UsageError(f"expected the trail that {name} ships, such as --trail logs/audit.jsonl")
     if trail == "-":

@@ -5,16 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-import typer
-
-from structlog_audit.cli.choices import StatisticsOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Anchors, Operations, SealKeys, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import clean, put
-from structlog_audit.events.codec import to_json
+from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
+from structlog_audit.cli.terminal import clean, put, put_document
 from structlog_audit.events.event import rfc3339
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses
 
@@ -24,7 +19,10 @@ if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
     from structlog_audit.query.completeness import Completeness
 
-EXAMPLE = "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01"
+EXAMPLES = (
+    "stats logs/audit.jsonl --since 2025-01-01 --until 2025-02-01",
+    "stats logs/audit.jsonl --since monday -o json",
+)
 
 _MOST = 10
 """The number of names that a table lists. The JSON lists all."""
@@ -37,7 +35,7 @@ def stats(
     operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
-    output: Annotated[StatisticsOutput, typer.Option("--output", "-o", help="Output format.")] = StatisticsOutput.TABLE,
+    output: DocumentOption = "text",
 ) -> Exit:
     """Count events by status, class, operation and user."""
     from structlog_audit.cli.operation_files import load_operations
@@ -53,8 +51,8 @@ def stats(
         found |= _counts_by_class(found["by_operation"], classes)
         verdict = reading.completeness(found["by_user"], reading.seals(key, anchor))
         code = Exit.FINDINGS if options.strict and not verdict.is_acceptable else Exit.DONE
-        if output == StatisticsOutput.JSON:
-            put(_document({**found, "completeness": verdict.to_dict()}))
+        if output == "json":
+            put_document(_members({**found, "completeness": verdict.to_dict()}))
             return code
 
         put_table(_overview(found, verdict, options.zone))
@@ -86,41 +84,30 @@ def _counts_by_class(by_operation: Mapping[str, int], classes: OperationClasses)
     return {"by_class": by_class, "unclassified": unclassified}
 
 
-def _document(found: Mapping[str, Any]) -> str:
+def _members(found: Mapping[str, Any]) -> dict[str, Any]:
     members = dict(found)
     for name, value in found.items():
         if isinstance(value, dt.datetime):
             members[name] = rfc3339(value)
-
-    document = to_json(members)
-    return msgspec.json.format(document, indent=2) + "\n"
+    return members
 
 
 def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo | None) -> Table:
     from structlog_audit.cli.tables import make_table, time_text
 
-    def time(timestamp: dt.datetime | None) -> str:
-        return "-" if timestamp is None else time_text(timestamp, zone=zone)
-
-    first = time(found["first_event"])
-    last = time(found["last_event"])
-
-    statuses = ", ".join(f"{status} {count}" for status, count in found["by_status"].items())
-    success = f"{found['success_rate']:.1%}  ({statuses})"
-
-    durations = []
-    for name in ("avg", "p50", "p95", "p99"):
-        milliseconds = found[f"{name}_duration_ms"]
-        durations.append(f"{name} {milliseconds:.6g}")
+    first = time_text(found["first_event"], zone=zone)
+    last = time_text(found["last_event"], zone=zone)
+    source_first = time_text(verdict.source.first_event, zone=zone)
+    source_last = time_text(verdict.source.last_event, zone=zone)
 
     rows = [
         ("events", str(found["total_events"])),
         ("first, last", f"{first}  {last}"),
-        ("succeeded", success),
-        ("milliseconds", "  ".join(durations)),
+        ("succeeded", _success_text(found)),
+        ("milliseconds", _durations_text(found)),
         ("without a user", str(found["without_user"])),
         ("source", clean(verdict.source.sentence())),
-        ("first, last of source", f"{time(verdict.source.first_event)}  {time(verdict.source.last_event)}"),
+        ("first, last of source", f"{source_first}  {source_last}"),
         ("completeness", verdict.headline()),
         *(("", clean(sentence)) for sentence in verdict.sentences()),
         *_seal_rows(verdict),
@@ -128,6 +115,32 @@ def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo |
     if found["unknown_status"]:
         rows.insert(3, ("unknown status", str(found["unknown_status"])))
     return make_table(None, rows)
+
+
+def _success_text(found: Mapping[str, Any]) -> str:
+    """Return the success rate and the number of events of each status."""
+    from structlog_audit.cli.tables import NOTHING
+
+    if not found["total_events"]:
+        return NOTHING
+
+    statuses = ", ".join(f"{status} {count}" for status, count in found["by_status"].items())
+    return f"{found['success_rate']:.1%}  ({statuses})"
+
+
+def _durations_text(found: Mapping[str, Any]) -> str:
+    """Return the average and the percentiles of the durations."""
+    from structlog_audit.cli.tables import NOTHING
+
+    # A percentile of any durations is positive.
+    if not found["p50_duration_ms"]:
+        return NOTHING
+
+    durations = []
+    for name in ("avg", "p50", "p95", "p99"):
+        milliseconds = found[f"{name}_duration_ms"]
+        durations.append(f"{name} {milliseconds:.6g}")
+    return "  ".join(durations)
 
 
 def _seal_rows(verdict: Completeness) -> list[tuple[str, str]]:

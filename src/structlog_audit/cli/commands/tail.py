@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from structlog_audit.cli.choices import Output
-from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Follow, OutputOption, TrailOptions, reads_trails
+from structlog_audit.cli.exit_codes import Exit
+from structlog_audit.cli.options import Columns, Follow, OutputOption, TrailOptions, reads_trails
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET"
+EXAMPLES = (
+    "tail -n 5 logs/audit.jsonl operation=STORE operation=FORGET",
+    "tail logs/audit.jsonl -o jsonl",
+)
 
 
 @reads_trails()
@@ -25,20 +27,21 @@ def tail(
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="Number of events to start with.")
     ] = 10,
     follow: Follow = False,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "text",
+    columns: Columns = None,
 ) -> Exit:
     """Show the newest events, and follow new ones."""
+    from structlog_audit.cli.columns import parse_columns
     from structlog_audit.cli.output import put_events
     from structlog_audit.cli.reading import read_trails
 
-    if follow and output == Output.JSON:
-        raise UsageError("--follow cannot write a document, which has an end: use --output jsonl")
+    names = parse_columns(columns, output)
     if follow:
-        options.require_open_end()
+        options.require_endless(output)
 
     def show(reading: Reading) -> Exit:
         newest = reading.newest(lines)
-        count = put_events(newest, output, reading.now, zone=options.zone)
+        count = put_events(newest, output, reading.now, zone=options.zone, columns=names)
         if not count and lines:
             reading.explain_absence()
         return Exit.DONE if count else Exit.NO
@@ -53,7 +56,7 @@ def tail(
         later = (event for event in coming if event.event_id not in known)
 
         events = chain(newest, later)
-        put_events(events, output, reading.now, zone=options.zone, first=len(newest))
+        put_events(events, output, reading.now, zone=options.zone, columns=names, first=len(newest))
         return Exit.DONE
 
     return read_trails(options, show_and_follow if follow else show)

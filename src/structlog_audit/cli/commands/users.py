@@ -6,13 +6,12 @@ import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from structlog_audit.cli.choices import Output
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.options import OutputOption, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import clean, is_terminal, put, width
+from structlog_audit.cli.terminal import clean, is_terminal, put, put_document, width
 from structlog_audit.events.codec import to_json
 from structlog_audit.events.event import rfc3339
 
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
 
     from structlog_audit.cli.reading import Reading
 
-EXAMPLE = "users logs/audit.jsonl -n 20 operation=EXPORT"
+EXAMPLES = (
+    "users logs/audit.jsonl -n 20 operation=EXPORT",
+    "users logs/audit.jsonl --since yesterday -o csv",
+)
 
 _LEAST_FOR_WHOLE_TIMES = 60
 """The columns of a terminal from which on a time is not wrapped, so that it can be copied."""
@@ -38,7 +40,7 @@ def users(
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, metavar="N", help="Show only the N most active users.")
     ] = None,
-    output: OutputOption = Output.TABLE,
+    output: OutputOption = "text",
 ) -> Exit:
     """Show the total, last activity and success rate of each user."""
     from structlog_audit.cli.reading import read_trails
@@ -51,9 +53,9 @@ def users(
         by_activity = sorted(found.items(), key=lambda item: -item[1]["total_operations"])
         ranked = by_activity[:lines]
 
-        if output != Output.TABLE:
+        if output != "text":
             rows = [_row(user, figures) for user, figures in ranked]
-            put(_DOCUMENTS[output](rows))
+            _WRITERS[output](rows)
         elif ranked:
             put_table(_table(ranked, options.zone))
         return Exit.DONE
@@ -66,13 +68,13 @@ def _row(user: str | None, figures: Mapping[str, Any]) -> Row:
 
 
 def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], zone: dt.tzinfo | None) -> Table:
-    from structlog_audit.cli.tables import make_table, quoted, time_text
+    from structlog_audit.cli.tables import NOTHING, make_table, quoted, time_text
 
     head = ("USER", "TOTAL", "LAST ACTIVITY", "MOST COMMON", "SUCCESS")
 
     rows = []
     for user, figures in ranked:
-        name = "-" if user is None else quoted(user)
+        name = NOTHING if user is None else quoted(user)
         total = figures["total_operations"]
         time = time_text(figures["last_activity"], zone=zone)
         operation = figures["most_common_operation"]
@@ -86,15 +88,16 @@ def _table(ranked: Iterable[tuple[str | None, Mapping[str, Any]]], zone: dt.tzin
     return make_table(head, rows, numbers=(1, 4), whole=(2,) if has_room else ())
 
 
-def _json(rows: list[Row]) -> str:
-    return msgspec.json.format(to_json({"users": rows, "total_users": len(rows)}), indent=2) + "\n"
+def _put_json(rows: list[Row]) -> None:
+    put_document({"users": rows, "total_users": len(rows)})
 
 
-def _jsonl(rows: list[Row]) -> str:
-    return "".join(to_json(row) + "\n" for row in rows)
+def _put_jsonl(rows: list[Row]) -> None:
+    for row in rows:
+        put(to_json(row) + "\n")
 
 
-def _csv(rows: list[Row]) -> str:
+def _put_csv(rows: list[Row]) -> None:
     import csv
 
     from structlog_audit.cli.tables import clean_rows
@@ -106,11 +109,11 @@ def _csv(rows: list[Row]) -> str:
     writer.writerow(columns)
     for row in rows:
         writer.writerow([safe_cell(row[name]) for name in columns])
-    return clean_rows(sheet.getvalue()) if is_terminal() else sheet.getvalue()
+    put(clean_rows(sheet.getvalue()) if is_terminal() else sheet.getvalue())
 
 
-_DOCUMENTS: dict[Output, Callable[[list[Row]], str]] = {
-    Output.JSON: _json,
-    Output.JSONL: _jsonl,
-    Output.CSV: _csv,
+_WRITERS: dict[Output, Callable[[list[Row]], None]] = {
+    "json": _put_json,
+    "jsonl": _put_jsonl,
+    "csv": _put_csv,
 }

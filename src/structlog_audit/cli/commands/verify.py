@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.choices import ReportOutput
 from structlog_audit.cli.exit_codes import UsageError
-from structlog_audit.cli.options import SealedPath, VerifierKeys
+from structlog_audit.cli.options import DocumentOption, SealedPath, VerifierKeys
 from structlog_audit.cli.terminal import put
 
-EXAMPLE = "verify logs/audit.jsonl --key audit.vkey --anchor shipped.log"
+EXAMPLES = ("verify logs/audit.jsonl --key audit.vkey --anchor shipped.log",)
 
 
 def verify(
@@ -30,7 +29,7 @@ def verify(
         str, typer.Option("--max-age", metavar="SECONDS", help="Age of findings of exit code 3, or none.")
     ] = "120",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 1,
-    output: Annotated[ReportOutput, typer.Option("--output", "-o", help="Output format.")] = ReportOutput.TEXT,
+    output: DocumentOption = "text",
 ) -> int:
     """Verify a trail or an archive against its seal. Exit code: 0 intact, 1 changed, 2 not verified, 3 not covered."""
     from structlog_audit.archive.opening import is_archive
@@ -47,7 +46,7 @@ def verify(
 
     if not is_archive(trail):
         report = verify_trail.verify(trail, policy, anchors=anchor or (), state=state, max_age=seconds, jobs=jobs)
-        put(report.to_text() if output is ReportOutput.TEXT else f"{report.to_json()}\n")
+        put(report.to_text() if output == "text" else f"{report.to_json()}\n")
         return report.exit_code
 
     from structlog_audit.archive.proofs import verify_archived
@@ -55,7 +54,7 @@ def verify(
     if jobs > 1:
         raise UsageError("--jobs: an archive is verified in one process")
     reports = verify_archived(trail, policy, anchors=anchor or (), state=state, max_age=seconds)
-    if output is ReportOutput.TEXT:
+    if output == "text":
         put("\n".join(report.to_text() for report in reports))
     else:
         put(f"[{','.join(report.to_json() for report in reports)}]\n")

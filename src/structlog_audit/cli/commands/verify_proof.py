@@ -10,7 +10,7 @@ from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.cli.options import VerifierKeys
 from structlog_audit.cli.terminal import put_line
 
-EXAMPLE = "verify-proof event.tlog-proof line.json --key audit.vkey"
+EXAMPLES = ("verify-proof event.tlog-proof line.json --key audit.vkey",)
 
 
 def verify_proof(

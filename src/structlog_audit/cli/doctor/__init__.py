@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from structlog_audit.cli.choices import Format, Severity
+from structlog_audit.cli.choices import DocumentOutput, Severity
 from structlog_audit.cli.doctor.diagnosis import Diagnosis, error, from_health_check, located
 from structlog_audit.cli.doctor.filesystem import check_filesystem
 from structlog_audit.cli.doctor.host import check_host
@@ -32,7 +32,7 @@ _DRY_RUN_SECONDS = 60
 
 
 def run_doctor(
-    trails: Sequence[str], configs: Sequence[str], output: Format, fail_on: Severity, ignore: Sequence[str]
+    trails: Sequence[str], configs: Sequence[str], output: DocumentOutput, fail_on: Severity, ignore: Sequence[str]
 ) -> Exit:
     """Write a report on trails, configurations and this machine; return the exit code.
 
@@ -171,8 +171,8 @@ def _without_duplicates(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
     return kept
 
 
-def _write(diagnoses: Sequence[Diagnosis], examined: Sequence[str], output: Format) -> None:
-    if output == Format.JSON:
+def _write(diagnoses: Sequence[Diagnosis], examined: Sequence[str], output: DocumentOutput) -> None:
+    if output == "json":
         put(json_report(diagnoses, examined) + "\n")
         return
 

@@ -1,0 +1,111 @@
+"""The completion of the shell: conditions, their values, columns, formats and names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from commands import GOLDEN, environment, process, run
+from trail_files import line_of, write_trail
+
+from structlog_audit import AuditLogger
+from structlog_audit.cli import completion
+from structlog_audit.cli.conditions import FIELDS
+from structlog_audit.export import FORMATS
+from structlog_audit.shippers import SHIPPERS
+
+
+def in_bash(*words):
+    """Return what bash is offered for the last of *words*, which it has split at each ``=``."""
+    line = {"COMP_WORDS": " ".join(["structlog-audit", *words]), "COMP_CWORD": str(len(words))}
+    return run(_STRUCTLOG_AUDIT_COMPLETE="complete_bash", **line).out.split()
+
+
+def in_zsh(line):
+    """Return what zsh is offered for the last word of *line*."""
+    shown = run(_STRUCTLOG_AUDIT_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS=f"structlog-audit {line}").out
+    return shown.split('"')[1::2]
+
+
+@pytest.fixture
+def trail(tmp_path, monkeypatch):
+    """Record two operations in a trail in the working folder, and return its name."""
+    monkeypatch.chdir(tmp_path)
+    with AuditLogger(filename=tmp_path / "audit.jsonl") as audit:
+        audit.record("document.delete", "ann")
+        audit.record("a\x1b[31m$(reboot)", "bob")
+    return "audit.jsonl"
+
+
+def test_fields_of_conditions_are_completed(trail):
+    """A word that begins a field becomes that field with its sign; after a trail, all fields are offered."""
+    assert in_bash("query", trail, "us") == ["user_id="]
+    assert in_bash("stats", trail, "s") == ["session_id=", "status="]
+    assert in_zsh(f"tail {trail} ") == [*(f"{name}=" for name in FIELDS), "metadata."]
+
+
+def test_word_that_may_be_a_path_is_left_to_the_shell(trail):
+    """Nothing is offered for the first word, and for one that no field begins with, so that the shell completes paths."""
+    assert in_bash("query", "") == in_bash("query", "logs/") == []
+
+
+@pytest.mark.parametrize("before", [["status"], ["audit.jsonl", "status"]])
+def test_values_follow_the_sign_in_each_shell(trail, before):
+    """bash replaces the word after the sign and gets the value; zsh replaces the whole condition and gets that."""
+    assert in_bash("query", *before, "=", "F") == ["FAILURE"]
+    assert in_bash("query", *before, "=") == ["SUCCESS", "FAILURE", "PARTIAL"]
+    assert in_zsh(f"query {' '.join(before)}=F") == ["status=FAILURE"]
+
+
+def test_kinds_and_fields_without_known_values(trail):
+    """Kinds are offered; a field whose values are not known has none, and so has a word that is no field."""
+    assert in_bash("query", trail, "kind", "=", "tr") == ["trail"]
+    assert in_bash("query", trail, "user_id", "=") == in_bash("query", "=") == in_bash("query", "x", "=", "y") == []
+
+
+def test_operations_come_from_the_trail_on_the_line(trail):
+    """Operations in the trail are offered beside the known ones, but none that a shell or a terminal interprets."""
+    assert in_bash("query", trail, "operation", "=", "d") == ["document.delete"]
+    found = in_bash("query", trail, "operation", "=")
+    assert {"STORE", "document.delete"} < set(found)
+    assert not any("reboot" in name for name in found)
+    assert in_bash("query", "operation", "=", "d") == []
+
+
+def test_operations_come_from_the_newest_segment_with_any(tmp_path, monkeypatch):
+    """Of an empty active segment, the newest rolled one is read, and no older one."""
+    monkeypatch.chdir(tmp_path)
+    segments = [(100, line_of(1).replace(b"STORE", b"older")), (200, line_of(2).replace(b"STORE", b"newer"))]
+    write_trail(tmp_path, *segments, active=b"")
+    assert b"newer" in segments[1][1]
+    found = in_bash("query", "audit.jsonl", "operation", "=")
+    assert "newer" in found
+    assert "older" not in found
+
+
+def test_reading_of_operations_is_bounded(trail, tmp_path, monkeypatch):
+    """Only the end of a long segment is read, and nothing of what is not a regular file."""
+    monkeypatch.setattr(completion, "_TAIL_BYTES", 1_000)
+    with open(trail, "ab") as file:
+        file.write(b" " * 1_000)
+    os.mkfifo(tmp_path / "pipe")
+    for name in (trail, "pipe", ".", "nothing"):
+        assert in_bash("query", name, "operation", "=", "d") == []
+
+
+def test_shippers_formats_outputs_and_columns_are_completed(trail):
+    """Names of shippers, formats of exports and outputs, and the last of the columns are completed."""
+    assert in_bash("shipper", "") == list(SHIPPERS)
+    assert in_bash("export", trail, "--format", "") == list(FORMATS)
+    assert in_bash("stats", trail, "-o", "") == ["text", "json"]
+    assert in_bash("query", trail, "--columns", "user_id,op") == ["user_id,operation"]
+    assert "user_id,user_id" not in in_bash("query", trail, "--columns", "user_id,")
+
+
+def test_completion_runs_as_a_process(tmp_path):
+    """The command that the script of bash calls prints one offer a line."""
+    shutil.copy(GOLDEN, tmp_path / "audit.jsonl")
+    words = {"COMP_WORDS": "structlog-audit query audit.jsonl status = F", "COMP_CWORD": "5"}
+    done = process(env=environment(_STRUCTLOG_AUDIT_COMPLETE="complete_bash", **words), cwd=tmp_path)
+    assert done.out == "FAILURE\n"
