@@ -45,11 +45,11 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def load_file(path: str | os.PathLike[str], content: str, convert: Callable[[Any], Value]) -> Value:
-    """Return what the file at *path* states: ``.toml``, ``.json``, ``.yaml`` or ``.yml``.
+    """Return the content of the file at *path*: ``.toml``, ``.json``, ``.yaml`` or ``.yml``.
 
     Args:
         path: The file.
-        content: What the file has, for the message of an error: "rules".
+        content: The kind of content, for the message of an error: "rules".
         convert: Returns the result from the plain value of the whole file; it may raise an `AuditError`.
 
     Raises:

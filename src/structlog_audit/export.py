@@ -126,7 +126,7 @@ FORMATS = (*WRITERS, _SQLITE)
 """The names of all formats of files. A database has no bytes that could be written one after the other."""
 
 Information = Mapping[str, Any]
-"""What the source of events states about an export: columns of ``export_information`` (`structlog_audit.formats.sqlite`)."""
+"""The facts of the source about an export: columns of ``export_information`` (`structlog_audit.formats.sqlite`)."""
 
 
 def _write_bytes(writer: _Writer, lists: Iterable[Events], path: Path, now: dt.datetime) -> None:
@@ -181,7 +181,7 @@ def export(
         cells: For ``csv``, how texts are written. ``safe``: no spreadsheet evaluates one as a formula. ``text``: nor does it
             convert one to a number or date, because an apostrophe is before each. ``raw``: unchanged, for programs only.
         full_text: For ``sqlite``, whether the database gets a full-text index.
-        inform: For ``sqlite``, called after the last event: it returns what the source states about the export.
+        inform: For ``sqlite``, called after the last event: it returns the facts that the source states about the export.
         now: The time of the export.
         replace: Whether an existing file is replaced.
 

@@ -1,7 +1,7 @@
 """The actions of a Delta log (protocol 1/2), and the additions of this library, as values.
 
 The format is Delta's, https://github.com/delta-io/delta/blob/master/PROTOCOL.md, so that other programs read an archive as a
-table. What only this library needs is where Delta leaves room: tags of a file, members of ``commitInfo``, and one further
+table. Facts for this library alone are where Delta leaves room: tags of a file, members of ``commitInfo``, and one further
 column of a checkpoint.
 """
 

@@ -1,4 +1,4 @@
-"""The bytes of a segment from its rows and its quarantine: what compaction verifies, and what `restore` and `verify` read."""
+"""The bytes of a segment from its rows and its quarantine: compaction verifies them, `restore` and `verify` read them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _with_gaps(rows: Iterator[_Row], gaps: Iterable[Gap], encode: Callable[[_Row
     remaining = iter(gaps)
     gap = next(remaining, None)
 
-    # A last step without a row yields what follows the last event.
+    # A last step without a row yields the bytes behind the last event.
     for row in chain(rows, [None]):
         while gap is not None and (row is None or gap.number <= row[0]):
             yield gap.data

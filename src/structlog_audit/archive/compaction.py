@@ -574,7 +574,7 @@ class _RangeAttempt:
     is_packed = False
     columns: Mapping[str, Path] = {}
     before: Mapping[str, bytes] = {}
-    """The last archived lines of the trail: what repeats one of them is not an event."""
+    """The last archived lines of the trail: a repetition of one of them is not an event."""
 
     def __init__(
         self, snapshot: Snapshot, plain: OpenSegment, key: str, trail: str, folder: str, now: dt.datetime
@@ -820,7 +820,7 @@ class _Content(NamedTuple):
 
 
 def _content(file: BinaryIO, start: int, stop: int) -> _Content:
-    """Return what *file* has from *start* to *stop*."""
+    """Return the bytes of *file* from *start* to *stop*."""
     digest = hashlib.sha256()
     lines = 0
     file.seek(start)

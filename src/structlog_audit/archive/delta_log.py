@@ -93,7 +93,7 @@ class Snapshot:
         self.files: dict[str, DataFile] = {}
         """The data files by path."""
         self.segments: defaultdict[str, list[Coverage]] = defaultdict(list)
-        """By key of a segment, what the archive covers of it, in order."""
+        """The coverage of each segment by its key, in order."""
         self.skipped: dict[str, tuple[Range, ...]] = {}
         """By path of a data file, the numbers of its rows that another archive provides; the last of a range is excluded."""
         self.tombstones: dict[str, int] = {}

@@ -315,7 +315,7 @@ def _add_member(writer: Writer, path: Path, value: Any) -> None:
 
 
 def _needle(key: str, value: Any) -> str:
-    """Return what canonical JSON with the member *key* has, if it contains *value*."""
+    """Return a text that canonical JSON has if its member *key* contains *value*."""
     is_literal = value is None or isinstance(value, (str, bool))
     # Numbers have several forms; of arrays and objects only parts may be wanted.
     text = metadata_text({key: value if is_literal else ""}) or ""

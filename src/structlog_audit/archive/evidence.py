@@ -55,7 +55,7 @@ def archived_evidence(
 
     Args:
         trail: Its name in the archives, ``host:path``.
-        parts: What the archives have of it.
+        parts: Its parts in the archives.
         live: Its live files beyond them; None if they were not read.
         before: The last archived lines, some of which the live files may repeat.
 

@@ -1,6 +1,6 @@
-"""What the files of a live trail hold beyond an archive.
+"""The events of a live trail beyond an archive.
 
-**Guarantees.** The files of the trails are opened first, then the log of the archive is read, and what it covers is left out. A
+**Guarantees.** The files of the trails are opened first, then the log of the archive is read, and its events are left out. A
 segment that is archived or deleted meanwhile is therefore neither missing nor read twice.
 
 **Performance.** Only segments that are not covered stay open.
@@ -114,7 +114,7 @@ class HeldTrail:
         self._held.append(_HeldSegment(segment, None))
 
     def beyond(self, snapshot: Snapshot, scanner: SegmentScanner) -> LiveTrail:
-        """Return what the trail holds beyond *snapshot*, which was read after the files were opened.
+        """Return the events of the trail beyond *snapshot*, which was read after the files were opened.
 
         Args:
             snapshot: The state of the archive.

@@ -38,7 +38,7 @@ def _utc_now() -> dt.datetime:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What an archive holds.
+    """The contents of an archive.
 
     Attributes:
         events: The number of events.
@@ -70,7 +70,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def show(archive: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None) -> Summary:
-    """Return what an archive holds, from its log alone.
+    """Return the contents of an archive, from its log alone.
 
     Raises:
         AuditReadError: The archive cannot be read.
@@ -281,7 +281,7 @@ def gc(
     count = size = 0
 
     with opened_log(archive, storage_options) as (log, _):
-        # Listed first: what is committed after the listing is not in it.
+        # Listed first: later commits are not in the listing.
         found = list(log.storage.files("."))
         snapshot = log.update()
         used = set(snapshot.files)

@@ -42,11 +42,11 @@ def open_archive(
     """Return a reader that answers queries from archives, and from live trails beyond them.
 
     Args:
-        path, others: The archives: folders, or URLs such as ``s3://bucket/audit``. What several have is read once.
+        path, others: The archives: folders, or URLs such as ``s3://bucket/audit``. A segment that several have is read once.
         live: The trails that are being written, each as for `structlog_audit.open_trail`. What an archive has of them is read
             from there.
         host: The name under which `compact` archives the live trails; by default that of the system.
-        engine: What reads the data files: ``duckdb``, in this process; Spark as ``sc://host:15002`` (a Connect server),
+        engine: The reader of the data files: ``duckdb``, in this process; Spark as ``sc://host:15002`` (a Connect server),
             ``spark://host:7077`` (a standalone cluster) or ``local[2]`` (a Java process with two threads); or an existing
             ``SparkSession``. What Spark needs to see is in the guide.
         memory_limit: The limit of DuckDB's memory for each archive; Spark has its own settings. Larger queries spill to the

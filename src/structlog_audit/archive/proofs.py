@@ -187,7 +187,7 @@ class _States:
 
     @contextmanager
     def file_of(self, origin: str) -> Iterator[str | None]:
-        """Provide a file with the checkpoint of one trail, and keep what is in it at the end of the ``with`` block."""
+        """Provide a file with the checkpoint of one trail, and keep its content at the end of the ``with`` block."""
         if self._path is None or self._is_foreign:
             # A file of something else is refused by the verification, and stays.
             yield self._path

@@ -1,4 +1,4 @@
-"""`ArchiveReader`: queries answered from archives, and from what live trails hold beyond them.
+"""`ArchiveReader`: queries answered from archives, and from the later events of live trails.
 
 **Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
 query the live files and the logs of the archives are read anew. While segments are archived or deleted, nothing is missing
@@ -92,7 +92,7 @@ class _Placed(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """An archive that is open: its log, DuckDB, which reads the catalogue, and what answers queries of the data files."""
+    """An archive that is open: its log, DuckDB, which reads the catalogue, and the engine that reads the data files."""
 
     log: DeltaLog
     database: Database
@@ -227,7 +227,7 @@ class ArchiveReader(EventSource):
 
     @contextmanager
     def _view(self) -> Iterator[_View]:
-        """Take a state of the archives and what the live trails hold beyond it, for the duration of a ``with`` block."""
+        """Take a state of the archives and the later events of the live trails, for the duration of a ``with`` block."""
         with ExitStack() as stack:
             known = joined([archive.log.require() for archive in self._archives])
             held = [

@@ -59,7 +59,7 @@ class Verified(msgspec.Struct, frozen=True):
         segments: The number of segments whose bytes have the recorded digests.
         events: The number of events in them.
         pruned: The number of segments that were not checked because some of their days were pruned.
-        findings: What is wrong.
+        findings: The faults.
     """
 
     segments: int
@@ -194,7 +194,7 @@ def verify(
 
 
 def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
-    """Yield what is wrong with a data file, the columns included that no segment needs."""
+    """Yield the faults of a data file, the columns included that no segment needs."""
     try:
         with log.storage.open(file.path) as opened:
             digest = file_digest(opened)
@@ -210,7 +210,7 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
 
 
 def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Finding]:
-    """Yield what is wrong with the rows of *coverage*."""
+    """Yield the faults of the rows of *coverage*."""
     where = f"{coverage.trail} {coverage.name}"
     digest = hashlib.sha256()
 

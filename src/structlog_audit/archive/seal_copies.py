@@ -1,4 +1,4 @@
-"""Copies of the seals of trails: what an archive keeps of each seal folder.
+"""Copies of the seals of trails: the files of each seal folder that an archive keeps.
 
 ``_seals/TRAIL/ID.json`` lists one copy: the stored hashes in blocks of `BLOCK_HASHES`, and all other files with their content.
 Full blocks are shared with later copies. A commit names the newest copy of its trail.

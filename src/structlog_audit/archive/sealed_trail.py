@@ -359,7 +359,7 @@ def _sealed_trail(log: DeltaLog, copy: SealCopy) -> SealedTrail:
 
 
 def segments_of(snapshot: Snapshot, trails: Collection[str]) -> list[list[Coverage]]:
-    """Return what an archive covers of each segment of *trails*, oldest first."""
+    """Return the coverage of each segment of *trails*, oldest first."""
 
     def place(ranges: list[Coverage]) -> tuple[str, int]:
         # Numbers are those of one host; names with a time are those of all.

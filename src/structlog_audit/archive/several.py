@@ -17,7 +17,7 @@ _FOREVER = ""
 
 
 def joined(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return what *snapshots* together cover of each segment, and the greatest timestamps. It has no data files."""
+    """Return the coverage of each segment by all *snapshots*, and the greatest timestamps. It has no data files."""
     if len(snapshots) == 1:
         return snapshots[0]
 

@@ -3,7 +3,7 @@
 **Guarantees.** Spark gets the files that the catalogue names, and their schema: it lists no folder, and needs no package for
 Delta tables. Values are bound, and times are exchanged as integers, so that the settings of a session change no answer.
 
-**Failure handling.** What Spark reports becomes an `AuditReadError` with the remedy. A server that does not answer is given up
+**Failure handling.** An error of Spark becomes an `AuditReadError` with the remedy. A server that does not answer is given up
 after some seconds.
 
 **Performance.** Over Connect (``sc://``) a session takes a second and no Java; ``spark://`` and ``local[N]`` start a Java
@@ -76,7 +76,7 @@ _HINTS = {
     ),
     r"UNAVAILABLE|failed to connect|Connection refused|RETRIES_EXCEEDED": "is the Spark Connect server running there?",
 }
-"""The remedies by what the text of an error has."""
+"""The remedies by a part of the text of an error."""
 
 _NOT_DECIDED = re.compile("MALFORMED_RECORD_IN_PARSING|VARIANT_")
 _GLOB = re.compile(r"([\[\]{}*?,\\])")
@@ -156,7 +156,7 @@ class SparkDatabase:
 
     @contextmanager
     def _explained(self, where: str) -> Iterator[None]:
-        """Turn what Spark raises into an `AuditReadError` with a remedy."""
+        """Turn an error of Spark into an `AuditReadError` with a remedy."""
         try:
             yield
         except ImportError:

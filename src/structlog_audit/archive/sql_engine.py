@@ -81,7 +81,7 @@ class Found(NamedTuple):
 
 
 class Counts:
-    """What statistics count, in SQL."""
+    """The counts of statistics, in SQL."""
 
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class _Union(NamedTuple):
 class SQLEngine:
     """Queries of the archive that a snapshot describes.
 
-    Each method but `select` may raise `UndecidedError`. What the others returned is void then: all are to be asked again.
+    Each method but `select` may raise `UndecidedError`. Earlier results are void then, and are computed again.
 
     Args:
         database: Reads the data files.
@@ -308,7 +308,7 @@ class SQLEngine:
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
     def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
-        """Return what statistics count of the matching events that are not `undecided`."""
+        """Return the counts of statistics for the matching events that are not `undecided`."""
         counts = Counts()
         files = _candidates(snapshot, conditions)
         bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
@@ -342,7 +342,7 @@ class SQLEngine:
         return counts
 
     def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
-        """Yield what the rows of a trail show about completeness, in the order of commit.
+        """Yield the evidence of completeness in the rows of a trail, in the order of commit.
 
         Yields:
             The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own

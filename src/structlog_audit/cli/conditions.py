@@ -94,7 +94,7 @@ class Selection:
 
     Attributes:
         words: The conditions of the command line, as they were given.
-        conditions: Their meaning, with tests for what a query has no filters for (``!=``, ``~``, bounds, most of the metadata).
+        conditions: Their meaning, with tests beyond the filters of a query (``!=``, ``~``, bounds, most of the metadata).
     """
 
     words: tuple[Condition, ...]

@@ -52,7 +52,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME",
-        help="What reads an archive: duckdb (default), or Spark as sc://host:15002, spark://host:7077 or local[2].",
+        help="The reader of an archive: duckdb (default), or Spark as sc://host:15002, spark://host:7077 or local[2].",
     ),
 ]
 Tz = Annotated[
@@ -137,7 +137,7 @@ class TrailOptions:
         until: The end of the time range, as text.
         month: The month that is the time range, as text.
         vault: The file with the keys of persons.
-        engine: What reads the data files of an archive.
+        engine: The reader of the data files of an archive.
         tz: The name of the zone in which times are read and shown.
         utc: Whether that zone is UTC.
         every_kind: Whether the events of the library are included.

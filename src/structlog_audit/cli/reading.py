@@ -92,7 +92,7 @@ class Reading:
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 
     def export_information(self, seals: Iterable[SealVerdict] = ()) -> dict[str, Any]:
-        """Return what a database states about the export of these events: `structlog_audit.formats.sqlite`."""
+        """Return the facts that a database states about the export of these events: `structlog_audit.formats.sqlite`."""
         conditions = self.selection.conditions
         verdict = self.trail.completeness(conditions.start_time, conditions.end_time).with_seals(seals)
         return export_information(verdict, self.description)

@@ -5,7 +5,7 @@ task's message, in protocol 2 (the default since Celery 4.0). The client's addre
 nor is a value of more than 1,000 characters. Fields in a header that the sender passes to ``apply_async`` take precedence.
 
 **Lifetime.** The task's events have these fields while it runs, as those of a request have (`structlog_audit.contrib.actor`),
-so retries, chained tasks and tasks that it sends carry them on. What the task binds ends with it. A task from Celery's beat
+so retries, chained tasks and tasks that it sends carry them on. The bindings of the task end with it. A task from Celery's beat
 has no actor. An eager task records what it would in a worker: nothing else that its caller has bound.
 
 **Trust.** The header is as trustworthy as the broker: any process that can send messages to the broker can name any actor.
@@ -76,7 +76,7 @@ def _begin(task: Any, **_: Any) -> None:
 
 
 def _sent_actor(request: Any) -> Any:
-    """Return the actor in the message of a task; for an eager task, what the message would have had."""
+    """Return the actor in the message of a task; for an eager task, that of the message it replaces."""
     if not request.is_eager:
         return getattr(request, HEADER, None) or {}
 

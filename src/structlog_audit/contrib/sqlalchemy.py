@@ -61,7 +61,7 @@ _tracked: dict[type, TrackedFields] = {}
 """The recorded fields of each tracked model and declarative base."""
 
 _tables: dict[Table, _Table | None] = {}
-"""What is known of each table that was written to; None if it is not tracked."""
+"""The known facts of each table that was written to; None if it is not tracked."""
 
 _dialects: WeakSet[Any] = WeakSet()
 """The dialects whose commits and savepoints are followed."""
@@ -213,7 +213,7 @@ _FOLLOWED: dict[str, Callable[..., None]] = {
     "do_savepoint": _savepoint,
     "do_rollback_to_savepoint": _rollback_to_savepoint,
 }
-"""The methods of a dialect that decide what becomes of changes."""
+"""The methods of a dialect that decide whether changes are kept."""
 
 
 def _record(connection: Any) -> None:
@@ -227,7 +227,7 @@ def _record(connection: Any) -> None:
 
 
 class _Statement(NamedTuple):
-    """A statement that is being executed, and what its table had before."""
+    """A statement that is being executed, and the rows of its table before."""
 
     element: Any
     table: _Table
@@ -236,7 +236,7 @@ class _Statement(NamedTuple):
     """The rows that an UPDATE or DELETE selects, by sets of parameters; those with which an INSERT conflicts."""
 
     returns: tuple[Any, ...]
-    """The columns that were added to an INSERT to learn what it wrote."""
+    """The columns that were added to an INSERT to learn its rows."""
 
 
 def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
@@ -553,7 +553,7 @@ class _Table(NamedTuple):
 
 
 def _table_of(table: Any) -> _Table | None:
-    """Return what is tracked of *table*."""
+    """Return the tracked fields of *table*."""
     if table not in _tables:
         _tables[table] = next(_find_table(table), None)
     return _tables[table]

@@ -1,7 +1,7 @@
-"""What the trackers of Django and SQLAlchemy share: which fields are recorded, and the events of rows before and after a write.
+"""The shared parts of the trackers of Django and SQLAlchemy: the recorded fields, and the events of rows before and after.
 
 **Evidence.** A change is the difference between a row as the database returned it before a statement and after it, in the same
-transaction. So an expression is recorded with its result, a value with what the database made of it, and a statement that
+transaction. So an expression is recorded with its result, a value as the database stored it, and a statement that
 changed nothing is not recorded.
 
 **Time and actor.** The events of a transaction are recorded once it is committed, with the context in which each statement ran.

@@ -39,7 +39,7 @@ class CurrentActor(NamedTuple):
 
     Attributes:
         known: Its fields by their names, without those that it lacks.
-        around: What structlog's contextvars had for its fields when it was set. It does not count as bound by the request.
+        around: The values of its fields in structlog's contextvars when it was set. It does not count as bound by the request.
     """
 
     known: dict[str, str]

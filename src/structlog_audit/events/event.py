@@ -21,7 +21,7 @@ import msgspec
 Identifier = object
 """An id as applications have it: text, an integer, a UUID, an Enum, or an object whose text is an id, such as a ULID.
 
-What is none, such as a list, is kept in the metadata and marked."""
+A value that is none, such as a list, is kept in the metadata and marked."""
 
 INTENT_ID = "intent_id"
 """The metadata member that links an outcome to the event of its intent."""

@@ -1,4 +1,4 @@
-"""Answers to queries as lists of events: what handles many events at once need not take them one by one."""
+"""Answers to queries as lists of events, for callers that handle many at once."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def complete(
 
     Args:
         connection: The connection after `write_events`.
-        information: Columns of ``export_information``; containers become JSON, and what is absent is NULL.
+        information: Columns of ``export_information``; containers become JSON, and an absent one is NULL.
         count: The number of events.
         exported_at: The time of the export.
         full_text: Whether to make a full-text index.

@@ -37,7 +37,7 @@ def receipt(proof: Proof, signer: Signer, *, subject: str | None = None) -> byte
     Args:
         proof: The proof of one line. Its hashes are not verified.
         signer: The key of the trail. Its name, the origin, is the issuer.
-        subject: What the receipt is about; the event id by convention.
+        subject: The subject of the receipt; the event id by convention.
 
     Raises:
         AuditValueError: The note of the proof is not a checkpoint, or the key has not signed it: else it would sign any root

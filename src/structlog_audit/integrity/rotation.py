@@ -1,7 +1,7 @@
 """The change of the key of a trail: the new key and the old one sign together, until the old one is left out.
 
 A sealer that is given both keys states in the trail that the new one begins; one that is given the new key only, that the old
-one has ended. Either key alone verifies what is signed in between.
+one has ended. Either key alone verifies the checkpoints in between.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
 
 
 class SealedRanges:
-    """What the seal folder of one trail says is sealed. Any process that records reads it; nothing is verified.
+    """The sealed ranges by the seal folder of one trail. Any process that records reads it; nothing is verified.
 
     Args:
         trail: The path of the active segment.

@@ -175,7 +175,7 @@ def _line_of(run: KnownRun) -> bytes:
 
 
 def restore(folder: SealFolder, policy: Policy, files: Sequence[SegmentFile]) -> SealedState:
-    """Return what the checkpoint in *folder* covers, and remove from the folder what it does not cover.
+    """Return the state that the checkpoint in *folder* covers, and remove everything else from the folder.
 
     Args:
         folder: The seal folder, which is locked.

@@ -155,7 +155,7 @@ def _load_private_key(path: str) -> Any:
             f"{path!r} is encrypted: expected a key without a password, or use a signing command"
         ) from error
     except Exception as error:
-        # cryptography raises exceptions of several modules for what is not a key.
+        # cryptography raises exceptions of several modules for other content than a key.
         raise AuditSealError(f"{path!r}: expected a private key as PKCS#8 PEM") from error
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise AuditSealError(f"{path!r}: expected an Ed25519 key, got a {type(private).__name__}")

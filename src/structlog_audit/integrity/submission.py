@@ -29,7 +29,7 @@ Post = Callable[[str, str, bytes, float], tuple[int, bytes]]
 
 
 class SubmissionError(AuditError):
-    """A service could not be reached, or did not give what was requested. It is counted, and does not reach a caller."""
+    """A service could not be reached, or gave another answer than was requested. It is counted, and does not reach a caller."""
 
 
 class RefusedError(SubmissionError):

@@ -91,7 +91,7 @@ def _status_of(response: bytes) -> int:
 
 
 def _content(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    """Return the content of the DER element with *tag* at the beginning of *data*, and what follows it.
+    """Return the content of the DER element with *tag* at the beginning of *data*, and the rest.
 
     Raises:
         IndexError, ValueError: There is no such element.

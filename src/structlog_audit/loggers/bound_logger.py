@@ -5,7 +5,7 @@
 global configuration. Fields of a call override bound ones, and those override structlog's contextvars.
 
 **Other handlers.** Any other handler on the logger receives a complete record, with the fields as attributes. A field whose
-name `logging` reserves gets a trailing underscore there. What filters and record factories change in the record, they change
+name `logging` reserves gets a trailing underscore there. A change of the record by filters and record factories is a change
 in the event.
 
 **Performance.** If a single `AuditHandler` is all that is attached to the logger, without filters and a record factory, and

@@ -231,7 +231,7 @@ class OperationScope:
             fields |= {"status": status, "error_message": text}
             return logging.ERROR, self._operation, fields
 
-        # What the block stated itself counts.
+        # The block's own statement counts.
         fields.setdefault("ended_by", text)
         if status is EventStatus.PARTIAL:
             fields.setdefault("status", status)

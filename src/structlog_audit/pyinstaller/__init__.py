@@ -1,4 +1,4 @@
-"""The hook of PyInstaller, which finds it by an entry point: what a frozen application needs beyond what its imports show."""
+"""The hook of PyInstaller, which finds it by an entry point: modules and files that no import statement shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hints for a query without an answer: which of its values no event has, and what events have instead.
+"""Hints for a query without an answer: which of its values no event has, and which ones events have instead.
 
 **Guarantees**
 

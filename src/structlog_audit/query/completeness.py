@@ -344,7 +344,7 @@ class Completeness:
         return self
 
     def _proved(self, doubt: Doubt, seal: SealVerdict) -> Doubt | None:
-        """Return what is left of *doubt* if the lines that *seal* covers are proved."""
+        """Return the rest of *doubt* if the lines that *seal* covers are proved."""
         if doubt.trail is None or os.path.abspath(doubt.trail) != os.path.abspath(seal.trail):
             return doubt
         if doubt.reason == Reason.BEFORE_FIRST and not seal.pruned:

@@ -331,7 +331,7 @@ class EventSource:
 
 
 def export_information(verdict: Completeness, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a source states about an export: itself, the period, the *filters* and the *verdict* on completeness."""
+    """Return the facts of a source about an export: itself, the period, the *filters* and the *verdict* on completeness."""
     source = verdict.source.sentence()
     # The sentence of trails names their files.
     if verdict.source.paths and not verdict.source.segments:

@@ -1,4 +1,4 @@
-"""Tests of single fields of an event, for what filters have no form for: patterns, negations, bounds, values at a path.
+"""Tests of single fields of an event, beyond the filters: patterns, negations, bounds, values at a path.
 
 They are values, so that an engine can read them and leave out events that cannot pass. `FieldConditions.matches` decides.
 

@@ -1,4 +1,4 @@
-"""`SealVerdict`: what the verification of a trail's seal found, as a value for verdicts, statistics and reports.
+"""`SealVerdict`: the result of the verification of a trail's seal, as a value for verdicts, statistics and reports.
 
 `structlog_audit.integrity.seal_verdicts` makes them. A seal that was not verified is one, too, with the reason.
 """
@@ -28,7 +28,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealVerdict:
-    """The result of the verification of one trail, and what it rests on."""
+    """The result of the verification of one trail, and its evidence."""
 
     trail: str
     """The active segment of the trail."""
@@ -72,7 +72,7 @@ class SealVerdict:
         return f"{self.trail}: {self.verdict}. {_MEANINGS[self.verdict]}"
 
     def evidence(self) -> list[tuple[str, str]]:
-        """Return what the verdict rests on, as names and texts."""
+        """Return the evidence of the verdict, as names and texts."""
         if self.root is None:
             return [("Keys given", ", ".join(self.keys) or "none")]
 

@@ -62,7 +62,7 @@ _PARAMETERS = {
     **{name: advice for name, (_, advice) in _FIXED.items()},
     **dict.fromkeys(("json_default", "json_encoder", "json_serializer", "json_indent", "json_ensure_ascii"), _JSON),
 }
-"""The parameters of python-json-logger's classes that are not used here, each with what to use instead."""
+"""The parameters of python-json-logger's classes that are not used here, each with its replacement."""
 
 _OVERRIDES = {
     **dict.fromkeys(("formatTime", "converter", "default_time_format", "default_msec_format", "usesTime"), _TIME),

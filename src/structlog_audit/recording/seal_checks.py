@@ -48,7 +48,7 @@ def seal_findings(
         trail: The path of the active segment.
         now: The present time.
         signers: The keys that sign in this process; none if they are not known.
-        anchors: The anchors in this process; None for what the seal folder states.
+        anchors: The anchors in this process; None for those that the seal folder states.
     """
     folder = f"{trail}.seal"
     yield from _folder_findings(folder)

@@ -2,7 +2,7 @@
 
 **Guarantees**: the result is that of `structlog_audit.redaction.scrubber.Scrubber`, or there is none.
 
-**Performance**: the modes of names are remembered, and only what changes is copied. Most secrets of applications are found by
+**Performance**: the modes of names are remembered, and only changes are copied. Most secrets of applications are found by
 their key, and the pass over all texts of an event takes as long as three events.
 """
 

@@ -218,7 +218,7 @@ class Scrubber:
         except MaskedError as error:
             replacement, kind = MASK, f"mask; {error}"
 
-        # What was masked or encrypted before gets no second mark.
+        # A value that was masked or encrypted before gets no second mark.
         if replacement != value or kind in TEXT_MODES:
             self._mark(path, original_path, kind)
         return replacement

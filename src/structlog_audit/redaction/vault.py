@@ -432,7 +432,7 @@ class SubjectVault:
 class _Keys:
     """The subjects in memory by identity or token, the least recently used ones being forgotten.
 
-    Each of two generations has half of them. The younger one becomes the older one when it is full, and what is used moves to
+    Each of two generations has half of them. The younger one becomes the older one when it is full, and a used entry moves to
     the younger one. A method is one step for other threads; whoever clears replaces the object.
     """
 

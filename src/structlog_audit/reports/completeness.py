@@ -27,7 +27,7 @@ def assess_completeness(
 
 
 def completeness_members(source: EventSource, verdict: Completeness, aggregates: ReportAggregates) -> dict[str, Any]:
-    """Return the member ``completeness`` of a report: the verdict, and what the source counted."""
+    """Return the member ``completeness`` of a report: the verdict, and the counts of the source."""
     members = verdict.to_dict()
     del members["source"], members["seals"]
     return {

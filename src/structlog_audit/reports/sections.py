@@ -102,7 +102,7 @@ _VERDICTS = {
     "incomplete": "Events are missing, so the figures in this report are too low:",
     "unknown": "No event is known to be missing, but the evidence does not show that none is:",
 }
-"""What the verdicts on completeness mean."""
+"""The meanings of the verdicts on completeness."""
 
 
 _NO_SIGNATURE = (
@@ -427,7 +427,7 @@ def _failures(members: dict[str, Any]) -> list[Block]:
 
 
 def _class_blocks(members: dict[str, Any], id: str, names: tuple[str, str]) -> list[Block]:
-    """Return the events of one class, and what is not known about it.
+    """Return the events of one class, and the unknown facts about it.
 
     Args:
         members: The data of the report.

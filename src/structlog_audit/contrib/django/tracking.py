@@ -7,7 +7,7 @@ from either side, cascades and fast deletes, fixtures, data migrations. SQL that
 three kinds of statements are the place that all of them pass.
 
 **Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
-locked, and the statement is limited to them, so a concurrent transaction cannot change what was read. Events are recorded when
+locked, and the statement is limited to them, so a concurrent transaction cannot change these rows. Events are recorded when
 the transaction is committed; a savepoint that is rolled back takes its events with it.
 
 **Performance.** Two more queries per UPDATE and DELETE of a tracked model, none per INSERT. The rows are in memory meanwhile.
@@ -206,7 +206,7 @@ def _moved_keys(query: Any, table: _Table, before: Rows) -> dict[Key, Key]:
 
 
 def _written_keys(query: Any, table: _Table) -> dict[Any, Any]:
-    """Return what an UPDATE sets the fields of the primary key to."""
+    """Return the new values of the primary key in an UPDATE."""
     written = {field: value for field, _, value in query.values}
     fields = table.key_fields
 
@@ -219,7 +219,7 @@ def _as_update(row: ChangedRow, table: _Table, query: Any) -> ChangedRow:
     if row.after is not None or row.before is None:
         return row
 
-    # Only what is recorded can be marked; the entry id names the row in any case.
+    # Only recorded fields can be marked; the entry id names the row in any case.
     after = dict(row.before)
     for field in _written_keys(query, table):
         after[field.name] = EXPRESSION
