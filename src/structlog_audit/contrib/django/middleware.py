@@ -1,7 +1,7 @@
 """`AuditContextMiddleware` for Django: names the actor in the events of a request.
 
-**Scope.** It covers a request until its response is made, and each piece of a streamed response. A binding of a view or a middleware
-in structlog's contextvars ends with the request. `structlog_audit.contrib.actor` has the rules of binding and trust.
+**Scope.** It covers a request until its response is made, and each piece of a streamed response. A binding of a view or a
+middleware in structlog's contextvars ends with the request. `structlog_audit.contrib.actor` has the rules of binding and trust.
 
 **Position.** In ``MIDDLEWARE`` it comes after ``AuthenticationMiddleware``, and after the ``RequestMiddleware`` of
 django-structlog, whose ``request_id`` it keeps. If a user appears only later, a warning reports it. The handler is configured
