@@ -7,6 +7,7 @@ error.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,11 @@ class Settings:
             value = self.values.get(parameter.name)
             if parameter.name == "trail" and parameter.param_type_name == "argument" and len(self.trails) == 1:
                 found["trail"] = self.trails[0]
-            elif value is not None and _takes(parameter, value) and (parameter.name, name) not in _EXCEPTIONS:
+            elif (
+                value is not None
+                and _takes(command, parameter.name, value)
+                and (parameter.name, name) not in _EXCEPTIONS
+            ):
                 found[parameter.name] = value
         return found
 
@@ -57,10 +62,15 @@ class Settings:
 _EXCEPTIONS = frozenset(("key", name) for name in _SIGNING)
 
 
-def _takes(parameter: Any, value: Any) -> bool:
-    """Return whether *value* is a choice of *parameter*: a command may lack an output format."""
-    choices = get_args(parameter.type_descriptor.annotation) if parameter.name == "output" else None
-    return choices is None or value in choices
+def _takes(command: Any, name: str, value: Any) -> bool:
+    """Return whether *value* is a choice of the parameter *name*: a command may lack an output format."""
+    if name != "output":
+        return True
+
+    # The attribute with the choices has another name in each release of typer.
+    hint = inspect.signature(command.callback, eval_str=True).parameters[name].annotation
+    choices, *_ = get_args(hint)
+    return value in get_args(choices)
 
 
 def load_settings() -> Settings:
