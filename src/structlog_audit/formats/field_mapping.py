@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from structlog_audit.events.addresses import address_text
+from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.event import AuditEvent, Kind, utc
 from structlog_audit.events.operation_classes import OperationClass, registered_operations
 
@@ -89,7 +90,7 @@ def users(event: AuditEvent) -> list[str]:
     return [] if event.user_id is None else [event.user_id]
 
 
-def address(event: AuditEvent) -> str | None:
+def address(event: AuditEvent | StoredEvent) -> str | None:
     """Return the client address, if the metadata has an IP address under one of `ADDRESSES`."""
     for name in ADDRESSES:
         value = event.metadata.get(name)

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.events.addresses import address_text
 from structlog_audit.events.codec import MARKS, StoredEvent, to_json
 from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClass, OperationClasses
-from structlog_audit.formats.field_mapping import ADDRESSES
+from structlog_audit.formats.field_mapping import address
 from structlog_audit.query.absent_values import PSEUDONYM
 from structlog_audit.query.field_tests import text_of, values_at
 from structlog_audit.redaction.erasable import TOKEN, parts_of
@@ -298,9 +297,9 @@ class PersonAggregates:
 
         self.unclassified += operation_class is None and bool(event.entry_ids)
 
-        address = _address(event)
-        if address is not None:
-            self.addresses.add(address, event, is_counted=True)
+        found = address(event)
+        if found is not None:
+            self.addresses.add(found, event, is_counted=True)
         self.by_person.add(event)
         self.scope.add(event)
 
@@ -331,12 +330,3 @@ class PersonAggregates:
 
         if any(isinstance(value, str) and value in names for value in values):
             self.library.add(event)
-
-
-def _address(event: StoredEvent) -> str | None:
-    for name in ADDRESSES:
-        value = event.metadata.get(name)
-        found = address_text(value) if isinstance(value, str) else None
-        if found is not None:
-            return found
-    return None

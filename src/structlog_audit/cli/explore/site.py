@@ -26,15 +26,17 @@ hookimpl = HookimplMarker("datasette")
 DATABASE = "audit"
 """The name of the database in addresses, which is that of its file without the suffix."""
 
+_OF_CLASS = """
+SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
+FROM events JOIN operation_classes USING (operation)
+WHERE kind IS NULL AND class = '{name}' AND (:user = '' OR user_id = :user) ORDER BY number DESC
+"""
+
 QUESTIONS: dict[str, dict[str, str]] = {
     "deletions": {
         "title": "What did a user delete?",
         "description": "Operations of the class delete, newest first; without a user, those of all users.",
-        "sql": """
-SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
-FROM events JOIN operation_classes USING (operation)
-WHERE kind IS NULL AND class = 'delete' AND (:user = '' OR user_id = :user) ORDER BY number DESC
-""",
+        "sql": _OF_CLASS.format(name="delete"),
     },
     "failures": {
         "title": "What failed this week?",
@@ -58,11 +60,7 @@ FROM events WHERE kind IS NULL GROUP BY user_id ORDER BY events DESC, user_id
     "exports": {
         "title": "Who exported what?",
         "description": "Operations of the class export, newest first; without a user, those of all users.",
-        "sql": """
-SELECT number, timestamp, operation, user_id, status, entry_ids, error_message, metadata
-FROM events JOIN operation_classes USING (operation)
-WHERE kind IS NULL AND class = 'export' AND (:user = '' OR user_id = :user) ORDER BY number DESC
-""",
+        "sql": _OF_CLASS.format(name="export"),
     },
     "entry": {
         "title": "What happened to an entry?",
