@@ -161,6 +161,23 @@ def test_missing_commit_is_an_error_that_names_it(tmp_path):
         log_of(tmp_path).update()
 
 
+def test_commits_that_appear_between_two_reads_are_all_read(tmp_path):
+    """A commit that is looked for before another writer creates it and its successor is no gap."""
+    writer = log_of(tmp_path)
+    commit_segment(writer, 0)
+
+    class Interrupted(LocalStorage):
+        def read_existing(self, paths):
+            early = super().read_existing(paths[:2])
+            if len(paths) > 2 and writer.snapshot.version == 0:
+                commit_segment(writer, 1)
+                commit_segment(writer, 2)
+            return early + super().read_existing(paths[2:])
+
+    storage = Interrupted(str(tmp_path))
+    assert DeltaLog(storage, Database(storage).connect).update().version == 2
+
+
 @pytest.mark.parametrize("content", [b"", b'{"commitInfo":{"times', b"\0" * 100])
 def test_half_written_commit_is_an_error_that_names_it(tmp_path, content):
     """A commit that was not copied completely is never taken for less than it was."""

@@ -252,14 +252,17 @@ class DeltaLog:
             contents = self.storage.read_existing(paths)
             present = [content is not None for content in contents]
             count = present.index(False) if False in present else PROBED
-            if any(present[count:]):
-                raise self._damaged(paths[count], "a commit, got none although later ones exist")
 
             for path, content in zip(paths[:count], contents, strict=False):
                 self._apply(path, content or b"")
 
-            if count < PROBED:
+            if count < PROBED and not any(present[count:]):
                 return self.snapshot
+
+            # The files are read one after the other. Another writer may have created this commit and the later ones
+            # meanwhile. Commits appear in their order, so one that is still missing was lost.
+            if count < PROBED and self.storage.read_existing(paths[count : count + 1]) == [None]:
+                raise self._damaged(paths[count], "a commit, got none although later ones exist")
 
     def require(self) -> Snapshot:
         """Return the newest state of an archive that must exist.
