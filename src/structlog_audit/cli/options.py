@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from structlog_audit.cli.choices import DocumentOutput, Output, StreamOutput
+from structlog_audit.cli.choices import DocumentOutput, Output, ReportOutput, StreamOutput
 from structlog_audit.cli.completion import complete_columns, complete_words
 from structlog_audit.cli.exit_codes import UsageError
 
@@ -113,6 +113,12 @@ _OUTPUT = typer.Option("--output", "-o", help="Output format.")
 OutputOption = Annotated[Output, _OUTPUT]
 StreamOption = Annotated[StreamOutput, _OUTPUT]
 DocumentOption = Annotated[DocumentOutput, _OUTPUT]
+ReportOption = Annotated[
+    ReportOutput, typer.Option("--output", "-o", help="Output format on stdout, if no file is given; text is Markdown.")
+]
+HtmlFile = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML to FILE; - is stdout.")]
+MarkdownFile = Annotated[str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown to FILE.")]
+JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")]
 
 
 def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
@@ -232,13 +238,18 @@ def default_trails(context: typer.Context | None) -> tuple[str, ...]:
     return () if settings is None else settings.trails
 
 
+_WITHOUT_SETTING = {"output": "text"}
+"""The values of options whose setting is dropped, if they have one."""
+
+
 def _drop_settings(context: typer.Context, given: dict[str, Any]) -> None:
     """Remove from *given* the settings that the command line replaces, or that need an option it does not have."""
-    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False}
+    has_files = any(given.get(name) is not None for name in ("html", "markdown", "json"))
+    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False, "output": has_files}
     for name, is_replaced in replaced.items():
         source = context.get_parameter_source(name)
         if is_replaced and source is not None and source.name == "DEFAULT_MAP":
-            given[name] = None
+            given[name] = _WITHOUT_SETTING.get(name)
 
 
 def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:

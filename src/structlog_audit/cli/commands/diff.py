@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import DocumentOption, TrailOptions, TrailWords, reads_trails
-from structlog_audit.cli.terminal import put
+from structlog_audit.cli.options import (
+    Force,
+    HtmlFile,
+    JsonFile,
+    MarkdownFile,
+    ReportOption,
+    TrailOptions,
+    TrailWords,
+    reads_trails,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -34,18 +42,24 @@ def diff(
     against_until: Annotated[
         str | None, typer.Option("--against-until", metavar="TIME", help="End of the time range to compare with.")
     ] = None,
-    output: DocumentOption = "text",
+    html: HtmlFile = None,
+    markdown: MarkdownFile = None,
+    json: JsonFile = None,
+    force: Force = False,
+    output: ReportOption = "text",
 ) -> Exit:
     """Show what appeared, vanished or changed since the time before: operations, failures, durations, users.
 
     A month is compared with the month before, another time range with one of the same length just before. The text is Markdown.
     """
+    from structlog_audit.cli.documents import documents
     from structlog_audit.cli.reading import read_trails, report_problems
     from structlog_audit.reports import comparison_report
 
     start, end = _range_before(options, against_since, against_until, has_other=bool(against))
     if start is None and end is None and not against and options.since is None:
         raise UsageError("expected --since or --month, --against-since, or --against TRAIL")
+    targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
     other = _open_other(options, against)
 
     def write(reading: Reading) -> Exit:
@@ -62,7 +76,7 @@ def diff(
         )
         if other is not None and other.problems:
             report_problems(other.problems)
-        put(made.to_json() + "\n" if output == "json" else made.to_markdown())
+        targets.write(made)
         acceptable = made.completeness.is_acceptable and made.completeness_before.is_acceptable
         return Exit.FINDINGS if options.strict and not acceptable else Exit.DONE
 

@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import put
+from structlog_audit.cli.options import (
+    Anchors,
+    Force,
+    HtmlFile,
+    JsonFile,
+    MarkdownFile,
+    Operations,
+    ReportOption,
+    SealKeys,
+    TrailOptions,
+    reads_trails,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -45,18 +55,24 @@ def person(
     operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
-    output: DocumentOption = "text",
+    html: HtmlFile = None,
+    markdown: MarkdownFile = None,
+    json: JsonFile = None,
+    force: Force = False,
+    output: ReportOption = "text",
 ) -> Exit:
     """Show everything by and about one person, and what an erasure would remove.
 
     The text is Markdown, for an access request (GDPR art. 15) or an erasure (art. 17).
     """
+    from structlog_audit.cli.documents import documents
     from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import person_report
 
     identity, options = _take_person(options)
     classes = load_operations(operations)
+    targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
     redactors = [_redactor(given) for given in secret or ()]
 
     def write(reading: Reading) -> Exit:
@@ -75,7 +91,7 @@ def person(
             operations=classes,
             seals=reading.seals(key, anchor),
         )
-        put(made.to_json() + "\n" if output == "json" else made.to_markdown())
+        targets.write(made)
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
     return read_trails(options, write, quietly=True, judges=True)
