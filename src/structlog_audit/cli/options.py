@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
@@ -151,6 +151,10 @@ class TrailOptions:
         strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.
         default_trails: Trails of the settings, for a command line that names none.
+        others: Further trails that the command opens itself. Reading them is recorded, too.
+        person: The person that the command asks for, beside the conditions, as far as the record names them.
+        pseudonyms: The names of that person under the keys that are given: the record has these in place of the identity.
+        described: Further members of the record of the reading.
     """
 
     command: str
@@ -167,6 +171,10 @@ class TrailOptions:
     strict: bool = False
     trails: Sequence[str] = ()
     default_trails: Sequence[str] = ()
+    others: Sequence[str] = ()
+    person: str | None = None
+    pseudonyms: Sequence[str] = ()
+    described: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def zone(self) -> dt.tzinfo | None:

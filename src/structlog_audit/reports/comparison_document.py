@@ -33,7 +33,7 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
     created = formatting.timestamp(members["generated_at"])
     return Document(
         title="Comparison",
-        subtitle=formatting.count(differences, "difference"),
+        subtitle=formatting.count(differences, "difference") if members["comparisons"] else "Nothing to compare",
         facts=[
             ("Before", _side(members["before"])),
             ("Now", _side(members["now"])),

@@ -18,27 +18,31 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import Kind
+from structlog_audit.events.event import Identifier, Kind
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
-from structlog_audit.exceptions import AuditTypeError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
+from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.document_builder import build_document
 from structlog_audit.reports.period import Period, period_of
+from structlog_audit.reports.person import PersonReport, person_report
 from structlog_audit.reports.previous_period import compare_with_period_before
 from structlog_audit.reports.report_data import build_data
 from structlog_audit.reports.report_forms import ReportForms
@@ -101,6 +105,37 @@ class Report(ReportForms):
         return f"<Report of {period['month'] or bounds}>"
 
 
+class ReportParameters(TypedDict, total=False):
+    """The parameters of every `compliance_report`."""
+
+    month: str | None
+    start_time: dt.datetime | None
+    end_time: dt.datetime | None
+    operations: Mapping[str, str] | OperationClasses | None
+    seals: Iterable[SealVerdict]
+
+
+class PersonParameters(ReportParameters, total=False):
+    """The parameters of a report on one person (`structlog_audit.reports.person_report`)."""
+
+    members: Iterable[str]
+    redactors: Iterable[Redactor]
+    vault: SubjectVault | str | os.PathLike[str] | None
+    newest: int
+
+
+@overload
+def compliance_report(
+    source: EventSource, *, user_id: str | None = None, person: None = None, **parameters: Unpack[ReportParameters]
+) -> Report: ...
+
+
+@overload
+def compliance_report(
+    source: EventSource, *, person: Identifier, **parameters: Unpack[PersonParameters]
+) -> PersonReport: ...
+
+
 def compliance_report(
     source: EventSource,
     *,
@@ -108,9 +143,11 @@ def compliance_report(
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
+    person: Identifier | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
     seals: Iterable[SealVerdict] = (),
-) -> Report:
+    **search: Any,
+) -> Report | PersonReport:
     """Return the report of the events of *source* in a period. O(number of events).
 
     Args:
@@ -118,6 +155,8 @@ def compliance_report(
         month: A month in UTC, such as ``"2025-01"``.
         start_time, end_time: A half-open range in place of the month; None is an open bound.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
+        person: The person about whom everything is reported, in place of a summary.
+        search: With *person*, the further parameters of `structlog_audit.reports.person_report`.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
         seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
             the report states that nothing was verified.
@@ -128,6 +167,14 @@ def compliance_report(
     if not isinstance(source, EventSource):
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
+
+    if person is not None:
+        if user_id is not None:
+            raise AuditValueError(f"user_id={user_id!r}, person={person!r}: expected one of them")
+        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time}
+        return person_report(source, person, **bounds, operations=operations, seals=seals, **search)
+    if search:
+        raise AuditTypeError(f"{', '.join(search)}: expected only with person, or no such parameter")
 
     period = period_of(month, start_time, end_time)
     user = _user(user_id)

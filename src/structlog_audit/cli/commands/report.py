@@ -49,13 +49,13 @@ def report(
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
-    month, options = _take_month(options)
+    if user == "":
+        raise UsageError("--user: expected a user, got an empty text")
+    month, options = _take_month(dataclasses.replace(options, person=user))
     classes = load_operations(operations)
     targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
 
     def write(reading: Reading) -> Exit:
-        if reading.selection.words:
-            raise UsageError("a report covers all events of its time range, or of --user: leave out the conditions")
         conditions = reading.selection.conditions
         made = compliance_report(
             reading.trail,
@@ -69,7 +69,7 @@ def report(
         targets.write(made)
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
-    return read_trails(options, write, quietly=True, judges=True)
+    return read_trails(options, write, quietly=True, judges=True, whole="a report covers all events of its time range")
 
 
 def _take_month(options: TrailOptions) -> tuple[str | None, TrailOptions]:
