@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from archives import compacted, write_closed
 from commands import GOLDEN, PROGRAM, environment, run
 from seals import Writer
 
@@ -222,31 +223,65 @@ def test_proof_does_not_need_the_hint(trail):
     assert run("prove", trail, first_id(trail)).out == before
 
 
-def test_tiles_are_the_stored_hashes_in_files_of_c2sp(trail):
-    """export --tiles writes full and partial tiles and the checkpoint, into an empty folder only."""
+def test_tiles_are_those_of_c2sp_and_only_grow(trail):
+    """export --tiles writes hashes, entries and checkpoint; once more into the same folder, what is new only."""
     with trail.open("ab") as file:
         file.write(b"".join(b"%d\n" % number for number in range(600)))
     seal(trail)
     folder = trail.parent / "tiles"
-    assert run("export", trail, "--tiles", folder).code == 0
+    done = run("export", trail, "--tiles", folder)
     leaves = leaf_hashes(trail.read_bytes())
     count = len(leaves) // 32
+    assert (done.code, done.out, done.err) == (0, f"8 files added in {folder}: {count} lines\n", "")
     assert (folder / "tile/0/000").read_bytes() == leaves[: 256 * 32]
     assert (folder / f"tile/0/002.p/{count - 512}").read_bytes() == leaves[512 * 32 :]
     assert len((folder / "tile/1/000.p/2").read_bytes()) == 64
+    assert (folder / f"tile/entries/002.p/{count - 512}").read_bytes().endswith(b"\x00\x03599")
     assert (folder / "checkpoint").read_bytes() == Path(f"{trail}.seal/checkpoint").read_bytes()
+    assert stat.S_IMODE((folder / "checkpoint").stat().st_mode) == 0o600
+
     again = run("export", trail, "--tiles", folder)
-    assert (again.code, "expected a new or an empty folder" in again.error_line) == (2, True)
+    assert (again.code, again.out) == (0, f"0 files added in {folder}: {count} lines\n")
+
+
+def test_tiles_go_into_no_other_folder(trail):
+    """A folder with other files, conditions, an archive and a trail without a seal are errors that say what to do."""
+    folder = trail.parent / "tiles"
+    unsealed = run("export", trail, "--tiles", folder)
+    assert (unsealed.code, "the trail is not sealed" in unsealed.error_line, folder.exists()) == (3, True, False)
+
+    seal(trail)
+    foreign = run("export", trail, "--tiles", trail.parent)
+    assert (foreign.code, "expected a new or an empty folder" in foreign.error_line) == (2, True)
     assert run("export", trail).code == 2
-    assert run("export", trail, "user_id=ann", "--tiles", trail.parent / "more").code == 2
+    assert run("export", trail, "user_id=ann", "--tiles", folder).code == 2
+
+    archive = trail.parent / "archive"
+    compacted(write_closed(trail.parent / "other", GOLDEN.read_bytes()), archive)
+    archived = run("export", archive, "--tiles", folder)
+    assert (archived.code, f"archive restore {archive}" in archived.error_line, folder.exists()) == (2, True, False)
+
+
+def test_tiles_without_lines_that_are_gone_are_counted(trail):
+    """stderr states how many lines have no entry; the hashes are all there."""
+    trail.write_bytes(b"".join(b"%d\n" % number for number in range(300)))
+    seal(trail)
+    trail.rename(f"{trail}.20250115T103045.123456Z")
+    trail.write_bytes(b"next\n")
+    seal(trail)
+    os.unlink(f"{trail}.20250115T103045.123456Z")
+    folder = trail.parent / "tiles"
+    done = run("export", trail, "--tiles", folder)
+    assert (done.code, done.error_line.split(": ")[:2]) == (0, ["lines without an entry", "301"])
+    assert (folder / "tile/0/000").stat().st_size == 8_192
 
 
 def test_tile_paths_group_their_digits():
     """Numbers of tiles have groups of three digits, all but the last with an x."""
-    from structlog_audit.integrity.proving import _tile_path
+    from structlog_audit.integrity.tiles import tile_path
 
-    assert _tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
-    assert _tile_path(2, 5, 3) == "tile/2/005.p/3"
+    assert tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
+    assert tile_path(2, 5, 3) == "tile/2/005.p/3"
 
 
 def test_cose_receipt_is_signed_by_the_key_of_the_trail(trail):
