@@ -222,7 +222,7 @@ def _write_entries(target: _Target, runs: Sequence[_PlacedRun]) -> None:
     Raises:
         AuditReadError: A line is not as it was sealed.
     """
-    for number, group in groupby(_lines_in(target, runs), key=lambda line: line.index // TILE):
+    for number, group in groupby(_lines_in(target, runs), key=lambda line: line.leaf_index // TILE):
         width = target.width(0, number)
         if target.has_entries(number):
             continue
@@ -244,7 +244,7 @@ def _write_entries(target: _Target, runs: Sequence[_PlacedRun]) -> None:
 class _Line(NamedTuple):
     """A line with its place in the tree and in the trail, and its entry, if it is not too long for one."""
 
-    index: int
+    leaf_index: int
     segment: str
     number: int
     leaf: bytes
