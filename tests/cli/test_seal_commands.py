@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from archives import compacted, write_closed
-from commands import GOLDEN, PROGRAM, environment, run
+from commands import GOLDEN, PROGRAM, environment, process, run
 from seals import Writer
 
 from structlog_audit.integrity.merkle import leaf_hashes
@@ -161,6 +162,50 @@ def test_rotate_key_makes_no_key_for_a_seal_that_cannot_be_read(trail):
     key = trail.parent / "new.pem"
     done = run("rotate-key", trail, "--key", key, "--previous-key", trail.parent / "audit.pem", "--origin", ORIGIN)
     assert (done.code, "checkpoint' cannot be read" in done.error_line, key.exists()) == (3, True, False)
+
+
+def files_below(folder):
+    """Return the content of each file below *folder*, and None for each folder."""
+    return {path: None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+
+
+def process_without_room(*words):
+    """Run a command that can create files and write nothing to them; return its result."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
+    return process(*words, preexec_fn=limit)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("keygen new.pem --origin {origin}", "'new.pem' cannot be written: File too large"),
+        ("seal other.jsonl --key audit.pem --origin {origin}", "other.jsonl was not sealed: OSError: [Errno 27] File too"),
+        ("rotate-key audit.jsonl --key new.pem --previous-key audit.pem --origin {origin}", "'new.pem' cannot be written"),
+        ("prove audit.jsonl {id} --line line", "line: File too large"),
+        ("prove audit.jsonl {id} --cose receipt --key audit.pem", "receipt: File too large"),
+        ("export audit.jsonl --tiles tiles", "File too large"),
+        ("export audit.jsonl --to events.csv", "events.csv: File too large"),
+        ("query audit.jsonl --record", "cannot record the reading of 'audit.jsonl', so nothing was read"),
+    ],
+)  # fmt: skip
+def test_command_that_cannot_write_leaves_nothing_and_states_why_once(trail, monkeypatch, words, message):
+    """On a full disk, the error is one line on stderr, the exit code 3, and the folder as before."""
+    seal(trail)
+    (trail.parent / "other.jsonl").write_bytes(b"a line\n")
+    before = files_below(trail.parent)
+    monkeypatch.chdir(trail.parent)
+    done = process_without_room(*words.format(origin=ORIGIN, id=first_id(trail)).split())
+    assert (done.code, message in done.error_line, done.out) == (3, True, "")
+    assert files_below(trail.parent) == before
+
+
+def test_proof_replaces_no_special_file(trail):
+    """A pipe in place of --line would be replaced by a file."""
+    seal(trail)
+    pipe = trail.parent / "pipe"
+    os.mkfifo(pipe)
+    done = run("prove", trail, first_id(trail), "--line", pipe)
+    assert (done.code, "expected a regular file" in done.error_line, pipe.is_fifo()) == (2, True, True)
 
 
 def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):
@@ -325,6 +370,26 @@ def test_rotate_key_without_a_usable_new_key_changes_nothing(trail):
     same = run("rotate-key", trail, "--key", old, "--previous-key", old, "--origin", ORIGIN)
     assert (same.code, "expected another key" in same.error_line) == (3, True)
     run("keygen", other, "--origin", ORIGIN)
-    words = ["rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key", other, "--origin", ORIGIN]
-    assert run(*words).code == 3
-    assert trail.read_bytes() == before
+    words = ["rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key"]
+    wrong = run(*words, other, "--origin", ORIGIN)
+    assert (wrong.code, "no given key has signed the checkpoint" in wrong.error_line) == (3, True)
+
+    folder = SealFolder(str(trail))
+    assert folder.lock()
+    locked = run(*words, old, "--origin", ORIGIN)
+    folder.release()
+    assert (locked.code, "give that one both keys" in locked.error_line) == (3, True)
+    assert (trail.read_bytes(), (trail.parent / "new.pem").exists()) == (before, False)
+
+
+def test_new_key_that_signs_already_is_kept(trail):
+    """If only the statement about it cannot be appended, the key file stays: the checkpoint is by that key."""
+    seal(trail)
+    new = trail.parent / "new.pem"
+    trail.rename(f"{trail}.20250115T103045.123456Z")
+    old = trail.parent / "audit.pem"
+    done = run("rotate-key", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN)
+    assert (done.code, "both keys sign" in done.error_line, new.exists()) == (3, True, True)
+    trail.write_bytes(b"")
+    assert run("seal", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN).code == 0
+    assert verify(trail).code == 0
