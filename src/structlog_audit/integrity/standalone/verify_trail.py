@@ -2047,6 +2047,14 @@ class KeyUse:
         self._alone: dict[_KeyIdentity, tuple[_SingleSigned, _SingleSigned]] = {}
         self._statements = 0
 
+    def trust(self, key: VerifierKey) -> None:
+        """Add a trusted key."""
+        self._keys[key.name, key.key_id] = key
+
+    def keys_at(self, size: int) -> list[VerifierKey]:
+        """Return the trusted keys that have not ended before *size*."""
+        return [key for identity, key in self._keys.items() if self._ends.get(identity, MAX_SIZE) >= size]
+
     def add(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> None:
         """Take note of the checkpoint *head*, of which *note* is the note."""
         if head.extensions:
@@ -3227,11 +3235,71 @@ def _time_in(file: SegmentFile, position: int) -> dt.datetime | None:
     return None
 
 
+# --- Proofs by a key that took the place of another one -----------------------------------------------------------------
+
+
+def follow_keys(policy: Policy, files: Sequence[str], origin: str) -> tuple[Policy, KeyUse]:
+    """Return *policy* with the keys that took the place of its keys, and for which sizes each of them counts.
+
+    A new key is trusted if it and a key that is trusted and has not ended have signed the statement that names it. That trusts
+    it no more than the old key, whose owner could sign anything.
+
+    Args:
+        policy: The keys that are trusted.
+        files: Files with statements about keys, in any form: ``key`` lines of the trail, or a copy of it.
+        origin: The name of the trail.
+
+    Raises:
+        SealError: A file cannot be read, or has no statement of this trail.
+    """
+    use = KeyUse(policy.logs)
+    statements = [statement for path in files for statement in _statements_in(path, origin)]
+    for note, head in sorted(statements, key=lambda statement: statement[1].size):
+        for key in _new_keys(note, head, use.keys_at(head.size)):
+            use.trust(key)
+        use.add(note, head, "a statement", {})
+
+    return policy._replace(logs=tuple(use.keys_at(0))), use
+
+
+def _statements_in(path: str, origin: str) -> list[tuple[Note, Checkpoint]]:
+    """Return the statements about keys of *origin* in the file at *path*, each once."""
+    found: dict[str, tuple[Note, Checkpoint]] = {}
+    for text in notes_in(path, origin):
+        if "\nstructlog-audit key " in text and len(found) < MOST_FINDINGS:
+            with suppress(SealError):
+                note = Note.parse(text.encode())
+                found[text] = note, Checkpoint.parse(note.text)
+
+    if not found:
+        raise SealError(
+            "UNREADABLE", f"{path!r} has no statement about a key of {origin}: expected 'key' lines of its trail"
+        )
+    return list(found.values())
+
+
+def _new_keys(note: Note, head: Checkpoint, trusted: Sequence[VerifierKey]) -> Iterator[VerifierKey]:
+    """Yield the keys that begin with a statement which they and a trusted key have signed."""
+    for line in head.extensions:
+        if line.startswith(KEY_BEGINS):
+            with suppress(SealError):
+                key = VerifierKey.parse(line.removeprefix(KEY_BEGINS))
+                is_of_trail = key.name == head.origin and key.kind == ED25519
+                if is_of_trail and note.signers([key]) and note.signers(trusted):
+                    yield key
+
+
 # --- The command line --------------------------------------------------------------------------------------------------
 
 
-def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
+def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequence[str] = ()) -> tuple[int, str]:
     """Verify the *proof* of the first line in *line_file*.
+
+    Args:
+        proof: The path of the proof.
+        line_file: The path of a file that begins with the line.
+        policy: The keys that are trusted.
+        statements: Files with statements about keys, as for `follow_keys`.
 
     Returns:
         The exit code, and the result in words.
@@ -3241,14 +3309,20 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
             parsed = Proof.parse(file.read(2 * MAX_NOTE_BYTES))
         with open(line_file, "rb") as file:
             line = file.read(MAX_LINE_BYTES).split(b"\n", 1)[0]
+
+        head = Checkpoint.parse(parsed.note.text)
+        policy, use = follow_keys(policy, statements, head.origin)
         is_right = parsed.verifies(line, policy)
     except SealError as error:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
         return 2, f"UNREADABLE  {error.filename!r} cannot be read: {error.strerror}"
 
+    use.add(parsed.note, head, "the checkpoint of the proof", {})
+    for finding in use.findings():
+        return EXIT_CODES[finding["code"]], f"{finding['code']}  {finding['message']}"
     if is_right:
-        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
+        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {head.origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
 
 
@@ -3268,6 +3342,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-age", default=str(MAX_AGE_SECONDS), help="seconds (120); 'none' for a trail at rest")
     parser.add_argument("--jobs", type=int, default=1, help="the number of processes (1)")
     parser.add_argument("--proof", help="a C2SP tlog-proof of one line")
+    parser.add_argument(
+        "--statement",
+        action="append",
+        default=[],
+        help="with --proof: a file with 'key' lines of the trail, to accept a key that took the place of a given one",
+    )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parsed = parser.parse_args(arguments)
 
@@ -3276,6 +3356,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
 
+    if parsed.statement and parsed.proof is None:
+        parser.error("--statement: expected --proof as well: a trail has its own statements")
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed
@@ -3319,7 +3401,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     if parsed.proof is not None:
-        code, text = verify_proof(parsed.proof, parsed.trail, policy)
+        code, text = verify_proof(parsed.proof, parsed.trail, policy, parsed.statement)
         sys.stdout.write(f"{_printable(text)}\n")
         return code
 
