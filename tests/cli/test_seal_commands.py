@@ -303,6 +303,7 @@ def test_tiles_go_into_no_other_folder(trail):
 
     archive = trail.parent / "archive"
     compacted(write_closed(trail.parent / "other", GOLDEN.read_bytes()), archive)
+    assert "--jobs 2: expected 1 for an archive" in verify(archive, "--jobs", 2).error_line
     archived = run("export", archive, "--tiles", folder)
     assert (archived.code, f"archive restore {archive}" in archived.error_line, folder.exists()) == (2, True, False)
 

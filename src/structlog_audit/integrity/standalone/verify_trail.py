@@ -974,10 +974,12 @@ class SegmentReader:
         unfinished: The bytes behind the last LF, after all blocks were read.
         damage: The damage of the compressed data, if any.
         has_junk: Whether that is data behind the end of the compressed data.
+        position: The number of bytes of the file that were read so far, compressed or not.
     """
 
     def __init__(self, file: SegmentFile) -> None:
         self._file = file
+        self.position = 0
         self.unfinished = b""
         self.damage = ""
         self.has_junk = False
@@ -1011,20 +1013,28 @@ class SegmentReader:
         """
         chunks = self._file.chunks()
         if chunks is not None:
-            yield from chunks
+            for data in chunks:
+                self.position += len(data)
+                yield data
             return
+
         try:
             with self._file.open() as file:
-                head = file.read(4)
-                file.seek(0)
-                if head.startswith(b"\x1f\x8b"):
-                    yield from self._gzip_chunks(file)
-                elif head == b"\x28\xb5\x2f\xfd":
-                    yield from self._zstd_chunks(file)
-                else:
-                    yield from self._plain_chunks(file)
+                for data in self._chunks_of(file):
+                    self.position = file.tell()
+                    yield data
+                self.position = file.tell()
         except OSError as error:
             raise SealError("UNREADABLE", f"{self._file.name} cannot be read: {error.strerror or error}") from error
+
+    def _chunks_of(self, file: BinaryIO) -> Iterator[bytes]:
+        head = file.read(4)
+        file.seek(0)
+        if head.startswith(b"\x1f\x8b"):
+            return self._gzip_chunks(file)
+        if head == b"\x28\xb5\x2f\xfd":
+            return self._zstd_chunks(file)
+        return self._plain_chunks(file)
 
     def _plain_chunks(self, file: BinaryIO) -> Iterator[bytes]:
         left = math.inf if self._file.size is None else self._file.size
@@ -2291,6 +2301,14 @@ _TILES_PER_TASK = 2_048
 _DAMAGE_CODES = LINE_CODES | {"MISSING_SEGMENT", "FOREIGN_SEGMENT", "BAD_SEAL"}
 
 
+Progress = Callable[[int], None]
+"""Called with the number of bytes of files that were read so far."""
+
+
+def _ignore_progress(count: int) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The common state of the parts of a verification. They may run in other processes.
@@ -2319,6 +2337,7 @@ class LineResult(NamedTuple):
     unsealed: int
     first_unsealed: tuple[int, dt.datetime | None] | None
     unfinished: bool
+    size: int
 
 
 class WriterResult(NamedTuple):
@@ -2335,9 +2354,10 @@ class WriterResult(NamedTuple):
     key_use: KeyUse
 
 
-def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
+def check_all(job: Job, progress: Progress) -> tuple[list[LineResult], WriterResult]:
     """Check lines and writers, and read each file once."""
     results = []
+    done = 0
     with HashFiles(job.seal) as hashes:
         notes, writers = _writer_check(job, hashes)
         for place, file in enumerate(job.files):
@@ -2347,6 +2367,8 @@ def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
             for block in reader.blocks():
                 lines.feed(block)
                 writers.feed(block)
+                progress(done + reader.position)
+            done += reader.position
             results.append(_line_result(lines, reader))
 
     return results, _writer_result(notes, writers)
@@ -2386,7 +2408,7 @@ def _writer_check(job: Job, hashes: HashFiles) -> tuple[NoteCheck, WriterCheck]:
 
 def _line_result(lines: LineCheck, reader: SegmentReader) -> LineResult:
     lines.finish(reader)
-    return LineResult(lines.findings, lines.unsealed, lines.first_unsealed, bool(reader.unfinished))
+    return LineResult(lines.findings, lines.unsealed, lines.first_unsealed, bool(reader.unfinished), reader.position)
 
 
 def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
@@ -2593,6 +2615,7 @@ def verify(
     max_age: float | None = MAX_AGE_SECONDS,
     jobs: int = 1,
     now: dt.datetime | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Verify the *trail* against the seal beside it.
 
@@ -2604,6 +2627,7 @@ def verify(
         max_age: The age in seconds from which on lines that are not covered are findings; None for never.
         jobs: The number of processes.
         now: The current time.
+        progress: Called with the number of bytes of segments that were read so far, compressed or not.
 
     Returns:
         The report. Nothing that is wrong with trail, seal or anchors raises an exception.
@@ -2611,7 +2635,8 @@ def verify(
     source = TrailFolder(trail) if isinstance(trail, str) else trail
     report = Report(source.trail)
     try:
-        verification = _Verification(source, policy, report, max_age, now or dt.datetime.now(dt.UTC))
+        now = now or dt.datetime.now(dt.UTC)
+        verification = _Verification(source, policy, report, max_age, now, progress or _ignore_progress)
         verification.run(anchors, state, jobs)
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
@@ -2669,7 +2694,13 @@ class _Verification:
     """One verification, which fills its *report*."""
 
     def __init__(
-        self, source: TrailFolder, policy: Policy, report: Report, max_age: float | None, now: dt.datetime
+        self,
+        source: TrailFolder,
+        policy: Policy,
+        report: Report,
+        max_age: float | None,
+        now: dt.datetime,
+        progress: Progress,
     ) -> None:
         self._source = source
         self._trail = source.path
@@ -2679,6 +2710,7 @@ class _Verification:
         self._report = report
         self._max_age = max_age
         self._now = now
+        self._progress = progress
         self._findings = Findings()
         self._key_use = KeyUse(policy.logs)
         # The lines that retention has deleted.
@@ -2767,7 +2799,7 @@ class _Verification:
 
         if jobs == 1:
             bad = [(task[0], tile) for task in tiles for tile in check_tiles(self._seal, *task)]
-            return bad, *check_all(self._job)
+            return bad, *check_all(self._job, self._progress)
 
         try:
             return self._check_in_processes(jobs, tiles)
@@ -2784,10 +2816,15 @@ class _Verification:
             lines = [pool.submit(check_lines, self._job, place) for place in places]
             trees = [pool.submit(check_tiles, self._seal, *task) for task in tiles]
 
+            results = []
+            for future in lines:
+                results.append(future.result())
+                self._progress(sum(result.size for result in results))
+
             bad = []
-            for task, future in zip(tiles, trees, strict=True):
-                bad += [(task[0], tile) for tile in future.result()]
-            return bad, [future.result() for future in lines], writers.result()
+            for task, tree in zip(tiles, trees, strict=True):
+                bad += [(task[0], tile) for tile in tree.result()]
+            return bad, results, writers.result()
 
     def _join_moved(self) -> None:
         """Join a missing and an inserted line that are the same to one that was moved."""
