@@ -405,6 +405,8 @@ ED25519 = 0x01
 COSIGNATURE = 0x04
 """The type of a key that cosigns checkpoints with a time (C2SP tlog-cosignature)."""
 
+_KEY_OWNERS = {ED25519: "a trail", COSIGNATURE: "a witness"}
+
 MAX_NOTE_BYTES = 1_000_000
 MAX_SIGNATURES = 100
 MAX_POLICY_BYTES = 1_000_000
@@ -465,11 +467,15 @@ class VerifierKey(NamedTuple):
     public_key: bytes
 
     @classmethod
-    def parse(cls, text: str) -> VerifierKey:
+    def parse(cls, text: str, *kinds: int) -> VerifierKey:
         """Return the key in *text*, of the form ``NAME+ID+KEY``.
 
+        Args:
+            text: The text.
+            kinds: The expected types; none for both.
+
         Raises:
-            SealError: The text has another form, or the key is not a usable Ed25519 key.
+            SealError: The text has another form, or the key is not a usable Ed25519 key of the expected type.
         """
         parts = text.split("+", 2)
         if len(parts) != 3 or not is_key_name(parts[0]):
@@ -477,8 +483,13 @@ class VerifierKey(NamedTuple):
 
         name, key_id, encoded = parts
         data = _decode_base64(encoded, f"the verifier key {name!r}")
-        if len(data) != 33 or data[0] not in (ED25519, COSIGNATURE):
-            raise SealError("UNKNOWN_KEY", f"the verifier key {name!r}: expected an Ed25519 key of type 1 or 4")
+        expected = kinds or tuple(_KEY_OWNERS)
+        if len(data) != 33 or data[0] not in expected:
+            types = " or ".join(f"{kind} ({_KEY_OWNERS[kind]})" for kind in expected)
+            got = f"type {data[0]}" if len(data) == 33 else f"{len(data)} bytes"
+            raise SealError(
+                "UNKNOWN_KEY", f"the verifier key {name!r}: expected an Ed25519 key of type {types}, got {got}"
+            )
 
         key = cls(name, data[0], data[1:])
         if key_id != key.key_id.hex():
@@ -666,7 +677,7 @@ class Policy(NamedTuple):
             raise SealError("UNKNOWN_KEY", f"{text!r} is a private key: expected its public half, the verifier key")
         words = data.split()
         if len(words) == 1:
-            return cls((VerifierKey.parse(words[0].decode(errors="replace")),))
+            return cls((VerifierKey.parse(words[0].decode(errors="replace"), ED25519),))
         return cls.parse(data)
 
     def is_witnessed(self, cosigners: Iterable[VerifierKey]) -> bool:
@@ -711,7 +722,7 @@ def _key_or_no_file(text: str) -> VerifierKey:
             f"expected a verifier key NAME+ID+KEY, or a file with one or with a policy; {text[:80]!r} does not exist"
         )
         raise SealError("UNKNOWN_KEY", message)
-    return VerifierKey.parse(text)
+    return VerifierKey.parse(text, ED25519)
 
 
 class _PolicyParser:
@@ -763,14 +774,12 @@ class _PolicyParser:
             raise self._error(f"{keyword!r} has {len(values)} values")
         add(*values)
 
-    def _key(self, text: str, url: str, *, kinds: Sequence[int], others: Iterable[VerifierKey]) -> VerifierKey:
+    def _key(self, text: str, url: str, kind: int, others: Iterable[VerifierKey]) -> VerifierKey:
         try:
-            key = VerifierKey.parse(text)
+            key = VerifierKey.parse(text, kind)
         except SealError as error:
             raise self._error(str(error)) from error
 
-        if key.kind not in kinds:
-            raise self._error(f"a key of type {key.kind} cannot be used here")
         if key.public_key in {other.public_key for other in others}:
             raise self._error("the same key was given before")
         if url:
@@ -778,11 +787,11 @@ class _PolicyParser:
         return key
 
     def _add_log(self, text: str, url: str = "") -> None:
-        self._logs.append(self._key(text, url, kinds=(ED25519,), others=self._logs))
+        self._logs.append(self._key(text, url, ED25519, self._logs))
 
     def _add_witness(self, name: str, text: str, url: str = "") -> None:
         self._check_new(name)
-        self._witnesses[name] = self._key(text, url, kinds=(COSIGNATURE,), others=self._witnesses.values())
+        self._witnesses[name] = self._key(text, url, COSIGNATURE, self._witnesses.values())
 
     def _add_group(self, name: str, count: str, *members: str) -> None:
         self._check_new(name)
@@ -3320,9 +3329,8 @@ def _new_keys(note: Note, head: Checkpoint, trusted: Sequence[VerifierKey]) -> I
     for line in head.extensions:
         if line.startswith(KEY_BEGINS):
             with suppress(SealError):
-                key = VerifierKey.parse(line.removeprefix(KEY_BEGINS))
-                is_of_trail = key.name == head.origin and key.kind == ED25519
-                if is_of_trail and note.signers([key]) and note.signers(trusted):
+                key = VerifierKey.parse(line.removeprefix(KEY_BEGINS), ED25519)
+                if key.name == head.origin and note.signers([key]) and note.signers(trusted):
                     yield key
 
 
