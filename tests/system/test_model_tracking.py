@@ -1,4 +1,4 @@
-"""Tracked models on a real PostgreSQL, and the import of rows that the real django-auditlog wrote."""
+"""Tracked models on a real PostgreSQL and a real MariaDB, and the import of rows that the real django-auditlog wrote."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mariadb import empty_database, mariadb
 from postgresql import DATABASE, postgresql
 
 from structlog_audit import open_trail
@@ -23,17 +24,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import django
+import pymysql
 from django.conf import settings
 from structlog_audit import AuditHandler
 
+pymysql.install_as_MySQLdb()
 settings.configure(
     INSTALLED_APPS=["shop"],
-    DATABASES={
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": os.environ["SOCKET"], "USER": os.environ["DATABASE"], "NAME": os.environ["DATABASE"],
-        }
-    },
+    DATABASES={"default": json.loads(os.environ["DJANGO"])},
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     LOGGING_CONFIG=None,
 )
@@ -106,7 +104,7 @@ logger.setLevel("INFO")
 logger.propagate = False
 logger.addHandler(handler)
 
-engine = create_engine(f"postgresql+psycopg://{os.environ['DATABASE']}@/{os.environ['DATABASE']}?host={os.environ['SOCKET']}")
+engine = create_engine(os.environ["SQLALCHEMY"])
 documents.prepare(engine)
 
 if len(sys.argv) == 2:
@@ -145,25 +143,48 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def server():
+def postgresql_socket():
     with postgresql() as folder:
         yield folder
 
 
-@pytest.fixture
-def database(server):
-    """The socket of a server whose database is empty."""
+@pytest.fixture(scope="module")
+def mariadb_socket():
+    with mariadb() as socket:
+        yield socket
+
+
+def empty_postgresql(socket):
+    """Remove all tables, and return where Django and SQLAlchemy find the database."""
     import psycopg
 
-    with psycopg.connect(host=server, user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
+    with psycopg.connect(host=socket, user=DATABASE, dbname=DATABASE, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    return server
+
+    settings = {"ENGINE": "django.db.backends.postgresql", "HOST": socket, "USER": DATABASE, "NAME": DATABASE}
+    return {"DJANGO": json.dumps(settings), "SQLALCHEMY": f"postgresql+psycopg://{DATABASE}@/{DATABASE}?host={socket}"}
 
 
-def outcome(script, socket, *arguments):
+def empty_mariadb(socket):
+    """Remove all tables, and return where Django and SQLAlchemy find the database."""
+    empty_database(socket)
+    settings = {"ENGINE": "django.db.backends.mysql", "HOST": socket, "USER": "root", "NAME": DATABASE}
+    url = f"mysql+pymysql://root@/{DATABASE}?unix_socket={socket}"
+    return {"DJANGO": json.dumps(settings), "SQLALCHEMY": url}
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def database(request):
+    """Where Django and SQLAlchemy find an empty database of each kind."""
+    socket = request.getfixturevalue(f"{request.param}_socket")
+    empty = {"postgresql": empty_postgresql, "mariadb": empty_mariadb}
+    return empty[request.param](socket)
+
+
+def outcome(script, database, *arguments):
     """Run *script* on the database, and return what it printed."""
-    environment = {**os.environ, "SOCKET": socket, "DATABASE": DATABASE, "PYTHONPATH": str(CONTRIB)}
+    environment = {**os.environ, **database, "PYTHONPATH": str(CONTRIB)}
     command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
@@ -177,7 +198,7 @@ def assert_exact(found, least):
 
 
 def test_django_records_1000_random_operations_as_the_triggers_saw_them(database):
-    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    """Of 1,000 random operations, the events are exactly the changes that triggers of the database saw."""
     assert_exact(outcome(DJANGO, database, 1, 1_000), least=1_000)
 
 
@@ -187,7 +208,7 @@ def test_django_records_concurrent_operations_as_the_triggers_saw_them(database)
 
 
 def test_sqlalchemy_records_1000_random_operations_as_the_triggers_saw_them(database):
-    """Of 1,000 random operations, the events are exactly the changes that triggers of PostgreSQL saw."""
+    """Of 1,000 random operations, the events are exactly the changes that triggers of the database saw."""
     assert_exact(outcome(SQLALCHEMY, database, 1, 1_000), least=1_000)
 
 
