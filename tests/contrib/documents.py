@@ -161,7 +161,7 @@ class Operations:
         self.refusals = (RolledBackError, IntegrityError, *refusals)
         self.engine = engine
         self.random = random.Random(seed)
-        self.names = [name for name in dir(self) if name.startswith("do_")]
+        self.names = [name for name in dir(type(self)) if name.startswith("do_")]
         if engine.dialect.name == "mysql":
             self.names.remove("do_update_returning")
         self.session = None
@@ -325,9 +325,14 @@ class Operations:
     def do_insert_one_ignoring_conflicts(self):
         self.session.execute(self._ignore(self._insert().values(name=self.name(), score=1)))
 
-    def _insert(self):
+    @property
+    def dialect(self):
+        """The dialect of the database, with its own kind of INSERT."""
         dialects = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
-        return dialects[self.engine.dialect.name].insert(Author)
+        return dialects[self.engine.dialect.name]
+
+    def _insert(self):
+        return self.dialect.insert(Author)
 
     def _upsert(self, statement):
         if self.engine.dialect.name == "mysql":

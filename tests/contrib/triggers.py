@@ -65,9 +65,7 @@ def create_triggers(execute, vendor, tables):
             ("update", "UPDATE", changed, old_row, new_row),
             ("delete", "DELETE", "1 = 1", old_row, "NULL"),
         ):
-            execute(
-                dialect.trigger.format(table=table, verb=verb, event=event, condition=condition, old=old, new=new)
-            )
+            execute(dialect.trigger.format(table=table, verb=verb, event=event, condition=condition, old=old, new=new))
 
 
 def differences(before, after):
