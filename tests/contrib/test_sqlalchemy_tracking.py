@@ -338,7 +338,11 @@ def test_private_members_of_sqlalchemy_that_are_used_are_listed_and_exist():
 
     # Private to this module, or documented: those of Python, of a named tuple and of a row.
     tree = ast.parse(Path(tracking.__file__).read_text())
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} | {"__name__", "_replace", "_mapping"}
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)} | {
+        "__name__",
+        "_replace",
+        "_mapping",
+    }
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     assert used - own == set().union(*tracking._PRIVATE.values())
 

@@ -37,11 +37,13 @@ try:
         bindparam,
         event,
         inspect,
+        literal_column,
         or_,
         select,
         tuple_,
     )
-    from sqlalchemy.orm import Mapper
+    from sqlalchemy.orm import FromStatement, Mapper
+    from sqlalchemy.sql.expression import StatementLambdaElement
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
     raise ModuleNotFoundError(message, name=error.name) from error
@@ -78,8 +80,18 @@ _PRIVATE: dict[type, frozenset[str]] = {
     Connection: frozenset({"_is_autocommit_isolation"}),
     CursorResult: frozenset({"_rewind"}),
     Insert: frozenset(
-        {"_multi_values", "_post_values_clause", "_prefixes", "_return_defaults", "_select_names", "_values"}
+        {
+            "_inline",
+            "_multi_values",
+            "_post_values_clause",
+            "_prefixes",
+            "_return_defaults",
+            "_returning",
+            "_select_names",
+            "_values",
+        }
     ),
+    StatementLambdaElement: frozenset({"_resolved"}),
     Update: frozenset({"_values"}),
 }
 """The members of SQLAlchemy 2.0 and 2.1 that this module uses without a public interface to them.
@@ -145,7 +157,9 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
         "before_execute": _before_execute,
         "after_execute": _after_execute,
         "begin": _begin,
+        "begin_twophase": _begin,
         "rollback": _begin,
+        "rollback_twophase": _begin,
         "handle_error": _error,
     }
     if not event.contains(Engine, "begin", _begin):
@@ -199,8 +213,6 @@ class _Transaction:
         # How many there were when a savepoint began, by its name.
         self.savepoints: dict[str, int] = {}
 
-        self.statement: _Statement | None = None
-
         # Whether only a rollback can follow.
         self.is_failed = False
 
@@ -210,7 +222,7 @@ def _transaction(connection: Any) -> _Transaction:
     return found
 
 
-def _begin(connection: Any) -> None:
+def _begin(connection: Any, *_: Any) -> None:
     """Forget the changes of the transaction before, which has been rolled back."""
     # The first statement of a transaction is prepared before the transaction begins.
     _forget(_transaction(connection))
@@ -330,47 +342,62 @@ class _Statement(NamedTuple):
 
 def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
     """Read the rows that a statement is going to change, and return the statement limited to them."""
-    table = _table_written_by(element)
+    written = _written_by(element)
+    table = None if written is None else _table_of(written.table)
     if table is None:
         return element, multiple, single
 
+    if isinstance(element, StatementLambdaElement):
+        raise AuditValueError(
+            f"statement on the tracked {table.label}: expected an insert(), update() or delete(), got a lambda_stmt() of it"
+        )
+
     _follow(connection.dialect)
     reader = _Reader(connection, table, options)
-    prepare = _prepare_insert if isinstance(element, Insert) else _prepare_change
+    prepare = _prepare_insert if isinstance(written, Insert) else _prepare_change
 
     parameters = list(multiple) or [single]
-    statement = prepare(reader, element, parameters)
-    _transaction(connection).statement = statement
-    return statement.element, multiple, single
+    statement = prepare(reader, written, parameters)
+
+    # Its options lead from the execution to what was read before, whatever else is executed in between.
+    if written is element:
+        return statement.element.execution_options(**{_INFO: statement}), multiple, single
+    loading = element.execution_options(**{_INFO: statement})
+    loading.element = statement.element
+    return loading, multiple, single
 
 
 def _after_execute(connection: Any, element: Any, _multiple: Any, _single: Any, options: Any, result: Any) -> None:
     """Read the rows again, and keep the difference until the commit."""
-    if _table_written_by(element) is None:
+    if _written_by(element) is None:
         return
 
-    transaction = _transaction(connection)
-    statement = transaction.statement
-    transaction.statement = None
-    if statement is None or statement.element is not element:
+    statement: _Statement | None = element.get_execution_options().get(_INFO)
+    if statement is None:
         return
 
     reader = _Reader(connection, statement.table, options)
-    finish = _inserted if isinstance(element, Insert) else _changed
+    finish = _inserted if isinstance(statement.element, Insert) else _changed
     rows = finish(reader, statement, result)
     events = [statement.table.event(row) for row in rows]
     if events:
+        transaction = _transaction(connection)
         transaction.recorders.append(recorder(events))
 
     if connection._is_autocommit_isolation() or _has_ended(connection):
         _record(connection)
 
 
-def _table_written_by(element: Any) -> _Table | None:
-    """Return the tracked table that a statement writes to."""
-    if isinstance(element, Insert | Update | Delete):
-        return _table_of(element.table)
-    return None
+def _written_by(element: Any) -> Any:
+    """Return the INSERT, UPDATE or DELETE that a statement is, or whose rows it loads as objects; None for another one."""
+    if not getattr(element, "is_dml", False):
+        return None
+
+    if isinstance(element, StatementLambdaElement):
+        element = element._resolved
+    if isinstance(element, FromStatement):
+        element = element.element
+    return element if isinstance(element, Insert | Update | Delete) else None
 
 
 def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
@@ -432,9 +459,11 @@ def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str,
     if _may_conflict(element):
         existing = reader.conflicting_rows(element, parameters)
 
+    _check_returned_key(reader.table, element)
+
     # Where the keys are not known, the caller has no means to learn them either, so it expects no rows.
     returns: tuple[Any, ...] = ()
-    if not element.exported_columns and not _is_key_known(reader.table, element, parameters):
+    if not element._returning and not _is_key_known(reader.table, element, parameters):
         dialect = reader.connection.dialect
         if not dialect.insert_returning:
             raise AuditValueError(
@@ -444,6 +473,15 @@ def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str,
         returns = tuple(reader.table.table.columns)
         element = element.returning(*returns)
     return _Statement(element, reader.table, parameters, [existing], returns)
+
+
+def _check_returned_key(table: _Table, element: Any) -> None:
+    """Raise an error if an INSERT returns rows to its caller that cannot be named."""
+    returned = element.exported_columns
+    if element._returning and not all(returned.contains_column(column) for column in table.columns_of_key):
+        raise AuditValueError(
+            f"insert into the tracked {table.label}: expected returning() with its primary key, or without it at all"
+        )
 
 
 def _may_conflict(element: Any) -> bool:
@@ -458,7 +496,7 @@ def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any
 
     # Rows that may exist already, rows of a query, and several rows in one statement.
     is_query = element.select is not None
-    if _may_conflict(element) or is_query or element._multi_values:
+    if _may_conflict(element) or is_query or element._multi_values or element._inline:
         return False
 
     if len(parameters) == 1 or element._return_defaults:
@@ -472,10 +510,11 @@ def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[C
     """Yield the rows that an INSERT inserted, updated or replaced."""
     if statement.returns:
         after = statement.table.rows_from(result)
-    elif statement.element.exported_columns:
+    elif statement.element._returning:
         after = reader.returned_rows(result)
     else:
         keys = [key_of(row) for row in result.inserted_primary_key_rows]
+        _check_keys(statement.table, keys)
         after = reader.rows_of(keys)
 
     # A row that is in the way of another one is left as it is, or replaced.
@@ -483,6 +522,16 @@ def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[C
     others = [key for key in before if key not in after]
     after |= reader.rows_of(others, lock=True)
     yield from changed_rows(before, after)
+
+
+def _check_keys(table: _Table, keys: list[Key]) -> None:
+    """Raise an error if the database made a key that the driver does not know."""
+    for key in keys:
+        if None in parts_of(key):
+            raise AuditValueError(
+                f"insert into the tracked {table.label}: expected a primary key that the statement states"
+                " or the database numbers, got one that the database computed; add returning() with the key"
+            )
 
 
 class _Reader(NamedTuple):
@@ -527,15 +576,7 @@ class _Reader(NamedTuple):
         result._rewind(rows)
 
         columns = self.table.columns_of_key
-        keys = []
-        for row in rows:
-            key = [row._mapping.get(column) for column in columns]
-            if None in key:
-                raise AuditValueError(
-                    f"insert into the tracked {self.table.label}:"
-                    " expected returning() with its primary key, or without it at all"
-                )
-            keys.append(key_of(key))
+        keys = [key_of(row._mapping[column] for column in columns) for row in rows]
         return self.rows_of(keys)
 
     def conflicting_rows(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
@@ -597,7 +638,24 @@ def _values_of(columns: Sequence[Any], values: Mapping[str, Any]) -> list[tuple[
             pairs.append((column, values[column.key]))
         elif default is not None and default.is_scalar:
             pairs.append((column, default.arg))
+        elif (constant := _server_constant(column)) is not None:
+            pairs.append((column, constant))
     return pairs
+
+
+_CONSTANT = re.compile(r"'[^']*'|-?\d+(?:\.\d+)?|true|false", re.IGNORECASE)
+
+
+def _server_constant(column: Any) -> Any:
+    """Return the SQL of the default that the database has for a column, if it is a constant."""
+    # What a function returns can differ at each call, or have an effect.
+    given = getattr(column.server_default, "arg", None)
+    if isinstance(given, str):
+        quoted = given.replace("'", "''")
+        return literal_column(f"'{quoted}'")
+
+    sql = str(getattr(given, "text", ""))
+    return literal_column(sql) if _CONSTANT.fullmatch(sql) else None
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------------
