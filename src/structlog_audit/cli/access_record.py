@@ -68,6 +68,13 @@ def require_active_files(parameter: str, trails: Iterable[str]) -> None:
             raise UsageError(f"{parameter}: expected the active file of each trail, got {trail!r}")
 
 
+class CommandHandler(AuditHandler):
+    """A handler whose errors the command writes to stderr itself."""
+
+    def _report_outage(self, error: BaseException | None) -> None:
+        """Leave out the report on stderr: the caller gets the error."""
+
+
 def record_trail_event(trail: str, operation: str, metadata: dict[str, Any]) -> None:
     """Record a trail event in the trail with the active file *trail*.
 
@@ -76,7 +83,7 @@ def record_trail_event(trail: str, operation: str, metadata: dict[str, Any]) -> 
     """
     # Only the application decides when its trail rolls over.
     target = AuditFileHandler(trail, maxBytes=0)
-    handler = AuditHandler(1, target=target, on_error="raise")
+    handler = CommandHandler(1, target=target, on_error="raise")
     logger = PrivateLogger("structlog_audit.cli")
     logger.propagate = False
     logger.addHandler(handler)

@@ -69,7 +69,7 @@ CLAUSES = (
     Clause("PCI DSS", "10.2.2", "User, type, time, outcome, origin and object of each event",
            ("failures", "deletions", "exports"), "The origin. It is part of the metadata, which exports contain."),
     Clause("PCI DSS", "10.3.2, 10.3.4", "The trail is protected, and changes to it are detected",
-           ("trail_events", "completeness"), "This report does not verify the trail."),
+           ("trail_events", "completeness", "integrity"), "Lines that no verified seal covers: see the integrity."),
     Clause("PCI DSS", "10.5.1", "Twelve months are kept, the last three immediately available", ("completeness", "months"),
            "How long segments will be kept: see the retention settings of the file handler."),
     Clause("PCI DSS", "10.7.2", "Failures of logging are detected and addressed",
@@ -79,7 +79,7 @@ CLAUSES = (
 NOT_SHOWN = (
     "Unrecorded actions. An action without an event leaves no trace here.",
     "Whether an event is true. The trail contains the statements of the application.",
-    "Whether the trail was altered. The figures describe the events as they were read; nothing was verified.",
+    "Whether the trail was altered, beyond the verdicts under 'Integrity'. The figures describe the events as they were read.",
     "Where copies of the trail are. PCI DSS 10.3.3 requires one on another host, which events of this host cannot prove.",
     "Other processes, if the report was made from a handler or a logger: these have only the events of their own process "
     "that are still in the buffer. A report made from the files covers every process that writes to them.",

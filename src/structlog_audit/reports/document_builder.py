@@ -71,11 +71,12 @@ def text_of_bounds(period: dict[str, Any]) -> str:
 
 
 def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the files, the hosts, and the times of the events of the source."""
-    facts = [("Source", source["type"])]
+    """Return the files, or else the class of the source, its hosts, and the times of its events."""
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
     if files:
-        facts.append(("Files", formatting.visible("; ".join(files))))
+        facts = [("Files", formatting.visible("; ".join(files)))]
+    else:
+        facts = [("Source", source["type"])]
     if source["hosts"]:
         facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))
     if source["first_event"] is not None:
