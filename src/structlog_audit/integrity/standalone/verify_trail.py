@@ -551,7 +551,7 @@ class Note(NamedTuple):
             SealError: The data is not a note (C2SP signed-note).
         """
         if len(data) > MAX_NOTE_BYTES:
-            raise SealError("UNREADABLE", f"the note has {len(data)} bytes: expected at most {MAX_NOTE_BYTES}")
+            raise SealError("UNREADABLE", f"the note has more than {MAX_NOTE_BYTES} bytes")
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -2220,7 +2220,8 @@ class NoteCheck:
             return None
 
         if head.size <= self._checkpoint.size:
-            message = f"{where} has another root for its {head.size} lines: there are two versions of this trail"
+            reason = "there are two versions of this trail, or two trails with its origin"
+            message = f"{where} has another root for its {head.size} lines: {reason}"
             self.findings.add("FORKED", message, **details)
             return None
 
@@ -2463,7 +2464,7 @@ def read_checkpoint(seal: str) -> Note:
     path = os.path.join(seal, "checkpoint")
     try:
         with open_file(path) as file:
-            return Note.parse(file.read(MAX_NOTE_BYTES + 1))
+            data = file.read(MAX_NOTE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise SealError(
             "NO_SEAL",
@@ -2471,6 +2472,11 @@ def read_checkpoint(seal: str) -> Note:
         ) from None
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+
+    try:
+        return Note.parse(data)
+    except SealError as error:
+        raise SealError(error.code, f"{path!r} is not a checkpoint: {error}") from error
 
 
 def match_segments(
@@ -3104,15 +3110,17 @@ class _Verification:
 
     def _add_unsealed(self, results: Sequence[LineResult]) -> None:
         self._report.unsealed = sum(result.unsealed for result in results)
-        for place, result in enumerate(results):
-            name = self._job.files[place].name
+        for file, result in zip(self._job.files, results, strict=True):
+            name = file.name
+
             if result.first_unsealed is not None:
                 line, time = result.first_unsealed
-                if self._is_old(time or self._job.files[place].changed_at()):
+                since = time or file.changed_at()
+                if self._is_old(since):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
 
-            if result.unfinished and self._is_old(self._job.files[place].changed_at()):
+            if result.unfinished and self._is_old(file.changed_at()):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
     def _add_stale(self, writers: WriterResult) -> None:
@@ -3350,8 +3358,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
         The exit code, and the result in words.
     """
     try:
-        with open(proof, "rb") as file:
-            parsed = Proof.parse(file.read(2 * MAX_NOTE_BYTES))
+        parsed = _read_proof(proof)
         with open(line_file, "rb") as file:
             line = file.read(MAX_LINE_BYTES).split(b"\n", 1)[0]
 
@@ -3369,6 +3376,15 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {head.origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
+
+
+def _read_proof(path: str) -> Proof:
+    with open(path, "rb") as file:
+        data = file.read(2 * MAX_NOTE_BYTES)
+    try:
+        return Proof.parse(data)
+    except SealError as error:
+        raise SealError(error.code, f"{path!r} is not a proof: {error}") from error
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
