@@ -286,9 +286,11 @@ def test_front_page_states_conditions_and_verdicts(tmp_path, numbers, headlines)
     path = write_trail(tmp_path / "logs", active=b"".join(line_of(number, user_id="ann") for number in numbers))
     (tmp_path / "k.vkey").write_text(run("keygen", tmp_path / "k.pem", "--origin", "audit.example/shop/web1").out)
     assert run("seal", path, "--key", tmp_path / "k.pem", "--origin", "audit.example/shop/web1").code == 0
-    with explored(tmp_path, path, "user_id=ann", "--key", str(tmp_path / "k.vkey")) as site:
+    words = ("user_id=ann", "--since", "2025-01-15", "--key", str(tmp_path / "k.vkey"))
+    with explored(tmp_path, path, *words) as site:
         _, text = fetch(site.url)
     assert "<code>user_id=ann</code>" in text
+    assert "Period 2025-01-15 00:00:00 to the end (UTC)" in re.sub(r"(<[^>]*>)+", " ", text).replace("  ", " ")
     assert re.findall('<p class="headline">(.*?)</p>', text) == headlines
     assert ("1 event of writer" in text) == (headlines[0] == "Incomplete")
     assert "3 lines, the newest of 2025-01-15T10:30" in text
