@@ -49,6 +49,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit.contrib.tracked_changes import (
+    COMMITTING_BY_DDL,
     EXPRESSION,
     ChangedRow,
     Key,
@@ -56,9 +57,11 @@ from structlog_audit.contrib.tracked_changes import (
     TrackedEvent,
     TrackedFields,
     changed_rows,
+    commits_first,
     in_batches,
     key_of,
     key_text,
+    outcome_of_error,
     parts_of,
     recorder,
     tracked_fields,
@@ -99,17 +102,6 @@ _PRIVATE: dict[type, frozenset[str]] = {
 What an INSERT writes and does in a conflict can be read there alone, a result that was read cannot be given back to its caller
 otherwise, and the isolation level of an engine is not in the options of its connections.
 """
-
-_COMMITTING = re.compile(
-    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
-    (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
-    (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
-      | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
-)
-"""The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
-
-_DEADLOCK = 1213
-"""The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
 
 _tracked: dict[type, TrackedFields] = {}
 """The recorded fields of each tracked model and declarative base."""
@@ -245,17 +237,11 @@ def _error(context: Any) -> None:
         return
 
     error = context.original_exception
-    name = connection.dialect.name
-    if name == "postgresql":
-        # It answers a commit by a rollback, without an error. Errors of the driver alone have no code.
-        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        transaction.is_failed |= code is not None
-    elif _has_ended(connection) or (name in _MYSQL and error.args[:1] == (_DEADLOCK,)):
+    outcome = outcome_of_error(connection.dialect.name, error)
+    if outcome == "failed":
+        transaction.is_failed = True
+    elif outcome == "rolled back" or _has_ended(connection):
         _forget(transaction)
-
-
-_MYSQL = frozenset({"mysql", "mariadb"})
-"""The names of the dialects of both."""
 
 
 def _has_ended(connection: Any) -> bool:
@@ -266,7 +252,7 @@ def _has_ended(connection: Any) -> bool:
 
 def _before_cursor_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
     """Record the changes of a transaction that this statement commits, even if it fails."""
-    if connection.dialect.name in _MYSQL and _COMMITTING.match(statement):
+    if commits_first(connection.dialect.name, statement):
         _record(connection)
 
 
@@ -279,7 +265,9 @@ def _follow(dialect: Any) -> None:
         return
 
     _dialects.add(dialect)
-    if dialect.name in _MYSQL and not event.contains(Engine, "before_cursor_execute", _before_cursor_execute):
+    if dialect.name in COMMITTING_BY_DDL and not event.contains(
+        Engine, "before_cursor_execute", _before_cursor_execute
+    ):
         event.listen(Engine, "before_cursor_execute", _before_cursor_execute)
     for name, function in _FOLLOWED.items():
         original = getattr(dialect, name)
