@@ -7,9 +7,10 @@ history of an attribute knows the value before only if it was loaded. All writes
 
 **Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
 locked, and the statement is limited to them. Events are recorded once the database has committed, also if a session takes part
-in a transaction that began outside of it; a savepoint that is rolled back takes its events with it.
+in a transaction that began outside of it. What a savepoint, an error or a deadlock rolls back is not recorded. A statement
+whose changes cannot be known is refused.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one per INSERT.
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one or two per INSERT.
 """
 
 from __future__ import annotations

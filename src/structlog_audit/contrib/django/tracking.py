@@ -8,7 +8,7 @@ three kinds of statements are the place that all of them pass.
 
 **Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
 locked, and the statement is limited to them, so a concurrent transaction cannot change these rows. Events are recorded when
-the transaction is committed; a savepoint that is rolled back takes its events with it.
+the transaction is committed. What a savepoint, an error or a deadlock rolls back is not recorded.
 
 **Performance.** Two more queries per UPDATE and DELETE of a tracked model, none per INSERT. The rows are in memory meanwhile.
 """
