@@ -33,6 +33,7 @@ pymysql.install_as_MySQLdb()
 settings.configure(
     INSTALLED_APPS=["django.contrib.contenttypes", "shop"],
     DATABASES={"default": json.loads(os.environ["DJANGO"])},
+    MIGRATION_MODULES={"contenttypes": None},
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     LOGGING_CONFIG=None,
 )

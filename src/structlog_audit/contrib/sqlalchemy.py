@@ -466,8 +466,12 @@ def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str,
 
 def _check_returned_key(table: _Table, element: Any) -> None:
     """Raise an error if an INSERT returns rows to its caller that cannot be named."""
+    # An INSERT keeps these columns when they were once read, also if returning() adds others later.
+    if not element._returning:
+        return
+
     returned = element.exported_columns
-    if element._returning and not all(returned.contains_column(column) for column in table.columns_of_key):
+    if not all(returned.contains_column(column) for column in table.columns_of_key):
         raise AuditValueError(
             f"insert into the tracked {table.label}: expected returning() with its primary key, or without it at all"
         )
