@@ -149,24 +149,25 @@ class Missing:
             "segment_after": self.segment_after,
         }
 
-    def sentence(self) -> str:
-        """Return a sentence with everything that is known."""
+    def sentence(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return a sentence with everything that is known, with times of *zone*; None is local time."""
         count = "An unknown number of events" if self.count is None else _counted(self.count, "event")
         if self.is_least and self.count is not None:
             count = f"At least {count}"
 
         host = f" (host {self.host})" if self.host else ""
         cause = _CAUSES[self.cause].format(writer=self.writer, host=host, segment_after=self.segment_after)
-        return f"{count} {cause}{self._times()}{self._segments()}."
+        return f"{count} {cause}{self._times(zone)}{self._segments()}."
 
-    def _times(self) -> str:
+    def _times(self, zone: dt.tzinfo | None) -> str:
+        after, before = _text(self.after, zone), _text(self.before, zone)
         if self.after is not None and self.after == self.before:
-            return f" at {_text(self.after)}"
-        if self.after is not None and self.before is not None:
-            return f" between {_text(self.after)} and {_text(self.before)}"
-        if self.after is not None:
-            return f" after {_text(self.after)}"
-        return "" if self.before is None else f" before {_text(self.before)}"
+            return f" at {after}"
+        if after and before:
+            return f" between {after} and {before}"
+        if after:
+            return f" after {after}"
+        return f" before {before}" if before else ""
 
     def _segments(self) -> str:
         before, after = self.segment_before, self.segment_after
@@ -203,14 +204,15 @@ class Doubt:
             "until": _rfc3339(self.until),
         }
 
-    def sentence(self) -> str:
-        """Return the reason as a sentence."""
+    def sentence(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return the reason as a sentence, with times of *zone*; None is local time."""
         names = ", ".join(self.names[:MOST_LISTED])
         if len(self.names) > MOST_LISTED:
             names += ", …"
 
         count = _counted(self.count, _NOUNS.get(self.reason, "line"))
-        return _REASONS[self.reason].format(count=count, names=names, since=_text(self.since), until=_text(self.until))
+        since, until = _text(self.since, zone), _text(self.until, zone)
+        return _REASONS[self.reason].format(count=count, names=names, since=since, until=until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,13 +362,17 @@ class Completeness:
         """Return the verdict for a query of users of whom the *unknown* ones have no event in the source."""
         return self.with_doubt(Doubt(reason=Reason.NO_SUCH_USER, names=unknown)) if unknown else self
 
-    def sentences(self) -> list[str]:
-        """Return a sentence for each loss and each doubt, losses first; for several trails, each names its trail."""
+    def sentences(self, zone: dt.tzinfo | None = dt.UTC) -> list[str]:
+        """Return a sentence for each loss and each doubt, losses first; for several trails, each names its trail.
+
+        Times are those of *zone*; None is local time.
+        """
         items: Sequence[Missing | Doubt] = (*self.missing[:MOST_LISTED], *self.doubts)
         found = []
         for item in items:
             is_ambiguous = len(self.source.segments) > 1 and item.trail is not None
-            found.append(f"{item.trail}: {item.sentence()}" if is_ambiguous else item.sentence())
+            sentence = item.sentence(zone)
+            found.append(f"{item.trail}: {sentence}" if is_ambiguous else sentence)
 
         more = self.missing[MOST_LISTED:]
         if more:
@@ -374,8 +380,8 @@ class Completeness:
             found.insert(MOST_LISTED, f"{_counted(count, 'event')} missing in {_counted(len(more), 'further place')}.")
         return found
 
-    def headline(self) -> str:
-        """Return the verdict in a few words, without the reasons."""
+    def headline(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return the verdict in a few words, without the reasons, with times of *zone*; None is local time."""
         if self.verdict == Verdict.INCOMPLETE:
             counts = [item.count for item in self.missing]
             known = sum(count for count in counts if count is not None)
@@ -386,22 +392,22 @@ class Completeness:
             )
         if self.verdict == Verdict.COMPLETE:
             return "Complete"
-        return self._bounds_of_doubt()
+        return self._bounds_of_doubt(zone)
 
-    def _bounds_of_doubt(self) -> str:
+    def _bounds_of_doubt(self, zone: dt.tzinfo | None) -> str:
         """Return "unknown", with the times between which nothing is in doubt, if there are any."""
         since = [doubt.until for doubt in self.doubts if doubt.since is None and doubt.until is not None]
         until = [doubt.since for doubt in self.doubts if doubt.until is None and doubt.since is not None]
         if len(since) + len(until) < len(self.doubts):
             return "Unknown"
 
-        first = max(since, default=None)
-        last = min(until, default=None)
-        if first is None:
-            return f"Unknown after {_text(last)}; nothing is missing before"
-        if last is None:
-            return f"Unknown before {_text(first)}; nothing is missing after"
-        return f"Unknown before {_text(first)} and after {_text(last)}; nothing is missing between"
+        first = _text(max(since, default=None), zone)
+        last = _text(min(until, default=None), zone)
+        if not first:
+            return f"Unknown after {last}; nothing is missing before"
+        if not last:
+            return f"Unknown before {first}; nothing is missing after"
+        return f"Unknown before {first} and after {last}; nothing is missing between"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values, with all losses and doubts and their sentences."""
@@ -453,9 +459,9 @@ def _rfc3339(time: dt.datetime | None) -> str | None:
     return None if time is None else rfc3339(time)
 
 
-def _text(time: dt.datetime | None) -> str:
-    """Return *time* as people read it, in UTC to the millisecond; an empty text for None."""
+def _text(time: dt.datetime | None, zone: dt.tzinfo | None) -> str:
+    """Return *time* as people read it, to the millisecond, with UTC or the offset of *zone*; an empty text for None."""
     if time is None:
         return ""
-    text = rfc3339(time)
-    return f"{text[:10]} {text[11:23]} UTC"
+    text = time.astimezone(zone).isoformat(" ", timespec="milliseconds")
+    return f"{text[:23]} {'UTC' if zone is dt.UTC else text[23:]}"

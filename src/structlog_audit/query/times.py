@@ -21,6 +21,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from difflib import get_close_matches
+from zoneinfo import ZoneInfo, available_timezones
 
 from structlog_audit._durations import parse_duration
 from structlog_audit.events.event import utc
@@ -34,13 +35,60 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 _PERIODS = ("this week", "last week", "this month", "last month", "this year", "last year")
 _WORDS = ("now", *_DAYS, *_WEEKDAYS, *_PERIODS)
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_MONTH = re.compile("([0-9]{4})-([0-9]{2})")
 _DAY_AND_TIME = re.compile(r"(?:(?P<day>.+) )?(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)")
 _SECOND = dt.timedelta(seconds=1)
 _FORMS = (
     "RFC 3339, a date, '9:00', 'yesterday 9:00', 'monday', 'last week', '2025-01', "
     "or how long ago, such as '1h', '30m' or '7d'"
 )
+
+
+def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
+    """Return the time zone *value*, or the one with that name.
+
+    Args:
+        name: The name of the parameter, for an error message.
+        value: A `datetime.tzinfo`, or the name of a zone in the database of IANA, such as ``Europe/Berlin``.
+
+    Raises:
+        AuditTypeError: *value* has another type.
+        AuditValueError: There is no such zone, or no database.
+    """
+    if isinstance(value, dt.tzinfo):
+        return value
+    if not isinstance(value, str):
+        expected = "a tzinfo or the name of a time zone, such as 'Europe/Berlin'"
+        raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
+
+    # UTC needs no database.
+    if value == "UTC":
+        return dt.UTC
+    try:
+        return ZoneInfo(value)
+    except (KeyError, OSError, ValueError):
+        # An unknown name is a KeyError, the name of a folder an OSError, and a path that leads elsewhere a ValueError.
+        raise AuditValueError(f"{name}={value!r}: {_zone_expected(value)}") from None
+
+
+def _zone_expected(name: str) -> str:
+    """Return what is expected in place of the zone *name*."""
+    known = available_timezones()
+    if not known:
+        return "this machine has no time zones: pip install tzdata, or use UTC"
+
+    # Most mistakes are about upper case, spaces, or the part before the slash.
+    wanted = name.strip().replace(" ", "_").lower()
+    by_word = {word: zone for zone in sorted(known) for word in (zone.lower(), zone.rpartition("/")[2].lower())}
+    similar = get_close_matches(wanted, by_word, 1)
+    hint = f" Did you mean {by_word[similar[0]]!r}?" if similar else ""
+    return f"expected the name of a time zone, such as 'Europe/Berlin'.{hint}"
+
+
+def zone_name(zone: dt.tzinfo) -> str:
+    """Return the name of *zone*: that of the database, or its offset, such as ``UTC+02:00``."""
+    key = getattr(zone, "key", None)
+    return key if isinstance(key, str) else str(zone)
 
 
 def resolve_time(name: str, time: Time | None, now: dt.datetime, zone: dt.tzinfo | None = None) -> dt.datetime | None:
@@ -161,13 +209,16 @@ def _day_and_time(word: str, today: dt.date) -> dt.datetime | None:
     return dt.datetime.combine(day, dt.time.fromisoformat(f"{hour:0>2}:{rest}"))
 
 
-def month_range(month: str, now: dt.datetime, zone: dt.tzinfo | None = None) -> tuple[dt.datetime, dt.datetime]:
+def month_range(
+    month: str, now: dt.datetime, zone: dt.tzinfo | None = None, *, name: str = "month"
+) -> tuple[dt.datetime, dt.datetime]:
     """Return the first instant of a month, and that of the next month, in UTC.
 
     Args:
         month: The month as ``2025-01``, or ``this`` or ``last``.
         now: The time now, aware.
         zone: The zone in which the month begins; None is local time.
+        name: The name of the parameter, for an error message.
 
     Raises:
         AuditValueError: *month* is no month.
@@ -182,7 +233,7 @@ def month_range(month: str, now: dt.datetime, zone: dt.tzinfo | None = None) -> 
         following = _first_day_of("month", first + dt.timedelta(days=31))
         return start_of_day(first, zone), start_of_day(following, zone)
     except (ValueError, OverflowError):
-        raise AuditValueError(f"month={month!r}: expected a month such as '2025-01', 'this' or 'last'") from None
+        raise AuditValueError(f"{name}={month!r}: expected a month such as '2025-01', 'this' or 'last'") from None
 
 
 def start_of_day(day: dt.date, zone: dt.tzinfo | None = None) -> dt.datetime:

@@ -30,6 +30,7 @@ from structlog_audit.query.filters import conditions
 from structlog_audit.reports import formatting
 from structlog_audit.reports.aggregation import OperationAggregate, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
+from structlog_audit.reports.local_times import localized
 from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, month_before, period_of
 from structlog_audit.reports.significance import (
@@ -59,13 +60,15 @@ class ComparisonReport:
     completeness_before: Completeness
     """The verdict on the period or trail that it is compared with."""
 
+    _zone: dt.tzinfo = dt.UTC
+
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values. Times are RFC 3339 in UTC.
 
-        ``before`` and ``now`` have ``start end seconds total failures users source completeness``. ``operations``,
-        ``failures``, ``durations`` and ``users`` have the number ``compared``, of ``changes``, and the ``most`` significant of
-        these, each with its ``name``, ``state`` (``appeared vanished changed``), the values ``before`` and ``now``, the
-        ``chance`` of such a difference if nothing had changed, and a ``sentence``.
+        ``before`` and ``now`` have ``start end month time_zone seconds total failures users source completeness``.
+        ``operations``, ``failures``, ``durations`` and ``users`` have the number ``compared``, of ``changes``, and the
+        ``most`` significant of these, each with its ``name``, ``state`` (``appeared vanished changed``), the values ``before``
+        and ``now``, the ``chance`` of such a difference if nothing had changed, and a ``sentence``.
         """
         return copy.deepcopy(self._members)
 
@@ -76,7 +79,9 @@ class ComparisonReport:
 
     def to_markdown(self) -> str:
         """Return the comparison as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_comparison_document(self._members))
+        verdicts = {"before": self.completeness_before, "now": self.completeness}
+        members = localized(self._members, self._zone, verdicts)
+        return render_markdown(build_comparison_document(members))
 
     def __repr__(self) -> str:
         return f"<ComparisonReport of {self._members['before']['total']} and {self._members['now']['total']} events>"
@@ -148,16 +153,18 @@ def comparison_report(
     against: EventSource | None = None,
     against_start_time: dt.datetime | None = None,
     against_end_time: dt.datetime | None = None,
+    tz: dt.tzinfo | str | None = None,
 ) -> ComparisonReport:
     """Return what appeared, vanished or changed in a period of *source*. O(number of events).
 
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
-        month: A month in UTC, such as ``"2025-01"``. It is compared with the month before.
+        month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``. It is compared with the month before.
         start_time, end_time: A half-open range in place of the month. It is compared with a range of the same length just
-            before.
+            before, or with the month before if it is a month.
         against: Another source to compare with, by default for the same period.
         against_start_time, against_end_time: The range to compare with, in place of the one just before.
+        tz: The time zone of months, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -168,26 +175,26 @@ def comparison_report(
             raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
 
     clock = source._now()
-    period = period_of(month, start_time, end_time)
-    earlier = period_of(None, against_start_time, against_end_time)
-    if earlier == Period():
+    period = period_of(month, start_time, end_time, clock, tz)
+    earlier = period_of(None, against_start_time, against_end_time, clock, tz)
+    if earlier.start is None and earlier.end is None:
         earlier = period if against is not None else _period_before(period, clock)
 
     now = _Side(source, period, clock)
     before = _Side(source if against is None else against, earlier, clock)
-    return ComparisonReport(_members(before, now, clock), now.verdict, before.verdict)
+    return ComparisonReport(_members(before, now, clock), now.verdict, before.verdict, period.zone)
 
 
 def _period_before(period: Period, now: dt.datetime) -> Period:
     """Return the month before a month, and otherwise the time of the same length before *period*."""
     if period.month is not None:
-        return month_before(period.month)
+        return month_before(period)
     if period.start is None:
         raise AuditValueError("start_time=None: expected a start_time, a month, or against: a source to compare with")
 
     length = (period.end or now) - period.start
     try:
-        return Period(period.start - length, period.start)
+        return Period(period.start - length, period.start, zone=period.zone)
     except OverflowError:
         given = rfc3339(period.start)
         raise AuditValueError(f"start_time={given}: expected a time with as much time before it") from None

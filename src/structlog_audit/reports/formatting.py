@@ -2,7 +2,7 @@ r"""Numbers, times and texts of events as people read them, alike in every form 
 
 **Guarantees**
 
-* Nothing depends on a locale. Times are UTC.
+* Nothing depends on a locale. A time with an offset is shown with it; one without is in UTC, which the text around it states.
 * A rate below 100 % never shows as 100.0 %, and a rate above 0 % never shows as 0.0 %.
 * In texts of events, characters that are invisible or reorder others become escapes such as ``\u202e``: controls,
   bidirectional controls (CVE-2021-42574), lone surrogates, and combining marks stacked higher than in any script.
@@ -126,8 +126,25 @@ def duration_label(milliseconds: float) -> str:
 
 
 def timestamp(time: str) -> str:
-    """Return *time* (RFC 3339, UTC) to the second: ``2025-01-15 10:30:45``."""
-    return f"{time[:10]} {time[11:19]}"
+    """Return *time* (RFC 3339) to the second: ``2025-01-15 10:30:45`` in UTC, otherwise with the offset."""
+    offset = _offset(time)
+    return f"{time[:10]} {time[11:19]} {offset}" if offset else f"{time[:10]} {time[11:19]}"
+
+
+def timestamp_with_zone(time: str) -> str:
+    """Return *time* as `timestamp` does, also with ``UTC``."""
+    return timestamp(time) if _offset(time) else f"{timestamp(time)} UTC"
+
+
+def time_range(first: str, last: str) -> str:
+    """Return the range of two times in words: ``from … to … (UTC)``, or with their offsets."""
+    text = f"from {timestamp(first)} to {timestamp(last)}"
+    return text if _offset(last) else f"{text} (UTC)"
+
+
+def _offset(time: str) -> str:
+    """Return the offset of *time* (RFC 3339), such as ``+01:00``; nothing for UTC, which is written as Z."""
+    return "" if time.endswith("Z") else time[26:]
 
 
 def month_name(month: str) -> str:
@@ -146,7 +163,7 @@ def _short_day(time: dt.datetime) -> str:
 
 
 _STEP_LABELS: dict[str, Callable[[dt.datetime], str]] = {
-    "hour": lambda time: f"{_day(time)}, {time.hour:02}:00",
+    "hour": lambda time: f"{_day(time)}, {time:%H:%M}",
     "day": _day,
     "week": lambda time: f"week of {_day(time)}",
     "month": lambda time: f"{MONTHS[time.month - 1]} {time.year}",
@@ -167,8 +184,9 @@ _TICK_LABELS: dict[str, Callable[[dt.datetime], str]] = {
 
 
 def step_label(unit: str, start: str) -> str:
-    """Return the step of a time axis that begins at *start* (RFC 3339), in words."""
-    return _STEP_LABELS[unit](dt.datetime.fromisoformat(start))
+    """Return the step of a time axis that begins at *start* (RFC 3339), in words, an hour with its offset."""
+    label = _STEP_LABELS[unit](dt.datetime.fromisoformat(start))
+    return f"{label} {_offset(start)}".rstrip() if unit == "hour" else label
 
 
 def tick_label(unit: str, start: str) -> str:

@@ -40,6 +40,7 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import NEWEST_OF_USER, ReportAggregates
 from structlog_audit.reports.completeness import completeness_members
+from structlog_audit.reports.local_times import localized
 from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, period_of
 from structlog_audit.reports.person_data import IDENTITY, PSEUDONYM_OF_KEY, TOKEN_OF_VAULT, Person, PersonAggregates
@@ -56,6 +57,8 @@ class PersonReport:
     completeness: Completeness
     """The verdict on the completeness of the period, with the evidence it rests on."""
 
+    _zone: dt.tzinfo = dt.UTC
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values. Times are RFC 3339 in UTC.
 
@@ -64,7 +67,7 @@ class PersonReport:
         ================  =============================================================================================
         ``person``        the identity; ``names`` has each name that was searched and its source, ``members`` the members
                           of the metadata that were searched
-        ``period``        ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``period``        as in `structlog_audit.reports.Report`
         ``by_person``     the person's events: ``total failures first last by_operation`` and the ``newest``
         ``sessions``      of the person: ``total``, and those with the ``most`` events; likewise ``addresses``, and
                           ``created``, the entries that they created. ``not_followed`` counts events beyond the bound
@@ -89,7 +92,8 @@ class PersonReport:
 
     def to_markdown(self) -> str:
         """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_person_document(self._members))
+        members = localized(self._members, self._zone, {"completeness": self.completeness})
+        return render_markdown(build_person_document(members))
 
     def __repr__(self) -> str:
         return f"<PersonReport of {self._members['by_person']['total']} events>"
@@ -102,6 +106,7 @@ def person_report(
     month: str | None = None,
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
+    tz: dt.tzinfo | str | None = None,
     members: Iterable[str] = (),
     redactors: Iterable[Redactor] = (),
     vault: SubjectVault | str | os.PathLike[str] | None = None,
@@ -114,8 +119,7 @@ def person_report(
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
         person: The identity of the person, as in ``user_id``, or their token.
-        month: A month in UTC, such as ``"2025-01"``.
-        start_time, end_time: A half-open range in place of the month; None is an open bound.
+        month, start_time, end_time, tz: As for `structlog_audit.reports.compliance_report`.
         members: Members of the metadata that may hold the identity: ``["customer_id", "target.id"]``.
         redactors: A `Redactor` with the secret of each key version under which the trail has pseudonyms.
         vault: The vault with the tokens of persons, or its path.
@@ -131,7 +135,7 @@ def person_report(
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
 
-    period = period_of(month, start_time, end_time)
+    period = period_of(month, start_time, end_time, source._now(), tz)
     limit = require_integer("newest", newest, least=0)
     known = _person(person, members, redactors, vault)
     aggregates = PersonAggregates(known, registered_operations().extended(operations), limit)
@@ -139,7 +143,8 @@ def person_report(
 
     hints = [] if aggregates.by_person.times.total else _absence(source, period, known)
     verdict = source.completeness(period.start, period.end).with_seals(seals)
-    return PersonReport(_members(source, period, aggregates, library, hints, verdict), verdict)
+    found = _members(source, period, aggregates, library, hints, verdict)
+    return PersonReport(found, verdict, period.zone)
 
 
 def _aggregate(source: EventSource, period: Period, aggregates: PersonAggregates) -> ReportAggregates:

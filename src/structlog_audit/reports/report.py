@@ -39,6 +39,7 @@ from structlog_audit.query.statistics import statistics
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
 from structlog_audit.reports.document_builder import build_document
+from structlog_audit.reports.local_times import localized
 from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, period_of
 from structlog_audit.reports.report_data import build_data
@@ -58,15 +59,17 @@ class Report:
     completeness: Completeness
     """The verdict on the completeness of the period, with the evidence it rests on."""
 
+    _zone: dt.tzinfo = dt.UTC
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values.
 
-        Times are RFC 3339 in UTC, durations milliseconds.
+        Times are RFC 3339 in UTC, also those at which days and months of the zone begin; durations are milliseconds.
 
         ==================  ===========================================================================================
         member              content
         ==================  ===========================================================================================
-        ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``period``          ``start`` and ``end``, None is an open bound; ``month``, if it is one; ``time_zone``, by name
         ``user_id``         the user that the report is limited to, or None
         ``generated_at``    the time of creation; ``software`` is the version
         ``source``          the data: ``type paths hosts segments first_event last_event``
@@ -102,7 +105,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_document(self._members))
+        return render_markdown(build_document(self._localized()))
 
     def to_html(self) -> str:
         """Return the report as one self-contained HTML document without scripts.
@@ -120,7 +123,12 @@ class Report:
             fix = "pip install 'structlog-audit[reports]'"
             raise AuditError(f"to_html needs {error.name}, which is not installed: {fix}") from error
 
-        return render_html(build_document(self._members), self._members)
+        members = self._localized()
+        return render_html(build_document(members), members)
+
+    def _localized(self) -> dict[str, Any]:
+        """Return the data with times of the zone of the report."""
+        return localized(self._members, self._zone, {"completeness": self.completeness})
 
     def __repr__(self) -> str:
         period = self._members["period"]
@@ -135,6 +143,7 @@ def compliance_report(
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
+    tz: dt.tzinfo | str | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
     seals: Iterable[SealVerdict] = (),
 ) -> Report:
@@ -142,9 +151,11 @@ def compliance_report(
 
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail.
-        month: A month in UTC, such as ``"2025-01"``.
-        start_time, end_time: A half-open range in place of the month; None is an open bound.
+        month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``.
+        start_time, end_time: A half-open range in place of the month; None is an open bound. A naive time is in *tz*, or
+            local without one.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
+        tz: The time zone of months, days and hours, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
         seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
             the report states that nothing was verified.
@@ -156,9 +167,9 @@ def compliance_report(
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
 
-    period = period_of(month, start_time, end_time)
+    period = period_of(month, start_time, end_time, source._now(), tz)
     user = _user(user_id)
-    aggregates = ReportAggregates(registered_operations().extended(operations))
+    aggregates = ReportAggregates(registered_operations().extended(operations), period.zone)
     events = aggregates.aggregate(_events(source, period, user))
     statistics_of_period = statistics(events)
 
@@ -166,7 +177,8 @@ def compliance_report(
         _close_intents_elsewhere(source, aggregates)
     hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
     verdict = assess_completeness(source, period, user, aggregates, seals)
-    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints, verdict), verdict)
+    members = build_data(source, period, user, aggregates, statistics_of_period, hints, verdict)
+    return Report(members, verdict, period.zone)
 
 
 def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:

@@ -24,7 +24,7 @@ _MOST_NAMED = 10
 
 _NO_EVENTS = "There were no events."
 
-_TIME = Column("Time (UTC)", "timestamp", "time")
+_TIME = Column("Time", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
 _CLASS = Column("Class", "class")
 _USER = Column("User", "user_id", "user")
@@ -377,7 +377,7 @@ def _users(members: dict[str, Any]) -> list[Block]:
         _USER,
         *_activity_columns(listed),
         Column("Failures", "failures", "number"),
-        Column("Last (UTC)", "last_activity", "time"),
+        Column("Last", "last_activity", "time"),
     )
     blocks: list[Block] = []
 

@@ -43,8 +43,9 @@ def diff(
     from structlog_audit.cli.reading import read_trails, report_problems
     from structlog_audit.reports import comparison_report
 
-    start, end = _range_before(options, against_since, against_until, has_other=bool(against))
-    if start is None and end is None and not against and options.since is None:
+    options = options.for_document()
+    start, end = _range_before(options, against_since, against_until)
+    if start is None and end is None and not against and options.since is None and options.month is None:
         raise UsageError("expected --since or --month, --against-since, or --against TRAIL")
     other = _open_other(options, against)
 
@@ -59,6 +60,7 @@ def diff(
             against=other,
             against_start_time=start,
             against_end_time=end,
+            tz=options.zone,
         )
         if other is not None and other.problems:
             report_problems(other.problems)
@@ -69,26 +71,11 @@ def diff(
     return read_trails(options, write, quietly=True, judges=True)
 
 
-def _range_before(options: TrailOptions, since: str | None, until: str | None, *, has_other: bool) -> _Range:
-    """Return the time range to compare with, as far as options name it: the month before that of ``--month``."""
+def _range_before(options: TrailOptions, since: str | None, until: str | None) -> _Range:
+    """Return the time range to compare with, as far as options name it."""
     from structlog_audit.cli.times import time_range
 
-    now = dt.datetime.now(dt.UTC)
-    if since is not None or until is not None:
-        try:
-            return time_range(since, until, None, now, options.zone)
-        except UsageError as error:
-            raise UsageError(
-                str(error).replace("--since", "--against-since").replace("--until", "--against-until")
-            ) from None
-    if options.month is None or has_other:
-        return None, None
-
-    start, _ = time_range(None, None, options.month, now, options.zone)
-    if start is None:
-        return None, None
-    last_day = (start - dt.timedelta(days=1)).astimezone(options.zone)
-    return time_range(None, None, f"{last_day:%Y-%m}", now, options.zone)
+    return time_range(since, until, None, dt.datetime.now(dt.UTC), options.zone, prefix="--against-")
 
 
 def _open_other(options: TrailOptions, paths: list[str] | None) -> EventSource | None:

@@ -55,7 +55,7 @@ def person(
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import person_report
 
-    identity, options = _take_person(options)
+    identity, options = _take_person(options.for_document())
     classes = load_operations(operations)
     redactors = [_redactor(given) for given in secret or ()]
 
@@ -68,6 +68,7 @@ def person(
             identity,
             start_time=conditions.start_time,
             end_time=conditions.end_time,
+            tz=options.zone,
             members=member or (),
             redactors=redactors,
             vault=options.vault,

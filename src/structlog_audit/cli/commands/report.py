@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +16,10 @@ from structlog_audit.export import write_atomically
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLES = ("report logs/audit.jsonl --month 2025-01 --markdown january.md",)
+EXAMPLES = (
+    "report logs/audit.jsonl --month 2025-01 --markdown january.md",
+    "report logs/audit.jsonl --month last --tz Europe/Berlin --html report.html",
+)
 
 
 @reads_trails(words=TrailWords, without=("every_kind",))
@@ -36,12 +37,12 @@ def report(
     anchor: Anchors = None,
     force: Force = False,
 ) -> Exit:
-    """Write the compliance report of a month or a time range."""
+    """Write the compliance report of a month or a time range, with times in UTC or in the zone of --tz."""
     from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import compliance_report
 
-    month, options = _take_month(options)
+    options = options.for_document()
     classes = load_operations(operations)
     targets = _targets({"html": html, "markdown": markdown, "json": json})
     for path in targets.values():
@@ -53,10 +54,10 @@ def report(
         conditions = reading.selection.conditions
         made = compliance_report(
             reading.trail,
-            month=month,
             user_id=user,
             start_time=conditions.start_time,
             end_time=conditions.end_time,
+            tz=options.zone,
             operations=classes,
             seals=reading.seals(key, anchor),
         )
@@ -65,18 +66,6 @@ def report(
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
     return read_trails(options, write, quietly=True, judges=True)
-
-
-def _take_month(options: TrailOptions) -> tuple[str | None, TrailOptions]:
-    """Return the month of the report, and the options without it: months of a report are those of UTC."""
-    if options.month is None:
-        return None, options
-
-    from structlog_audit.cli.times import time_range
-
-    start, _ = time_range(options.since, options.until, options.month, dt.datetime.now(dt.UTC), dt.UTC)
-    month = None if start is None else f"{start:%Y-%m}"
-    return month, dataclasses.replace(options, month=None)
 
 
 def _targets(given: dict[str, str | None]) -> dict[str, str]:
