@@ -133,7 +133,7 @@ def test_conditions_and_times_select_the_events(tmp_path):
         ({"within": "-5m"}, ["rule 'failures'", "within='-5m'", "expected a duration such as 90s"]),
         ({"within": -5}, ["rule 'failures'", "within=-5", "expected 1s or more"]),
         ({"more_than": "many"}, ["rule 'failures'", "more_than='many'", "expected an integer"]),
-        ({"per": ["user_id"]}, ["rule 'failures'", "per=['user_id']", "expected one of 'user_id'"]),
+        ({"per": ["user"]}, ["rule 'failures'", "per=['user']", "expected one of 'user_id'", "got 'user'"]),
         ({"status": "BAD"}, ["rule 'failures'", "status='BAD'", "expected one of SUCCESS"]),
         ({"name": 5}, ["rule 2", "name=5", "expected a name"]),
         ({"name": "first"}, ["two rules have the name 'first'", "a different name for each"]),
