@@ -152,11 +152,16 @@ class Alert:
             "value": self.value,
             "events": self.events,
             "within_seconds": None if self.rule.within is None else self.rule.within.total_seconds(),
-            "per": self.rule.per,
-            "subject": self.subject,
+            "per": _plain(self.rule.per),
+            "subject": _plain(self.subject),
             "timestamp": rfc3339(self.timestamp),
             "event_id": self.event_id,
         }
+
+
+def _plain(value: Subject) -> str | list[str | None] | None:
+    """Return the values of several fields as JSON has them."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _shortened(subject: str | None) -> str:
