@@ -47,7 +47,11 @@ def monitor(
     operations: Operations = None,
     output: StreamOption = "text",
 ) -> Exit:
-    """Show the alerts that rules raise; exit with 1 if there are any."""
+    """Show the alerts that rules raise; exit with 1 if there are any.
+
+    A rule has a name, one bound (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above, first_seen or
+    no_event_for), and the events that count, such as operation_class = "delete" outside of working hours.
+    """
     from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.monitoring.monitor import Monitor
