@@ -120,7 +120,12 @@ NIGHT = at("2025-03-30T00:59:59Z")
 
 def documents(tz):
     """Return the documents of each kind of report about two events around a change of the clock."""
-    events = [stored(at=NIGHT, user_id="ann"), stored(1, at=NIGHT, operation="FORGET", user_id="ann")]
+    earlier = dt.timedelta(days=40)
+    events = [
+        stored(at=NIGHT - earlier, user_id="ann"),
+        stored(at=NIGHT, user_id="ann"),
+        stored(1, at=NIGHT, operation="FORGET", user_id="ann"),
+    ]
     source = Events(events, now=at("2025-05-01T10:00Z"))
     compliance = compliance_report(source, month="2025-03", tz=tz)
     person = person_report(source, "ann", month="2025-03", tz=tz)

@@ -409,17 +409,17 @@ class Completeness:
             return f"Unknown before {first}; nothing is missing after"
         return f"Unknown before {first} and after {last}; nothing is missing between"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values, with all losses and doubts and their sentences."""
+    def to_dict(self, zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the verdict as JSON values, with all losses and doubts, and their sentences with times of *zone*."""
         return {
             "verdict": self.verdict.value,
             "start": _rfc3339(self.start),
             "end": _rfc3339(self.end),
-            "sentences": self.sentences(),
+            "sentences": self.sentences(zone),
             "missing": [item.to_dict() for item in self.missing],
             "unknown": [item.to_dict() for item in self.doubts],
             "source": self.source.to_dict(),
-            "seals": [seal.to_dict() for seal in self.seals],
+            "seals": [seal.to_dict(zone) for seal in self.seals],
         }
 
     def __str__(self) -> str:

@@ -95,8 +95,8 @@ class SealVerdict:
             ("Checkpoints outside of the host", anchored),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the members as JSON values."""
+    def to_dict(self, zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the members as JSON values, with the evidence in times of *zone*."""
         return {
             "trail": self.trail,
             "verdict": self.verdict,
@@ -112,5 +112,5 @@ class SealVerdict:
             "anchors": list(self.anchors),
             "anchored": self.anchored,
             "sentence": self.sentence(),
-            "evidence": [list(pair) for pair in self.evidence()],
+            "evidence": [list(pair) for pair in self.evidence(zone)],
         }

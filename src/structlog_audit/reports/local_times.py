@@ -3,16 +3,15 @@
 **Guarantees**
 
 * A time keeps its instant: it is RFC 3339 with the offset that the zone has then, which documents state with each time.
+* Sentences are made in the zone, with the offset of each time, and stay as they are.
 * Only members that the library makes are changed, never names or texts of events.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from typing import Any
 
-from structlog_audit.query.completeness import Completeness
 from structlog_audit.reports.period import in_zone
 
 _BOUNDS = ("start", "end", "since", "until", "complete_since", "sealed_until")
@@ -26,25 +25,12 @@ _NAMED_BY_EVENTS = frozenset(
 """The members whose own members have names of events, if they are objects."""
 
 
-def localized(members: dict[str, Any], zone: dt.tzinfo, verdicts: Mapping[str, Completeness]) -> dict[str, Any]:
-    """Return *members* with the times of *zone*.
-
-    Args:
-        members: The data of a report, with times in UTC.
-        zone: The zone.
-        verdicts: The verdicts of the report by the names of the members that contain their sentences.
-    """
+def localized(members: dict[str, Any], zone: dt.tzinfo) -> dict[str, Any]:
+    """Return *members*, the data of a report with times in UTC, with the times of *zone*."""
     if zone is dt.UTC:
         return members
 
     found: dict[str, Any] = _localized(members, zone)
-    for name, verdict in verdicts.items():
-        part = found[name]
-        completeness = part.get("completeness", part)
-        completeness["sentences"] = verdict.sentences(zone)
-        completeness["headline"] = verdict.headline(zone)
-        for seal, members_of_seal in zip(verdict.seals, found.get("integrity", ()), strict=False):
-            members_of_seal["evidence"] = [list(pair) for pair in seal.evidence(zone)]
     return found
 
 

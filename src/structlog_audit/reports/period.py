@@ -39,6 +39,17 @@ class Period:
     month: str | None = None
     zone: dt.tzinfo = dt.UTC
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no bound."""
+        return self.start is None and self.end is None
+
+    def __str__(self) -> str:
+        if self.month is not None:
+            return self.month
+        start, end = (None if bound is None else rfc3339(bound) for bound in (self.start, self.end))
+        return f"{start or 'the beginning'} to {end or 'now'}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the period as JSON values: instants in UTC, and the name of the zone."""
         return {
@@ -106,15 +117,28 @@ def _bound(name: str, value: Any, zone: dt.tzinfo | None) -> dt.datetime | None:
     return resolve_time(name, value, dt.datetime.now(dt.UTC), zone)
 
 
-def month_before(period: Period) -> Period:
-    """Return the month before *period*, which is a month."""
+def period_before(period: Period, now: dt.datetime) -> Period | None:
+    """Return the month before a month, or else the time of the same length before *period*.
+
+    Args:
+        period: The period. Without an end it lasts until *now*.
+        now: The present time.
+
+    Returns:
+        The period before; None if *period* has no start or no length, or the calendar has no such time.
+    """
+    if period.start is None or period.start >= (period.end or now):
+        return None
+
     try:
-        first = dt.date.fromisoformat(f"{period.month}-01")
-        month = f"{first - dt.timedelta(days=1):%Y-%m}"
-    except OverflowError:
-        raise AuditValueError(f"month={period.month!r}: expected a month that has one before it") from None
-    start, end = month_range(month, dt.datetime.now(dt.UTC), period.zone)
-    return Period(start, end, month, period.zone)
+        if period.month is not None:
+            last_day = dt.date.fromisoformat(f"{period.month}-01") - dt.timedelta(days=1)
+            month = f"{last_day.year:04}-{last_day.month:02}"
+            return Period(*month_range(month, now, period.zone), month, period.zone)
+        length = (period.end or now) - period.start
+        return Period(period.start - length, period.start, zone=period.zone)
+    except (AuditValueError, OverflowError):
+        return None
 
 
 def month_of(time: dt.datetime, zone: dt.tzinfo = dt.UTC) -> str:

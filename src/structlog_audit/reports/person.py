@@ -20,11 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from structlog_audit._validation import require_integer
 from structlog_audit._version import __version__
-from structlog_audit.events.codec import escape
 from structlog_audit.events.event import Identifier, Kind, rfc3339
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
@@ -40,24 +37,20 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import NEWEST_OF_USER, ReportAggregates
 from structlog_audit.reports.completeness import completeness_members
-from structlog_audit.reports.local_times import localized
-from structlog_audit.reports.markdown import render_markdown
+from structlog_audit.reports.document import Document
 from structlog_audit.reports.period import Period, period_of
 from structlog_audit.reports.person_data import IDENTITY, PSEUDONYM_OF_KEY, TOKEN_OF_VAULT, Person, PersonAggregates
 from structlog_audit.reports.person_document import build_person_document
 from structlog_audit.reports.report_data import open_intents
+from structlog_audit.reports.report_forms import ReportForms
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class PersonReport:
+class PersonReport(ReportForms):
     """An immutable report on one person, made by `person_report`."""
-
-    _members: dict[str, Any]
 
     completeness: Completeness
     """The verdict on the completeness of the period, with the evidence it rests on."""
-
-    _zone: dt.tzinfo = dt.UTC
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values. Times are RFC 3339 in UTC.
@@ -85,15 +78,8 @@ class PersonReport:
         """
         return copy.deepcopy(self._members)
 
-    def to_json(self) -> str:
-        """Return the report as JSON text, without characters unsafe in terminals."""
-        encoded = escape(msgspec.json.encode(self._members))
-        return msgspec.json.format(encoded, indent=2).decode()
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        members = localized(self._members, self._zone, {"completeness": self.completeness})
-        return render_markdown(build_person_document(members))
+    def _document(self, members: dict[str, Any]) -> Document:
+        return build_person_document(members)
 
     def __repr__(self) -> str:
         return f"<PersonReport of {self._members['by_person']['total']} events>"
@@ -144,13 +130,13 @@ def person_report(
     hints = [] if aggregates.by_person.times.total else _absence(source, period, known)
     verdict = source.completeness(period.start, period.end).with_seals(seals)
     found = _members(source, period, aggregates, library, hints, verdict)
-    return PersonReport(found, verdict, period.zone)
+    return PersonReport(found, period.zone, verdict)
 
 
 def _aggregate(source: EventSource, period: Period, aggregates: PersonAggregates) -> ReportAggregates:
     """Add the events of *source* to *aggregates*, and return those of its gaps and intents."""
     names = list(aggregates.person.names)
-    library = ReportAggregates(aggregates.classes)
+    library = ReportAggregates(aggregates.classes, period.zone)
     own = conditions(user_id=names, kind=[None, Kind.INTENT], end_time=period.end)
     for event in source.select(own, newest_first=False):
         is_in_period = period.start is None or event.timestamp >= period.start
@@ -247,7 +233,7 @@ def _members(
         "unclassified": aggregates.unclassified,
         "hints": hints,
         "completeness": completeness_members(source, verdict, library),
-        "integrity": [seal.to_dict() for seal in verdict.seals],
+        "integrity": [seal.to_dict(library.zone) for seal in verdict.seals],
     }
 
 
