@@ -109,6 +109,8 @@ def test_rules_of_accepts_each_form():
             AuditTypeError,
             "a mapping with the key 'rules', got the keys 'rules', 'more'",
         ),
+        ({"rules": DELETIONS}, AuditTypeError, "expected a list of rules, in TOML each below [[rules]], got a mapping"),
+        ([{**DELETIONS, "class": "delete"}], AuditTypeError, "Did you mean 'operation_class'?"),
         ({"rules": "x"}, AuditTypeError, "list of rules, or the path of a file with one, got 'x'"),
         ([5], AuditTypeError, "rule 1: expected a Rule or a mapping of its arguments, got 5"),
         ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 'x': expected one of more_than, "),

@@ -127,20 +127,24 @@ class Alert:
         )
         if rule.bound == "first_seen" and rule.within is not None:
             text += f" within {format_duration(rule.within)}"
+
         if rule.during is not None:
             text += " in working hours"
         elif rule.outside is not None:
             text += " outside working hours"
 
         subjects = "".join(f", {name} {_shortened(value)}" for name, value in self._named_subjects())
+
         return f"{rule.name}: {text}{subjects}"
 
     def _named_subjects(self) -> list[tuple[str, str | None]]:
         """Return the fields of the rule with their values."""
         if isinstance(self.rule.per, tuple) and isinstance(self.subject, tuple):
             return list(zip(self.rule.per, self.subject, strict=True))
+
         if isinstance(self.rule.per, str) and not isinstance(self.subject, tuple):
             return [(self.rule.per, self.subject)]
+
         return []
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,4 +172,5 @@ def _shortened(subject: str | None) -> str:
     text = repr(subject)
     if len(text) <= _MAX_SUBJECT_CHARACTERS:
         return text
+
     return f"{text[:_MAX_SUBJECT_CHARACTERS]}…"

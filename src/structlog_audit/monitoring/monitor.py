@@ -139,14 +139,17 @@ class Monitor:
         """Add the next event and return the alerts that it causes. O(rules that concern it)."""
         timestamp = microseconds(event.timestamp)
         alerts = self._silent(timestamp) if self._silences else []
+
         for tracker, crossing in self._crossings(event, timestamp):
             alerts.append(_alert(tracker, crossing, event))
+
         return alerts
 
     def learn(self, event: AuditEvent | StoredEvent) -> None:
         """Note that the values of an earlier event are not new, for rules with ``first_seen``. It causes no alert."""
         names = (event.operation, event.status, event.kind)
         timestamp = microseconds(event.timestamp)
+
         for tracker in self._by_names.get(names) or self._cache_trackers(names):
             if isinstance(tracker, FirstSeenTracker):
                 tracker.add(event, timestamp)
@@ -170,6 +173,7 @@ class Monitor:
         """Return the alerts about silence at *now*, in the order of their times."""
         found = [(silence.timestamp, tracker, silence) for tracker in self._silences for silence in tracker.due(now)]
         found.sort(key=lambda item: item[0])
+
         return [_alert_of_silence(tracker, silence) for _, tracker, silence in found]
 
     def _crossings(self, event: Any, timestamp: int) -> Crossings:
@@ -179,10 +183,12 @@ class Monitor:
             trackers = self._cache_trackers(names)
 
         crossings = _NONE
+
         for tracker in trackers:
             found = tracker.add(event, timestamp)
             if found is not None:
                 crossings = [*crossings, (tracker, found)]
+
         return crossings
 
     def _cache_trackers(self, names: tuple[str | None, ...]) -> list[Tracker]:
@@ -193,6 +199,7 @@ class Monitor:
         operation, *others = names
         canonical = (operation_of(operation or ""), *others)
         found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.accepts(canonical)]
+
         return found
 
     def watching(
@@ -210,6 +217,7 @@ class Monitor:
             accept(line, timestamp)
             if line is self._last_line:
                 return
+
             self._last_line = line
 
             try:
@@ -315,11 +323,13 @@ def _alert(tracker: Tracker, crossing: Crossing, event: StoredEvent | AuditEvent
 
 def _alert_of_silence(tracker: Tracker, silence: Silence) -> Alert:
     tracker.alerts += 1
+
     try:
         time = _EPOCH + dt.timedelta(microseconds=silence.timestamp)
     except OverflowError:
         # The last event is at the end of the calendar.
         time = dt.datetime.max.replace(tzinfo=dt.UTC)
+
     return Alert(tracker.rule, silence.subject, 0, tracker.rule.threshold, time, silence.event_id)
 
 
@@ -331,10 +341,12 @@ def relevant_events(rules: Iterable[Rule]) -> list[FieldTest]:
 
     names = [dict(rule.conditions.names) for rule in rules]
     tests = []
+
     for member in DISPATCH:
         wanted = [accepted[member] for accepted in names if member in accepted]
         if names and len(wanted) == len(names):
             tests.append(FieldTest(member, (OneOf(frozenset().union(*wanted)),)))
+
     return tests
 
 
@@ -365,10 +377,13 @@ def replay(
     def alerts() -> Iterator[Alert]:
         for event in earlier:
             monitor.learn(event)
+
         if since is not None:
             monitor.begin(since)
+
         for event in events:
             yield from monitor.see(event)
+
         if now is not None:
             yield from monitor.advance(now)
 

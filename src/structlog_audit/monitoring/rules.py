@@ -136,6 +136,7 @@ class Rule:
         )
         given = {name: value for name, value in zip(_BOUNDS, thresholds, strict=True) if value is not None}
         optional = {"within": within, "min_events": min_events, "quiet": quiet, "per": per, "outside": outside}
+
         try:
             conditions = _conditions(filters)
             bound, threshold = _bound_of(given)
@@ -182,6 +183,7 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
     value = resolve_references("monitor", value)
     if isinstance(value, (str, os.PathLike)):
         return load_rules(value)
+
     if isinstance(value, Rule):
         return (value,)
 
@@ -192,6 +194,10 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
             raise AuditTypeError(f"expected a list of rules, or a mapping with the key 'rules', got the keys {keys}")
         named = _named_hours(value.get("working_hours", {}))
         value = value["rules"]
+        if isinstance(value, Mapping):
+            raise AuditTypeError(
+                f"rules={value!r}: expected a list of rules, in TOML each below [[rules]], got a mapping"
+            )
 
     if not isinstance(value, (list, tuple)):
         raise AuditTypeError(f"expected a list of rules, or the path of a file with one, got {value!r}")
@@ -201,6 +207,7 @@ def rules_of(value: Any) -> tuple[Rule, ...]:
         raise AuditValueError(f"expected at least one rule, got {value!r}")
 
     _refuse_duplicate_names(found)
+
     return found
 
 
@@ -230,6 +237,7 @@ def _named_hours(value: Any) -> dict[str, WorkingHours]:
 def _rule(number: int, item: Any, named: Mapping[str, WorkingHours]) -> Rule:
     if isinstance(item, Rule):
         return item
+
     if not isinstance(item, Mapping):
         raise AuditTypeError(f"rule {number}: expected a Rule or a mapping of its arguments, got {item!r}")
 
@@ -239,6 +247,7 @@ def _rule(number: int, item: Any, named: Mapping[str, WorkingHours]) -> Rule:
         raise AuditTypeError(f"rule {number}: {problem}: expected a name, for the alerts of the rule")
 
     arguments = {str(key): value for key, value in item.items()}
+
     for key in ("during", "outside"):
         hours = arguments.get(key)
         if isinstance(hours, str):
@@ -247,6 +256,7 @@ def _rule(number: int, item: Any, named: Mapping[str, WorkingHours]) -> Rule:
                 expected = f"a name under working_hours ({known}), or a mapping"
                 raise AuditValueError(f"rule {name!r}: {key}={hours!r}: expected {expected}")
             arguments[key] = named[hours]
+
     return Rule(**arguments)
 
 
@@ -258,8 +268,10 @@ def _bound_of(given: Mapping[str, Any]) -> tuple[str, float]:
     ((name, value),) = given.items()
     if name == "more_than":
         return name, require_integer(name, value, least=0)
+
     if name == "no_event_for":
         return name, checked_duration(name, value, minimum=1).total_seconds()
+
     if name == "first_seen":
         return name, 0
 
@@ -269,6 +281,7 @@ def _bound_of(given: Mapping[str, Any]) -> tuple[str, float]:
     highest = 1.0 if name == "success_rate_below" else 1e15
     if not 0 <= value <= highest:
         raise AuditValueError(f"{name}={value!r}: expected a number between 0 and {highest:g}")
+
     return name, value
 
 
@@ -297,8 +310,10 @@ def _check_hours(during: Any, outside: Any, bound: str, threshold: float) -> Non
 def _within(value: Any, bound: str) -> dt.timedelta | None:
     if value is not None:
         return checked_duration("within", value, minimum=1)
+
     if bound in _WINDOWS:
         raise AuditTypeError("'within' is missing: expected the length of the window, such as 15m")
+
     return None
 
 
@@ -314,6 +329,7 @@ def _subjects(name: str, value: Any) -> str | tuple[str, ...] | None:
     fields = (value,) if isinstance(value, str) else value
     if isinstance(fields, Mapping) or not isinstance(fields, Collection) or not fields:
         raise AuditTypeError(f"{name}={value!r}: expected a field such as 'user_id', or a list of fields")
+
     for item in fields:
         is_path = isinstance(item, str) and item.startswith(METADATA) and item != METADATA
         if item not in _SUBJECTS and not is_path:
@@ -321,6 +337,7 @@ def _subjects(name: str, value: Any) -> str | tuple[str, ...] | None:
             raise AuditValueError(
                 f"{name}={value!r}: expected one of {known}, 'metadata.KEY', or a list of them, got {item!r}"
             )
+
     return value if isinstance(value, str) else tuple(fields)
 
 
@@ -331,9 +348,11 @@ def _classes(value: Any) -> frozenset[str] | None:
     names = [value] if isinstance(value, str) else value
     if isinstance(names, Mapping) or not isinstance(names, Collection) or not names:
         raise AuditTypeError(f"operation_class={value!r}: expected a class such as 'delete', or a list of classes")
+
     for name in names:
         if name not in _CLASSES:
             raise AuditValueError(f"operation_class={value!r}: expected one of {', '.join(_CLASSES)}, got {name!r}")
+
     return frozenset(str(name) for name in names)
 
 
@@ -341,17 +360,20 @@ def _level(level: Any) -> int:
     number = logging.getLevelNamesMapping().get(level) if isinstance(level, str) else level
     if isinstance(number, bool) or not isinstance(number, int):
         raise AuditValueError(f"level={level!r}: expected the name or the number of a logging level")
+
     return number
 
 
 def _conditions(filters: Filters) -> Conditions:
     known = set(Filters.__annotations__) - _NOT_FILTERS
+
     for name in filters:
         if name not in known:
             accepted = [*_PARAMETERS, *sorted(known)]
-            similar = get_close_matches(name, accepted, 1)
+            similar = get_close_matches(name, accepted, 1) or [known for known in accepted if name in known]
             hint = f" Did you mean {similar[0]!r}?" if similar else ""
             raise AuditTypeError(f"unknown parameter or filter {name!r}: expected one of {', '.join(accepted)}.{hint}")
+
     return conditions(**filters)
 
 
@@ -371,6 +393,7 @@ def checked_duration(name: str, value: Any, *, minimum: int) -> dt.timedelta:
 
     if duration < dt.timedelta(seconds=minimum):
         raise AuditValueError(f"{name}={value!r}: expected {minimum}s or more")
+
     return duration
 
 
@@ -383,6 +406,7 @@ def _duration_of(name: str, value: Any) -> dt.timedelta:
 
     if isinstance(value, bool) or not isinstance(value, (int, float, dt.timedelta)):
         raise AuditTypeError(f"{name}={value!r}: expected a timedelta, a number of seconds, or text such as 15m")
+
     return value if isinstance(value, dt.timedelta) else dt.timedelta(seconds=value)
 
 

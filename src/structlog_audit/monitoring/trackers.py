@@ -88,14 +88,17 @@ class Tracker:
             classes = registered_operations() if self._classes is None else self._classes
             if (classes.class_of(names[0] or "") or UNCLASSIFIED) not in wanted:
                 return False
+
         return all(accepted is None or name in accepted for name, accepted in zip(names, self._accepted, strict=True))
 
     def add(self, event: Any, timestamp: int) -> Crossing | None:
         """Add *event*, whose names the rule `accepts`, and return the crossing that it causes, if any."""
         if self._conditions is not None and not self._conditions.matches(event):
             return None
+
         if self._hours is not None and not self._is_in_hours(timestamp):
             return None
+
         return self._add(event, timestamp)
 
     def _is_in_hours(self, timestamp: int) -> bool:
@@ -125,6 +128,7 @@ class WindowTracker(Tracker):
         """Add *event* as `Tracker.add`, in one call."""
         if self._conditions is not None and not self._conditions.matches(event):
             return None
+
         if self._hours is not None and not self._is_in_hours(timestamp):
             return None
 
@@ -141,6 +145,7 @@ class WindowTracker(Tracker):
 
         if not window.add(timestamp, value):
             return None
+
         return Crossing(subject, window.size, self._measure.result(window))
 
     def _window_of(self, subject: Subject, timestamp: int) -> AnyWindow:
@@ -155,6 +160,7 @@ class WindowTracker(Tracker):
             self.forgotten += not oldest.is_over(timestamp)
 
         window = self._windows[subject] = self._new_window()
+
         return window
 
 
@@ -181,6 +187,7 @@ class FirstSeenTracker(Tracker):
         if len(seen) > self.rule.max_subjects:
             _, oldest = seen.popitem(last=False)
             self.forgotten += self._still_counts(oldest, timestamp)
+
         return Crossing(subject, 1, 1)
 
     def _still_counts(self, last: int, timestamp: int) -> bool:
@@ -271,16 +278,19 @@ def _subject_reader(per: str | tuple[str, ...] | None) -> Callable[[Any], Subjec
     """Return a function that returns the subject of an event: the value of a field, or those of several."""
     if per is None:
         return lambda event: None
+
     if isinstance(per, str):
         return _field_reader(per)
 
     readers = [_field_reader(name) for name in per]
+
     return lambda event: tuple(read(event) for read in readers)
 
 
 def _field_reader(name: str) -> Callable[[Any], str | None]:
     if name == "operation":
         return lambda event: operation_of(event.operation)
+
     if name.startswith(METADATA):
         path = name.removeprefix(METADATA)
         return lambda event: _metadata_text(event.metadata, path)
@@ -297,5 +307,7 @@ def _metadata_text(metadata: dict[str, Any], path: str) -> str | None:
     text = text_of(values[0] if len(values) == 1 else values)
     if len(text) <= _MAX_KEY:
         return text
+
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
     return f"{text[:_MAX_KEY]}… (sha256 {digest})"

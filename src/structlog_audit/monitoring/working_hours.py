@@ -71,12 +71,14 @@ class WorkingHours:
             return False
 
         minute = local.hour * 60 + local.minute
+
         return any(begin <= minute < end for begin, end in self.hours)
 
     def time_after(self, timestamp: int, duration: int) -> int | None:
         """Return when *duration* of working time has passed since *timestamp*, in microseconds; None if not in a year."""
         remaining = duration
         first = _local(timestamp, self.zone).date()
+
         for number in range(_MOST_DAYS):
             try:
                 day = first + dt.timedelta(days=number)
@@ -90,6 +92,7 @@ class WorkingHours:
                 if remaining <= passed:
                     return begins + remaining
                 remaining -= passed
+
         return None
 
     def _spans(self, day: dt.date) -> Iterator[tuple[int, int]]:
@@ -98,6 +101,7 @@ class WorkingHours:
             return
 
         midnight = dt.datetime.combine(day, dt.time(), self.zone)
+
         for hours in self.hours:
             begin, end = (
                 microseconds((midnight + dt.timedelta(minutes=minute)).astimezone(dt.UTC)) for minute in hours
@@ -116,6 +120,7 @@ class WorkingHours:
     def __repr__(self) -> str:
         days = ", ".join(_DAYS[number] for number in sorted(self.days))
         hours = ", ".join(f"{_time_text(begin)}-{_time_text(end)}" for begin, end in self.hours)
+
         return f"<WorkingHours {days} {hours} {zone_name(self.zone)}, {len(self.holidays)} holidays>"
 
 
@@ -134,6 +139,7 @@ def working_hours_of(name: str, value: Any) -> WorkingHours:
     """
     if isinstance(value, WorkingHours):
         return value
+
     if not isinstance(value, Mapping):
         raise AuditTypeError(
             f"{name}={value!r}: expected a mapping with {', '.join(_KEYS)}, got {type(value).__name__}"
@@ -144,6 +150,7 @@ def working_hours_of(name: str, value: Any) -> WorkingHours:
             similar = get_close_matches(str(key), _KEYS, 1)
             hint = f" Did you mean {similar[0]!r}?" if similar else ""
             raise AuditTypeError(f"{name}: unknown key {key!r}: expected one of {', '.join(_KEYS)}.{hint}")
+
     for key, example in (("hours", "'09:00-17:00'"), ("tz", "'Europe/Berlin'")):
         if key not in value:
             raise AuditTypeError(f"{name}: {key!r} is missing: expected it, such as {example}")
@@ -157,6 +164,7 @@ def working_hours_of(name: str, value: Any) -> WorkingHours:
 def _days(value: Any) -> frozenset[int]:
     expected = f"days={value!r}: expected days such as 'mon-fri' or ['mon', 'wed'], of {', '.join(_DAYS)}"
     found: set[int] = set()
+
     for word in _words("days", value, expected):
         first, _, last = word.partition("-")
         names = [_DAYS.index(name) for name in (first, last or first) if name in _DAYS]
@@ -168,12 +176,14 @@ def _days(value: Any) -> frozenset[int]:
 
     if not found:
         raise AuditValueError(f"{expected}, got none")
+
     return frozenset(found)
 
 
 def _hours(value: Any) -> tuple[Hours, ...]:
     expected = f"hours={value!r}: expected hours such as '09:00-17:00'"
     found = []
+
     for word in _words("hours", value, expected):
         match = _HOURS.fullmatch(word)
         if match is None:
@@ -189,11 +199,14 @@ def _hours(value: Any) -> tuple[Hours, ...]:
         found.append(Hours(begin, end))
 
     found.sort()
+
     for earlier, later in pairwise(found):
         if later.begin < earlier.end:
             raise AuditValueError(f"{expected}, none of which overlap")
+
     if not found:
         raise AuditValueError(f"{expected}, got none")
+
     return tuple(found)
 
 
@@ -203,6 +216,7 @@ def _holidays(value: Any) -> frozenset[dt.date]:
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
 
     found = set()
+
     for item in value:
         # A datetime is a date to isinstance, but has a time of day.
         if isinstance(item, dt.date) and not isinstance(item, dt.datetime):
@@ -212,6 +226,7 @@ def _holidays(value: Any) -> frozenset[dt.date]:
             found.add(dt.date.fromisoformat(item))
         except (TypeError, ValueError):
             raise AuditValueError(f"{expected}, got {item!r}") from None
+
     return frozenset(found)
 
 
@@ -222,10 +237,12 @@ def _words(name: str, value: Any, expected: str) -> list[str]:
         raise AuditTypeError(f"{expected}, got {type(value).__name__}")
 
     words = []
+
     for text in texts:
         if not isinstance(text, str):
             raise AuditTypeError(f"{expected}, got {text!r} in the list")
         words.append("".join(text.lower().split()))
+
     return [word for word in words if word]
 
 

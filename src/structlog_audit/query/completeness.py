@@ -157,24 +157,30 @@ class Missing:
 
         host = f" (host {self.host})" if self.host else ""
         cause = _CAUSES[self.cause].format(writer=self.writer, host=host, segment_after=self.segment_after)
+
         return f"{count} {cause}{self._times(zone)}{self._segments()}."
 
     def _times(self, zone: dt.tzinfo | None) -> str:
         after, before = _text(self.after, zone), _text(self.before, zone)
         if self.after is not None and self.after == self.before:
             return f" at {after}"
+
         if after and before:
             return f" between {after} and {before}"
+
         if after:
             return f" after {after}"
+
         return f" before {before}" if before else ""
 
     def _segments(self) -> str:
         before, after = self.segment_before, self.segment_after
         if self.cause == Cause.SEGMENT or after is None:
             return ""
+
         if before is None:
             return f", before the lines in {after}"
+
         return f", within {after}" if before == after else f", between {before} and {after}"
 
 
@@ -212,6 +218,7 @@ class Doubt:
 
         count = _counted(self.count, _NOUNS.get(self.reason, "line"))
         since, until = _text(self.since, zone), _text(self.until, zone)
+
         return _REASONS[self.reason].format(count=count, names=names, since=since, until=until)
 
 
@@ -261,12 +268,15 @@ class Source:
             return f"{self.type}{hosts}."
 
         parts = []
+
         for segments in self.segments[:MOST_LISTED]:
             number = _counted(segments.number, "segment")
             names = f", {segments.first} to {segments.last}" if segments.number > 1 else ""
             parts.append(f"{segments.trail} ({number}{names})")
+
         if len(self.segments) > MOST_LISTED:
             parts.append(f"{len(self.segments) - MOST_LISTED} more trails")
+
         return f"{'; '.join(parts)}{hosts}."
 
 
@@ -296,6 +306,7 @@ class Completeness:
         """Return the verdict for the period from *start* to *end*, with those losses and doubts that concern it."""
         of_period = [item for item in missing if _overlaps(item.after, item.before, start, end)]
         in_doubt = [item for item in doubts if _overlaps(item.since, item.until, start, end)]
+
         return cls(source=source, start=start, end=end, missing=tuple(of_period), doubts=tuple(in_doubt))
 
     @property
@@ -327,8 +338,10 @@ class Completeness:
         a doubt.
         """
         verdict = replace(self, seals=(*self.seals, *seals))
+
         for seal in verdict.seals[len(self.seals) :]:
             verdict = verdict._with_seal(seal)
+
         return verdict
 
     def _with_seal(self, seal: SealVerdict) -> Completeness:
@@ -343,19 +356,23 @@ class Completeness:
 
         if seal.counts:
             return self.with_doubt(Doubt(reason=Reason.SEAL, names=tuple(seal.counts), trail=seal.trail))
+
         return self
 
     def _proved(self, doubt: Doubt, seal: SealVerdict) -> Doubt | None:
         """Return the rest of *doubt* if the lines that *seal* covers are proved."""
         if doubt.trail is None or os.path.abspath(doubt.trail) != os.path.abspath(seal.trail):
             return doubt
+
         if doubt.reason == Reason.BEFORE_FIRST and not seal.pruned:
             return None
+
         if doubt.reason not in _OPEN_END or doubt.since is None or seal.sealed_until is None:
             return doubt
 
         left = replace(doubt, since=max(doubt.since, seal.sealed_until))
         is_in_period = _overlaps(left.since, left.until, self.start, self.end)
+
         return left if is_in_period else None
 
     def with_users(self, unknown: tuple[str, ...]) -> Completeness:
@@ -369,6 +386,7 @@ class Completeness:
         """
         items: Sequence[Missing | Doubt] = (*self.missing[:MOST_LISTED], *self.doubts)
         found = []
+
         for item in items:
             is_ambiguous = len(self.source.segments) > 1 and item.trail is not None
             sentence = item.sentence(zone)
@@ -378,6 +396,7 @@ class Completeness:
         if more:
             count = sum(item.count or 0 for item in more)
             found.insert(MOST_LISTED, f"{_counted(count, 'event')} missing in {_counted(len(more), 'further place')}.")
+
         return found
 
     def headline(self, zone: dt.tzinfo | None = dt.UTC) -> str:
@@ -390,8 +409,10 @@ class Completeness:
             return (
                 f"Incomplete: {prefix}{_counted(known, 'event')} missing" if known else "Incomplete: events are missing"
             )
+
         if self.verdict == Verdict.COMPLETE:
             return "Complete"
+
         return self._bounds_of_doubt(zone)
 
     def _bounds_of_doubt(self, zone: dt.tzinfo | None) -> str:
@@ -405,8 +426,10 @@ class Completeness:
         last = _text(min(until, default=None), zone)
         if not first:
             return f"Unknown after {last}; nothing is missing before"
+
         if not last:
             return f"Unknown before {first}; nothing is missing after"
+
         return f"Unknown before {first} and after {last}; nothing is missing between"
 
     def to_dict(self, zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
@@ -447,7 +470,9 @@ def _overlaps(
     begins_after = since is not None and end is not None and since >= end
     if until is None or start is None:
         return not begins_after
+
     ends_before = until <= start if since is None else until < start
+
     return not (begins_after or ends_before)
 
 
@@ -463,5 +488,7 @@ def _text(time: dt.datetime | None, zone: dt.tzinfo | None) -> str:
     """Return *time* as people read it, to the millisecond, with UTC or the offset of *zone*; an empty text for None."""
     if time is None:
         return ""
+
     text = time.astimezone(zone).isoformat(" ", timespec="milliseconds")
+
     return f"{text[:23]} {'UTC' if zone is dt.UTC else text[23:]}"

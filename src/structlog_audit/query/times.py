@@ -57,6 +57,7 @@ def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
     """
     if isinstance(value, dt.tzinfo):
         return value
+
     if not isinstance(value, str):
         expected = "a tzinfo or the name of a time zone, such as 'Europe/Berlin'"
         raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
@@ -64,6 +65,7 @@ def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
     # UTC needs no database.
     if value == "UTC":
         return dt.UTC
+
     try:
         return ZoneInfo(value)
     except (KeyError, OSError, ValueError):
@@ -82,6 +84,7 @@ def _zone_expected(name: str) -> str:
     by_word = {word: zone for zone in sorted(known) for word in (zone.lower(), zone.rpartition("/")[2].lower())}
     similar = get_close_matches(wanted, by_word, 1)
     hint = f" Did you mean {by_word[similar[0]]!r}?" if similar else ""
+
     return f"expected the name of a time zone, such as 'Europe/Berlin'.{hint}"
 
 
@@ -106,12 +109,16 @@ def resolve_time(name: str, time: Time | None, now: dt.datetime, zone: dt.tzinfo
     """
     if time is None:
         return None
+
     if isinstance(time, str):
         return parse_time(name, time, now, zone)
+
     if isinstance(time, dt.datetime):
         return utc(time) if time.tzinfo is not None else _from_zone(time, zone)
+
     if isinstance(time, dt.date):
         return start_of_day(time, zone)
+
     if isinstance(time, dt.timedelta):
         return utc(now - abs(time))
 
@@ -132,6 +139,7 @@ def parse_time(name: str, text: str, now: dt.datetime, zone: dt.tzinfo | None = 
         AuditValueError: *text* is not a time.
     """
     word = " ".join(text.lower().split())
+
     try:
         time_ago = _time_ago(word, now)
         if time_ago is not None:
@@ -155,7 +163,9 @@ def _time_ago(word: str, now: dt.datetime) -> dt.datetime | None:
     """Return the time for ``now`` and for durations; None for anything else."""
     if word == "now":
         return now
+
     duration = parse_duration(word.removeprefix("-"))
+
     return None if duration is None else now - duration
 
 
@@ -180,12 +190,14 @@ def _first_day(word: str, today: dt.date) -> dt.date | None:
     month = _MONTH.fullmatch(word)
     if month is not None:
         return dt.date(int(month[1]), int(month[2]), 1)
+
     if word not in _PERIODS:
         return None
 
     # A day of the period before is the day before its first one.
     which, unit = word.split()
     first = _first_day_of(unit, today)
+
     return first if which == "this" else _first_day_of(unit, first - dt.timedelta(days=1))
 
 
@@ -205,7 +217,9 @@ def _day_and_time(word: str, today: dt.date) -> dt.datetime | None:
     day = today if match["day"] is None else _day(match["day"], today)
     if day is None:
         return None
+
     hour, rest = match["time"].split(":", 1)
+
     return dt.datetime.combine(day, dt.time.fromisoformat(f"{hour:0>2}:{rest}"))
 
 
@@ -226,6 +240,7 @@ def month_range(
     word = month.strip().lower()
     if word in ("this", "last"):
         word += " month"
+
     try:
         first = _first_day(word, now.astimezone(zone).date())
         if first is None or not (_MONTH.fullmatch(word) or word.endswith(" month")):
@@ -248,12 +263,14 @@ def start_of_day(day: dt.date, zone: dt.tzinfo | None = None) -> dt.datetime:
     # before the change (PEP 495), and the change lies between both: search it by bisection.
     after = _from_zone(midnight, zone)
     before = _from_zone(midnight.replace(fold=1), zone)
+
     while after - before > _SECOND:
         middle = before + (after - before) // 2
         if middle.astimezone(zone).replace(tzinfo=None) < midnight:
             before = middle
         else:
             after = middle
+
     return after.replace(microsecond=0)
 
 

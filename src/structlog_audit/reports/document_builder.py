@@ -74,14 +74,15 @@ def text_of_bounds(period: dict[str, Any]) -> str:
 def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the files, or else the class of the source, its hosts, and the times of its events."""
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
-    if files:
-        facts = [("Files", formatting.visible("; ".join(files)))]
-    else:
-        facts = [("Source", source["type"])]
+    facts = [("Files", formatting.visible("; ".join(files))) if files else ("Source", source["type"])]
+
     if source["hosts"]:
         facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))
+
     if source["first_event"] is not None:
-        facts.append(("Events of the source", formatting.time_range(source["first_event"], source["last_event"])))
+        times = formatting.time_range(source["first_event"], source["last_event"])
+        facts.append(("Events of the source", times))
+
     return facts
 
 

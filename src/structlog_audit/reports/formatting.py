@@ -73,6 +73,7 @@ def _limit_combining_marks(text: str) -> str:
             omitted += 1
 
     note = f" [{count(omitted, 'combining mark')} omitted]" if omitted else ""
+
     return "".join(kept) + note
 
 
@@ -95,6 +96,7 @@ def percent(rate: float) -> str:
     rounded = round(rate * 100, 1)
     if 0 < rate < 1:
         rounded = min(max(rounded, 0.1), 99.9)
+
     return f"{rounded:.1f} %"
 
 
@@ -102,6 +104,7 @@ def milliseconds(value: float) -> str:
     """Return *value* with about three digits: ``0.021``, ``45.2``, ``12,345``."""
     if not value:
         return "0"
+
     if 0 < value < 0.0005:
         return "< 0.001"
 
@@ -113,6 +116,7 @@ def milliseconds(value: float) -> str:
         decimals = 1
     else:
         decimals = 0
+
     return f"{value:,.{decimals}f}"
 
 
@@ -125,6 +129,7 @@ def length(seconds: float) -> str:
     name, size = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
     value = round(seconds / size, 1)
     text = f"{value:,.1f}".removesuffix(".0")
+
     return f"{text} {name}" if value == 1 else f"{text} {name}s"
 
 
@@ -163,6 +168,7 @@ def month_name(month: str) -> str:
     """Return *month*, such as ``2025-01``, in words: ``January 2025``."""
     year = month[:4]
     month_number = int(month[5:])
+
     return f"{MONTHS[month_number - 1]} {year}"
 
 
@@ -213,6 +219,7 @@ def entry_list(row: dict[str, Any]) -> str:
 
     names = [display_name(entry_id, LONGEST_ENTRY_ID) for entry_id in entry_ids]
     joined = ", ".join(names)
+
     return f"{joined} and {number(omitted)} more" if omitted else joined
 
 
@@ -232,6 +239,7 @@ def display_name(value: str, limit: int = LONGEST_NAME) -> str:
     shown = visible(value) or '""'
     if len(shown) <= limit:
         return shown
+
     return f"{shown[: limit // 2]}…{shown[1 - limit // 2 :]}"
 
 

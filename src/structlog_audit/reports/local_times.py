@@ -31,16 +31,19 @@ def localized(members: dict[str, Any], zone: dt.tzinfo) -> dict[str, Any]:
         return members
 
     found: dict[str, Any] = _localized(members, zone)
+
     return found
 
 
 def _localized(value: Any, zone: dt.tzinfo) -> Any:
     if isinstance(value, list):
         return [_localized(item, zone) for item in value]
+
     if not isinstance(value, dict):
         return value
 
     found: dict[str, Any] = {}
+
     for name, item in value.items():
         if name in _TIMES and isinstance(item, str):
             found[name] = in_zone(dt.datetime.fromisoformat(item), zone).isoformat(timespec="microseconds")
@@ -49,4 +52,5 @@ def _localized(value: Any, zone: dt.tzinfo) -> Any:
             found[name] = item
         else:
             found[name] = _localized(item, zone)
+
     return found

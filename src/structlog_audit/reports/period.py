@@ -47,7 +47,9 @@ class Period:
     def __str__(self) -> str:
         if self.month is not None:
             return self.month
+
         start, end = (None if bound is None else rfc3339(bound) for bound in (self.start, self.end))
+
         return f"{start or 'the beginning'} to {end or 'now'}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,12 +84,15 @@ def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: 
     zone = given or dt.UTC
     if month is None:
         return _period_of_range(start_time, end_time, given, zone)
+
     if start_time is not None or end_time is not None:
         raise AuditValueError(f"month={month!r}: expected either a month or a start_time and end_time, got both")
+
     if not isinstance(month, str):
         raise AuditTypeError(f"month={month!r}: expected a string such as '2025-01', got {type(month).__name__}")
 
     start, end = month_range(month, now, zone)
+
     return Period(start, end, month_of(start, zone), zone)
 
 
@@ -96,17 +101,20 @@ def _period_of_range(start_time: Any, end_time: Any, given: dt.tzinfo | None, zo
     end = _bound("end_time", end_time, given)
     if start is None or end is None:
         return Period(start, end, None, zone)
+
     if start > end:
         raise AuditValueError(
             f"start_time={start_time!r}, end_time={end_time!r}: expected a start_time that is not later than end_time"
         )
 
     month = month_of(start, zone)
+
     try:
         is_month = (start, end) == month_range(month, start, zone)
     except AuditValueError:
         # The last month of the calendar has no month after it.
         is_month = False
+
     return Period(start, end, month if is_month else None, zone)
 
 
@@ -149,6 +157,8 @@ def month_of(time: dt.datetime, zone: dt.tzinfo = dt.UTC) -> str:
 
 def in_zone(time: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
     """Return *time* in *zone*; unchanged where that would exceed the calendar."""
+    if time.tzinfo is zone:
+        return time
     try:
         return time.astimezone(zone)
     except OverflowError:
@@ -196,6 +206,7 @@ def floor(time: dt.datetime, unit: str, zone: dt.tzinfo = dt.UTC) -> dt.datetime
     local = in_zone(time, zone)
     if unit == "hour":
         return in_zone(local.replace(minute=0, second=0, microsecond=0), dt.UTC)
+
     return start_of_day(_first_day(local.date(), unit), zone)
 
 
@@ -203,6 +214,7 @@ def _first_day(day: dt.date, unit: str) -> dt.date:
     """Return the first day of the *unit* that contains *day*."""
     if unit == "day":
         return day
+
     if unit == "week":
         # This never underflows: the first day of the calendar is a Monday.
         return day - dt.timedelta(days=day.weekday())
@@ -210,6 +222,7 @@ def _first_day(day: dt.date, unit: str) -> dt.date:
     size = _MONTHS_PER_UNIT[unit]
     months = (day.year * 12 + day.month - 1) // size * size
     year, month_index = divmod(months, 12)
+
     return day.replace(year=max(1, year), month=month_index + 1, day=1)
 
 
@@ -236,4 +249,5 @@ def _day_of_next(day: dt.date, unit: str) -> dt.date:
 
     years, month_index = divmod(day.month - 1 + _MONTHS_PER_UNIT[unit], 12)
     following = day.replace(year=day.year + years, month=month_index + 1)
+
     return _first_day(following, unit)

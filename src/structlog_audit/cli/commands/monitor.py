@@ -59,6 +59,7 @@ def monitor(
 
     if follow:
         options.require_endless(output)
+
     options = replace(options, every_kind=True)
     watch = Monitor(load_rules(rules), operations=load_operations(operations))
 
@@ -75,9 +76,11 @@ def monitor(
         has_alerts = any(watch.alerts.values())
         if not has_alerts and not follow:
             reading.explain_absence(_wanted_values(watch.rules))
+
         for name, count in watch.forgotten.items():
             if count:
                 put_error(f"rule {name!r}: {count} values dropped or not watched: expected a greater max_subjects")
+
         return Exit.NO if has_alerts else Exit.DONE
 
     return read_trails(options, show)
@@ -107,6 +110,7 @@ def _relevant(watch: Monitor, reading: Reading) -> Reading:
     from structlog_audit.monitoring.monitor import relevant_events
 
     needs_earlier = any(rule.bound == "first_seen" for rule in watch.rules)
+
     return (reading.from_beginning() if needs_earlier else reading).narrowed(relevant_events(watch.rules))
 
 
@@ -128,10 +132,12 @@ def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
     from structlog_audit.query.absent_values import EXPLAINED
 
     wanted: defaultdict[str, set[str]] = defaultdict(set)
+
     for rule in rules:
         for name, values in rule.conditions.names:
             if name in EXPLAINED and name != "status":
                 wanted[name].update(value for value in values if value is not None)
+
     return wanted
 
 
@@ -151,6 +157,7 @@ def _put(alert: Alert, output: StreamOutput, *, zone: dt.tzinfo | None) -> None:
     if output == "jsonl":
         put(to_json(alert.to_dict()) + "\n")
         return
+
     time = time_text(alert.timestamp, zone=zone)
     level = logging.getLevelName(alert.rule.level)
     event = "" if alert.event_id is None else f"  [{alert.event_id}]"
