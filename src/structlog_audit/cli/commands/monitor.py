@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "monitor --rules rules.toml logs/audit.jsonl --since 7d",
-    "monitor --rules rules.toml logs/audit.jsonl -o json",
-    "monitor --rules rules.toml logs/audit.jsonl --since yesterday --until now",
+    "monitor --rules rules.toml logs/audit.jsonl --since yesterday --until now -o json",
 )
 
 
