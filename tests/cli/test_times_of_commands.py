@@ -24,7 +24,7 @@ COMMANDS = {
     "export": ["export", "TRAIL", "--to", "out.jsonl", "--force"],
     "report": ["report", "TRAIL"],
     "person": ["person", "ann", "TRAIL"],
-    "diff": ["diff", "TRAIL", "--against", "TRAIL"],
+    "diff": ["diff", "TRAIL", "--against", "other.jsonl"],
     "monitor": ["monitor", "--rules", "rules.json", "TRAIL"],
     "catalogue": ["catalogue", "code", "--trail", "TRAIL"],
 }
@@ -38,7 +38,8 @@ NOT_RUN = {"tail", "explore"}
 def folder(tmp_path, monkeypatch):
     """A folder with a trail, rules and code."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "audit.jsonl").write_bytes(line_of(900))
+    for name in ("audit.jsonl", "other.jsonl"):
+        (tmp_path / name).write_bytes(line_of(900))
     rule = {"name": "any", "more_than": 0, "within": "1h"}
     (tmp_path / "rules.json").write_text(json.dumps({"rules": [rule]}))
     (tmp_path / "code").mkdir()

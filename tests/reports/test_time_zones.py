@@ -16,7 +16,6 @@ from reporting import Events, stored
 
 from structlog_audit import AuditValueError
 from structlog_audit.events.event import rfc3339
-from structlog_audit.query import times as times_module
 from structlog_audit.query.times import checked_zone, zone_name
 from structlog_audit.reports import comparison_report, compliance_report, person_report
 from structlog_audit.reports.period import floor, steps
@@ -248,7 +247,7 @@ def test_machine_without_time_zones_is_an_error_with_the_remedy(monkeypatch):
     """Without the database of zones, the error says how to install it; UTC needs none."""
     before = zoneinfo.TZPATH
     zoneinfo.reset_tzpath(to=[])
-    monkeypatch.setattr(times_module, "available_timezones", set)
+    monkeypatch.setattr(zoneinfo, "available_timezones", set)
     try:
         ZoneInfo.clear_cache()
         with pytest.raises(AuditValueError, match=r"pip install tzdata") as caught:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from difflib import get_close_matches
-from zoneinfo import ZoneInfo, available_timezones
 
 from structlog_audit._durations import parse_duration
 from structlog_audit.events.event import utc
@@ -66,6 +65,9 @@ def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
     if value == "UTC":
         return dt.UTC
 
+    # Imported lazily: it delays the import of the library.
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(value)
     except (KeyError, OSError, ValueError):
@@ -75,6 +77,9 @@ def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
 
 def _zone_expected(name: str) -> str:
     """Return what is expected in place of the zone *name*."""
+    # Imported lazily, as above.
+    from zoneinfo import available_timezones
+
     known = available_timezones()
     if not known:
         return "this machine has no time zones: pip install tzdata, or use UTC"
