@@ -18,7 +18,9 @@ MONTHS = (dt.datetime(2025, 1, 1, tzinfo=dt.UTC), dt.datetime(2025, 2, 1, tzinfo
 USERS = ("ann", "bob", "cleo")
 
 
-def days_of_a_shop(begin: dt.datetime, days: int, exports: int, refused: int) -> Iterator[tuple[dt.datetime, dict[str, Any]]]:
+def days_of_a_shop(
+    begin: dt.datetime, days: int, exports: int, refused: int
+) -> Iterator[tuple[dt.datetime, dict[str, Any]]]:
     """Yield the events of some days with their times: readings, *exports* by bob, and *refused* ones of mallory at night."""
     for number in range(days * 8):
         time = begin + dt.timedelta(days=number // 8, hours=8 + number % 8)
@@ -31,7 +33,10 @@ def days_of_a_shop(begin: dt.datetime, days: int, exports: int, refused: int) ->
 
     for number in range(refused):
         time = begin + dt.timedelta(days=days // 2, hours=2, minutes=number)
-        yield time, {"operation": "customers.export", "user_id": "mallory", "error_message": "PermissionError: no admin"}
+        yield (
+            time,
+            {"operation": "customers.export", "user_id": "mallory", "error_message": "PermissionError: no admin"},
+        )
 
 
 def open_target(folder: Path, clock: FrozenClock, size: int = 40_000) -> tuple[AuditFileHandler, str]:

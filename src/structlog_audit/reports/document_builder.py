@@ -74,7 +74,7 @@ def text_of_bounds(period: dict[str, Any]) -> str:
 def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the files, or else the class of the source, its hosts, and the times of its events."""
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
-    facts = [("Files", formatting.visible("; ".join(files))) if files else ("Source", source["type"])]
+    facts = [("Files", formatting.visible("; ".join(files)))] if files else [("Source", source["type"])]
 
     if source["hosts"]:
         facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))

@@ -3,6 +3,7 @@
 from auditlog.context import set_actor
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
+
 from shop.models import Product
 
 
