@@ -83,6 +83,28 @@ def test_month_is_read_alike_by_every_command(folder, command, month):
     assert found in [tuple(map(rfc3339, expected)), tuple(map(rfc3339, month_range(month, now(), TOKYO)))]
 
 
+AGES = {
+    "--older-than": ["archive", "prune", "archive", "--older-than"],
+    "--delete-after": ["compact", "audit.jsonl", "--to", "archive", "--delete-after"],
+}
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [
+        ("last week", "expected a duration such as 30d or 12h"),
+        ("400000d", "expected at most 365,000 days"),
+        ("999999999999d", "expected at most 365,000 days"),
+    ],
+)
+@pytest.mark.parametrize("option", AGES)
+def test_mistake_in_an_age_is_one_line_that_names_the_option(folder, option, age, expected):
+    """What is no age, or one before the calendar, is an error with the option as it was typed."""
+    assert run("compact", "audit.jsonl", "--to", "archive").code == Exit.DONE
+    done = run(*AGES[option], age)
+    assert (done.code, done.out, done.error_line) == (Exit.USAGE, "", f"{option}={age!r}: {expected}")
+
+
 MISTAKES = [
     (["--since", "yesteday"], "--since='yesteday': expected a time. Did you mean 'yesterday'?"),
     (["--until", "9 oclock"], "--until='9 oclock': expected a time. Use RFC 3339, "),
