@@ -320,7 +320,7 @@ def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float
         chance = chance_of_counts(before, now, share)
         expected = _rounded(before * seconds[1] / seconds[0])
         if expected != before:
-            sentence += f", {expected:,} expected"
+            sentence += f", {f'{expected:,.1f}'.removesuffix('.0')} expected"
 
     return {
         "name": name,
