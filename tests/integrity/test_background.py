@@ -227,6 +227,16 @@ def test_failure_is_reported_once_and_retried_less_and_less_often(trail, manual,
     manual.load_error = AuditSealError("no key")
 
 
+def test_failure_of_any_kind_is_counted_and_reaches_neither_thread_nor_close(trail, manual, capsys):
+    """Keys and callbacks of the application may raise anything: that is a failure like others, and the lock is free."""
+    manual.load_error = ZeroDivisionError("secret")
+    assert not manual.pass_after()
+    assert (manual.sealer.failures, manual.sealer.failure) == (1, "ZeroDivisionError")
+    assert not manual.sealer.is_sealing
+    manual.sealer.finish()
+    assert (manual.sealer.failures, capsys.readouterr().err.count("cannot be sealed (ZeroDivisionError)")) == (2, 1)
+
+
 def test_failing_process_leaves_the_lock_to_others(trail, manual):
     """A process that cannot write the seal gives up the lock, and another one seals."""
     manual.pass_after()
@@ -415,6 +425,8 @@ OTHER_KEY = "other.example/a+734be7f8+AU0+dqOs9G8xEDZ0XvRktgFXCG2BRy1S7leW1hV00Q
         ({"origin": ORIGIN, "key": ["sign"]}, AuditValueError, "expected 'verifier_key' as well"),
         ({"origin": ORIGIN, "key": ["sign"], "verifier_key": "x"}, AuditValueError,
          r"integrity: verifier_key: expected a verifier key NAME\+ID"),
+        ({"origin": ORIGIN, "key": ["sign"], "verifier_key": str(SIGNER.key._replace(kind=4))}, AuditValueError,
+         r"integrity: verifier_key: the verifier key .* of type 1 \(a trail\), got type 4"),
         ({"origin": ORIGIN, "key": "none.pem", "verifier_key": str(SIGNER.key)}, AuditValueError,
          "'verifier_key' is for a command: a key file has its public half"),
         ({"origin": ORIGIN, "verifier_key": str(SIGNER.key)}, AuditValueError, "uses 'verifier_key'"),

@@ -9,9 +9,11 @@ changed nothing is not recorded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any, NamedTuple, TypeVar
+from enum import Enum
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.bound_logger import get_audit_logger
@@ -173,6 +175,9 @@ def _different(before: Row, after: Row) -> Iterator[tuple[str, Any, Any]]:
 
 def _is_same(old: Any, new: Any) -> bool:
     """Return whether two values of a field are equal in the database."""
+    # Arrays, such as those of vectors, compare their elements one by one.
+    old, new = (value.tolist() if hasattr(value, "tolist") else value for value in (old, new))
+
     # In Python, but not in JSON, True equals 1.
     exact = (bool, dict, list)
     if isinstance(old, exact) or isinstance(new, exact):
@@ -196,8 +201,19 @@ def parts_of(key: Key) -> tuple[Any, ...]:
 
 
 def key_text(key: Key) -> str:
-    """Return a primary key as the text of an entry id."""
-    return ",".join(map(str, parts_of(key)))
+    """Return a primary key as the text of an entry id: the texts of its parts, in which a comma is escaped."""
+    texts = [_part_text(part) for part in parts_of(key)]
+    if len(texts) == 1:
+        return texts[0]
+    return ",".join(text.replace("\\", "\\\\").replace(",", "\\,") for text in texts)
+
+
+def _part_text(part: Any) -> str:
+    if isinstance(part, bytes | bytearray | memoryview):
+        return bytes(part).hex()
+    if isinstance(part, Enum):
+        return str(part.value)
+    return str(part)
 
 
 def in_batches(keys: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -228,3 +244,44 @@ def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
             )
 
     return lambda: context.run(record)
+
+
+# --- What databases do to transactions by themselves --------------------------------------------------------------------
+
+COMMITTING_BY_DDL = frozenset({"mysql", "mariadb"})
+"""The names of the databases that commit before they execute a definition."""
+
+_COMMITTING = re.compile(
+    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
+    (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
+    (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
+      | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
+)
+"""The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
+
+_DEADLOCK = 1213
+"""The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
+
+
+def commits_first(database: str, sql: str) -> bool:
+    """Return whether a database commits the transaction before it executes *sql*, even if that fails then."""
+    return database in COMMITTING_BY_DDL and _COMMITTING.match(sql) is not None
+
+
+def outcome_of_error(database: str, error: Any) -> Literal["kept", "failed", "rolled back"]:
+    """Return what an error of a statement means for the changes that its transaction made before.
+
+    Args:
+        database: The name of the database, as Django and SQLAlchemy have it.
+        error: The exception of the driver.
+
+    Returns:
+        ``failed`` if a commit would be answered by a rollback, unless one to a savepoint comes first.
+    """
+    if database == "postgresql":
+        # Errors that the driver finds by itself have no code, and do not reach the server.
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        return "failed" if code else "kept"
+
+    is_deadlock = database in COMMITTING_BY_DDL and error.args[:1] == (_DEADLOCK,)
+    return "rolled back" if is_deadlock else "kept"

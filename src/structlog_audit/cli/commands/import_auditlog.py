@@ -12,7 +12,6 @@ from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.loggers.audit_logger import PrivateLogger
 from structlog_audit.loggers.bound_logger import AuditBoundLogger
-from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.opening import open_trail
 
 EXAMPLES = ("import-auditlog auditlog.jsonl logs/audit.jsonl",)
@@ -63,11 +62,12 @@ def _imported_before(trail: str) -> set[object]:
 
 
 def _record(file: str, trail: str, models: dict[object, str], known: set[object]) -> int:
+    from structlog_audit.cli.access_record import CommandHandler
     from structlog_audit.cli.auditlog_rows import event_fields, is_log_entry, rows_in
 
     logger = PrivateLogger("structlog_audit.import_auditlog")
     logger.propagate = False
-    handler = AuditHandler(filename=trail, on_error="raise")
+    handler = CommandHandler(filename=trail, on_error="raise")
     logger.addHandler(handler)
     log = AuditBoundLogger(logger, (), {})
 
