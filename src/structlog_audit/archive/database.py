@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from structlog_audit.archive.sql_engine import Files
 
 MEMORY_LIMIT = "256MB"
+_OUTSIDE = 80_000_000
+"""The bytes that a process needs for a query beyond DuckDB's limit: files and rows under way, and the code."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)(i?)b", re.ASCII | re.IGNORECASE)
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
+_QUIET = "SET enable_progress_bar = false"
+"""DuckDB prints a bar on stdout where it takes the program for an interactive one, such as ``python -c``; set per cursor."""
+
 _OBJECT_SIZE = 16_777_216
 """DuckDB's default for the longest line of JSON."""
 
@@ -78,6 +85,7 @@ class Database:
             "autoload_known_extensions": False,
         }
         connection = duckdb.connect(":memory:", config=config)
+        connection.execute(_QUIET)
         if isinstance(self._storage, ObjectStorage):
             connection.register_filesystem(self._storage.filesystem)
         self._connection = connection
@@ -95,6 +103,7 @@ class Database:
         import duckdb
 
         try:
+            cursor.execute(_QUIET)
             # DuckDB refuses a parameter that the SQL does not have.
             used = frozenset(_PARAMETER.findall(sql))
             cursor.execute(sql, {name: value for name, value in (parameters or {}).items() if name in used})
@@ -125,6 +134,19 @@ class Database:
             self._connection.close()
             self._connection = None
             self._delete_spill()
+
+
+def limit_within(memory: str) -> str:
+    """Return the limit for DuckDB with which a process that queries stays near *memory*; sizes are written as for DuckDB."""
+    size = _SIZE.fullmatch(memory)
+    if size is None:
+        return memory
+
+    base = 1_024 if size[3] else 1_000
+    total = float(size[1]) * base ** " kmgt".index(size[2].lower() or " ")
+    least = total / 2
+
+    return f"{max(total - _OUTSIDE, least) / 1_000:.0f}KB"
 
 
 def _processors() -> int:

@@ -135,7 +135,7 @@ DUCKDB = Dialect(
     first_rows=60_000,
     # To sort more takes memory.
     most_rows=60_000,
-    most_selected_rows=50_000_000,
+    most_selected_rows=4_000_000,
 )
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from structlog_audit.archive.actions import DataFile, Range
@@ -31,6 +32,12 @@ from structlog_audit.query.statistics import LOG_GROWTH
 
 ANY_KIND = conditions(kind=[None, *Kind])
 """The conditions of all events."""
+
+_SORTED_STEPS = 4
+"""How many times the usual rows of a step are sorted at once, if they cannot be read apart."""
+
+_BLOCK_ROWS = 8_192
+"""The rows whose places are looked up together, to divide many."""
 
 
 class Files(NamedTuple):
@@ -122,6 +129,17 @@ class _Union(NamedTuple):
     reads_json: bool
 
 
+class _Part(NamedTuple):
+    """The rows of a step whose places are from *start* to before *stop*; None means no limit.
+
+    `numbers` has the range of the numbers in each trail that may be in it, so that other row groups are not read.
+    """
+
+    start: int | None
+    stop: int | None
+    numbers: dict[str, Range]
+
+
 class SQLEngine:
     """Queries of the archive that a snapshot describes.
 
@@ -167,12 +185,13 @@ class SQLEngine:
         taken = 0
 
         for step in steps:
-            rest = None if at_most is None else at_most - taken
-            if rest is not None and rest <= 0:
-                return
-            for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest), rest):
-                taken += 1
-                yield found
+            for part in self._parts(step, most, newest_first, bound):
+                rest = None if at_most is None else at_most - taken
+                if rest is not None and rest <= 0:
+                    return
+                for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest, part), rest):
+                    taken += 1
+                    yield found
 
             done += sum(file.size for file in step)
             if self._progress is not None:
@@ -184,6 +203,48 @@ class SQLEngine:
         if files:
             yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
 
+    def _parts(
+        self, files: Sequence[DataFile], most: int, newest_first: bool, bound: int | None
+    ) -> Iterator[_Part | None]:
+        """Yield parts of *files* that can be sorted in little memory, in the order of the answer; None for all rows.
+
+        The files of a busy day, or of several trails, overlap in the order.
+        """
+        is_sorted = len(files) == 1 and self._dialect.keeps_order and not newest_first
+        if is_sorted or sum(file.rows for file in files) <= _SORTED_STEPS * most:
+            yield None
+            return
+
+        sql = (
+            f"SELECT trail, min(n), max(n), min({self._place}), max({self._place}), count(*) FROM {{files}} "
+            f"GROUP BY trail, floor(n / {_BLOCK_ROWS})"
+        )
+        tables = {"files": Files(tuple(file.path for file in files), frozenset())}
+        blocks = sorted(self._database.query(sql, {}, tables), key=itemgetter(3))
+        cuts: list[int] = []
+        rows = 0
+
+        for _, _, _, least, _, count in blocks:
+            if rows >= _SORTED_STEPS * most and least > (cuts[-1] if cuts else blocks[0][3]):
+                cuts.append(least)
+                rows = 0
+
+            rows += count
+
+        ranges = list(pairwise([None, *cuts, None]))
+
+        for start, stop in reversed(ranges) if newest_first else ranges:
+            if bound is not None and (_is_after(start, bound) if newest_first else _is_before(stop, bound)):
+                continue
+
+            numbers: dict[str, Range] = {}
+            for trail, first, last, least, greatest, _ in blocks:
+                if not _is_before(stop, least) and not _is_after(start, greatest):
+                    known = numbers.get(trail, (first, last))
+                    numbers[trail] = min(known[0], first), max(known[1], last)
+
+            yield _Part(start, stop, numbers)
+
     def _in_step(
         self,
         snapshot: Snapshot,
@@ -191,12 +252,13 @@ class SQLEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        part: _Part | None,
     ) -> Iterator[Found]:
         """As `_in_files`, again if the database cannot parse a row: it says so before the first one."""
         try:
-            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most, part)
         except UndecidedError:
-            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most, part)
 
     def _in_files(
         self,
@@ -205,10 +267,11 @@ class SQLEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        part: _Part | None = None,
         where: str = "",
     ) -> Iterator[Found]:
         stored = FETCHED_COLUMNS.format(us=self._microseconds)
-        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
+        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}", part)
         if source is None or (where and source.is_exact):
             return
 
@@ -247,24 +310,31 @@ class SQLEngine:
             raise
 
     def _union(
-        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        part: _Part | None = None,
     ) -> _Union | None:
         """Return a query of *columns*, and ``is_doubtful``, over *files*; None if no row can match.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
-        groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+        groups: defaultdict[tuple[frozenset[str], str], list[str]] = defaultdict(list)
 
         for file in files:
-            groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
+            skipped = snapshot.skipped.get(file.path, ())
+            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
+            groups[file.promoted, kept + self._within(file, part)].append(file.path)
 
         reads_json = self._reads_json
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         tables: dict[str, Files] = {}
         is_exact = True
-        for (promoted, skipped), paths in groups.items():
+        for (promoted, kept), paths in groups.items():
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
@@ -272,7 +342,6 @@ class SQLEngine:
             condition = where(conditions, self._dialect, known, distinct, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
-            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
 
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
@@ -283,6 +352,19 @@ class SQLEngine:
             return None
 
         return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact, reads_json)
+
+    def _within(self, file: DataFile, part: _Part | None) -> str:
+        """Return the condition, after others, that a row of *file* is in *part*."""
+        if part is None:
+            return ""
+
+        # Without a number in it, the range is empty.
+        first, last = part.numbers.get(file.trail, (0, -1))
+        within = f" AND n BETWEEN {first} AND {last}"
+        if part.start is not None:
+            within += f" AND {self._place} >= {part.start}"
+
+        return within if part.stop is None else f"{within} AND {self._place} < {part.stop}"
 
     def _distinct(
         self, files: Files, reads_json: bool, expression: str, condition: str, parameters: dict[str, Any]
@@ -383,6 +465,16 @@ class SQLEngine:
             "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
         )
         yield from self._rows(sql, source)
+
+
+def _is_before(stop: int | None, place: int) -> bool:
+    """Return whether a range that ends before *stop* ends before *place*."""
+    return stop is not None and stop <= place
+
+
+def _is_after(start: int | None, place: int) -> bool:
+    """Return whether a range begins after *place*."""
+    return start is not None and start > place
 
 
 def _has_other(conditions: Conditions) -> bool:
