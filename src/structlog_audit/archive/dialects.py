@@ -18,6 +18,11 @@ from structlog_audit.archive.rows import metadata_text
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, microseconds
 
+SCALE = 2**73
+"""Durations are added as integers in units of 1 / `SCALE` ms."""
+
+_SCALE = repr(float(SCALE))
+
 _MOST_LEAVES = 32
 """Members of a metadata filter that become SQL; further ones are left to Python."""
 
@@ -25,10 +30,11 @@ _MOST_LEAVES = 32
 class Dialect(NamedTuple):
     """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
 
-    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member by
-    its *text* in canonical JSON; None where parsing costs as little. `keeps_order` states whether the rows of one file come in
-    their order without ORDER BY. The last three are the rows of the files that are read together: first, at most, and at most
-    if a query selects few of them.
+    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member
+    by its *text* in canonical JSON; None where parsing costs as little. `scaled` is a duration in units of 1 / `SCALE` ms,
+    NULL where it is not an integer of them, or larger than a sum allows; None where the engine has no integers of 128 bits.
+    `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
+    files that are read together: first, at most, and at most if a query selects few of them.
     """
 
     place: Callable[[Path], str | None]
@@ -37,8 +43,9 @@ class Dialect(NamedTuple):
     time: str
     fetched_time: str
     bucket: str
-    total: str
+    scaled: str | None
     grouping: str
+    length: str
     contains: str
     is_text: str
     is_number: str
@@ -89,8 +96,13 @@ DUCKDB = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}) AS INTEGER) END"
     ),
-    total="fsum({column})",
+    # A multiplication by a power of two is exact.
+    scaled=(
+        f"CASE WHEN abs({{column}}) < 16777216 AND {{column}} * {_SCALE} = floor({{column}} * {_SCALE}) "
+        f"THEN cast({{column}} * {_SCALE} AS HUGEINT) END"
+    ),
     grouping="grouping({columns})",
+    length="len({column})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     # CASE, unlike AND, asks for the type only where the value is equal.
@@ -140,8 +152,10 @@ SPARK = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}D) AS INTEGER) END"
     ),
-    total="sum({column})",
+    # Its decimals have as many digits, but are made of the text of a double.
+    scaled=None,
     grouping="grouping_id({columns})",
+    length="CASE WHEN {column} IS NOT NULL THEN size({column}) END",
     contains="array_contains({column}, {value})",
     # The value first: its type is asked for only where it is equal. Texts and booleans are cast to numbers, too.
     is_text=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'STRING')",

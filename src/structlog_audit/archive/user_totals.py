@@ -1,0 +1,127 @@
+"""The counts of each user in archives and live trails, merged in the order of the archive."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.sql_counts import Moment, SQLCounts, UserPart
+from structlog_audit.archive.sql_engine import Found, Place
+from structlog_audit.events.event import EventStatus
+from structlog_audit.query.activity import UserActivity
+from structlog_audit.query.filters import microseconds
+from structlog_audit.query.statistics import UserStatistics, user_summary
+
+_AFTER_ALL: Moment = (2**63, "", 0), 0
+_BEFORE_ALL: Moment = (-(2**63), "", 0), 0
+
+
+class UserTotals:
+    """The counts of one user so far."""
+
+    __slots__ = ("_failures", "_last", "_months", "_succeeded", "first")
+
+    def __init__(self) -> None:
+        self.first = _AFTER_ALL
+        self._last = _BEFORE_ALL
+        self._succeeded = 0
+        self._failures = 0
+        self._months: defaultdict[str, dict[str, tuple[Place, int]]] = defaultdict(dict)
+
+    def add(self, part: UserPart, month: str = "") -> None:
+        """Add the counts of *part*, which are of this *month*."""
+        self.first = min(self.first, part.first)
+        self._last = max(self._last, part.last)
+        self._succeeded += part.succeeded
+        self._failures += part.failures
+
+        operations = self._months[month]
+        for operation, place, count in part.operations:
+            known = operations.get(operation)
+            operations[operation] = (place, count) if known is None else (min(known[0], place), known[1] + count)
+
+    def activity(self) -> UserActivity:
+        """Return the counts for a report."""
+        months = {
+            month: {operation: count for operation, (_, count) in operations.items()}
+            for month, operations in self._months.items()
+        }
+
+        return UserActivity(months, self._succeeded, self._failures, _time(self.first), _time(self._last))
+
+    def statistics(self) -> UserStatistics:
+        """Return the statistics. Among equally common operations the one that occurred first counts."""
+        operations = self._months[""]
+        ordered = {name: operations[name][1] for name in sorted(operations, key=lambda name: operations[name][0])}
+
+        return user_summary(ordered, self._succeeded, _time(self._last))
+
+
+def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found]) -> Iterator[tuple[str | None, UserActivity]]:
+    """Yield the counts of each user in each month. *others* are the events that SQL does not count."""
+    users: defaultdict[str | None, UserTotals] = defaultdict(UserTotals)
+
+    for counts in archived:
+        for month, part in counts.users_by_month():
+            users[part.user_id].add(part, month)
+
+    for found in others:
+        users[found.event.user_id].add(part_of(found), month_of(found.event.timestamp))
+
+    for user in list(users):
+        # The counts and the answer together would take twice the memory.
+        yield user, users.pop(user).activity()
+
+
+def statistics_by_user(
+    archived: Sequence[SQLCounts], others: Iterable[Found]
+) -> Iterator[tuple[str | None, UserStatistics]]:
+    """Yield the statistics of each user, by the first event. *others* are the events that SQL does not count."""
+    users: defaultdict[str | None, UserTotals] = defaultdict(UserTotals)
+
+    for found in others:
+        users[found.event.user_id].add(part_of(found))
+
+    queries = [(counts, operations) for counts in archived for operations in counts.operations(counts.files)]
+    if not users and len(queries) == 1 and queries[0][0].has_one_trail:
+        # Each user is one row.
+        yield from _of_rows(*queries[0])
+        return
+
+    for counts, operations in queries:
+        for part in counts.users(counts.files, operations, is_placed=True):
+            users[part.user_id].add(part)
+
+    for user in sorted(users, key=lambda user: users[user].first):
+        yield user, users.pop(user).statistics()
+
+
+def _of_rows(counts: SQLCounts, operations: Sequence[str]) -> Iterator[tuple[str | None, UserStatistics]]:
+    for part in counts.users(counts.files, operations, is_placed=False):
+        totals = UserTotals()
+        totals.add(part)
+        yield part.user_id, totals.statistics()
+
+
+def part_of(found: Found) -> UserPart:
+    """Return the counts of one event."""
+    event = found.event
+    place: Place = found.at, found.trail, found.number
+    moment = place, found.at - microseconds(event.timestamp)
+    succeeded = int(event.status is EventStatus.SUCCESS)
+    failures = int(event.status is EventStatus.FAILURE)
+
+    return UserPart(event.user_id, succeeded, failures, moment, moment, [(event.operation, place, 1)])
+
+
+def month_of(time: dt.datetime) -> str:
+    """Return the month of a time in UTC, as ``2025-01``."""
+    return time.isoformat()[:7]
+
+
+def _time(moment: Moment) -> dt.datetime:
+    place, late_us = moment
+
+    return time_of(place[0] - late_us)
