@@ -14,6 +14,7 @@ from structlog_audit.archive.promotion import Path
 from structlog_audit.query.field_tests import (
     METADATA,
     Absent,
+    AnyTest,
     Bound,
     EqualTo,
     FieldTest,
@@ -84,19 +85,28 @@ def none_of(conditions: Iterable[str]) -> str:
     return {TRUE: FALSE, FALSE: TRUE}.get(found, f"(NOT coalesce({found}, false))")
 
 
-def pair_of(writer: Writer, test: FieldTest) -> Pair:
+def pair_of(writer: Writer, test: FieldTest | AnyTest) -> Pair:
     """Return *test* as SQL."""
+    if isinstance(test, AnyTest):
+        return _alternatives([pair_of(writer, alternative) for alternative in test.tests])
+
     translate = _member_pair if test.field.startswith(METADATA) else _column_pair
     pairs = [translate(writer, test.field, matcher) for matcher in test.alternatives]
+    found = _alternatives(pairs)
+    if not test.is_negated:
+        return found
+
+    return Pair(none_of([found.certain, *(pair.doubtful for pair in pairs)]), found.doubtful)
+
+
+def _alternatives(pairs: Sequence[Pair]) -> Pair:
+    """Return the disjunction of *pairs*."""
     certain = any_of(pair.certain for pair in pairs)
     doubtful = any_of(pair.doubtful for pair in pairs)
     if len(pairs) > 1:
         doubtful = all_of([doubtful, none_of([certain])])
 
-    if not test.is_negated:
-        return Pair(certain, doubtful)
-
-    return Pair(none_of([certain, *(pair.doubtful for pair in pairs)]), doubtful)
+    return Pair(certain, doubtful)
 
 
 def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:

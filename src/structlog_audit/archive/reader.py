@@ -251,7 +251,7 @@ class ArchiveReader(EventSource):
         return {**self._statistics(conditions), "unknown_status": count_unknown_status(self.select, conditions)}
 
     @contextmanager
-    def _counted(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
         with self._view() as view:
 
             def select(

@@ -32,6 +32,13 @@ ANY_KIND = conditions(kind=[None, *Kind])
 """The conditions of all events."""
 
 
+_EVIDENCE = (
+    "event_id, {us} AS us, kind, CASE WHEN kind IS NOT NULL THEN operation END AS operation, "
+    "CASE WHEN kind IS NOT NULL THEN metadata END AS metadata"
+)
+"""The columns that are evidence of completeness: operation and metadata only of the library's own events."""
+
+
 class Files(NamedTuple):
     """Data files with the same columns: their paths in the archive, and the promoted columns that they have."""
 
@@ -318,16 +325,13 @@ class SQLEngine:
         sql = f"SELECT {selected} FROM ({source.sql}) WHERE NOT is_doubtful {groups}"
         yield from self._rows(sql, source)
 
-    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the evidence of completeness in the rows of a trail, in the order of commit.
+    def lines(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the evidence of completeness in the rows of a trail from *first* up to *stop*, in the order of commit.
 
         Yields:
-            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
-            events, the operation and the metadata.
+            The number in the trail, the column ``line``, and the columns of `_EVIDENCE`.
         """
-        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
-        files = [file for file in snapshot.files.values() if file.trail == trail]
-        files.sort(key=lambda file: file.numbers)
+        files = _numbered_files(snapshot, trail, first, stop)
         groups: list[list[DataFile]] = []
         last = -1
 
@@ -340,11 +344,56 @@ class SQLEngine:
             last = max(last, file.numbers[1])
 
         for group in groups:
-            columns = f"n, line, event_id, {self.microseconds}, kind, {own}"
+            columns = f"n, line, {_EVIDENCE.format(us=self.microseconds)}"
             source = self._union(snapshot, ANY_KIND, group, columns)
             if source is not None:
+                sql = f"SELECT * FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
                 order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
-                yield from (row[:-1] for row in self._rows(source.sql + order, source))
+                yield from (row[:-1] for row in self._rows(sql + order, source))
+
+    def runs(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]] | None:
+        """Yield the evidence of lines of a trail, without the inner ones of runs. A run has the next numbers of one writer.
+
+        None means that the database does not find runs.
+
+        Yields:
+            Whether the line continues a run, whose last one it is, the writer and the sequence number, or None; whether the
+            column ``line`` is there; the least and the greatest time of all lines; and the columns of `_EVIDENCE`.
+        """
+        sequence = self._dialect.sequence
+        if sequence is None:
+            return None
+
+        files = _numbered_files(snapshot, trail, first, stop)
+        columns = f"n, line, substr(event_id, 18, 11) AS writer, {sequence} AS number, {_EVIDENCE.format(us=self.microseconds)}"
+        source = self._union(snapshot, ANY_KIND, files, columns)
+        if source is None:
+            return iter(())
+
+        numbered = (
+            "SELECT *, min(us) OVER () AS earliest, max(us) OVER () AS latest, "
+            "line IS NULL AND kind IS NULL AND coalesce(number = 1 + max(number) OVER (PARTITION BY writer ORDER BY n "
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS continues "
+            f"FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
+        )
+        followed = f"SELECT *, lead(continues) OVER (PARTITION BY writer ORDER BY n) AS is_followed FROM ({numbered})"
+        sql = (
+            "SELECT continues, writer, number, line IS NOT NULL, earliest, latest, event_id, us, kind, operation, metadata "
+            f"FROM ({followed}) WHERE NOT continues OR NOT coalesce(is_followed, false) ORDER BY n"
+        )
+
+        return self._rows(sql, source)
+
+
+def _numbered_files(snapshot: Snapshot, trail: str, first: int, stop: int) -> list[DataFile]:
+    """Return the files that may have rows of a trail from *first* up to *stop*."""
+    files = [
+        file
+        for file in snapshot.files.values()
+        if file.trail == trail and file.numbers[0] < stop and file.numbers[1] >= first
+    ]
+
+    return sorted(files, key=lambda file: file.numbers)
 
 
 def _has_other(conditions: Conditions) -> bool:

@@ -252,7 +252,7 @@ class EventSource:
         return {**found, "unknown_status": unknown_status}
 
     @contextmanager
-    def _counted(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
         """Provide the counts of the events that match *conditions*, for the duration of a ``with`` block.
 
         None means that the source must read each event for them.

@@ -14,21 +14,22 @@ import copy
 import datetime as dt
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from structlog_audit._version import __version__
-from structlog_audit.events.codec import escape
+from structlog_audit.events.codec import StoredEvent, escape
 from structlog_audit.events.event import EventStatus, operation_of, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.activity import Activity
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import OperationAggregate, truncated
+from structlog_audit.reports.aggregation import OperationAggregate, operation_aggregates, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
 from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, month_before, period_of
@@ -87,19 +88,31 @@ class _Side:
 
     def __init__(self, source: EventSource, period: Period, now: dt.datetime) -> None:
         self.period = period
-        self.total = 0
         self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
         self.users: Counter[str | None] = Counter()
 
         of_period = conditions(start_time=period.start, end_time=period.end)
-        for event in source.select(of_period, newest_first=False):
+        with source._counted_events(of_period) as counted:
+            if counted is not None:
+                self._add_activity(counted.activity)
+            else:
+                self._add_events(source.select(of_period, newest_first=False))
+
+        self.total = self.users.total()
+        self.verdict = source.completeness(period.start, period.end)
+        self.seconds = self._seconds(now)
+
+    def _add_events(self, events: Iterable[StoredEvent]) -> None:
+        for event in events:
             operation = operation_of(event.operation).value
-            self.total += 1
             self.operations[operation].add(event)
             self.users[event.user_id] += 1
 
-        self.verdict = source.completeness(period.start, period.end)
-        self.seconds = self._seconds(now)
+    def _add_activity(self, activity: Activity) -> None:
+        self.operations = operation_aggregates(activity)
+
+        for user_id, counts in activity.users:
+            self.users[user_id] = sum(sum(operations.values()) for operations in counts.months.values())
 
     def _seconds(self, now: dt.datetime) -> float:
         """Return for how long events can be in the period: since the first one of the source, and until *now*."""
