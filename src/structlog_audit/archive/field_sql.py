@@ -7,6 +7,7 @@ the metadata leads through lists or keys with dots, Python decides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,6 +46,9 @@ _LONGEST_PATH = 4
 
 MOST_EXACT = 2**53
 """Integers below this are floats without rounding (IEEE 754, binary64)."""
+
+_PLAIN_KEY = re.compile("[A-Za-z0-9_]+").fullmatch
+"""Matches a key that JSON writes in one way only."""
 
 Distinct = Callable[[str, str, dict[str, Any]], list[str] | None]
 """Returns the distinct values of an expression among the rows of a condition; None if there are more than `MOST_DISTINCT`."""
@@ -96,7 +100,20 @@ def pair_of(writer: Writer, test: FieldTest | AnyTest) -> Pair:
     if not test.is_negated:
         return found
 
-    return Pair(none_of([found.certain, *(pair.doubtful for pair in pairs)]), found.doubtful)
+    has_key = _first_key(writer, test)
+    certain = none_of([found.certain, *(pair.doubtful for pair in pairs)])
+
+    return Pair(all_of([has_key, certain]), all_of([has_key, found.doubtful]))
+
+
+def _first_key(writer: Writer, test: FieldTest) -> str:
+    """Return a condition that costs less than parsing JSON, and holds wherever the member of a negated test is."""
+    is_presence = all(isinstance(matcher, Absent) for matcher in test.alternatives)
+    key = test.field.removeprefix(METADATA).partition(".")[0]
+    if not is_presence or not test.field.startswith(METADATA) or not _PLAIN_KEY(key):
+        return TRUE
+
+    return f"contains(metadata, {writer.bind(key)})"
 
 
 def _alternatives(pairs: Sequence[Pair]) -> Pair:

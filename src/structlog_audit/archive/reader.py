@@ -60,6 +60,9 @@ from structlog_audit.trail.segment_names import base_of, rollover_time
 _AFTER_ARCHIVE = "\U0010ffff"
 """A name after those of all trails."""
 
+_BEFORE_ALL = -(2**63)
+"""Before the order keys of all events."""
+
 _REMEMBERED = 100_000
 """The number of events among which one that is followed is recognized as known."""
 
@@ -433,8 +436,11 @@ class _View:
         for number, trail in enumerate(self._live):
             # Live events follow archived ones with the same key.
             name = f"{_AFTER_ARCHIVE}{number:06}"
+            at = _BEFORE_ALL
             for n, placed in enumerate(self._of_live(trail, conditions, False, None)):
-                yield Found(placed.at, name, n, placed.event)
+                # Each trail keeps its order, also if the clock was set back.
+                at = max(at, placed.at)
+                yield Found(at, name, n, placed.event)
 
     def select_after(
         self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int

@@ -18,7 +18,7 @@ from structlog_audit.archive.delta_log import Snapshot
 from structlog_audit.archive.dialects import SCALE
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import Place, SQLEngine, candidates
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import Activity
 from structlog_audit.query.filters import Conditions
 from structlog_audit.query.statistics import LOG_GROWTH, Sum
@@ -159,14 +159,15 @@ class SQLCounts:
                 total.add(sum_ms)
 
     def users_by_month(self) -> Iterator[tuple[str, UserPart]]:
-        """Yield the counts of users in each month and trail, in any order."""
+        """Yield the counts of users in each month and trail, in any order, with the six operations by their names."""
         months: defaultdict[str, list[DataFile]] = defaultdict(list)
         for file in self.files:
             months[file.date[:7]].append(file)
 
         for month, files in sorted(months.items()):
             for operations in self.operations(files):
-                for part in self.users(files, operations, is_placed=False):
+                names = [operation_of(operation).value for operation in operations]
+                for part in self.users(files, operations, names, is_placed=False):
                     yield month, part
 
     def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
@@ -175,12 +176,15 @@ class SQLCounts:
 
         return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
 
-    def users(self, files: Sequence[DataFile], operations: Sequence[str], *, is_placed: bool) -> Iterator[UserPart]:
+    def users(
+        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_placed: bool
+    ) -> Iterator[UserPart]:
         """Yield the counts of users in each trail, by the first event if there is one trail.
 
         Args:
             files: The data files.
             operations: The operations that count, at most `_MOST_OPERATIONS`.
+            names: What each of them is called in the answer.
             is_placed: Whether the places of operations are compared between trails.
         """
         trails = sorted({file.trail for file in files})
@@ -208,7 +212,7 @@ class SQLCounts:
             name = at_trail if has_several else trails[0]
             first: Moment = (row[0], name, row[1]), row[2]
             last: Moment = (row[3], name, row[4]), row[5]
-            found = zip(operations, row[6::3], row[7::3], row[8::3], strict=True)
+            found = zip(names, row[6::3], row[7::3], row[8::3], strict=True)
             counted = [(operation, (at, name, n), count) for operation, count, at, n in found if count]
 
             yield UserPart(user, succeeded, failures, first, last, counted)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_counts import Moment, SQLCounts, UserPart
 from structlog_audit.archive.sql_engine import Found, Place
-from structlog_audit.events.event import EventStatus
+from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.query.activity import UserActivity
 from structlog_audit.query.filters import microseconds
 from structlog_audit.query.statistics import UserStatistics, user_summary
@@ -68,7 +68,9 @@ def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found]) -> It
             users[part.user_id].add(part, month)
 
     for found in others:
-        users[found.event.user_id].add(part_of(found), month_of(found.event.timestamp))
+        event = found.event
+        name = operation_of(event.operation).value
+        users[event.user_id].add(part_of(found, name), month_of(event.timestamp))
 
     for user in list(users):
         # The counts and the answer together would take twice the memory.
@@ -82,7 +84,7 @@ def statistics_by_user(
     users: defaultdict[str | None, UserTotals] = defaultdict(UserTotals)
 
     for found in others:
-        users[found.event.user_id].add(part_of(found))
+        users[found.event.user_id].add(part_of(found, found.event.operation))
 
     queries = [(counts, operations) for counts in archived for operations in counts.operations(counts.files)]
     if not users and len(queries) == 1 and queries[0][0].has_one_trail:
@@ -91,7 +93,7 @@ def statistics_by_user(
         return
 
     for counts, operations in queries:
-        for part in counts.users(counts.files, operations, is_placed=True):
+        for part in counts.users(counts.files, operations, operations, is_placed=True):
             users[part.user_id].add(part)
 
     for user in sorted(users, key=lambda user: users[user].first):
@@ -99,21 +101,21 @@ def statistics_by_user(
 
 
 def _of_rows(counts: SQLCounts, operations: Sequence[str]) -> Iterator[tuple[str | None, UserStatistics]]:
-    for part in counts.users(counts.files, operations, is_placed=False):
+    for part in counts.users(counts.files, operations, operations, is_placed=False):
         totals = UserTotals()
         totals.add(part)
         yield part.user_id, totals.statistics()
 
 
-def part_of(found: Found) -> UserPart:
-    """Return the counts of one event."""
+def part_of(found: Found, operation: str) -> UserPart:
+    """Return the counts of one event, whose *operation* is called so."""
     event = found.event
     place: Place = found.at, found.trail, found.number
     moment = place, found.at - microseconds(event.timestamp)
     succeeded = int(event.status is EventStatus.SUCCESS)
     failures = int(event.status is EventStatus.FAILURE)
 
-    return UserPart(event.user_id, succeeded, failures, moment, moment, [(event.operation, place, 1)])
+    return UserPart(event.user_id, succeeded, failures, moment, moment, [(operation, place, 1)])
 
 
 def month_of(time: dt.datetime) -> str:

@@ -23,7 +23,7 @@ class UserActivity(NamedTuple):
     """The counts of one user.
 
     Attributes:
-        months: How often the user did each operation, by month, such as ``2025-01``.
+        months: How often the user did each operation, by month, such as ``2025-01``. The six are called by their names.
         succeeded: The number of events with success.
         failures: The number of failures.
         first: The time of the first event, in the order of commit.

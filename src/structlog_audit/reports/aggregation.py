@@ -237,8 +237,7 @@ class ReportAggregates:
         for user_id, counts in activity.users:
             self.users[user_id].add_activity(counts)
             for month, operations in counts.months.items():
-                of_month = self.months[month][user_id or ANONYMOUS]
-                of_month.update(canonical_counts(operations))
+                self.months[month][user_id or ANONYMOUS].update(operations)
 
     def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""
