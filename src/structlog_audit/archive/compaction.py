@@ -157,7 +157,7 @@ def compact(
         log = DeltaLog(storage, database.connect)
         database.connect()
         log.update()
-        storage.require_exclusive_creation()
+        storage.require_usable()
         compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
 
         for found in trails:

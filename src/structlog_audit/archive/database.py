@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
+_NAMED_FILE = re.compile('"(.+)"')
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
 _OBJECT_SIZE = 16_777_216
@@ -101,6 +102,7 @@ class Database:
             while fetched := cursor.fetchmany(FETCHED):
                 yield from fetched
         except duckdb.Error as error:
+            require_readable(error)
             reason = str(error).splitlines()[0]
             raise AuditReadError(
                 f"{self._storage.root}: {reason}; structlog-audit archive verify shows what is damaged"
@@ -125,6 +127,26 @@ class Database:
             self._connection.close()
             self._connection = None
             self._delete_spill()
+
+
+def require_readable(error: Exception) -> None:
+    """Raise `AuditReadError` if *error* of DuckDB names a file that may not be read: of such a folder it finds no files."""
+    named = _NAMED_FILE.search(str(error))
+    if named is None:
+        return
+
+    try:
+        os.stat(named[1])
+        is_refused = not os.access(named[1], os.R_OK)
+    except PermissionError:
+        is_refused = True
+    except (OSError, ValueError):
+        return
+
+    if is_refused:
+        raise AuditReadError(
+            f"{named[1]}: permission denied: give this user the right to read all folders and files of the archive"
+        ) from PermissionError(named[1])
 
 
 def _processors() -> int:
@@ -178,6 +200,7 @@ def write_parquet(
     """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
 
     Raises:
+        AuditReadError: A file of *source* may not be read.
         AuditWriteError: The disk is full, or a row does not fit into memory.
     """
     import duckdb
@@ -189,4 +212,5 @@ def write_parquet(
     try:
         connection.execute(sql, dict(parameters))
     except duckdb.Error as error:
+        require_readable(error)
         raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error

@@ -110,7 +110,7 @@ def _export_tiles(words: Sequence[str], folder: str) -> Exit:
     if len(words) != 1:
         raise UsageError("--tiles: expected the active file of one trail, and no conditions")
     top = Path(folder)
-    if top.exists() and any(top.iterdir()):
+    if top.exists() and (not top.is_dir() or any(top.iterdir())):
         raise UsageError(f"--tiles {folder}: expected a new or an empty folder")
 
     count = 0
