@@ -218,15 +218,34 @@ class _Member:
 
 def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
     """Return a comparison of a path of the metadata as SQL."""
-    keys = tuple(name.removeprefix(METADATA).split("."))
-    is_plain = all(key and "\0" not in key and not key.isdigit() and key != "-" for key in keys)
-    if writer.dialect.text_at is None or not writer.reads_json or not is_plain or len(keys) > _LONGEST_PATH:
+    path = name.removeprefix(METADATA)
+    keys = tuple(path.split("."))
+    if not _has_sql(writer, keys):
         return _UNDECIDED
 
-    elsewhere = any_of(_other_places(writer, keys))
-    certain, doubtful = _value_pair(writer, _Member(writer, keys), matcher)
+    member = _Member(writer, keys)
+    here = _value_pair(writer, member, matcher)
 
-    return Pair(all_of([certain, none_of([elsewhere])]), any_of([doubtful, elsewhere]))
+    # Where there may be another value at the same path, Python looks at all of them.
+    elsewhere = any_of(_other_places(writer, keys))
+    certain = all_of([here.certain, none_of([elsewhere])])
+    doubtful = any_of([here.doubtful, elsewhere])
+
+    return Pair(certain, doubtful)
+
+
+def _has_sql(writer: Writer, keys: Path) -> bool:
+    """Return whether the database finds the member at *keys*."""
+    reads_members = writer.reads_json and writer.dialect.text_at is not None
+
+    return reads_members and len(keys) <= _LONGEST_PATH and all(map(_is_plain, keys))
+
+
+def _is_plain(key: str) -> bool:
+    """Return whether *key* leads into objects only: a number, or the sign for the end, would lead into lists."""
+    leads_into_lists = key.isdigit() or key == "-"
+
+    return bool(key) and "\0" not in key and not leads_into_lists
 
 
 def _other_places(writer: Writer, keys: Path) -> Iterator[str]:
