@@ -512,7 +512,7 @@ class _View:
                 activity.add(found.event)
                 yield found
 
-        activity.users = list(users_by_month(archived, others()))
+        activity.users = users_by_month(archived, others())
 
         return activity
 

@@ -21,46 +21,49 @@ _BEFORE_ALL: Moment = (-(2**63), "", 0), 0
 class UserTotals:
     """The counts of one user so far."""
 
-    __slots__ = ("_failures", "_last", "_months", "_succeeded", "first")
+    __slots__ = ("_failures", "_last", "_months", "_places", "_succeeded", "first")
 
     def __init__(self) -> None:
         self.first = _AFTER_ALL
         self._last = _BEFORE_ALL
         self._succeeded = 0
         self._failures = 0
-        self._months: defaultdict[str, dict[str, tuple[Place, int]]] = defaultdict(dict)
+
+        # How often each operation occurred by month, and the place of its first time.
+        self._months: dict[str, dict[str, int]] = {}
+        self._places: dict[str, Place] = {}
 
     def add(self, part: UserPart, month: str = "") -> None:
-        """Add the counts of *part*, which are of this *month*."""
+        """Add the counts of *part*, which are of this *month*; without a month, the order of operations counts."""
         self.first = min(self.first, part.first)
         self._last = max(self._last, part.last)
         self._succeeded += part.succeeded
         self._failures += part.failures
 
-        operations = self._months[month]
+        counts = self._months.setdefault(month, {})
         for operation, place, count in part.operations:
-            known = operations.get(operation)
-            operations[operation] = (place, count) if known is None else (min(known[0], place), known[1] + count)
+            counts[operation] = counts.get(operation, 0) + count
+            if not month:
+                known = self._places.get(operation, place)
+                self._places[operation] = min(known, place)
 
     def activity(self) -> UserActivity:
         """Return the counts for a report."""
-        months = {
-            month: {operation: count for operation, (_, count) in operations.items()}
-            for month, operations in self._months.items()
-        }
+        first = _time(self.first)
+        last = _time(self._last)
 
-        return UserActivity(months, self._succeeded, self._failures, _time(self.first), _time(self._last))
+        return UserActivity(self._months, self._succeeded, self._failures, first, last)
 
     def statistics(self) -> UserStatistics:
         """Return the statistics. Among equally common operations the one that occurred first counts."""
-        operations = self._months[""]
-        ordered = {name: operations[name][1] for name in sorted(operations, key=lambda name: operations[name][0])}
+        counts = self._months.get("", {})
+        ordered = {name: counts[name] for name in sorted(counts, key=self._places.__getitem__)}
 
         return user_summary(ordered, self._succeeded, _time(self._last))
 
 
 def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found]) -> Iterator[tuple[str | None, UserActivity]]:
-    """Yield the counts of each user in each month. *others* are the events that SQL does not count."""
+    """Return the counts of each user in each month, after reading *others*, the events that SQL does not count."""
     users: defaultdict[str | None, UserTotals] = defaultdict(UserTotals)
 
     for counts in archived:
@@ -72,9 +75,8 @@ def users_by_month(archived: Iterable[SQLCounts], others: Iterable[Found]) -> It
         name = operation_of(event.operation).value
         users[event.user_id].add(part_of(found, name), month_of(event.timestamp))
 
-    for user in list(users):
-        # The counts and the answer together would take twice the memory.
-        yield user, users.pop(user).activity()
+    # The counts and a report of them together would take twice the memory.
+    return ((user, users.pop(user).activity()) for user in list(users))
 
 
 def statistics_by_user(
