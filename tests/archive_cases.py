@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 
 import msgspec
+from archives import EVERYTHING
 from hypothesis import strategies as st
 from trail_files import at, line_of, write_trail
+
+from structlog_audit.archive.dialects import where
+from structlog_audit.archive.promotion import promoted_columns
+from structlog_audit.archive.sql_engine import Files
+from structlog_audit.cli.conditions import build_selection, split_words
+from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.query.field_tests import text_of, values_at
 
 KEYS = st.sampled_from(
     ["a", "b", "A", "a.b", "$", "*", "'", '"', "/", "~", "~0", "0", "-", "é", "e\u0301", "a b", "\u2028", "?", "["]
@@ -136,3 +144,75 @@ def check_equal(source, files, filters, limit, newest_first):
     assert are_close(source.get_statistics(**filters), files.get_statistics(**filters))
     everything = files.query_events(newest_first=newest_first, **filters)
     assert paged(source, limit or 3, newest_first=newest_first, **filters) == everything
+
+
+PATHS = ["a", "b", "a.b", "b.c", "a.b.c", "a.b.a.b", "é", "$", "0", "a.0", "~", "/", '"', "a.", "none", "a.b.a.b.a"]
+NAMES = ["event_id", "operation", "user_id", "session_id", "status", "error_message", "kind", "entry_ids"]
+NUMBERS = ["0", "1", "1.5", "2", "1e9", "9007199254740992", "-inf", "1e300"]
+PATTERNS = ["^a", "n$", ".", "^$", "[0-9]", "(?i)boom", "^auth", "e1|é", "x(?=y)", "true", r"\[", r"\\"]
+
+
+def word_of(event, chance):
+    """Return a condition whose value occurs in *event*, mostly."""
+    if chance.random() < 0.1:
+        return "duration_ms" + chance.choice(["=", "!=", *(o + n for o in ("=", "!=", ">=", "<=") for n in NUMBERS)])
+    present = [path for path in PATHS if list(values_at(event.metadata, path))]
+    path = chance.choice(present if present and chance.random() < 0.7 else PATHS)
+    name = chance.choice([f"metadata.{path}", f"metadata.{path}", chance.choice(NAMES)])
+    values = list(values_at(event.metadata, path)) if name.startswith("metadata.") else [getattr(event, name)]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    text = chance.choice(["", "x", "1", "true", *3 * [text_of(value) for value in flat if value is not None]])
+    operators = [f"={text}", f"!={text}", f"~{chance.choice(PATTERNS)}", f"!~{chance.choice(PATTERNS)}"]
+    if name.startswith("metadata."):
+        operators.append(chance.choice([">=", "<="]) + chance.choice(NUMBERS))
+    return name + chance.choice(operators)
+
+
+def conditions_of(words):
+    """Return the conditions of a command line; None if they are an error."""
+    try:
+        return build_selection(split_words(words)[1], every_kind=True).conditions
+    except UsageError:
+        return None
+
+
+def check_decisions(reader, chance, conditions):
+    """Check what SQL decides about some conditions of a command line for the events of an archive of one group of files.
+
+    Certain rows match, rows of neither sort do not, and no row is of both sorts.
+    """
+    [opened] = reader._archives
+    database, snapshot = opened.source, opened.log.require()
+    [promoted] = {file.promoted for file in snapshot.files.values()}
+    tables = {"files": Files(tuple(snapshot.files), promoted)}
+    paths = {keys: name for name, keys in promoted_columns(snapshot.configuration).items()}
+
+    def distinct(expression, condition, parameters):
+        sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition}"
+        return [value for (value,) in database.query(sql, parameters, tables)]
+
+    stored = list(reader.select(EVERYTHING, newest_first=False))
+    lines = [
+        [word_of(chance.choice(stored), chance) for _ in range(chance.choice([1, 1, 2]))] for _ in range(conditions)
+    ]
+    found = [(line, conditions) for line in lines if (conditions := conditions_of(line)) is not None]
+
+    # All conditions are in one query, which says of each row what they say of it.
+    columns, parameters = [], {}
+    for number, (_, conditions) in enumerate(found):
+        sql = where(conditions, database.dialect, paths, distinct, f"c{number}x")
+        columns += [f"coalesce({sql.certain}, false)", f"coalesce({sql.doubtful}, false)"]
+        parameters |= sql.parameters
+    sql = f"SELECT event_id, {', '.join(columns)} FROM {{files}} ORDER BY n"
+    rows = list(database.query(sql, parameters, tables))
+
+    in_doubt = 0
+    for event, row in zip(stored, rows, strict=True):
+        assert event.event_id == row[0]
+        for number, (line, conditions) in enumerate(found):
+            is_certain, is_doubtful = row[1 + 2 * number : 3 + 2 * number]
+            assert not (is_certain and is_doubtful), line
+            assert is_doubtful or is_certain == conditions.matches(event), (line, event)
+            in_doubt += is_doubtful
+
+    return in_doubt / (len(rows) * len(found))

@@ -251,9 +251,7 @@ def checked_destination(path: str | os.PathLike[str], format: str | None = None)
     except TypeError:
         raise AuditTypeError(f"path={path!r}: expected the path of a file") from None
 
-    if destination.exists() and not stat.S_ISREG(destination.stat().st_mode):
-        raise AuditValueError(f"path={str(destination)!r}: expected a regular file, got a folder or special file")
-
+    _require_regular(destination)
     suffix = destination.suffix.removeprefix(".").lower()
     name = format if format is not None else _SUFFIXES.get(suffix, suffix)
     if name not in FORMATS:
@@ -264,6 +262,12 @@ def checked_destination(path: str | os.PathLike[str], format: str | None = None)
             f"path={str(destination)!r}: expected one of {known}, as the suffix of the path or as the format"
         )
     return destination, name
+
+
+def _require_regular(destination: Path) -> None:
+    """Raise an error if there is anything but a regular file at *destination*."""
+    if destination.exists() and not stat.S_ISREG(destination.stat().st_mode):
+        raise AuditValueError(f"path={str(destination)!r}: expected a regular file, got a folder or special file")
 
 
 def _make_folder(folder: Path) -> None:
@@ -278,6 +282,7 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
     """Write *chunks* to a temporary file beside *destination*, sync it, and rename it to *destination*.
 
     Raises:
+        AuditValueError: *destination* is a folder or a special file.
         FileExistsError: The file exists, and *replace* is False.
         OSError: The system could not write the file; the previous file is unchanged.
     """
@@ -290,8 +295,9 @@ def _replacement(destination: Path, *, replace: bool) -> Iterator[Path]:
     """Yield the path of a new, empty file beside *destination*; then sync it, and rename it to *destination*.
 
     Raises:
-        FileExistsError, OSError: As `write_atomically`.
+        AuditValueError, FileExistsError, OSError: As `write_atomically`.
     """
+    _require_regular(destination)
     _make_folder(destination.parent)
     temporary = destination.with_name(_temporary_name(destination.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -310,6 +316,11 @@ def _replacement(destination: Path, *, replace: bool) -> Iterator[Path]:
             os.replace(temporary, destination)
         else:
             os.link(temporary, destination)
+    except OSError as error:
+        # A failed write does not name its file.
+        if error.filename is None:
+            error.filename = str(destination)
+        raise
     finally:
         os.close(fd)
         temporary.unlink(missing_ok=True)

@@ -487,6 +487,16 @@ def hosts(tmp_path):
     return tmp_path / "archive", Policy(tuple(signer.key for signer in signers))
 
 
+def test_progress_grows_to_the_size_of_all_archived_lines(hosts):
+    """The bytes of one trail are added to those of the trails before it."""
+    archive, policy = hosts
+    steps = []
+    verify_archived(archive, policy, max_age=None, progress=steps.append)
+    assert len(steps) > 1
+    assert steps == sorted(steps)
+    assert steps[-1] == show(archive).bytes_archived
+
+
 def test_each_trail_has_a_report(hosts, tmp_path):
     """Each has its own seal, and one without a seal is not verified."""
     archive, policy = hosts

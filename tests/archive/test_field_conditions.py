@@ -6,7 +6,8 @@ import random
 from itertools import islice
 
 import pytest
-from archives import EVERYTHING, compacted, write_closed
+from archive_cases import check_decisions
+from archives import compacted, write_closed
 from commands import GOLDEN
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -14,15 +15,10 @@ from trail_files import ids, line_of, write_trail
 
 from structlog_audit import open_trail
 from structlog_audit.archive import open_archive, sql_engine
-from structlog_audit.archive.database import parquet
 from structlog_audit.archive.dialects import DUCKDB, SPARK, where
-from structlog_audit.archive.opening import opened_log
-from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.cli.conditions import build_selection, split_words
-from structlog_audit.cli.exit_codes import UsageError
 from structlog_audit.events.conversion import UNKNOWN_STATUS
 from structlog_audit.query import filters
-from structlog_audit.query.field_tests import text_of, values_at
 
 SCALARS = st.sampled_from(
     [1, 1.0, 2, -1, 0, True, False, None, "1", "2", "", "x", "xy", "é", "true", "[x]", "a\nb", "\\", '"', "'", 2**53, 2**60 + 1,
@@ -48,35 +44,6 @@ events = st.fixed_dictionaries(
     },
 )  # fmt: skip
 
-PATHS = ["a", "b", "a.b", "b.c", "a.b.c", "a.b.a.b", "é", "$", "0", "a.0", "~", "/", '"', "a.", "none", "a.b.a.b.a"]
-NAMES = ["event_id", "operation", "user_id", "session_id", "status", "error_message", "kind", "entry_ids"]
-NUMBERS = ["0", "1", "1.5", "2", "1e9", "9007199254740992", "-inf", "1e300"]
-PATTERNS = ["^a", "n$", ".", "^$", "[0-9]", "(?i)boom", "^auth", "e1|é", "x(?=y)", "true", r"\[", r"\\"]
-
-
-def word_of(event, chance):
-    """Return a condition whose value occurs in *event*, mostly."""
-    if chance.random() < 0.1:
-        return "duration_ms" + chance.choice(["=", "!=", *(o + n for o in ("=", "!=", ">=", "<=") for n in NUMBERS)])
-    present = [path for path in PATHS if list(values_at(event.metadata, path))]
-    path = chance.choice(present if present and chance.random() < 0.7 else PATHS)
-    name = chance.choice([f"metadata.{path}", f"metadata.{path}", chance.choice(NAMES)])
-    values = list(values_at(event.metadata, path)) if name.startswith("metadata.") else [getattr(event, name)]
-    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    text = chance.choice(["", "x", "1", "true", *3 * [text_of(value) for value in flat if value is not None]])
-    operators = [f"={text}", f"!={text}", f"~{chance.choice(PATTERNS)}", f"!~{chance.choice(PATTERNS)}"]
-    if name.startswith("metadata."):
-        operators.append(chance.choice([">=", "<="]) + chance.choice(NUMBERS))
-    return name + chance.choice(operators)
-
-
-def conditions_of(words):
-    """Return the conditions of a command line; None if they are an error."""
-    try:
-        return build_selection(split_words(words)[1], every_kind=True).conditions
-    except UsageError:
-        return None
-
 
 @settings(max_examples=12, phases=[Phase.generate])
 @given(
@@ -89,34 +56,8 @@ def test_sql_is_certain_only_where_python_decides_alike(tmp_path_factory, drawn,
     folder = tmp_path_factory.mktemp("case")
     path = write_closed(folder / "logs", b"".join(line_of(number, **members) for number, members in enumerate(drawn)))
     compacted(path, folder / "archive", promote=promoted)
-    with opened_log(folder / "archive", None) as (log, database):
-        source = parquet(str(file) for file in (folder / "archive").glob("date=*/*.parquet"))
-        promoted_paths = {keys: name for name, keys in promoted_columns(log.snapshot.configuration).items()}
-
-        def distinct(expression, condition, parameters):
-            sql = f"SELECT DISTINCT {expression} FROM {source} WHERE {condition}"
-            return [value for (value,) in database.rows(sql, parameters)]
-
-        with open_archive(folder / "archive") as reader:
-            stored = list(reader.select(EVERYTHING, newest_first=False))
-        lines = [[word_of(chance.choice(stored), chance) for _ in range(chance.choice([1, 1, 2]))] for _ in range(60)]
-        found = [(line, conditions) for line in lines if (conditions := conditions_of(line)) is not None]
-
-        # All conditions are in one query, which says of each row what they say of it.
-        columns, parameters = [], {}
-        for number, (_, conditions) in enumerate(found):
-            sql = where(conditions, DUCKDB, promoted_paths, distinct, f"c{number}x")
-            columns += [f"coalesce({sql.certain}, false)", f"coalesce({sql.doubtful}, false)"]
-            parameters |= sql.parameters
-        rows = list(database.rows(f"SELECT event_id, {', '.join(columns)} FROM {source} ORDER BY n", parameters))
-
-    for event, row in zip(stored, rows, strict=True):
-        assert event.event_id == row[0]
-        for number, (line, conditions) in enumerate(found):
-            is_certain, is_doubtful = row[1 + 2 * number : 3 + 2 * number]
-            matches = conditions.matches(event)
-            assert not (is_certain and is_doubtful), line
-            assert is_doubtful or is_certain == matches, (line, event)
+    with open_archive(folder / "archive") as reader:
+        check_decisions(reader, chance, conditions=60)
 
 
 def answers(source, conditions):
@@ -182,6 +123,28 @@ def test_command_line_over_an_archive_and_its_live_trail_has_the_answers_of_the_
     assert answers(files, conditions)[0]
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "user_id=\udcff",
+        "user_id!=\udcff",
+        "entry_ids=\udcff",
+        "entry_ids!=\udcff",
+        "metadata.source=\udcff",
+        "metadata.source!=\udcff",
+        "metadata.naïve!=\udcff",
+        "metadata.\udcff=x",
+        "user_id~\udcff",
+    ],
+    ids=ascii,
+)
+def test_word_that_is_not_utf_8_is_the_text_of_no_event(archived, word):
+    """A command line may have any bytes, which no database takes: they are not taken for damage of the archive."""
+    files, source = archived
+    conditions = build_selection(split_words([word])[1]).conditions
+    assert answers(source, conditions) == answers(files, conditions)
+
+
 def test_pattern_with_too_many_values_is_left_to_python(archived, monkeypatch):
     """The memory of Python is bounded: beyond a number of distinct values, rows are searched one by one."""
     files, source = archived
@@ -191,12 +154,11 @@ def test_pattern_with_too_many_values_is_left_to_python(archived, monkeypatch):
         assert answers(source, conditions) == answers(files, conditions)
 
 
-def test_engine_without_the_fragments_leaves_the_metadata_to_python(tmp_path):
-    """A dialect may lack the fragments for tests of members: no row is lost."""
-    bare = DUCKDB._replace(text_at=None, items=None, one_of=None)
-    for word in ("metadata.a=x", "metadata.a!=x", "entry_ids~e"):
-        conditions = build_selection(split_words([word])[1]).conditions
-        assert where(conditions, bare, {}, pytest.fail).certain == "false"
+@pytest.mark.parametrize("path", ['"', "a.?", "a?b"])
+def test_member_that_spark_cannot_name_is_left_to_python(path):
+    """Paths of variants have no escapes: no condition is made of an empty path."""
+    conditions = build_selection(split_words([f"metadata.{path}=x"])[1]).conditions
+    assert where(conditions, SPARK, {}, pytest.fail).certain == "false"
 
 
 @pytest.mark.parametrize("dialect", [DUCKDB, SPARK], ids=["duckdb", "spark"])

@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,21 +88,20 @@ def write_trail(folder: Path, events: int) -> Path:
     stamp = Stamp(lambda: now)
     path = folder / "audit.jsonl"
 
-    def lines(first: int, stop: int) -> bytes:
+    def lines(first: int, stop: int) -> Iterator[bytes]:
         nonlocal now
-        written = []
         for number in range(first, stop):
-            written.append(stamp.line(encode_payload(payload_of(number), 32_000)))
+            yield stamp.line(encode_payload(payload_of(number), 32_000))
             now += step
-        return b"".join(written)
 
     for day in range(DAYS + 1):
         # Compaction leaves the last two segments: each has one event more.
         first, stop = events * day // DAYS, events * (day + 1) // DAYS
         rolled_at = BEGIN + dt.timedelta(days=day + 1)
         name = f"{path.name}.{rolled_at:%Y%m%dT%H%M%S.%f}Z"
-        (folder / name).write_bytes(lines(first, stop if day < DAYS else events + 1))
-    path.write_bytes(lines(events + 1, events + 2))
+        with (folder / name).open("wb") as file:
+            file.writelines(lines(first, stop if day < DAYS else events + 1))
+    path.write_bytes(b"".join(lines(events + 1, events + 2)))
     return path
 
 

@@ -80,3 +80,42 @@ def test_undeclared_names_are_bounded(tmp_path):
     compared = compare(catalogue(tmp_path / "app.py"), audit)
     assert (len(compared.undeclared), compared.undeclared_beyond) == (MOST_UNDECLARED, 5)
     assert compared.undeclared["op-0"] == MOST_UNDECLARED + 6
+
+
+def change(audit, operation):
+    audit.record(operation, metadata={"changes": {"name": {"before": None, "after": "a"}}})
+
+
+def test_change_of_a_model_is_neither_declared_nor_undeclared_if_the_source_tracks_models(tmp_path):
+    """The events of tracked models are counted by themselves; other operations remain undeclared."""
+    (tmp_path / "app.py").write_text("from structlog_audit.contrib.django import track\ntrack(Model)\n")
+    audit = AuditLogger()
+    change(audit, "shop.tag.update")
+    change(audit, "shop.tag.create")
+    change(audit, "shop.tag.create")
+    change(audit, "shop.tag.refund")
+    audit.record("shop.tag.create", metadata={"changes": 3})
+
+    compared = compare(catalogue(tmp_path / "app.py"), audit)
+
+    assert list(compared.tracked.items()) == [("shop.tag.create", 2), ("shop.tag.update", 1)]
+    assert compared.undeclared == {"shop.tag.create": 1, "shop.tag.refund": 1}
+    assert compared.computed == 0
+    assert compared.to_dict()["tracked"] == {"shop.tag.create": 2, "shop.tag.update": 1}
+
+
+def test_change_of_a_model_is_undeclared_if_the_source_tracks_none(tmp_path):
+    """An event in the form of a change is not a reason to trust it."""
+    (tmp_path / "app.py").write_text("")
+    audit = AuditLogger()
+    change(audit, "shop.tag.create")
+    compared = compare(catalogue(tmp_path / "app.py"), audit)
+    assert (compared.tracked, compared.undeclared, compared.is_declared) == ({}, {"shop.tag.create": 1}, False)
+
+
+def test_trail_of_tracked_models_alone_is_declared(tmp_path):
+    """The check succeeds if only tracked models recorded events that the source does not name."""
+    (tmp_path / "app.py").write_text("from structlog_audit.contrib import django\n@django.track\nclass Tag: pass\n")
+    audit = AuditLogger()
+    change(audit, "shop.tag.delete")
+    assert compare(catalogue(tmp_path / "app.py"), audit).is_declared

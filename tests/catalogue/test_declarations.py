@@ -63,6 +63,25 @@ class TestEntryPoints:
     @pytest.mark.parametrize(
         "source",
         [
+            "from structlog_audit.contrib.django import track\n@track\nclass Model: pass",
+            "from structlog_audit.contrib import django\n@django.track\nclass Model: pass",
+            "from structlog_audit.contrib.sqlalchemy import track\ntrack(Model, mask=['pin'])",
+            "from structlog_audit.contrib.sqlalchemy import track as record\nrecord(model=Model)",
+            "import structlog_audit.contrib.django.tracking as t\nt.track(Model)",
+        ],
+    )
+    def test_tracked_model_declares_operations_without_a_name(self, tmp_path, source):
+        """The table of a model names the operations of its changes, so the declaration names the model."""
+        (found,) = catalogue_of(tmp_path, source).declarations
+        assert (found.operation, found.expression, found.entry_point) == (None, "Model", "track")
+        assert "track" in (HEAD + source).splitlines()[found.line - 1] or "record(" in source
+        assert (found.status, found.function, found.fields) == ("SUCCESS", None, ())
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "from other import track\n@track\nclass Model: pass",
+            "from other import track\ntrack(Model)",
             'anything.info("A")',
             'structlog.get_logger().info("A")',
             'logging.getLogger(__name__).info("A")',

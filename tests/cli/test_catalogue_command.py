@@ -161,3 +161,17 @@ def test_names_cannot_inject_markdown(app):
     assert len(listed(done.out, "Recorded but not declared")) == len(hostile) + 2
     assert "<b>" not in MarkdownIt("gfm-like").render(done.out)
     assert 'href="http://evil' not in MarkdownIt("gfm-like").render(done.out)
+
+
+def test_changes_of_tracked_models_have_a_section_of_their_own(app):
+    """Operations of tracked models are listed with their events, and do not fail the check; without any, no section is."""
+    assert "## Changes of tracked models" not in run("catalogue", "app", "--trail", "audit.jsonl").out
+    (app / "app.py").write_text(SOURCE + "from structlog_audit.contrib.django import track\ntrack(Tag)\n")
+    with AuditLogger(filename=app / "audit.jsonl") as audit:
+        audit.record("shop.tag.create", "ann", metadata={"changes": {}})
+
+    done = run("catalogue", "app", "--trail", "audit.jsonl")
+
+    assert done.code == 0
+    assert listed(done.out, "Changes of tracked models") == ["shop.tag.create: 1 event"]
+    assert ["Tag", "app.py, computed at line 14", "–", "track", "SUCCESS", "–"] in tables(done.out)

@@ -525,10 +525,39 @@ class TestReport:
         assert 0 < found["summary"]["total_events"] < 53
         assert run("report", trail, "-S", "1h", "--month", "2025-01").code == 2
 
-    @pytest.mark.parametrize("words", [["--month", "January"], ["user_id=ann"], ["user_id!=ann"]])
-    def test_invalid_month_or_conditions_are_an_error(self, trail, words):
-        """An invalid month and conditions are errors."""
-        assert run("report", trail, *words).code == 2
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--month", "January"], "--month='January'"),
+            (["user_id=ann"], "a report covers all events of its time range: leave out the conditions"),
+            (["user_id!=ann"], "leave out the conditions"),
+            (["--user", ""], "--user: expected a user, got an empty text"),
+            (["-S", "2025-01-15", "-U", "2025-01-15"], "expected a time range that is not empty"),
+            (["-o", "csv"], "csv"),
+            (["-o", "json", "--html", "x.html"], "--output json cannot be combined with files"),
+            (["--html", "x", "--json", "x"], "only one format can be written to x"),
+            (["--html", "FOLDER", "--force"], "expected the path of a file, got a folder"),
+            (["--anchor", "x"], "--anchor: expected --key as well"),
+        ],
+    )
+    def test_wrong_usage_is_one_line(self, trail, tmp_path, words, message):
+        """The line names the option and what it expected; nothing is written and nothing is recorded."""
+        before = state_of(tmp_path)
+        done = run("report", trail, *(tmp_path if word == "FOLDER" else word for word in words))
+        assert (done.code, done.out) == (2, "")
+        assert message in done.error_line
+        assert state_of(tmp_path) == before
+
+    @pytest.mark.parametrize(("output", "start"), [("text", "# Audit"), ("json", "{"), ("html", "<!DOCTYPE html>")])
+    def test_output_chooses_the_form_on_stdout(self, trail, output, start):
+        """``-o`` means the same as in every command."""
+        assert run("report", trail, "-o", output).out.startswith(start)
+
+    def test_report_of_a_month_compares_it_with_the_month_before(self, trail):
+        """The command prints the section, with the reason where the trail does not cover the month before."""
+        shown = run("report", trail, "--month", "2025-01").out
+        assert "## 5. Since last month" in shown
+        assert "Not compared with December 2024, which the source is not known to have whole:" in shown
 
     def test_file_of_operations_classifies_the_report(self, trail, tmp_path):
         """--operations extends the classes of a report by the entries of a file."""

@@ -83,14 +83,78 @@ def test_other_trail_or_archive_is_compared_for_the_same_range(trail):
         ),
         (["TRAIL", "--since", "1d", "--against-since", "x"], Exit.USAGE, "--against-since='x': expected a time"),
         (["TRAIL", "--month", "x"], Exit.USAGE, "--month='x'"),
+        (["TRAIL", "--month", "2999-01"], Exit.USAGE, "2999-01"),
+        (["TRAIL", "--since", "2025-01-15", "--until", "2025-01-15"], Exit.USAGE, "range that is not empty"),
+        (["TRAIL", "--since", "2025-01-15", "--until", "2025-01-14"], Exit.USAGE, "must not be later than"),
+        (["TRAIL", "--since", "1d", "--against", "./TRAIL"], Exit.USAGE, "expected another trail"),
+        (["TRAIL", "--since", "2d", "--against-since", "1d"], Exit.USAGE, "--against-since, --against-until: "),
+        (["TRAIL", "--since", "1d", "--against", "folder"], Exit.UNREADABLE, "folder"),
+        (["TRAIL", "--since", "1d", "-o", "csv"], Exit.USAGE, "csv"),
+        (["TRAIL", "--since", "1d", "-o", "json", "--html", "x.html"], Exit.USAGE, "--output json cannot be combined"),
+        (["TRAIL", "--since", "1d", "--json", "x", "--html", "x"], Exit.USAGE, "only one format can be written to x"),
+        (["TRAIL", "--since", "1d", "--html", "other.jsonl"], Exit.USAGE, "other.jsonl already exists"),
+        (["TRAIL", "--since", "1d", "--html", "other.jsonl/x.html"], Exit.UNREADABLE, "other.jsonl"),
+        (["missing.jsonl", "--since", "1d"], Exit.UNREADABLE, "missing.jsonl"),
         (["--since", "1d"], Exit.USAGE, "expected a trail"),
     ],
 )
-def test_wrong_usage_is_one_line(trail, words, code, message):
+def test_wrong_usage_is_one_line(trail, tmp_path, words, code, message):
     """The line names the option and what it expected."""
-    done = run("diff", *(trail if word == "TRAIL" else word for word in words))
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = run("diff", *(word.replace("TRAIL", trail) for word in words))
     assert (done.code, done.out) == (code, "")
+    assert sorted(tmp_path.rglob("*")) == before
     assert message in done.error_line
+
+
+def readings(path):
+    """Return the metadata of each recorded reading of the trail at *path*, without the user of the process."""
+    own = ("os_user", "uid", "pid", "sudo_user")
+    events = run("query", path, "operation=read", "--all", "-o", "jsonl").events
+    return [{name: value for name, value in event["metadata"].items() if name not in own} for event in events]
+
+
+def test_reading_is_recorded_in_each_trail_once_with_both_ranges(trail):
+    """The trail to compare with is read, too; a trail that is named twice is one."""
+    done = run(
+        "diff", trail, f"./{trail}", *RANGE, "--against", "other.jsonl", "--against-since", "2025-01-14", "--record"
+    )
+    assert done.code == Exit.DONE
+    expected = {
+        "command": "diff",
+        "since": "2025-01-15T10:30:30.000000Z",
+        "until": "2025-01-15T10:31:00.000000Z",
+        "against": ["other.jsonl"],
+        "against_since": "2025-01-14T00:00:00.000000Z",
+    }
+    assert readings(trail) == [expected]
+    assert readings("other.jsonl") == [expected]
+
+
+def test_reading_that_cannot_be_recorded_everywhere_is_recorded_nowhere(trail, tmp_path):
+    """Nothing is read, and no trail has a record of it."""
+    before = (tmp_path / "logs" / "audit.jsonl").read_bytes()
+    done = run("diff", trail, *RANGE, "--against", "missing.jsonl", "--record")
+    assert (done.code, done.out) == (Exit.USAGE, "")
+    assert "--record: expected the active file of each trail, got 'missing.jsonl'" in done.error_line
+    assert run("diff", trail, *RANGE, "status=FAILURE", "--record").code == Exit.USAGE
+    assert (tmp_path / "logs" / "audit.jsonl").read_bytes() == before
+
+
+def test_documents_are_written_to_files_in_each_form(trail, tmp_path):
+    """As those of ``report``: several at once, and none is replaced without ``--force``."""
+    words = ["--html", "d.html", "--json", "d.json", "--markdown", "-"]
+    done = run("diff", trail, *RANGE, *words)
+    assert done.lines[0].startswith("# Comparison: ")
+    assert (tmp_path / "d.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads((tmp_path / "d.json").read_text())["now"]["total"] == 24
+    assert run("diff", trail, *RANGE, "-o", "html").out.startswith("<!DOCTYPE html>")
+    (tmp_path / "d.html").write_text("mine")
+    (tmp_path / "d.json").unlink()
+    assert run("diff", trail, *RANGE, "--json", "d.json", "--html", "d.html").code == Exit.USAGE
+    assert (tmp_path / "d.html").read_text() == "mine"
+    assert not (tmp_path / "d.json").exists()
 
 
 def test_strict_exits_with_findings_if_events_are_missing(trail):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from commands import run
-from doctor_helpers import clean_process, state_of  # noqa: F401
+from doctor_helpers import clean_process, findings_about, findings_of, make_config, state_of  # noqa: F401
 
 from structlog_audit.cli.doctor import dry_run
 
@@ -47,8 +47,43 @@ def test_action_of_config_is_refused(tmp_path, monkeypatch, action):
     before = state_of(tmp_path)
     done = run("doctor", "--config", "settings.py")
     assert done.code == 3
-    assert "RefusedError" in done.error_line
+    assert "the doctor does not allow what its import does" in done.error_line
     assert state_of(tmp_path) == before
+
+
+APPLICATION = """
+import logging.config
+from structlog_audit import get_audit_handler, get_audit_logger
+
+LOGGING = {config!r}
+logging.config.dictConfig(LOGGING)
+get_audit_logger(required=True).info("start")
+assert get_audit_handler().count_events() == 1
+"""
+
+
+def test_module_that_applies_its_configuration_is_examined_without_a_change(tmp_path, monkeypatch):
+    """A module may call dictConfig, and record, while it is imported: nothing is written, and the findings are the same."""
+    config = make_config(tmp_path, handlers__file__maxBytes=60_000)
+    (tmp_path / "shop_settings.py").write_text(APPLICATION.format(config=config))
+    monkeypatch.chdir(tmp_path)
+    before = state_of(tmp_path)
+    findings = findings_of("--config", "shop_settings.py")
+    assert state_of(tmp_path) == before
+    assert list(findings) == ["small-segments"]
+    expected = findings_about(tmp_path, config)
+    assert {code: found["message"] for code, found in findings.items()} == {
+        code: found["message"] for code, found in expected.items()
+    }
+
+
+def test_configuration_that_fails_at_the_import_is_an_error_with_its_cause(tmp_path):
+    """dictConfig names only the handler that it cannot create; the error has the reason as well."""
+    config = make_config(tmp_path, handlers__file__backupCount=-1)
+    (tmp_path / "settings.py").write_text(f"import logging.config\nlogging.config.dictConfig({config!r})")
+    line = run("doctor", "--config", tmp_path / "settings.py").error_line
+    assert "Unable to configure handler 'file'" in line
+    assert "backupCount=-1" in line
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,29 @@ def test_pseudonyms_are_searched_with_the_secret_of_each_version(tmp_path):
         (["ann", "TRAIL", "--secret", "2025=short.key"], Exit.USAGE, "expected at least 16 bytes"),
         (["ann", "TRAIL", "--anchor", "x"], Exit.USAGE, "--anchor: expected --key as well"),
         (["ann", "TRAIL", "--vault", "missing.vault"], Exit.UNREADABLE, "got no file"),
+        (["ann", "missing.jsonl"], Exit.UNREADABLE, "missing.jsonl"),
+        (["ann", "folder"], Exit.UNREADABLE, "folder"),
+        (["", "TRAIL"], Exit.USAGE, "USER: expected an identity, got an empty text"),
+        (["ann", "TRAIL", "--since", "2025-01-15", "--until", "2025-01-14"], Exit.USAGE, "must not be later than"),
+        (["ann", "TRAIL", "--since", "2025-01-15", "--until", "2025-01-15"], Exit.USAGE, "range that is not empty"),
+        (["ann", "TRAIL", "-o", "csv"], Exit.USAGE, "csv"),
+        (["ann", "TRAIL", "-o", "html", "--json", "x.json"], Exit.USAGE, "--output html cannot be combined"),
+        (["ann", "TRAIL", "--html", "short.key"], Exit.USAGE, "short.key already exists"),
+        (["ann", "TRAIL", "--html", "-", "--json", "-"], Exit.USAGE, "only one format can be written to -"),
+        (["ann", "TRAIL", "--member", ""], Exit.USAGE, "--member: expected a member of the metadata"),
+        (["ann", "TRAIL", "-n", "-1"], Exit.USAGE, "--lines"),
+        (["TRAIL"], Exit.USAGE, "expected a trail"),
     ],
 )
 def test_wrong_usage_is_one_line(trail, tmp_path, words, code, message):
     """The line names the option and what it expected."""
     (tmp_path / "short.key").write_text("short")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
     done = run("person", *(trail if word == "TRAIL" else word for word in words))
     assert (done.code, done.out) == (code, "")
     assert message in done.error_line
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_record_of_the_reading_states_the_person_by_their_token(tmp_path):
@@ -124,6 +139,59 @@ def test_record_of_the_reading_states_the_person_by_their_token(tmp_path):
     token = SubjectVault(vault).token("ann")
     assert (read["metadata"]["command"], read["metadata"]["conditions"]) == ("person", [f"user_id={token}"])
     assert found["by_person"]["total"] == found["library"]["total"] == 1
+
+
+def pseudonymous_trail(tmp_path):
+    """Return the path of a trail whose users are pseudonyms, and the file with its key."""
+    redactor = Redactor(paths={"user_id": "pseudonym"}, secret=SECRET, key_version="2025")
+    handler = AuditHandler(redactor=redactor, filename=tmp_path / "hidden.jsonl")
+    handler.record_fields({"operation": "STORE", "user_id": "ann"}, 20, "audit")
+    handler.close()
+    (tmp_path / "key").write_text(SECRET)
+    return str(tmp_path / "hidden.jsonl"), f"2025={tmp_path / 'key'}", redactor.pseudonym("ann")
+
+
+def recorded_conditions(path):
+    """Return the conditions of each recorded reading of the trail at *path*."""
+    events = run("query", path, "operation=read", "--all", "-o", "jsonl").events
+    return [event["metadata"]["conditions"] for event in events]
+
+
+def test_record_of_the_reading_states_the_pseudonyms_of_the_given_keys(tmp_path, trail):
+    """The person is found in the record of later requests as in the events."""
+    hidden, secret, pseudonym = pseudonymous_trail(tmp_path)
+    report("ann", hidden, "--secret", secret, "--record")
+    assert recorded_conditions(hidden) == [[f"user_id={pseudonym}"]]
+    assert report("ann", hidden, "--secret", secret)["library"]["total"] == 1
+
+
+def test_trail_of_pseudonyms_gets_no_clear_name_in_the_record(tmp_path, trail):
+    """Each trail gets the record that its own events suit: without the key, the person has no name in a trail of pseudonyms."""
+    hidden, _, pseudonym = pseudonymous_trail(tmp_path)
+    for words in (["person", "ann", trail, hidden], ["report", trail, hidden, "--user", "ann"]):
+        assert run(*words, "--record").code == Exit.DONE
+    run("query", trail, hidden, "user_id=ann", "session_id=s1", f"user_id={pseudonym}", "operation=ann", "--record")
+    queried = ["user_id=ann", "session_id=s1", f"user_id={pseudonym}", "operation=ann"]
+    assert recorded_conditions(trail) == [["user_id=ann"], ["user_id=ann"], queried]
+    masked = ["user_id=[redacted]", "session_id=[redacted]", f"user_id={pseudonym}", "operation=ann"]
+    assert recorded_conditions(hidden) == [["user_id=[redacted]"], ["user_id=[redacted]"], masked]
+
+
+def test_documents_are_written_to_files_in_each_form(trail, tmp_path):
+    """HTML is a document to hand out; several forms are written at once, readable by the user only."""
+    done = run("person", "ann", trail, "--html", "ann.html", "--json", "ann.json")
+    assert (done.code, done.out) == (Exit.DONE, "")
+    assert "<h1><bdi>ann</bdi></h1>" in (tmp_path / "ann.html").read_text()
+    assert json.loads((tmp_path / "ann.json").read_text())["by_person"]["total"] == 13
+    assert (tmp_path / "ann.html").stat().st_mode & 0o777 == 0o600
+    assert run("person", "ann", trail, "-o", "html").out.startswith("<!DOCTYPE html>")
+
+
+def test_unknown_person_gets_a_document_with_a_hint(trail):
+    """That a trail has nothing is an answer to a request; the nearest names show a misspelling."""
+    done = run("person", "Ann", trail)
+    assert done.code == Exit.DONE
+    assert "No event has user\\_id 'Ann'; near: 'ann' (13)." in done.out
 
 
 def test_strict_exits_with_findings_for_an_incomplete_trail(trail):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 from pathlib import Path
 
 import pytest
-from commands import GOLDEN, PROGRAM, environment, run
+from archives import compacted, write_closed
+from commands import GOLDEN, PROGRAM, environment, process, run
 from seals import Writer
 
 from structlog_audit.integrity.merkle import leaf_hashes
@@ -162,6 +164,50 @@ def test_rotate_key_makes_no_key_for_a_seal_that_cannot_be_read(trail):
     assert (done.code, "checkpoint' cannot be read" in done.error_line, key.exists()) == (3, True, False)
 
 
+def files_below(folder):
+    """Return the content of each file below *folder*, and None for each folder."""
+    return {path: None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+
+
+def process_without_room(*words):
+    """Run a command that can create files and write nothing to them; return its result."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
+    return process(*words, preexec_fn=limit)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("keygen new.pem --origin {origin}", "'new.pem' cannot be written: File too large"),
+        ("seal other.jsonl --key audit.pem --origin {origin}", "other.jsonl was not sealed: OSError: [Errno 27] File too"),
+        ("rotate-key audit.jsonl --key new.pem --previous-key audit.pem --origin {origin}", "'new.pem' cannot be written"),
+        ("prove audit.jsonl {id} --line line", "line: File too large"),
+        ("prove audit.jsonl {id} --cose receipt --key audit.pem", "receipt: File too large"),
+        ("export audit.jsonl --tiles tiles", "File too large"),
+        ("export audit.jsonl --to events.csv", "events.csv: File too large"),
+        ("query audit.jsonl --record", "cannot record the reading of 'audit.jsonl', so nothing was read"),
+    ],
+)  # fmt: skip
+def test_command_that_cannot_write_leaves_nothing_and_states_why_once(trail, monkeypatch, words, message):
+    """On a full disk, the error is one line on stderr, the exit code 3, and the folder as before."""
+    seal(trail)
+    (trail.parent / "other.jsonl").write_bytes(b"a line\n")
+    before = files_below(trail.parent)
+    monkeypatch.chdir(trail.parent)
+    done = process_without_room(*words.format(origin=ORIGIN, id=first_id(trail)).split())
+    assert (done.code, message in done.error_line, done.out) == (3, True, "")
+    assert files_below(trail.parent) == before
+
+
+def test_proof_replaces_no_special_file(trail):
+    """A pipe in place of --line would be replaced by a file."""
+    seal(trail)
+    pipe = trail.parent / "pipe"
+    os.mkfifo(pipe)
+    done = run("prove", trail, first_id(trail), "--line", pipe)
+    assert (done.code, "expected a regular file" in done.error_line, pipe.is_fifo()) == (2, True, True)
+
+
 def test_seal_of_a_trail_that_another_process_seals_is_an_error(trail):
     """Two processes never seal one trail at the same time."""
     folder = SealFolder(str(trail))
@@ -222,31 +268,66 @@ def test_proof_does_not_need_the_hint(trail):
     assert run("prove", trail, first_id(trail)).out == before
 
 
-def test_tiles_are_the_stored_hashes_in_files_of_c2sp(trail):
-    """export --tiles writes full and partial tiles and the checkpoint, into an empty folder only."""
+def test_tiles_are_those_of_c2sp_and_only_grow(trail):
+    """export --tiles writes hashes, entries and checkpoint; once more into the same folder, what is new only."""
     with trail.open("ab") as file:
         file.write(b"".join(b"%d\n" % number for number in range(600)))
     seal(trail)
     folder = trail.parent / "tiles"
-    assert run("export", trail, "--tiles", folder).code == 0
+    done = run("export", trail, "--tiles", folder)
     leaves = leaf_hashes(trail.read_bytes())
     count = len(leaves) // 32
+    assert (done.code, done.out, done.err) == (0, f"8 files added in {folder}: {count} lines\n", "")
     assert (folder / "tile/0/000").read_bytes() == leaves[: 256 * 32]
     assert (folder / f"tile/0/002.p/{count - 512}").read_bytes() == leaves[512 * 32 :]
     assert len((folder / "tile/1/000.p/2").read_bytes()) == 64
+    assert (folder / f"tile/entries/002.p/{count - 512}").read_bytes().endswith(b"\x00\x03599")
     assert (folder / "checkpoint").read_bytes() == Path(f"{trail}.seal/checkpoint").read_bytes()
+    assert stat.S_IMODE((folder / "checkpoint").stat().st_mode) == 0o600
+
     again = run("export", trail, "--tiles", folder)
-    assert (again.code, "expected a new or an empty folder" in again.error_line) == (2, True)
+    assert (again.code, again.out) == (0, f"0 files added in {folder}: {count} lines\n")
+
+
+def test_tiles_go_into_no_other_folder(trail):
+    """A folder with other files, conditions, an archive and a trail without a seal are errors that say what to do."""
+    folder = trail.parent / "tiles"
+    unsealed = run("export", trail, "--tiles", folder)
+    assert (unsealed.code, "the trail is not sealed" in unsealed.error_line, folder.exists()) == (3, True, False)
+
+    seal(trail)
+    foreign = run("export", trail, "--tiles", trail.parent)
+    assert (foreign.code, "expected a new or an empty folder" in foreign.error_line) == (2, True)
     assert run("export", trail).code == 2
-    assert run("export", trail, "user_id=ann", "--tiles", trail.parent / "more").code == 2
+    assert run("export", trail, "user_id=ann", "--tiles", folder).code == 2
+
+    archive = trail.parent / "archive"
+    compacted(write_closed(trail.parent / "other", GOLDEN.read_bytes()), archive)
+    assert "--jobs 2: expected 1 for an archive" in verify(archive, "--jobs", 2).error_line
+    archived = run("export", archive, "--tiles", folder)
+    assert (archived.code, f"archive restore {archive}" in archived.error_line, folder.exists()) == (2, True, False)
+
+
+def test_tiles_without_lines_that_are_gone_are_counted(trail):
+    """stderr states how many lines have no entry; the hashes are all there."""
+    trail.write_bytes(b"".join(b"%d\n" % number for number in range(300)))
+    seal(trail)
+    trail.rename(f"{trail}.20250115T103045.123456Z")
+    trail.write_bytes(b"next\n")
+    seal(trail)
+    os.unlink(f"{trail}.20250115T103045.123456Z")
+    folder = trail.parent / "tiles"
+    done = run("export", trail, "--tiles", folder)
+    assert (done.code, done.error_line.split(": ")[:2]) == (0, ["lines without an entry", "301"])
+    assert (folder / "tile/0/000").stat().st_size == 8_192
 
 
 def test_tile_paths_group_their_digits():
     """Numbers of tiles have groups of three digits, all but the last with an x."""
-    from structlog_audit.integrity.proving import _tile_path
+    from structlog_audit.integrity.tiles import tile_path
 
-    assert _tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
-    assert _tile_path(2, 5, 3) == "tile/2/005.p/3"
+    assert tile_path(0, 1_234_067, 256) == "tile/0/x001/x234/067"
+    assert tile_path(2, 5, 3) == "tile/2/005.p/3"
 
 
 def test_cose_receipt_is_signed_by_the_key_of_the_trail(trail):
@@ -290,6 +371,26 @@ def test_rotate_key_without_a_usable_new_key_changes_nothing(trail):
     same = run("rotate-key", trail, "--key", old, "--previous-key", old, "--origin", ORIGIN)
     assert (same.code, "expected another key" in same.error_line) == (3, True)
     run("keygen", other, "--origin", ORIGIN)
-    words = ["rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key", other, "--origin", ORIGIN]
-    assert run(*words).code == 3
-    assert trail.read_bytes() == before
+    words = ["rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key"]
+    wrong = run(*words, other, "--origin", ORIGIN)
+    assert (wrong.code, "no given key has signed the checkpoint" in wrong.error_line) == (3, True)
+
+    folder = SealFolder(str(trail))
+    assert folder.lock()
+    locked = run(*words, old, "--origin", ORIGIN)
+    folder.release()
+    assert (locked.code, "give that one both keys" in locked.error_line) == (3, True)
+    assert (trail.read_bytes(), (trail.parent / "new.pem").exists()) == (before, False)
+
+
+def test_new_key_that_signs_already_is_kept(trail):
+    """If only the statement about it cannot be appended, the key file stays: the checkpoint is by that key."""
+    seal(trail)
+    new = trail.parent / "new.pem"
+    trail.rename(f"{trail}.20250115T103045.123456Z")
+    old = trail.parent / "audit.pem"
+    done = run("rotate-key", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN)
+    assert (done.code, "both keys sign" in done.error_line, new.exists()) == (3, True, True)
+    trail.write_bytes(b"")
+    assert run("seal", trail, "--key", new, "--previous-key", old, "--origin", ORIGIN).code == 0
+    assert verify(trail).code == 0

@@ -148,3 +148,12 @@ def test_absolute_paths_addresses_and_keys_stay_as_they_are(folder):
     found = settings.load_settings()
     assert found.trails == ("/a/b.jsonl", "s3://b/c", "../d.jsonl")
     assert found.values == {"key": ["a+1+b"]}
+
+
+def test_output_of_the_settings_does_not_conflict_with_files_of_a_report(folder):
+    """The setting is for stdout; files that are named replace it."""
+    (folder / "pyproject.toml").write_text(f'{PROJECT}trail = "logs/audit.jsonl"\noutput = "json"\n')
+    assert json.loads(run("report").out)["user_id"] is None
+    done = run("report", "--markdown", "r.md")
+    assert (done.code, done.out) == (0, "")
+    assert (folder / "r.md").read_text().startswith("# Audit report")

@@ -6,8 +6,8 @@ import random
 import string
 from typing import ClassVar
 
-from sqlalchemy import Column, ForeignKey, Table, delete, event, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Column, ForeignKey, String, Table, delete, event, insert, select, text, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 from triggers import create_triggers, seen_change
@@ -16,7 +16,8 @@ from structlog_audit.contrib.sqlalchemy import track
 
 
 class Base(DeclarativeBase):
-    pass
+    # MariaDB has no text without a length that can be a key.
+    type_annotation_map: ClassVar = {str: String(40)}
 
 
 document_tag = Table(
@@ -130,7 +131,7 @@ def prepare(engine):
 def seen_changes(engine):
     """Return what the triggers saw of committed transactions."""
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT place, verb, before, after FROM seen ORDER BY number"))
+        rows = connection.execute(text("SELECT place, verb, old_row, new_row FROM seen ORDER BY number"))
         return [seen_change(*row) for row in rows]
 
 
@@ -160,7 +161,9 @@ class Operations:
         self.refusals = (RolledBackError, IntegrityError, *refusals)
         self.engine = engine
         self.random = random.Random(seed)
-        self.names = [name for name in dir(self) if name.startswith("do_")]
+        self.names = [name for name in dir(type(self)) if name.startswith("do_")]
+        if engine.dialect.name == "mysql":
+            self.names.remove("do_update_returning")
         self.session = None
 
     def run(self, count):
@@ -309,27 +312,37 @@ class Operations:
 
     def do_upsert(self):
         values = [{"name": name, "score": self.random.randint(0, 5)} for name in sorted({self.name(), self.name()})]
-        statement = self._insert_on_conflict().values(values)
-        excluded = statement.excluded.score
-        self.session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"score": excluded}))
+        self.session.execute(self._upsert(self._insert().values(values)))
 
     def do_upsert_many(self):
         values = [{"name": name, "score": self.random.randint(0, 5)} for name in sorted({self.name(), self.name()})]
-        statement = self._insert_on_conflict()
-        self.session.execute(
-            statement.on_conflict_do_update(index_elements=["name"], set_={"score": statement.excluded.score}), values
-        )
+        self.session.execute(self._upsert(self._insert()), values)
 
     def do_insert_ignoring_conflicts(self):
         values = [{"name": self.name(), "score": 1} for _ in range(2)]
-        self.session.execute(self._insert_on_conflict().on_conflict_do_nothing(), values)
+        self.session.execute(self._ignore(self._insert()), values)
 
     def do_insert_one_ignoring_conflicts(self):
-        self.session.execute(self._insert_on_conflict().values(name=self.name(), score=1).on_conflict_do_nothing())
+        self.session.execute(self._ignore(self._insert().values(name=self.name(), score=1)))
 
-    def _insert_on_conflict(self):
-        dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
-        return dialect.insert(Author)
+    @property
+    def dialect(self):
+        """The dialect of the database, with its own kind of INSERT."""
+        dialects = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
+        return dialects[self.engine.dialect.name]
+
+    def _insert(self):
+        return self.dialect.insert(Author)
+
+    def _upsert(self, statement):
+        if self.engine.dialect.name == "mysql":
+            return statement.on_duplicate_key_update(score=statement.inserted.score)
+        return statement.on_conflict_do_update(index_elements=["name"], set_={"score": statement.excluded.score})
+
+    def _ignore(self, statement):
+        if self.engine.dialect.name == "mysql":
+            return statement.prefix_with("IGNORE")
+        return statement.on_conflict_do_nothing()
 
     def do_bulk_save(self):
         self.session.bulk_save_objects([Tag(name=self.word()), Counter(code=self.word(), place=1)])

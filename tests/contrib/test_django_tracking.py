@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, AuditWriteError
+from structlog_audit.catalogue import catalogue, compare
 from structlog_audit.contrib.actor import bind_actor
 from structlog_audit.contrib.django import track
 from structlog_audit.events.operation_classes import registered_operations
@@ -452,6 +453,23 @@ def test_untracked_model_and_raw_sql_are_not_recorded(shop, events):
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO shop_tag (name) VALUES ('a')")
     assert events() == []
+
+
+def test_catalogue_knows_the_operations_of_tracked_models(shop, handler):
+    """Events of each kind are counted as changes of the models that the source tracks."""
+    document = shop.Document.objects.create(text="a")
+    document.tags.create(name="b")
+    document.delete()
+
+    compared = compare(catalogue(shop.__file__), handler)
+
+    assert compared.is_declared
+    assert compared.tracked == {
+        "shop.document.create": 1,
+        "shop.document.delete": 1,
+        "shop.document.update": 2,
+        "shop.tag.create": 1,
+    }
 
 
 def test_operations_of_changes_are_classified(shop, events):

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+from array import array
 from decimal import Decimal
+from enum import Enum
 
 import pytest
 
 from structlog_audit.contrib.tracked_changes import ChangedRow, changed_rows, key_text, tracked_fields
+
+
+class Vector(list):
+    """Compares its elements one by one, as an array of numpy does."""
+
+    def tolist(self):
+        return list(self)
+
+    def __eq__(self, other):
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __ne__ = __eq__
+    __hash__ = None
 
 
 @pytest.mark.parametrize(
@@ -23,6 +38,11 @@ from structlog_audit.contrib.tracked_changes import ChangedRow, changed_rows, ke
         (math.nan, math.nan, False),
         (1.0, math.nan, True),
         (math.nan, 1.0, True),
+        (array("d", [1, 2]), array("d", [1, 2]), False),
+        (array("d", [1, 2]), array("d", [1, 3]), True),
+        (Vector([1, 2]), Vector([1, 2]), False),
+        (Vector([1, 2]), Vector([1, 2, 3]), True),
+        (Vector([1, 2]), None, True),
     ],
 )
 def test_row_is_changed_if_a_value_differs_in_the_database(old, new, is_changed):
@@ -56,6 +76,24 @@ def test_changes_are_those_of_fields_that_differ_and_masked_ones_show_no_value()
     }
 
 
-def test_key_of_several_columns_is_one_text():
-    """The parts of a key are separated by commas."""
-    assert (key_text(7), key_text("a"), key_text(("a", 7))) == ("7", "a", "a,7")
+class Colour(Enum):
+    RED = "r"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (7, "7"),
+        ("a,b", "a,b"),
+        (("a", 7), "a,7"),
+        (("a,b", "c"), r"a\,b,c"),
+        (("a", "b,c"), r"a,b\,c"),
+        (("a\\", "b"), r"a\\,b"),
+        (Colour.RED, "r"),
+        (b"\x01\xff", "01ff"),
+        (memoryview(b"\x01\xff"), "01ff"),
+    ],
+)
+def test_key_is_one_text(key, text):
+    """The parts of a key are separated by commas, which are escaped in a part; bytes are hexadecimal, Enums are values."""
+    assert key_text(key) == text

@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
-SQLITE_TRIGGER = """
-CREATE TRIGGER "seen_{table}_{verb}" AFTER {event} ON "{table}" {condition} BEGIN
-    INSERT INTO seen (place, verb, before, after) VALUES ('{table}', '{verb}', {before}, {after});
-END
+_WRITE = "INSERT INTO seen (place, verb, old_row, new_row) VALUES ('{table}', '{verb}', {old}, {new});"
+
+_SQLITE = f"""
+CREATE TRIGGER "seen_{{table}}_{{verb}}" AFTER {{event}} ON "{{table}}" WHEN {{condition}} BEGIN {_WRITE} END
 """
 
-POSTGRESQL_TRIGGER = """
-CREATE FUNCTION "seen_{table}_{verb}"() RETURNS trigger AS $$ BEGIN
-    INSERT INTO seen (place, verb, before, after) VALUES ('{table}', '{verb}', {before}, {after});
-    RETURN NULL;
-END $$ LANGUAGE plpgsql;
-CREATE TRIGGER "seen_{table}_{verb}" AFTER {event} ON "{table}" FOR EACH ROW {condition}
-    EXECUTE FUNCTION "seen_{table}_{verb}"();
+_POSTGRESQL = f"""
+CREATE FUNCTION "seen_{{table}}_{{verb}}"() RETURNS trigger AS $$ BEGIN {_WRITE} RETURN NULL; END $$ LANGUAGE plpgsql;
+CREATE TRIGGER "seen_{{table}}_{{verb}}" AFTER {{event}} ON "{{table}}" FOR EACH ROW WHEN ({{condition}})
+    EXECUTE FUNCTION "seen_{{table}}_{{verb}}"();
 """
+
+_MARIADB = f"""
+CREATE TRIGGER `seen_{{table}}_{{verb}}` AFTER {{event}} ON `{{table}}` FOR EACH ROW IF {{condition}} THEN {_WRITE} END IF
+"""
+
+
+class _Dialect(NamedTuple):
+    """How a database writes a trigger."""
+
+    trigger: str
+    number: str
+    """The type of a key that the database numbers."""
+
+    quote: str
+    differs: str
+    """The condition that a column was changed; MariaDB compares text without case unless it is binary."""
+
+    object: str
+    """The function that makes a JSON object of names and values."""
+
+
+_DIALECTS = {
+    "sqlite": _Dialect(_SQLITE, "INTEGER PRIMARY KEY", '"', "{old} IS NOT {new}", "json_object"),
+    "postgresql": _Dialect(_POSTGRESQL, "SERIAL PRIMARY KEY", '"', "{old} IS DISTINCT FROM {new}", "json_build_object"),
+    "mysql": _Dialect(
+        _MARIADB, "INTEGER PRIMARY KEY AUTO_INCREMENT", "`", "NOT (BINARY {old} <=> BINARY {new})", "json_object"
+    ),
+}
 
 
 def create_triggers(execute, vendor, tables):
     """Let the database write each change of a row of *tables*, a mapping of their columns, into the table ``seen``."""
-    is_sqlite = vendor == "sqlite"
-    number = "INTEGER PRIMARY KEY" if is_sqlite else "SERIAL PRIMARY KEY"
-    execute(f"CREATE TABLE seen (number {number}, place TEXT, verb TEXT, before TEXT, after TEXT)")
+    dialect = _DIALECTS[vendor]
+    execute(f"CREATE TABLE seen (number {dialect.number}, place TEXT, verb TEXT, old_row TEXT, new_row TEXT)")
 
-    template = SQLITE_TRIGGER if is_sqlite else POSTGRESQL_TRIGGER
-    function = "json_object" if is_sqlite else "json_build_object"
     for table, columns in tables.items():
-        changed = " OR ".join(
-            f'OLD."{name}" IS NOT NEW."{name}"' if is_sqlite else f'OLD."{name}" IS DISTINCT FROM NEW."{name}"'
-            for name in columns
+        pairs = {
+            name: tuple(f"{side}.{dialect.quote}{name}{dialect.quote}" for side in ("OLD", "NEW")) for name in columns
+        }
+        changed = " OR ".join(dialect.differs.format(old=old, new=new) for old, new in pairs.values())
+        old_row, new_row = (
+            f"{dialect.object}(" + ", ".join(f"'{name}', {pair[side]}" for name, pair in pairs.items()) + ")"
+            for side in (0, 1)
         )
-        old, new = (
-            f"{function}(" + ", ".join(f"'{name}', {side}.\"{name}\"" for name in columns) + ")"
-            for side in ("OLD", "NEW")
-        )
-        for verb, event, condition, before, after in (
-            ("create", "INSERT", "", "NULL", new),
-            ("update", "UPDATE", f"WHEN ({changed})", old, new),
-            ("delete", "DELETE", "", old, "NULL"),
+        for verb, event, condition, old, new in (
+            ("create", "INSERT", "1 = 1", "NULL", new_row),
+            ("update", "UPDATE", changed, old_row, new_row),
+            ("delete", "DELETE", "1 = 1", old_row, "NULL"),
         ):
-            execute(
-                template.format(table=table, verb=verb, event=event, condition=condition, before=before, after=after)
-            )
+            execute(dialect.trigger.format(table=table, verb=verb, event=event, condition=condition, old=old, new=new))
 
 
 def differences(before, after):

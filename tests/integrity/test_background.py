@@ -415,6 +415,8 @@ OTHER_KEY = "other.example/a+734be7f8+AU0+dqOs9G8xEDZ0XvRktgFXCG2BRy1S7leW1hV00Q
         ({"origin": ORIGIN, "key": ["sign"]}, AuditValueError, "expected 'verifier_key' as well"),
         ({"origin": ORIGIN, "key": ["sign"], "verifier_key": "x"}, AuditValueError,
          r"integrity: verifier_key: expected a verifier key NAME\+ID"),
+        ({"origin": ORIGIN, "key": ["sign"], "verifier_key": str(SIGNER.key._replace(kind=4))}, AuditValueError,
+         r"integrity: verifier_key: the verifier key .* of type 1 \(a trail\), got type 4"),
         ({"origin": ORIGIN, "key": "none.pem", "verifier_key": str(SIGNER.key)}, AuditValueError,
          "'verifier_key' is for a command: a key file has its public half"),
         ({"origin": ORIGIN, "verifier_key": str(SIGNER.key)}, AuditValueError, "uses 'verifier_key'"),

@@ -15,13 +15,21 @@ from structlog_audit import AuditFileHandler, AuditHandler, AuditValueError
 from structlog_audit.exceptions import AuditSealError
 from structlog_audit.integrity import sealer as sealer_module
 from structlog_audit.integrity.background import CHECKPOINT_SECONDS, SEAL_SECONDS, BackgroundSealer
-from structlog_audit.integrity.merkle import HashFiles, root_at
+from structlog_audit.integrity.merkle import HashFiles, inclusion_proof, root_at
 from structlog_audit.integrity.notes import Checkpoint, Note, Policy, parse_note, sign_note
+from structlog_audit.integrity.proving import prove
 from structlog_audit.integrity.rotation import rotate_key
 from structlog_audit.integrity.seal_folder import SealFolder
 from structlog_audit.integrity.sealer import Sealer
 from structlog_audit.integrity.signing import generate_key
-from structlog_audit.integrity.standalone.verify_trail import KEY_BEGINS, KEY_ENDS, MOST_FINDINGS, find_files
+from structlog_audit.integrity.standalone.verify_trail import (
+    KEY_BEGINS,
+    KEY_ENDS,
+    MOST_FINDINGS,
+    find_files,
+    main,
+    verify_proof,
+)
 from structlog_audit.integrity.verified_lines import VerifiedLines
 
 OLD, NEW, THIRD = SIGNER, SeedSigner(bytes(32)), SeedSigner(bytes([9]) * 32)
@@ -406,3 +414,112 @@ def test_previous_key_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, mem
     generate_key("audit.pem", ORIGIN)
     with pytest.raises(AuditValueError, match=message):
         AuditFileHandler("audit.jsonl", integrity={"origin": ORIGIN, "key": "audit.pem", **members})
+
+
+class Received:
+    """What somebody who knows the first key has of a trail: a line, its proof, and copies of ``key`` lines."""
+
+    def __init__(self, life, index=1):
+        self.folder = life.trail.parent
+        event_id = json.loads(life.trail.read_bytes().splitlines()[index])["event_id"]
+        self.proven = prove(str(life.trail), event_id)
+        self.statements = [
+            json.loads(line) for line in life.trail.read_bytes().splitlines() if b"structlog-audit key" in line
+        ]
+        (self.folder / "line").write_bytes(self.proven.line + b"\n")
+
+    def verify(self, *keys, statements=None, note=None):
+        """Return the exit code and the words for the proof, with *note* in place of its own checkpoint."""
+        proof = self.proven.proof if note is None else self.proven.proof._replace(note=note)
+        (self.folder / "proof").write_text(str(proof))
+        lines = self.statements if statements is None else statements
+        (self.folder / "statements").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        files = [str(self.folder / "statements")] if lines else []
+        policy = Policy(tuple(signer.key for signer in keys))
+        return verify_proof(str(self.folder / "proof"), str(self.folder / "line"), policy, files)
+
+
+@pytest.fixture
+def received(life):
+    """A trail whose key was replaced twice; the proof is by the third key alone."""
+    for signers in ([OLD], [NEW, OLD], [NEW], [THIRD, NEW], [THIRD]):
+        life.seal(*signers)
+    return Received(life)
+
+
+def as_lines(*notes):
+    return [{"operation": "key", "kind": "checkpoint", "metadata": {"note": str(note)}} for note in notes]
+
+
+def test_proof_by_a_new_key_verifies_for_who_knows_the_first_key(received):
+    """The statements lead from key to key. Without all of them, the key of the proof is unknown."""
+    assert len(received.statements) == 4
+    assert received.verify(OLD) == (0, f"INTACT  the line is leaf 1 of {ORIGIN}")
+    assert received.verify(OLD, statements=received.statements[::-1])[0] == 0
+    for statements in ([], received.statements[:2], received.statements[2:]):
+        assert received.verify(OLD, statements=statements)[1].split()[0] == "UNKNOWN_KEY"
+
+
+def test_proof_by_a_key_after_its_end_is_refused(life, received):
+    """Statements restrict the keys of proofs as they restrict those of a trail."""
+    code, words = received.verify(OLD, note=life.sign(OLD))
+    assert (code, words.split()[0], "and was replaced" in words) == (1, "BAD_SIGNATURE", True)
+    assert received.verify(OLD, statements=[], note=life.sign(OLD))[0] == 0
+
+
+def test_proof_by_a_new_key_for_fewer_lines_than_it_counts_from_is_refused(life, received):
+    """A new key cannot have signed an earlier state."""
+    proof = received.proven.proof
+    with HashFiles(f"{life.trail}.seal") as hashes:
+        earlier = proof._replace(hashes=tuple(inclusion_proof(1, 3, hashes.read)), note=life.sign(NEW, size=3))
+    received.proven = received.proven._replace(proof=earlier)
+    code, words = received.verify(OLD)
+    assert (code, words.split()[0], "it counts from" in words) == (1, "BAD_SIGNATURE", True)
+
+
+@pytest.mark.parametrize("signers", [[THIRD], [NEW, OLD], []], ids=["itself", "others", "nobody"])
+def test_statement_without_the_old_or_the_new_key_adds_none(life, signers):
+    """A key that appoints itself, and one that has not signed, are unknown."""
+    life.seal(OLD)
+    received = Received(life)
+    extensions = (f"{KEY_BEGINS}{THIRD.key}",)
+    statement = life.sign(*signers, extensions=extensions) if signers else life.sign(OLD, extensions=extensions)
+    assert received.verify(OLD, statements=as_lines(statement), note=life.sign(THIRD))[0] == 2
+
+
+def test_key_that_has_ended_appoints_no_other(life, received):
+    """A stolen old key cannot name a key for sizes beyond its own."""
+    thief = SeedSigner(bytes([7]) * 32)
+    statement = life.sign(thief, OLD, extensions=(f"{KEY_BEGINS}{thief.key}",))
+    lines = received.statements + as_lines(statement)
+    assert received.verify(OLD, statements=lines, note=life.sign(thief))[1].split()[0] == "UNKNOWN_KEY"
+    assert received.verify(OLD, statements=as_lines(statement), note=life.sign(thief))[0] == 0
+
+
+def test_file_without_a_statement_of_the_trail_is_named(received):
+    """A wrong file, or one of another trail, is no reason to call a key unknown."""
+    for lines in ([{"operation": "key"}], as_lines(sign_note(f"other\n1\n{'A' * 43}=\n{KEY_BEGINS}x\n", [NEW]))):
+        code, words = received.verify(OLD, statements=lines)
+        assert (code, f"has no statement about a key of {ORIGIN}" in words) == (2, True)
+
+
+def test_command_and_stand_alone_verifier_take_statements(life, received):
+    """verify-proof --statement and verify_trail.py --proof --statement do the same; a trail needs none."""
+    received.verify(OLD)
+    files = [life.trail.parent / name for name in ("proof", "line")]
+    (life.trail.parent / "part").write_text(json.dumps(received.statements[3]))
+    words = [
+        "--key",
+        OLD.key,
+        "--statement",
+        life.trail.parent / "statements",
+        "--statement",
+        life.trail.parent / "part",
+    ]
+    done = run("verify-proof", *files, *words)
+    assert (done.code, done.out) == (0, f"INTACT  the line is leaf 1 of {ORIGIN}\n")
+    assert run("verify-proof", *files, "--key", OLD.key).code == 2
+
+    assert main([str(files[1]), "--proof", str(files[0]), *map(str, words)]) == 0
+    with pytest.raises(SystemExit):
+        main([str(life.trail), *map(str, words)])

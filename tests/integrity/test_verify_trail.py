@@ -253,6 +253,21 @@ def test_several_processes_give_the_same_report(trail):
 # Attacks on sealed lines: each names its line.
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("pack", PACKS)
+def test_progress_grows_to_the_size_of_the_files(trail, pack, jobs):
+    """Bytes are counted as they are on the disk, compressed or not, in all processes."""
+    suffix = {"plain": "", "gzip": ".gz", "zstd": ".zst"}[pack]
+    path = rolled_path(trail, 0)
+    data = path.read_bytes()
+    path.unlink()
+    path.with_name(path.name + suffix).write_bytes(PACKS[pack](data))
+    steps = []
+    assert codes(verified(trail, jobs=jobs, progress=steps.append)) == {}
+    assert steps == sorted(steps)
+    assert steps[-1] == sum(path.stat().st_size for path in trail.parent.iterdir() if path.is_file())
+
+
 def edited(line):
     """Return the JSON of *line*, serialised otherwise."""
     return json.dumps(json.loads(line)).encode()

@@ -201,7 +201,11 @@ GOOD = ReferenceWitness().config
         ({**GOOD, "vkey": "x"}, AuditValueError, "got name, key, url, vkey"),
         ({**GOOD, "key": 7}, AuditTypeError, r"place\['key'\]=7"),
         ({**GOOD, "key": "nonsense"}, AuditValueError, r"place\['key'\]: expected a verifier key"),
-        ({**GOOD, "key": str(SIGNER.key)}, AuditValueError, "the key of a witness, of type 4"),
+        (
+            {**GOOD, "key": str(SIGNER.key)},
+            AuditValueError,
+            r"place\['key'\]: the verifier key .* of type 4 \(a witness\), got type 1",
+        ),
         ({**GOOD, "name": ""}, AuditValueError, r"place\['name'\]=''"),
         ({**GOOD, "name": "a\nb"}, AuditValueError, r"place\['name'\]="),
         ({**GOOD, "name": 7}, AuditValueError, r"place\['name'\]=7"),

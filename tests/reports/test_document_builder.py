@@ -40,7 +40,6 @@ def test_source_is_described_by_files_hosts_and_times():
     ]
     facts = source(segments=segments, paths=["p"], hosts=["web1", "web2"], first_event=NOON, last_event=LATER)
     assert source_facts(facts) == [
-        ("Source", "TrailReader"),
         ("Files", "a.jsonl (1 segment); b.jsonl (3 segments: b.1 to b.jsonl)"),
         ("Hosts", "web1 and web2"),
         ("Events of the source", "from 2025-01-15 12:00:00 to 2025-01-15 12:00:05 (UTC)"),
@@ -49,7 +48,7 @@ def test_source_is_described_by_files_hosts_and_times():
 
 def test_source_without_segments_is_described_by_its_paths():
     """A stream has a path and no segments; a buffer has neither, and no facts about them."""
-    assert source_facts(source(paths=["p\u202e", "q"])) == [("Source", "TrailReader"), ("Files", "p\\u202e; q")]
+    assert source_facts(source(paths=["p\u202e", "q"])) == [("Files", "p\\u202e; q")]
     assert source_facts(source()) == [("Source", "TrailReader")]
 
 

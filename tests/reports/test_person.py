@@ -12,7 +12,7 @@ from reporting import HOSTILE, NOON, Events, hostile_events, stored
 
 from structlog_audit import AuditHandler, AuditTypeError, AuditValueError, EventStatus, Redactor, open_trail
 from structlog_audit.query.filters import conditions
-from structlog_audit.reports import person_data, person_report
+from structlog_audit.reports import compliance_report, person_data, person_report
 
 FAILURE = EventStatus.FAILURE
 SECRETS = {"2024": "the secret of the year 2024", "2025": "the secret of the year 2025"}
@@ -350,3 +350,17 @@ def test_source_must_be_a_source_of_events():
     """A path is no source: it is to be opened first."""
     with pytest.raises(AuditTypeError, match="expected an AuditHandler"):
         person_report("audit.jsonl", "ann")
+
+
+def test_compliance_report_on_a_person_is_the_report_on_that_person():
+    """The parameters of ``person_report`` are accepted with *person*, and with it only."""
+    events = [stored(0, user_id="ann"), stored(1, user_id="bob", metadata={"customer_id": "ann"})]
+    made = compliance_report(Events(events), person="ann", members=["customer_id"], month="2025-01")
+    expected = person_report(Events(events), "ann", members=["customer_id"], month="2025-01")
+    assert made.to_dict() == expected.to_dict()
+    assert made.to_dict()["about"]["total"] == 1
+
+    with pytest.raises(AuditTypeError, match="members: expected only with person"):
+        compliance_report(Events(events), members=["customer_id"])
+    with pytest.raises(AuditValueError, match="user_id='ann', person='ann': expected one of them"):
+        compliance_report(Events(events), user_id="ann", person="ann")

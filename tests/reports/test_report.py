@@ -368,13 +368,14 @@ INTENT = stored(0, kind="intent", user_id="ann")
         ([stored(user_id="ann")], {"user_id": "ann"}, 3),
         ([], {"user_id": "ann"}, 4),
         ([INTENT], {}, 2),
-        ([INTENT], {"month": "2025-01"}, 3),
+        ([INTENT], {"month": "2025-01"}, 4),
+        ([INTENT], {"end_time": NOON + dt.timedelta(days=1)}, 3),
         ([INTENT, stored(1, user_id="ann")], {"user_id": "ann"}, 4),
     ],
 )
 def test_report_reads_its_source_once_unless_limited(events, parameters, passes):
     """One pass for the figures, one for the verdict, one for the library's events if for one user, one more if the user has no
-    events, and one more if outcomes of intents may lie outside the events read.
+    events, one more if outcomes of intents may lie outside the events read, and one for the verdict on the period before.
     """
     source = Events(events)
     compliance_report(source, **parameters)

@@ -1,6 +1,7 @@
 """The documents of a report: texts of events are displayed literally, and the page is accessible."""
 
 import base64
+import datetime as dt
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -15,8 +16,10 @@ from strategies import texts, unruly_texts
 
 from structlog_audit import EventStatus
 from structlog_audit.events.operation_classes import registered_operations
-from structlog_audit.reports import charts, compliance_report, formatting
+from structlog_audit.reports import charts, comparison_report, compliance_report, formatting, person_report
 from structlog_audit.reports.markdown import escape_markdown
+
+HOUR = dt.timedelta(hours=1)
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "base"}
 
@@ -95,6 +98,43 @@ def page(hostile):
     return Page(hostile.to_html())
 
 
+def hostile_report():
+    """Return a report of hostile texts, all of which differ from those of the period before."""
+    before = [stored(n, NOON - HOUR, text or "x", user_id=f"{text}?") for n, text in enumerate(HOSTILE)]
+    source = Events([*before, *hostile_events()], complete_since=NOON - 24 * HOUR, now=NOON + HOUR)
+    made = compliance_report(source, start_time=NOON, end_time=NOON + HOUR)
+    assert made.to_dict()["comparison"]["users"]["changes"] >= len(HOSTILE)
+    return made
+
+
+def hostile_person():
+    """Return the report on a person with a hostile name, whom events of others with hostile texts name."""
+    person = HOSTILE[0]
+    others = [
+        stored(n, user_id=text, entry_ids=[person, text], metadata={text: text}) for n, text in enumerate(HOSTILE)
+    ]
+    return person_report(Events([*hostile_events(), *others]), person, members=HOSTILE[1:3])
+
+
+def hostile_comparison():
+    """Return the comparison of hostile texts with nothing."""
+    return comparison_report(Events(hostile_events()), against=Events([]))
+
+
+@pytest.fixture(
+    scope="module", params=[hostile_report, hostile_person, hostile_comparison], ids=["report", "person", "diff"]
+)
+def made(request):
+    """Return each kind of report, made of hostile texts."""
+    return request.param()
+
+
+@pytest.fixture(scope="module")
+def each_page(made):
+    """Return the same as HTML."""
+    return Page(made.to_html())
+
+
 # --- HTML ---------------------------------------------------------------------------------------------------------------
 
 
@@ -104,9 +144,12 @@ def test_texts_of_events_do_not_change_the_structure_of_the_page(value):
     """The tags and attributes of the page and its charts are the same for all texts of events."""
     # The text is the operation, too: one of a known class has sections of its own.
     assume(value.strip() and registered_operations().class_of(value) is None)
-    plain = Page(compliance_report(source_with("text"), user_id="text").to_html())
-    found = Page(compliance_report(source_with(value), user_id=value).to_html())
-    assert found.structure == plain.structure
+    for form in (
+        lambda text: compliance_report(source_with(text), user_id=text),
+        lambda text: person_report(source_with(text), text),
+        lambda text: comparison_report(source_with(text), against=Events([])),
+    ):
+        assert Page(form(value).to_html()).structure == Page(form("text").to_html()).structure
 
 
 ACTIVE_TAGS = {
@@ -125,38 +168,38 @@ ACTIVE_TAGS = {
 ACTIVE_ATTRIBUTES = {"style", "src", "srcset", "action"}
 
 
-def test_page_has_no_active_elements(page):
+def test_page_has_no_active_elements(each_page):
     """The page has no scripts, forms, embedded documents or external images."""
-    assert not {tag for tag, _ in page.tags} & ACTIVE_TAGS
+    assert not {tag for tag, _ in each_page.tags} & ACTIVE_TAGS
 
 
-def test_page_has_no_active_attributes(page):
+def test_page_has_no_active_attributes(each_page):
     """No element has an event handler, an inline style, or an address to load or submit to."""
-    for _, attributes in page.tags:
+    for _, attributes in each_page.tags:
         assert not attributes.keys() & ACTIVE_ATTRIBUTES
         assert not [name for name in attributes if name.startswith("on")]
 
 
-def test_links_stay_on_the_page(page):
-    """Every link leads to a place on the page."""
-    for _, attributes in page.tags:
+def test_links_stay_on_the_page(each_page):
+    """Every link leads to a place on the each_page."""
+    for _, attributes in each_page.tags:
         for name in ("href", "xlink:href"):
             assert attributes.get(name, "#").startswith("#")
 
 
-def test_style_sheet_loads_nothing(page):
+def test_style_sheet_loads_nothing(each_page):
     """The style sheet refers to no other resource."""
-    (style,) = page.text_in("style")
+    (style,) = each_page.text_in("style")
     assert not re.search(r"url\(|@import|@font-face|expression|https?:|//", style)
 
 
-def test_policy_allows_only_the_style_sheet_by_its_hash(page):
+def test_policy_allows_only_the_style_sheet_by_its_hash(each_page):
     """The content security policy allows only the style sheet, and stands before everything that it governs."""
-    (style,) = page.text_in("style")
+    (style,) = each_page.text_in("style")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    assert page.tags[3] == ("meta", {"http-equiv": "Content-Security-Policy", "content": policy})
-    assert [tag for tag, _ in page.tags[:3]] == ["html", "head", "meta"]
+    assert each_page.tags[3] == ("meta", {"http-equiv": "Content-Security-Policy", "content": policy})
+    assert [tag for tag, _ in each_page.tags[:3]] == ["html", "head", "meta"]
 
 
 @pytest.mark.parametrize("value", [value for value in HOSTILE if value and len(value) < 500])
@@ -167,37 +210,37 @@ def test_hostile_texts_are_displayed_literally(page, value):
 
 
 @pytest.mark.parametrize("form", ["to_html", "to_markdown"])
-def test_documents_contain_no_hidden_characters(hostile, form):
+def test_documents_contain_no_hidden_characters(made, form):
     """No document, its charts included, contains a control, bidirectional or invisible character."""
     hidden = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u200b\ufeff]"
-    assert not re.search(hidden, getattr(hostile, form)())
+    assert not re.search(hidden, getattr(made, form)())
 
 
-def test_page_states_its_language(page):
+def test_page_states_its_language(each_page):
     """The document states its language, for screen readers."""
-    assert page.all("html") == [{"lang": "en"}]
+    assert each_page.all("html") == [{"lang": "en"}]
 
 
-def test_headings_begin_at_one_and_skip_no_level(page):
+def test_headings_begin_at_one_and_skip_no_level(each_page):
     """There is one heading of level one, it is the first, and no level is skipped."""
-    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    levels = [int(tag[1]) for tag, _ in each_page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_ids_are_unique(page):
+def test_ids_are_unique(each_page):
     """Every id occurs once."""
-    ids = page.ids()
+    ids = each_page.ids()
     assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize(("attribute", "prefix"), [("aria-labelledby", ""), ("href", "#")])
-def test_references_point_to_ids_of_the_page(page, attribute, prefix):
-    """Every label and every link refers to an element of the page."""
-    targets = [attributes[attribute] for _, attributes in page.tags if attribute in attributes]
+def test_references_point_to_ids_of_the_page(each_page, attribute, prefix):
+    """Every label and every link refers to an element of the each_page."""
+    targets = [attributes[attribute] for _, attributes in each_page.tags if attribute in attributes]
     assert targets
-    assert set(targets) <= {f"{prefix}{id}" for id in page.ids()}
+    assert set(targets) <= {f"{prefix}{id}" for id in each_page.ids()}
 
 
 @pytest.mark.parametrize(("tag", "caption", "least"), [("table", "caption", 9), ("figure", "figcaption", 2)])
@@ -211,14 +254,14 @@ def test_there_are_two_figures(page):
     assert len(page.all("figure")) == 2
 
 
-def test_header_cells_have_a_scope(page):
+def test_header_cells_have_a_scope(each_page):
     """Every header cell of a table states whether it heads a column or a row."""
-    assert {attributes["scope"] for attributes in page.all("th")} == {"col", "row"}
+    assert {attributes["scope"] for attributes in each_page.all("th")} == {"col", "row"}
 
 
-def test_images_are_labelled_or_hidden(page):
+def test_images_are_labelled_or_hidden(each_page):
     """Every drawing has a label or is hidden from assistive technology."""
-    for svg in page.all("svg"):
+    for svg in each_page.all("svg"):
         assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and svg["aria-label"])
 
 
@@ -227,9 +270,9 @@ def test_charts_are_drawn_wide_and_narrow(page):
     assert {svg["class"] for svg in page.all("svg") if "role" in svg} == {"chart wide", "chart narrow"}
 
 
-def test_direction_of_a_text_does_not_affect_its_surroundings(page):
+def test_direction_of_a_text_does_not_affect_its_surroundings(each_page):
     """Texts of events stand in ``bdi``, so Hebrew or Arabic does not reorder the text beside it."""
-    for path, data in page.texts:
+    for path, data in each_page.texts:
         if "שלום" in data:
             assert {"bdi", "svg", "p"} & set(path)
 

@@ -39,6 +39,7 @@ def postgresql():
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **options)
 
         command = [program("postgres"), "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+        command += ["-c", "max_prepared_transactions=10"]
         with log.open("wb") as output:
             server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, **options)
         try:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 
 import pytest
 import spark_servers
-from archive_cases import DRAWN, PROMOTED, check_equal, filters_for, written
-from archives import all_ids, compacted, write_closed
+from archive_cases import (
+    DRAWN,
+    PROMOTED,
+    check_decisions,
+    check_equal,
+    conditions_of,
+    filters_for,
+    word_of,
+    written,
+)
+from archives import EVERYTHING, all_ids, compacted, write_closed
 from commands import run
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -19,6 +29,7 @@ from trail_files import id_of, ids, line_of
 from structlog_audit import AuditFileHandler, AuditHandler, AuditReadError, open_trail
 from structlog_audit.archive import open_archive
 from structlog_audit.archive import spark_engine as spark_module
+from structlog_audit.query import filters as query_filters
 
 pytestmark = [
     pytest.mark.system,
@@ -117,15 +128,28 @@ def test_spark_gives_the_answers_of_the_files(tmp_path_factory, engine, drawn, p
 @on_local
 @pytest.mark.parametrize("conditions", [20, pytest.param(5_000, marks=pytest.mark.long)])
 def test_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engine, conditions):
-    """Buffer, files, DuckDB and Spark find the same events for all filters."""
+    """Buffer, files, DuckDB and Spark find the same events for all filters, with and without tests of fields."""
+    check_random_conditions(tmp_path_factory, engine, conditions)
+
+
+@pytest.mark.long
+def test_random_conditions_have_equal_answers_on_servers(tmp_path_factory, engine):
+    """The same for some hundred filters on a cluster and over Connect."""
+    check_random_conditions(tmp_path_factory, engine, 300)
+
+
+def check_random_conditions(tmp_path_factory, engine, conditions):
+    """Check that buffer, files, DuckDB and *engine* find the same events for this many random conditions."""
 
     @settings(FEW, max_examples=max(1, conditions // 50))
-    @given(drawn=DRAWN, promoted=PROMOTED, data=st.data())
-    def check(drawn, promoted, data):
+    @given(drawn=DRAWN, promoted=PROMOTED, data=st.data(), chance=st.integers(0, 2**32).map(random.Random))
+    def check(drawn, promoted, data, chance):
         folder = tmp_path_factory.mktemp("case")
         path = archive_of(folder, drawn, promoted)
         whole = folder / "whole.jsonl"
         whole.write_bytes(b"".join(file.read_bytes() for file in sorted(path.parent.glob("audit.jsonl.*"))))
+        files = open_trail(path)
+        stored = list(files.select(EVERYTHING, newest_first=False))
         with contextlib.ExitStack() as stack:
             buffer = AuditHandler(target=AuditFileHandler(whole), warm_start=True)
             stack.callback(buffer.close)
@@ -133,12 +157,51 @@ def test_random_conditions_have_equal_answers_everywhere(tmp_path_factory, engin
                 stack.enter_context(open_archive(folder / "archive", engine=name)) for name in ("duckdb", engine)
             ]
             for _ in range(min(conditions, 50)):
-                filters = data.draw(filters_for(drawn))
-                expected = ids(open_trail(path).query_events(newest_first=False, **filters))
-                assert sorted(ids(buffer.query_events(**filters))) == sorted(expected)
-                assert [ids(source.query_events(newest_first=False, **filters)) for source in engines] == [expected] * 2
+                wanted = query_filters.conditions(**data.draw(filters_for(drawn)))
+                of_fields = conditions_of([word_of(chance.choice(stored), chance)])
+                # Half of them have a test of a field, and nothing else.
+                if of_fields is not None and chance.random() < 0.5:
+                    wanted = of_fields
+                expected = ids(files.select(wanted, newest_first=False))
+                assert sorted(ids(buffer.select(wanted, newest_first=False))) == sorted(expected)
+                assert [ids(source.select(wanted, newest_first=False)) for source in engines] == [expected] * 2, wanted
 
     check()
+
+
+@on_local
+@pytest.mark.parametrize("examples", [2, pytest.param(100, marks=pytest.mark.long)])
+def test_sql_of_spark_is_certain_only_where_python_decides_alike(tmp_path_factory, engine, examples):
+    """For all events and tests of fields: certain rows match, rows of neither sort do not, and few are left to Python."""
+
+    @settings(FEW, max_examples=examples)
+    @given(drawn=DRAWN, promoted=PROMOTED, chance=st.integers(0, 2**32).map(random.Random))
+    def check(drawn, promoted, chance):
+        folder = tmp_path_factory.mktemp("case")
+        compacted(written(folder / "logs", drawn, [len(drawn)] * 3), folder / "archive", promote=promoted)
+        with open_archive(folder / "archive", engine=engine) as reader:
+            assert check_decisions(reader, chance, conditions=40) < 0.5
+
+    check()
+
+
+@on_local
+@pytest.mark.parametrize(
+    "words", [["user_id~^u"], ["user_id!~^u"], ["metadata.a~^x"], ["metadata.a!~^x"], ["user_id=v", "user_id="]]
+)
+def test_list_of_many_values_is_one_parameter(tmp_path, engine, monkeypatch, words):
+    """A pattern may find thousands of values, for each of which PySpark would take a millisecond; NULL is none of them."""
+    monkeypatch.setattr("structlog_audit.archive.field_sql._FEW_VALUES", 0)
+    texts = ["u'1", 'u"2', "u\\", "u\u2028", "ué", "v"]
+    lines = [line_of(n, user_id=text, metadata={"a": "x" + text}) for n, text in enumerate(texts)]
+    lines += [line_of(10), line_of(11, metadata={"a": ["xu"]}), line_of(12, metadata={"a": 1})]
+    path = write_closed(tmp_path / "logs", b"".join(lines))
+    compacted(path, tmp_path / "archive")
+    conditions = conditions_of(words)
+    with open_archive(tmp_path / "archive", live=path, host="h1", engine=engine) as source:
+        expected = ids(open_trail(path).select(conditions, newest_first=False))
+        assert ids(source.select(conditions, newest_first=False)) == expected
+        assert source._count(conditions) == len(expected)
 
 
 @on_local

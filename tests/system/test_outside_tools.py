@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integrity"))
 
-from seals import ORIGIN, SIGNER, SeedSigner, make_trail, note_of, verified
+from seals import ORIGIN, SIGNER, Sealer, SeedSigner, make_trail, note_of, verified
 from servers import free_port, get, stop, wait_until
 from witnesses import answer_of, serving
 
@@ -25,6 +25,7 @@ from structlog_audit.integrity.cose import receipt
 from structlog_audit.integrity.merkle import consistency_proof, inclusion_proof, leaf_hash, root_at
 from structlog_audit.integrity.notes import Proof, parse_note, sign_note
 from structlog_audit.integrity.standalone.verify_trail import Policy, find_files
+from structlog_audit.integrity.tiles import export_tiles
 
 pytestmark = pytest.mark.system
 
@@ -208,6 +209,144 @@ def test_go_program_of_the_guide_verifies_a_trail(sealer, tmp_path):
     assert run(*words, input=lines).stdout == f"verified: 1206 lines of {ORIGIN}\n"
     assert "signed are 1206 lines" in run(*words, input=lines.replace("user_7", "user_8"), code=1).stderr
     run(*words[:-1], str(SeedSigner(bytes(32)).key), input=lines, code=1)
+
+
+GO_TILES_PROGRAM = r"""
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A folder with the tiles of C2SP, whose paths lack the height that those of Go have.
+type folder string
+
+func (top folder) read(tile tlog.Tile, level string) ([]byte, error) {
+	parts := strings.SplitN(tile.Path(), "/", 4)
+	return os.ReadFile(filepath.Join(string(top), "tile", strings.Replace(parts[2], "data", level, 1), parts[3]))
+}
+
+func (top folder) Height() int { return 8 }
+
+func (top folder) ReadTiles(tiles []tlog.Tile) (found [][]byte, err error) {
+	for _, tile := range tiles {
+		data, err := top.read(tile, "")
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, data)
+	}
+	return found, nil
+}
+
+func (top folder) SaveTiles([]tlog.Tile, [][]byte) {}
+
+func head(top folder, key string) tlog.Tree {
+	verifier, err := note.NewVerifier(key)
+	check(err)
+	message, err := os.ReadFile(filepath.Join(string(top), "checkpoint"))
+	check(err)
+	opened, err := note.Open(message, note.VerifierList(verifier))
+	check(err)
+	lines := strings.Split(opened.Text, "\n")
+	var size int64
+	fmt.Sscan(lines[1], &size)
+	root, err := tlog.ParseHash(lines[2])
+	check(err)
+	return tlog.Tree{N: size, Hash: root}
+}
+
+// Usage: verify VKEY LINES FOLDER [OLD-FOLDER]
+func main() {
+	top := folder(os.Args[3])
+	tree := head(top, os.Args[1])
+	reader := tlog.TileHashReader(tree, top)
+	root, err := tlog.TreeHash(tree.N, reader)
+	check(err)
+	if root != tree.Hash {
+		log.Fatal("another root")
+	}
+
+	var entries [][]byte
+	for int64(len(entries)) < tree.N {
+		tile := tlog.Tile{H: 8, L: -1, N: int64(len(entries)) / 256, W: 256}
+		if left := tree.N - int64(len(entries)); left < 256 {
+			tile.W = int(left)
+		}
+		data, err := top.read(tile, "entries")
+		check(err)
+		for len(data) > 0 {
+			end := 2 + int(binary.BigEndian.Uint16(data))
+			entries = append(entries, data[2:end])
+			data = data[end:]
+		}
+	}
+	lines, err := os.ReadFile(os.Args[2])
+	check(err)
+	if !bytes.Equal(bytes.Join(append(entries, nil), []byte("\n")), lines) {
+		log.Fatal("other lines")
+	}
+
+	for index := int64(0); index < tree.N; index++ {
+		// Every edge of a tile, and some lines between.
+		if index%256 > 1 && index%256 < 255 && index%97 != 0 && index != tree.N-1 {
+			continue
+		}
+		proof, err := tlog.ProveRecord(tree.N, index, reader)
+		check(err)
+		check(tlog.CheckRecord(proof, tree.N, tree.Hash, index, tlog.RecordHash(entries[index])))
+	}
+	if len(os.Args) > 4 {
+		old := head(folder(os.Args[4]), os.Args[1])
+		proof, err := tlog.ProveTree(tree.N, old.N, reader)
+		check(err)
+		check(tlog.CheckTree(proof, tree.N, tree.Hash, old.N, old.Hash))
+	}
+	fmt.Println(tree.N, "entries verified by Go")
+}
+"""
+
+
+def test_go_reads_the_tiles_of_a_growing_trail(tmp_path):
+    """From the files of an export alone, Go finds the root, all lines, proofs of them, and that the second one continues it."""
+    if GO is None or not (GO_MODULES / "src/golang.org/x/mod/sumdb").exists():
+        pytest.skip("not installed: golang-go golang-golang-x-mod-dev")
+
+    (tmp_path / "verify.go").write_text(GO_TILES_PROGRAM)
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_MODULES), "GOCACHE": str(tmp_path / "cache")}
+    run(GO, "build", "-o", "verify", "verify.go", cwd=tmp_path, env=environment)
+    words = (str(tmp_path / "verify"), str(SIGNER.key), str(tmp_path / "lines"), str(tmp_path / "tiles"))
+
+    # The second tree has three levels of tiles.
+    sealer = Sealer(tmp_path / "audit.jsonl")
+    for number, count in enumerate((1_000, 70_000)):
+        with sealer.trail.open("ab") as file:
+            file.write(b"".join(b"line %d\n" % line for line in range(sealer.tree.size, count)))
+        sealer.seal()
+        export_tiles(sealer.trail, tmp_path / "tiles")
+        (tmp_path / "lines").write_bytes(sealer.trail.read_bytes())
+        old = [str(tmp_path / "old")] if number else []
+        assert run(*words, *old).stdout == f"{count} entries verified by Go\n"
+        shutil.copytree(tmp_path / "tiles", tmp_path / "old", dirs_exist_ok=True)
+
+    tile = tmp_path / "tiles/tile/0/123"
+    tile.write_bytes(tile.read_bytes()[::-1])
+    assert "invalid transparency proof" in run(*words, code=1).stderr
 
 
 # --- OpenSSL and signify -----------------------------------------------------------------------------------------------
@@ -468,6 +607,25 @@ def test_tiles_of_aics_tlog_are_slices_of_the_stored_hashes(sealer, aics, tmp_pa
         assert tile.read_bytes() == stored[8192 * number : 8192 * (number + 1)]
     (tile,) = out.glob("**/tile/1/000.p/4")
     assert tile.read_bytes() == (sealer.folder / "hashes.1").read_bytes()
+
+
+def test_aics_tlog_reads_the_tiles_of_an_export(sealer, aics, tmp_path):
+    """aics-tlog verifies checkpoint, lines and consistency from the files alone, and hands out the very lines."""
+    tlog = str(aics / "aics-tlog")
+    folder = tmp_path / "tiles"
+    export_tiles(sealer.trail, folder)
+    words = ("--tiles", str(folder), "--log-key", str(SIGNER.key), "--origin", ORIGIN)
+    run(tlog, "verify-checkpoint", *words)
+
+    entry = tmp_path / "entry"
+    lines = lines_of_trail(sealer.trail)
+    for index in (0, 255, 256, 1023, 1024, len(lines) - 1):
+        run(tlog, "verify-inclusion", *words, "--index", str(index), "--entry-out", str(entry))
+        assert entry.read_bytes() == lines[index]
+
+    with sealer.hashes() as hashes:
+        (tmp_path / "old").write_text(str(note_of(300, root_at(300, hashes.read))))
+    run(tlog, "verify-consistency", *words, "--old-checkpoint", str(tmp_path / "old"))
 
 
 @pytest.fixture

@@ -12,10 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from structlog_audit.archive.field_sql import FALSE, MOST_EXACT, Distinct, Pair, all_of, any_of, none_of, pair_of
+from structlog_audit.archive.field_sql import (
+    FALSE,
+    MOST_EXACT,
+    Distinct,
+    Pair,
+    all_of,
+    any_of,
+    has_entry_id,
+    is_storable,
+    needle,
+    none_of,
+    one_of,
+    pair_of,
+)
 from structlog_audit.archive.promotion import Path, json_place
-from structlog_audit.archive.rows import metadata_text
-from structlog_audit.query.field_tests import FieldConditions
+from structlog_audit.query.field_tests import FieldConditions, text_of
 from structlog_audit.query.filters import Conditions, microseconds
 
 SCALE = 2**73
@@ -31,8 +43,9 @@ class Dialect(NamedTuple):
     """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
 
     `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member
-    by its *text* in canonical JSON; None where parsing costs as little. `scaled` is a duration in units of 1 / `SCALE` ms,
-    NULL where it is not an integer of them, or larger than a sum allows; None where the engine has no integers of 128 bits.
+    by its *text* in canonical JSON; None where parsing costs as little. `list_of` returns the parameter of `one_of` for texts.
+    `scaled` is a duration in units of 1 / `SCALE` ms, NULL where it is not an integer of them, or larger than a sum allows;
+    None where the engine has no integers of 128 bits.
     `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
     files that are read together: first, at most, and at most if a query selects few of them.
     """
@@ -47,25 +60,24 @@ class Dialect(NamedTuple):
     grouping: str
     length: str
     contains: str
+    items: str
+    one_of: str
+    list_of: Callable[[Sequence[str]], object]
     is_text: str
     is_number: str
     is_boolean: str
     is_null: str
     is_object: str
     is_array: str
+    is_string: str
+    is_other: str
     has_member: str
+    text_at: str
+    number_at: str
     keeps_order: bool
     first_rows: int
     most_rows: int
     most_selected_rows: int
-
-    # Without these, tests of fields are left to Python.
-    text_at: str | None = None
-    number_at: str | None = None
-    is_string: str | None = None
-    is_other: str | None = None
-    items: str | None = None
-    one_of: str | None = None
 
     # The sequence number in an event id. Without it, Python reads each id for the evidence of completeness.
     sequence: str | None = None
@@ -77,12 +89,13 @@ def _json_place(path: Path) -> str | None:
     Below the first key, a number or the sign for the end would also lead into an array.
     """
     into_arrays = any(key.isdigit() or key == "-" for key in path[1:])
-    return None if into_arrays or any("\0" in key for key in path) else json_place(path)
+    is_plain = all("\0" not in key and is_storable(key) for key in path)
+    return json_place(path) if is_plain and not into_arrays else None
 
 
 def _variant_path(path: Path) -> str | None:
     """Return the path of a member in a variant of Spark, which has no escapes and no empty keys."""
-    is_plain = all(key and not _NOT_IN_VARIANT_PATHS.intersection(key) for key in path)
+    is_plain = all(key and is_storable(key) and not _NOT_IN_VARIANT_PATHS.intersection(key) for key in path)
     return "$" + "".join(f'["{key}"]' for key in path) if is_plain else None
 
 
@@ -108,6 +121,10 @@ DUCKDB = Dialect(
     length="len({column})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
+    items="unnest({column})",
+    # A list of many values takes three times as long.
+    one_of="{column} IN (SELECT unnest({value}))",
+    list_of=list,
     # CASE, unlike AND, asks for the type only where the value is equal.
     is_text=(
         "CASE WHEN json_extract_string(metadata, {p}) = {value} THEN json_type(metadata, {p}) = 'VARCHAR' ELSE false END"
@@ -122,28 +139,27 @@ DUCKDB = Dialect(
     is_null="(json_type(metadata, {p}) = 'NULL')",
     is_object="(json_type(metadata, {p}) = 'OBJECT')",
     is_array="(json_type(metadata, {p}) = 'ARRAY')",
+    is_string="(json_type(metadata, {p}) = 'VARCHAR')",
+    is_other="(json_type(metadata, {p}) NOT IN ('VARCHAR', 'NULL'))",
     has_member="(json_type(metadata, {p}) IS NOT NULL)",
-    keeps_order=True,
-    first_rows=60_000,
-    # To sort more takes memory.
-    most_rows=60_000,
-    most_selected_rows=50_000_000,
     text_at="json_extract_string(metadata, {p})",
     number_at=(
         "(CASE WHEN json_type(metadata, {p}) IN ('UBIGINT', 'BIGINT', 'DOUBLE') "
         "THEN try_cast(json_extract_string(metadata, {p}) AS DOUBLE) END)"
     ),
-    is_string="(json_type(metadata, {p}) = 'VARCHAR')",
-    is_other="(json_type(metadata, {p}) NOT IN ('VARCHAR', 'NULL'))",
-    items="unnest({column})",
-    # A list of many values takes three times as long.
-    one_of="{column} IN (SELECT unnest({value}))",
+    keeps_order=True,
+    first_rows=60_000,
+    # To sort more takes memory.
+    most_rows=60_000,
+    most_selected_rows=50_000_000,
     sequence="try_cast('0x' || substr(event_id, 29, 8) AS BIGINT)",
 )
 
 
 _MEMBER = "try_variant_get(parse_json(metadata), {p}, 'variant')"
 """A member of the metadata for Spark. `parse_json` fails where Spark reads no JSON, such as numbers of a thousand digits."""
+
+_IS_NUMBER = f"schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)'"
 
 SPARK = Dialect(
     place=_variant_path,
@@ -161,16 +177,22 @@ SPARK = Dialect(
     grouping="grouping_id({columns})",
     length="CASE WHEN {column} IS NOT NULL THEN size({column}) END",
     contains="array_contains({column}, {value})",
+    items="explode({column})",
+    # One parameter, since PySpark takes a millisecond for each, and for each item of a list.
+    one_of="{column} IN (SELECT explode(from_json({value}, 'ARRAY<STRING>')))",
+    list_of=text_of,
     # The value first: its type is asked for only where it is equal. Texts and booleans are cast to numbers, too.
     is_text=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'STRING')",
-    is_number=(
-        f"(try_cast({_MEMBER} AS DOUBLE) = {{value}} AND schema_of_variant({_MEMBER}) RLIKE '^(BIGINT|DOUBLE|DECIMAL)')"
-    ),
+    is_number=f"(try_cast({_MEMBER} AS DOUBLE) = {{value}} AND {_IS_NUMBER})",
     is_boolean=f"(cast({_MEMBER} AS STRING) = {{value}} AND schema_of_variant({_MEMBER}) = 'BOOLEAN')",
     is_null=f"(schema_of_variant({_MEMBER}) = 'VOID')",
     is_object=f"startswith(schema_of_variant({_MEMBER}), 'OBJECT')",
     is_array=f"startswith(schema_of_variant({_MEMBER}), 'ARRAY')",
+    is_string=f"(schema_of_variant({_MEMBER}) = 'STRING')",
+    is_other=f"(schema_of_variant({_MEMBER}) NOT IN ('STRING', 'VOID'))",
     has_member=f"({_MEMBER} IS NOT NULL)",
+    text_at=f"cast({_MEMBER} AS STRING)",
+    number_at=f"(CASE WHEN {_IS_NUMBER} THEN try_cast({_MEMBER} AS DOUBLE) END)",
     keeps_order=False,
     # Each query costs a second, however little it reads.
     first_rows=2_000_000,
@@ -263,11 +285,7 @@ def where(
             writer.fragments.append(f"duration_ms {operator} {writer.bind(duration)}")
 
     if conditions.entry_ids is not None:
-        items = [
-            dialect.contains.format(column="entry_ids", value=writer.bind(item))
-            for item in sorted(conditions.entry_ids)
-        ]
-        writer.fragments.append(_disjunction(items))
+        writer.fragments.append(any_of(has_entry_id(writer, item) for item in sorted(conditions.entry_ids)))
 
     if conditions.metadata is not None:
         _add_members(writer, (), conditions.metadata)
@@ -278,20 +296,10 @@ def where(
 
 
 def _any_of(writer: Writer, column: str, values: Iterable[str | None]) -> str:
-    alternatives = []
     texts = sorted(value for value in values if value is not None)
-    if texts:
-        alternatives.append(f"{column} IN ({', '.join(map(writer.bind, texts))})")
+    is_null = f"{column} IS NULL" if None in frozenset(values) else FALSE
 
-    if None in frozenset(values):
-        alternatives.append(f"{column} IS NULL")
-
-    return _disjunction(alternatives)
-
-
-def _disjunction(alternatives: Sequence[str]) -> str:
-    # Spark reads `FROM table WHERE (false)` as an alias of the table, with a name for its column.
-    return f"({' OR '.join(alternatives)})" if alternatives else FALSE
+    return any_of([one_of(writer, column, texts), is_null])
 
 
 def _add_members(writer: Writer, above: Path, wanted: Mapping[str, Any]) -> None:
@@ -316,7 +324,7 @@ def _add_member(writer: Writer, path: Path, value: Any) -> None:
         return
 
     if dialect.needle is not None:
-        text = writer.bind(_needle(path[-1], value))
+        text = writer.bind(needle(path[-1], value))
         writer.fragments.append(dialect.needle.format(text=text))
 
     place = dialect.place(path)
@@ -330,14 +338,6 @@ def _add_member(writer: Writer, path: Path, value: Any) -> None:
     writer.is_exact &= is_exact
     operand = "" if bound is None else writer.bind(bound)
     writer.fragments.append(template.format(p=place, value=operand))
-
-
-def _needle(key: str, value: Any) -> str:
-    """Return a text that canonical JSON has if its member *key* contains *value*."""
-    is_literal = value is None or isinstance(value, (str, bool))
-    # Numbers have several forms; of arrays and objects only parts may be wanted.
-    text = metadata_text({key: value if is_literal else ""}) or ""
-    return text[1:-1] if is_literal else text[1:-3]
 
 
 def _leaf(dialect: Dialect, value: Any) -> tuple[str, Any, bool]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from structlog_audit.archive.promotion import Path
+from structlog_audit.archive.rows import metadata_text
 from structlog_audit.query.field_tests import (
     METADATA,
     Absent,
@@ -139,11 +140,11 @@ def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
         texts = sorted(text for text in matcher.texts if text is not None)
         is_null = f"{column} IS NULL" if None in matcher.texts else FALSE
 
-        return Pair(any_of([_one_of(writer, column, texts), is_null]))
+        return Pair(any_of([one_of(writer, column, texts), is_null]))
 
     if isinstance(matcher, Pattern):
         found = _found(matcher, writer.distinct(column, f"{column} IS NOT NULL", {}))
-        return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(_one_of(writer, column, found))
+        return Pair(FALSE, f"{column} IS NOT NULL") if found is None else Pair(one_of(writer, column, found))
 
     operator, value = _comparison(matcher)
 
@@ -166,38 +167,54 @@ def _found(pattern: Pattern, values: Sequence[str] | None) -> list[str] | None:
     return sorted(value for value in values if pattern.matches([value]))
 
 
-def _one_of(writer: Writer, expression: str, texts: Sequence[str]) -> str:
+def is_storable(text: str) -> bool:
+    """Return whether *text* is UTF-8, as all stored texts are. Words of a command line need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+
+    return True
+
+
+def one_of(writer: Writer, expression: str, texts: Iterable[str]) -> str:
     """Return the condition that *expression* is one of *texts*."""
-    if not texts:
+    wanted = [text for text in texts if is_storable(text)]
+    if not wanted:
         return FALSE
 
-    if len(texts) > _FEW_VALUES and writer.dialect.one_of is not None:
-        return writer.dialect.one_of.format(column=expression, value=writer.bind(list(texts)))
+    if len(wanted) > _FEW_VALUES:
+        dialect = writer.dialect
+        return dialect.one_of.format(column=expression, value=writer.bind(dialect.list_of(wanted)))
 
-    return f"{expression} IN ({', '.join(map(writer.bind, texts))})"
+    return f"{expression} IN ({', '.join(map(writer.bind, wanted))})"
+
+
+def has_entry_id(writer: Writer, item: str) -> str:
+    """Return the condition that *item* is one of the entry ids."""
+    if not is_storable(item):
+        return FALSE
+
+    return writer.dialect.contains.format(column="entry_ids", value=writer.bind(item))
 
 
 def _entry_ids_pair(writer: Writer, matcher: Matcher) -> Pair:
-    def has(item: str) -> str:
-        return writer.dialect.contains.format(column="entry_ids", value=writer.bind(item))
-
     if isinstance(matcher, EqualTo):
-        return Pair(has(matcher.text))
+        return Pair(has_entry_id(writer, matcher.text))
 
     if isinstance(matcher, Absent):
         # A list of empty texts counts, too.
-        return Pair("entry_ids IS NULL", has(""))
+        return Pair("entry_ids IS NULL", has_entry_id(writer, ""))
 
     if not isinstance(matcher, Pattern):
         return _UNDECIDED
 
-    items = writer.dialect.items
-    values = None if items is None else writer.distinct(items.format(column="entry_ids"), TRUE, {})
-    found = _found(matcher, values)
+    items = writer.dialect.items.format(column="entry_ids")
+    found = _found(matcher, writer.distinct(items, TRUE, {}))
     if found is None or len(found) > _MOST_ITEMS:
         return Pair(FALSE, "entry_ids IS NOT NULL")
 
-    return Pair(any_of(map(has, found)))
+    return Pair(any_of(has_entry_id(writer, item) for item in found))
 
 
 class _Member:
@@ -205,11 +222,28 @@ class _Member:
 
     def __init__(self, writer: Writer, keys: Path) -> None:
         self.column = writer.promoted.get(keys)
-        self._p = writer.bind(writer.dialect.place(keys) or "")
+        self._key = keys[-1]
+        self._writer = writer
+        self._p = writer.bind(writer.dialect.place(keys))
 
-    def sql(self, template: str | None, **values: str) -> str:
+    def sql(self, template: str, **values: str) -> str:
         """Return the SQL that *template* makes of the member."""
-        return (template or FALSE).format(p=self._p, **values)
+        return template.format(p=self._p, **values)
+
+    def is_text(self, text: str) -> str:
+        """Return the condition that the member is *text*."""
+        dialect, bind = self._writer.dialect, self._writer.bind
+        if not is_storable(text):
+            return FALSE
+
+        if self.column is not None:
+            return f"{self.column} = {bind(text)}"
+
+        is_text = self.sql(dialect.is_text, value=bind(text))
+        if dialect.needle is None:
+            return is_text
+
+        return f"({dialect.needle.format(text=bind(needle(self._key, text)))} AND {is_text})"
 
     def unless_promoted(self, condition: str) -> str:
         """Return *condition*, about members that are not text. A column that has the text says so without reading JSON."""
@@ -236,16 +270,11 @@ def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
 
 def _has_sql(writer: Writer, keys: Path) -> bool:
     """Return whether the database finds the member at *keys*."""
-    reads_members = writer.reads_json and writer.dialect.text_at is not None
+    # A number, or the sign for the end, would lead into lists.
+    are_plain = all(key and not key.isdigit() and key != "-" for key in keys)
+    is_found = writer.reads_json and writer.dialect.place(keys) is not None
 
-    return reads_members and len(keys) <= _LONGEST_PATH and all(map(_is_plain, keys))
-
-
-def _is_plain(key: str) -> bool:
-    """Return whether *key* leads into objects only: a number, or the sign for the end, would lead into lists."""
-    leads_into_lists = key.isdigit() or key == "-"
-
-    return bool(key) and "\0" not in key and not leads_into_lists
+    return are_plain and is_found and len(keys) <= _LONGEST_PATH
 
 
 def _other_places(writer: Writer, keys: Path) -> Iterator[str]:
@@ -277,10 +306,8 @@ def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
         return _equality(writer, member, matcher, doubtful)
 
     if isinstance(matcher, Absent):
-        is_empty = member.sql(dialect.is_text, value=writer.bind(""))
-        return Pair(
-            any_of([none_of([member.sql(dialect.has_member)]), member.sql(dialect.is_null), is_empty]), doubtful
-        )
+        is_missing = none_of([member.sql(dialect.has_member)])
+        return Pair(any_of([is_missing, member.sql(dialect.is_null), member.is_text("")]), doubtful)
 
     if isinstance(matcher, Bound):
         number = member.sql(dialect.number_at)
@@ -294,8 +321,7 @@ def _value_pair(writer: Writer, member: _Member, matcher: Matcher) -> Pair:
 
 def _equality(writer: Writer, member: _Member, matcher: EqualTo, doubtful: str) -> Pair:
     dialect = writer.dialect
-    text = writer.bind(matcher.text)
-    is_text = member.sql(dialect.is_text, value=text) if member.column is None else f"{member.column} = {text}"
+    is_text = member.is_text(matcher.text)
     scalar = matcher.scalar
     if isinstance(scalar, bool):
         is_boolean = member.sql(dialect.is_boolean, value=writer.bind("true" if scalar else "false"))
@@ -316,7 +342,7 @@ def _pattern(writer: Writer, member: _Member, pattern: Pattern) -> Pair:
     if member.column is not None:
         found = _found(pattern, writer.distinct(member.column, f"{member.column} IS NOT NULL", {}))
         if found is not None:
-            return Pair(_one_of(writer, member.column, found), is_other)
+            return Pair(one_of(writer, member.column, found), is_other)
 
     is_text = member.sql(dialect.is_string)
     text = member.sql(dialect.text_at)
@@ -324,4 +350,12 @@ def _pattern(writer: Writer, member: _Member, pattern: Pattern) -> Pair:
     if found is None:
         return Pair(FALSE, any_of([is_text, is_other]))
 
-    return Pair(all_of([_one_of(writer, text, found), is_text]), is_other)
+    return Pair(all_of([one_of(writer, text, found), is_text]), is_other)
+
+
+def needle(key: str, value: Any) -> str:
+    """Return a text that canonical JSON has if its member *key* contains *value*."""
+    is_literal = value is None or isinstance(value, (str, bool))
+    # Numbers have several forms; of arrays and objects only parts may be wanted.
+    text = metadata_text({key: value if is_literal else ""}) or ""
+    return text[1:-1] if is_literal else text[1:-3]

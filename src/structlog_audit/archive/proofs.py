@@ -51,6 +51,7 @@ def verify_archived(
     state: str | None = None,
     max_age: float | None = MAX_AGE_SECONDS,
     now: dt.datetime | None = None,
+    progress: Callable[[int], None] | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> list[Report]:
     """Verify the lines of an archive against the seals of its trails.
@@ -62,6 +63,7 @@ def verify_archived(
         state: A file for the newest verified checkpoint of each trail.
         max_age: As for a trail.
         now: The current time.
+        progress: Called with the number of bytes of lines that were read so far.
         storage_options: Parameters of fsspec's file system, for a URL.
 
     Returns:
@@ -71,9 +73,14 @@ def verify_archived(
         OSError: The scratch folder or *state* cannot be written.
     """
     states = _States(state)
+    counted = _Counted(progress)
 
     def judge(trail: ArchivedTrail, own_state: str | None) -> Report:
-        return verify(trail, policy, anchors=anchors, state=own_state, max_age=max_age, now=now)
+        report = verify(
+            trail, policy, anchors=anchors, state=own_state, max_age=max_age, now=now, progress=counted.show
+        )
+        counted.end_trail()
+        return report
 
     try:
         with opened_log(archive, storage_options) as (log, database):
@@ -154,6 +161,27 @@ def _foreign_rows(log: DeltaLog, database: Database) -> Iterator[str]:
 def _single(trail: str, code: str, message: str) -> Report:
     """Return a report with one finding."""
     return Report(trail, [Finding(code, message)], {code: 1})
+
+
+class _Counted:
+    """The bytes that were read of one trail after the other."""
+
+    def __init__(self, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
+        self._before = 0
+        self._most = 0
+
+    def show(self, count: int) -> None:
+        """Add those of this trail to those of the trails before it."""
+        # A trail may be read twice.
+        self._most = max(self._most, count)
+        if self._progress is not None:
+            self._progress(self._before + self._most)
+
+    def end_trail(self) -> None:
+        """Begin with another trail."""
+        self._before += self._most
+        self._most = 0
 
 
 _BETWEEN_NOTES = re.compile("(?<=\n)\n(?!— )")

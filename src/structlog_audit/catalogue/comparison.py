@@ -4,6 +4,8 @@
 
 * Only the events of the application count by default; the library's events of other kinds are left out.
 * Operations are compared by name. An operation that appears as undeclared may come from a place that computes its operation.
+* The changes of tracked models are named by their tables, which the source need not state. If the source tracks models, events
+  in the form of such changes count as theirs.
 
 **Performance**
 
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from structlog_audit.catalogue.declarations import TRACK
 from structlog_audit.catalogue.inventory import Catalogue
 from structlog_audit.events.event import AuditEvent, EventStatus
 from structlog_audit.query.event_source import EventSource
@@ -39,8 +42,9 @@ class Comparison:
         never_recorded: The declared operations without an event.
         never_failed: The declared operations with events that are all SUCCESS.
         without_user: The events without a user of each declared operation that has any.
-        undeclared: The events of each recorded operation that is not declared.
-        undeclared_beyond: The events of undeclared operations beyond the first `MOST_UNDECLARED`.
+        tracked: The events of each operation that tracked models recorded; empty if the source tracks none.
+        undeclared: The events of each other recorded operation that is not declared.
+        undeclared_beyond: The events beyond the first `MOST_UNDECLARED` operations of ``tracked`` and of ``undeclared``.
         computed: The number of declarations that compute their operation, and may account for some of ``undeclared``.
     """
 
@@ -49,6 +53,7 @@ class Comparison:
     never_recorded: tuple[str, ...]
     never_failed: tuple[str, ...]
     without_user: Mapping[str, int]
+    tracked: Mapping[str, int]
     undeclared: Mapping[str, int]
     undeclared_beyond: int
     computed: int
@@ -66,6 +71,7 @@ class Comparison:
             "never_recorded": list(self.never_recorded),
             "never_failed": list(self.never_failed),
             "without_user": dict(self.without_user),
+            "tracked": dict(self.tracked),
             "undeclared": dict(self.undeclared),
             "undeclared_beyond": self.undeclared_beyond,
             "computed": self.computed,
@@ -94,19 +100,24 @@ def compare_events(declared: Catalogue, events: Iterable[AuditEvent]) -> Compari
     recorded = Counter[str]()
     succeeded = Counter[str]()
     without_user = Counter[str]()
+    tracked = Counter[str]()
     undeclared = Counter[str]()
     compared = 0
     undeclared_beyond = 0
 
+    computing = [declaration.entry_point for declaration in declared.computed]
+    has_models = TRACK in computing
+
     for event in events:
         compared += 1
         name = event.operation.value
+        others = tracked if has_models and _is_change(event) else undeclared
         if name in names:
             recorded[name] += 1
             succeeded[name] += event.status == EventStatus.SUCCESS
             without_user[name] += not event.user_id
-        elif name in undeclared or len(undeclared) < MOST_UNDECLARED:
-            undeclared[name] += 1
+        elif name in others or len(others) < MOST_UNDECLARED:
+            others[name] += 1
         else:
             # Memory stays bounded for trails of other applications.
             undeclared_beyond += 1
@@ -119,10 +130,18 @@ def compare_events(declared: Catalogue, events: Iterable[AuditEvent]) -> Compari
         never_recorded=tuple(never_recorded),
         never_failed=tuple(never_failed),
         without_user=_sorted_by_name(without_user),
+        tracked=_sorted_by_name(tracked),
         undeclared=_sorted_by_name(undeclared),
         undeclared_beyond=undeclared_beyond,
-        computed=len(declared.computed),
+        computed=len(computing) - computing.count(TRACK),
     )
+
+
+def _is_change(event: AuditEvent) -> bool:
+    """Return whether *event* has the form in which the trackers of `structlog_audit.contrib` record a change."""
+    _, _, verb = event.operation.value.rpartition(".")
+    changes = event.metadata.get("changes")
+    return verb in ("create", "update", "delete") and isinstance(changes, Mapping)
 
 
 def _sorted_by_name(counts: Counter[str]) -> dict[str, int]:

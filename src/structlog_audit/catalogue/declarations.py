@@ -10,6 +10,7 @@ in the source                       counts if
 ``x.record(…)``                     ``x`` is an `AuditLogger`
 ``x.info(…)``, ``ainfo``, …         ``x`` is an audit logger, or a logger of `logging` that is named ``audit`` or below
 ``x.info(…, operation=…)``          always, with ``extra={"operation": …}`` too
+``track(Model)``, ``@track``        it is a function of `structlog_audit.contrib`; the operations are named by the tables
 ==================================  ===================================================================================
 
 **Guarantees**
@@ -49,6 +50,10 @@ _LEVELS |= {"warn": "WARNING", "exception": "ERROR", "fatal": "CRITICAL"}
 _LEVELS |= {f"a{name}": level for name, level in _LEVELS.items()}
 _STDLIB_ONLY_METHODS = {"debug", "warn", "fatal"}
 _WRAPPERS = {"audited", "instrument"}
+
+TRACK = "track"
+"""The function of `structlog_audit.contrib` that records the changes of models, as an entry point."""
+
 _AUDIT_LOGGER_METHODS = {"log_event", "record"}
 _ENTER_METHODS = {"enter_context", "enter_async_context"}
 
@@ -81,7 +86,7 @@ class Declaration:
     Attributes:
         operation: The name of the operation; None if the code computes it.
         expression: The source of the operation, truncated after 100 characters.
-        entry_point: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, or a method of a logger.
+        entry_point: ``audited``, ``instrument``, ``operation``, ``log_event``, ``record``, ``track``, or a method of a logger.
         file: The path of the file, relative to the current directory if it is below it.
         line: The line, from 1 on.
         function: The qualified name of the decorated function, the instrumented method, or the enclosing function; None at the
@@ -169,6 +174,9 @@ class _DeclarationVisitor(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         for part in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(part)
+        for decorator in node.decorator_list:
+            if TRACK in self._inference.library_names(decorator, self._scope):
+                self._declare_tracked(decorator.lineno, node.name)
 
         outer_scope = self._scope
         self._qualified_name.append(node.name)
@@ -193,6 +201,9 @@ class _DeclarationVisitor(ast.NodeVisitor):
             self._declare(node, "audited", operation)
         elif "instrument" in functions:
             self._check_instrument(node)
+        elif TRACK in functions:
+            model = argument(node, 0, "model")
+            self._declare_tracked(node.lineno, quote(node if model is None else model))
         elif isinstance(node.func, ast.Attribute):
             self._check_method(node, node.func)
 
@@ -267,6 +278,19 @@ class _DeclarationVisitor(ast.NodeVisitor):
                 function=function,
                 is_computed=is_unknown,
             )
+
+    def _declare_tracked(self, line: int, model: str) -> None:
+        """Add a declaration of the changes of *model*, whose table names the operations."""
+        declaration = Declaration(
+            operation=None,
+            expression=model,
+            entry_point=TRACK,
+            file=self._file,
+            line=line,
+            function=self._function,
+            status=EventStatus.SUCCESS.value,
+        )
+        self.found.append(declaration)
 
     def _declare(
         self,

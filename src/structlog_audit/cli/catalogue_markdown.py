@@ -90,6 +90,10 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         note += f" {count(comparison.computed, 'place')} with a computed operation may have recorded them."
     yield from _section("Recorded but not declared", note, undeclared)
 
+    if comparison.tracked:
+        note = "The source tracks models, whose changes are named by their tables."
+        yield from _section("Changes of tracked models", note, comparison.tracked.items())
+
     note = "Dead code, an untested path, or a logger without a handler."
     yield from _section("Declared but never recorded", note, comparison.never_recorded)
 

@@ -15,6 +15,9 @@ StreamOutput = Literal["text", "json", "jsonl"]
 DocumentOutput = Literal["text", "json"]
 """The output formats of data that is one document."""
 
+ReportOutput = Literal["text", "json", "html"]
+"""The output formats of a report."""
+
 
 class Severity(StrEnum):
     """The severity of a finding, the worst first."""

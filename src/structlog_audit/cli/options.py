@@ -10,13 +10,13 @@ import dataclasses
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
 import typer
 
-from structlog_audit.cli.choices import DocumentOutput, Output, StreamOutput
+from structlog_audit.cli.choices import DocumentOutput, Output, ReportOutput, StreamOutput
 from structlog_audit.cli.completion import complete_columns, complete_words
 from structlog_audit.cli.exit_codes import UsageError
 
@@ -113,6 +113,12 @@ _OUTPUT = typer.Option("--output", "-o", help="Output format.")
 OutputOption = Annotated[Output, _OUTPUT]
 StreamOption = Annotated[StreamOutput, _OUTPUT]
 DocumentOption = Annotated[DocumentOutput, _OUTPUT]
+ReportOption = Annotated[
+    ReportOutput, typer.Option("--output", "-o", help="Output format on stdout, if no file is given; text is Markdown.")
+]
+HtmlFile = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write HTML to FILE; - is stdout.")]
+MarkdownFile = Annotated[str | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown to FILE.")]
+JsonFile = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON to FILE.")]
 
 
 def proving_keys(keys: list[str] | None, *, verified: bool) -> list[str] | None:
@@ -145,6 +151,10 @@ class TrailOptions:
         strict: Whether problems in the read data determine the exit code.
         trails: Trails named by an option of the command. If there are any, no word names a trail.
         default_trails: Trails of the settings, for a command line that names none.
+        others: Further trails that the command opens itself. Reading them is recorded, too.
+        person: The person that the command asks for, beside the conditions, as far as the record names them.
+        pseudonyms: The names of that person under the keys that are given: the record has these in place of the identity.
+        described: Further members of the record of the reading.
     """
 
     command: str
@@ -161,6 +171,10 @@ class TrailOptions:
     strict: bool = False
     trails: Sequence[str] = ()
     default_trails: Sequence[str] = ()
+    others: Sequence[str] = ()
+    person: str | None = None
+    pseudonyms: Sequence[str] = ()
+    described: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def zone(self) -> dt.tzinfo | None:
@@ -232,13 +246,18 @@ def default_trails(context: typer.Context | None) -> tuple[str, ...]:
     return () if settings is None else settings.trails
 
 
+_WITHOUT_SETTING = {"output": "text"}
+"""The values of options whose setting is dropped, if they have one."""
+
+
 def _drop_settings(context: typer.Context, given: dict[str, Any]) -> None:
     """Remove from *given* the settings that the command line replaces, or that need an option it does not have."""
-    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False}
+    has_files = any(given.get(name) is not None for name in ("html", "markdown", "json"))
+    replaced = {"tz": given.get("utc"), "key": given.get("verified") is False, "output": has_files}
     for name, is_replaced in replaced.items():
         source = context.get_parameter_source(name)
         if is_replaced and source is not None and source.name == "DEFAULT_MAP":
-            given[name] = None
+            given[name] = _WITHOUT_SETTING.get(name)
 
 
 def _take_options(command: str, given: dict[str, Any]) -> TrailOptions:

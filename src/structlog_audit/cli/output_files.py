@@ -10,7 +10,9 @@ from structlog_audit.cli.exit_codes import UsageError
 
 
 def require_free(path: str, *, force: bool) -> None:
-    """Raise `UsageError` if a file exists at *path* and may not be replaced. ``-`` is stdout."""
+    """Raise `UsageError` if a file exists at *path* and may not be replaced, or a folder. ``-`` is stdout."""
+    if path != "-" and os.path.isdir(path):
+        raise UsageError(f"{path}: expected the path of a file, got a folder")
     if path != "-" and not force and os.path.lexists(path):
         raise file_exists(path)
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
-from structlog_audit.cli.conditions import Selection, build_selection, split_words, wanted_values
+from structlog_audit.cli.conditions import Condition, Selection, build_selection, split_words, wanted_values
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import TrailOptions
 from structlog_audit.cli.terminal import progress, put_error, wait_for_reader
@@ -178,6 +179,7 @@ def read_trails(
     judges: bool = False,
     reveal: bool = False,
     verified_by: Sequence[str] | None = None,
+    whole: str | None = None,
 ) -> Exit:
     """Open the trails that *options* name, call *work*, and report the problems that were found.
 
@@ -188,6 +190,7 @@ def read_trails(
         judges: Whether *work* states the verdict on completeness, and returns its exit code.
         reveal: Whether events are shown in clear.
         verified_by: Verifier keys, with which only lines that the seal proves are read; None for all lines.
+        whole: What the command covers, if that is all events of the time range: conditions are an error then.
 
     Returns:
         The exit code of *work*, or `Exit.FINDINGS` with lines that are not proved, or with ``--strict`` and any problem or
@@ -203,18 +206,24 @@ def read_trails(
     if not paths:
         raise UsageError("expected a trail: the path of its active file, such as logs/audit.jsonl, or - for stdin")
 
+    if whole is not None and words:
+        raise UsageError(f"{whole}: leave out the conditions")
+
     start, end = time_range(options.since, options.until, options.month, now, options.zone)
+    if whole is not None and start is not None and start == end:
+        raise UsageError(
+            f"--since={options.since!r}, --until={options.until!r}: expected a time range that is not empty"
+        )
+
     vault = open_vault(options.vault, reveal=reveal)
     widened = list(with_tokens(words, vault))
     selection = build_selection(widened, every_kind=options.every_kind, start_time=start, end_time=end)
     selection = dataclasses.replace(selection, words=tuple(words))
 
-    description = _description(selection, vault)
-    if reveal:
-        description["revealed"] = True
-    # The reading is recorded first: if that fails, nothing is read.
+    describe = partial(_description, selection, options, vault, reveal=reveal)
+    # The reading is recorded first: if that fails, nothing is shown.
     if options.record:
-        record_reading(paths, options.command, description)
+        record_reading([*paths, *options.others], options.command, describe)
 
     with ExitStack() as stack, progress(lambda: trail.size(), quietly=quietly) as advance:
         verified = [] if verified_by is None else _verified_lines(paths, verified_by, stack)
@@ -224,7 +233,7 @@ def read_trails(
             else open_trail(*cast("list[BinaryIO]", verified), vault=vault)
         )
         is_read_once = bool(verified) or ("-" in paths and not sys.stdin.seekable())
-        reading = Reading(trail, selection, now, description, vault if reveal else None, is_read_once)
+        reading = Reading(trail, selection, now, describe(False), vault if reveal else None, is_read_once)
         code = work(reading)
 
     sys.stdout.flush()
@@ -322,8 +331,10 @@ def _streams(paths: list[str]) -> Iterator[str | BinaryIO]:
         yield sys.stdin.buffer if path == "-" else path
 
 
-def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, Any]:
-    """Return the times and conditions of *selection*, for the record of the reading."""
+def _description(
+    selection: Selection, options: TrailOptions, vault: SubjectVault | None, hides_persons: bool, *, reveal: bool
+) -> dict[str, Any]:
+    """Return the times and conditions of *selection*, for the record of the reading in a trail."""
     description: dict[str, Any] = {}
     start, end = selection.conditions.start_time, selection.conditions.end_time
     if start is not None:
@@ -332,10 +343,21 @@ def _description(selection: Selection, vault: SubjectVault | None) -> dict[str, 
     if end is not None:
         description["until"] = rfc3339(end)
 
-    if selection.words:
-        description["conditions"] = list(recordable(selection.words, vault))
+    words = [*selection.words, *_names(options)]
+    if words:
+        description["conditions"] = list(recordable(words, vault, hides_persons=hides_persons))
 
-    return description
+    if reveal:
+        description["revealed"] = True
+    return {**description, **options.described}
+
+
+def _names(options: TrailOptions) -> Iterator[Condition]:
+    """Yield a condition on each name of the person that the command asks for."""
+    names: Iterable[str | None] = options.pseudonyms or (options.person,)
+    for name in names:
+        if name is not None:
+            yield Condition("user_id", "=", name)
 
 
 def report_problems(problems: Mapping[str, int]) -> None:

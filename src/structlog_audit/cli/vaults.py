@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from structlog_audit.cli.conditions import Condition
 from structlog_audit.cli.exit_codes import UsageError
+from structlog_audit.query.absent_values import PSEUDONYM
 from structlog_audit.redaction.vault import SubjectVault
 
 _IDENTITIES = ("user_id", "session_id", "entry_ids")
@@ -40,14 +41,19 @@ def with_tokens(words: Iterable[Condition], vault: SubjectVault | None) -> Itera
             yield dataclasses.replace(condition, value=token)
 
 
-def recordable(words: Iterable[Condition], vault: SubjectVault | None) -> Iterator[str]:
+def recordable(words: Iterable[Condition], vault: SubjectVault | None, *, hides_persons: bool = False) -> Iterator[str]:
     """Yield *words* as texts for the record of a reading, which outlives the erasure of a person.
 
-    With a vault, a token stands for its identity, and nothing for another value of a member with identities.
+    Args:
+        words: The conditions.
+        vault: The vault. A token stands for its identity, and nothing for another value of a member with identities.
+        hides_persons: Whether the trail has pseudonyms or tokens in place of persons: it gets no identity in clear.
     """
     for condition in words:
         token = _token(condition, vault)
-        if token is None and vault is not None and condition.value and condition.field in _IDENTITIES:
+        is_pseudonym = PSEUDONYM.fullmatch(condition.value) is not None
+        is_identity = bool(condition.value) and condition.field in _IDENTITIES and not is_pseudonym
+        if token is None and is_identity and (hides_persons or vault is not None):
             token = _UNKNOWN
         yield str(condition if token is None else dataclasses.replace(condition, value=token))
 

@@ -14,6 +14,7 @@ in a transaction that began outside of it; a savepoint that is rolled back takes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -23,8 +24,26 @@ from structlog_audit._version import check_versions
 
 try:
     check_versions("sqlalchemy")
-    from sqlalchemy import Delete, Engine, Insert, Table, Update, bindparam, event, inspect, select, tuple_
-    from sqlalchemy.orm import Mapper
+    from sqlalchemy import (
+        Connection,
+        CursorResult,
+        Delete,
+        Engine,
+        Insert,
+        Table,
+        UniqueConstraint,
+        Update,
+        and_,
+        bindparam,
+        event,
+        inspect,
+        literal_column,
+        or_,
+        select,
+        tuple_,
+    )
+    from sqlalchemy.orm import FromStatement, Mapper
+    from sqlalchemy.sql.expression import StatementLambdaElement
 except ModuleNotFoundError as error:
     message = "structlog_audit.contrib.sqlalchemy needs SQLAlchemy: pip install 'structlog-audit[sqlalchemy]'"
     raise ModuleNotFoundError(message, name=error.name) from error
@@ -56,6 +75,41 @@ _SCHEMAS = "schema_translate_map"
 
 _INFO = "structlog_audit"
 """The key of `_Transaction` in the dictionary ``info`` of a connection."""
+
+_PRIVATE: dict[type, frozenset[str]] = {
+    Connection: frozenset({"_is_autocommit_isolation"}),
+    CursorResult: frozenset({"_rewind"}),
+    Insert: frozenset(
+        {
+            "_inline",
+            "_multi_values",
+            "_post_values_clause",
+            "_prefixes",
+            "_return_defaults",
+            "_returning",
+            "_select_names",
+            "_values",
+        }
+    ),
+    StatementLambdaElement: frozenset({"_resolved"}),
+    Update: frozenset({"_values"}),
+}
+"""The members of SQLAlchemy 2.0 and 2.1 that this module uses without a public interface to them.
+
+What an INSERT writes and does in a conflict can be read there alone, a result that was read cannot be given back to its caller
+otherwise, and the isolation level of an engine is not in the options of its connections.
+"""
+
+_COMMITTING = re.compile(
+    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
+    (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
+    (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
+      | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
+)
+"""The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
+
+_DEADLOCK = 1213
+"""The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
 
 _tracked: dict[type, TrackedFields] = {}
 """The recorded fields of each tracked model and declarative base."""
@@ -103,7 +157,10 @@ def track(model: M, *, fields: Iterable[str] | None = None, exclude: Iterable[st
         "before_execute": _before_execute,
         "after_execute": _after_execute,
         "begin": _begin,
+        "begin_twophase": _begin,
         "rollback": _begin,
+        "rollback_twophase": _begin,
+        "handle_error": _error,
     }
     if not event.contains(Engine, "begin", _begin):
         for name, listener in listeners.items():
@@ -137,9 +194,9 @@ def _mappers_of(model: Any) -> list[Any]:
 
 def _names_of(mapper: Any) -> dict[Any, str]:
     """Return the names of the attributes of the columns of a mapper's own table."""
-    columns = mapper.local_table.columns
+    columns = set(mapper.local_table.columns)
     return {
-        column: mapper.get_property_by_column(column).key for column in columns if column in mapper._columntoproperty
+        column: attribute.key for attribute in mapper.column_attrs for column in attribute.columns if column in columns
     }
 
 
@@ -156,7 +213,8 @@ class _Transaction:
         # How many there were when a savepoint began, by its name.
         self.savepoints: dict[str, int] = {}
 
-        self.statement: _Statement | None = None
+        # Whether only a rollback can follow.
+        self.is_failed = False
 
 
 def _transaction(connection: Any) -> _Transaction:
@@ -164,12 +222,52 @@ def _transaction(connection: Any) -> _Transaction:
     return found
 
 
-def _begin(connection: Any) -> None:
+def _begin(connection: Any, *_: Any) -> None:
     """Forget the changes of the transaction before, which has been rolled back."""
     # The first statement of a transaction is prepared before the transaction begins.
-    transaction = _transaction(connection)
+    _forget(_transaction(connection))
+
+
+def _forget(transaction: _Transaction) -> None:
     transaction.recorders.clear()
     transaction.savepoints.clear()
+    transaction.is_failed = False
+
+
+def _error(context: Any) -> None:
+    """Forget the changes that the database rolled back by itself because of an error."""
+    connection = context.connection
+    if connection is None or context.is_disconnect:
+        return
+
+    transaction: _Transaction | None = connection.info.get(_INFO)
+    if transaction is None:
+        return
+
+    error = context.original_exception
+    name = connection.dialect.name
+    if name == "postgresql":
+        # It answers a commit by a rollback, without an error. Errors of the driver alone have no code.
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        transaction.is_failed |= code is not None
+    elif _has_ended(connection) or (name in _MYSQL and error.args[:1] == (_DEADLOCK,)):
+        _forget(transaction)
+
+
+_MYSQL = frozenset({"mysql", "mariadb"})
+"""The names of the dialects of both."""
+
+
+def _has_ended(connection: Any) -> bool:
+    """Return whether the database has no transaction any more, as far as its driver knows; those of SQLite do."""
+    driver = connection.connection.driver_connection
+    return not getattr(driver, "in_transaction", True)
+
+
+def _before_cursor_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    """Record the changes of a transaction that this statement commits, even if it fails."""
+    if connection.dialect.name in _MYSQL and _COMMITTING.match(statement):
+        _record(connection)
 
 
 def _follow(dialect: Any) -> None:
@@ -181,6 +279,8 @@ def _follow(dialect: Any) -> None:
         return
 
     _dialects.add(dialect)
+    if dialect.name in _MYSQL and not event.contains(Engine, "before_cursor_execute", _before_cursor_execute):
+        event.listen(Engine, "before_cursor_execute", _before_cursor_execute)
     for name, function in _FOLLOWED.items():
         original = getattr(dialect, name)
         setattr(dialect, name, partial(function, original))
@@ -205,6 +305,7 @@ def _rollback_to_savepoint(rollback: Callable[..., None], connection: Any, name:
     # A savepoint that is not known began before the first change.
     count = transaction.savepoints.get(name, 0)
     del transaction.recorders[count:]
+    transaction.is_failed = False
 
 
 _FOLLOWED: dict[str, Callable[..., None]] = {
@@ -218,7 +319,7 @@ _FOLLOWED: dict[str, Callable[..., None]] = {
 
 def _record(connection: Any) -> None:
     transaction: _Transaction | None = connection.info.pop(_INFO, None)
-    if transaction is not None:
+    if transaction is not None and not transaction.is_failed:
         for record in transaction.recorders:
             record()
 
@@ -241,50 +342,68 @@ class _Statement(NamedTuple):
 
 def _before_execute(connection: Any, element: Any, multiple: Any, single: Any, options: Any) -> tuple[Any, Any, Any]:
     """Read the rows that a statement is going to change, and return the statement limited to them."""
-    table = _table_written_by(element)
+    written = _written_by(element)
+    table = None if written is None else _table_of(written.table)
     if table is None:
         return element, multiple, single
 
+    if isinstance(element, StatementLambdaElement):
+        raise AuditValueError(
+            f"statement on the tracked {table.label}: expected an insert(), update() or delete(), got a lambda_stmt() of it"
+        )
+
     _follow(connection.dialect)
     reader = _Reader(connection, table, options)
-    prepare = _prepare_insert if isinstance(element, Insert) else _prepare_change
+    prepare = _prepare_insert if isinstance(written, Insert) else _prepare_change
 
     parameters = list(multiple) or [single]
-    statement = prepare(reader, element, parameters)
-    _transaction(connection).statement = statement
-    return statement.element, multiple, single
+    statement = prepare(reader, written, parameters)
+
+    # Its options lead from the execution to what was read before, whatever else is executed in between.
+    if written is element:
+        return statement.element.execution_options(**{_INFO: statement}), multiple, single
+    loading = element.execution_options(**{_INFO: statement})
+    loading.element = statement.element
+    return loading, multiple, single
 
 
 def _after_execute(connection: Any, element: Any, _multiple: Any, _single: Any, options: Any, result: Any) -> None:
     """Read the rows again, and keep the difference until the commit."""
-    if _table_written_by(element) is None:
+    if _written_by(element) is None:
         return
 
-    transaction = _transaction(connection)
-    statement = transaction.statement
-    transaction.statement = None
-    if statement is None or statement.element is not element:
+    statement: _Statement | None = element.get_execution_options().get(_INFO)
+    if statement is None:
         return
 
     reader = _Reader(connection, statement.table, options)
-    finish = _inserted if isinstance(element, Insert) else _changed
+    finish = _inserted if isinstance(statement.element, Insert) else _changed
     rows = finish(reader, statement, result)
     events = [statement.table.event(row) for row in rows]
     if events:
+        transaction = _transaction(connection)
         transaction.recorders.append(recorder(events))
 
-    if connection._is_autocommit_isolation():
+    if connection._is_autocommit_isolation() or _has_ended(connection):
         _record(connection)
 
 
-def _table_written_by(element: Any) -> _Table | None:
-    """Return the tracked table that a statement writes to."""
-    if isinstance(element, Insert | Update | Delete):
-        return _table_of(element.table)
-    return None
+def _written_by(element: Any) -> Any:
+    """Return the INSERT, UPDATE or DELETE that a statement is, or whose rows it loads as objects; None for another one."""
+    if not getattr(element, "is_dml", False):
+        return None
+
+    if isinstance(element, StatementLambdaElement):
+        element = element._resolved
+    if isinstance(element, FromStatement):
+        element = element.element
+    return element if isinstance(element, Insert | Update | Delete) else None
 
 
 def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
+    if isinstance(element, Update):
+        _check_one_table(reader.table, element)
+
     conditions = []
     if element.whereclause is not None:
         conditions.append(element.whereclause)
@@ -298,13 +417,25 @@ def _prepare_change(reader: _Reader, element: Any, parameters: list[Mapping[str,
     return _Statement(element, reader.table, parameters, before, ())
 
 
+def _check_one_table(table: _Table, element: Any) -> None:
+    """Raise an error if an UPDATE sets columns of several tables, as that of MariaDB can."""
+    for column in element._values or {}:
+        other = getattr(column, "table", table.table)
+        if other is not table.table:
+            raise AuditValueError(
+                f"update of the tracked {table.label}: expected values for its columns, got one for {other};"
+                " execute an update() for each table"
+            )
+
+
 def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[ChangedRow]:
     """Yield the rows that an UPDATE or DELETE changed."""
     before: Rows = {}
     for rows in statement.before:
         before |= rows
 
-    after = reader.rows_of(list(before))
+    # Without a lock, MariaDB shows a row that is unchanged as it was when the transaction began.
+    after = reader.rows_of(list(before), lock=True)
     if isinstance(statement.element, Delete):
         yield from changed_rows(before, after)
         return
@@ -314,7 +445,7 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
     for rows, parameters in zip(statement.before, statement.parameters, strict=True):
         for key in rows.keys() - after.keys():
             moved[key] = reader.new_key(statement.element, parameters, key)
-    after |= reader.rows_of(list(moved.values()))
+    after |= reader.rows_of(list(moved.values()), lock=True)
 
     for row in changed_rows(before, after, moved):
         if row.after is None:
@@ -325,15 +456,37 @@ def _changed(reader: _Reader, statement: _Statement, _: Any) -> Iterator[Changed
 
 def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str, Any]]) -> _Statement:
     existing: Rows = {}
-    if element._post_values_clause is not None:
+    if _may_conflict(element):
         existing = reader.conflicting_rows(element, parameters)
+
+    _check_returned_key(reader.table, element)
 
     # Where the keys are not known, the caller has no means to learn them either, so it expects no rows.
     returns: tuple[Any, ...] = ()
     if not element._returning and not _is_key_known(reader.table, element, parameters):
+        dialect = reader.connection.dialect
+        if not dialect.insert_returning:
+            raise AuditValueError(
+                f"insert into the tracked {reader.table.label}: expected a database that returns the rows of an INSERT"
+                f" (PostgreSQL, SQLite 3.35, MariaDB 10.5), or one row with a key in each statement, got {dialect.name}"
+            )
         returns = tuple(reader.table.table.columns)
         element = element.returning(*returns)
     return _Statement(element, reader.table, parameters, [existing], returns)
+
+
+def _check_returned_key(table: _Table, element: Any) -> None:
+    """Raise an error if an INSERT returns rows to its caller that cannot be named."""
+    returned = element.exported_columns
+    if element._returning and not all(returned.contains_column(column) for column in table.columns_of_key):
+        raise AuditValueError(
+            f"insert into the tracked {table.label}: expected returning() with its primary key, or without it at all"
+        )
+
+
+def _may_conflict(element: Any) -> bool:
+    """Return whether an INSERT does not fail for each row that exists already: an upsert, or one with IGNORE or REPLACE."""
+    return element._post_values_clause is not None or bool(element._prefixes)
 
 
 def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any]]) -> bool:
@@ -341,10 +494,9 @@ def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any
     if not table.key_columns:
         return False
 
-    # An upsert, rows of a query, and several rows in one statement.
-    is_upsert = element._post_values_clause is not None
+    # Rows that may exist already, rows of a query, and several rows in one statement.
     is_query = element.select is not None
-    if is_upsert or is_query or element._multi_values:
+    if _may_conflict(element) or is_query or element._multi_values or element._inline:
         return False
 
     if len(parameters) == 1 or element._return_defaults:
@@ -355,18 +507,31 @@ def _is_key_known(table: _Table, element: Any, parameters: list[Mapping[str, Any
 
 
 def _inserted(reader: _Reader, statement: _Statement, result: Any) -> Iterator[ChangedRow]:
-    """Yield the rows that an INSERT inserted or updated."""
+    """Yield the rows that an INSERT inserted, updated or replaced."""
     if statement.returns:
         after = statement.table.rows_from(result)
     elif statement.element._returning:
         after = reader.returned_rows(result)
     else:
         keys = [key_of(row) for row in result.inserted_primary_key_rows]
+        _check_keys(statement.table, keys)
         after = reader.rows_of(keys)
 
-    (existing,) = statement.before
-    before = {key: row for key, row in existing.items() if key in after}
+    # A row that is in the way of another one is left as it is, or replaced.
+    (before,) = statement.before
+    others = [key for key in before if key not in after]
+    after |= reader.rows_of(others, lock=True)
     yield from changed_rows(before, after)
+
+
+def _check_keys(table: _Table, keys: list[Key]) -> None:
+    """Raise an error if the database made a key that the driver does not know."""
+    for key in keys:
+        if None in parts_of(key):
+            raise AuditValueError(
+                f"insert into the tracked {table.label}: expected a primary key that the statement states"
+                " or the database numbers, got one that the database computed; add returning() with the key"
+            )
 
 
 class _Reader(NamedTuple):
@@ -388,12 +553,12 @@ class _Reader(NamedTuple):
         result = self.connection.execute(query, parameters or {}, execution_options=options)
         return self.table.rows_from(result)
 
-    def rows_of(self, keys: Sequence[Key]) -> Rows:
+    def rows_of(self, keys: Sequence[Key], *, lock: bool = False) -> Rows:
         """Return the rows with these keys."""
         found: Rows = {}
         for batch in in_batches(keys):
             condition = self.table.has_keys(batch)
-            found |= self.rows(condition)
+            found |= self.rows(condition, lock=lock)
         return found
 
     def new_key(self, element: Any, parameters: Mapping[str, Any], key: Key) -> Key:
@@ -411,28 +576,36 @@ class _Reader(NamedTuple):
         result._rewind(rows)
 
         columns = self.table.columns_of_key
-        keys = []
-        for row in rows:
-            key = [row._mapping.get(column) for column in columns]
-            if None in key:
-                raise AuditValueError(
-                    f"insert into the tracked {self.table.label}:"
-                    " expected returning() with its primary key, or without it at all"
-                )
-            keys.append(key_of(key))
+        keys = [key_of(row._mapping[column] for column in columns) for row in rows]
         return self.rows_of(keys)
 
     def conflicting_rows(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
         """Return the rows with which the rows of an INSERT conflict, locked."""
+        if element.select is not None:
+            return self._conflicting_with_query(element, parameters)
+
         found: Rows = {}
         for values in _inserted_values(element, parameters):
             for columns in self.table.unique_keys():
-                # A key of which the database computes a part has no conflict that could be known before.
-                if not all(column.key in values for column in columns):
-                    continue
+                conditions = [column == value for column, value in _values_of(columns, values)]
 
-                conditions = [column == values[column.key] for column in columns]
-                found |= self.rows(*conditions, lock=True)
+                # A key of which a function computes a part has no conflict that could be known before.
+                if len(conditions) == len(columns):
+                    found |= self.rows(*conditions, lock=True)
+        return found
+
+    def _conflicting_with_query(self, element: Any, parameters: list[Mapping[str, Any]]) -> Rows:
+        """Return the rows with which the rows of a query conflict that are to be inserted."""
+        query = element.select.subquery()
+        selected = dict(zip(element._select_names, query.columns, strict=True))
+
+        found: Rows = {}
+        for columns in self.table.unique_keys():
+            pairs = _values_of(columns, selected)
+            if len(pairs) == len(columns):
+                condition = tuple_(*columns).in_(select(*[value for _, value in pairs]))
+                for given in parameters:
+                    found |= self.rows(condition, parameters=given, lock=True)
         return found
 
 
@@ -454,6 +627,35 @@ def _by_keys(row: Mapping[Any, Any]) -> dict[str, Any]:
         key = getattr(column, "key", column)
         values[key] = getattr(value, "value", value)
     return values
+
+
+def _values_of(columns: Sequence[Any], values: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Return the columns with their values in a row of an INSERT, or else with the constant that is their default."""
+    pairs = []
+    for column in columns:
+        default = column.default
+        if column.key in values:
+            pairs.append((column, values[column.key]))
+        elif default is not None and default.is_scalar:
+            pairs.append((column, default.arg))
+        elif (constant := _server_constant(column)) is not None:
+            pairs.append((column, constant))
+    return pairs
+
+
+_CONSTANT = re.compile(r"'[^']*'|-?\d+(?:\.\d+)?|true|false", re.IGNORECASE)
+
+
+def _server_constant(column: Any) -> Any:
+    """Return the SQL of the default that the database has for a column, if it is a constant."""
+    # What a function returns can differ at each call, or have an effect.
+    given = getattr(column.server_default, "arg", None)
+    if isinstance(given, str):
+        quoted = given.replace("'", "''")
+        return literal_column(f"'{quoted}'")
+
+    sql = str(getattr(given, "text", ""))
+    return literal_column(sql) if _CONSTANT.fullmatch(sql) else None
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------------
@@ -506,16 +708,25 @@ class _Table(NamedTuple):
         columns = self.columns_of_key
         operand = columns[0] if len(columns) == 1 else tuple_(*columns)
 
+        # In an association table without a key, a part can be null, which equals nothing.
+        with_null = [key for key in keys if None in parts_of(key)]
+        without = [key for key in keys if None not in parts_of(key)]
+
         # Protocols limit the parameters of a statement, so more keys than that are written into its text.
-        is_long = len(keys) > _MOST_PARAMETERS
-        return operand.in_(bindparam(None, keys, expanding=True, literal_execute=is_long))
+        is_long = len(without) > _MOST_PARAMETERS
+        condition = operand.in_(bindparam(None, without, expanding=True, literal_execute=is_long))
+        return or_(condition, *[self._has_key(key) for key in with_null])
+
+    def _has_key(self, key: Key) -> Any:
+        pairs = zip(self.columns_of_key, parts_of(key), strict=True)
+        return and_(*[column.is_(None) if part is None else column == part for column, part in pairs])
 
     def unique_keys(self) -> Iterator[list[Any]]:
         """Yield the columns of each key that can conflict."""
         if self.key_columns:
             yield self.key_columns
         for constraint in self.table.constraints:
-            if constraint.__visit_name__ == "unique_constraint":
+            if isinstance(constraint, UniqueConstraint):
                 yield list(constraint.columns)
         for index in self.table.indexes:
             if index.unique:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
+from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -173,6 +174,9 @@ def _different(before: Row, after: Row) -> Iterator[tuple[str, Any, Any]]:
 
 def _is_same(old: Any, new: Any) -> bool:
     """Return whether two values of a field are equal in the database."""
+    # Arrays, such as those of vectors, compare their elements one by one.
+    old, new = (value.tolist() if hasattr(value, "tolist") else value for value in (old, new))
+
     # In Python, but not in JSON, True equals 1.
     exact = (bool, dict, list)
     if isinstance(old, exact) or isinstance(new, exact):
@@ -196,8 +200,19 @@ def parts_of(key: Key) -> tuple[Any, ...]:
 
 
 def key_text(key: Key) -> str:
-    """Return a primary key as the text of an entry id."""
-    return ",".join(map(str, parts_of(key)))
+    """Return a primary key as the text of an entry id: the texts of its parts, in which a comma is escaped."""
+    texts = [_part_text(part) for part in parts_of(key)]
+    if len(texts) == 1:
+        return texts[0]
+    return ",".join(text.replace("\\", "\\\\").replace(",", "\\,") for text in texts)
+
+
+def _part_text(part: Any) -> str:
+    if isinstance(part, bytes | bytearray | memoryview):
+        return bytes(part).hex()
+    if isinstance(part, Enum):
+        return str(part.value)
+    return str(part)
 
 
 def in_batches(keys: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -48,6 +48,7 @@ class BackgroundSealer:
         load_signers: Returns the key, and during a rotation the one that it replaces. Called on the background thread, before
             the first pass.
         on_damage: Called with the name of a damaged segment and the damage.
+        report: Called with the first failure, until sealing works again.
         anchors: Get each new checkpoint, in the background; None if there are none.
         start: Runs a function on a thread with a name; returns False if it cannot.
         monotonic: Returns seconds.
@@ -61,6 +62,7 @@ class BackgroundSealer:
         load_signers: Callable[[], Sequence[Signer]],
         *,
         on_damage: Callable[[str, str], None] = lambda name, reason: None,
+        report: Callable[[str], None] = report_on_stderr,
         anchors: Anchors | None = None,
         start: Callable[[Callable[[], None], str], bool] = start_thread,
         monotonic: Callable[[], float] = time.monotonic,
@@ -80,6 +82,7 @@ class BackgroundSealer:
         self._origin = origin
         self._load_signers = load_signers
         self._report_damage = on_damage
+        self._report = report
         self._start = start
         self._monotonic = monotonic
         self._sleep = sleep
@@ -222,7 +225,7 @@ class BackgroundSealer:
             description = f"{os.path.join(self._folder.path, error.filename)}: {description}"
 
         if not self.failure:
-            report_on_stderr(f"{self._trail} cannot be sealed ({description}); its events are recorded all the same")
+            self._report(f"{self._trail} cannot be sealed ({description}); its events are recorded all the same")
         self.failure = description
 
         self._retry_seconds = min(2 * self._retry_seconds or SEAL_SECONDS, _MOST_RETRY_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from structlog_audit._references import resolve_references
 from structlog_audit.exceptions import AuditSealError, AuditTypeError, AuditValueError
-from structlog_audit.integrity.notes import Signer, is_key_name, parse_key
+from structlog_audit.integrity.notes import ED25519, Signer, is_key_name, key_of_config, parse_key
 from structlog_audit.integrity.signing import KeyCommand, KeyFile
 
 _KEYS = ("origin", "key", "verifier_key", "previous_key", "previous_verifier_key", "witnesses", "timestamps")
@@ -128,11 +128,7 @@ def _check_key(name: str, key: str | tuple[str, ...], verifier_key: str | None, 
 
     if verifier_key is None:
         raise AuditValueError(f"integrity: expected {verifier_name!r} as well, the public half of the command's key")
-    try:
-        parsed = parse_key(verifier_key)
-    except AuditValueError as error:
-        raise AuditValueError(f"integrity: {verifier_name}: {error}") from None
-
+    parsed = key_of_config(f"integrity: {verifier_name}", verifier_key, ED25519)
     if parsed.name != origin:
         raise AuditValueError(f"integrity: {verifier_name} is for {parsed.name!r}: expected {origin!r}")
 

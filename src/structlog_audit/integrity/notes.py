@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from structlog_audit.exceptions import AuditValueError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.standalone.verify_trail import (
     COSIGNATURE,
@@ -20,6 +20,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     Note,
     Policy,
     Proof,
+    SealError,
     Signature,
     VerifierKey,
     cosigned_message,
@@ -39,6 +40,7 @@ __all__ = [
     "VerifierKey",
     "cosign",
     "is_key_name",
+    "key_of_config",
     "parse_checkpoint",
     "parse_key",
     "parse_note",
@@ -91,6 +93,26 @@ def parse_key(text: str) -> VerifierKey:
         AuditValueError: The text has another form, the id is not that of the key, or the key is not usable.
     """
     return _parse(VerifierKey.parse, text)
+
+
+def key_of_config(place: str, value: Any, kind: int) -> VerifierKey:
+    """Return the verifier key *value* of a configuration.
+
+    Args:
+        place: The place in the configuration, for messages.
+        value: The value.
+        kind: The expected type.
+
+    Raises:
+        AuditTypeError: The value is not text.
+        AuditValueError: It is not a key of this type.
+    """
+    if not isinstance(value, str):
+        raise AuditTypeError(f"{place}={value!r}: expected a verifier key NAME+ID+KEY")
+    try:
+        return VerifierKey.parse(value, kind)
+    except SealError as error:
+        raise AuditValueError(f"{place}: {error}") from error
 
 
 def parse_policy(data: bytes) -> Policy:

@@ -1,4 +1,4 @@
-"""Proofs that single lines are in a sealed trail, and the stored hashes as tiles.
+"""Proofs that single lines are in a sealed trail.
 
 **Guarantees.** A proof is made only for a line that is still as it was sealed, and only from stored hashes that give the root
 of the checkpoint in it.
@@ -7,13 +7,12 @@ of the checkpoint in it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from structlog_audit.exceptions import AuditReadError, AuditValueError
 from structlog_audit.integrity.anchors import read_cosigned
 from structlog_audit.integrity.errors import raising
-from structlog_audit.integrity.merkle import TILE, inclusion_proof, leaf_hash, root_at, verify_inclusion
+from structlog_audit.integrity.merkle import inclusion_proof, leaf_hash, root_at, verify_inclusion
 from structlog_audit.integrity.notes import Checkpoint, Note, Proof
 from structlog_audit.integrity.standalone.verify_trail import (
     HashFiles,
@@ -55,7 +54,7 @@ def prove(trail: str, event_id: str) -> ProvenLine:
         files = find_files(trail)
         place, position, line = _find_line(files, event_id)
 
-        segment = _segments_of(trail, files, hashes, checkpoint.size)[place]
+        segment = segments_of(trail, files, hashes, checkpoint.size)[place]
         if segment is None or position >= segment.lines:
             raise AuditValueError(f"{event_id}: its line is not sealed yet: try again after the next checkpoint")
         index = segment.leaf_of(position)
@@ -101,7 +100,8 @@ def _cosigned(index: int, size: int, folder: str, hashes: HashFiles) -> Note | N
     return found
 
 
-def _segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
+def segments_of(trail: str, files: list[SegmentFile], hashes: HashFiles, size: int) -> list[SealedSegment | None]:
+    """Return the sealed segment in each of *files*, the files of *trail*, in a tree of *size* leaves."""
     segments = read_segments(f"{trail}.seal", size)
     if segments is None:
         segments = rebuild_segments(files, hashes, size)
@@ -120,37 +120,3 @@ def _find_line(files: list[SegmentFile], event_id: str) -> tuple[int, int, bytes
                 return place, position + block.count(b"\n", 0, at), line
             position += block.count(b"\n")
     raise AuditValueError(f"{event_id}: no line of the trail begins with this id")
-
-
-def tiles(trail: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the files that a server of C2SP tiles has for *trail*, each with its path: ``checkpoint`` and all tiles.
-
-    Raises:
-        AuditReadError: The seal cannot be read, or does not give the root of its checkpoint.
-    """
-    folder = f"{os.path.abspath(trail)}.seal"
-    with raising(AuditReadError), HashFiles(folder) as hashes:
-        note = read_checkpoint(folder)
-        checkpoint = Checkpoint.parse(note.text)
-        if root_at(checkpoint.size, hashes.read) != checkpoint.root:
-            raise AuditReadError(
-                f"{folder}: the stored hashes do not give the root of the checkpoint: verify the trail"
-            )
-
-        level, count = 0, checkpoint.size
-        while count:
-            for number in range(-(-count // TILE)):
-                width = min(TILE, count - number * TILE)
-                yield _tile_path(level, number, width), hashes.read(level, number * TILE, width)
-            level, count = level + 1, count // TILE
-        yield "checkpoint", str(note).encode()
-
-
-def _tile_path(level: int, number: int, width: int) -> str:
-    """Return the path of a tile (C2SP tlog-tiles): groups of three digits, of which all but the last begin with x."""
-    groups = [f"{number % 1_000:03d}"]
-    while number >= 1_000:
-        number //= 1_000
-        groups.insert(0, f"x{number % 1_000:03d}")
-    suffix = "" if width == TILE else f".p/{width}"
-    return f"tile/{level}/{'/'.join(groups)}{suffix}"

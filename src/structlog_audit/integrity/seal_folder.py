@@ -92,6 +92,19 @@ class SealFolder:
         self._fd = -1
         self._opened = None
 
+    def discard_unfinished(self) -> None:
+        """Remove the folder if it has no checkpoint, and no other process seals: what is in it counts for nothing."""
+        if not os.path.isdir(self.path) or not self.lock():
+            return
+        try:
+            names = os.listdir(self._fd)
+            if "checkpoint" not in names:
+                for name in names:
+                    os.unlink(name, dir_fd=self._fd)
+                os.rmdir(self.path)
+        finally:
+            self.release()
+
     def _is_ours(self) -> bool:
         """Return whether the number of the descriptor still refers to the folder that was opened."""
         if self._fd < 0 or self._opened is None:

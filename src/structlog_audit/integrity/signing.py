@@ -45,16 +45,25 @@ def generate_key(path: str, name: str, *, kind: int = ED25519) -> VerifierKey:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(fd)
+        _create_private(path, pem)
     except FileExistsError as error:
         raise AuditSealError(f"{path!r} exists: a key is never replaced, so name another file") from error
     except OSError as error:
         raise AuditSealError(f"{path!r} cannot be written: {error.strerror}") from error
     return VerifierKey(name, kind, private.public_key().public_bytes_raw())
+
+
+def _create_private(path: str, data: bytes) -> None:
+    """Create a file that only its owner can read; remove it again if *data* cannot be written."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 class KeyFile:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.integrity.notes import COSIGNATURE, Note, Signature, VerifierKey, parse_checkpoint, parse_key
+from structlog_audit.integrity.notes import COSIGNATURE, Note, Signature, VerifierKey, key_of_config, parse_checkpoint
 from structlog_audit.integrity.standalone.verify_trail import SealError, decode_number
 from structlog_audit.integrity.submission import Post, RefusedError, SubmissionError, post, require_url
 
@@ -69,20 +69,11 @@ class Witness:
             names = ", ".join(map(str, config)) or "nothing"
             raise AuditValueError(f"{place}: expected name, key and url, got {names}")
 
-        key = config["key"]
-        if not isinstance(key, str):
-            raise AuditTypeError(f"{place}['key']={key!r}: expected a verifier key NAME+ID+KEY")
-        try:
-            parsed = parse_key(key)
-        except AuditValueError as error:
-            raise AuditValueError(f"{place}['key']: {error}") from error
-        if parsed.kind != COSIGNATURE:
-            raise AuditValueError(f"{place}['key']={key!r}: expected the key of a witness, of type {COSIGNATURE}")
-
-        name = config.get("name", parsed.name)
+        key = key_of_config(f"{place}['key']", config["key"], COSIGNATURE)
+        name = config.get("name", key.name)
         if not isinstance(name, str) or not name or not name.isprintable():
             raise AuditValueError(f"{place}['name']={name!r}: expected a text")
-        return cls(name, parsed, require_url(f"{place}['url']", config["url"]), post=post)
+        return cls(name, key, require_url(f"{place}['url']", config["url"]), post=post)
 
     def submit(self, note: Note, proofs: Proofs, seconds: float) -> tuple[Signature, ...]:
         """Return the cosignatures of *note* by this witness.

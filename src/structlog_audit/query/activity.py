@@ -36,6 +36,11 @@ class UserActivity(NamedTuple):
     first: dt.datetime
     last: dt.datetime
 
+    @property
+    def total(self) -> int:
+        """The number of events."""
+        return sum(sum(operations.values()) for operations in self.months.values())
+
 
 @dataclass(slots=True)
 class Activity:

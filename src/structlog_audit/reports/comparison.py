@@ -14,25 +14,22 @@ import copy
 import datetime as dt
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from structlog_audit._version import __version__
-from structlog_audit.events.codec import StoredEvent, escape
 from structlog_audit.events.event import EventStatus, operation_of, rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
-from structlog_audit.query.activity import Activity
-from structlog_audit.query.completeness import Completeness
+from structlog_audit.query.completeness import Completeness, Source
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.reports import formatting
 from structlog_audit.reports.aggregation import OperationAggregate, operation_aggregates, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
-from structlog_audit.reports.markdown import render_markdown
-from structlog_audit.reports.period import Period, month_before, period_of
+from structlog_audit.reports.document import Document
+from structlog_audit.reports.period import Period, period_before, period_of
+from structlog_audit.reports.report_forms import ReportForms
 from structlog_audit.reports.significance import (
     LIMIT,
     adjusted,
@@ -49,10 +46,8 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ComparisonReport:
+class ComparisonReport(ReportForms):
     """An immutable comparison of two periods or trails, made by `comparison_report`."""
-
-    _members: dict[str, Any]
 
     completeness: Completeness
     """The verdict on the later period."""
@@ -70,68 +65,52 @@ class ComparisonReport:
         """
         return copy.deepcopy(self._members)
 
-    def to_json(self) -> str:
-        """Return the comparison as JSON text, without characters unsafe in terminals."""
-        encoded = escape(msgspec.json.encode(self._members))
-        return msgspec.json.format(encoded, indent=2).decode()
-
-    def to_markdown(self) -> str:
-        """Return the comparison as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_comparison_document(self._members))
+    def _document(self) -> Document:
+        return build_comparison_document(self._members)
 
     def __repr__(self) -> str:
         return f"<ComparisonReport of {self._members['before']['total']} and {self._members['now']['total']} events>"
 
 
-class _Side:
-    """The events of one period."""
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two periods that are compared.
 
-    def __init__(self, source: EventSource, period: Period, now: dt.datetime) -> None:
-        self.period = period
-        self.operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
-        self.users: Counter[str | None] = Counter()
+    Attributes:
+        period: The period.
+        operations: The outcomes and durations of each operation.
+        users: The number of events of each user.
+        verdict: The verdict on the completeness of the period.
+        seconds: For how long events can be in the period.
+    """
 
-        of_period = conditions(start_time=period.start, end_time=period.end)
-        with source._counted_events(of_period) as counted:
-            if counted is not None:
-                self._add_activity(counted.activity)
-            else:
-                self._add_events(source.select(of_period, newest_first=False))
+    period: Period
+    operations: Mapping[str, OperationAggregate]
+    users: Counter[str | None]
+    verdict: Completeness
+    seconds: float
 
-        self.total = self.users.total()
-        self.verdict = source.completeness(period.start, period.end)
-        self.seconds = self._seconds(now)
+    @classmethod
+    def of(
+        cls,
+        period: Period,
+        operations: Mapping[str, OperationAggregate],
+        users: Counter[str | None],
+        verdict: Completeness,
+        now: dt.datetime,
+    ) -> Side:
+        """Return the side with these figures, whose seconds are those from the first event of the source until *now*."""
+        return cls(period, operations, users, verdict, _seconds(period, verdict.source, now))
 
-    def _add_events(self, events: Iterable[StoredEvent]) -> None:
-        for event in events:
-            operation = operation_of(event.operation).value
-            self.operations[operation].add(event)
-            self.users[event.user_id] += 1
-
-    def _add_activity(self, activity: Activity) -> None:
-        self.operations = operation_aggregates(activity)
-
-        for user_id, counts in activity.users:
-            self.users[user_id] = sum(sum(operations.values()) for operations in counts.months.values())
-
-    def _seconds(self, now: dt.datetime) -> float:
-        """Return for how long events can be in the period: since the first one of the source, and until *now*."""
-        start, source = self.period.start, self.verdict.source
-        if source.first_event is None or source.last_event is None:
-            return 0.0
-
-        # A whole trail ends with its last event; a period without an end has passed until now.
-        end = self.period.end or (source.last_event if start is None else now)
-        end = min(now, end)
-
-        begin = source.first_event if start is None else max(start, source.first_event)
-        seconds = (end - begin).total_seconds()
-        return max(0.0, seconds)
+    @property
+    def total(self) -> int:
+        """The number of events."""
+        return self.users.total()
 
     def failures(self, operation: str) -> tuple[int, int]:
         """Return the numbers of failures and of events of *operation*."""
-        statuses = self.operations[operation].statuses
-        return statuses[EventStatus.FAILURE], statuses.total()
+        found = self.operations.get(operation)
+        return (0, 0) if found is None else (found.statuses[EventStatus.FAILURE], found.statuses.total())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures and the verdict."""
@@ -152,6 +131,51 @@ class _Side:
         }
 
 
+def _seconds(period: Period, source: Source, now: dt.datetime) -> float:
+    """Return for how long events can be in *period*: since the first one of the source, and until *now*."""
+    if source.first_event is None or source.last_event is None:
+        return 0.0
+
+    # A whole trail ends with its last event; a period without an end has passed until now.
+    end = period.end or (source.last_event if period.start is None else now)
+    end = min(now, end)
+
+    begin = source.first_event if period.start is None else max(period.start, source.first_event)
+    seconds = (end - begin).total_seconds()
+    return max(0.0, seconds)
+
+
+def read_side(
+    source: EventSource, period: Period, verdict: Completeness, now: dt.datetime, user_id: str | None = None
+) -> Side:
+    """Return the figures of *period*, of all users or of one. One pass over its events, unless the source counts them.
+
+    Args:
+        source: The source of the events.
+        period: The period.
+        verdict: The verdict on its completeness.
+        now: The present time.
+        user_id: The user; None for all users.
+    """
+    operations: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
+    users: Counter[str | None] = Counter()
+
+    of_user = {} if user_id is None else {"user_id": user_id}
+    of_period = conditions(start_time=period.start, end_time=period.end, **of_user)
+
+    with source._counted_events(of_period) as counted:
+        if counted is not None:
+            operations = operation_aggregates(counted.activity)
+            users = Counter({user: found.total for user, found in counted.activity.users})
+            return Side.of(period, operations, users, verdict, now)
+
+    for event in source.select(of_period, newest_first=False):
+        operation = operation_of(event.operation).value
+        operations[operation].add(event)
+        users[event.user_id] += 1
+    return Side.of(period, operations, users, verdict, now)
+
+
 def comparison_report(
     source: EventSource,
     *,
@@ -170,7 +194,8 @@ def comparison_report(
         start_time, end_time: A half-open range in place of the month. It is compared with a range of the same length just
             before.
         against: Another source to compare with, by default for the same period.
-        against_start_time, against_end_time: The range to compare with, in place of the one just before.
+        against_start_time, against_end_time: The range to compare with, in place of the one just before. In the same source,
+            it must not overlap the other one, and ends where that begins unless an end is given.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -183,36 +208,59 @@ def comparison_report(
     clock = source._now()
     period = period_of(month, start_time, end_time)
     earlier = period_of(None, against_start_time, against_end_time)
-    if earlier == Period():
-        earlier = period if against is not None else _period_before(period, clock)
+    if against is None:
+        earlier = _earlier_period(period, earlier, clock)
+    elif earlier == Period():
+        earlier = period
+    _require_time("start_time, end_time", period, clock)
+    _require_time("against_start_time, against_end_time", earlier, clock)
 
-    now = _Side(source, period, clock)
-    before = _Side(source if against is None else against, earlier, clock)
-    return ComparisonReport(_members(before, now, clock), now.verdict, before.verdict)
-
-
-def _period_before(period: Period, now: dt.datetime) -> Period:
-    """Return the month before a month, and otherwise the time of the same length before *period*."""
-    if period.month is not None:
-        return month_before(period.month)
-    if period.start is None:
-        raise AuditValueError("start_time=None: expected a start_time, a month, or against: a source to compare with")
-
-    length = (period.end or now) - period.start
-    try:
-        return Period(period.start - length, period.start)
-    except OverflowError:
-        given = rfc3339(period.start)
-        raise AuditValueError(f"start_time={given}: expected a time with as much time before it") from None
+    now, before = (
+        read_side(read, of, read.completeness(of.start, of.end), clock)
+        for read, of in ((source, period), (source if against is None else against, earlier))
+    )
+    members = {"generated_at": rfc3339(clock), "software": f"structlog-audit {__version__}", **compare(before, now)}
+    return ComparisonReport(members, now.verdict, before.verdict)
 
 
-def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
-    rows = {
-        "operations": list(_operations(before, now)),
-        "failures": list(_failures(before, now)),
-        "durations": list(_durations(before, now)),
-        "users": list(_users(before, now)),
-    }
+def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
+    """Return the time of the same source to compare *period* with: the *given* one, or the one just before."""
+    if given == Period():
+        before = period_before(period, now)
+        if before is None:
+            raise AuditValueError(
+                f"start_time, end_time: {period}: expected a period with as much time before it, or against: another source"
+            )
+        return before
+
+    if given.end is None and _is_before(given.start, period.start):
+        return Period(given.start, period.start)
+    if _is_before(given.start, period.end) and _is_before(period.start, given.end):
+        raise AuditValueError(
+            f"against_start_time, against_end_time: {given}: expected a period that does not overlap {period}"
+        )
+    return given
+
+
+def _is_before(start: dt.datetime | None, end: dt.datetime | None) -> bool:
+    """Return whether a start is before an end; None is open."""
+    return start is None or end is None or start < end
+
+
+def _require_time(names: str, period: Period, now: dt.datetime) -> None:
+    """Raise an error that has the *names* of the parameters if *period* has no time in which events can be."""
+    if period.start is not None and period.start >= min(now, period.end or now):
+        raise AuditValueError(f"{names}: {period}: expected a period that is not empty, and has begun")
+
+
+GROUPS = ("operations", "failures", "durations", "users")
+"""The groups of differences, by their names in the data."""
+
+
+def compare(before: Side, now: Side) -> dict[str, Any]:
+    """Return both sides, and what appeared, vanished or changed."""
+    groups = (_operations, _failures, _durations, _users)
+    rows = {name: list(find(before, now)) for name, find in zip(GROUPS, groups, strict=True)}
 
     # The number of all tests counts, whichever they are.
     tested = [row for group in rows.values() for row in group if row["chance"] is not None]
@@ -222,8 +270,6 @@ def _members(before: _Side, now: _Side, clock: dt.datetime) -> dict[str, Any]:
         row["chance"] = chance
 
     return {
-        "generated_at": rfc3339(clock),
-        "software": f"structlog-audit {__version__}",
         "before": before.to_dict(),
         "now": now.to_dict(),
         "comparisons": len(tested),
@@ -277,9 +323,9 @@ def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float
     if all(seconds):
         share = seconds[1] / sum(seconds)
         chance = chance_of_counts(before, now, share)
-        if before:
-            expected = before * seconds[1] / seconds[0]
-            sentence += f", {formatting.milliseconds(expected)} expected"
+        expected = _rounded(before * seconds[1] / seconds[0])
+        if expected != before:
+            sentence += f", {expected:,} expected"
 
     return {
         "name": name,
@@ -291,7 +337,12 @@ def _counts(name: str | None, before: int, now: int, seconds: tuple[float, float
     }
 
 
-def _operations(before: _Side, now: _Side) -> Iterator[Row]:
+def _rounded(count: float) -> float:
+    """Return an expected number of events: a whole one, or with a decimal if it is small."""
+    return round(count, 1) if count < 10 else round(count)
+
+
+def _operations(before: Side, now: Side) -> Iterator[Row]:
     """Yield the comparison of the numbers of events of each operation."""
     seconds = before.seconds, now.seconds
     for name in before.operations.keys() | now.operations.keys():
@@ -300,21 +351,20 @@ def _operations(before: _Side, now: _Side) -> Iterator[Row]:
         yield _counts(name, total_before, total_now, seconds)
 
 
-def _users(before: _Side, now: _Side) -> Iterator[Row]:
+def _users(before: Side, now: Side) -> Iterator[Row]:
     """Yield the comparison of the numbers of events of each user."""
     seconds = before.seconds, now.seconds
     for user in before.users.keys() | now.users.keys():
         yield _counts(user, before.users[user], now.users[user], seconds)
 
 
-def _failures(before: _Side, now: _Side) -> Iterator[Row]:
+def _failures(before: Side, now: Side) -> Iterator[Row]:
     """Yield the comparison of the failure rates of each operation of both sides."""
     for name in before.operations.keys() & now.operations.keys():
         failed_before, total_before = before.failures(name)
         failed_now, total_now = now.failures(name)
 
-        # An operation of one side only was looked up in the other.
-        if not total_before or not total_now or not failed_before + failed_now:
+        if not failed_before + failed_now:
             continue
 
         failures = failed_before, failed_now
@@ -331,7 +381,7 @@ def _failures(before: _Side, now: _Side) -> Iterator[Row]:
         }
 
 
-def _durations(before: _Side, now: _Side) -> Iterator[Row]:
+def _durations(before: Side, now: Side) -> Iterator[Row]:
     """Yield the comparison of the durations of each operation of both sides."""
     for name in before.operations.keys() & now.operations.keys():
         earlier = before.operations[name].durations

@@ -110,6 +110,7 @@ _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "user": formatting.display_name,
     "status": str,
     "number": formatting.number,
+    "figure": str,
     "rate": formatting.percent,
     "ms": formatting.milliseconds,
     "time": formatting.timestamp,

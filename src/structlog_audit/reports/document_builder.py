@@ -7,7 +7,7 @@ from typing import Any
 from structlog_audit.reports import formatting
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import NOTHING, Document, Section
-from structlog_audit.reports.sections import section_blocks
+from structlog_audit.reports.sections import section_blocks, section_title
 
 
 def build_document(members: dict[str, Any]) -> Document:
@@ -20,7 +20,7 @@ def build_document(members: dict[str, Any]) -> Document:
     sections = []
     for id in ids:
         blocks = section_blocks(id, members, numbers)
-        sections.append(Section(id, numbers[id], SECTIONS[id], blocks))
+        sections.append(Section(id, numbers[id], section_title(id, members), blocks))
 
     return Document(
         title="Audit report" if user_id is None else "Audit report for one user",
@@ -71,11 +71,9 @@ def text_of_bounds(period: dict[str, Any]) -> str:
 
 
 def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the files, the hosts, and the times of the events of the source."""
-    facts = [("Source", source["type"])]
+    """Return the files, or else the class of the source, its hosts, and the times of its events."""
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
-    if files:
-        facts.append(("Files", formatting.visible("; ".join(files))))
+    facts = [("Files", formatting.visible("; ".join(files)))] if files else [("Source", source["type"])]
     if source["hosts"]:
         facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))
     if source["first_event"] is not None:

@@ -116,6 +116,18 @@ def milliseconds(value: float) -> str:
     return f"{value:,.{decimals}f}"
 
 
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+"""The units of the length of a period, with their seconds."""
+
+
+def length(seconds: float) -> str:
+    """Return the length of a period with its unit: ``31 days``, ``1.5 hours``, ``30 seconds``."""
+    name, size = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
+    value = round(seconds / size, 1)
+    text = f"{value:,.1f}".removesuffix(".0")
+    return f"{text} {name}" if value == 1 else f"{text} {name}s"
+
+
 def duration_label(milliseconds: float) -> str:
     """Return a round duration with its unit, for an axis: ``10 µs``, ``1 s``."""
     for unit, size in (("s", 1e3), ("ms", 1.0), ("µs", 1e-3)):

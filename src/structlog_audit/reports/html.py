@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -33,7 +34,7 @@ _BLOCK_TYPES = {"text": str, "table": Table, "figure": Figure, "bullet_list": Bu
 
 
 def render_html(report: Document, members: dict[str, Any]) -> str:
-    """Return *report* as HTML, with charts of *members*, the data of the report."""
+    """Return *report* as HTML, with the charts of its figures, drawn from *members*, the data of the report."""
     environment = _environment()
     template = environment.get_template("report.html.jinja")
     source = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
@@ -43,8 +44,15 @@ def render_html(report: Document, members: dict[str, Any]) -> str:
         report=report,
         style=style,
         policy=_policy(style),
-        charts={"over_time": _status_charts(members), "durations": _duration_charts(members)},
+        charts={name: _CHARTS[name](members) for name in _figures(report)},
     )
+
+
+def _figures(report: Document) -> Iterator[str]:
+    for section in report.sections:
+        for block in section.blocks:
+            if isinstance(block, Figure):
+                yield block.name
 
 
 def _policy(style: str) -> str:
@@ -105,9 +113,13 @@ def _status_chart(
 
 def _duration_charts(members: dict[str, Any]) -> TitledCharts:
     timed = [row for row in members["operations"] if row["timed_events"]]
-    if not timed:
-        return []
-
     label = "Chart: p50, p95 and p99 of the durations of operations. The table contains the numbers."
     chart = charts.durations(timed[:MOST_DRAWN], label=label)
     return [("Duration, logarithmic scale", chart)]
+
+
+_CHARTS: dict[str, Callable[[dict[str, Any]], TitledCharts]] = {
+    "over_time": _status_charts,
+    "durations": _duration_charts,
+}
+"""The functions that draw the charts of a figure, by its name."""

@@ -24,7 +24,7 @@ _REFERENCES = {
     "^": "&#94;",
 }
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#!&<>|@~$^]|:(?=//)|(?<=www)\.", re.IGNORECASE)
-_NUMERIC = {"number", "rate", "ms"}
+_NUMERIC = {"number", "figure", "rate", "ms"}
 
 
 def escape_markdown(text: str) -> str:

@@ -37,6 +37,12 @@ class Period:
     end: dt.datetime | None = None
     month: str | None = None
 
+    def __str__(self) -> str:
+        if self.month is not None:
+            return self.month
+        start, end = (None if bound is None else rfc3339(bound) for bound in (self.start, self.end))
+        return f"{start or 'the beginning'} to {end or 'now'}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the period as JSON values."""
         return {"start": rfc3339_or_none(self.start), "end": rfc3339_or_none(self.end), "month": self.month}
@@ -100,12 +106,26 @@ def _add_months(time: dt.datetime, months: int) -> dt.datetime:
     return time.replace(year=year, month=month_index + 1)
 
 
-def month_before(month: str) -> Period:
-    """Return the month before *month*, such as ``2025-01``."""
-    start = _period_of_month(month).start
-    if start is None or (start.year == 1 and start.month == 1):
-        raise AuditValueError(f"month={month!r}: expected a month that has one before it")
-    return _period_of_month(month_of(_add_months(start, -1)))
+def period_before(period: Period, now: dt.datetime) -> Period | None:
+    """Return the month before a month, or else the time of the same length before *period*.
+
+    Args:
+        period: The period. Without an end it lasts until *now*.
+        now: The present time.
+
+    Returns:
+        The period before; None if *period* has no start or no length, or the calendar has no such time.
+    """
+    if period.start is None or period.start >= (period.end or now):
+        return None
+
+    try:
+        if period.month is not None:
+            return _period_of_month(month_of(_add_months(period.start, -1)))
+        length = (period.end or now) - period.start
+        return Period(period.start - length, period.start)
+    except (ValueError, OverflowError):
+        return None
 
 
 def month_of(time: dt.datetime) -> str:

@@ -20,11 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from structlog_audit._validation import require_integer
 from structlog_audit._version import __version__
-from structlog_audit.events.codec import escape
 from structlog_audit.events.event import Identifier, Kind, rfc3339
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
@@ -40,18 +37,17 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import NEWEST_OF_USER, ReportAggregates
 from structlog_audit.reports.completeness import completeness_members
-from structlog_audit.reports.markdown import render_markdown
+from structlog_audit.reports.document import Document
 from structlog_audit.reports.period import Period, period_of
 from structlog_audit.reports.person_data import IDENTITY, PSEUDONYM_OF_KEY, TOKEN_OF_VAULT, Person, PersonAggregates
 from structlog_audit.reports.person_document import build_person_document
 from structlog_audit.reports.report_data import open_intents
+from structlog_audit.reports.report_forms import ReportForms
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class PersonReport:
+class PersonReport(ReportForms):
     """An immutable report on one person, made by `person_report`."""
-
-    _members: dict[str, Any]
 
     completeness: Completeness
     """The verdict on the completeness of the period, with the evidence it rests on."""
@@ -82,14 +78,8 @@ class PersonReport:
         """
         return copy.deepcopy(self._members)
 
-    def to_json(self) -> str:
-        """Return the report as JSON text, without characters unsafe in terminals."""
-        encoded = escape(msgspec.json.encode(self._members))
-        return msgspec.json.format(encoded, indent=2).decode()
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_person_document(self._members))
+    def _document(self) -> Document:
+        return build_person_document(self._members)
 
     def __repr__(self) -> str:
         return f"<PersonReport of {self._members['by_person']['total']} events>"

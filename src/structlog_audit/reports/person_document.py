@@ -37,8 +37,8 @@ _OPERATION = Column("Operation", "operation", "code")
 _USER = Column("User", "user_id", "user")
 _STATUS = Column("Status", "status", "status")
 _ENTRIES = Column("Entries", "named", "detail")
-_METADATA = Column("Metadata", "content")
-_WHY = Column("Why", "why")
+_METADATA = Column("Metadata", "content", "detail")
+_WHY = Column("Why", "why", "code")
 _EVENTS = Column("Events", "total", "number")
 _TIMES = (
     _EVENTS,
@@ -235,7 +235,10 @@ def _most_note(shown: int, total: int) -> str:
 
 
 def _newest(group: dict[str, Any], columns: tuple[Column, ...]) -> Table:
-    rows = [{**row, "why": ", ".join(row["reasons"]), "content": row["metadata"]} for row in group["newest"]]
+    rows = []
+    for row in group["newest"]:
+        content = None if row["metadata"] is None else (row["metadata"], None)
+        rows.append({**row, "why": ", ".join(row["reasons"]), "content": content})
     return event_table("Events, the newest first", columns, {"total": group["total"], "newest": rows})
 
 

@@ -10,6 +10,7 @@
   (`structlog_audit.reports.counted`). `structlog_audit.reports.aggregation` describes the bounds on memory.
 * A report of one user makes a second pass, over gaps and trail events; without an event of the user, a third one for the names
   near that user's.
+* A period with a start makes one pass over the period before, and one for the verdict on it.
 * Open intents cause one more pass, from the first of them on: their outcomes may lie after the period or belong to another
   user.
 """
@@ -18,19 +19,17 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
-import msgspec
-
-from structlog_audit._version import check_versions
-from structlog_audit.events.codec import StoredEvent, escape
-from structlog_audit.events.event import Kind
+from structlog_audit.events.codec import StoredEvent
+from structlog_audit.events.event import Identifier, Kind
 from structlog_audit.events.json_safe import identifier_text
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
-from structlog_audit.exceptions import AuditError, AuditTypeError
+from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
@@ -38,25 +37,25 @@ from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
+from structlog_audit.redaction.redactor import Redactor
+from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
 from structlog_audit.reports.counted import HAS_INTENT, add_counted
+from structlog_audit.reports.document import Document
 from structlog_audit.reports.document_builder import build_document
-from structlog_audit.reports.markdown import render_markdown
 from structlog_audit.reports.period import Period, period_of
+from structlog_audit.reports.person import PersonReport, person_report
+from structlog_audit.reports.previous_period import compare_with_period_before
 from structlog_audit.reports.report_data import build_data
+from structlog_audit.reports.report_forms import ReportForms
 
 _LIBRARY_KINDS = (Kind.GAP, Kind.TRAIL)
 
-_EXTRA = ("jinja2", "markupsafe", "pygal")
-"""The modules of the extra ``reports``."""
-
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Report:
+class Report(ReportForms):
     """An immutable compliance report, made by `compliance_report`."""
-
-    _members: dict[str, Any]
 
     completeness: Completeness
     """The verdict on the completeness of the period, with the evidence it rests on."""
@@ -83,6 +82,8 @@ class Report:
         ``months``          the memory SDK's report of each month: ``period total_events users operations user_activity``,
                             the latter with ``total`` and ``by_class`` of every user
         ``over_time``       the ``unit`` (hour to century), and ``steps`` with their ``start``, ``total`` and statuses
+        ``comparison``      with the period before, as `structlog_audit.reports.ComparisonReport`, if the source is known to
+                            have that period whole; else the ``reasons`` why not
         ``operations``      of each operation ``class total_events by_status success_rate timed_events`` and durations
         ``classes``         ``classified`` events and their counts ``by_class``; ``unclassified`` events and their operations
         ``users``           ``total``; the 50 ``most_active``; the 10 with ``most_failures``
@@ -98,37 +99,44 @@ class Report:
         """
         return copy.deepcopy(self._members)
 
-    def to_json(self) -> str:
-        """Return the report as JSON text, without characters unsafe in terminals."""
-        encoded = escape(msgspec.json.encode(self._members))
-        return msgspec.json.format(encoded, indent=2).decode()
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(build_document(self._members))
-
-    def to_html(self) -> str:
-        """Return the report as one self-contained HTML document without scripts.
-
-        Raises:
-            AuditError: The extra ``reports`` is not installed.
-        """
-        check_versions("reports")
-        # Imported lazily: needs the extra.
-        try:
-            from structlog_audit.reports.html import render_html
-        except ModuleNotFoundError as error:
-            if error.name not in _EXTRA:
-                raise
-            fix = "pip install 'structlog-audit[reports]'"
-            raise AuditError(f"to_html needs {error.name}, which is not installed: {fix}") from error
-
-        return render_html(build_document(self._members), self._members)
+    def _document(self) -> Document:
+        return build_document(self._members)
 
     def __repr__(self) -> str:
         period = self._members["period"]
         bounds = (period["start"], period["end"])
         return f"<Report of {period['month'] or bounds}>"
+
+
+class ReportParameters(TypedDict, total=False):
+    """The parameters of every `compliance_report`."""
+
+    month: str | None
+    start_time: dt.datetime | None
+    end_time: dt.datetime | None
+    operations: Mapping[str, str] | OperationClasses | None
+    seals: Iterable[SealVerdict]
+
+
+class PersonParameters(ReportParameters, total=False):
+    """The parameters of a report on one person (`structlog_audit.reports.person_report`)."""
+
+    members: Iterable[str]
+    redactors: Iterable[Redactor]
+    vault: SubjectVault | str | os.PathLike[str] | None
+    newest: int
+
+
+@overload
+def compliance_report(
+    source: EventSource, *, user_id: str | None = None, person: None = None, **parameters: Unpack[ReportParameters]
+) -> Report: ...
+
+
+@overload
+def compliance_report(
+    source: EventSource, *, person: Identifier, **parameters: Unpack[PersonParameters]
+) -> PersonReport: ...
 
 
 def compliance_report(
@@ -138,9 +146,11 @@ def compliance_report(
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
+    person: Identifier | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
     seals: Iterable[SealVerdict] = (),
-) -> Report:
+    **search: Any,
+) -> Report | PersonReport:
     """Return the report of the events of *source* in a period. O(number of events).
 
     Args:
@@ -148,6 +158,8 @@ def compliance_report(
         month: A month in UTC, such as ``"2025-01"``.
         start_time, end_time: A half-open range in place of the month; None is an open bound.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
+        person: The person about whom everything is reported, in place of a summary.
+        search: With *person*, the further parameters of `structlog_audit.reports.person_report`.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
         seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
             the report states that nothing was verified.
@@ -159,6 +171,14 @@ def compliance_report(
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
 
+    if person is not None:
+        if user_id is not None:
+            raise AuditValueError(f"user_id={user_id!r}, person={person!r}: expected one of them")
+        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time}
+        return person_report(source, person, **bounds, operations=operations, seals=seals, **search)
+    if search:
+        raise AuditTypeError(f"{', '.join(search)}: expected only with person, or no such parameter")
+
     period = period_of(month, start_time, end_time)
     user = _user(user_id)
     aggregates = ReportAggregates(registered_operations().extended(operations))
@@ -168,7 +188,9 @@ def compliance_report(
         _close_intents_elsewhere(source, aggregates)
     hints = _absence(source, period, user) if user is not None and not aggregates.activity.total else []
     verdict = assess_completeness(source, period, user, aggregates, seals)
-    return Report(build_data(source, period, user, aggregates, statistics_of_period, hints, verdict), verdict)
+    comparison = compare_with_period_before(source, period, user, aggregates, verdict, verdict.seals)
+    members = build_data(source, period, user, aggregates, statistics_of_period, hints, verdict, comparison)
+    return Report(members, verdict)
 
 
 def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def build_data(
     statistics: dict[str, Any],
     hints: list[str],
     verdict: Completeness,
+    comparison: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the members of a report (`Report.to_dict`).
 
@@ -65,6 +66,7 @@ def build_data(
         statistics: The statistics of its application events (`structlog_audit.query.statistics.statistics`).
         hints: Why there may be no events of the user.
         verdict: The verdict on the completeness of the period.
+        comparison: The comparison with the period before.
     """
     now = source._now()
     span = _span(aggregates, period, now)
@@ -79,6 +81,7 @@ def build_data(
         "integrity": [seal.to_dict() for seal in verdict.seals],
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
+        "comparison": comparison,
         "operations": _operations(aggregates),
         "classes": _classes(aggregates),
         "users": _users(aggregates),

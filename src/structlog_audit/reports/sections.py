@@ -8,6 +8,7 @@ from typing import Any
 
 from structlog_audit.reports import formatting
 from structlog_audit.reports.aggregation import CLASS_NAMES, PERCENTILES
+from structlog_audit.reports.change_tables import GROUPS, READING, change_table, without_changes
 from structlog_audit.reports.clauses import SECTIONS
 from structlog_audit.reports.document import Block, BulletList, Column, Figure, Table
 
@@ -49,6 +50,13 @@ def section_blocks(id: str, members: dict[str, Any], numbers: dict[str, int]) ->
     if id == "clauses":
         return _clauses(members, numbers)
     return _BLOCKS[id](members)
+
+
+def section_title(id: str, members: dict[str, Any]) -> str:
+    """Return the title of the section *id*: a period that is not a month has no month before."""
+    if id == "comparison" and members["period"]["month"] is None:
+        return "Since the period before"
+    return SECTIONS[id]
 
 
 def event_table(caption: str, columns: tuple[Column, ...], listed: dict[str, Any], *, order: str = "newest") -> Table:
@@ -258,6 +266,57 @@ def _over_time_table(caption: str, members: dict[str, Any]) -> Table:
     omitted = len(steps) - len(rows)
     note = f"Rows without events are omitted ({formatting.number(omitted)})." if omitted else ""
     return Table(caption, columns, rows, note)
+
+
+def _comparison(members: dict[str, Any]) -> list[Block]:
+    comparison = members["comparison"]
+    before = comparison["before"]
+    if before is None:
+        return list(comparison["reasons"])
+    if comparison["reasons"]:
+        introduction = f"Not compared with {_period_text(before)}, which the source is not known to have whole:"
+        return [introduction, BulletList(comparison["reasons"])]
+
+    now = comparison["now"]
+    blocks: list[Block] = [_sides_table(before, now)]
+    if before["completeness"]["verdict"] != "complete":
+        blocks += [f"{_period_text(before)} lacks events, which looks like a change:"]
+        blocks.append(BulletList(before["completeness"]["sentences"]))
+    if now["completeness"]["verdict"] == "incomplete":
+        blocks.append(f"{_period_text(now)} lacks events as well, see Completeness.")
+
+    groups = {title: comparison[id] for id, (title, _) in GROUPS.items()}
+    for title, kind in GROUPS.values():
+        if groups[title]["changes"]:
+            blocks.append(change_table(f"{title} that differ, the least likely first", groups[title], kind))
+    return [*blocks, *without_changes(groups), BulletList(READING)]
+
+
+def _period_text(period: dict[str, Any]) -> str:
+    """Return the bounds of one of two periods, as they stand in a cell."""
+    if period["month"] is not None:
+        return formatting.month_name(period["month"])
+
+    start = formatting.timestamp(period["start"])
+    end = "now" if period["end"] is None else formatting.timestamp(period["end"])
+    return f"{start} to {end}"
+
+
+def _sides_table(before: dict[str, Any], now: dict[str, Any]) -> Table:
+    columns = (
+        Column("Period (UTC)", "name"),
+        Column("Length", "length", "figure"),
+        Column("Events", "total", "number"),
+        Column("Failures", "failures", "number"),
+        Column("Users", "users", "number"),
+    )
+    rows = []
+    for side in (before, now):
+        length = formatting.length(side["seconds"])
+        rows.append({**side, "name": _period_text(side), "length": length})
+
+    note = "The length is the time in which events can be: since the first event of the source, and until now."
+    return Table("The two periods", columns, rows, note)
 
 
 def _operations(members: dict[str, Any]) -> list[Block]:
@@ -502,7 +561,7 @@ def _clauses(members: dict[str, Any], numbers: dict[str, int]) -> list[Block]:
     rows = []
     for clause in members["clauses"]:
         ids = [id for id in clause["sections"] if id in numbers]
-        references = [(id, numbers[id], SECTIONS[id]) for id in ids]
+        references = [(id, numbers[id], section_title(id, members)) for id in ids]
         rows.append({**clause, "sections": references})
 
     columns = (
@@ -527,6 +586,7 @@ _BLOCKS: dict[str, Callable[[dict[str, Any]], list[Block]]] = {
     "integrity": _integrity,
     "months": _months,
     "over_time": _over_time,
+    "comparison": _comparison,
     "operations": _operations,
     "classes": _classes,
     "users": _users,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,7 +11,7 @@ from structlog_audit.cli.completion import complete_formats
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Columns, Force, SealKeys, TrailOptions, Verified, proving_keys, reads_trails
 from structlog_audit.cli.output_files import refusing_to_replace, require_free
-from structlog_audit.cli.terminal import put_line
+from structlog_audit.cli.terminal import put_error, put_line
 from structlog_audit.exceptions import AuditValueError
 from structlog_audit.export import checked_destination, checked_writer
 from structlog_audit.export import export as export_to
@@ -35,7 +34,7 @@ def export(
     ] = None,
     tiles: Annotated[
         str | None,
-        typer.Option("--tiles", metavar="FOLDER", help="Instead of events: checkpoint and hashes as C2SP tiles."),
+        typer.Option("--tiles", metavar="FOLDER", help="Instead of events: a sealed trail as a log of C2SP tiles."),
     ] = None,
     format: Annotated[
         str | None,
@@ -104,20 +103,23 @@ def export(
 
 
 def _export_tiles(words: Sequence[str], folder: str) -> Exit:
-    """Write the seal of a trail as the files that a server of tiles has (C2SP tlog-tiles)."""
-    from structlog_audit.integrity.proving import tiles
+    """Write a sealed trail as the files that a server of tiles has (C2SP tlog-tiles)."""
+    from structlog_audit.archive.opening import is_archive
+    from structlog_audit.integrity.tiles import MAX_ENTRY_BYTES, export_tiles
 
     if len(words) != 1:
         raise UsageError("--tiles: expected the active file of one trail, and no conditions")
-    top = Path(folder)
-    if top.exists() and (not top.is_dir() or any(top.iterdir())):
-        raise UsageError(f"--tiles {folder}: expected a new or an empty folder")
+    if is_archive(words[0]):
+        raise UsageError(f"--tiles: expected a trail, got an archive: archive restore {words[0]} makes a trail of it")
+    try:
+        exported = export_tiles(words[0], folder)
+    except AuditValueError as error:
+        raise UsageError(f"--tiles {error}") from None
 
-    count = 0
-    for name, data in tiles(words[0]):
-        path = top / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        count += 1
-    put_line(f"{count} files in {folder}")
+    put_line(f"{exported.files} files added in {folder}: {exported.lines} lines")
+    if exported.left_out:
+        reason = (
+            f"a line of their 256 is not here, or has more than {MAX_ENTRY_BYTES} bytes; verify tells which are gone"
+        )
+        put_error(f"lines without an entry: {exported.left_out}: {reason}")
     return Exit.DONE

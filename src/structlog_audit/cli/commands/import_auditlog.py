@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from structlog_audit.cli.access_record import CommandHandler
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.loggers.audit_logger import PrivateLogger
 from structlog_audit.loggers.bound_logger import AuditBoundLogger
-from structlog_audit.recording.handler import AuditHandler
 from structlog_audit.trail.reading.opening import open_trail
 
 EXAMPLES = ("import-auditlog auditlog.jsonl logs/audit.jsonl",)
@@ -67,7 +67,7 @@ def _record(file: str, trail: str, models: dict[object, str], known: set[object]
 
     logger = PrivateLogger("structlog_audit.import_auditlog")
     logger.propagate = False
-    handler = AuditHandler(filename=trail, on_error="raise")
+    handler = CommandHandler(filename=trail, on_error="raise")
     logger.addHandler(handler)
     log = AuditBoundLogger(logger, (), {})
 

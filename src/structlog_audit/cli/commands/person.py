@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from structlog_audit.cli.exit_codes import Exit, UsageError
-from structlog_audit.cli.options import Anchors, DocumentOption, Operations, SealKeys, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import put
+from structlog_audit.cli.options import (
+    Anchors,
+    Force,
+    HtmlFile,
+    JsonFile,
+    MarkdownFile,
+    Operations,
+    ReportOption,
+    SealKeys,
+    TrailOptions,
+    reads_trails,
+)
 
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
@@ -45,23 +55,31 @@ def person(
     operations: Operations = None,
     key: SealKeys = None,
     anchor: Anchors = None,
-    output: DocumentOption = "text",
+    html: HtmlFile = None,
+    markdown: MarkdownFile = None,
+    json: JsonFile = None,
+    force: Force = False,
+    output: ReportOption = "text",
 ) -> Exit:
     """Show everything by and about one person, and what an erasure would remove.
 
     The text is Markdown, for an access request (GDPR art. 15) or an erasure (art. 17).
     """
+    from structlog_audit.cli.documents import documents
     from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import person_report
 
     identity, options = _take_person(options)
     classes = load_operations(operations)
+    if not all(member or ()):
+        raise UsageError("--member: expected a member of the metadata, such as customer_id, got an empty text")
+    targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
     redactors = [_redactor(given) for given in secret or ()]
+    pseudonyms = [redactor.pseudonym(identity) for redactor in redactors]
+    options = dataclasses.replace(options, person=identity, pseudonyms=pseudonyms)
 
     def write(reading: Reading) -> Exit:
-        if len(reading.selection.words) > 1:
-            raise UsageError("person covers all events of its time range: leave out the conditions")
         conditions = reading.selection.conditions
         made = person_report(
             reading.trail,
@@ -75,21 +93,21 @@ def person(
             operations=classes,
             seals=reading.seals(key, anchor),
         )
-        put(made.to_json() + "\n" if output == "json" else made.to_markdown())
+        targets.write(made)
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
-    return read_trails(options, write, quietly=True, judges=True)
+    return read_trails(options, write, quietly=True, judges=True, whole="person covers all events of its time range")
 
 
 def _take_person(options: TrailOptions) -> tuple[str, TrailOptions]:
-    """Return the identity, and the options with a condition in its place, by which a reading is recorded."""
+    """Return the identity, and the options without it."""
     given, *trails = options.words
     identity = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if not identity:
         raise UsageError("USER: expected an identity, got an empty text")
     if given == "-" and "-" in trails:
         raise UsageError("-: expected the identity or a trail on stdin, got both")
-    return identity, dataclasses.replace(options, words=[*trails, f"user_id={identity}"])
+    return identity, dataclasses.replace(options, words=trails)
 
 
 def _redactor(given: str) -> Redactor:

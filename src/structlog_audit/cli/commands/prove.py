@@ -11,6 +11,7 @@ from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import SealedPath
 from structlog_audit.cli.terminal import put
 from structlog_audit.exceptions import AuditValueError
+from structlog_audit.export import write_atomically
 
 if TYPE_CHECKING:
     from structlog_audit.integrity.notes import Proof
@@ -38,6 +39,7 @@ def prove(
 
     if (cose is None) != (key is None):
         raise UsageError("expected --cose and --key together: a receipt is signed by the key of the trail")
+    outputs = {}
     try:
         if is_archive(trail):
             from structlog_audit.archive.proofs import prove_archived
@@ -46,11 +48,13 @@ def prove(
         else:
             proven = prove(trail, event_id)
         if cose is not None and key is not None:
-            Path(cose).write_bytes(_receipt(proven.proof, event_id, key))
+            outputs[cose] = _receipt(proven.proof, event_id, key)
+        if line is not None:
+            outputs[line] = proven.line + b"\n"
+        for path, data in outputs.items():
+            write_atomically(Path(path), [data])
     except AuditValueError as error:
         raise UsageError(str(error)) from None
-    if line is not None:
-        Path(line).write_bytes(proven.line + b"\n")
     put(str(proven.proof))
     return Exit.DONE
 

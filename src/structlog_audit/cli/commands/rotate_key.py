@@ -11,7 +11,6 @@ from structlog_audit.cli.commands.seal import load_keys
 from structlog_audit.cli.exit_codes import Exit, UsageError
 from structlog_audit.cli.options import Origin, TrailPath
 from structlog_audit.cli.terminal import put_line
-from structlog_audit.exceptions import AuditReadError, AuditValueError
 
 EXAMPLES = ("rotate-key logs/audit.jsonl --key audit-2.pem --previous-key audit.pem --origin audit.example/shop/web1",)
 
@@ -29,23 +28,14 @@ def rotate_key(
 
     Then seal with both keys, and with the new one only when auditors have it: that ends the old one.
     """
-    from structlog_audit.integrity.errors import raising
-    from structlog_audit.integrity.rotation import rotate_key
-    from structlog_audit.integrity.signing import generate_key
-    from structlog_audit.integrity.standalone.verify_trail import read_checkpoint
+    from structlog_audit.integrity.rotation import rotate_key, rotate_to_new_key
 
     (previous,) = load_keys(previous_key, None, origin)
-    folder = f"{os.path.abspath(trail)}.seal"
-    if not os.path.isdir(folder):
+    if not os.path.isdir(f"{os.path.abspath(trail)}.seal"):
         raise UsageError(f"{trail!r}: expected the active file of a sealed trail")
-    with raising(AuditReadError):
-        read_checkpoint(folder)
-
-    if not os.path.exists(key):
-        try:
-            generate_key(key, origin)
-        except AuditValueError as error:
-            raise UsageError(f"--origin: {error}") from None
+    if not os.path.lexists(key):
+        put_line(str(rotate_to_new_key(trail, key, previous)))
+        return Exit.DONE
 
     (signer,) = load_keys(key, None, origin)
     rotate_key(trail, signer, previous)

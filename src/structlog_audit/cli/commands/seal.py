@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,22 +40,28 @@ def seal(
 ) -> Exit:
     """Seal a trail from its first line on, as a user whose files the application cannot read."""
     from structlog_audit.integrity.background import BackgroundSealer
+    from structlog_audit.integrity.seal_folder import SealFolder
 
     path = os.path.abspath(trail)
     if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
         raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
     signers = load_keys(key, previous_key, origin)
     anchors = _anchors(f"{path}.seal", policy, timestamps)
-    sealer = BackgroundSealer(path, origin, lambda: signers, on_damage=_report_damage, anchors=anchors)
+    make = partial(BackgroundSealer, path, origin, lambda: signers, on_damage=_report_damage, anchors=anchors)
     if watch:
-        _watch(sealer)
+        _watch(make())
         return Exit.DONE
 
+    # The error of this command is the only report of a failure.
+    is_new = not os.path.lexists(f"{path}.seal")
+    sealer = make(report=lambda message: None)
     is_sealed = sealer.seal_now()
     sealer.release()
     anchors.close()
     if not is_sealed:
-        raise UnreadableError(sealer.failure or f"{trail!r} is sealed by another process")
+        if is_new:
+            SealFolder(path).discard_unfinished()
+        raise UnreadableError(f"{trail} was not sealed: {sealer.failure or 'it is sealed by another process'}")
     put_line(f"{sealer.size} lines of {trail} are sealed; verify them with the key {signers[0].key}")
     return Exit.DONE
 

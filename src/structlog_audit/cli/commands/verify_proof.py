@@ -18,6 +18,14 @@ def verify_proof(
     line: Annotated[str, typer.Argument(metavar="LINE", help="File that begins with the line.")],
     *,
     key: VerifierKeys,
+    statement: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--statement",
+            metavar="FILE",
+            help="File with 'key' lines of the trail, to accept a key that took the place of a given one.",
+        ),
+    ] = None,
 ) -> int:
     """Verify the proof of one line. Exit code: 0 it is in the trail, 1 it is not, 2 the proof cannot be used."""
     from structlog_audit.integrity.standalone import verify_trail
@@ -26,6 +34,6 @@ def verify_proof(
         policy = verify_trail.load_policies(key)
     except verify_trail.SealError as error:
         raise UsageError(f"--key: {error}") from None
-    code, text = verify_trail.verify_proof(proof, line, policy)
+    code, text = verify_trail.verify_proof(proof, line, policy, statement or ())
     put_line(text)
     return code

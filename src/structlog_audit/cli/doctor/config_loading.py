@@ -43,8 +43,9 @@ def load_config(argument: str) -> dict[str, Any]:
     except UnreadableError:
         raise
     except Exception as error:
-        # Python configurations are executed, so any exception is possible.
-        raise UnreadableError(f"{argument} cannot be loaded: {type(error).__name__}: {error}") from error
+        # Python configurations are executed, so any exception is possible. That of dictConfig names its cause only as such.
+        cause = "" if error.__cause__ is None else f": {error.__cause__}"
+        raise UnreadableError(f"{argument} cannot be loaded: {type(error).__name__}: {error}{cause}") from error
 
     if not isinstance(config, Mapping):
         raise UnreadableError(f"{argument}: expected a mapping, got a {type(config).__name__}")

@@ -180,6 +180,13 @@ def _refused_in(failure: BaseException) -> RefusedError | None:
     return cause
 
 
+def _refusal_of(given: str, failure: BaseException) -> str | None:
+    refused = _refused_in(failure)
+    if refused is None:
+        return None
+    return f"{given} cannot be loaded: the doctor does not allow what its import does: {refused}"
+
+
 def examine(given: str, folder: str) -> dict[str, Any]:
     """Return the answer of a dry run as a JSON object.
 
@@ -193,7 +200,7 @@ def examine(given: str, folder: str) -> dict[str, Any]:
     try:
         config = load_config(given)
     except UnreadableError as unreadable:
-        return {"error": str(unreadable)}
+        return {"error": _refusal_of(given, unreadable) or str(unreadable)}
 
     run: DryRun | None = None
     failed: list[RatedFinding] = []
@@ -236,6 +243,9 @@ def main() -> None:
     # The answer goes to the original stdout; output of the application goes to stderr.
     answer_fd = os.dup(1)
     os.dup2(2, 1)
+
+    # What a module configures while it is imported goes below the folder as well.
+    logging.config.dictConfigClass = partial(DryRun, folder=folder)  # type: ignore[assignment]
 
     refuse_changes(folder)
     answer = examine(given, folder)

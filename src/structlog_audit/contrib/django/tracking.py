@@ -160,7 +160,7 @@ def _change(compiler: Any, table: _Table, execute: partial[Any]) -> tuple[Any, l
     alias = connection.alias
     instances = QuerySet(model=query.model, query=selected, using=alias)
     condition = Q(pk__in=instances.values("pk"))
-    before = table.rows(alias, condition, fields, lock=True)
+    before = table.rows(alias, condition, fields)
 
     # A row that another transaction commits from now on must not be changed without having been read.
     if connection.features.has_select_for_update:
@@ -327,19 +327,20 @@ class _Table(NamedTuple):
             return recorded
         return None
 
-    def rows(self, alias: str, condition: Q, fields: Sequence[Any], *, lock: bool = False) -> Rows:
-        """Return the rows that meet *condition*."""
+    def rows(self, alias: str, condition: Q, fields: Sequence[Any]) -> Rows:
+        """Return the rows that meet *condition*, locked."""
         every = QuerySet(model=self.model, using=alias)
         selected = every.filter(condition).order_by()
-        if lock:
-            selected = selected.select_for_update()
+
+        # Without a lock, MariaDB shows a row that is unchanged as it was when the transaction began.
+        selected = selected.select_for_update()
 
         names = [field.name for field in fields]
         columns = [field.attname for field in fields]
         return {key: dict(zip(names, row, strict=True)) for key, *row in selected.values_list("pk", *columns)}
 
     def rows_of(self, alias: str, keys: Sequence[Key], fields: Sequence[Any]) -> Rows:
-        """Return the rows with these primary keys."""
+        """Return the rows with these primary keys, locked."""
         found: Rows = {}
         for batch in in_batches(keys):
             condition = Q(pk__in=batch)
@@ -359,7 +360,7 @@ class _Table(NamedTuple):
         found: Rows = {}
         for batch in in_batches(conditions):
             condition = reduce(or_, batch)
-            found |= self.rows(alias, condition, self.fields, lock=True)
+            found |= self.rows(alias, condition, self.fields)
         return found
 
     def events(self, alias: str, rows: Iterable[ChangedRow]) -> list[TrackedEvent]:

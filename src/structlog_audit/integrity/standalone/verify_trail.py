@@ -405,6 +405,8 @@ ED25519 = 0x01
 COSIGNATURE = 0x04
 """The type of a key that cosigns checkpoints with a time (C2SP tlog-cosignature)."""
 
+_KEY_OWNERS = {ED25519: "a trail", COSIGNATURE: "a witness"}
+
 MAX_NOTE_BYTES = 1_000_000
 MAX_SIGNATURES = 100
 MAX_POLICY_BYTES = 1_000_000
@@ -465,11 +467,15 @@ class VerifierKey(NamedTuple):
     public_key: bytes
 
     @classmethod
-    def parse(cls, text: str) -> VerifierKey:
+    def parse(cls, text: str, *kinds: int) -> VerifierKey:
         """Return the key in *text*, of the form ``NAME+ID+KEY``.
 
+        Args:
+            text: The text.
+            kinds: The expected types; none for both.
+
         Raises:
-            SealError: The text has another form, or the key is not a usable Ed25519 key.
+            SealError: The text has another form, or the key is not a usable Ed25519 key of the expected type.
         """
         parts = text.split("+", 2)
         if len(parts) != 3 or not is_key_name(parts[0]):
@@ -477,8 +483,13 @@ class VerifierKey(NamedTuple):
 
         name, key_id, encoded = parts
         data = _decode_base64(encoded, f"the verifier key {name!r}")
-        if len(data) != 33 or data[0] not in (ED25519, COSIGNATURE):
-            raise SealError("UNKNOWN_KEY", f"the verifier key {name!r}: expected an Ed25519 key of type 1 or 4")
+        expected = kinds or tuple(_KEY_OWNERS)
+        if len(data) != 33 or data[0] not in expected:
+            types = " or ".join(f"{kind} ({_KEY_OWNERS[kind]})" for kind in expected)
+            got = f"type {data[0]}" if len(data) == 33 else f"{len(data)} bytes"
+            raise SealError(
+                "UNKNOWN_KEY", f"the verifier key {name!r}: expected an Ed25519 key of type {types}, got {got}"
+            )
 
         key = cls(name, data[0], data[1:])
         if key_id != key.key_id.hex():
@@ -666,7 +677,7 @@ class Policy(NamedTuple):
             raise SealError("UNKNOWN_KEY", f"{text!r} is a private key: expected its public half, the verifier key")
         words = data.split()
         if len(words) == 1:
-            return cls((VerifierKey.parse(words[0].decode(errors="replace")),))
+            return cls((VerifierKey.parse(words[0].decode(errors="replace"), ED25519),))
         return cls.parse(data)
 
     def is_witnessed(self, cosigners: Iterable[VerifierKey]) -> bool:
@@ -711,7 +722,7 @@ def _key_or_no_file(text: str) -> VerifierKey:
             f"expected a verifier key NAME+ID+KEY, or a file with one or with a policy; {text[:80]!r} does not exist"
         )
         raise SealError("UNKNOWN_KEY", message)
-    return VerifierKey.parse(text)
+    return VerifierKey.parse(text, ED25519)
 
 
 class _PolicyParser:
@@ -763,14 +774,12 @@ class _PolicyParser:
             raise self._error(f"{keyword!r} has {len(values)} values")
         add(*values)
 
-    def _key(self, text: str, url: str, *, kinds: Sequence[int], others: Iterable[VerifierKey]) -> VerifierKey:
+    def _key(self, text: str, url: str, kind: int, others: Iterable[VerifierKey]) -> VerifierKey:
         try:
-            key = VerifierKey.parse(text)
+            key = VerifierKey.parse(text, kind)
         except SealError as error:
             raise self._error(str(error)) from error
 
-        if key.kind not in kinds:
-            raise self._error(f"a key of type {key.kind} cannot be used here")
         if key.public_key in {other.public_key for other in others}:
             raise self._error("the same key was given before")
         if url:
@@ -778,11 +787,11 @@ class _PolicyParser:
         return key
 
     def _add_log(self, text: str, url: str = "") -> None:
-        self._logs.append(self._key(text, url, kinds=(ED25519,), others=self._logs))
+        self._logs.append(self._key(text, url, ED25519, self._logs))
 
     def _add_witness(self, name: str, text: str, url: str = "") -> None:
         self._check_new(name)
-        self._witnesses[name] = self._key(text, url, kinds=(COSIGNATURE,), others=self._witnesses.values())
+        self._witnesses[name] = self._key(text, url, COSIGNATURE, self._witnesses.values())
 
     def _add_group(self, name: str, count: str, *members: str) -> None:
         self._check_new(name)
@@ -974,10 +983,12 @@ class SegmentReader:
         unfinished: The bytes behind the last LF, after all blocks were read.
         damage: The damage of the compressed data, if any.
         has_junk: Whether that is data behind the end of the compressed data.
+        position: The number of bytes of the file that were read so far, compressed or not.
     """
 
     def __init__(self, file: SegmentFile) -> None:
         self._file = file
+        self.position = 0
         self.unfinished = b""
         self.damage = ""
         self.has_junk = False
@@ -1011,20 +1022,28 @@ class SegmentReader:
         """
         chunks = self._file.chunks()
         if chunks is not None:
-            yield from chunks
+            for data in chunks:
+                self.position += len(data)
+                yield data
             return
+
         try:
             with self._file.open() as file:
-                head = file.read(4)
-                file.seek(0)
-                if head.startswith(b"\x1f\x8b"):
-                    yield from self._gzip_chunks(file)
-                elif head == b"\x28\xb5\x2f\xfd":
-                    yield from self._zstd_chunks(file)
-                else:
-                    yield from self._plain_chunks(file)
+                for data in self._chunks_of(file):
+                    self.position = file.tell()
+                    yield data
+                self.position = file.tell()
         except OSError as error:
             raise SealError("UNREADABLE", f"{self._file.name} cannot be read: {error.strerror or error}") from error
+
+    def _chunks_of(self, file: BinaryIO) -> Iterator[bytes]:
+        head = file.read(4)
+        file.seek(0)
+        if head.startswith(b"\x1f\x8b"):
+            return self._gzip_chunks(file)
+        if head == b"\x28\xb5\x2f\xfd":
+            return self._zstd_chunks(file)
+        return self._plain_chunks(file)
 
     def _plain_chunks(self, file: BinaryIO) -> Iterator[bytes]:
         left = math.inf if self._file.size is None else self._file.size
@@ -2047,6 +2066,14 @@ class KeyUse:
         self._alone: dict[_KeyIdentity, tuple[_SingleSigned, _SingleSigned]] = {}
         self._statements = 0
 
+    def trust(self, key: VerifierKey) -> None:
+        """Add a trusted key."""
+        self._keys[key.name, key.key_id] = key
+
+    def keys_at(self, size: int) -> list[VerifierKey]:
+        """Return the trusted keys that have not ended before *size*."""
+        return [key for identity, key in self._keys.items() if self._ends.get(identity, MAX_SIZE) >= size]
+
     def add(self, note: Note, head: Checkpoint, where: str, details: dict[str, Any]) -> None:
         """Take note of the checkpoint *head*, of which *note* is the note."""
         if head.extensions:
@@ -2283,6 +2310,14 @@ _TILES_PER_TASK = 2_048
 _DAMAGE_CODES = LINE_CODES | {"MISSING_SEGMENT", "FOREIGN_SEGMENT", "BAD_SEAL"}
 
 
+Progress = Callable[[int], None]
+"""Called with the number of bytes of files that were read so far."""
+
+
+def _ignore_progress(count: int) -> None:
+    """Show nothing."""
+
+
 @dataclass(frozen=True)
 class Job:
     """The common state of the parts of a verification. They may run in other processes.
@@ -2311,6 +2346,7 @@ class LineResult(NamedTuple):
     unsealed: int
     first_unsealed: tuple[int, dt.datetime | None] | None
     unfinished: bool
+    size: int
 
 
 class WriterResult(NamedTuple):
@@ -2327,9 +2363,10 @@ class WriterResult(NamedTuple):
     key_use: KeyUse
 
 
-def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
+def check_all(job: Job, progress: Progress) -> tuple[list[LineResult], WriterResult]:
     """Check lines and writers, and read each file once."""
     results = []
+    done = 0
     with HashFiles(job.seal) as hashes:
         notes, writers = _writer_check(job, hashes)
         for place, file in enumerate(job.files):
@@ -2339,6 +2376,8 @@ def check_all(job: Job) -> tuple[list[LineResult], WriterResult]:
             for block in reader.blocks():
                 lines.feed(block)
                 writers.feed(block)
+                progress(done + reader.position)
+            done += reader.position
             results.append(_line_result(lines, reader))
 
     return results, _writer_result(notes, writers)
@@ -2378,7 +2417,7 @@ def _writer_check(job: Job, hashes: HashFiles) -> tuple[NoteCheck, WriterCheck]:
 
 def _line_result(lines: LineCheck, reader: SegmentReader) -> LineResult:
     lines.finish(reader)
-    return LineResult(lines.findings, lines.unsealed, lines.first_unsealed, bool(reader.unfinished))
+    return LineResult(lines.findings, lines.unsealed, lines.first_unsealed, bool(reader.unfinished), reader.position)
 
 
 def _writer_result(notes: NoteCheck, writers: WriterCheck) -> WriterResult:
@@ -2585,6 +2624,7 @@ def verify(
     max_age: float | None = MAX_AGE_SECONDS,
     jobs: int = 1,
     now: dt.datetime | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Verify the *trail* against the seal beside it.
 
@@ -2596,6 +2636,7 @@ def verify(
         max_age: The age in seconds from which on lines that are not covered are findings; None for never.
         jobs: The number of processes.
         now: The current time.
+        progress: Called with the number of bytes of segments that were read so far, compressed or not.
 
     Returns:
         The report. Nothing that is wrong with trail, seal or anchors raises an exception.
@@ -2603,7 +2644,8 @@ def verify(
     source = TrailFolder(trail) if isinstance(trail, str) else trail
     report = Report(source.trail)
     try:
-        verification = _Verification(source, policy, report, max_age, now or dt.datetime.now(dt.UTC))
+        now = now or dt.datetime.now(dt.UTC)
+        verification = _Verification(source, policy, report, max_age, now, progress or _ignore_progress)
         verification.run(anchors, state, jobs)
     except SealError as error:
         report.findings.append(Finding(error.code, str(error)))
@@ -2661,7 +2703,13 @@ class _Verification:
     """One verification, which fills its *report*."""
 
     def __init__(
-        self, source: TrailFolder, policy: Policy, report: Report, max_age: float | None, now: dt.datetime
+        self,
+        source: TrailFolder,
+        policy: Policy,
+        report: Report,
+        max_age: float | None,
+        now: dt.datetime,
+        progress: Progress,
     ) -> None:
         self._source = source
         self._trail = source.path
@@ -2671,6 +2719,7 @@ class _Verification:
         self._report = report
         self._max_age = max_age
         self._now = now
+        self._progress = progress
         self._findings = Findings()
         self._key_use = KeyUse(policy.logs)
         # The lines that retention has deleted.
@@ -2759,7 +2808,7 @@ class _Verification:
 
         if jobs == 1:
             bad = [(task[0], tile) for task in tiles for tile in check_tiles(self._seal, *task)]
-            return bad, *check_all(self._job)
+            return bad, *check_all(self._job, self._progress)
 
         try:
             return self._check_in_processes(jobs, tiles)
@@ -2776,10 +2825,15 @@ class _Verification:
             lines = [pool.submit(check_lines, self._job, place) for place in places]
             trees = [pool.submit(check_tiles, self._seal, *task) for task in tiles]
 
+            results = []
+            for future in lines:
+                results.append(future.result())
+                self._progress(sum(result.size for result in results))
+
             bad = []
-            for task, future in zip(tiles, trees, strict=True):
-                bad += [(task[0], tile) for tile in future.result()]
-            return bad, [future.result() for future in lines], writers.result()
+            for task, tree in zip(tiles, trees, strict=True):
+                bad += [(task[0], tile) for tile in tree.result()]
+            return bad, results, writers.result()
 
     def _join_moved(self) -> None:
         """Join a missing and an inserted line that are the same to one that was moved."""
@@ -3227,11 +3281,70 @@ def _time_in(file: SegmentFile, position: int) -> dt.datetime | None:
     return None
 
 
+# --- Proofs by a key that took the place of another one -----------------------------------------------------------------
+
+
+def follow_keys(policy: Policy, files: Sequence[str], origin: str) -> tuple[Policy, KeyUse]:
+    """Return *policy* with the keys that took the place of its keys, and for which sizes each of them counts.
+
+    A new key is trusted if it and a key that is trusted and has not ended have signed the statement that names it. That trusts
+    it no more than the old key, whose owner could sign anything.
+
+    Args:
+        policy: The keys that are trusted.
+        files: Files with statements about keys, in any form: ``key`` lines of the trail, or a copy of it.
+        origin: The name of the trail.
+
+    Raises:
+        SealError: A file cannot be read, or has no statement of this trail.
+    """
+    use = KeyUse(policy.logs)
+    statements = [statement for path in files for statement in _statements_in(path, origin)]
+    for note, head in sorted(statements, key=lambda statement: statement[1].size):
+        for key in _new_keys(note, head, use.keys_at(head.size)):
+            use.trust(key)
+        use.add(note, head, "a statement", {})
+
+    return policy._replace(logs=tuple(use.keys_at(0))), use
+
+
+def _statements_in(path: str, origin: str) -> list[tuple[Note, Checkpoint]]:
+    """Return the statements about keys of *origin* in the file at *path*, each once."""
+    found: dict[str, tuple[Note, Checkpoint]] = {}
+    for text in notes_in(path, origin):
+        if "\nstructlog-audit key " in text and len(found) < MOST_FINDINGS:
+            with suppress(SealError):
+                note = Note.parse(text.encode())
+                found[text] = note, Checkpoint.parse(note.text)
+
+    if not found:
+        raise SealError(
+            "UNREADABLE", f"{path!r} has no statement about a key of {origin}: expected 'key' lines of its trail"
+        )
+    return list(found.values())
+
+
+def _new_keys(note: Note, head: Checkpoint, trusted: Sequence[VerifierKey]) -> Iterator[VerifierKey]:
+    """Yield the keys that begin with a statement which they and a trusted key have signed."""
+    for line in head.extensions:
+        if line.startswith(KEY_BEGINS):
+            with suppress(SealError):
+                key = VerifierKey.parse(line.removeprefix(KEY_BEGINS), ED25519)
+                if key.name == head.origin and note.signers([key]) and note.signers(trusted):
+                    yield key
+
+
 # --- The command line --------------------------------------------------------------------------------------------------
 
 
-def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
+def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequence[str] = ()) -> tuple[int, str]:
     """Verify the *proof* of the first line in *line_file*.
+
+    Args:
+        proof: The path of the proof.
+        line_file: The path of a file that begins with the line.
+        policy: The keys that are trusted.
+        statements: Files with statements about keys, as for `follow_keys`.
 
     Returns:
         The exit code, and the result in words.
@@ -3241,14 +3354,20 @@ def verify_proof(proof: str, line_file: str, policy: Policy) -> tuple[int, str]:
             parsed = Proof.parse(file.read(2 * MAX_NOTE_BYTES))
         with open(line_file, "rb") as file:
             line = file.read(MAX_LINE_BYTES).split(b"\n", 1)[0]
+
+        head = Checkpoint.parse(parsed.note.text)
+        policy, use = follow_keys(policy, statements, head.origin)
         is_right = parsed.verifies(line, policy)
     except SealError as error:
         return EXIT_CODES[error.code], f"{error.code}  {error}"
     except OSError as error:
         return 2, f"UNREADABLE  {error.filename!r} cannot be read: {error.strerror}"
 
+    use.add(parsed.note, head, "the checkpoint of the proof", {})
+    for finding in use.findings():
+        return EXIT_CODES[finding["code"]], f"{finding['code']}  {finding['message']}"
     if is_right:
-        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {Checkpoint.parse(parsed.note.text).origin}"
+        return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {head.origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
 
 
@@ -3268,6 +3387,12 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-age", default=str(MAX_AGE_SECONDS), help="seconds (120); 'none' for a trail at rest")
     parser.add_argument("--jobs", type=int, default=1, help="the number of processes (1)")
     parser.add_argument("--proof", help="a C2SP tlog-proof of one line")
+    parser.add_argument(
+        "--statement",
+        action="append",
+        default=[],
+        help="with --proof: a file with 'key' lines of the trail, to accept a key that took the place of a given one",
+    )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parsed = parser.parse_args(arguments)
 
@@ -3276,6 +3401,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
 
+    if parsed.statement and parsed.proof is None:
+        parser.error("--statement: expected --proof as well: a trail has its own statements")
     if parsed.jobs < 1:
         parser.error(f"--jobs {parsed.jobs}: expected a number of at least 1")
     return parsed
@@ -3319,7 +3446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     if parsed.proof is not None:
-        code, text = verify_proof(parsed.proof, parsed.trail, policy)
+        code, text = verify_proof(parsed.proof, parsed.trail, policy, parsed.statement)
         sys.stdout.write(f"{_printable(text)}\n")
         return code
 

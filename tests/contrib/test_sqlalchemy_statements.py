@@ -1,0 +1,472 @@
+"""The statements and types of SQLAlchemy, each with the changes that it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import uuid
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import (
+    JSON,
+    Column,
+    Computed,
+    ForeignKey,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    create_engine,
+    event,
+    func,
+    insert,
+    lambda_stmt,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.associationproxy import association_proxy
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.ext.mutable import MutableDict
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    column_property,
+    composite,
+    mapped_column,
+    relationship,
+)
+from sqlalchemy.orm.exc import StaleDataError
+
+from structlog_audit import AuditValueError
+from structlog_audit.contrib.sqlalchemy import track
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Reversed(TypeDecorator):
+    """Text that the database stores in reverse."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        return value and value[::-1]
+
+    process_result_value = process_bind_param
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Base(DeclarativeBase):
+    type_annotation_map: ClassVar = {dict[str, Any]: MutableDict.as_mutable(JSON)}
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any] | None]
+    colour: Mapped[Colour | None]
+    label: Mapped[str | None] = mapped_column(Reversed)
+    x: Mapped[int | None]
+    y: Mapped[int | None]
+    point: Mapped[Point] = composite("x", "y")
+    area: Mapped[int | None] = mapped_column(Computed("x * y"))
+    stock: Mapped[int] = mapped_column(server_default="7")
+    version: Mapped[int] = mapped_column()
+    parts: Mapped[list[Part]] = relationship(cascade="all, delete-orphan", order_by="Part.id")
+    names = association_proxy("parts", "name", creator=lambda name: Part(name=name))
+    __mapper_args__: ClassVar = {"version_id_col": version}
+
+    @hybrid_property
+    def double(self):
+        return self.x * 2
+
+    @double.inplace.update_expression
+    @classmethod
+    def _update_double(cls, value):
+        return [(cls.x, value / 2)]
+
+
+class Part(Base):
+    __tablename__ = "part"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    item_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("item.id"))
+
+
+Item.count = column_property(select(func.count(Part.id)).where(Part.item_id == Item.id).scalar_subquery())
+
+
+class Code(Base):
+    """A key of several columns, none of which is a number or text."""
+
+    __tablename__ = "code"
+    day: Mapped[dt.date] = mapped_column(primary_key=True)
+    colour: Mapped[Colour] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(default=0)
+
+
+class Shelf(Base):
+    """A unique key, parts of which have defaults."""
+
+    __tablename__ = "shelf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str] = mapped_column(default="wood")
+    floor: Mapped[int] = mapped_column(server_default=text("2"))
+    room: Mapped[str] = mapped_column(server_default="it's")
+    books: Mapped[int] = mapped_column(default=0)
+    __table_args__ = (UniqueConstraint("name", "kind", "floor", "room"),)
+
+
+pairs = Table(
+    "pairs", Base.metadata, Column("item_id", ForeignKey("item.id")), Column("part_id", ForeignKey("part.id"))
+)
+Item.others = relationship(Part, secondary=pairs)
+
+track(Base)
+
+KEY = uuid.UUID(int=1)
+ITEM = f"item:{KEY}"
+TODAY = dt.date(2025, 1, 15)
+
+
+@pytest.fixture
+def engine(tmp_path, handler):
+    """A database with one item, part, code and shelf, whose events are removed."""
+    made = create_engine(f"sqlite:///{tmp_path}/items.sqlite3")
+
+    @event.listens_for(made, "connect")
+    def connect(connection, _):
+        connection.isolation_level = None
+
+    @event.listens_for(made, "begin")
+    def begin(connection):
+        connection.exec_driver_sql("BEGIN")
+
+    Base.metadata.create_all(made)
+    with Session(made) as session:
+        session.add(Item(id=KEY, data={"a": 1}, colour=Colour.RED, label="abc", point=Point(2, 3)))
+        session.add_all([Part(id=1, name="p"), Code(day=TODAY, colour=Colour.RED), Shelf(id=1, name="s")])
+        session.commit()
+    handler.clear()
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def changes_of(engine, handler):
+    """A function that runs another one in a transaction, and returns the events of its commit."""
+
+    def run(function):
+        handler.clear()
+        with Session(engine) as session:
+            function(session)
+            session.commit()
+        return [
+            (recorded.operation, recorded.entry_ids, recorded.metadata["changes"]) for recorded in handler.iter_events()
+        ]
+
+    return run
+
+
+def updated(entry_id, *others, **values):
+    """Return the event of an update; *values* has a pair for each changed column."""
+    changes = {name: {"before": before, "after": after} for name, (before, after) in values.items()}
+    return f"{entry_id.split(':')[0]}.update", [entry_id, *others], changes
+
+
+def rename(model, **options):
+    return update(model).values(name="z").execution_options(**options)
+
+
+def change_item(**values):
+    """Return a function that sets attributes of the item."""
+
+    def change(session):
+        item = session.get(Item, KEY)
+        for name, value in values.items():
+            setattr(item, name, value)
+
+    return change
+
+
+def change_in_place(session):
+    item = session.get(Item, KEY)
+    item.data["a"] = 2
+
+
+def upsert(**values):
+    statement = sqlite.insert(Shelf).values(name="s")
+    return statement.on_conflict_do_update(index_elements=["name", "kind", "floor", "room"], set_=values)
+
+
+RENAMED = [updated("part:1", name=("p", "z"))]
+CODE, NEXT = "code:2025-01-15,r", "code:2025-01-16,b"
+
+CHANGES = {
+    "mutable value changed in place": (
+        change_in_place,
+        [updated(ITEM, data=({"a": 1}, {"a": 2}), version=(1, 2))],
+    ),
+    "composite and computed column": (
+        change_item(point=Point(5, 6)),
+        [updated(ITEM, x=(2, 5), y=(3, 6), area=(6, 30), version=(1, 2))],
+    ),
+    "own type and Enum": (
+        change_item(label="xyz", colour=Colour.BLUE),
+        [updated(ITEM, colour=("r", "b"), label=("abc", "xyz"), version=(1, 2))],
+    ),
+    "hybrid": (
+        lambda session: session.execute(update(Item).values({Item.double: 20})),
+        [updated(ITEM, x=(2, 10), area=(6, 30))],
+    ),
+    "merge": (
+        lambda session: session.merge(Item(id=KEY, stock=9)),
+        [updated(ITEM, stock=(7, 9), version=(1, 2))],
+    ),
+    "merge without a change": (lambda session: session.merge(Item(id=KEY, stock=7)), []),
+    "update without synchronization": (
+        lambda session: session.execute(rename(Part, synchronize_session=False)),
+        RENAMED,
+    ),
+    "update of a query": (lambda session: session.query(Part).update({"name": "z"}), RENAMED),
+    "update in a fixed order": (
+        lambda session: session.execute(update(Part).ordered_values((Part.name, "z"))),
+        RENAMED,
+    ),
+    "update by keys": (lambda session: session.execute(update(Part), [{"id": 1, "name": "z"}]), RENAMED),
+    "update with another alias of the table": (
+        lambda session: session.execute(
+            update(Part).where(Part.id.in_(select(aliased(Part).id))).values(name="z"),
+            execution_options={"synchronize_session": "fetch"},
+        ),
+        RENAMED,
+    ),
+    "update whose rows are loaded": (
+        lambda session: session.scalars(select(Part).from_statement(rename(Part).returning(Part))).all(),
+        RENAMED,
+    ),
+    "update of a Core table": (lambda session: session.connection().execute(rename(Part.__table__)), RENAMED),
+    "part of a key": (
+        lambda session: session.execute(update(Code).values(colour=Colour.BLUE)),
+        [updated(CODE, "code:2025-01-15,b", colour=("r", "b"))],
+    ),
+    "key and value": (
+        lambda session: session.execute(
+            update(Code).values(day=dt.date(2025, 1, 16), colour=Colour.BLUE, value=Code.value + 1)
+        ),
+        [updated(CODE, NEXT, day=("2025-01-15", "2025-01-16"), colour=("r", "b"), value=(0, 1))],
+    ),
+    "upsert on a key with defaults": (
+        lambda session: session.execute(upsert(books=3)),
+        [updated("shelf:1", books=(0, 3))],
+    ),
+    "upsert that changes nothing": (lambda session: session.execute(upsert(books=0)), []),
+    "insert that is ignored": (
+        lambda session: session.execute(insert(Shelf).prefix_with("OR IGNORE"), [{"name": "s"}, {"name": "s"}]),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_statement_is_recorded_with_its_changes(changes_of, case):
+    """Each kind of statement and of column has the values before and after."""
+    function, expected = CHANGES[case]
+    assert changes_of(function) == expected
+
+
+def created(changes_of, function):
+    """Return the names after the creations that *function* makes, by their entry ids."""
+    found = changes_of(function)
+    assert {operation for operation, _, _ in found} == {"part.create"}
+    return {entry_id: changes["name"]["after"] for _, (entry_id,), changes in found}
+
+
+TWO = [{"name": "a"}, {"name": "b"}]
+
+
+@pytest.mark.parametrize(
+    "insertion",
+    [
+        lambda session: session.execute(insert(Part), TWO),
+        lambda session: session.execute(insert(Part).values(TWO)),
+        lambda session: session.scalars(insert(Part).returning(Part), TWO).all(),
+        lambda session: session.scalars(insert(Part).returning(Part.id, sort_by_parameter_order=True), TWO).all(),
+        lambda session: session.scalars(select(Part).from_statement(insert(Part).values(TWO).returning(Part))).all(),
+        lambda session: session.bulk_save_objects([Part(**values) for values in TWO]),
+        lambda session: session.bulk_save_objects([Part(**values) for values in TWO], return_defaults=True),
+        lambda session: session.bulk_insert_mappings(Part, TWO),
+        lambda session: [session.merge(Part(**values)) for values in TWO],
+        lambda session: [session.connection().execute(Part.__table__.insert().inline().values(v)) for v in TWO],
+        lambda session: [session.connection().execute(Part.__table__.insert().return_defaults(), v) for v in TWO],
+    ],
+)
+def test_insert_of_any_kind_is_recorded(changes_of, insertion):
+    """Each way to insert two rows is recorded as their creations."""
+    assert created(changes_of, insertion) == {"part:2": "a", "part:3": "b"}
+
+
+def test_rows_of_an_association_proxy_are_recorded(changes_of):
+    """What a proxy adds and removes are rows of the other table."""
+    assert created(changes_of, change_item(names=["p", "q"])) == {"part:2": "p", "part:3": "q"}
+
+    found = changes_of(change_item(names=["r"]))
+    assert [(operation, entry_ids) for operation, entry_ids, _ in found] == [
+        ("part.create", ["part:4"]),
+        ("part.delete", ["part:2"]),
+        ("part.delete", ["part:3"]),
+    ]
+
+
+def test_row_that_is_replaced_is_recorded_as_deleted_and_created(changes_of):
+    """A row that REPLACE removes, and an upsert that sets another key, leave the row with the old key recorded as deleted."""
+    replacement = insert(Shelf).prefix_with("OR REPLACE").values(id=5, name="s")
+    for key, statement in ((5, replacement), (9, upsert(id=9))):
+        found = changes_of(lambda session, statement=statement: session.execute(statement))
+        assert [operation for operation, _, _ in found] == ["shelf.delete", "shelf.create"]
+        assert found[1][1] == [f"shelf:{key}"]
+
+
+def test_deletion_of_an_object_is_recorded_with_all_of_its_columns(changes_of):
+    """A computed column and a default of the database are in the event as well."""
+    ((operation, entry_ids, changes),) = changes_of(lambda session: session.delete(session.get(Item, KEY)))
+    assert (operation, entry_ids) == ("item.delete", [ITEM])
+    assert {name: values["before"] for name, values in changes.items()} == {
+        "id": str(KEY),
+        "data": {"a": 1},
+        "colour": "r",
+        "label": "abc",
+        "x": 2,
+        "y": 3,
+        "area": 6,
+        "stock": 7,
+        "version": 1,
+    }
+
+
+def test_object_that_is_stale_leaves_no_event(engine, handler):
+    """The flush of a versioned object that another session changed fails, and nothing is recorded for it."""
+    with Session(engine) as session:
+        item = session.get(Item, KEY)
+        item.stock = 1
+        session.rollback()
+        item = session.get(Item, KEY)
+        session.connection().exec_driver_sql("UPDATE item SET version = 5")
+        handler.clear()
+        item.stock = 2
+        with pytest.raises(StaleDataError):
+            session.commit()
+    assert handler.count_events() == 0
+
+
+def test_conflict_that_rolls_the_transaction_back_takes_its_changes_with_it(engine, handler):
+    """With OR ROLLBACK, SQLite ends the transaction by itself; what follows is another one."""
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="lost"))
+        with pytest.raises(IntegrityError):
+            connection.execute(insert(Shelf).prefix_with("OR ROLLBACK").values(name="s"))
+        connection.commit()
+    assert handler.count_events() == 0
+    with Session(engine) as session:
+        assert session.scalars(select(Part.name)).all() == ["p"]
+
+
+def test_statement_of_a_connection_in_autocommit_mode_of_the_driver_is_recorded_at_once(tmp_path, handler):
+    """Where the driver begins no transactions, a rollback undoes nothing."""
+    engine = create_engine(f"sqlite:///{tmp_path}/items.sqlite3", connect_args={"isolation_level": None})
+    Base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="kept"))
+        connection.rollback()
+        assert connection.scalar(select(func.count()).select_from(Part)) == 1
+    engine.dispose()
+    assert handler.count_events(operation="part.create") == 1
+
+
+def test_pair_with_null_is_deleted_and_recorded(engine, handler, monkeypatch):
+    """A row of an association table without a key can have nulls, by which a statement that is limited to rows finds it."""
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+    with engine.begin() as connection:
+        connection.execute(pairs.insert(), [{"item_id": KEY, "part_id": None}, {"item_id": KEY, "part_id": 1}])
+    handler.clear()
+    with engine.begin() as connection:
+        assert connection.execute(pairs.delete()).rowcount == 2
+    assert [recorded.entry_ids for recorded in handler.iter_events()] == [[ITEM, "part:None"], [ITEM, "part:1"]]
+
+
+def test_rows_that_load_objects_reach_the_caller(engine):
+    """What was read to name the rows is given back as objects."""
+    with Session(engine) as session:
+        statement = select(Part).from_statement(insert(Part).values(TWO).returning(Part))
+        assert [part.name for part in session.scalars(statement)] == ["a", "b"]
+
+
+def test_listener_that_changes_the_statement_further_does_not_hide_it(engine, changes_of):
+    """Another listener of the engine may return a statement of its own, and may write by itself."""
+
+    def change(connection, element, multiple, single, options):
+        if isinstance(element, type(update(Part))) and element.table.name == "part":
+            connection.execute(update(Code).values(value=5))
+            element = element.where(Part.id < 100)
+        return element, multiple, single
+
+    event.listen(engine, "before_execute", change, retval=True)
+    found = changes_of(lambda session: session.execute(rename(Part)))
+    assert found == [updated(CODE, value=(0, 5)), *RENAMED]
+
+
+def test_lambda_statement_is_refused(engine):
+    """Its values are not in the statement that a listener gets, so the error says what to execute in its place."""
+    name = "a"
+    with engine.connect() as connection, pytest.raises(AuditValueError, match=r"tracked part: expected an insert\(\)"):
+        connection.execute(lambda_stmt(lambda: insert(Part.__table__).values(name=name)))
+
+
+@pytest.mark.parametrize("returned", [Part.name, text("id"), Part.id.label("key")])
+def test_insert_that_does_not_return_its_key_is_refused_before_the_write(engine, returned):
+    """The error comes before the row, so a caller that catches it has written nothing."""
+    with Session(engine) as session:
+        with pytest.raises(AuditValueError, match=r"tracked part: expected returning\(\) with its primary key"):
+            session.execute(insert(Part).values(name="a").returning(returned))
+        assert session.scalars(select(Part.name)).all() == ["p"]
+
+
+def test_update_of_several_tables_is_refused(engine):
+    """MariaDB can change two tables by one statement, of which the second would not be recorded."""
+    statement = update(Part).where(Part.item_id == Item.id).values({Part.name: "a", Item.x: 1})
+    with engine.connect() as connection, pytest.raises(AuditValueError, match="expected values for its columns"):
+        connection.execute(statement)
+
+
+def test_database_that_returns_no_rows_is_refused_where_the_keys_are_unknown(engine, handler, monkeypatch):
+    """MySQL has no RETURNING: one row with a key is recorded, and the error for others says what is needed."""
+    monkeypatch.setattr(engine.dialect, "insert_returning", False)
+    with engine.begin() as connection:
+        connection.execute(insert(Part).values(name="a"))
+        connection.execute(insert(Part), [{"id": 8, "name": "b"}, {"id": 9, "name": "c"}])
+        with pytest.raises(AuditValueError, match=r"tracked part: expected a database that returns .* got sqlite"):
+            connection.execute(insert(Part), TWO)
+    assert [recorded.entry_ids for recorded in handler.iter_events()] == [["part:2"], ["part:8"], ["part:9"]]
+
+
+def test_key_that_the_database_computes_is_refused_where_it_is_unknown(engine, monkeypatch):
+    """Without the key its row could not be read, and the change would be missing in silence."""
+    monkeypatch.setattr(engine.dialect, "insert_returning", False)
+    with engine.connect() as connection, pytest.raises(AuditValueError, match="got one that the database computed"):
+        connection.execute(insert(Code).values(day=func.date("2025-01-16"), colour=Colour.BLUE))
