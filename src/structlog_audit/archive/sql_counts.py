@@ -120,15 +120,16 @@ class SQLCounts:
         hour = f"{us} - ({us} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}"
         entries = self._dialect.length.format(column="entry_ids")
 
-        names = "hour, operation, status, bucket"
+        # Spark wants them as the grouping sets name them first.
+        names = "hour, status, operation, bucket"
         rows = self._rows(
-            f"{hour} AS hour, operation, status, {self._bucket} AS bucket, {entries} AS entries",
+            f"{hour} AS hour, status, operation, {self._bucket} AS bucket, {entries} AS entries",
             f"{self._dialect.grouping.format(columns=names)}, {names}, count(*), sum(entries)",
             "GROUP BY GROUPING SETS ((hour, status), (operation, status), (operation, bucket))",
         )
 
-        for group, hour_us, operation, status, bucket, count, entry_ids in rows:
-            if group == 0b0101:
+        for group, hour_us, status, operation, bucket, count, entry_ids in rows:
+            if group == 0b0011:
                 activity.hours[time_of(hour_us), EventStatus(status)] += count
             elif group == 0b1001:
                 outcome = operation, EventStatus(status)
