@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# chDB (ClickHouse) reads an integer of JSON lines that exceeds 64 bits as its lowest 64 bits: user 18446744073709551621 is user 5.
+# chDB (ClickHouse) reads an integer of JSON lines that exceeds 64 bits as its lowest 64 bits: user 18446744073709551621 is
+#   user 5.
 #
 # A reader would expect: the number as a float or text; or an error, as for a fraction or text in the same column.
 # Guessed before running: an error, or the number as a float with lost digits.
-# Seen on 2026-11-28, Python 3.11.7, chdb 4.4.0 (ClickHouse 26.9.2.1): after 25,000 lines (the default sample) with small ids, 2^63 + 5
-#   is read as -9223372036854775803 and 2^64 + 5 as 5, without an error. 1.5 in the same column is an error. If the large id is
-#   in the sample, the column is text, and the id is right.
-# What follows: an event with a long numeric id counts as one of another, existing user. Write identities as text, or state the
-#   column as String or Int256. ClickHouse documents unchecked overflows for TabSeparated, not for JSON.
+# Seen on 2026-11-28, Python 3.11.7, chdb 4.4.0 (ClickHouse 26.9.2.1): after 25,000 lines (the default sample) with small ids,
+#   2^63 + 5 is read as -9223372036854775803 and 2^64 + 5 as 5, without an error. 1.5 in the same column is an error. If the
+#   large id is in the sample, the column is text, and the id is right.
+# What follows: an event with a long numeric id counts as one of another, existing user. Write identities as text, or state
+#   the column as String or Int256.
+# Known upstream: https://github.com/ClickHouse/ClickHouse/issues/120503; #7630 declined a check of each number in 2019.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# concurrent-log-handler empties the log at maxBytes if backupCount is 0, its default. logging's RotatingFileHandler keeps the log.
+# concurrent-log-handler empties the log at maxBytes if backupCount is 0, its default. logging's RotatingFileHandler keeps the
+#   log.
 #
-# A reader would expect: no rollover, as with the handler of logging that it replaces ("if either of maxBytes or backupCount is
-#   zero, rollover never occurs"); its own docstring says so for maxBytes, and nothing of backupCount=0.
+# A reader would expect: no rollover, as with the handler of logging that it replaces ("if either of maxBytes or backupCount
+#   is zero, rollover never occurs"); its own docstring says so for maxBytes, and nothing of backupCount=0.
 # Guessed before running: as with logging: one file that grows.
-# Seen on 2026-11-28, Python 3.11.7, concurrent-log-handler 0.9.31: of 100 events the last 25 are left; RotatingFileHandler with the
-#   same arguments keeps 100 events. Nothing is printed.
+# Seen on 2026-11-28, Python 3.11.7, concurrent-log-handler 0.9.31: of 100 events the last 25 are left; RotatingFileHandler
+#   with the same arguments keeps 100 events. Nothing is printed.
 # What follows: replacing the class in a configuration with maxBytes alone deletes the whole log each time that it is full.
 #   Set backupCount, large enough for what must be kept.
 set -euo pipefail

@@ -4,10 +4,10 @@
 # A reader would expect: all rows: the documentation says that any table, view or custom SQL query can be exported as CSV, and
 #   that _stream=on streams "all matching records".
 # Guessed before running: all rows with _stream=on, 1,000 (max_returned_rows) without.
-# Seen on 2026-11-28, Python 3.11.7, datasette 0.65.5: 5,000 rows of a table come with _stream=on; of "select * from events" 1,000
-#   come with and without it. The JSON of the query says "truncated": true, the CSV and its headers do not.
-# What follows: an auditor who exports the result of a query gets the first 1,000 events, and takes them for all. Filter the table
-#   instead (?_stream=on&user=ann), raise max_returned_rows, or check "truncated" in the JSON.
+# Seen on 2026-11-28, Python 3.11.7, datasette 0.65.5: 5,000 rows of a table come with _stream=on; of "select * from events"
+#   1,000 come with and without it. The JSON of the query says "truncated": true, the CSV and its headers do not.
+# What follows: an auditor who exports the result of a query gets the first 1,000 events, and takes them for all. Filter the
+#   table instead (?_stream=on&user=ann), raise max_returned_rows, or check "truncated" in the JSON.
 # Known in part: https://github.com/simonw/datasette/issues/1553 asks for such a header.
 set -euo pipefail
 work=$(mktemp -d)

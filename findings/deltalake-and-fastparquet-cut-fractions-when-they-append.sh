@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# deltalake and fastparquet append a fraction to an integer column by cutting it. deltalake also turns seconds into microseconds.
+# deltalake and fastparquet append a fraction to an integer column by cutting it. deltalake also turns seconds into
+#   microseconds.
 #
 # A reader would expect: an error, as both give for text in such a column, and pyarrow for the same cast.
 # Guessed before running: an error that says that the schemas differ.
-# Seen on 2026-11-28, Python 3.11.7, deltalake 1.6.6, fastparquet 2026.9.0, pyarrow 26.0.1: 1.7 becomes 1, and with deltalake -0.9
-#   becomes 0, without an error, also with schema_mode="merge". In a column of timestamps deltalake takes the integer
-#   1736937045 (a time in January 2025) for microseconds: 28 minutes after the start of 1970. A list in a text column becomes "[b]".
-# What follows: the first file that is written decides the type, so one early batch of whole numbers cuts each later duration or
-#   amount. Cast to the schema of the table with pyarrow's cast(), which refuses to lose data, before you append.
+# Seen on 2026-11-28, Python 3.11.7, deltalake 1.6.6, fastparquet 2026.9.0, pyarrow 26.0.1: 1.7 becomes 1, and with deltalake
+#   -0.9 becomes 0, without an error, also with schema_mode="merge". In a column of timestamps deltalake takes the integer
+#   1736937045 (a time in January 2025) for microseconds: 28 minutes after the start of 1970. A list in a text column becomes
+#   "[b]".
+# What follows: the first file that is written decides the type, so one early batch of whole numbers cuts each later duration
+#   or amount. Cast to the schema of the table with pyarrow's cast(), which refuses to lose data, before you append.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

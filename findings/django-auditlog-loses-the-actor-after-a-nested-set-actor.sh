@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# django-auditlog records no actor after a set_actor() within a set_actor(), and each such block leaves a signal receiver behind.
+# django-auditlog records no actor after a set_actor() within a set_actor(), and each such block leaves a signal receiver
+#   behind.
 #
 # A reader would expect: the outer actor again after the inner block, as with other context managers.
 # Guessed before running: the outer actor again.
-# Seen on 2026-11-28, Python 3.11.7, django-auditlog 3.4.1, Django 5.2.19: entries after the inner block have the actor None. The
-#   context variable is set, but never reset, so the outer receiver of the signal no longer matches it; and since both exits
-#   disconnect the inner receiver, the outer one stays. set_extra_data() shares this. Tasks of asyncio do not disturb each other.
-# What follows: AuditlogMiddleware is such a block. In a view that uses set_actor() for one step, the rest of the request has no
-#   user. In a worker each nested block adds a receiver that every later entry calls. Set the actor again after an inner block.
+# Seen on 2026-11-28, Python 3.11.7, django-auditlog 3.4.1, Django 5.2.19: entries after the inner block have the actor None.
+#   The context variable is set, but never reset, so the outer receiver of the signal no longer matches it; and since both exits
+#   disconnect the inner receiver, the outer one stays. set_extra_data() shares this. Tasks of asyncio do not disturb each
+#   other.
+# What follows: AuditlogMiddleware is such a block. In a view that uses set_actor() for one step, the rest of the request has
+#   no user. In a worker each nested block adds a receiver that every later entry calls. Set the actor again after an inner
+#   block.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# django-easy-audit records no change of a row that the model's manager hides. django-auditlog records it as changed from nothing.
+# django-easy-audit records no change of a row that the model's manager hides. django-auditlog records it as changed from
+#   nothing.
 #
 # A reader would expect: the change of the one field, since both write the event in a signal of the save that was made.
 # Guessed before running: neither records the change.
-# Seen on 2026-11-28, Python 3.11.7, Django 5.2.19, django-easy-audit 1.3.9, django-auditlog 3.4.1: with the usual soft deletion (the
-#   manager "objects" filters deleted=False), editing and restoring a deleted row leaves no event with easy-audit, only a traceback
-#   in the log of the application. auditlog records an update in which every field, also the unchanged ones, changed from None.
-# What follows: who edited or restored deleted data is unknown, or the old value is. Define an unfiltered manager first in the class,
-#   and the filtered one after it, if other code allows that.
-# Known upstream: https://github.com/soynatan/django-easy-audit/issues/175, https://github.com/jazzband/django-auditlog/issues/747
+# Seen on 2026-11-28, Python 3.11.7, Django 5.2.19, django-easy-audit 1.3.9, django-auditlog 3.4.1: with the usual soft
+#   deletion (the manager "objects" filters deleted=False), editing and restoring a deleted row leaves no event with easy-audit,
+#   only a traceback in the log of the application. auditlog records an update in which every field, also the unchanged ones,
+#   changed from None.
+# What follows: who edited or restored deleted data is unknown, or the old value is. Let "objects" be unfiltered and the first
+#   manager of the class, and give the filtered one another name.
+# Known upstream: https://github.com/soynatan/django-easy-audit/issues/175,
+#   https://github.com/jazzband/django-auditlog/issues/747
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

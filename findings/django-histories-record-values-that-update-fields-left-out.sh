@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# django-simple-history and django-easy-audit record values that save(update_fields=…) did not store. django-auditlog does not.
+# django-simple-history and django-easy-audit record values that save(update_fields=…) did not store. django-auditlog does
+#   not.
 #
 # A reader would expect: the values that are in the database after the save.
 # Guessed before running: each of the three records the stored fields only.
-# Seen on 2026-11-28, Python 3.11.7, Django 5.2.19, django-simple-history 3.13.0, django-easy-audit 1.3.9, django-auditlog 3.4.1: with
-#   a new name and a new price, and save(update_fields=["name"]), the row keeps its price, and the histories of the first two state
-#   the new one. The next save of the reloaded object shows the price go back, under another user and time.
-# What follows: a history states a change that nobody made: a reviewer finds a price of 1 that no customer ever saw. Change only
-#   the attributes that the save stores, or reload the object before.
+# Seen on 2026-11-28, Python 3.11.7, Django 5.2.19, django-simple-history 3.13.0, django-easy-audit 1.3.9, django-auditlog
+#   3.4.1: with a new name and a new price, and save(update_fields=["name"]), the row keeps its price, and the histories of the
+#   first two state the new one. The next save of the reloaded object shows the price go back, under another user and time.
+# What follows: a history states a change that nobody made: a reviewer finds a price of 1 that no customer ever saw. Change
+#   only the attributes that the save stores, or reload the object before.
 # Known for simple-history: https://github.com/django-commons/django-simple-history/issues/1127
 set -euo pipefail
 work=$(mktemp -d)

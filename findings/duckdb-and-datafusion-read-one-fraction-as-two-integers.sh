@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# DuckDB rounds, and DataFusion cuts, a fraction in a field of JSON lines that began with integers. DuckDB does so in Parquet, too.
+# DuckDB rounds, and DataFusion cuts, a fraction in a field of JSON lines that began with integers. DuckDB does so in Parquet,
+#   too.
 #
 # A reader would expect: the fraction; or the error that both give for text in such a field, and that other readers give.
 # Guessed before running: an error from each of the five readers.
 # Seen on 2026-11-28, Python 3.11.7, duckdb 2.0.0, datafusion 55.0.0, polars 2.1.0, pyarrow 26.0.1: after 20,480 lines of
-#   "ms": 5, the line "ms": 1.7 has 2 in DuckDB and 1 in DataFusion. polars gives an error, pyarrow 1.7. With two Parquet files, of
-#   integers and then of doubles, DuckDB gives 2; pyarrow and DataFusion give an error.
-# What follows: durations and amounts that a log mostly has as whole numbers are wrong in sums and comparisons ("ms < 2"), and two
-#   engines disagree about one file. State the column as DOUBLE; give a Parquet column one type in all files.
+#   "ms": 5, the line "ms": 1.7 has 2 in DuckDB and 1 in DataFusion. polars gives an error, pyarrow 1.7. With two Parquet files,
+#   of integers and then of doubles, DuckDB gives 2; pyarrow and DataFusion give an error.
+# What follows: durations and amounts that a log mostly has as whole numbers are wrong in sums and comparisons ("ms < 2"), and
+#   two engines disagree about one file. State the column as DOUBLE; give a Parquet column one type in all files.
 # Known for JSON: https://github.com/duckdb/duckdb/issues/25786 and https://github.com/apache/arrow-rs/issues/10265
 set -euo pipefail
 work=$(mktemp -d)

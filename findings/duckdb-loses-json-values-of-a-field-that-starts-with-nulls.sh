@@ -3,13 +3,13 @@
 #
 # A reader would expect: the text; or an error, as for any other value that does not fit the type of the sample.
 # Guessed before running: an error that names the line and suggests a larger sample.
-# Seen on 2026-11-28, Python 3.11.7, duckdb 2.0.0 and 1.5.0: with 20,480 lines (the default sample) of "error": null, 2.0.0 gives
-#   the column the type "NULL", and the text in the next line becomes NULL without an error: in queries, in nested objects and in
-#   Parquet files that COPY writes. 1.5.0 gives the column the type VARCHAR, and the text. With 20,479 lines both give the text.
-#   duckdb/duckdb#17126 says in 2025 that the reader never detects this type, since later values would be lost. #25826 and #25786,
-#   both open, have other fields and numbers that are lost past the sample, but not this.
-# What follows: loggers that write each field, also if it is null, fill a sample of 20,480 lines in an uneventful hour. A query for
-#   failures then finds none, and the Parquet copy of the log has none either. State the columns, or sample_size = -1.
+# Seen on 2026-11-28, Python 3.11.7, duckdb 2.0.0 and 1.5.0: with 20,480 lines (the default sample) of "error": null, 2.0.0
+#   gives the column the type "NULL", and the text in the next line becomes NULL without an error: in queries, in nested objects
+#   and in Parquet files that COPY writes. 1.5.0 gives the column the type VARCHAR, and the text. With 20,479 lines both give
+#   the text. duckdb/duckdb#17126 says in 2025 that the reader never detects this type, since later values would be lost. #25826
+#   and #25786, both open, have other fields and numbers that are lost past the sample, but not this.
+# What follows: loggers that write each field, also if it is null, fill a sample of 20,480 lines in an uneventful hour. A
+#   query for failures then finds none, and the Parquet copy of the log has none either. State the columns, or sample_size = -1.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # ndjson.loads() replaces each U+2028, U+2029 and U+0085 within a JSON string by a comma, without an error.
 #
-# A reader would expect: the value; these characters need no escape in JSON, and json.dumps(…, ensure_ascii=False) and most other
-#   writers leave them as they are.
+# A reader would expect: the value; these characters need no escape in JSON, and json.dumps(…, ensure_ascii=False) and most
+#   other writers leave them as they are.
 # Guessed before running: the line is split at such a character, so a JSONDecodeError.
-# Seen on 2026-11-28, Python 3.11.7, ndjson 0.3.1, jsonlines 4.0.0: "a<U+2028>b" is read as "a,b" by load() and loads(), and as it
-#   was by ndjson.reader() and jsonlines. loads() joins the lines by commas into one array, and str.splitlines() also splits
-#   within strings.
-# What follows: names and messages that were pasted from a word processor or a chat change when the log is read, and a search, a hash
-#   or a signature of the parsed value fails. Use ndjson.reader(), jsonlines, or json.loads for each line of an open file.
+# Seen on 2026-11-28, Python 3.11.7, ndjson 0.3.1, jsonlines 4.0.0: "a<U+2028>b" is read as "a,b" by load() and loads(), and
+#   as it was by ndjson.reader() and jsonlines. loads() joins the lines by commas into one array, and str.splitlines() also
+#   splits within strings.
+# What follows: names and messages that were pasted from a word processor or a chat change when the log is read, and a search,
+#   a hash or a signature of the parsed value fails. Use ndjson.reader(), jsonlines, or json.loads for each line of an open
+#   file.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

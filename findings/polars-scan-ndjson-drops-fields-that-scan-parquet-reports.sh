@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Polars drops a field of JSON lines that the first 100 lines of the first file lack. For Parquet it reports such a column.
 #
-# A reader would expect: the error that scan_parquet gives for a column that only a later file has, and that scan_ndjson gives for
-#   a value of another type.
+# A reader would expect: the error that scan_parquet gives for a column that only a later file has, and that scan_ndjson gives
+#   for a value of another type.
 # Guessed before running: an error for a later file; the field is dropped within one file.
-# Seen on 2026-11-28, Python 3.11.7, polars 2.1.0: with the events of two days in two files, "error" of the second day is missing
-#   from the result of scan_ndjson, without a warning, also with infer_schema_length=None, which reads all lines of the first file.
-#   The same events as Parquet give a SchemaError: "extra column in file outside of expected schema". In one file the field is lost
-#   from line 101 on.
-# What follows: rare fields, such as the reason for a failure, vanish when rolled segments are read by a pattern, and which ones
-#   depends on what the oldest file has. State the schema.
+# Seen on 2026-11-28, Python 3.11.7, polars 2.1.0: with the events of two days in two files, "error" of the second day is
+#   missing from the result of scan_ndjson, without a warning, also with infer_schema_length=None, which reads all lines of the
+#   first file. The same events as Parquet give a SchemaError: "extra column in file outside of expected schema". In one file
+#   the field is lost from line 101 on.
+# What follows: rare fields, such as the reason for a failure, vanish when rolled segments are read by a pattern, and which
+#   ones depends on what the oldest file has. State the schema.
 # Known for one file: https://github.com/pola-rs/polars/issues/29330
 set -euo pipefail
 work=$(mktemp -d)

@@ -5,10 +5,10 @@
 #   tokens of one authority can be ordered by it.
 # Guessed before running: the fraction as microseconds, or an error while the token is decoded.
 # Seen on 2026-11-28, Python 3.11.7, rfc3161-client 1.0.9, asn1crypto 1.5.1, rfc3161ng 2.1.3, OpenSSL 3.0: the authority signs
-#   microseconds and ordering; gen_time has whole seconds, and two tokens of one second have the same time. asn1crypto, rfc3161ng and
-#   "openssl ts" show the fraction. The accuracy is read with its microseconds.
-# What follows: the order of seals within a second is lost, and the time plus or minus the accuracy can miss the moment of signing:
-#   with an accuracy of 0.1 s the time is up to 0.9 s too early. Read genTime from the token with asn1crypto.
+#   microseconds and ordering; gen_time has whole seconds, and two tokens of one second have the same time. asn1crypto,
+#   rfc3161ng and "openssl ts" show the fraction. The accuracy is read with its microseconds.
+# What follows: the order of seals within a second is lost, and the time plus or minus the accuracy can miss the moment of
+#   signing: with an accuracy of 0.1 s the time is up to 0.9 s too early. Read genTime from the token with asn1crypto.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# rsyslog's mmjsonparse turns integers beyond 64 bits into 9223372036854775807, and cuts a text at its first \u0000.
+# rsyslog's mmjsonparse turns integers beyond 2^63 - 1 into that number, and cuts a text at its first \u0000.
 #
 # A reader would expect: the numbers as they were, since mmjsonparse keeps 1.50, 1e400 and 9007199254740993 digit by digit.
-# Guessed before running: integers beyond 64 bits are clamped; \u0000 stays.
-# Seen on 2026-11-28, Debian 12, rsyslog 8.2302.0-1+deb12u2 with libfastjson4 1.2304.0-1: 12345678901234567890 and 2^64 + 5 both become
-#   9223372036854775807, "first\u0000second" becomes "first", and imfile adds a member "metadata" (file name and offset) to each object
-#   that has none of its own, also without a wildcard.
+# Guessed before running: integers beyond 2^63 - 1 are clamped; \u0000 stays.
+# Seen on 2026-11-28, Debian 12, rsyslog 8.2302.0-1+deb12u2 with libfastjson4 1.2304.0-1: 12345678901234567890 and 2^64 + 5
+#   both become 9223372036854775807, "first\u0000second" becomes "first", and imfile adds a member "metadata" (file name and
+#   offset) to each object that has none of its own, also without a wildcard.
 # What follows: two users with long numeric ids become the same one, a part of a text is missing, and signatures of the line
 #   fail. Ship the line as it is (%msg%), or write identities as text, and set addMetadata="off".
 set -euo pipefail
@@ -43,7 +43,8 @@ for _ in $(seq 100); do
   fi
   sleep 0.1
 done
-kill "$daemon" && wait "$daemon" || true
+kill "$daemon"
+wait "$daemon" || true
 [ -s parsed.jsonl ] || { cat rsyslog.log; exit 2; }
 paste -d '\n' audit.jsonl parsed.jsonl
 "${PYTHON:-python3}" - <<'PY'

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# SQLAlchemy-Continuum keeps no version of a change by an SQL expression, and shows its effect in the next transaction's version.
+# SQLAlchemy-Continuum keeps no version of a change by an SQL expression, and shows its effect in the next transaction's
+#   version.
 #
-# A reader would expect: a version for each flushed change of an object; only bulk statements, which have no object, are left out.
+# A reader would expect: a version for each flushed change of an object; only bulk statements, which have no object, are left
+#   out.
 # Guessed before running: a version with the value that the database computed.
 # Seen on 2026-11-28, Python 3.11.7, SQLAlchemy 2.1.9, SQLAlchemy-Continuum 2.0.0: account.balance = Account.balance - 100 is
-#   committed without a version. Continuum makes a row for the transaction, but none for the object: after the flush the attribute
-#   is expired, so its history is empty. The change of the name in the next transaction brings a version with the new balance.
-# What follows: changes that are written as an expression to be safe against concurrent ones, such as counters and balances, are
-#   missing from the history, or stand there under another transaction, with its user and time. Record them yourself.
+#   committed without a version. Continuum makes a row for the transaction, but none for the object: after the flush the
+#   attribute is expired, so its history is empty. The change of the name in the next transaction brings a version with the new
+#   balance.
+# What follows: changes that are written as an expression to be safe against concurrent ones, such as counters and balances,
+#   are missing from the history, or stand there under another transaction, with its user and time. Record them yourself.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# SQLAlchemy's event "savepoint" gives the name None; "rollback_savepoint" and "release_savepoint" give the name of the savepoint.
+# SQLAlchemy's event "savepoint" gives the name None; "rollback_savepoint" and "release_savepoint" give the name of the
+#   savepoint.
 #
 # A reader would expect: the same name in the three events ("name – specified name used for the savepoint").
 # Guessed before running: the name sa_savepoint_1 in each.
 # Seen on 2026-11-28, Python 3.11.7, SQLAlchemy 2.1.9: the event runs before the name is made, and always has None. The names
 #   are numbered in the order of the savepoints, so the first event that names a savepoint can name the second one.
-# What follows: code that holds events back until the commit, and drops those of a savepoint that was rolled back, cannot match the
-#   end of a savepoint to its begin by name, and drops or keeps the wrong ones. Keep a stack, or use the events of the Session.
+# What follows: code that holds events back until the commit, and drops those of a savepoint that was rolled back, cannot
+#   match the end of a savepoint to its begin by name, and drops or keeps the wrong ones. Keep a stack, or use the events of the
+#   Session.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# sqlite-utils' upsert_all() sets a column to NULL if the record omits it and another one, earlier or in the same batch, has it.
+# sqlite-utils' upsert_all() sets a column to NULL if the record omits it and another one, earlier or in the same batch, has
+#   it.
 #
-# A reader would expect: columns that a record omits keep their values ("Upserting data" in the documentation, since version 2.0).
+# A reader would expect: columns that a record omits keep their values ("Upserting data" in the documentation, since version
+#   2.0).
 # Guessed before running: omitted columns keep their values, as with upsert() of each record.
-# Seen on 2026-11-28, Python 3.11.7, sqlite-utils 4.2.1: {"id": 1, "status": "FAILURE"} clears the user of event 1 if the next record
-#   names a user. With batch_size=1 it stays, but the next record, which omits the status, still loses that: the columns of earlier
-#   batches count, too. upsert() of one record keeps everything. The command "sqlite-utils upsert" is like upsert_all().
+# Seen on 2026-11-28, Python 3.11.7, sqlite-utils 4.2.1: {"id": 1, "status": "FAILURE"} clears the user of event 1 if the next
+#   record names a user. With batch_size=1 it stays, but the next record, which omits the status, still loses that: the columns
+#   of earlier batches count, too. upsert() of one record keeps everything. The command "sqlite-utils upsert" is like
+#   upsert_all().
 # What follows: events have different members, so a second import of a few of them into an exported database removes what they
 #   omit, and which values are lost depends on the neighbours in the file. Call upsert() for each, or insert with ignore=True.
 # Known for a batch: https://github.com/simonw/sqlite-utils/issues/873

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # The package uuid6 adds a millisecond to the time of a UUIDv7 for each id beyond the first of a millisecond, without a limit.
 #
-# A reader would expect: the time of the id is that of the clock, with a counter within a millisecond, as in uuid-utils and in Python
-#   3.14; RFC 9562 lets a generator run ahead only when its counter overflows.
+# A reader would expect: the time of the clock, and a counter or random bits within a millisecond, as in uuid-utils and in
+#   Python 3.14; RFC 9562 suggests a time ahead of the clock for a counter that overflows.
 # Guessed before running: a counter or random bits within a millisecond.
 # Seen on 2026-11-28, Python 3.11.7, uuid6 2025.0.1, uuid-utils 1.2.0: after 100,000 ids in a second the next id is dated 99 s
-#   ahead, and a second process, or the same one after a restart, makes ids that sort before those for that long. uuid-utils stays
-#   within a millisecond. All ids are distinct and rise within a process.
-# What follows: at more than 1,000 events per second, ids are dated later and later: a search for a period by id misses events, and the
-#   order by id across processes and restarts is wrong by minutes. Take the time from another field, or use another package.
+#   ahead, and a second process, or the same one after a restart, makes ids that sort before those for that long. uuid-utils
+#   stays within a millisecond. All ids are distinct and rise within a process.
+# What follows: at more than 1,000 events per second, ids are dated later and later: a search for a period by id misses
+#   events, and the order by id across processes and restarts is wrong by minutes. Take the time from another field, or use
+#   another package.
 # Known upstream, closed: https://github.com/oittaa/uuid6-python/issues/198
 set -euo pipefail
 work=$(mktemp -d)

@@ -31,6 +31,7 @@ PERIODS = st.sampled_from(
         {"start_time": at(1)},
         {"end_time": at(60_000)},
         {"start_time": at(0), "end_time": at(90_000)},
+        {"tz": "Asia/Kolkata"},
     ]
 )
 

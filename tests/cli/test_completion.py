@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import shlex
 import shutil
+import subprocess
 
 import pytest
-from commands import GOLDEN, environment, process, run
+from commands import GOLDEN, PROGRAM, environment, process, run
 from trail_files import line_of, write_trail
 
 from structlog_audit import AuditLogger
@@ -39,10 +43,48 @@ def trail(tmp_path, monkeypatch):
 
 
 def test_fields_of_conditions_are_completed(trail):
-    """A word that begins a field becomes that field with its sign; after a trail, all fields are offered."""
-    assert in_bash("query", trail, "us") == ["user_id="]
+    """A word that begins several fields becomes one of them with its sign; after a trail, all fields are offered."""
     assert in_bash("stats", trail, "s") == ["session_id=", "status="]
     assert in_zsh(f"tail {trail} ") == [*(f"{name}=" for name in FIELDS), "metadata."]
+
+
+def test_only_field_is_offered_with_each_sign_so_that_no_space_follows(trail):
+    """A shell adds a space after the only offer. Signs that it would interpret, such as ``>=`` and ``!~``, are not offered."""
+    assert in_bash("query", trail, "us") == ["user_id=", "user_id!=", "user_id~"]
+    assert in_bash("query", trail, "status") == ["status=", "status!=", "status~"]
+    assert in_zsh(f"tail {trail} dur") == ["duration_ms=", "duration_ms!="]
+
+
+BASH = """
+source completion.sh
+PS1='$ '
+bind 'set enable-bracketed-paste off'
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="not installed: bash")
+def test_bash_adds_no_space_to_a_field(trail, tmp_path):
+    """In an interactive bash, Tab completes a field, and the value that is typed next belongs to it."""
+    script = process(env=environment(_STRUCTLOG_AUDIT_COMPLETE="source_bash")).out
+    (tmp_path / "completion.sh").write_text(script)
+    (tmp_path / "structlog-audit").write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
+    (tmp_path / "structlog-audit").chmod(0o755)
+    (tmp_path / "rc").write_text(BASH)
+
+    main, other = pty.openpty()
+    variables = environment(PATH=f"{tmp_path}:{os.environ['PATH']}", TERM="dumb")
+    shell = subprocess.Popen(
+        ["bash", "--noprofile", "--rcfile", "rc", "-i"], stdin=other, stdout=other, stderr=other, env=variables
+    )
+    os.close(other)
+    os.write(main, f"structlog-audit query {trail} stat\t=SUCCESS > /dev/null && echo 'all 'found; exit\n".encode())
+    shown = b""
+    with contextlib.suppress(OSError):
+        while data := os.read(main, 65_536):
+            shown += data
+    os.close(main)
+    shell.wait(30)
+    assert b"\nall found" in shown
 
 
 def test_word_that_may_be_a_path_is_left_to_the_shell(trail):

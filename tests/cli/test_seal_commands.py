@@ -199,6 +199,52 @@ def test_command_that_cannot_write_leaves_nothing_and_states_why_once(trail, mon
     assert files_below(trail.parent) == before
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint.new", "segments", "segments.new", "hashes.0", "anchors"])
+def test_pipe_in_the_seal_folder_blocks_no_command(trail, name):
+    """A pipe without a writer ends in an error or a finding, or is not needed; it would block for ever if it was opened."""
+    seal(trail)
+    path = Path(f"{trail}.seal/{name}")
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with trail.open("ab") as file:
+        file.write(b"another line\n")
+    words = ["--key", trail.parent / "audit.pem", "--origin", ORIGIN]
+    sealed = process("seal", trail, *words)
+    verified = process("verify", trail, "--key", trail.parent / "audit.vkey")
+    tiles = process("export", trail, "--tiles", trail.parent / "tiles")
+    is_needed = name.startswith(("checkpoint", "hashes", "segments.new"))
+    assert (sealed.code, bool(sealed.err)) == ((3, True) if is_needed else (0, False)), sealed.err
+    assert verified.code == {"checkpoint": 2, "hashes.0": 3}.get(name, 0)
+    assert tiles.code == (3 if name in ("checkpoint", "hashes.0") else 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "does not end in an empty line"),
+        (b"a" * 2_000_000, "has more than 1000000 bytes"),
+        (b"\xff\n\n\xe2\x80\x94 a AAAA\n", "is not UTF-8"),
+    ],
+)
+def test_checkpoint_that_is_none_is_named_by_every_command(trail, content, message):
+    """The error names the file, and nothing changes."""
+    seal(trail)
+    Path(f"{trail}.seal/checkpoint").write_bytes(content)
+    before = files_below(trail.parent)
+    words = ["--key", trail.parent / "audit.pem", "--origin", ORIGIN]
+    for done in (
+        run("seal", trail, *words),
+        run("prove", trail, first_id(trail)),
+        run("export", trail, "--tiles", trail.parent / "tiles"),
+        run("rotate-key", trail, "--key", trail.parent / "new.pem", "--previous-key", *words[1:]),
+    ):
+        assert (done.code, "seal/checkpoint' is not a checkpoint" in done.error_line) == (3, True)
+        assert message in done.error_line
+    found = verify(trail)
+    assert (found.code, message in found.lines[0], "is not a checkpoint" in found.lines[0]) == (2, True, True)
+    assert files_below(trail.parent) == before
+
+
 def test_proof_replaces_no_special_file(trail):
     """A pipe in place of --line would be replaced by a file."""
     seal(trail)
@@ -244,7 +290,7 @@ def test_proof_of_an_event_verifies_with_its_line_and_key_only(trail):
     line.write_bytes(line.read_bytes().replace(b"STORE", b"ERASE"))
     assert run(*words).code == 1
     proof.write_text("no proof")
-    assert run(*words).code == 2
+    assert (run(*words).code, f"UNREADABLE  {str(proof)!r} is not a proof" in run(*words).out) == (2, True)
 
 
 def test_event_without_a_proof_is_an_error_that_names_it(trail):

@@ -322,6 +322,13 @@ def test_insert_of_any_kind_is_recorded(changes_of, insertion):
     assert created(changes_of, insertion) == {"part:2": "a", "part:3": "b"}
 
 
+def test_insert_of_more_rows_than_a_page_is_recorded_completely(engine, handler):
+    """SQLAlchemy inserts many rows by several statements, whose results are one."""
+    with engine.begin() as connection:
+        connection.execute(insert(Part), [{"name": str(number)} for number in range(2_500)])
+    assert handler.count_events(operation="part.create") == 2_500
+
+
 def test_rows_of_an_association_proxy_are_recorded(changes_of):
     """What a proxy adds and removes are rows of the other table."""
     assert created(changes_of, change_item(names=["p", "q"])) == {"part:2": "p", "part:3": "q"}

@@ -227,6 +227,16 @@ def test_failure_is_reported_once_and_retried_less_and_less_often(trail, manual,
     manual.load_error = AuditSealError("no key")
 
 
+def test_failure_of_any_kind_is_counted_and_reaches_neither_thread_nor_close(trail, manual, capsys):
+    """Keys and callbacks of the application may raise anything: that is a failure like others, and the lock is free."""
+    manual.load_error = ZeroDivisionError("secret")
+    assert not manual.pass_after()
+    assert (manual.sealer.failures, manual.sealer.failure) == (1, "ZeroDivisionError")
+    assert not manual.sealer.is_sealing
+    manual.sealer.finish()
+    assert (manual.sealer.failures, capsys.readouterr().err.count("cannot be sealed (ZeroDivisionError)")) == (2, 1)
+
+
 def test_failing_process_leaves_the_lock_to_others(trail, manual):
     """A process that cannot write the seal gives up the lock, and another one seals."""
     manual.pass_after()

@@ -133,7 +133,7 @@ def test_note_with_any_bit_changed_is_not_verified(at, bit):
         (CHECKPOINT + "— name AAAAAAB=\n".encode(), "expected base64"),
         (b"\xff" + CHECKPOINT, "not UTF-8"),
         (CHECKPOINT + "— name AAAAAAAA\n".encode() * 100, "101 signatures"),
-        (b"x" * 1_000_001, "at most 1000000"),
+        (b"x" * 1_000_001, "more than 1000000 bytes"),
     ],
 )
 def test_malformed_notes_are_refused_with_the_reason(data, reason):

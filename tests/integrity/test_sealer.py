@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from seals import (
     ORIGIN,
@@ -302,6 +302,7 @@ STEPS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
+@example(steps=[("write", 1), ("roll", 0), ("seal", 0), ("restart", 0), ("lose hint", 0), ("write", 1)])
 @given(steps=STEPS)
 def test_any_history_is_sealed_completely_and_found_intact(tmp_path_factory, steps):
     """Whatever the order of writes, rollovers, late lines, compressions and restarts, all lines are leaves, once."""

@@ -223,7 +223,7 @@ def test_trail_that_is_not_as_it_was_sealed_is_an_error_and_leaves_nothing(tmp_p
     assert Log(earlier).checkpoint.size == 400
 
 
-@pytest.mark.parametrize(("level", "position"), [(0, 3), (0, 700), (1, 1)])
+@pytest.mark.parametrize(("level", "position"), [(0, 3), (0, 700), (0, 790), (1, 1)])
 def test_damaged_stored_hashes_are_an_error_and_leave_nothing(tmp_path, level, position):
     """One that does not give the root, at any level, is not handed out."""
     sealer = sealed(tmp_path / "a", numbered(0, 800))

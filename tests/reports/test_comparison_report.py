@@ -218,3 +218,25 @@ def test_source_must_be_a_source_of_events():
     """A path is no source: it is to be opened first."""
     with pytest.raises(AuditTypeError, match=r"source='audit\.jsonl': expected an AuditHandler"):
         comparison_report("audit.jsonl", month="2025-01")
+
+
+def test_document_states_what_it_cannot_know_and_where_nothing_is_compared():
+    """A reader must not take unverified lines for proof, nor two empty periods for equal ones."""
+    made = comparison_report(Events([]), against=Events([]))
+    assert made.to_markdown().startswith("# Comparison: Nothing to compare\n")
+    assert (
+        "Not known: why something changed, what no event records, and whether lines were altered." in made.to_markdown()
+    )
+    assert both(many(NOON, 5), many(NOON + HOUR, 5)).to_markdown().startswith("# Comparison: 0 differences\n")
+
+
+def test_expected_number_is_whole_unless_it_is_small():
+    """It is stated where the periods differ in length, with a decimal below ten."""
+    parameters = {"against_start_time": NOON, "against_end_time": NOON + HOUR / 4}
+    few = both(many(NOON, 1), many(NOON + HOUR, 60), **parameters)
+    assert rows(few, "operations")["STORE"][1] == "1 before, 60 now, 4 expected: very unlikely to be chance"
+    parameters["against_end_time"] = NOON + HOUR / 1.6
+    some = both(many(NOON, 3), many(NOON + HOUR, 60), **parameters)
+    assert rows(some, "operations")["STORE"][1].startswith("3 before, 60 now, 4.8 expected: ")
+    same = both(many(NOON, 3), many(NOON + HOUR, 60))
+    assert rows(same, "operations")["STORE"][1].startswith("3 before, 60 now: ")

@@ -93,3 +93,13 @@ def test_combining_marks_beyond_four_are_omitted_and_counted():
     """Up to four marks stay on each character."""
     assert formatting.visible("a" + "\u0301" * 4) == "a" + "\u0301" * 4
     assert formatting.visible("a" + "\u0301" * 5 + "b") == "a" + "\u0301" * 4 + "b [1 combining mark omitted]"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 seconds"), (1, "1 second"), (59.9, "59.9 seconds"), (60, "1 minute"), (5_400, "1.5 hours"), (86_400, "1 day"),
+     (31 * 86_400, "31 days"), (3_000 * 86_400, "3,000 days")],
+)  # fmt: skip
+def test_length_of_a_period_has_the_largest_unit_that_fits(seconds, text):
+    """A length has one decimal at most, and none if it is whole."""
+    assert formatting.length(seconds) == text

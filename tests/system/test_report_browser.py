@@ -1,7 +1,8 @@
-"""The HTML report in a real browser: figures, layout, printing, and no scripts or requests."""
+"""HTML reports in a real browser: figures, layout, printing, accessibility, and no scripts or requests."""
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import http.server
 import json
@@ -15,10 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from reporting import HOSTILE, Events, hostile_events, stored
+from accessibility import axe, violations_in  # noqa: F401
+from msgspec.structs import replace
+from reporting import HOSTILE, NOON, Events, hostile_events, stored
 
 from structlog_audit import EventStatus
-from structlog_audit.reports import compliance_report
+from structlog_audit.reports import (
+    ComparisonReport,
+    PersonReport,
+    Report,
+    comparison_report,
+    compliance_report,
+    person_report,
+)
 from structlog_audit.reports.formatting import number, percent
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -94,7 +104,10 @@ MEASURE = """<!DOCTYPE html><meta charset="utf-8"><title>waiting</title>
 <script>
 onload = () => {{
   const inner = document.querySelector("iframe").contentDocument, view = inner.defaultView;
-  const style = (what, name) => view.getComputedStyle(inner.querySelector(what))[name];
+  const style = (what, name) => {{
+    const found = inner.querySelector(what);
+    return found && view.getComputedStyle(found)[name];
+  }};
   const shown = [...inner.querySelectorAll("svg.chart")].filter(svg => svg.getBoundingClientRect().width);
   document.querySelector("pre").textContent = JSON.stringify({{
     overflow: inner.documentElement.scrollWidth - inner.documentElement.clientWidth,
@@ -147,7 +160,34 @@ def test_rendered_report_shows_the_figures_of_the_queries(site, tmp_path):
                                 for step in begins)  # fmt: skip
 
 
-def test_hostile_texts_run_no_script_and_send_no_request(site, tmp_path):
+HOUR = dt.timedelta(hours=1)
+
+
+def month_of(events: list[object]) -> Report:
+    """Return the report on January of *events*, compared with the same events in December."""
+    before = [replace(event, timestamp=event.timestamp - 31 * 24 * HOUR) for event in events if event.kind is None]
+    source = Events([*before, *events], complete_since=NOON - 90 * 24 * HOUR, now=NOON + 60 * 24 * HOUR)
+    made = compliance_report(source, month="2025-01")
+    assert made.to_dict()["comparison"]["reasons"] == []
+    return made
+
+
+def person_of(events: list[object]) -> PersonReport:
+    """Return the report on the user of the first of *events*, who has a name of an entry in all of them."""
+    person = events[0].user_id or HOSTILE[0]
+    return person_report(Events([replace(event, entry_ids=[*event.entry_ids, person]) for event in events]), person)
+
+
+def changes_of(events: list[object]) -> ComparisonReport:
+    """Return the comparison of *events* with half of them."""
+    return comparison_report(Events(events), against=Events(events[::2][:40]))
+
+
+EACH = pytest.mark.parametrize("made_of", [month_of, person_of, changes_of], ids=["report", "person", "diff"])
+
+
+@EACH
+def test_hostile_texts_run_no_script_and_send_no_request(site, tmp_path, made_of):
     """Texts with scripts and external images run nothing and fetch nothing, even without the content security policy."""
     hostile = [text.replace("https://evil.example", site.url) for text in HOSTILE]
     hostile += [
@@ -157,14 +197,14 @@ def test_hostile_texts_run_no_script_and_send_no_request(site, tmp_path):
     ]
     events = [stored(n, operation=text or "x", user_id=text, entry_ids=[text], error_message=text,
                      status=EventStatus.FAILURE, duration_ms=1) for n, text in enumerate(hostile)]  # fmt: skip
-    page = compliance_report(Events([*hostile_events(), *events])).to_html()
+    page = made_of([*events, *hostile_events()]).to_html()
     without_policy = re.sub("<meta http-equiv=[^>]*>", "", page)
     assert without_policy != page
     site.pages.update({"/report": page, "/without": without_policy, "/control": f"<body>{hostile[0]}{hostile[-3]}"})
     for path in ("/report", "/without"):
         site.requests.clear()
         dom = chromium(tmp_path, "--virtual-time-budget=5000", "--dump-dom", f"{site.url}{path}")
-        assert "<title>Audit report" in dom
+        assert re.search("<title>(Audit report|Report on one person|Comparison)", dom)
         assert "data-pwned" not in dom
         assert "<title>pwned" not in dom
         assert set(site.requests) <= {path, "/favicon.ico"}
@@ -195,6 +235,24 @@ def test_report_fits_every_width(site, tmp_path, width):
     assert found["overflow"] == 0
     assert found["charts"] == ["chart narrow" if width < 640 else "chart wide"]
     assert all(9 <= size <= 14 for size in found["size"])
+
+
+@EACH
+@pytest.mark.parametrize("width", [320, 1_280])
+def test_every_document_fits_a_phone_and_a_desktop(site, tmp_path, made_of, width):
+    """Neither the page nor what it prints beyond the tables that scroll is wider than the window."""
+    site.pages["/report"] = made_of(january(hostile_events()).events).to_html()
+    assert measured(site, tmp_path, width)["overflow"] == 0
+
+
+@EACH
+@pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
+def test_axe_finds_no_violation(site, tmp_path, axe, made_of, scheme):  # noqa: F811
+    """No document violates a rule of axe-core, in the light and in the dark scheme."""
+    page = made_of(january(hostile_events()).events).to_html()
+    site.pages["/report"] = axe(re.sub("<meta http-equiv=[^>]*>", "", page))
+    dom = chromium(tmp_path, "--virtual-time-budget=60000", scheme, "--dump-dom", f"{site.url}/report")
+    assert violations_in(dom) == []
 
 
 def test_charts_follow_light_and_dark(site, tmp_path):

@@ -18,6 +18,9 @@ from structlog_audit.exceptions import AuditError
 _TAIL_BYTES = 262_144
 """The bytes that are read for the names of operations."""
 
+_SIGNS = ("=", "!=", "~")
+"""The operators that no shell interprets."""
+
 _OPERATION = re.compile(rb'"operation":"([\w.:/@+-]{1,100})"')
 
 
@@ -38,7 +41,14 @@ def complete_words(context: typer.Context, incomplete: str) -> list[str]:
     if sign:
         return [f"{field}={value}" for value in _values(field, words)]
     # An empty word may become a trail, which the shell completes, until one is named.
-    return [*(f"{name}=" for name in FIELDS), "metadata."] if incomplete or words else []
+    if not incomplete and not words:
+        return []
+
+    names = [name for name in (*FIELDS, "metadata.") if name.startswith(incomplete)]
+    if len(names) == 1 and names[0] in FIELDS:
+        # The shell adds a space after the only offer, and a value is to follow.
+        return [f"{names[0]}{sign}" for sign in FIELDS[names[0]] if sign in _SIGNS]
+    return [f"{name}=" if name in FIELDS else name for name in names]
 
 
 def complete_columns(incomplete: str) -> list[str]:

@@ -13,6 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import msgspec
+
 from structlog_audit.archive.opening import is_archive, open_archive, require_engine
 from structlog_audit.cli.access_record import record_reading
 from structlog_audit.cli.conditions import Condition, Selection, build_selection, split_words, wanted_values
@@ -82,14 +84,25 @@ class Reading:
         """Return the newest *count* of the selected events, oldest first."""
         return list(self.events(newest_first=True, at_most=count))[::-1]
 
-    def follow(self, *, since_now: bool) -> Iterator[StoredEvent]:
+    def from_beginning(self) -> Reading:
+        """Return a reading of the selected events and of those before the time range."""
+        conditions = msgspec.structs.replace(self.selection.conditions, start_time=None)
+
+        return dataclasses.replace(self, selection=dataclasses.replace(self.selection, conditions=conditions))
+
+    def follow(self, *, since_now: bool, idle: Callable[[], None] = lambda: None) -> Iterator[StoredEvent]:
         """Yield selected events as they are recorded, until the reader of stdout is gone.
 
         Args:
             since_now: Whether to begin with the events that are recorded after this call, or with the oldest.
+            idle: Called whenever all events so far were yielded.
         """
-        wait = wait_for_reader()
+        wait_or_stop = wait_for_reader()
         conditions = self.selection.conditions
+
+        def wait(seconds: float) -> None:
+            idle()
+            wait_or_stop(seconds)
 
         return self.trail.follow_matching(conditions, since_now=since_now, stop=lambda: False, wait=wait)
 

@@ -7,9 +7,10 @@ history of an attribute knows the value before only if it was loaded. All writes
 
 **Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
 locked, and the statement is limited to them. Events are recorded once the database has committed, also if a session takes part
-in a transaction that began outside of it; a savepoint that is rolled back takes its events with it.
+in a transaction that began outside of it. What a savepoint, an error or a deadlock rolls back is not recorded. A statement
+whose changes cannot be known is refused.
 
-**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one per INSERT.
+**Performance.** Two more queries per UPDATE and DELETE of a tracked table, per set of parameters, and one or two per INSERT.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from error
 
 from structlog_audit.contrib.tracked_changes import (
+    COMMITTING_BY_DDL,
     EXPRESSION,
     ChangedRow,
     Key,
@@ -56,9 +58,11 @@ from structlog_audit.contrib.tracked_changes import (
     TrackedEvent,
     TrackedFields,
     changed_rows,
+    commits_first,
     in_batches,
     key_of,
     key_text,
+    outcome_of_error,
     parts_of,
     recorder,
     tracked_fields,
@@ -99,17 +103,6 @@ _PRIVATE: dict[type, frozenset[str]] = {
 What an INSERT writes and does in a conflict can be read there alone, a result that was read cannot be given back to its caller
 otherwise, and the isolation level of an engine is not in the options of its connections.
 """
-
-_COMMITTING = re.compile(
-    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
-    (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
-    (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
-      | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
-)
-"""The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
-
-_DEADLOCK = 1213
-"""The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
 
 _tracked: dict[type, TrackedFields] = {}
 """The recorded fields of each tracked model and declarative base."""
@@ -245,17 +238,11 @@ def _error(context: Any) -> None:
         return
 
     error = context.original_exception
-    name = connection.dialect.name
-    if name == "postgresql":
-        # It answers a commit by a rollback, without an error. Errors of the driver alone have no code.
-        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        transaction.is_failed |= code is not None
-    elif _has_ended(connection) or (name in _MYSQL and error.args[:1] == (_DEADLOCK,)):
+    outcome = outcome_of_error(connection.dialect.name, error)
+    if outcome == "failed":
+        transaction.is_failed = True
+    elif outcome == "rolled back" or _has_ended(connection):
         _forget(transaction)
-
-
-_MYSQL = frozenset({"mysql", "mariadb"})
-"""The names of the dialects of both."""
 
 
 def _has_ended(connection: Any) -> bool:
@@ -266,7 +253,7 @@ def _has_ended(connection: Any) -> bool:
 
 def _before_cursor_execute(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
     """Record the changes of a transaction that this statement commits, even if it fails."""
-    if connection.dialect.name in _MYSQL and _COMMITTING.match(statement):
+    if commits_first(connection.dialect.name, statement):
         _record(connection)
 
 
@@ -279,7 +266,9 @@ def _follow(dialect: Any) -> None:
         return
 
     _dialects.add(dialect)
-    if dialect.name in _MYSQL and not event.contains(Engine, "before_cursor_execute", _before_cursor_execute):
+    if dialect.name in COMMITTING_BY_DDL and not event.contains(
+        Engine, "before_cursor_execute", _before_cursor_execute
+    ):
         event.listen(Engine, "before_cursor_execute", _before_cursor_execute)
     for name, function in _FOLLOWED.items():
         original = getattr(dialect, name)
@@ -477,8 +466,12 @@ def _prepare_insert(reader: _Reader, element: Any, parameters: list[Mapping[str,
 
 def _check_returned_key(table: _Table, element: Any) -> None:
     """Raise an error if an INSERT returns rows to its caller that cannot be named."""
+    # An INSERT keeps these columns when they were once read, also if returning() adds others later.
+    if not element._returning:
+        return
+
     returned = element.exported_columns
-    if element._returning and not all(returned.contains_column(column) for column in table.columns_of_key):
+    if not all(returned.contains_column(column) for column in table.columns_of_key):
         raise AuditValueError(
             f"insert into the tracked {table.label}: expected returning() with its primary key, or without it at all"
         )

@@ -9,10 +9,11 @@ changed nothing is not recorded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.loggers.bound_logger import get_audit_logger
@@ -243,3 +244,44 @@ def recorder(events: list[TrackedEvent]) -> Callable[[], None]:
             )
 
     return lambda: context.run(record)
+
+
+# --- What databases do to transactions by themselves --------------------------------------------------------------------
+
+COMMITTING_BY_DDL = frozenset({"mysql", "mariadb"})
+"""The names of the databases that commit before they execute a definition."""
+
+_COMMITTING = re.compile(
+    r"""(?ix) (?: \s | /\*.*?\*/ | (?:\#|--\s).*?(?:\n|$) )*
+    (?! (?:CREATE | CREATE\s+OR\s+REPLACE | DROP) \s+ TEMPORARY\b )
+    (?: ALTER | ANALYZE\s+TABLE | BEGIN | CACHE | CHANGE | CHECK | CREATE | DROP | FLUSH | GRANT | INSTALL | LOAD\s+INDEX
+      | LOCK | OPTIMIZE | RENAME | REPAIR | RESET | REVOKE | SET\s+PASSWORD | START | STOP | TRUNCATE | UNINSTALL ) \b"""
+)
+"""The statements before which MariaDB and MySQL commit: mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit."""
+
+_DEADLOCK = 1213
+"""The error with which MariaDB and MySQL roll back a whole transaction, not only its statement."""
+
+
+def commits_first(database: str, sql: str) -> bool:
+    """Return whether a database commits the transaction before it executes *sql*, even if that fails then."""
+    return database in COMMITTING_BY_DDL and _COMMITTING.match(sql) is not None
+
+
+def outcome_of_error(database: str, error: Any) -> Literal["kept", "failed", "rolled back"]:
+    """Return what an error of a statement means for the changes that its transaction made before.
+
+    Args:
+        database: The name of the database, as Django and SQLAlchemy have it.
+        error: The exception of the driver.
+
+    Returns:
+        ``failed`` if a commit would be answered by a rollback, unless one to a savepoint comes first.
+    """
+    if database == "postgresql":
+        # Errors that the driver finds by itself have no code, and do not reach the server.
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        return "failed" if code else "kept"
+
+    is_deadlock = database in COMMITTING_BY_DDL and error.args[:1] == (_DEADLOCK,)
+    return "rolled back" if is_deadlock else "kept"

@@ -29,7 +29,13 @@ from structlog_audit._failures import describe_failure, report_on_stderr
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.integrity.merkle import HashFiles, consistency_proof
 from structlog_audit.integrity.notes import Checkpoint, Note, parse_checkpoint, parse_note
-from structlog_audit.integrity.standalone.verify_trail import SealError, VanishedError, notes_in, read_checkpoint
+from structlog_audit.integrity.standalone.verify_trail import (
+    SealError,
+    VanishedError,
+    notes_in,
+    open_file,
+    read_checkpoint,
+)
 from structlog_audit.integrity.submission import Post, RefusedError, SubmissionError, post
 from structlog_audit.integrity.timestamps import TimestampAuthority
 from structlog_audit.integrity.witness import Proofs, Witness
@@ -56,6 +62,9 @@ _MEMBERS = {"witnesses", "timestamps"}
 _MAX_STATE_BYTES = 1_000_000
 _LOG = "log"
 
+# A pipe in place of a file would block.
+_REPLACE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 _logger = logging.getLogger(CHECKPOINTS_LOGGER)
 
 
@@ -80,7 +89,7 @@ class AnchorState(msgspec.Struct):
 def read_states(folder: str) -> dict[str, AnchorState]:
     """Return the states of the anchors in the seal *folder*, by name; nothing if they cannot be read."""
     try:
-        with open(os.path.join(folder, STATE_FILE), "rb") as file:
+        with open_file(os.path.join(folder, STATE_FILE)) as file:
             return msgspec.json.decode(file.read(_MAX_STATE_BYTES), type=dict[str, AnchorState])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
@@ -90,7 +99,7 @@ def read_cosigned(folder: str) -> list[Note]:
     """Return the cosigned checkpoints in the seal *folder*, the newest first, not verified; none if they cannot be read."""
     path = os.path.join(folder, COSIGNED_FILE)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             origin = file.readline(1_000).decode(errors="replace").rstrip("\n")
         return [parse_note(text.encode()) for text in notes_in(path, origin)] if origin else []
     except (OSError, ValueError, VanishedError):
@@ -382,15 +391,21 @@ class Anchors:
 
         The file has the newest one first, and then those that more witnesses have cosigned: a quorum may need them.
         """
-        for known in self._cosigned:
-            if known.text == note.text:
-                note = known._replace(signatures=tuple(dict.fromkeys((*known.signatures, *note.signatures))))
-        kept = [note]
-        for known in self._cosigned:
-            if known.text != note.text and len(known.signatures) > len(kept[-1].signatures):
+        same = [known for known in self._cosigned if known.text == note.text]
+        earlier = [known for known in self._cosigned if known.text != note.text]
+
+        # Each signature once, those that are known first.
+        signatures = [signature for known in (*same, note) for signature in known.signatures]
+        kept = [note._replace(signatures=tuple(dict.fromkeys(signatures)))]
+
+        for known in earlier:
+            most = len(kept[-1].signatures)
+            if len(known.signatures) > most:
                 kept.append(known)
+
         self._cosigned = kept
-        self._replace(COSIGNED_FILE, "".join(map(str, kept)).encode())
+        text = "".join(map(str, kept))
+        self._replace(COSIGNED_FILE, text.encode())
 
     def _stamp(self, submitted: _Submitted, seconds: float) -> None:
         if self._authority is not None:
@@ -421,14 +436,18 @@ class Anchors:
     def _replace(self, name: str, data: bytes) -> None:
         """Replace the file *name* of the seal folder. Who may read the folder may read the file."""
         path = os.path.join(self.folder, name)
-        mode = stat.S_IMODE(os.stat(self.folder).st_mode) & 0o644 | 0o600
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(f"{path}.new", flags, mode)
+        beside = f"{path}.new"
+
+        of_folder = stat.S_IMODE(os.stat(self.folder).st_mode)
+        mode = of_folder & 0o644 | 0o600
+        fd = os.open(beside, _REPLACE_FLAGS, mode)
+
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        os.replace(f"{path}.new", path)
+
+        os.replace(beside, path)
 
 
 class _WitnessSubmission:

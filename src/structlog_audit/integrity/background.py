@@ -169,7 +169,8 @@ class BackgroundSealer:
             self._seal_all(sealer, until)
             if must_append or self._monotonic() >= self._checkpoint_at:
                 self._append_checkpoint(sealer)
-        except (OSError, AuditError) as error:
+        except Exception as error:
+            # Keys, callbacks and files of others may raise anything, which must neither reach `close` nor end the thread.
             self._note_failure(error)
             return False
         self.failure = ""
@@ -217,9 +218,9 @@ class BackgroundSealer:
         if sealer.checkpoint is not None and self._lines.append(sealer.checkpoint):
             self._lined_size = sealer.size + 1
 
-    def _note_failure(self, error: OSError | AuditError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self.failures += 1
-        description = describe_failure(error) if isinstance(error, OSError) else str(error)
+        description = str(error) if isinstance(error, AuditError) else describe_failure(error)
         if isinstance(error, OSError) and isinstance(error.filename, str):
             # Names without a folder are those of files in the seal folder.
             description = f"{os.path.join(self._folder.path, error.filename)}: {description}"

@@ -6,7 +6,7 @@ structure of its own around it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
@@ -74,27 +74,61 @@ def encode_cbor(value: Any) -> bytes:
     Raises:
         AuditTypeError: The value is of another type.
     """
-    if value is None:
-        return b"\xf6"
-    if type(value) is int:
-        return _head(0, value) if value >= 0 else _head(1, -1 - value)
-    if type(value) is bytes:
-        return _head(2, len(value)) + value
-    if type(value) is str:
-        return _head(3, len(value.encode())) + value.encode()
-    if type(value) is list:
-        return _head(4, len(value)) + b"".join(map(encode_cbor, value))
-    if isinstance(value, Mapping):
-        members = sorted((encode_cbor(key), encode_cbor(member)) for key, member in value.items())
-        return _head(5, len(members)) + b"".join(key + member for key, member in members)
-    if type(value) is _Tagged:
-        return _head(6, value.tag) + encode_cbor(value.value)
-    raise AuditTypeError(f"expected a value that CBOR has here, got a {type(value).__name__}")
+    encode = _ENCODERS.get(type(value))
+    if encode is None:
+        raise AuditTypeError(f"expected a value that CBOR has here, got a {type(value).__name__}")
+    return encode(value)
+
+
+def _encode_int(value: int) -> bytes:
+    if value < 0:
+        return _head(1, -1 - value)
+    return _head(0, value)
+
+
+def _encode_bytes(value: bytes) -> bytes:
+    return _head(2, len(value)) + value
+
+
+def _encode_text(value: str) -> bytes:
+    data = value.encode()
+    return _head(3, len(data)) + data
+
+
+def _encode_list(value: list[Any]) -> bytes:
+    items = map(encode_cbor, value)
+    return _head(4, len(value)) + b"".join(items)
+
+
+def _encode_mapping(value: dict[Any, Any]) -> bytes:
+    # Deterministic: in the order of the encoded keys.
+    members = {encode_cbor(key): encode_cbor(member) for key, member in value.items()}
+    ordered = [key + members[key] for key in sorted(members)]
+    return _head(5, len(ordered)) + b"".join(ordered)
+
+
+def _encode_tagged(value: _Tagged) -> bytes:
+    return _head(6, value.tag) + encode_cbor(value.value)
+
+
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    type(None): lambda value: b"\xf6",
+    int: _encode_int,
+    bytes: _encode_bytes,
+    str: _encode_text,
+    list: _encode_list,
+    dict: _encode_mapping,
+    _Tagged: _encode_tagged,
+}
 
 
 def _head(major: int, number: int) -> bytes:
     """Return the first bytes of a value: its type, and its number or length in the shortest form."""
     if number < 24:
         return bytes([major << 5 | number])
-    power = max(0, ((number.bit_length() + 7) // 8 - 1).bit_length())
-    return bytes([major << 5 | 24 + power]) + number.to_bytes(1 << power, "big")
+
+    # The number follows in 1, 2, 4 or 8 bytes.
+    needed = (number.bit_length() + 7) // 8
+    power = (needed - 1).bit_length()
+    first = major << 5 | 24 + power
+    return bytes([first]) + number.to_bytes(1 << power, "big")

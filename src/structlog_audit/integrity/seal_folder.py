@@ -25,13 +25,14 @@ from structlog_audit.integrity.standalone.verify_trail import (
     Note,
     SealError,
     notes_in,
+    open_file,
     read_checkpoint,
 )
 from structlog_audit.trail.writing.filesystem import path_refers_to, sync_folder
 
 FOLDER_MODE = 0o700
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SealFolder:
@@ -130,7 +131,7 @@ class SealFolder:
     def read_segments(self) -> bytes:
         """Return the file ``segments``; nothing if it cannot be read, because it is a hint."""
         try:
-            with open(os.path.join(self.path, "segments"), "rb") as file:
+            with open_file(os.path.join(self.path, "segments")) as file:
                 return file.read()
         except OSError:
             return b""
@@ -166,7 +167,7 @@ class SealFolder:
             base, _, level = name.partition(".")
             if base == "hashes" and level.isdecimal():
                 covered = (size >> 8 * int(level)) * HASH_BYTES
-                fd = os.open(name, _FILE_FLAGS, self._mode, dir_fd=self._fd)
+                fd = self._open(name)
                 try:
                     if os.fstat(fd).st_size > covered:
                         os.ftruncate(fd, covered)
@@ -185,7 +186,7 @@ class SealFolder:
             end = (size >> 8 * level) * HASH_BYTES
             begin = end - len(hashes)
 
-            fd = os.open(name, _FILE_FLAGS, self._mode, dir_fd=self._fd)
+            fd = self._open(name)
             try:
                 _write_at(fd, hashes, begin)
                 os.fsync(fd)
@@ -199,13 +200,21 @@ class SealFolder:
     def replace(self, name: str, data: bytes) -> None:
         """Replace the file *name* by one with *data*, which is on the disk before it gets the name."""
         beside = f"{name}.new"
-        fd = os.open(beside, _FILE_FLAGS | os.O_TRUNC, self._mode, dir_fd=self._fd)
+        fd = self._open(beside, os.O_TRUNC)
         try:
             _write_at(fd, data, 0)
             os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(beside, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def _open(self, name: str, flags: int = 0) -> int:
+        """Open the file *name* for writing, and create it if necessary: a pipe in its place would block."""
+        fd = os.open(name, _FILE_FLAGS | flags, self._mode, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "it is not a regular file", name)
+        return fd
 
     def sync(self) -> None:
         """Sync the names of the files."""

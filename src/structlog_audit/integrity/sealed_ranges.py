@@ -9,6 +9,7 @@ from structlog_audit.integrity.notes import Checkpoint
 from structlog_audit.integrity.standalone.verify_trail import (
     SealedSegment,
     SealError,
+    open_file,
     parse_segments,
     read_checkpoint,
 )
@@ -59,7 +60,7 @@ class SealedRanges:
             size = Checkpoint.parse(read_checkpoint(self._folder).text).size
             if self._at_most is not None:
                 size = min(size, self._at_most)
-            with open(os.path.join(self._folder, "segments"), "rb") as file:
+            with open_file(os.path.join(self._folder, "segments")) as file:
                 return parse_segments(file.read(), size) or []
         except (OSError, SealError):
             return []

@@ -207,19 +207,24 @@ class Sealer:
         now = self._monotonic()
         newest = self._places[-1] if self._places else None
         is_newest = active is not None and newest is not None and newest[0].inode == active[0]
-        if folder != self._seen_folder or not (is_same_file and is_newest) or now >= self._scan_at:
+        is_listed = is_same_file and is_newest and folder == self._seen_folder
+
+        if not is_listed or now >= self._scan_at:
             # A segment that was rolled over may get late lines for a while.
             if not is_same_file:
                 self._scan_at = now + CLOSE_SECONDS
             elif now >= self._scan_at:
                 self._scan_at = math.inf
+
             self._seen_folder = folder
             self._places = self._scan(state)
             return 0
 
         if active == previous or active is None or newest is None:
             return len(self._places)
-        self._places[-1] = newest[0]._replace(size=active[1]), newest[1]
+
+        file, segment = newest
+        self._places[-1] = file._replace(size=active[1]), segment
         return len(self._places) - 1
 
     def _scan(self, state: SealedState) -> list[_Place]:

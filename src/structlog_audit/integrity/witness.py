@@ -70,10 +70,14 @@ class Witness:
             raise AuditValueError(f"{place}: expected name, key and url, got {names}")
 
         key = key_of_config(f"{place}['key']", config["key"], COSIGNATURE)
+        url = require_url(f"{place}['url']", config["url"])
+
         name = config.get("name", key.name)
-        if not isinstance(name, str) or not name or not name.isprintable():
+        is_name = isinstance(name, str) and name and name.isprintable()
+        if not is_name:
             raise AuditValueError(f"{place}['name']={name!r}: expected a text")
-        return cls(name, key, require_url(f"{place}['url']", config["url"]), post=post)
+
+        return cls(name, key, url, post=post)
 
     def submit(self, note: Note, proofs: Proofs, seconds: float) -> tuple[Signature, ...]:
         """Return the cosignatures of *note* by this witness.

@@ -24,7 +24,13 @@ from structlog_audit.integrity.anchors import (
     read_states,
 )
 from structlog_audit.integrity.signing import KeyFile
-from structlog_audit.integrity.standalone.verify_trail import SealError, SegmentFile, find_files, timestamp_in
+from structlog_audit.integrity.standalone.verify_trail import (
+    SealError,
+    SegmentFile,
+    find_files,
+    open_file,
+    timestamp_in,
+)
 from structlog_audit.recording.health_checks import Finding
 
 UNSEALED_SECONDS = 10.0
@@ -178,7 +184,7 @@ def _sealed_bytes(files: list[SegmentFile], folder: str, active: str) -> Iterato
 def _bytes_by_name(folder: str) -> Counter[str]:
     sealed: Counter[str] = Counter()
     try:
-        with open(os.path.join(folder, "segments"), "rb") as hint:
+        with open_file(os.path.join(folder, "segments")) as hint:
             for match in map(_RUN.fullmatch, hint.read(_MOST_HINT_BYTES).splitlines()):
                 if match is not None:
                     sealed[os.fsdecode(match[2])] += int(match[1])

@@ -22,7 +22,7 @@ from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClas
 from structlog_audit.query.activity import Activity, UserActivity
 from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts, canonical_counts
 from structlog_audit.reports.formatting import shorten
-from structlog_audit.reports.period import month_of, rfc3339_or_none
+from structlog_audit.reports.period import floor, month_of, rfc3339_or_none
 
 NEWEST = 50
 """Maximum events in a list of a report."""
@@ -161,10 +161,11 @@ class RecentEvents:
 
 
 class ReportAggregates:
-    """All aggregates of a report, with operations in *classes*."""
+    """All aggregates of a report, with operations in *classes*, and hours and months of *zone*."""
 
-    def __init__(self, classes: OperationClasses) -> None:
+    def __init__(self, classes: OperationClasses, zone: dt.tzinfo = dt.UTC) -> None:
         self.classes = classes
+        self.zone = zone
         self.hours: defaultdict[dt.datetime, Counter[EventStatus]] = defaultdict(Counter)
 
         # month → user → operation
@@ -206,8 +207,8 @@ class ReportAggregates:
     def _add(self, event: StoredEvent) -> None:
         operation = operation_of(event.operation).value
         user_id = event.user_id
-        hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
-        month = month_of(event.timestamp)
+        hour = floor(event.timestamp, "hour", self.zone)
+        month = month_of(event.timestamp, self.zone)
 
         self.hours[hour][event.status] += 1
         self.months[month][user_id or ANONYMOUS][operation] += 1

@@ -9,6 +9,12 @@ from structlog_audit.reports.change_tables import GROUPS, READING, change_table
 from structlog_audit.reports.document import Block, BulletList, Document, Section
 from structlog_audit.reports.document_builder import text_of_bounds
 
+_UNKNOWN = (
+    "Not known: why something changed, what no event records, and whether lines were altered. No seal is verified here; a "
+    "compliance report has its verdict."
+)
+"""What a comparison cannot know."""
+
 _VERDICTS = ("incomplete", "unknown", "complete")
 """The verdicts, the worst first."""
 
@@ -24,25 +30,26 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
     sections.append(Section("completeness", number, "Completeness", _completeness(members)))
 
     comparisons = formatting.count(members["comparisons"], "comparison")
-    reading: list[Block] = [f"{comparisons} were tested.", BulletList(READING)]
+    reading: list[Block] = [f"{comparisons} were tested.", BulletList([*READING, _UNKNOWN])]
     sections.append(Section("reading", number + 1, "How to read this", reading))
 
     verdicts = [members[side]["completeness"]["verdict"] for side in ("before", "now")]
     worst = min(verdicts, key=_VERDICTS.index)
     differences = sum(members[id]["changes"] for id in GROUPS)
-    created = formatting.timestamp(members["generated_at"])
+    created = formatting.timestamp_with_zone(members["generated_at"])
     return Document(
         title="Comparison",
         subtitle=formatting.count(differences, "difference") if members["comparisons"] else "Nothing to compare",
         facts=[
             ("Before", _side(members["before"])),
             ("Now", _side(members["now"])),
-            ("Created", f"{created} UTC by {members['software']}"),
+            ("Created", f"{created} by {members['software']}"),
         ],
         verdict=worst,
         headline=_headline(worst, number),
         keys=_key_figures(members),
         sections=sections,
+        zone=members["now"]["time_zone"],
     )
 
 

@@ -63,12 +63,12 @@ class Report(ReportForms):
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values.
 
-        Times are RFC 3339 in UTC, durations milliseconds.
+        Times are RFC 3339 in UTC, also those at which days and months of the zone begin; durations are milliseconds.
 
         ==================  ===========================================================================================
         member              content
         ==================  ===========================================================================================
-        ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``period``          ``start`` and ``end``, None is an open bound; ``month``, if it is one; ``time_zone``, by name
         ``user_id``         the user that the report is limited to, or None
         ``generated_at``    the time of creation; ``software`` is the version
         ``source``          the data: ``type paths hosts segments first_event last_event``
@@ -99,8 +99,8 @@ class Report(ReportForms):
         """
         return copy.deepcopy(self._members)
 
-    def _document(self) -> Document:
-        return build_document(self._members)
+    def _document(self, members: dict[str, Any]) -> Document:
+        return build_document(members)
 
     def __repr__(self) -> str:
         period = self._members["period"]
@@ -114,6 +114,7 @@ class ReportParameters(TypedDict, total=False):
     month: str | None
     start_time: dt.datetime | None
     end_time: dt.datetime | None
+    tz: dt.tzinfo | str | None
     operations: Mapping[str, str] | OperationClasses | None
     seals: Iterable[SealVerdict]
 
@@ -147,6 +148,7 @@ def compliance_report(
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
     person: Identifier | None = None,
+    tz: dt.tzinfo | str | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
     seals: Iterable[SealVerdict] = (),
     **search: Any,
@@ -155,10 +157,12 @@ def compliance_report(
 
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail.
-        month: A month in UTC, such as ``"2025-01"``.
-        start_time, end_time: A half-open range in place of the month; None is an open bound.
+        month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``.
+        start_time, end_time: A half-open range in place of the month; None is an open bound. A naive time is in *tz*, or
+            local without one.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
         person: The person about whom everything is reported, in place of a summary.
+        tz: The time zone of months, days and hours, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
         search: With *person*, the further parameters of `structlog_audit.reports.person_report`.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
         seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
@@ -174,14 +178,14 @@ def compliance_report(
     if person is not None:
         if user_id is not None:
             raise AuditValueError(f"user_id={user_id!r}, person={person!r}: expected one of them")
-        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time}
+        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time, "tz": tz}
         return person_report(source, person, **bounds, operations=operations, seals=seals, **search)
     if search:
         raise AuditTypeError(f"{', '.join(search)}: expected only with person, or no such parameter")
 
-    period = period_of(month, start_time, end_time)
+    period = period_of(month, start_time, end_time, source._now(), tz)
     user = _user(user_id)
-    aggregates = ReportAggregates(registered_operations().extended(operations))
+    aggregates = ReportAggregates(registered_operations().extended(operations), period.zone)
     statistics_of_period = _aggregate(source, period, user, aggregates)
 
     if period.end is not None or user is not None:
@@ -190,12 +194,13 @@ def compliance_report(
     verdict = assess_completeness(source, period, user, aggregates, seals)
     comparison = compare_with_period_before(source, period, user, aggregates, verdict, verdict.seals)
     members = build_data(source, period, user, aggregates, statistics_of_period, hints, verdict, comparison)
-    return Report(members, verdict)
+    return Report(members, period.zone, verdict)
 
 
 def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:
     """Add the events of the period to *aggregates*, and return the statistics of the application events."""
-    if user is None:
+    # A source counts by the months of UTC.
+    if user is None and period.zone is dt.UTC:
         with source._counted_events(conditions(start_time=period.start, end_time=period.end)) as counted:
             if counted is not None:
                 return add_counted(counted, period, aggregates)

@@ -78,7 +78,7 @@ def build_data(
         "source": verdict.source.to_dict(),
         "summary": _summary(statistics),
         "completeness": completeness_members(source, verdict, aggregates),
-        "integrity": [seal.to_dict() for seal in verdict.seals],
+        "integrity": [seal.to_dict(aggregates.zone) for seal in verdict.seals],
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
         "comparison": comparison,
@@ -147,7 +147,7 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
     """Return all months of the span, or only those with events if it has too many."""
     if span is not None:
         first, last = span
-        months = months_between(month_of(first), month_of(last))
+        months = months_between(month_of(first, aggregates.zone), month_of(last, aggregates.zone))
         bounded = list(islice(months, MOST_MONTHS + 1))
         if len(bounded) <= MOST_MONTHS:
             return bounded
@@ -178,10 +178,10 @@ def _over_time(aggregates: ReportAggregates, span: Span | None) -> dict[str, Any
     if span is None:
         return {"unit": "day", "steps": []}
 
-    unit, starts = steps(*span)
+    unit, starts = steps(*span, aggregates.zone)
     counts: dict[dt.datetime, Counter[EventStatus]] = {start: Counter() for start in starts}
     for hour, statuses in aggregates.hours.items():
-        counts[floor(hour, unit)].update(statuses)
+        counts[floor(hour, unit, aggregates.zone)].update(statuses)
 
     rows = []
     for start, statuses in counts.items():

@@ -1,5 +1,10 @@
 """Tracked models with relations of every kind."""
 
+import uuid
+
+import django
+from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
 from structlog_audit.contrib.django import track
@@ -69,6 +74,71 @@ class Archived(Author):
 
 class Untracked(models.Model):
     text = models.TextField()
+
+
+@track
+class Comment(models.Model):
+    """Belongs to an object of any model."""
+
+    text = models.TextField()
+    content_type = models.ForeignKey(ContentType, on_delete=models.CASCADE)
+    object_id = models.PositiveIntegerField()
+    target = GenericForeignKey()
+
+
+@track
+class Group(models.Model):
+    """Has members by a model of its own, and comments."""
+
+    members = models.ManyToManyField(Author, through="Membership")
+    comments = GenericRelation(Comment)
+
+
+@track
+class Membership(models.Model):
+    group = models.ForeignKey(Group, on_delete=models.CASCADE)
+    author = models.ForeignKey(Author, on_delete=models.CASCADE)
+    role = models.CharField(max_length=40, default="reader")
+
+
+@track
+class Item(models.Model):
+    """Values of several kinds."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    data = models.JSONField(default=dict)
+    file = models.FileField(null=True)
+    number = models.IntegerField(default=1)
+    blob = models.BinaryField(null=True)
+
+
+if django.VERSION >= (5, 0):
+
+    @track
+    class Shelf(models.Model):
+        """Defaults and a column of the database."""
+
+        code = models.CharField(max_length=40, db_default="wood")
+        name = models.CharField(max_length=40)
+        books = models.IntegerField(db_default=7)
+        double = models.GeneratedField(
+            expression=models.F("books") * 2, output_field=models.IntegerField(), db_persist=True
+        )
+
+        class Meta:
+            constraints = (models.UniqueConstraint(fields=["code", "name"], name="code_and_name"),)
+
+
+if django.VERSION >= (5, 2):
+
+    @track
+    class Place(models.Model):
+        """A key of two columns."""
+
+        pk = models.CompositePrimaryKey("row", "name")
+        row = models.IntegerField()
+        name = models.CharField(max_length=40)
+        value = models.IntegerField(default=0)
 
 
 MODELS = [Author, Tag, Document, Document.tags.through, Document.related.through, Note, Contract, Counter]

@@ -2,7 +2,7 @@
 set -euo pipefail
 WHEEL=$(echo "$1"/structlog_audit-*.whl)
 : "${CHROMIUM:=chromium --headless}"
-TIMEFORMAT='(%R s)'
+TIMEFORMAT='(%R s, CPU %U + %S s)'
 begin=${EPOCHREALTIME//[.,]/}
 
 day_ends() {

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from structlog_audit.cli.access_record import CommandHandler
 from structlog_audit.cli.exit_codes import Exit
 from structlog_audit.cli.terminal import put_line
 from structlog_audit.loggers.audit_logger import PrivateLogger
@@ -63,6 +62,7 @@ def _imported_before(trail: str) -> set[object]:
 
 
 def _record(file: str, trail: str, models: dict[object, str], known: set[object]) -> int:
+    from structlog_audit.cli.access_record import CommandHandler
     from structlog_audit.cli.auditlog_rows import event_fields, is_log_entry, rows_in
 
     logger = PrivateLogger("structlog_audit.import_auditlog")

@@ -8,20 +8,22 @@ three kinds of statements are the place that all of them pass.
 
 **Guarantees.** Rows are read before and after each statement, in its transaction. Where the database can lock rows, they are
 locked, and the statement is limited to them, so a concurrent transaction cannot change these rows. Events are recorded when
-the transaction is committed; a savepoint that is rolled back takes its events with it.
+the transaction is committed. What a savepoint, an error or a deadlock rolls back is not recorded.
 
 **Performance.** Two more queries per UPDATE and DELETE of a tracked model, none per INSERT. The rows are in memory meanwhile.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, reduce
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.base import ModelBase
 from django.db.models.constants import OnConflict
@@ -38,9 +40,11 @@ from structlog_audit.contrib.tracked_changes import (
     TrackedEvent,
     TrackedFields,
     changed_rows,
+    commits_first,
     in_batches,
     key_of,
     key_text,
+    outcome_of_error,
     parts_of,
     recorder,
     tracked_fields,
@@ -141,8 +145,100 @@ def _execute(compiler: Any, table: _Table, method: str, argument: Any = None) ->
 
         events = table.events(alias, rows)
         if events:
-            transaction.on_commit(recorder(events), using=alias)
+            transaction.on_commit(_Recorder(_watch(connection), recorder(events)), using=alias)
     return result
+
+
+# --- Transactions -------------------------------------------------------------------------------------------------------
+
+
+class _Watched:
+    """What is known of the open transaction of a connection."""
+
+    def __init__(self) -> None:
+        # How many functions waited for the commit when a savepoint began, by its SQL name.
+        self.savepoints: dict[str, int] = {}
+
+        # Whether only a rollback can follow.
+        self.is_failed = False
+
+
+class _Recorder(NamedTuple):
+    """A function that records changes after the commit, if that was not a rollback."""
+
+    watched: _Watched
+    record: Callable[[], None]
+
+    def __call__(self) -> None:
+        if not self.watched.is_failed:
+            self.record()
+
+
+_watched: WeakKeyDictionary[Any, _Watched] = WeakKeyDictionary()
+"""The connections that wrote to a tracked table, which belong to one thread each."""
+
+_SAVEPOINT = re.compile(r"\s*(RELEASE |ROLLBACK TO )?SAVEPOINT (\S+)", re.IGNORECASE)
+
+
+def _watch(connection: Any) -> _Watched:
+    """Follow the statements of *connection* from now on.
+
+    Django keeps the functions of a savepoint that was rolled back without ``atomic``, and runs them too after a commit that the
+    database answered by a rollback.
+    """
+    if connection not in _watched:
+        _watched[connection] = _Watched()
+
+        # At the beginning, because a block that adds a wrapper removes the last one.
+        connection.execute_wrappers.insert(0, _execute_watched)
+    return _watched[connection]
+
+
+def _execute_watched(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Execute SQL, and forget or record the changes that the database thereby rolls back or commits."""
+    connection = context["connection"]
+    watched = _watched[connection]
+    statement = sql if isinstance(sql, str) else ""
+    if commits_first(connection.vendor, statement):
+        for recorder_of_changes in _remove_recorders(connection, 0):
+            recorder_of_changes()
+
+    try:
+        result = execute(sql, params, many, context)
+    except Error as error:
+        outcome = outcome_of_error(connection.vendor, error.__cause__ or error)
+        watched.is_failed = outcome == "failed"
+        if outcome == "rolled back":
+            _remove_recorders(connection, 0)
+        raise
+
+    watched.is_failed = False
+    savepoint = _SAVEPOINT.match(statement)
+    if savepoint is not None:
+        _follow_savepoint(connection, watched, *savepoint.groups(default=""))
+    return result
+
+
+def _follow_savepoint(connection: Any, watched: _Watched, verb: str, name: str) -> None:
+    count = len(connection.run_on_commit)
+    if not verb and count:
+        watched.savepoints[name] = count
+    elif not verb:
+        # Names that are left from another transaction.
+        watched.savepoints.clear()
+    elif verb.upper().startswith("RELEASE"):
+        watched.savepoints.pop(name, None)
+    else:
+        # A savepoint that is not known began before the first change.
+        _remove_recorders(connection, watched.savepoints.get(name, 0))
+
+
+def _remove_recorders(connection: Any, start: int) -> list[_Recorder]:
+    """Remove the functions of this module that wait for the commit, from the one at *start* on, and return them."""
+    waiting = connection.run_on_commit
+    late = waiting[start:]
+    waiting[start:] = [entry for entry in late if not isinstance(entry[1], _Recorder)]
+    return [entry[1] for entry in late if isinstance(entry[1], _Recorder)]
 
 
 # --- UPDATE and DELETE --------------------------------------------------------------------------------------------------

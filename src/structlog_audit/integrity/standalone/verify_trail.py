@@ -551,7 +551,7 @@ class Note(NamedTuple):
             SealError: The data is not a note (C2SP signed-note).
         """
         if len(data) > MAX_NOTE_BYTES:
-            raise SealError("UNREADABLE", f"the note has {len(data)} bytes: expected at most {MAX_NOTE_BYTES}")
+            raise SealError("UNREADABLE", f"the note has more than {MAX_NOTE_BYTES} bytes")
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -700,15 +700,20 @@ class Policy(NamedTuple):
         """
         signers = note.signers(self.logs)
         checkpoint = Checkpoint.parse(note.text)
+        origin = checkpoint.origin
+
         if not signers:
-            origin = note.text.partition("\n")[0]
-            expected = _names_of(signature for signature in note.signatures if signature.name == origin)
+            by_log = [signature for signature in note.signatures if signature.name == origin]
+            expected = _names_of(by_log)
             message = f"no given key has signed the checkpoint: expected {expected}, got {_names_of(self.logs)}"
             raise SealError("UNKNOWN_KEY", message)
-        if checkpoint.origin not in {key.name for key in signers}:
-            message = f"the checkpoint is of {checkpoint.origin!r}, but the key is for {signers[0].name!r}"
+
+        if origin not in {key.name for key in signers}:
+            message = f"the checkpoint is of {origin!r}, but the key is for {signers[0].name!r}"
             raise SealError("UNKNOWN_KEY", message)
-        return checkpoint, self.is_witnessed(note.signers(self.witnesses.values()))
+
+        cosigners = note.signers(self.witnesses.values())
+        return checkpoint, self.is_witnessed(cosigners)
 
 
 def _names_of(keys: Iterable[VerifierKey | Signature]) -> str:
@@ -1282,8 +1287,9 @@ def rebuild_segments(files: Sequence[SegmentFile], hashes: HashFiles, size: int)
         for block in SegmentReader(file).blocks():
             builder.feed(leaf_hashes(block))
         end = builder.next
-        if builder.runs:
-            segments.append(SealedSegment(number, file.name, tuple(builder.runs)))
+        runs = builder.non_empty_runs()
+        if runs:
+            segments.append(SealedSegment(number, file.name, runs))
 
     return segments
 
@@ -1299,7 +1305,7 @@ def runs_of_lines(blocks: Iterable[bytes], hashes: HashFiles, segment: SealedSeg
     builder = _RunBuilder(hashes, max(run.first + run.lines for run in segment.runs), segment.first)
     for leaves in blocks:
         builder.feed(leaves)
-    return tuple(run for run in builder.runs if run.lines)
+    return builder.non_empty_runs()
 
 
 class _RunBuilder:
@@ -1313,6 +1319,10 @@ class _RunBuilder:
         self._hashes = hashes
         self._size = size
         self._searches = 0
+
+    def non_empty_runs(self) -> tuple[Run, ...]:
+        """Return the runs with any line: those of a segment behind the seal have none."""
+        return tuple(run for run in self.runs if run.lines)
 
     def feed(self, leaves: bytes) -> None:
         for at in range(0, len(leaves), HASH_BYTES):
@@ -1527,18 +1537,28 @@ class LineCheck:
             missing = self._search(held[0], len(sealed))
 
         if missing is not None and (inserted is None or missing <= inserted):
-            for leaf in self._leaves_ahead(missing):
-                self._add("MISSING", f"line {self._position + 1} of {self._name} is missing", leaf, at=self._position)
-                self._position += 1
+            self._add_missing(missing)
         elif inserted is not None:
-            for _ in range(inserted):
-                self.lines += 1
-                message = f"line {self.lines} of {self._name} was inserted after the lines around it were sealed"
-                self._add("INSERTED", message, held.popleft())
+            self._add_inserted(held, inserted)
         else:
-            message = f"line {self.lines + 1} of {self._name} was changed after it was sealed"
-            self._add("CHANGED", message, line=self.lines + 1, at=self._position)
+            line = self.lines + 1
+            message = f"line {line} of {self._name} was changed after it was sealed"
+            self._add("CHANGED", message, line=line, at=self._position)
             self._advance(held)
+
+    def _add_missing(self, count: int) -> None:
+        """Add a finding for each of the next *count* sealed lines."""
+        for leaf in self._leaves_ahead(count):
+            message = f"line {self._position + 1} of {self._name} is missing"
+            self._add("MISSING", message, leaf, at=self._position)
+            self._position += 1
+
+    def _add_inserted(self, held: deque[bytes], count: int) -> None:
+        """Add a finding for each of the first *count* held lines."""
+        for _ in range(count):
+            self.lines += 1
+            message = f"line {self.lines} of {self._name} was inserted after the lines around it were sealed"
+            self._add("INSERTED", message, held.popleft())
 
     def _search(self, leaf: bytes, count: int) -> int | None:
         """Return how many sealed lines, more than *count*, are missing in front of the line with *leaf*; None for another."""
@@ -2220,7 +2240,8 @@ class NoteCheck:
             return None
 
         if head.size <= self._checkpoint.size:
-            message = f"{where} has another root for its {head.size} lines: there are two versions of this trail"
+            reason = "there are two versions of this trail, or two trails with its origin"
+            message = f"{where} has another root for its {head.size} lines: {reason}"
             self.findings.add("FORKED", message, **details)
             return None
 
@@ -2463,7 +2484,7 @@ def read_checkpoint(seal: str) -> Note:
     path = os.path.join(seal, "checkpoint")
     try:
         with open_file(path) as file:
-            return Note.parse(file.read(MAX_NOTE_BYTES + 1))
+            data = file.read(MAX_NOTE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise SealError(
             "NO_SEAL",
@@ -2471,6 +2492,11 @@ def read_checkpoint(seal: str) -> Note:
         ) from None
     except OSError as error:
         raise SealError("UNREADABLE", f"{path!r} cannot be read: {error.strerror}") from error
+
+    try:
+        return Note.parse(data)
+    except SealError as error:
+        raise SealError(error.code, f"{path!r} is not a checkpoint: {error}") from error
 
 
 def match_segments(
@@ -3083,10 +3109,15 @@ class _Verification:
         self._findings.merge(writers.findings)
 
         if not (self._report.pruned or writers.has_retention or changed):
-            for place, segment, count in writers.beginnings:
-                what = "the first line" if count == 1 else f"the first {count} lines"
-                message = f"line {place[1]} of {segment}: missing before it: {what} of its writer"
-                self._findings.add("GAP", message, segment=segment, line=place[1], place=place)
+            self._add_missing_beginnings(writers)
+
+    def _add_missing_beginnings(self, writers: WriterResult) -> None:
+        """Add a finding for each writer whose first lines are not there."""
+        for place, segment, count in writers.beginnings:
+            what = "the first line" if count == 1 else f"the first {count} lines"
+            line = place[1]
+            message = f"line {line} of {segment}: missing before it: {what} of its writer"
+            self._findings.add("GAP", message, segment=segment, line=line, place=place)
 
     def _has_pruned(self, after: int, before: int) -> bool:
         """Return whether retention has deleted lines between the files with these numbers, of which the first was restored."""
@@ -3104,15 +3135,17 @@ class _Verification:
 
     def _add_unsealed(self, results: Sequence[LineResult]) -> None:
         self._report.unsealed = sum(result.unsealed for result in results)
-        for place, result in enumerate(results):
-            name = self._job.files[place].name
+        for file, result in zip(self._job.files, results, strict=True):
+            name = file.name
+
             if result.first_unsealed is not None:
                 line, time = result.first_unsealed
-                if self._is_old(time or self._job.files[place].changed_at()):
+                since = time or file.changed_at()
+                if self._is_old(since):
                     message = f"{name} is not sealed from line {line} on; lines: {result.unsealed}"
                     self._findings.add("UNSEALED", message, segment=name, line=line)
 
-            if result.unfinished and self._is_old(self._job.files[place].changed_at()):
+            if result.unfinished and self._is_old(file.changed_at()):
                 self._findings.add("TORN", f"{name} ends in a line without an end", segment=name)
 
     def _add_stale(self, writers: WriterResult) -> None:
@@ -3350,8 +3383,7 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
         The exit code, and the result in words.
     """
     try:
-        with open(proof, "rb") as file:
-            parsed = Proof.parse(file.read(2 * MAX_NOTE_BYTES))
+        parsed = _read_proof(proof)
         with open(line_file, "rb") as file:
             line = file.read(MAX_LINE_BYTES).split(b"\n", 1)[0]
 
@@ -3369,6 +3401,15 @@ def verify_proof(proof: str, line_file: str, policy: Policy, statements: Sequenc
     if is_right:
         return 0, f"INTACT  the line is leaf {parsed.leaf_index} of {head.origin}"
     return 1, "CHANGED  the proof does not show that this line is in the trail"
+
+
+def _read_proof(path: str) -> Proof:
+    with open(path, "rb") as file:
+        data = file.read(2 * MAX_NOTE_BYTES)
+    try:
+        return Proof.parse(data)
+    except SealError as error:
+        raise SealError(error.code, f"{path!r} is not a proof: {error}") from error
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -34,10 +34,10 @@ time patch -s -p0 <<'END'
 -from auditlog.context import set_actor
  from django.contrib.auth.models import User
  from django.core.management.base import BaseCommand
- from shop.models import Product
 +from structlog.contextvars import bound_contextvars
  
-@@ -16,3 +16,3 @@
+ from shop.models import Product
+@@ -17,3 +17,3 @@
          actor, _ = User.objects.get_or_create(username=user)
 -        with set_actor(actor):
 +        with bound_contextvars(user_id=actor.pk):

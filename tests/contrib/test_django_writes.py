@@ -1,0 +1,390 @@
+"""The writes and fields of Django, each with the changes that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+
+import django
+import pytest
+from django.core.files.base import ContentFile
+from django.db import DatabaseError, IntegrityError, connection, connections, transaction
+from django.db.models import Case, F, OuterRef, Subquery, Value, When
+from django.db.models.functions import Upper
+from django.test.utils import override_settings
+
+pytestmark = pytest.mark.usefixtures("project")
+
+KEY = uuid.UUID(int=1)
+
+
+@pytest.fixture
+def shop(project, handler):
+    """The models of the shop, with empty tables."""
+    from shop import models as tracked
+
+    yield tracked
+    with connection.constraint_checks_disabled(), connection.cursor() as cursor:
+        for table in connection.introspection.table_names():
+            if table.startswith("shop_"):
+                cursor.execute(f'DELETE FROM "{table}"')
+
+
+@pytest.fixture
+def events(handler):
+    """A function that returns the events since its last call, as operations and changes."""
+
+    def take():
+        found = [(event.operation, event.metadata["changes"]) for event in handler.iter_events()]
+        handler.clear()
+        return found
+
+    return take
+
+
+def updates(events):
+    """Return the values before and after in the updates since the last call, by their fields."""
+    found = events()
+    assert all(operation.endswith(".update") for operation, _ in found)
+    return [{name: (values["before"], values["after"]) for name, values in changes.items()} for _, changes in found]
+
+
+def operations(events):
+    return [operation.removeprefix("shop.") for operation, _ in events()]
+
+
+# --- Fields ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def item(shop, events):
+    """An object with values of several kinds."""
+    made = shop.Item.objects.create(id=KEY, data={"a": 1}, file="old.txt", blob=b"\x00\x01")
+    events()
+    return made
+
+
+def test_json_value_that_is_changed_in_place_is_recorded(item, events):
+    """The value before comes from the database, not from the object that was changed."""
+    item.data["a"] = 2
+    item.save()
+    assert updates(events) == [{"data": ({"a": 1}, {"a": 2})}]
+
+
+def test_file_is_recorded_by_its_name(item, events, tmp_path):
+    """A file that is stored or deleted changes the name in the row."""
+    with override_settings(MEDIA_ROOT=tmp_path):
+        item.file.save("new.txt", ContentFile(b"content"))
+        item.file.delete()
+    assert updates(events) == [{"file": ("old.txt", "new.txt")}, {"file": ("new.txt", "")}]
+
+
+@pytest.mark.parametrize("partly", [lambda items: items.only("number"), lambda items: items.defer("data", "file")])
+def test_object_that_is_loaded_in_part_is_recorded_by_what_it_writes(shop, item, events, partly):
+    """Deferred fields are not written, so they are not in the event."""
+    loaded = partly(shop.Item.objects).get()
+    loaded.number = 5
+    loaded.save()
+    assert updates(events) == [{"number": (1, 5)}]
+
+
+def test_deferred_field_that_is_set_is_recorded_with_its_value_before(shop, item, events):
+    """The object never had the value before; the database has."""
+    loaded = shop.Item.objects.only("id").get()
+    loaded.number = 5
+    loaded.save()
+    assert updates(events) == [{"number": (1, 5)}]
+
+
+def test_bytes_are_recorded(item, events):
+    """The value of a binary field is text in the event."""
+    item.blob = b"\x02"
+    item.save()
+    assert updates(events) == [{"blob": ("AAE=", "Ag==")}]
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="defaults of the database are from Django 5.0")
+def test_default_of_the_database_is_recorded(shop, events):
+    """A value that the database chose is in the event; a generated column, which nothing writes, is not."""
+    shop.Shelf.objects.create(name="a")
+    shop.Shelf.objects.bulk_create([shop.Shelf(name="b")])
+    for _, changes in events():
+        after = {name: values["after"] for name, values in changes.items()}
+        assert (after["code"], after["books"], "double" in after) == ("wood", 7, False)
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="defaults of the database are from Django 5.0")
+def test_upsert_on_a_key_with_a_default_of_the_database_is_an_update(shop, events):
+    """The conflict is found by the value that the database will use."""
+    shop.Shelf.objects.create(name="a")
+    events()
+
+    shelves = [shop.Shelf(name="a", books=9)]
+    options = {"unique_fields": ["code", "name"], "update_fields": ["books"]}
+    shop.Shelf.objects.bulk_create(shelves, update_conflicts=True, **options)
+
+    assert updates(events) == [{"books": (7, 9)}]
+
+
+@pytest.mark.skipif(django.VERSION < (5, 2), reason="keys of several columns are from Django 5.2")
+def test_composite_key_is_recorded_by_all_writes(shop, handler):
+    """Both columns name the row, before and after a change of one of them."""
+    place = shop.Place.objects.create(row=1, name="a")
+    place.value = 1
+    place.save()
+    shop.Place.objects.bulk_update([shop.Place(row=1, name="a", value=2)], ["value"])
+    shop.Place.objects.filter(pk=(1, "a")).update(name="b")
+    conflicting = [shop.Place(row=1, name="b", value=3)]
+    options = {"unique_fields": ["row", "name"], "update_fields": ["value"]}
+    shop.Place.objects.bulk_create(conflicting, update_conflicts=True, **options)
+    shop.Place.objects.all().delete()
+
+    assert [(event.operation.removeprefix("shop.place."), event.entry_ids) for event in handler.iter_events()] == [
+        ("create", ["shop.place:1,a"]),
+        ("update", ["shop.place:1,a"]),
+        ("update", ["shop.place:1,a"]),
+        ("update", ["shop.place:1,a", "shop.place:1,b"]),
+        ("update", ["shop.place:1,b"]),
+        ("delete", ["shop.place:1,b"]),
+    ]
+
+
+# --- Relations ------------------------------------------------------------------------------------------------------------
+
+
+def test_generic_relation_is_recorded_with_its_cascade(shop, events):
+    """A row with a generic key is recorded as any other, also when its object is deleted."""
+    group = shop.Group.objects.create()
+    group.comments.create(text="a")
+    group.delete()
+    assert operations(events) == ["group.create", "comment.create", "comment.delete", "group.delete"]
+
+
+def test_relation_through_a_model_is_recorded_as_that_model(shop, events):
+    """Its rows have fields of their own, so they are created and deleted, not added and removed."""
+    author, group = shop.Author.objects.create(name="a"), shop.Group.objects.create()
+    events()
+
+    group.members.add(author, through_defaults={"role": "writer"})
+    ((operation, changes),) = events()
+    assert (operation, changes["role"]["after"]) == ("shop.membership.create", "writer")
+
+    group.members.set([author], through_defaults={"role": "other"})
+    shop.Membership.objects.filter(author__name="a").update(role="reader")
+    group.members.clear()
+    assert operations(events) == ["membership.update", "membership.delete"]
+
+
+def test_child_whose_parent_is_kept_is_deleted_alone(shop, events):
+    """Each of the two rows has its own event, if it is deleted."""
+    contract = shop.Contract.objects.create(party="a")
+    events()
+    contract.delete(keep_parents=True)
+    assert operations(events) == ["contract.delete"]
+
+
+def test_child_updates_the_rows_of_both_tables(shop, events):
+    """The fields of the parent are in the event of the parent's row."""
+    shop.Contract.objects.create(party="a", text="b")
+    events()
+    shop.Contract.objects.update(party="c", text="d")
+    assert updates(events) == [{"text": ("b", "d")}, {"party": ("a", "c")}]
+
+
+# --- Statements -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        (lambda authors: authors.update(score=F("score") + 1), 3),
+        (lambda authors: authors.update(score=Case(When(score__gt=1, then=Value(8)), default=F("score"))), 8),
+        (lambda authors: authors.update(score=Subquery(authors.filter(pk=OuterRef("pk")).values("score")) * 5), 10),
+        (lambda authors: authors.annotate(more=F("score") + 7).filter(more=9).update(score=F("more")), 9),
+        (lambda authors: authors.order_by("-name").update(score=7), 7),
+        (lambda authors: authors.distinct().update(score=7), 7),
+        (lambda authors: authors.filter(pk__in=authors.all()[:1]).update(score=7), 7),
+        (lambda authors: authors.update_or_create(name="a", defaults={"score": 7}), 7),
+        (lambda authors: authors.bulk_update([authors.model(pk=authors.get().pk, score=7)], ["score"]), 7),
+        (lambda authors: authors.bulk_update([authors.model(pk=authors.get().pk, score=F("score") * 2)], ["score"]), 4),
+    ],
+)
+def test_update_of_any_kind_is_recorded_with_its_result(shop, events, change, after):
+    """Whatever computes and selects, the event has the values of the row."""
+    shop.Author.objects.create(name="a", score=2)
+    events()
+    change(shop.Author.objects.all())
+    assert updates(events) == [{"score": (2, after)}]
+
+
+def test_expression_that_is_saved_is_recorded_with_its_result(shop, events):
+    """An attribute may be an expression until the save."""
+    author = shop.Author.objects.create(name="a")
+    events()
+    author.name = Upper("name")
+    author.save()
+    assert updates(events) == [{"name": ("a", "A")}]
+
+
+def test_asynchronous_writes_are_recorded(shop, events):
+    """Each of them runs the statement of its counterpart."""
+
+    async def write():
+        author = shop.Author(name="a")
+        await author.asave()
+        author.score = 1
+        await author.asave()
+        await shop.Author.objects.abulk_create([shop.Author(name="b")])
+        await shop.Author.objects.filter(name="b").aupdate(score=2)
+        await shop.Author.objects.aupdate_or_create(name="b", defaults={"score": 3})
+        await shop.Author.objects.aget_or_create(name="b")
+        await author.adelete()
+
+    asyncio.run(write())
+    verbs = [operation.removeprefix("author.") for operation in operations(events)]
+    assert verbs == ["create", "update", "create", "update", "update", "delete"]
+
+
+def test_statement_on_no_rows_is_not_recorded(shop, events):
+    """Empty selections execute nothing that could be recorded."""
+    assert shop.Author.objects.none().update(score=1) == 0
+    assert shop.Author.objects.filter(pk__in=[]).delete() == (0, {})
+    assert events() == []
+
+
+def test_query_of_raw_sql_that_writes_is_not_recorded(shop, events):
+    """SQL that the application wrote itself is not seen, whatever executes it."""
+    shop.Author.objects.create(name="a")
+    events()
+    list(shop.Author.objects.raw("UPDATE shop_author SET score = 5 RETURNING id, name, score"))
+    assert shop.Author.objects.get().score == 5
+    assert events() == []
+
+
+# --- Transactions ---------------------------------------------------------------------------------------------------------
+
+
+def names(events):
+    return [changes["name"]["after"] for _, changes in events()]
+
+
+def test_savepoint_that_is_rolled_back_without_a_block_takes_its_changes_with_it(shop, events):
+    """Django itself keeps what waits for the commit then."""
+    with transaction.atomic():
+        shop.Author.objects.create(name="a")
+        outer = transaction.savepoint()
+        shop.Author.objects.create(name="b")
+        inner = transaction.savepoint()
+        shop.Author.objects.create(name="c")
+        transaction.savepoint_commit(inner)
+        transaction.savepoint_rollback(outer)
+        shop.Author.objects.create(name="d")
+        kept = transaction.savepoint()
+        shop.Author.objects.create(name="e")
+        transaction.savepoint_commit(kept)
+    assert names(events) == ["a", "d", "e"]
+
+
+def test_savepoint_that_is_rolled_back_keeps_functions_of_the_application(shop, events):
+    """Only the changes of tracked models are removed; what else waits for the commit is Django's concern."""
+    called = []
+    with transaction.atomic():
+        shop.Author.objects.create(name="a")
+        savepoint = transaction.savepoint()
+        transaction.on_commit(lambda: called.append(1))
+        shop.Author.objects.create(name="b")
+        transaction.savepoint_rollback(savepoint)
+    assert (names(events), called) == (["a"], [1])
+
+
+def test_savepoint_of_an_earlier_transaction_does_not_count(shop, events):
+    """A name that SQL uses again is that of the newer savepoint, which began before the first change."""
+    for rolled_back in ("a", "b"):
+        with suppress(KeyError), transaction.atomic(), connection.cursor() as cursor:
+            if rolled_back == "a":
+                shop.Author.objects.create(name="first")
+            cursor.execute("SAVEPOINT mine")
+            shop.Author.objects.create(name=rolled_back)
+            cursor.execute("ROLLBACK TO SAVEPOINT mine")
+            shop.Author.objects.create(name="c")
+            if rolled_back == "a":
+                raise KeyError
+    assert names(events) == ["c"]
+
+
+def test_function_that_fails_after_the_commit_does_not_hide_a_change(shop, events, caplog):
+    """With ``robust=True``, Django continues with the functions after it."""
+    with transaction.atomic():
+        transaction.on_commit(lambda: 1 / 0, robust=True)
+        shop.Author.objects.create(name="a")
+    assert names(events) == ["a"]
+
+
+def test_wrapper_of_a_block_is_removed_with_it(shop, events):
+    """A block that wraps statements ends its own wrapper, also if the first tracked write is in it."""
+    from structlog_audit.contrib.django import tracking
+
+    connection.execute_wrappers.clear()
+    tracking._watched.pop(connections["default"], None)
+    seen = []
+
+    def wrap(execute, sql, params, many, context):
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(wrap):
+        shop.Author.objects.create(name="a")
+    count = len(seen)
+    shop.Author.objects.create(name="b")
+
+    assert count == len(seen) > 0
+    assert names(events) == ["a", "b"]
+
+
+def test_definition_of_a_table_records_at_once_where_it_commits(shop, events, monkeypatch):
+    """MariaDB and MySQL commit before a definition; the changes are recorded once, whatever follows."""
+    with suppress(KeyError), transaction.atomic(), connection.cursor() as cursor:
+        shop.Author.objects.create(name="a")
+        with monkeypatch.context() as patch:
+            patch.setattr(connections["default"], "vendor", "mysql")
+            cursor.execute("CREATE TABLE passing (id INTEGER)")
+        assert names(events) == ["a"]
+        raise KeyError
+    assert events() == []
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("postgresql", []), ("mysql", ["a"]), ("sqlite", ["a"])])
+def test_commit_after_a_failed_statement_records_what_the_database_kept(shop, events, monkeypatch, vendor, expected):
+    """PostgreSQL answers that commit by a rollback; others keep what was written before."""
+    error = DatabaseError("failed")
+    error.__cause__ = IntegrityError()
+    error.__cause__.sqlstate = "23505"
+
+    def fail(execute, sql, params, many, context):
+        raise error
+
+    with transaction.atomic():
+        shop.Author.objects.create(name="a")
+        with monkeypatch.context() as patch, suppress(DatabaseError), connection.execute_wrapper(fail):
+            patch.setattr(connections["default"], "vendor", vendor)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing")
+    assert names(events) == expected
+
+
+def test_deadlock_takes_all_changes_of_the_transaction_with_it(shop, events, monkeypatch):
+    """MariaDB and MySQL roll back the whole transaction; what follows is another one."""
+    error = DatabaseError(1213, "Deadlock found")
+
+    def fail(execute, sql, params, many, context):
+        raise error
+
+    with transaction.atomic():
+        shop.Author.objects.create(name="a")
+        with monkeypatch.context() as patch, suppress(DatabaseError), connection.execute_wrapper(fail):
+            patch.setattr(connections["default"], "vendor", "mysql")
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing")
+        shop.Author.objects.create(name="b")
+    assert names(events) == ["b"]
