@@ -9,6 +9,7 @@ the time after its last row.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.evidence import Collector, NumberedLine, TrailEvidence, read_segment
 from structlog_audit.trail.reading.line_blocks import LineBlock
 from structlog_audit.trail.reading.segment_scanner import SegmentScanner
-from structlog_audit.trail.segment_names import ACTIVE, order_of
+from structlog_audit.trail.segment_names import ACTIVE, SegmentOrder, order_of
 
 _BATCH = 1_000
 """The rows that are added to the evidence at once."""
@@ -74,22 +75,17 @@ def archived_evidence(
     collector = Collector(evidence)
     pruned = []
 
-    # A segment without any event is not archived, also if it is the oldest.
-    archived = sorted(parts, key=lambda part: _begin(part.snapshot, trail))
-    earlier, later = _split_at_archived(trail, archived, live)
-    _add_live(live, earlier, collector)
+    pending = _PendingSegments(live, collector)
 
-    for part in archived:
-        _Reading(trail, part, collector).add()
+    for part in sorted(parts, key=lambda part: _begin(part.snapshot, trail)):
+        _Reading(trail, part, collector, pending).add()
         if part.snapshot.pruned_before is not None:
             pruned.append(part.snapshot.pruned_before)
 
     evidence.pruned_before = max(pruned, default=None)
 
-    if live is not None:
-        collector.remember(before)
-        _add_live(live, later, collector)
-
+    collector.remember(before)
+    pending.add_rest()
     collector.finish()
 
     return evidence
@@ -110,40 +106,42 @@ def _index_of(name: str, evidence: TrailEvidence, base: str) -> int:
     return len(evidence.segments) - 1
 
 
-def _split_at_archived(
-    trail: str, parts: Iterable[ArchivedPart], live: LiveTrail | None
-) -> tuple[list[Segment], list[Segment]]:
-    """Return the live segments before the first archived one, and those after it."""
-    if live is None:
-        return [], []
+class _PendingSegments:
+    """The live segments whose evidence is not added yet, in their order; none without live files."""
 
-    orders = []
-    for part in parts:
-        for ranges in part.snapshot.segments.values():
-            orders += [order_of(live.base, found.name) or ACTIVE for found in ranges if found.trail == trail]
+    def __init__(self, live: LiveTrail | None, collector: Collector) -> None:
+        self._base = "" if live is None else live.base
+        self._collector = collector
+        self._scanner = SegmentScanner()
+        self._segments: deque[Segment] = deque()
+        if live is not None:
+            with live.segments() as segments:
+                self._segments.extend(segments)
 
-    first = min(orders, default=ACTIVE)
-    with live.segments() as segments:
-        earlier = [segment for segment in segments if segment.order < first]
-        return earlier, segments[len(earlier) :]
+    def precede(self, order: SegmentOrder) -> bool:
+        """Return whether a segment is before one of *order*. A segment without any event is not archived."""
+        return bool(self._segments) and self._segments[0].order < order
 
+    def add_before(self, order: SegmentOrder) -> None:
+        """Add the evidence of the segments before one of *order*."""
+        while self.precede(order):
+            self._add(self._segments.popleft())
 
-def _add_live(live: LiveTrail | None, segments: Iterable[Segment], collector: Collector) -> None:
-    """Add the evidence in *segments* of *live*, which are open."""
-    if live is None:
-        return
+    def add_rest(self) -> None:
+        """Add the evidence of all segments that are left."""
+        while self._segments:
+            self._add(self._segments.popleft())
 
-    scanner = SegmentScanner()
-    for segment in segments:
+    def _add(self, segment: Segment) -> None:
         name = segment.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
-        collector.segment = _index_of(name, collector.evidence, live.base)
+        self._collector.segment = _index_of(name, self._collector.evidence, self._base)
 
-        with scanner.open(segment) as opened:
+        with self._scanner.open(segment) as opened:
             if opened is not None:
-                read_segment(scanner, opened, collector)
+                read_segment(self._scanner, opened, self._collector)
 
-        collector.take_problems(scanner.problems.counts)
-        scanner.problems.counts.clear()
+        self._collector.take_problems(self._scanner.problems.counts)
+        self._scanner.problems.counts.clear()
 
 
 class _RunRow(NamedTuple):
@@ -166,23 +164,29 @@ class _RunRow(NamedTuple):
 class _Reading:
     """The rows of a trail in one archive, in the order of commit, and the lines in its quarantine."""
 
-    def __init__(self, trail: str, part: ArchivedPart, collector: Collector) -> None:
+    def __init__(self, trail: str, part: ArchivedPart, collector: Collector, pending: _PendingSegments) -> None:
         self._trail = trail
         self._part = part
         self._collector = collector
+        self._pending = pending
+        self._base = trail.rpartition("/")[2]
 
         every = (coverage for ranges in part.snapshot.segments.values() for coverage in ranges)
         self._ranges = sorted(
             (found for found in every if found.trail == trail), key=lambda found: (found.first, found.stop_number)
         )
-        base = trail.rpartition("/")[2]
-        self._indexes = [_index_of(found.name, collector.evidence, base) for found in self._ranges]
 
     def add(self) -> None:
         """Add everything to the evidence."""
         small: list[int] = []
 
         for number, coverage in enumerate(self._ranges):
+            order = order_of(self._base, coverage.name) or ACTIVE
+            if self._pending.precede(order):
+                self._add_lines(small)
+                small.clear()
+                self._pending.add_before(order)
+
             is_small = coverage.stop_number - coverage.first < _FEWEST_FOR_RUNS
             if coverage.quarantine is None and is_small:
                 small.append(number)
@@ -190,7 +194,7 @@ class _Reading:
 
             self._add_lines(small)
             small.clear()
-            self._collector.segment = self._indexes[number]
+            self._begin_range(number)
 
             if coverage.quarantine is not None:
                 self._add_bytes(coverage, coverage.quarantine)
@@ -198,6 +202,10 @@ class _Reading:
                 self._add_lines([number])
 
         self._add_lines(small)
+
+    def _begin_range(self, number: int) -> None:
+        """Let what is added be of the segment of a range."""
+        self._collector.segment = _index_of(self._ranges[number].name, self._collector.evidence, self._base)
 
     def _add_lines(self, numbers: Sequence[int]) -> None:
         """Add the rows of neighbouring ranges one by one."""
@@ -209,7 +217,7 @@ class _Reading:
         rows = self._part.engine.lines(self._part.snapshot, self._trail, starts[0], stop)
 
         for place, group in groupby(rows, key=lambda row: bisect_right(starts, row[0]) - 1):
-            self._collector.segment = self._indexes[numbers[place]]
+            self._begin_range(numbers[place])
             self._add_rows(group)
 
     def _add_runs(self, coverage: Coverage) -> bool:
