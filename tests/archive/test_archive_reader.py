@@ -28,7 +28,7 @@ from structlog_audit import (
     SubjectVault,
     open_trail,
 )
-from structlog_audit.archive import compact, open_archive, prune, sql_engine
+from structlog_audit.archive import compact, open_archive, prune, show, sql_engine
 from structlog_audit.archive import reader as reader_module
 from structlog_audit.archive.actions import DataFile
 from structlog_audit.archive.database import Database, limit_within
@@ -417,6 +417,44 @@ def test_reading_leaves_no_file_open_and_writes_nothing(tmp_path):
         source.count_events()
         assert (len(os.listdir("/proc/self/fd")) if opened else 0) == opened
     assert sorted(file for file in tmp_path.rglob("*")) == before
+
+
+def test_progress_over_several_archives_is_that_of_all_of_them(tmp_path):
+    """The bytes of the second archive are added to those of the first: one bar, up to the size of all."""
+    archives = []
+    for name in ("a", "b"):
+        lines = [line_of(number, number * 86_400) for number in range(3)]
+        data = [line.replace(b"80000001", b"8000000" + name.encode()) for line in lines]
+        path = write_closed(tmp_path / name, *data, second=3 * 86_400, last=3 * 86_400)
+        compacted(path, tmp_path / f"archive-{name}")
+        archives.append(tmp_path / f"archive-{name}")
+
+    done = []
+    with open_archive(*archives, progress=done.append) as source:
+        assert len(source.query_events()) == 6
+        assert done == sorted(done)
+        assert done[-1] == source.size()
+
+
+def test_segment_without_events_between_archived_ones_changes_no_order(tmp_path):
+    """It is not archived, but there is nothing in it that could come in another place."""
+    lines = [line_of(1), b"no event\n", line_of(2), line_of(3, 1)]
+    path = write_closed(tmp_path / "logs", *lines)
+    compacted(path, tmp_path / "archive")
+    assert show(tmp_path / "archive").segments == 3
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        for newest_first in (False, True):
+            files = all_ids(open_trail(path), newest_first=newest_first)
+            assert all_ids(source, newest_first=newest_first) == files
+        assert source.problems == open_trail_problems(path)
+
+
+def open_trail_problems(path):
+    """Return the problems that a reader of the files counts."""
+    files = open_trail(path)
+    all_ids(files)
+    all_ids(files)
+    return files.problems
 
 
 def test_archive_of_the_default_host_is_read_with_its_trail(tmp_path):

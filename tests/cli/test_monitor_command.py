@@ -92,6 +92,8 @@ RULES = [
     {"name": "each", "more_than": 2, "within": "10m", "per": "user_id"},
     {"name": "rate", "success_rate_below": 0.5, "within": "30m", "min_events": 3},
     {"name": "intents", "kind": "intent", "more_than": 0, "within": "1m", "quiet": "5m"},
+    {"name": "new", "first_seen": ["user_id", "operation"], "within": "1h"},
+    {"name": "quiet", "no_event_for": "10m", "per": "user_id"},
 ]
 
 
@@ -133,7 +135,7 @@ def test_conditions_and_times_select_the_events(tmp_path):
         ({"within": "-5m"}, ["rule 'failures'", "within='-5m'", "expected a duration such as 90s"]),
         ({"within": -5}, ["rule 'failures'", "within=-5", "expected 1s or more"]),
         ({"more_than": "many"}, ["rule 'failures'", "more_than='many'", "expected an integer"]),
-        ({"per": ["user_id"]}, ["rule 'failures'", "per=['user_id']", "expected one of 'user_id'"]),
+        ({"per": ["user"]}, ["rule 'failures'", "per=['user']", "expected one of 'user_id'", "got 'user'"]),
         ({"status": "BAD"}, ["rule 'failures'", "status='BAD'", "expected one of SUCCESS"]),
         ({"name": 5}, ["rule 2", "name=5", "expected a name"]),
         ({"name": "first"}, ["two rules have the name 'first'", "a different name for each"]),
@@ -217,3 +219,72 @@ def test_following_stdin_ends_with_it(tmp_path):
     for condition, code in (("user_id!=bob", 1), ("user_id!=ann", 0)):
         with (tmp_path / "audit.jsonl").open("rb") as file:
             assert process(*words, condition, stdin=file).code == code
+
+
+# Values, silence and hours
+
+NEW = {"name": "new user", "first_seen": "user_id"}
+QUIET = {"name": "quiet", "no_event_for": "30m", "operation": "STORE"}
+
+
+def test_values_before_since_are_not_new(tmp_path):
+    """With --since, users of earlier events are known, also from stdin; the rule alerts for later ones only."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1) + line(2, 60, user="bob") + line(3, 120) + line(4, 180, user="cid"))
+    words = ["monitor", "--rules", rules_in(tmp_path, NEW), "-S", "2025-01-15T10:01:30Z", "-o", "jsonl"]
+    assert [alert["subject"] for alert in run(*words, tmp_path / "audit.jsonl").events] == ["cid"]
+    with (tmp_path / "audit.jsonl").open("rb") as file:
+        done = process(*words, "-", stdin=file)
+    assert [json.loads(alert)["subject"] for alert in done.out.splitlines()] == ["cid"]
+
+
+@pytest.mark.parametrize(
+    ("times", "count"),
+    [
+        ([], 0),
+        (["--until", "2025-01-15T10:31:00Z"], 1),
+        (["--until", "2025-01-15T10:30:00Z"], 0),
+        (["--until", "now"], 1),
+    ],
+)
+def test_time_without_events_is_known_up_to_until(tmp_path, times, count):
+    """Without --until, the end of the trail is no silence; with it, the silence up to then is one."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1))
+    done = run("monitor", "--rules", rules_in(tmp_path, QUIET), tmp_path / "audit.jsonl", *times)
+    assert done.lines == [f"2025-01-15T10:30:00.000+00:00  WARNING  quiet: no event for 30m  [evt_{1:032x}]"] * count
+    assert done.code == count
+
+
+def test_silence_since_the_start_of_the_range_has_no_event(tmp_path):
+    """A trail without the wanted events alerts from --since on, and the line names no event."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1, operation="other"))
+    times = ["--since", "2025-01-15T10:00:00Z", "--until", "2025-01-15T12:00:00Z"]
+    done = run("monitor", "--rules", rules_in(tmp_path, QUIET), tmp_path / "audit.jsonl", *times)
+    assert done.lines == ["2025-01-15T10:30:00.000+00:00  WARNING  quiet: no event for 30m"]
+
+
+def test_following_finds_silence_by_the_clock(tmp_path):
+    """With --follow, silence alerts although no event comes."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1))
+    command = [*PROGRAM, "monitor", "--rules", str(rules_in(tmp_path, QUIET)), "-f", str(tmp_path / "audit.jsonl")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as done:
+        assert b"quiet: no event for 30m" in done.stdout.readline()
+        done.send_signal(signal.SIGINT)
+        _, err = done.communicate(timeout=60)
+    assert (done.returncode, err) == (130, b"")
+
+
+def test_operations_of_a_file_have_classes(tmp_path):
+    """--operations classifies the operations of the application for rules."""
+    (tmp_path / "audit.jsonl").write_bytes(line(1, operation="settle"))
+    (tmp_path / "classes.json").write_text(json.dumps({"operations": {"settle": "delete"}}))
+    deletions = {"name": "deletions", "operation_class": "delete", "more_than": 0, "within": "1h"}
+    words = ["monitor", "--rules", rules_in(tmp_path, deletions), tmp_path / "audit.jsonl"]
+    assert run(*words).code == 0
+    assert run(*words, "--operations", tmp_path / "classes.json").code == 1
+
+
+def test_dropped_values_are_reported(tmp_path):
+    """A rule that had to drop values says so on stderr."""
+    (tmp_path / "audit.jsonl").write_bytes(b"".join(line(number, user=f"u{number}") for number in range(3)))
+    done = run("monitor", "--rules", rules_in(tmp_path, NEW | {"max_subjects": 1}), tmp_path / "audit.jsonl")
+    assert done.error_line == "rule 'new user': 2 values dropped or not watched: expected a greater max_subjects"

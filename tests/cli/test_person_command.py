@@ -48,6 +48,7 @@ def test_time_range_and_lines_limit_the_report(trail):
         "start": "2025-01-15T10:30:20.000000Z",
         "end": "2025-01-15T10:30:41.000000Z",
         "month": None,
+        "time_zone": "UTC",
     }
 
 

@@ -21,10 +21,9 @@ DELETIONS = {"name": "deletions", "operation": "FORGET", "more_than": 100, "with
 
 def test_rule_is_an_immutable_value():
     """Rules made from the same arguments are equal and cannot be changed."""
-    rule = Rule("deletions", operation="FORGET", more_than=100, within="1h")
-    assert (
-        rule == Rule("deletions", operation="FORGET", more_than=100, within=dt.timedelta(hours=1)) == DEFAULT_RULES[0]
-    )
+    rule = Rule("deletions", operation_class="delete", more_than=100, within="1h")
+    hour = dt.timedelta(hours=1)
+    assert rule == Rule("deletions", operation_class=["delete"], more_than=100, within=hour) == DEFAULT_RULES[0]
     assert hash(rule) == hash(DEFAULT_RULES[0])
     assert (rule.bound, rule.threshold, rule.per, rule.level) == ("more_than", 100, None, logging.WARNING)
     with pytest.raises(AttributeError):
@@ -46,7 +45,7 @@ def test_rule_is_an_immutable_value():
         ({"within": "soon"}, AuditValueError, ["within='soon'", "15m"]),
         ({"within": ""}, AuditValueError, ["within=''"]),
         ({"within": 0}, AuditValueError, ["within=0", "expected 1s or more"]),
-        ({"within": None}, AuditTypeError, ["within=None"]),
+        ({"within": None}, AuditTypeError, ["'within' is missing"]),
         ({"within": float("inf")}, AuditValueError, ["within=inf"]),
         ({"quiet": -5}, AuditValueError, ["quiet=-5"]),
         ({"per": "user"}, AuditValueError, ["per='user'", "'user_id'"]),
@@ -104,11 +103,18 @@ def test_rules_of_accepts_each_form():
     [
         ([], AuditValueError, "at least one rule"),
         (5, AuditTypeError, "list of rules, or the path of a file with one, got 5"),
-        ({"rule": []}, AuditTypeError, "only the key 'rules'"),
-        ({"rules": [DELETIONS], "more": 1}, AuditTypeError, "only the key 'rules'"),
+        ({"rule": []}, AuditTypeError, "a mapping with the key 'rules', got the keys 'rule'"),
+        (
+            {"rules": [DELETIONS], "more": 1},
+            AuditTypeError,
+            "a mapping with the key 'rules', got the keys 'rules', 'more'",
+        ),
+        ({"rules": DELETIONS}, AuditTypeError, "expected a list of rules, in TOML each below [[rules]], got a mapping"),
+        ([{**DELETIONS, "class": "delete"}], AuditTypeError, "Did you mean 'operation_class'?"),
         ({"rules": "x"}, AuditTypeError, "list of rules, or the path of a file with one, got 'x'"),
         ([5], AuditTypeError, "rule 1: expected a Rule or a mapping of its arguments, got 5"),
-        ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 'x': 'within' is missing"),
+        ([DELETIONS, {"name": "x"}], AuditTypeError, "rule 'x': expected one of more_than, "),
+        ([{"name": "x", "more_than": 1}], AuditTypeError, "rule 'x': 'within' is missing"),
         ([{"within": 60}], AuditTypeError, "rule 1: 'name' is missing"),
         ([DELETIONS, DELETIONS], AuditValueError, "two rules have the name 'deletions'"),
         ([{**DELETIONS, "self": 1}], AuditTypeError, "'self'"),

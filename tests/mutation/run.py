@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,8 @@ def _become_test_process(copy: Path, *, is_changed: bool) -> None:
     source = str(copy / "src")
     sys.path[:] = [source, *(entry for entry in sys.path if entry not in (str(HERE), str(CHECKOUT / "src")))]
     os.environ["PYTHONPATH"] = source
+    # A process that multiprocessing spawns imports the main module again. It must not find this one.
+    sys.modules["__main__"] = types.ModuleType("__main__")
     if is_changed:
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         sys.dont_write_bytecode = True

@@ -18,7 +18,7 @@ NOON, LATER = "2025-01-15T12:00:00.000000Z", "2025-01-15T12:00:05.000000Z"
 )
 def test_period_has_its_bounds_and_the_end_is_excluded(start, end, text):
     """An open bound is the beginning of the source, or now."""
-    assert text_of_bounds({"start": start, "end": end}) == text
+    assert text_of_bounds({"start": start, "end": end, "time_zone": "UTC"}) == text
 
 
 def source(**members):

@@ -201,6 +201,7 @@ def test_month_is_half_open_in_utc():
         "start": "2025-01-01T00:00:00.000000Z",
         "end": "2025-02-01T00:00:00.000000Z",
         "month": "2025-01",
+        "time_zone": "UTC",
     }
 
 
@@ -224,7 +225,9 @@ def test_naive_time_is_local_time():
         ({"month": "9999-12"}, AuditValueError),
         ({"month": "2025-1"}, AuditValueError),
         ({"month": "２０２５-０１"}, AuditValueError),
-        ({"month": "2025-01\n"}, AuditValueError),
+        ({"month": "yesterday"}, AuditValueError),
+        ({"tz": "Europe/Berln"}, AuditValueError),
+        ({"tz": 1}, AuditTypeError),
         ({"month": 202501}, AuditTypeError),
         ({"month": "2025-01", "start_time": NOON}, AuditValueError),
         ({"month": "2025-01", "end_time": NOON}, AuditValueError),

@@ -161,7 +161,7 @@ def test_users_are_listed_by_activity_and_by_failures():
         event(7, "RECALL", FAILURE, user_id="dan"),
         event(8),
     ]
-    header = ["User", *ACTIVITY, "Failures", "Last (UTC)"]
+    header = ["User", *ACTIVITY, "Failures", "Last"]
     rows = {
         "ann": ["ann", "3", "3", "0", "0", "0", "2025-01-15 12:00:02"],
         "bob": ["bob", "2", "0", "2", "0", "2", "2025-01-15 12:00:04"],
@@ -212,7 +212,7 @@ def test_failed_events_are_listed_newest_first_with_their_messages():
         ["2025-01-15 12:00:02", "RECALL", "–", id_of(2)],
         ["2025-01-15 12:00:00", "STORE", "ann", f"OSError: disk · {id_of(0)}"],
     ]
-    header = ["Time (UTC)", "Operation", "User", "Message"]
+    header = ["Time", "Operation", "User", "Message"]
     assert blocks_of("failures", events) == ["2 events with 2 entry ids.", ("Failed events", header, rows, "")]
     assert blocks_of("failures", events[1:2]) == ["There were no failures."]
 
@@ -250,7 +250,7 @@ def test_activity_of_one_user_is_listed():
         ["2025-01-15 12:00:01", "RECALL", "FAILURE", id_of(1)],
         ["2025-01-15 12:00:00", "STORE", "SUCCESS", f"e1 · {id_of(0)}"],
     ]
-    header = ["Time (UTC)", "Operation", "Status", "Entries"]
+    header = ["Time", "Operation", "Status", "Entries"]
     listed = ("Events of the user", header, rows, "")
     assert blocks_of("activity", events, user_id="ann") == ["2 events with 1 entry id.", listed]
     assert blocks_of("activity", events, user_id="bob")[0] == "No event has this user."
@@ -261,7 +261,7 @@ def test_intents_without_an_outcome_are_listed_oldest_first():
     events = [event(number, kind="intent", user_id="ann", entry_ids=[f"e{number}"]) for number in range(51)]
     summary, (caption, header, rows, note) = blocks_of("open_intents", events)
     assert summary == "51 events with 51 entry ids."
-    assert (caption, header) == ("Intents without an outcome", ["Time (UTC)", "Operation", "User", "Entries"])
+    assert (caption, header) == ("Intents without an outcome", ["Time", "Operation", "User", "Entries"])
     assert rows[:2] == [[f"2025-01-15 12:00:0{n}", "STORE", "ann", f"e{n} · {id_of(n)}"] for n in (0, 1)]
     assert (len(rows), note) == (50, "The oldest 50 of 51.")
     closed = event(60, metadata={"intent_id": id_of(0)})
@@ -272,7 +272,7 @@ def test_trail_events_are_counted_and_listed():
     """Trail events are counted by operation, the most frequent first, and listed newest first with their metadata."""
     operations = ["opened", "fault", "fault", "closed"]
     events = [event(n, name, kind="trail", metadata={"pid": n}) for n, name in enumerate(operations)]
-    header = ["Time (UTC)", "Event", "Status", "Details"]
+    header = ["Time", "Event", "Status", "Details"]
     rows = [[f"2025-01-15 12:00:0{n}", operations[n], "SUCCESS", f'{{"pid":{n}}} · {id_of(n)}'] for n in (3, 2, 1, 0)]
     table = ("Trail events, recorded by the library", header, rows, "")
     assert blocks_of("trail_events", events) == ["4 trail events: fault 2, opened 1 and closed 1.", table]
@@ -295,7 +295,7 @@ UNKNOWN = [event(3, "frobnicate"), event(4, "frobnicate")]
 ])  # fmt: skip
 def test_deletions_and_exports_are_listed_with_what_is_not_classified(others, sentences):
     """Deletions and exports are listed newest first, under any name; operations that might be some are named below."""
-    header = ["Time (UTC)", "Operation", "User", "Status", "Entries"]
+    header = ["Time", "Operation", "User", "Status", "Entries"]
     deletions = [
         ["2025-01-15 12:00:02", "invoice.delete", "–", "SUCCESS", id_of(2)],
         ["2025-01-15 12:00:00", "FORGET", "ann", "SUCCESS", f"e1 · {id_of(0)}"],
@@ -355,7 +355,7 @@ def test_completeness_lists_reasons_gaps_problems_and_counters():
         "Reading the source met a problem (torn, 1 time).",
     ]
     rows = [["2025-01-15 12:00:01", "4", id_of(1)], ["2025-01-15 12:00:00", "3", id_of(0)]]
-    assert gap_table == ("Gaps in the trail", ["Time (UTC)", "Events lost", "Event"], rows, "")
+    assert gap_table == ("Gaps in the trail", ["Time", "Events lost", "Event"], rows, "")
     assert problem_table == ("Problems in the files", ["Problem", "Times"], [["torn", "1"], ["bom", "2"]], "")
     caption, header, rows, note = counter_table
     assert (caption, header, note) == (

@@ -31,6 +31,7 @@ _OUTSIDE = 80_000_000
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)(i?)b", re.ASCII | re.IGNORECASE)
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
+_NAMED_FILE = re.compile('"(.+)"')
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
 _QUIET = "SET enable_progress_bar = false"
@@ -110,6 +111,7 @@ class Database:
             while fetched := cursor.fetchmany(FETCHED):
                 yield from fetched
         except duckdb.Error as error:
+            require_readable(error)
             reason = str(error).splitlines()[0]
             raise AuditReadError(
                 f"{self._storage.root}: {reason}; structlog-audit archive verify shows what is damaged"
@@ -147,6 +149,26 @@ def limit_within(memory: str) -> str:
     least = total / 2
 
     return f"{max(total - _OUTSIDE, least) / 1_000:.0f}KB"
+
+
+def require_readable(error: Exception) -> None:
+    """Raise `AuditReadError` if *error* of DuckDB names a file that may not be read: of such a folder it finds no files."""
+    named = _NAMED_FILE.search(str(error))
+    if named is None:
+        return
+
+    try:
+        os.stat(named[1])
+        is_refused = not os.access(named[1], os.R_OK)
+    except PermissionError:
+        is_refused = True
+    except (OSError, ValueError):
+        return
+
+    if is_refused:
+        raise AuditReadError(
+            f"{named[1]}: permission denied: give this user the right to read all folders and files of the archive"
+        ) from PermissionError(named[1])
 
 
 def _processors() -> int:
@@ -200,6 +222,7 @@ def write_parquet(
     """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
 
     Raises:
+        AuditReadError: A file of *source* may not be read.
         AuditWriteError: The disk is full, or a row does not fit into memory.
     """
     import duckdb
@@ -211,4 +234,5 @@ def write_parquet(
     try:
         connection.execute(sql, dict(parameters))
     except duckdb.Error as error:
+        require_readable(error)
         raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error

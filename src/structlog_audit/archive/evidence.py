@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from structlog_audit.archive.live_trails import LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import SQLEngine
 from structlog_audit.archive.storage import Storage
+from structlog_audit.events.event_id import parse_event_id
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.evidence import Collector, NumberedLine, TrailEvidence, read_segment
 from structlog_audit.trail.reading.line_blocks import LineBlock
@@ -32,6 +33,12 @@ from structlog_audit.trail.segment_names import ACTIVE, order_of
 
 _BATCH = 1_000
 """The rows that are added to the evidence at once."""
+
+_FEWEST_FOR_RUNS = 5_000
+"""The rows of a range from which one query for it pays."""
+
+_MOST_ROWS_OF_RUNS = 10_000
+"""The rows of a range that are not within runs. Of more, Python reads all of the range."""
 
 _BLOCK_BYTES = 1_048_576
 
@@ -139,6 +146,23 @@ def _add_live(live: LiveTrail | None, segments: Iterable[Segment], collector: Co
         scanner.problems.counts.clear()
 
 
+class _RunRow(NamedTuple):
+    """A row of `SQLEngine.runs`."""
+
+    continues: bool
+    writer: str
+    number: int
+    has_line: bool
+    earliest: int
+    latest: int
+
+    event_id: str
+    us: int
+    kind: str | None
+    operation: str | None
+    metadata: str | None
+
+
 class _Reading:
     """The rows of a trail in one archive, in the order of commit, and the lines in its quarantine."""
 
@@ -156,22 +180,74 @@ class _Reading:
 
     def add(self) -> None:
         """Add everything to the evidence."""
-        starts = [found.first for found in self._ranges]
-        rows = self._part.engine.lines(self._part.snapshot, self._trail)
-        groups = groupby(rows, key=lambda row: max(bisect_right(starts, row[0]) - 1, 0))
-        pending = next(groups, None)
+        small: list[int] = []
 
-        # Ranges without rows may have lines in the quarantine.
         for number, coverage in enumerate(self._ranges):
+            is_small = coverage.stop_number - coverage.first < _FEWEST_FOR_RUNS
+            if coverage.quarantine is None and is_small:
+                small.append(number)
+                continue
+
+            self._add_lines(small)
+            small.clear()
             self._collector.segment = self._indexes[number]
-            is_here = pending is not None and pending[0] == number
+
             if coverage.quarantine is not None:
                 self._add_bytes(coverage, coverage.quarantine)
-            elif is_here and pending is not None:
-                self._add_rows(pending[1])
+            elif not self._add_runs(coverage):
+                self._add_lines([number])
 
-            if is_here:
-                pending = next(groups, None)
+        self._add_lines(small)
+
+    def _add_lines(self, numbers: Sequence[int]) -> None:
+        """Add the rows of neighbouring ranges one by one."""
+        if not numbers:
+            return
+
+        starts = [self._ranges[number].first for number in numbers]
+        stop = self._ranges[numbers[-1]].stop_number
+        rows = self._part.engine.lines(self._part.snapshot, self._trail, starts[0], stop)
+
+        for place, group in groupby(rows, key=lambda row: bisect_right(starts, row[0]) - 1):
+            self._collector.segment = self._indexes[numbers[place]]
+            self._add_rows(group)
+
+    def _add_runs(self, coverage: Coverage) -> bool:
+        """Add the rows of a range, run by run; return False, with nothing added, if they must be added one by one."""
+        rows = self._part.engine.runs(self._part.snapshot, self._trail, coverage.first, coverage.stop_number)
+        if rows is None:
+            return False
+
+        found = [_RunRow(*row) for row in islice(rows, _MOST_ROWS_OF_RUNS + 1)]
+        if len(found) > _MOST_ROWS_OF_RUNS or not self._are_plain(found):
+            return False
+
+        for row in found:
+            if row.continues:
+                self._collector.add_run(row.writer, row.number, time_of(row.us))
+            else:
+                self._collector.add_lines([_line_of(*row[6:])])
+
+        if found:
+            self._collector.extend_range(time_of(found[0].earliest), time_of(found[0].latest))
+
+        return True
+
+    def _are_plain(self, rows: Sequence[_RunRow]) -> bool:
+        """Return whether the rows between *rows* continue their writers, and nothing else."""
+        is_expected = self._collector.is_expected
+        begun: set[str] = set()
+
+        for row in rows:
+            if row.continues:
+                continue
+            # The first row of a writer follows those that were added, and each other one has an id of the library.
+            is_known = row.writer in begun and parse_event_id(row.event_id) is not None
+            if row.has_line or not (is_known or is_expected(row.event_id)):
+                return False
+            begun.add(row.writer)
+
+        return True
 
     def _add_rows(self, rows: Iterator[tuple[Any, ...]]) -> None:
         batch: list[NumberedLine] = []
@@ -183,8 +259,10 @@ class _Reading:
             if batch and (line is not None or len(batch) >= _BATCH):
                 self._collector.add_lines(batch)
                 batch = []
-            # The parts of an event have numbers of their own.
-            for one in () if line is None else line.splitlines():
+            # The parts of an event have numbers of their own, and its lines may be there twice.
+            lines = [] if line is None else line.splitlines()
+            self._collector.remember(lines)
+            for one in lines:
                 self._collector.add_bytes(one)
 
         if batch:

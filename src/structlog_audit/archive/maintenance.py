@@ -30,6 +30,9 @@ from structlog_audit.exceptions import AuditValueError, AuditWriteError
 _MERGED_BYTES = 256_000_000
 """The size up to which data files are merged."""
 
+_LONGEST_AGE = dt.timedelta(days=365_000)
+"""The longest age, a thousand years, before which the calendar has dates."""
+
 Clock = Callable[[], dt.datetime]
 
 
@@ -307,14 +310,17 @@ def parse_age(name: str, value: str | dt.timedelta) -> dt.timedelta:
     """Return the duration that the parameter *name* states.
 
     Raises:
-        AuditValueError: It states none.
+        AuditValueError: It states none, or one that the calendar does not have.
     """
-    if isinstance(value, dt.timedelta):
-        return value
+    try:
+        age = parse_duration(value) if isinstance(value, str) else value
+    except OverflowError:
+        age = dt.timedelta.max
 
-    age = parse_duration(value) if isinstance(value, str) else None
-    if age is None:
+    if not isinstance(age, dt.timedelta):
         raise AuditValueError(f"{name}={value!r}: expected a duration such as 30d or 12h")
+    if age > _LONGEST_AGE:
+        raise AuditValueError(f"{name}={value!r}: expected at most {_LONGEST_AGE.days:,} days")
 
     return age
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from structlog_audit.archive.storage import Storage, is_url, open_storage
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.engine import SharedProgress
 
 if TYPE_CHECKING:
     from structlog_audit.archive.database import Database
@@ -77,6 +78,7 @@ def open_archive(
     scanner = SegmentScanner()
     is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
     trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
+    shared = None if progress is None else SharedProgress(progress)
     archives = []
     for name in dict.fromkeys((path, *others)):
         storage = open_storage(name, storage_options)
@@ -84,7 +86,8 @@ def open_archive(
         log = DeltaLog(storage, database.connect)
         log.require()
         source = _source_database(engine, storage, database)
-        archives.append(Archive(log, database, source, SQLEngine(source, progress)))
+        engine_of_files = SQLEngine(source, None if shared is None else shared.part())
+        archives.append(Archive(log, database, source, engine_of_files))
 
     used_vault = opened_vault(vault)
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)

@@ -9,7 +9,7 @@ overlap in the order, so that a caller who takes the newest events reads no more
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, pairwise
@@ -23,12 +23,11 @@ from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import EventStatus, Kind
+from structlog_audit.events.event import Kind
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, conditions, microseconds
-from structlog_audit.query.statistics import LOG_GROWTH
 
 ANY_KIND = conditions(kind=[None, *Kind])
 """The conditions of all events."""
@@ -38,6 +37,13 @@ _SORTED_STEPS = 4
 
 _BLOCK_ROWS = 8_192
 """The rows whose places are looked up together, to divide many."""
+
+
+_EVIDENCE = (
+    "event_id, {us} AS us, kind, CASE WHEN kind IS NOT NULL THEN operation END AS operation, "
+    "CASE WHEN kind IS NOT NULL THEN metadata END AS metadata"
+)
+"""The columns that are evidence of completeness: operation and metadata only of the library's own events."""
 
 
 class Files(NamedTuple):
@@ -87,32 +93,8 @@ class Found(NamedTuple):
     event: StoredEvent
 
 
-class Counts:
-    """The counts of statistics, in SQL."""
-
-    def __init__(self) -> None:
-        self.operations: Counter[str] = Counter()
-        self.statuses: Counter[str] = Counter()
-        self.users: Counter[str | None] = Counter()
-        self.buckets: Counter[int] = Counter()
-        self.totals_ms: list[float] = []
-
-    def add(self, other: Counts) -> None:
-        """Add the counts of other events."""
-        for name in ("operations", "statuses", "users", "buckets"):
-            getattr(self, name).update(getattr(other, name))
-
-        self.totals_ms += other.totals_ms
-
-
 Place = tuple[int, str, int]
 """The place of an event in the order of the archive: its order key, its trail, and its number in it."""
-
-
-UserOperation = tuple[str | None, str, int, int, int, str, int, int, int, int]
-"""How often a user did an operation in a trail: the user, the operation, how often, how often with success; the order key of
-the first time, the trail, and the number of the first time in it; the order key and the number of the last time; and how much
-earlier than its order key the last time is, in µs. A plain tuple, since there are as many as users times operations."""
 
 
 class _Union(NamedTuple):
@@ -174,7 +156,7 @@ class SQLEngine:
             at_most: The number of events that are taken at most; None means all.
             bound: A place in the order, before which (in the order of the answer) whole files are left out.
         """
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
 
@@ -199,7 +181,7 @@ class SQLEngine:
 
     def undecided(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[Found]:
         """Yield the matching events among those about which SQL cannot decide, in any order. `counts` has the others."""
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         if files:
             yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
 
@@ -216,7 +198,7 @@ class SQLEngine:
             return
 
         sql = (
-            f"SELECT trail, min(n), max(n), min({self._place}), max({self._place}), count(*) FROM {{files}} "
+            f"SELECT trail, min(n), max(n), min({self.place}), max({self._place}), count(*) FROM {{files}} "
             f"GROUP BY trail, floor(n / {_BLOCK_ROWS})"
         )
         tables = {"files": Files(tuple(file.path for file in files), frozenset())}
@@ -270,8 +252,8 @@ class SQLEngine:
         part: _Part | None = None,
         where: str = "",
     ) -> Iterator[Found]:
-        stored = FETCHED_COLUMNS.format(us=self._microseconds)
-        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}", part)
+        stored = FETCHED_COLUMNS.format(us=self.microseconds)
+        source = self._union(snapshot, conditions, files, f"{self.place} AS place, trail, n, {stored}", part)
         if source is None or (where and source.is_exact):
             return
 
@@ -290,12 +272,19 @@ class SQLEngine:
                 yield Found(row[0], row[1], row[2], event)
 
     @property
-    def _microseconds(self) -> str:
+    def dialect(self) -> Dialect:
+        """The SQL that the database takes."""
+        return self._dialect
+
+    @property
+    def microseconds(self) -> str:
+        """The timestamp in microseconds since 1970, in SQL."""
         return self._dialect.fetched_time.format(column="timestamp")
 
     @property
-    def _place(self) -> str:
-        return self._microseconds + " + late_us"
+    def place(self) -> str:
+        """The order key, in SQL."""
+        return self.microseconds + " + late_us"
 
     def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
         try:
@@ -362,9 +351,9 @@ class SQLEngine:
         first, last = part.numbers.get(file.trail, (0, -1))
         within = f" AND n BETWEEN {first} AND {last}"
         if part.start is not None:
-            within += f" AND {self._place} >= {part.start}"
+            within += f" AND {self.place} >= {part.start}"
 
-        return within if part.stop is None else f"{within} AND {self._place} < {part.stop}"
+        return within if part.stop is None else f"{within} AND {self.place} < {part.stop}"
 
     def _distinct(
         self, files: Files, reads_json: bool, expression: str, condition: str, parameters: dict[str, Any]
@@ -378,7 +367,7 @@ class SQLEngine:
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         source = self._union(snapshot, conditions, files, "1") if files else None
         if source is None:
             return 0
@@ -389,50 +378,42 @@ class SQLEngine:
 
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
-    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
-        """Return the counts of statistics for the matching events that are not `undecided`."""
-        counts = Counts()
-        files = _candidates(snapshot, conditions)
-        bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
-        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
-        source = self._union(snapshot, conditions, files, columns) if files else None
+    def grouped(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        selected: str,
+        groups: str,
+        values: Mapping[str, str],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query of the matching events that are not `undecided`.
+
+        Args:
+            snapshot: The state of the archive.
+            conditions: The conditions.
+            files: The data files.
+            columns: What is computed of each event.
+            selected: What is selected of these columns.
+            groups: The rest of the query, after its conditions.
+            values: The values of the parameters in it.
+        """
+        source = self._union(snapshot, conditions, files, columns)
         if source is None:
-            return counts
+            return
 
-        grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
-        total = self._dialect.total.format(column="duration_ms")
+        source.parameters.update(values)
+        sql = f"SELECT {selected} FROM ({source.sql}) WHERE NOT is_doubtful {groups}"
+        yield from self._rows(sql, source)
 
-        sql = (
-            f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
-            "WHERE NOT is_doubtful "
-            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
-        )
-        rows = self._rows(sql, source)
-        for group, operation, status, user, bucket_number, count, duration in rows:
-            # A bit is set for each column that the row does not group by.
-            if group == 0b0111:
-                counts.operations[operation] += count
-            elif group == 0b1011:
-                counts.statuses[EventStatus(status)] += count
-            elif group == 0b1101:
-                counts.users[user] += count
-            elif group == 0b1110 and bucket_number is not None:
-                counts.buckets[bucket_number] += count
-            elif group == 0b1111:
-                counts.totals_ms.append(duration or 0.0)
-
-        return counts
-
-    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the evidence of completeness in the rows of a trail, in the order of commit.
+    def lines(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the evidence of completeness in the rows of a trail from *first* up to *stop*, in the order of commit.
 
         Yields:
-            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
-            events, the operation and the metadata.
+            The number in the trail, the column ``line``, and the columns of `_EVIDENCE`.
         """
-        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
-        files = [file for file in snapshot.files.values() if file.trail == trail]
-        files.sort(key=lambda file: file.numbers)
+        files = _numbered_files(snapshot, trail, first, stop)
         groups: list[list[DataFile]] = []
         last = -1
 
@@ -445,26 +426,56 @@ class SQLEngine:
             last = max(last, file.numbers[1])
 
         for group in groups:
-            columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
+            columns = f"n, line, {_EVIDENCE.format(us=self.microseconds)}"
             source = self._union(snapshot, ANY_KIND, group, columns)
             if source is not None:
+                sql = f"SELECT * FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
                 order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
-                yield from (row[:-1] for row in self._rows(source.sql + order, source))
+                yield from (row[:-1] for row in self._rows(sql + order, source))
 
-    def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
-        """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
-        files = _candidates(snapshot, conditions)
-        columns = f"user_id, operation, status, trail, n, {self._place} AS place, late_us"
-        source = self._union(snapshot, conditions, files, columns) if files else None
+    def runs(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]] | None:
+        """Yield the evidence of lines of a trail, without the inner ones of runs. A run has the next numbers of one writer.
+
+        None means that the database does not find runs.
+
+        Yields:
+            Whether the line continues a run, whose last one it is, the writer and the sequence number, or None; whether the
+            column ``line`` is there; the least and the greatest time of all lines; and the columns of `_EVIDENCE`.
+        """
+        sequence = self._dialect.sequence
+        if sequence is None:
+            return None
+
+        files = _numbered_files(snapshot, trail, first, stop)
+        columns = f"n, line, substr(event_id, 18, 11) AS writer, {sequence} AS number, {_EVIDENCE.format(us=self.microseconds)}"
+        source = self._union(snapshot, ANY_KIND, files, columns)
         if source is None:
-            return
-        # The places of a trail ascend with its numbers.
-        sql = (
-            "SELECT user_id, operation, count(*), count(*) FILTER (WHERE status = 'SUCCESS'), min(place), trail, min(n), "
-            f"max(place), max(n), CASE WHEN max(late_us) > 0 THEN max_by(late_us, n) ELSE 0 END FROM ({source.sql}) "
-            "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
+            return iter(())
+
+        numbered = (
+            "SELECT *, min(us) OVER () AS earliest, max(us) OVER () AS latest, "
+            "line IS NULL AND kind IS NULL AND coalesce(number = 1 + max(number) OVER (PARTITION BY writer ORDER BY n "
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS continues "
+            f"FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
         )
-        yield from self._rows(sql, source)
+        followed = f"SELECT *, lead(continues) OVER (PARTITION BY writer ORDER BY n) AS is_followed FROM ({numbered})"
+        sql = (
+            "SELECT continues, writer, number, line IS NOT NULL, earliest, latest, event_id, us, kind, operation, metadata "
+            f"FROM ({followed}) WHERE NOT continues OR NOT coalesce(is_followed, false) ORDER BY n"
+        )
+
+        return self._rows(sql, source)
+
+
+def _numbered_files(snapshot: Snapshot, trail: str, first: int, stop: int) -> list[DataFile]:
+    """Return the files that may have rows of a trail from *first* up to *stop*."""
+    files = [
+        file
+        for file in snapshot.files.values()
+        if file.trail == trail and file.numbers[0] < stop and file.numbers[1] >= first
+    ]
+
+    return sorted(files, key=lambda file: file.numbers)
 
 
 def _is_before(stop: int | None, place: int) -> bool:
@@ -488,7 +499,7 @@ def _has_other(conditions: Conditions) -> bool:
     )
 
 
-def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
+def candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
     """Return the files that may have matching events, by their places in the order."""
     start = None if conditions.start_time is None else microseconds(conditions.start_time)
     end = None if conditions.end_time is None else microseconds(conditions.end_time)

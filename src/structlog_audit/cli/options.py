@@ -188,6 +188,10 @@ class TrailOptions:
 
         return zone_of(self.tz, utc=self.utc)
 
+    def for_document(self) -> TrailOptions:
+        """Return the options of a command that writes a document, whose times are in UTC unless ``--tz`` names a zone."""
+        return dataclasses.replace(self, utc=self.utc or self.tz is None)
+
     def require_endless(self, output: Output) -> None:
         """Raise `UsageError` if *output*, or the time range, has an end, after which nothing can be followed."""
         if output == "json":

@@ -17,6 +17,9 @@ _MAX_SUBJECT_CHARACTERS = 200
 
 AnyWindow = CountWindow | MeanWindow
 
+Subject = str | None | tuple[str | None, ...]
+"""The value of the field of a rule's ``per`` or ``first_seen`` in an event, or those of several fields."""
+
 
 class Watchable(Protocol):
     """The members of an event that measures read."""
@@ -83,6 +86,13 @@ MEASURES = {
 }
 """The measures by the name of their bound. The 95th percentile exceeds a time if more than 5 % of the events took longer."""
 
+_TEXTS = {
+    **{bound: measure.text for bound, measure in MEASURES.items()},
+    "first_seen": "first event",
+    "no_event_for": "no event for {duration}",
+}
+"""The messages of alerts by the name of the bound, format strings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
@@ -90,32 +100,52 @@ class Alert:
 
     Attributes:
         rule: The rule.
-        subject: The user, session or operation of the window, by the rule's ``per``; None without ``per``, and for events
-            without a subject.
+        subject: The value of the rule's ``per`` or ``first_seen``, or a tuple of those of several fields; None without
+            ``per``, and for events without a value.
         events: The number of events in the window; for ``more_than``, at least so many.
-        value: The measured value: a number of events, the share that succeeded, the average in milliseconds, or the share
-            that took longer.
-        timestamp: The time of the event that crossed the bound, in UTC.
-        event_id: The id of that event.
+        value: The measured value: a number of events, the share that succeeded, the average in milliseconds, the share
+            that took longer, or the seconds without an event.
+        timestamp: The time of the event that crossed the bound, or the end of the time without an event, in UTC.
+        event_id: The id of that event, or of the last one before the time without an event; None if there was none.
     """
 
     rule: Rule
-    subject: str | None
+    subject: Subject
     events: int
     value: float
     timestamp: dt.datetime
-    event_id: str
+    event_id: str | None
 
     def __str__(self) -> str:
         rule = self.rule
-        text = MEASURES[rule.bound].text.format(
+        text = _TEXTS[rule.bound].format(
             value=self.value,
             events=self.events,
-            within=format_duration(rule.within),
+            within="" if rule.within is None else format_duration(rule.within),
             threshold=rule.threshold,
+            duration=format_duration(dt.timedelta(seconds=rule.threshold if rule.bound == "no_event_for" else 0)),
         )
-        subject = f", {rule.per} {_shortened(self.subject)}" if rule.per else ""
-        return f"{rule.name}: {text}{subject}"
+        if rule.bound == "first_seen" and rule.within is not None:
+            text += f" within {format_duration(rule.within)}"
+
+        if rule.during is not None:
+            text += " in working hours"
+        elif rule.outside is not None:
+            text += " outside working hours"
+
+        subjects = "".join(f", {name} {_shortened(value)}" for name, value in self._named_subjects())
+
+        return f"{rule.name}: {text}{subjects}"
+
+    def _named_subjects(self) -> list[tuple[str, str | None]]:
+        """Return the fields of the rule with their values."""
+        if isinstance(self.rule.per, tuple) and isinstance(self.subject, tuple):
+            return list(zip(self.rule.per, self.subject, strict=True))
+
+        if isinstance(self.rule.per, str) and not isinstance(self.subject, tuple):
+            return [(self.rule.per, self.subject)]
+
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Return the alert as plain JSON values, which are also the attributes of its log record."""
@@ -125,16 +155,22 @@ class Alert:
             "threshold": self.rule.threshold,
             "value": self.value,
             "events": self.events,
-            "within_seconds": self.rule.within.total_seconds(),
-            "per": self.rule.per,
-            "subject": self.subject,
+            "within_seconds": None if self.rule.within is None else self.rule.within.total_seconds(),
+            "per": _plain(self.rule.per),
+            "subject": _plain(self.subject),
             "timestamp": rfc3339(self.timestamp),
             "event_id": self.event_id,
         }
+
+
+def _plain(value: Subject) -> str | list[str | None] | None:
+    """Return the values of several fields as JSON has them."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _shortened(subject: str | None) -> str:
     text = repr(subject)
     if len(text) <= _MAX_SUBJECT_CHARACTERS:
         return text
+
     return f"{text[:_MAX_SUBJECT_CHARACTERS]}…"

@@ -1,6 +1,7 @@
 """`Monitor`: evaluates rules over sliding windows for events as they are recorded, and raises alerts.
 
-**Semantics**: `structlog_audit.monitoring.rules` defines the rules, `structlog_audit.monitoring.windows` how a window counts.
+**Semantics**: `structlog_audit.monitoring.rules` defines the rules, `structlog_audit.monitoring.windows` how a window counts,
+`structlog_audit.monitoring.trackers` when a value is new and when nothing came.
 ``AuditHandler(monitor=…)`` watches accepted events, recorded or pending, after redaction and in the order of commit. Each
 process watches its own events and starts anew in a forked child; `replay` reads the files for the whole picture.
 
@@ -18,20 +19,30 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from structlog_audit._failures import describe_failure, report_on_stderr
-from structlog_audit._timers import CallLater
+from structlog_audit._timers import CallLater, try_call_later
 from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
-from structlog_audit.monitoring.alerts import MEASURES, Alert, AnyWindow
+from structlog_audit.events.operation_classes import OperationClasses, registered_operations
+from structlog_audit.monitoring.alerts import Alert
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
+from structlog_audit.monitoring.trackers import (
+    DISPATCH,
+    Crossing,
+    FirstSeenTracker,
+    Silence,
+    SilenceTracker,
+    Tracker,
+    tracker_of,
+)
 from structlog_audit.query.field_tests import FieldTest, OneOf
-from structlog_audit.query.filters import Conditions, microseconds
+from structlog_audit.query.filters import microseconds
 
 ALERTS_LOGGER = "structlog_audit.alerts"
 """The logger of alerts. Without a handler on it or its parents, `logging` writes alerts to stderr."""
@@ -42,13 +53,13 @@ _MAX_WAITING = 10_000
 _LOG_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for another thread that is logging alerts."""
 
+_MAX_TIMER_SECONDS = 86_400.0
+"""The longest time of a timer, which a thread may wait."""
+
 _MAX_CACHED_NAMES = 1_024
 """Combinations of operation, status and kind whose trackers are cached."""
 
-_DISPATCH = ("operation", "status", "kind")
-"""The members by which an event is dispatched to rules."""
-
-_MICROSECOND = dt.timedelta(microseconds=1)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class WatchedLine(msgspec.Struct, gc=False):
@@ -65,79 +76,15 @@ class WatchedLine(msgspec.Struct, gc=False):
 _decode_watched = msgspec.json.Decoder(WatchedLine).decode
 
 
-class Tracker:
-    """The windows of one rule."""
+class WatchedEvent(WatchedLine):
+    """The same with the id, which rules on silence need."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self.alerts = 0
-        self.forgotten = 0
-        self._measure = MEASURES[rule.bound]
-        self._value = self._measure.value
-        self._within_us = rule.within // _MICROSECOND
-        self._quiet_us = rule.quiet // _MICROSECOND
-
-        # The dispatch members are checked by `accepts`, once per combination; the rest with each event.
-        names = dict(rule.conditions.names)
-        self._accepted = [names.pop(name, None) for name in _DISPATCH]
-        remaining = msgspec.structs.replace(rule.conditions, names=tuple(names.items()))
-        self._conditions = None if remaining == Conditions(()) else remaining
-        self.needs_whole_event = remaining.entry_ids is not None or remaining.metadata is not None
-
-        self._only = self._new_window()
-        self._windows: OrderedDict[str | None, AnyWindow] = OrderedDict()
-
-    def _new_window(self) -> AnyWindow:
-        return self._measure.window(self.rule, self._within_us, self._quiet_us)
-
-    def accepts(self, names: tuple[str | None, ...]) -> bool:
-        """Return whether the rule may concern events with these `_DISPATCH` members."""
-        return all(accepted is None or name in accepted for name, accepted in zip(names, self._accepted, strict=True))
-
-    def add(self, event: Any, timestamp: int) -> tuple[str | None, AnyWindow] | None:
-        """Add *event*, whose names the rule `accepts`, and return subject and window if that is a crossing."""
-        if self._conditions is not None and not self._conditions.matches(event):
-            return None
-
-        value = 1 if self._value is None else self._value(event, self.rule)
-        if value is None:
-            return None
-
-        per = self.rule.per
-        if per is None:
-            subject, window = None, self._only
-        else:
-            subject = getattr(event, per)
-            if per == "operation":
-                subject = operation_of(subject)
-            window = self._window_of(subject, timestamp)
-
-        if not window.add(timestamp, value):
-            return None
-        self.alerts += 1
-        return subject, window
-
-    def _window_of(self, subject: str | None, timestamp: int) -> AnyWindow:
-        """Return the window of *subject*; if it is new and there are too many, another is dropped."""
-        found = self._windows.get(subject)
-        if found is not None:
-            self._windows.move_to_end(subject)
-            return found
-
-        if len(self._windows) >= self.rule.max_subjects:
-            _, oldest = self._windows.popitem(last=False)
-            self.forgotten += not oldest.is_over(timestamp)
-
-        window = self._windows[subject] = self._new_window()
-        return window
-
-    def alert(self, subject: str | None, window: AnyWindow, event: StoredEvent | AuditEvent) -> Alert:
-        """Return the alert for *event*, which brought the *window* of *subject* beyond the bound."""
-        value = self._measure.result(window)
-        return Alert(self.rule, subject, window.size, value, event.timestamp, event.event_id)
+    event_id: str | None = None
 
 
-Crossings = list[tuple[Tracker, str | None, AnyWindow]]
+_decode_with_id = msgspec.json.Decoder(WatchedEvent).decode
+
+Crossings = list[tuple[Tracker, Crossing]]
 _NONE: Crossings = []
 
 
@@ -148,23 +95,35 @@ class Monitor:
 
     Args:
         rules: A list of rules or of mappings of their arguments, or the path of a file; see `rules_of`.
+        operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
 
     Raises:
         AuditTypeError, AuditValueError: The rules are invalid; the message names the rule and the parameter.
     """
 
-    def __init__(self, rules: Any = DEFAULT_RULES) -> None:
+    def __init__(
+        self, rules: Any = DEFAULT_RULES, *, operations: Mapping[str, str] | OperationClasses | None = None
+    ) -> None:
         self.rules = rules_of(rules)
         self.lost = 0
         """Alerts that were not logged, because too many waited or because logging them failed."""
-        self._trackers = [Tracker(rule) for rule in self.rules]
+        classes = None if operations is None else registered_operations().extended(operations)
+        self._trackers = [tracker_of(rule, classes) for rule in self.rules]
+        self._silences = [tracker for tracker in self._trackers if isinstance(tracker, SilenceTracker)]
         self._by_names: dict[tuple[str | None, ...], list[Tracker]] = {}
-        needs_whole_event = any(tracker.needs_whole_event for tracker in self._trackers)
-        self._decode: Callable[[bytes], Any] = decode if needs_whole_event else _decode_watched
+        self._decode: Callable[[bytes], Any] = _decode_watched
+        if any(tracker.needs_whole_event for tracker in self._trackers):
+            self._decode = decode
+        elif self._silences:
+            self._decode = _decode_with_id
+
         self._last_line = b""
         self._waiting: deque[Alert] = deque()
         self._logging = threading.RLock()
         self._is_scheduled = False
+        self._changing = threading.RLock()
+        # The times, in microseconds, at which timers are set: each earlier than those set before it.
+        self._timers: list[int] = []
 
     @property
     def alerts(self) -> dict[str, int]:
@@ -173,13 +132,49 @@ class Monitor:
 
     @property
     def forgotten(self) -> dict[str, int]:
-        """The number of windows that were dropped although they still counted, by the name of the rule."""
+        """The numbers of windows and values that were dropped although they counted, and of events not watched, by rule."""
         return {tracker.rule.name: tracker.forgotten for tracker in self._trackers}
 
     def see(self, event: AuditEvent | StoredEvent) -> list[Alert]:
         """Add the next event and return the alerts that it causes. O(rules that concern it)."""
-        crossings = self._crossings(event, microseconds(event.timestamp))
-        return [tracker.alert(subject, window, event) for tracker, subject, window in crossings]
+        timestamp = microseconds(event.timestamp)
+        alerts = self._silent(timestamp) if self._silences else []
+
+        for tracker, crossing in self._crossings(event, timestamp):
+            alerts.append(_alert(tracker, crossing, event))
+
+        return alerts
+
+    def learn(self, event: AuditEvent | StoredEvent) -> None:
+        """Note that the values of an earlier event are not new, for rules with ``first_seen``. It causes no alert."""
+        names = (event.operation, event.status, event.kind)
+        timestamp = microseconds(event.timestamp)
+
+        for tracker in self._by_names.get(names) or self._cache_trackers(names):
+            if isinstance(tracker, FirstSeenTracker):
+                tracker.add(event, timestamp)
+
+    def learn_lines(self, lines: Iterable[bytes]) -> None:
+        """Decode each of *lines* and `learn` it, if any rule needs that."""
+        if any(rule.bound == "first_seen" for rule in self.rules):
+            for line in lines:
+                self.learn(decode(line))
+
+    def begin(self, time: dt.datetime) -> None:
+        """Let rules with ``no_event_for`` and without ``per`` count from *time* on, not from their first event on."""
+        for tracker in self._silences:
+            tracker.begin(microseconds(time))
+
+    def advance(self, now: dt.datetime) -> list[Alert]:
+        """Return the alerts of rules with ``no_event_for`` at the time *now*, if all events until then were added."""
+        return self._silent(microseconds(now))
+
+    def _silent(self, now: int) -> list[Alert]:
+        """Return the alerts about silence at *now*, in the order of their times."""
+        found = [(silence.timestamp, tracker, silence) for tracker in self._silences for silence in tracker.due(now)]
+        found.sort(key=lambda item: item[0])
+
+        return [_alert_of_silence(tracker, silence) for _, tracker, silence in found]
 
     def _crossings(self, event: Any, timestamp: int) -> Crossings:
         names = (event.operation, event.status, event.kind)
@@ -188,10 +183,12 @@ class Monitor:
             trackers = self._cache_trackers(names)
 
         crossings = _NONE
+
         for tracker in trackers:
             found = tracker.add(event, timestamp)
             if found is not None:
-                crossings = [*crossings, (tracker, *found)]
+                crossings = [*crossings, (tracker, found)]
+
         return crossings
 
     def _cache_trackers(self, names: tuple[str | None, ...]) -> list[Tracker]:
@@ -202,18 +199,25 @@ class Monitor:
         operation, *others = names
         canonical = (operation_of(operation or ""), *others)
         found = self._by_names[names] = [tracker for tracker in self._trackers if tracker.accepts(canonical)]
+
         return found
 
-    def watching(self, accept: Callable[[bytes, int], None], call_later: CallLater) -> Callable[[bytes, int], None]:
+    def watching(
+        self, accept: Callable[[bytes, int], None], call_later: CallLater, clock: Callable[[], int]
+    ) -> Callable[[bytes, int], None]:
         """Return *accept*, which a commit calls with each accepted event, followed by the rules.
 
-        Alerts are logged through *call_later*.
+        Args:
+            accept: Called with a line and its timestamp.
+            call_later: Calls functions later: those that log alerts, and that look for silence.
+            clock: Returns nanoseconds since 1970, by the clock of the events.
         """
 
         def accept_and_watch(line: bytes, timestamp: int) -> None:
             accept(line, timestamp)
             if line is self._last_line:
                 return
+
             self._last_line = line
 
             try:
@@ -222,10 +226,49 @@ class Monitor:
                 # An event in parts, which only the whole decoder puts together.
                 event = decode(line)
 
-            for tracker, subject, window in self._crossings(event, timestamp):
-                self._schedule(tracker.alert(subject, window, decode(line)), call_later)
+            for tracker, crossing in self._crossings(event, timestamp):
+                self._schedule(_alert(tracker, crossing, decode(line)), call_later)
 
-        return accept_and_watch
+        if not self._silences:
+            return accept_and_watch
+
+        def accept_and_watch_silence(line: bytes, timestamp: int) -> None:
+            # The timer runs in another thread.
+            with self._changing:
+                for alert in self._silent(timestamp):
+                    self._schedule(alert, call_later)
+                accept_and_watch(line, timestamp)
+                self._set_timer(call_later, clock)
+
+        return accept_and_watch_silence
+
+    def _set_timer(self, call_later: CallLater, clock: Callable[[], int]) -> None:
+        """Look for silence at the time at which a subject may be due, unless a timer that is set will do so."""
+        checks = [tracker.next_check for tracker in self._silences]
+        first = min((check for check in checks if check is not None), default=None)
+        if first is None or (self._timers and self._timers[-1] <= first):
+            return
+
+        def check() -> None:
+            with self._changing:
+                self._timers.remove(first)
+                for alert in self._silent(clock() // 1_000):
+                    self._schedule(alert, call_later)
+                self._set_timer(call_later, clock)
+
+        seconds = max(0.0, (first - clock() // 1_000) / 1e6)
+        self._timers.append(first)
+
+        # Without a thread, the next event tries again.
+        if not try_call_later(call_later, min(seconds, _MAX_TIMER_SECONDS), check):
+            self._timers.remove(first)
+
+    def close(self) -> None:
+        """Log the alerts that wait, and watch no subject for silence until its next event."""
+        with self._changing:
+            for tracker in self._silences:
+                tracker.stop()
+        self.log_waiting()
 
     def _schedule(self, alert: Alert, call_later: CallLater) -> None:
         """Log *alert* after the event has been handled."""
@@ -235,8 +278,10 @@ class Monitor:
 
         self._waiting.append(alert)
         if not self._is_scheduled:
+            # Set before: the other thread resets it. Without a thread, the next alert, flush or close logs those that wait.
             self._is_scheduled = True
-            call_later(0.0, self.log_waiting)
+            if not try_call_later(call_later, 0.0, self.log_waiting):
+                self._is_scheduled = False
 
     def log_waiting(self) -> None:
         """Log the alerts that wait. Another thread that is logging them gets a second: the process may end next."""
@@ -270,26 +315,76 @@ class Monitor:
                 )
 
 
+def _alert(tracker: Tracker, crossing: Crossing, event: StoredEvent | AuditEvent) -> Alert:
+    """Return the alert for *event*, which caused the *crossing*, and count it."""
+    tracker.alerts += 1
+    return Alert(tracker.rule, *crossing, event.timestamp, event.event_id)
+
+
+def _alert_of_silence(tracker: Tracker, silence: Silence) -> Alert:
+    tracker.alerts += 1
+
+    try:
+        time = _EPOCH + dt.timedelta(microseconds=silence.timestamp)
+    except OverflowError:
+        # The last event is at the end of the calendar.
+        time = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+    return Alert(tracker.rule, silence.subject, 0, tracker.rule.threshold, time, silence.event_id)
+
+
 def relevant_events(rules: Iterable[Rule]) -> list[FieldTest]:
-    """Return tests that each event of a trail passes that any of *rules* may count: a source need not give the others."""
+    """Return tests that each event of a trail passes that any of *rules* needs: a source need not give the others."""
+    # Silence shows by the times of all events.
+    if any(rule.bound == "no_event_for" for rule in rules):
+        return []
+
     names = [dict(rule.conditions.names) for rule in rules]
     tests = []
-    for member in _DISPATCH:
+
+    for member in DISPATCH:
         wanted = [accepted[member] for accepted in names if member in accepted]
         if names and len(wanted) == len(names):
             tests.append(FieldTest(member, (OneOf(frozenset().union(*wanted)),)))
+
     return tests
 
 
-def replay(rules: Any, events: Iterable[AuditEvent | StoredEvent]) -> Iterator[Alert]:
-    """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the windows.
+def replay(
+    rules: Any,
+    events: Iterable[AuditEvent | StoredEvent],
+    *,
+    earlier: Iterable[AuditEvent | StoredEvent] = (),
+    since: dt.datetime | None = None,
+    now: dt.datetime | None = None,
+    operations: Mapping[str, str] | OperationClasses | None = None,
+) -> Iterator[Alert]:
+    """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the state of the rules.
 
     Args:
         rules: As for `Monitor`.
         events: From any source: ``iter_events()`` of a handler or a trail, or an endless stream.
+        earlier: Events before these, whose values are not new for rules with ``first_seen``. They cause no alert.
+        since: The time from which rules with ``no_event_for`` and without ``per`` count; None is that of their first event.
+        now: The time up to which all events are given. Without it, nothing is known about the time after the last one.
+        operations: As for `Monitor`.
 
     Raises:
         AuditTypeError, AuditValueError: The rules are invalid.
     """
-    monitor = Monitor(rules)
-    return (alert for event in events for alert in monitor.see(event))
+    monitor = Monitor(rules, operations=operations)
+
+    def alerts() -> Iterator[Alert]:
+        for event in earlier:
+            monitor.learn(event)
+
+        if since is not None:
+            monitor.begin(since)
+
+        for event in events:
+            yield from monitor.see(event)
+
+        if now is not None:
+            yield from monitor.advance(now)
+
+    return alerts()

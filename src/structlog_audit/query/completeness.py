@@ -149,31 +149,38 @@ class Missing:
             "segment_after": self.segment_after,
         }
 
-    def sentence(self) -> str:
-        """Return a sentence with everything that is known."""
+    def sentence(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return a sentence with everything that is known, with times of *zone*; None is local time."""
         count = "An unknown number of events" if self.count is None else _counted(self.count, "event")
         if self.is_least and self.count is not None:
             count = f"At least {count}"
 
         host = f" (host {self.host})" if self.host else ""
         cause = _CAUSES[self.cause].format(writer=self.writer, host=host, segment_after=self.segment_after)
-        return f"{count} {cause}{self._times()}{self._segments()}."
 
-    def _times(self) -> str:
+        return f"{count} {cause}{self._times(zone)}{self._segments()}."
+
+    def _times(self, zone: dt.tzinfo | None) -> str:
+        after, before = _text(self.after, zone), _text(self.before, zone)
         if self.after is not None and self.after == self.before:
-            return f" at {_text(self.after)}"
-        if self.after is not None and self.before is not None:
-            return f" between {_text(self.after)} and {_text(self.before)}"
-        if self.after is not None:
-            return f" after {_text(self.after)}"
-        return "" if self.before is None else f" before {_text(self.before)}"
+            return f" at {after}"
+
+        if after and before:
+            return f" between {after} and {before}"
+
+        if after:
+            return f" after {after}"
+
+        return f" before {before}" if before else ""
 
     def _segments(self) -> str:
         before, after = self.segment_before, self.segment_after
         if self.cause == Cause.SEGMENT or after is None:
             return ""
+
         if before is None:
             return f", before the lines in {after}"
+
         return f", within {after}" if before == after else f", between {before} and {after}"
 
 
@@ -203,14 +210,16 @@ class Doubt:
             "until": _rfc3339(self.until),
         }
 
-    def sentence(self) -> str:
-        """Return the reason as a sentence."""
+    def sentence(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return the reason as a sentence, with times of *zone*; None is local time."""
         names = ", ".join(self.names[:MOST_LISTED])
         if len(self.names) > MOST_LISTED:
             names += ", …"
 
         count = _counted(self.count, _NOUNS.get(self.reason, "line"))
-        return _REASONS[self.reason].format(count=count, names=names, since=_text(self.since), until=_text(self.until))
+        since, until = _text(self.since, zone), _text(self.until, zone)
+
+        return _REASONS[self.reason].format(count=count, names=names, since=since, until=until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,12 +268,15 @@ class Source:
             return f"{self.type}{hosts}."
 
         parts = []
+
         for segments in self.segments[:MOST_LISTED]:
             number = _counted(segments.number, "segment")
             names = f", {segments.first} to {segments.last}" if segments.number > 1 else ""
             parts.append(f"{segments.trail} ({number}{names})")
+
         if len(self.segments) > MOST_LISTED:
             parts.append(f"{len(self.segments) - MOST_LISTED} more trails")
+
         return f"{'; '.join(parts)}{hosts}."
 
 
@@ -294,6 +306,7 @@ class Completeness:
         """Return the verdict for the period from *start* to *end*, with those losses and doubts that concern it."""
         of_period = [item for item in missing if _overlaps(item.after, item.before, start, end)]
         in_doubt = [item for item in doubts if _overlaps(item.since, item.until, start, end)]
+
         return cls(source=source, start=start, end=end, missing=tuple(of_period), doubts=tuple(in_doubt))
 
     @property
@@ -325,8 +338,10 @@ class Completeness:
         a doubt.
         """
         verdict = replace(self, seals=(*self.seals, *seals))
+
         for seal in verdict.seals[len(self.seals) :]:
             verdict = verdict._with_seal(seal)
+
         return verdict
 
     def _with_seal(self, seal: SealVerdict) -> Completeness:
@@ -341,41 +356,51 @@ class Completeness:
 
         if seal.counts:
             return self.with_doubt(Doubt(reason=Reason.SEAL, names=tuple(seal.counts), trail=seal.trail))
+
         return self
 
     def _proved(self, doubt: Doubt, seal: SealVerdict) -> Doubt | None:
         """Return the rest of *doubt* if the lines that *seal* covers are proved."""
         if doubt.trail is None or os.path.abspath(doubt.trail) != os.path.abspath(seal.trail):
             return doubt
+
         if doubt.reason == Reason.BEFORE_FIRST and not seal.pruned:
             return None
+
         if doubt.reason not in _OPEN_END or doubt.since is None or seal.sealed_until is None:
             return doubt
 
         left = replace(doubt, since=max(doubt.since, seal.sealed_until))
         is_in_period = _overlaps(left.since, left.until, self.start, self.end)
+
         return left if is_in_period else None
 
     def with_users(self, unknown: tuple[str, ...]) -> Completeness:
         """Return the verdict for a query of users of whom the *unknown* ones have no event in the source."""
         return self.with_doubt(Doubt(reason=Reason.NO_SUCH_USER, names=unknown)) if unknown else self
 
-    def sentences(self) -> list[str]:
-        """Return a sentence for each loss and each doubt, losses first; for several trails, each names its trail."""
+    def sentences(self, zone: dt.tzinfo | None = dt.UTC) -> list[str]:
+        """Return a sentence for each loss and each doubt, losses first; for several trails, each names its trail.
+
+        Times are those of *zone*; None is local time.
+        """
         items: Sequence[Missing | Doubt] = (*self.missing[:MOST_LISTED], *self.doubts)
         found = []
+
         for item in items:
             is_ambiguous = len(self.source.segments) > 1 and item.trail is not None
-            found.append(f"{item.trail}: {item.sentence()}" if is_ambiguous else item.sentence())
+            sentence = item.sentence(zone)
+            found.append(f"{item.trail}: {sentence}" if is_ambiguous else sentence)
 
         more = self.missing[MOST_LISTED:]
         if more:
             count = sum(item.count or 0 for item in more)
             found.insert(MOST_LISTED, f"{_counted(count, 'event')} missing in {_counted(len(more), 'further place')}.")
+
         return found
 
-    def headline(self) -> str:
-        """Return the verdict in a few words, without the reasons."""
+    def headline(self, zone: dt.tzinfo | None = dt.UTC) -> str:
+        """Return the verdict in a few words, without the reasons, with times of *zone*; None is local time."""
         if self.verdict == Verdict.INCOMPLETE:
             counts = [item.count for item in self.missing]
             known = sum(count for count in counts if count is not None)
@@ -384,36 +409,40 @@ class Completeness:
             return (
                 f"Incomplete: {prefix}{_counted(known, 'event')} missing" if known else "Incomplete: events are missing"
             )
+
         if self.verdict == Verdict.COMPLETE:
             return "Complete"
-        return self._bounds_of_doubt()
 
-    def _bounds_of_doubt(self) -> str:
+        return self._bounds_of_doubt(zone)
+
+    def _bounds_of_doubt(self, zone: dt.tzinfo | None) -> str:
         """Return "unknown", with the times between which nothing is in doubt, if there are any."""
         since = [doubt.until for doubt in self.doubts if doubt.since is None and doubt.until is not None]
         until = [doubt.since for doubt in self.doubts if doubt.until is None and doubt.since is not None]
         if len(since) + len(until) < len(self.doubts):
             return "Unknown"
 
-        first = max(since, default=None)
-        last = min(until, default=None)
-        if first is None:
-            return f"Unknown after {_text(last)}; nothing is missing before"
-        if last is None:
-            return f"Unknown before {_text(first)}; nothing is missing after"
-        return f"Unknown before {_text(first)} and after {_text(last)}; nothing is missing between"
+        first = _text(max(since, default=None), zone)
+        last = _text(min(until, default=None), zone)
+        if not first:
+            return f"Unknown after {last}; nothing is missing before"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values, with all losses and doubts and their sentences."""
+        if not last:
+            return f"Unknown before {first}; nothing is missing after"
+
+        return f"Unknown before {first} and after {last}; nothing is missing between"
+
+    def to_dict(self, zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the verdict as JSON values, with all losses and doubts, and their sentences with times of *zone*."""
         return {
             "verdict": self.verdict.value,
             "start": _rfc3339(self.start),
             "end": _rfc3339(self.end),
-            "sentences": self.sentences(),
+            "sentences": self.sentences(zone),
             "missing": [item.to_dict() for item in self.missing],
             "unknown": [item.to_dict() for item in self.doubts],
             "source": self.source.to_dict(),
-            "seals": [seal.to_dict() for seal in self.seals],
+            "seals": [seal.to_dict(zone) for seal in self.seals],
         }
 
     def __str__(self) -> str:
@@ -441,7 +470,9 @@ def _overlaps(
     begins_after = since is not None and end is not None and since >= end
     if until is None or start is None:
         return not begins_after
+
     ends_before = until <= start if since is None else until < start
+
     return not (begins_after or ends_before)
 
 
@@ -453,9 +484,11 @@ def _rfc3339(time: dt.datetime | None) -> str | None:
     return None if time is None else rfc3339(time)
 
 
-def _text(time: dt.datetime | None) -> str:
-    """Return *time* as people read it, in UTC to the millisecond; an empty text for None."""
+def _text(time: dt.datetime | None, zone: dt.tzinfo | None) -> str:
+    """Return *time* as people read it, to the millisecond, with UTC or the offset of *zone*; an empty text for None."""
     if time is None:
         return ""
-    text = rfc3339(time)
-    return f"{text[:10]} {text[11:23]} UTC"
+
+    text = time.astimezone(zone).isoformat(" ", timespec="milliseconds")
+
+    return f"{text[:23]} {'UTC' if zone is dt.UTC else text[23:]}"

@@ -71,14 +71,15 @@ class SealVerdict:
         """Return the verdict in words, without the findings."""
         return f"{self.trail}: {self.verdict}. {_MEANINGS[self.verdict]}"
 
-    def evidence(self) -> list[tuple[str, str]]:
-        """Return the evidence of the verdict, as names and texts."""
+    def evidence(self, zone: dt.tzinfo | None = dt.UTC) -> list[tuple[str, str]]:
+        """Return the evidence of the verdict, as names and texts, with times of *zone*; None is local time."""
         if self.root is None:
             return [("Keys given", ", ".join(self.keys) or "none")]
 
         until = ""
         if self.sealed_until is not None:
-            until = f", the newest of {rfc3339(self.sealed_until)}"
+            newest = self.sealed_until.astimezone(zone).isoformat(timespec="microseconds")
+            until = f", the newest of {rfc3339(self.sealed_until) if zone is dt.UTC else newest}"
 
         anchored = "none: a trail that was rolled back together with its seal would not show"
         if self.anchored is not None:
@@ -94,8 +95,8 @@ class SealVerdict:
             ("Checkpoints outside of the host", anchored),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the members as JSON values."""
+    def to_dict(self, zone: dt.tzinfo = dt.UTC) -> dict[str, Any]:
+        """Return the members as JSON values, with the evidence in times of *zone*."""
         return {
             "trail": self.trail,
             "verdict": self.verdict,
@@ -111,5 +112,5 @@ class SealVerdict:
             "anchors": list(self.anchors),
             "anchored": self.anchored,
             "sentence": self.sentence(),
-            "evidence": [list(pair) for pair in self.evidence()],
+            "evidence": [list(pair) for pair in self.evidence(zone)],
         }

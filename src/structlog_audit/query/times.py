@@ -34,13 +34,69 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 _PERIODS = ("this week", "last week", "this month", "last month", "this year", "last year")
 _WORDS = ("now", *_DAYS, *_WEEKDAYS, *_PERIODS)
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_MONTH = re.compile("([0-9]{4})-([0-9]{2})")
 _DAY_AND_TIME = re.compile(r"(?:(?P<day>.+) )?(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)")
 _SECOND = dt.timedelta(seconds=1)
 _FORMS = (
     "RFC 3339, a date, '9:00', 'yesterday 9:00', 'monday', 'last week', '2025-01', "
     "or how long ago, such as '1h', '30m' or '7d'"
 )
+
+
+def checked_zone(name: str, value: dt.tzinfo | str) -> dt.tzinfo:
+    """Return the time zone *value*, or the one with that name.
+
+    Args:
+        name: The name of the parameter, for an error message.
+        value: A `datetime.tzinfo`, or the name of a zone in the database of IANA, such as ``Europe/Berlin``.
+
+    Raises:
+        AuditTypeError: *value* has another type.
+        AuditValueError: There is no such zone, or no database.
+    """
+    if isinstance(value, dt.tzinfo):
+        return value
+
+    if not isinstance(value, str):
+        expected = "a tzinfo or the name of a time zone, such as 'Europe/Berlin'"
+        raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
+
+    # UTC needs no database.
+    if value == "UTC":
+        return dt.UTC
+
+    # Imported lazily: it delays the import of the library.
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(value)
+    except (KeyError, OSError, ValueError):
+        # An unknown name is a KeyError, the name of a folder an OSError, and a path that leads elsewhere a ValueError.
+        raise AuditValueError(f"{name}={value!r}: {_zone_expected(value)}") from None
+
+
+def _zone_expected(name: str) -> str:
+    """Return what is expected in place of the zone *name*."""
+    # Imported lazily, as above.
+    from zoneinfo import available_timezones
+
+    known = available_timezones()
+    if not known:
+        return "this machine has no time zones: pip install tzdata, or use UTC"
+
+    # Most mistakes are about upper case, spaces, or the part before the slash.
+    wanted = name.strip().replace(" ", "_").lower()
+    by_word = {word: zone for zone in sorted(known) for word in (zone.lower(), zone.rpartition("/")[2].lower())}
+    similar = get_close_matches(wanted, by_word, 1)
+    hint = f" Did you mean {by_word[similar[0]]!r}?" if similar else ""
+
+    return f"expected the name of a time zone, such as 'Europe/Berlin'.{hint}"
+
+
+def zone_name(zone: dt.tzinfo) -> str:
+    """Return the name of *zone*: that of the database, or its offset, such as ``UTC+02:00``."""
+    key = getattr(zone, "key", None)
+    return key if isinstance(key, str) else str(zone)
 
 
 def resolve_time(name: str, time: Time | None, now: dt.datetime, zone: dt.tzinfo | None = None) -> dt.datetime | None:
@@ -58,12 +114,16 @@ def resolve_time(name: str, time: Time | None, now: dt.datetime, zone: dt.tzinfo
     """
     if time is None:
         return None
+
     if isinstance(time, str):
         return parse_time(name, time, now, zone)
+
     if isinstance(time, dt.datetime):
         return utc(time) if time.tzinfo is not None else _from_zone(time, zone)
+
     if isinstance(time, dt.date):
         return start_of_day(time, zone)
+
     if isinstance(time, dt.timedelta):
         return utc(now - abs(time))
 
@@ -84,6 +144,7 @@ def parse_time(name: str, text: str, now: dt.datetime, zone: dt.tzinfo | None = 
         AuditValueError: *text* is not a time.
     """
     word = " ".join(text.lower().split())
+
     try:
         time_ago = _time_ago(word, now)
         if time_ago is not None:
@@ -107,7 +168,9 @@ def _time_ago(word: str, now: dt.datetime) -> dt.datetime | None:
     """Return the time for ``now`` and for durations; None for anything else."""
     if word == "now":
         return now
+
     duration = parse_duration(word.removeprefix("-"))
+
     return None if duration is None else now - duration
 
 
@@ -132,12 +195,14 @@ def _first_day(word: str, today: dt.date) -> dt.date | None:
     month = _MONTH.fullmatch(word)
     if month is not None:
         return dt.date(int(month[1]), int(month[2]), 1)
+
     if word not in _PERIODS:
         return None
 
     # A day of the period before is the day before its first one.
     which, unit = word.split()
     first = _first_day_of(unit, today)
+
     return first if which == "this" else _first_day_of(unit, first - dt.timedelta(days=1))
 
 
@@ -157,17 +222,22 @@ def _day_and_time(word: str, today: dt.date) -> dt.datetime | None:
     day = today if match["day"] is None else _day(match["day"], today)
     if day is None:
         return None
+
     hour, rest = match["time"].split(":", 1)
+
     return dt.datetime.combine(day, dt.time.fromisoformat(f"{hour:0>2}:{rest}"))
 
 
-def month_range(month: str, now: dt.datetime, zone: dt.tzinfo | None = None) -> tuple[dt.datetime, dt.datetime]:
+def month_range(
+    month: str, now: dt.datetime, zone: dt.tzinfo | None = None, *, name: str = "month"
+) -> tuple[dt.datetime, dt.datetime]:
     """Return the first instant of a month, and that of the next month, in UTC.
 
     Args:
         month: The month as ``2025-01``, or ``this`` or ``last``.
         now: The time now, aware.
         zone: The zone in which the month begins; None is local time.
+        name: The name of the parameter, for an error message.
 
     Raises:
         AuditValueError: *month* is no month.
@@ -175,6 +245,7 @@ def month_range(month: str, now: dt.datetime, zone: dt.tzinfo | None = None) -> 
     word = month.strip().lower()
     if word in ("this", "last"):
         word += " month"
+
     try:
         first = _first_day(word, now.astimezone(zone).date())
         if first is None or not (_MONTH.fullmatch(word) or word.endswith(" month")):
@@ -182,7 +253,7 @@ def month_range(month: str, now: dt.datetime, zone: dt.tzinfo | None = None) -> 
         following = _first_day_of("month", first + dt.timedelta(days=31))
         return start_of_day(first, zone), start_of_day(following, zone)
     except (ValueError, OverflowError):
-        raise AuditValueError(f"month={month!r}: expected a month such as '2025-01', 'this' or 'last'") from None
+        raise AuditValueError(f"{name}={month!r}: expected a month such as '2025-01', 'this' or 'last'") from None
 
 
 def start_of_day(day: dt.date, zone: dt.tzinfo | None = None) -> dt.datetime:
@@ -197,12 +268,14 @@ def start_of_day(day: dt.date, zone: dt.tzinfo | None = None) -> dt.datetime:
     # before the change (PEP 495), and the change lies between both: search it by bisection.
     after = _from_zone(midnight, zone)
     before = _from_zone(midnight.replace(fold=1), zone)
+
     while after - before > _SECOND:
         middle = before + (after - before) // 2
         if middle.astimezone(zone).replace(tzinfo=None) < midnight:
             before = middle
         else:
             after = middle
+
     return after.replace(microsecond=0)
 
 

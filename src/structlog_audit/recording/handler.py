@@ -215,7 +215,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         accept: Callable[[bytes, int], None] = self._buffer.append
         self.monitor = self._new_monitor()
         if self.monitor is not None:
-            accept = self.monitor.watching(accept, self._call_later)
+            accept = self.monitor.watching(accept, self._call_later, self._clock)
 
         self._commit = GroupCommit(
             self._deliver,
@@ -242,6 +242,8 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
 
             events, missing_until, self.unreadable = newest_events(self.target.baseFilename, self._max_events)
             self._buffer.restore(events)
+            if self.monitor is not None:
+                self.monitor.learn_lines(line for line, _ in events)
         else:
             missing_until = self._clock() // 1_000
 
@@ -387,7 +389,7 @@ class AuditHandler(EventSource, logging.handlers.MemoryHandler):
         self._trail_events.close()
         pending = self._commit.drain()
         if self.monitor is not None:
-            self.monitor.log_waiting()
+            self.monitor.close()
 
         if pending:
             report_on_stderr(f"{pending} events are pending: the target {self.target!r} still fails")

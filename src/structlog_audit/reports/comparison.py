@@ -25,7 +25,7 @@ from structlog_audit.query.completeness import Completeness, Source
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import OperationAggregate, truncated
+from structlog_audit.reports.aggregation import OperationAggregate, operation_aggregates, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.period import Period, period_before, period_of
@@ -58,15 +58,15 @@ class ComparisonReport(ReportForms):
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values. Times are RFC 3339 in UTC.
 
-        ``before`` and ``now`` have ``start end seconds total failures users source completeness``. ``operations``,
-        ``failures``, ``durations`` and ``users`` have the number ``compared``, of ``changes``, and the ``most`` significant of
-        these, each with its ``name``, ``state`` (``appeared vanished changed``), the values ``before`` and ``now``, the
-        ``chance`` of such a difference if nothing had changed, and a ``sentence``.
+        ``before`` and ``now`` have ``start end month time_zone seconds total failures users source completeness``.
+        ``operations``, ``failures``, ``durations`` and ``users`` have the number ``compared``, of ``changes``, and the
+        ``most`` significant of these, each with its ``name``, ``state`` (``appeared vanished changed``), the values ``before``
+        and ``now``, the ``chance`` of such a difference if nothing had changed, and a ``sentence``.
         """
         return copy.deepcopy(self._members)
 
-    def _document(self) -> Document:
-        return build_comparison_document(self._members)
+    def _document(self, members: dict[str, Any]) -> Document:
+        return build_comparison_document(members)
 
     def __repr__(self) -> str:
         return f"<ComparisonReport of {self._members['before']['total']} and {self._members['now']['total']} events>"
@@ -117,7 +117,7 @@ class Side:
         failed = sum(each.statuses[EventStatus.FAILURE] for each in self.operations.values())
         users = [user for user in self.users if user is not None]
 
-        verdict = self.verdict.to_dict()
+        verdict = self.verdict.to_dict(self.period.zone)
         completeness = {name: verdict[name] for name in ("verdict", "sentences")}
 
         return {
@@ -127,7 +127,7 @@ class Side:
             "failures": failed,
             "users": len(users),
             "source": self.verdict.source.to_dict(),
-            "completeness": {**completeness, "headline": self.verdict.headline()},
+            "completeness": {**completeness, "headline": self.verdict.headline(self.period.zone)},
         }
 
 
@@ -148,7 +148,7 @@ def _seconds(period: Period, source: Source, now: dt.datetime) -> float:
 def read_side(
     source: EventSource, period: Period, verdict: Completeness, now: dt.datetime, user_id: str | None = None
 ) -> Side:
-    """Return the figures of *period*, of all users or of one. One pass over its events.
+    """Return the figures of *period*, of all users or of one. One pass over its events, unless the source counts them.
 
     Args:
         source: The source of the events.
@@ -162,6 +162,13 @@ def read_side(
 
     of_user = {} if user_id is None else {"user_id": user_id}
     of_period = conditions(start_time=period.start, end_time=period.end, **of_user)
+
+    with source._counted_events(of_period) as counted:
+        if counted is not None:
+            operations = operation_aggregates(counted.activity)
+            users = Counter({user: found.total for user, found in counted.activity.users})
+            return Side.of(period, operations, users, verdict, now)
+
     for event in source.select(of_period, newest_first=False):
         operation = operation_of(event.operation).value
         operations[operation].add(event)
@@ -178,17 +185,19 @@ def comparison_report(
     against: EventSource | None = None,
     against_start_time: dt.datetime | None = None,
     against_end_time: dt.datetime | None = None,
+    tz: dt.tzinfo | str | None = None,
 ) -> ComparisonReport:
     """Return what appeared, vanished or changed in a period of *source*. O(number of events).
 
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
-        month: A month in UTC, such as ``"2025-01"``. It is compared with the month before.
+        month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``. It is compared with the month before.
         start_time, end_time: A half-open range in place of the month. It is compared with a range of the same length just
-            before.
+            before, or with the month before if it is a month.
         against: Another source to compare with, by default for the same period.
         against_start_time, against_end_time: The range to compare with, in place of the one just before. In the same source,
             it must not overlap the other one, and ends where that begins unless an end is given.
+        tz: The time zone of months, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
 
     Raises:
         AuditTypeError, AuditValueError: A parameter has the wrong type or an invalid value; the message names it.
@@ -199,11 +208,11 @@ def comparison_report(
             raise AuditTypeError(f"{name}={value!r}: expected {expected}, got {type(value).__name__}")
 
     clock = source._now()
-    period = period_of(month, start_time, end_time)
-    earlier = period_of(None, against_start_time, against_end_time)
+    period = period_of(month, start_time, end_time, clock, tz)
+    earlier = period_of(None, against_start_time, against_end_time, clock, tz)
     if against is None:
         earlier = _earlier_period(period, earlier, clock)
-    elif earlier == Period():
+    elif earlier.is_open:
         earlier = period
     _require_time("start_time, end_time", period, clock)
     _require_time("against_start_time, against_end_time", earlier, clock)
@@ -213,12 +222,12 @@ def comparison_report(
         for read, of in ((source, period), (source if against is None else against, earlier))
     )
     members = {"generated_at": rfc3339(clock), "software": f"structlog-audit {__version__}", **compare(before, now)}
-    return ComparisonReport(members, now.verdict, before.verdict)
+    return ComparisonReport(members, period.zone, now.verdict, before.verdict)
 
 
 def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
     """Return the time of the same source to compare *period* with: the *given* one, or the one just before."""
-    if given == Period():
+    if given.is_open:
         before = period_before(period, now)
         if before is None:
             raise AuditValueError(
@@ -227,7 +236,7 @@ def _earlier_period(period: Period, given: Period, now: dt.datetime) -> Period:
         return before
 
     if given.end is None and _is_before(given.start, period.start):
-        return Period(given.start, period.start)
+        return Period(given.start, period.start, zone=period.zone)
     if _is_before(given.start, period.end) and _is_before(period.start, given.end):
         raise AuditValueError(
             f"against_start_time, against_end_time: {given}: expected a period that does not overlap {period}"

@@ -36,19 +36,20 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
     verdicts = [members[side]["completeness"]["verdict"] for side in ("before", "now")]
     worst = min(verdicts, key=_VERDICTS.index)
     differences = sum(members[id]["changes"] for id in GROUPS)
-    created = formatting.timestamp(members["generated_at"])
+    created = formatting.timestamp_with_zone(members["generated_at"])
     return Document(
         title="Comparison",
         subtitle=formatting.count(differences, "difference") if members["comparisons"] else "Nothing to compare",
         facts=[
             ("Before", _side(members["before"])),
             ("Now", _side(members["now"])),
-            ("Created", f"{created} UTC by {members['software']}"),
+            ("Created", f"{created} by {members['software']}"),
         ],
         verdict=worst,
         headline=_headline(worst, number),
         keys=_key_figures(members),
         sections=sections,
+        zone=members["now"]["time_zone"],
     )
 
 

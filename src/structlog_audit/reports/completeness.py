@@ -28,11 +28,11 @@ def assess_completeness(
 
 def completeness_members(source: EventSource, verdict: Completeness, aggregates: ReportAggregates) -> dict[str, Any]:
     """Return the member ``completeness`` of a report: the verdict, and the counts of the source."""
-    members = verdict.to_dict()
+    members = verdict.to_dict(aggregates.zone)
     del members["source"], members["seals"]
     return {
         **members,
-        "headline": verdict.headline(),
+        "headline": verdict.headline(aggregates.zone),
         "complete_since": rfc3339_or_none(source.complete_since),
         "lost": aggregates.lost,
         "gaps": _gaps(aggregates),

@@ -24,6 +24,10 @@ class Column:
     name: str
     kind: str = "text"
 
+    def heading(self, zone: str) -> str:
+        """Return the title; that of times with the name of their *zone*."""
+        return f"{self.title} ({zone})" if self.kind == "time" else self.title
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -82,6 +86,8 @@ class Document:
     """The verdict in a few words."""
     keys: Sequence[tuple[str, str]]
     sections: Sequence[Section]
+    zone: str
+    """The name of the zone of all times."""
 
 
 NOTHING = "–"

@@ -30,6 +30,7 @@ def build_document(members: dict[str, Any]) -> Document:
         headline=headline(completeness, numbers["completeness"]),
         keys=_key_figures(members),
         sections=sections,
+        zone=members["period"]["time_zone"],
     )
 
 
@@ -49,10 +50,10 @@ def _period_name(period: dict[str, Any], summary: dict[str, Any]) -> str:
 
 def _facts(members: dict[str, Any]) -> list[tuple[str, str]]:
     user_id = members["user_id"]
-    created = formatting.timestamp(members["generated_at"])
+    created = formatting.timestamp_with_zone(members["generated_at"])
     facts = [
         ("Period", text_of_bounds(members["period"])),
-        ("Created", f"{created} UTC by {members['software']}"),
+        ("Created", f"{created} by {members['software']}"),
         *source_facts(members["source"]),
     ]
     if user_id is not None:
@@ -64,22 +65,24 @@ def text_of_bounds(period: dict[str, Any]) -> str:
     """Return the bounds of *period* in words."""
     start = "the beginning" if period["start"] is None else formatting.timestamp(period["start"])
     if period["end"] is None:
-        return f"from {start} to now (UTC)"
+        return f"from {start} to now ({period['time_zone']})"
 
     end = formatting.timestamp(period["end"])
-    return f"from {start} to {end} (UTC, end excluded)"
+    return f"from {start} to {end} ({period['time_zone']}, end excluded)"
 
 
 def source_facts(source: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the files, or else the class of the source, its hosts, and the times of its events."""
     files = [_segment_range(segments) for segments in source["segments"]] or source["paths"]
     facts = [("Files", formatting.visible("; ".join(files)))] if files else [("Source", source["type"])]
+
     if source["hosts"]:
         facts.append(("Hosts", formatting.visible(formatting.enumeration(source["hosts"]))))
+
     if source["first_event"] is not None:
-        first = formatting.timestamp(source["first_event"])
-        last = formatting.timestamp(source["last_event"])
-        facts.append(("Events of the source", f"from {first} to {last} (UTC)"))
+        times = formatting.time_range(source["first_event"], source["last_event"])
+        facts.append(("Events of the source", times))
+
     return facts
 
 

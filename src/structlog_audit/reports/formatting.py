@@ -2,7 +2,7 @@ r"""Numbers, times and texts of events as people read them, alike in every form 
 
 **Guarantees**
 
-* Nothing depends on a locale. Times are UTC.
+* Nothing depends on a locale. A time with an offset is shown with it; one without is in UTC, which the text around it states.
 * A rate below 100 % never shows as 100.0 %, and a rate above 0 % never shows as 0.0 %.
 * In texts of events, characters that are invisible or reorder others become escapes such as ``\u202e``: controls,
   bidirectional controls (CVE-2021-42574), lone surrogates, and combining marks stacked higher than in any script.
@@ -73,6 +73,7 @@ def _limit_combining_marks(text: str) -> str:
             omitted += 1
 
     note = f" [{count(omitted, 'combining mark')} omitted]" if omitted else ""
+
     return "".join(kept) + note
 
 
@@ -95,6 +96,7 @@ def percent(rate: float) -> str:
     rounded = round(rate * 100, 1)
     if 0 < rate < 1:
         rounded = min(max(rounded, 0.1), 99.9)
+
     return f"{rounded:.1f} %"
 
 
@@ -102,6 +104,7 @@ def milliseconds(value: float) -> str:
     """Return *value* with about three digits: ``0.021``, ``45.2``, ``12,345``."""
     if not value:
         return "0"
+
     if 0 < value < 0.0005:
         return "< 0.001"
 
@@ -113,6 +116,7 @@ def milliseconds(value: float) -> str:
         decimals = 1
     else:
         decimals = 0
+
     return f"{value:,.{decimals}f}"
 
 
@@ -125,6 +129,7 @@ def length(seconds: float) -> str:
     name, size = next((unit for unit in _UNITS if seconds >= unit[1]), ("second", 1))
     value = round(seconds / size, 1)
     text = f"{value:,.1f}".removesuffix(".0")
+
     return f"{text} {name}" if value == 1 else f"{text} {name}s"
 
 
@@ -138,14 +143,32 @@ def duration_label(milliseconds: float) -> str:
 
 
 def timestamp(time: str) -> str:
-    """Return *time* (RFC 3339, UTC) to the second: ``2025-01-15 10:30:45``."""
-    return f"{time[:10]} {time[11:19]}"
+    """Return *time* (RFC 3339) to the second: ``2025-01-15 10:30:45`` in UTC, otherwise with the offset."""
+    offset = _offset(time)
+    return f"{time[:10]} {time[11:19]} {offset}" if offset else f"{time[:10]} {time[11:19]}"
+
+
+def timestamp_with_zone(time: str) -> str:
+    """Return *time* as `timestamp` does, also with ``UTC``."""
+    return timestamp(time) if _offset(time) else f"{timestamp(time)} UTC"
+
+
+def time_range(first: str, last: str) -> str:
+    """Return the range of two times in words: ``from … to … (UTC)``, or with their offsets."""
+    text = f"from {timestamp(first)} to {timestamp(last)}"
+    return text if _offset(last) else f"{text} (UTC)"
+
+
+def _offset(time: str) -> str:
+    """Return the offset of *time* (RFC 3339), such as ``+01:00``; nothing for UTC, which is written as Z."""
+    return "" if time.endswith("Z") else time[26:]
 
 
 def month_name(month: str) -> str:
     """Return *month*, such as ``2025-01``, in words: ``January 2025``."""
     year = month[:4]
     month_number = int(month[5:])
+
     return f"{MONTHS[month_number - 1]} {year}"
 
 
@@ -158,7 +181,7 @@ def _short_day(time: dt.datetime) -> str:
 
 
 _STEP_LABELS: dict[str, Callable[[dt.datetime], str]] = {
-    "hour": lambda time: f"{_day(time)}, {time.hour:02}:00",
+    "hour": lambda time: f"{_day(time)}, {time:%H:%M}",
     "day": _day,
     "week": lambda time: f"week of {_day(time)}",
     "month": lambda time: f"{MONTHS[time.month - 1]} {time.year}",
@@ -179,8 +202,9 @@ _TICK_LABELS: dict[str, Callable[[dt.datetime], str]] = {
 
 
 def step_label(unit: str, start: str) -> str:
-    """Return the step of a time axis that begins at *start* (RFC 3339), in words."""
-    return _STEP_LABELS[unit](dt.datetime.fromisoformat(start))
+    """Return the step of a time axis that begins at *start* (RFC 3339), in words, an hour with its offset."""
+    label = _STEP_LABELS[unit](dt.datetime.fromisoformat(start))
+    return f"{label} {_offset(start)}".rstrip() if unit == "hour" else label
 
 
 def tick_label(unit: str, start: str) -> str:
@@ -195,6 +219,7 @@ def entry_list(row: dict[str, Any]) -> str:
 
     names = [display_name(entry_id, LONGEST_ENTRY_ID) for entry_id in entry_ids]
     joined = ", ".join(names)
+
     return f"{joined} and {number(omitted)} more" if omitted else joined
 
 
@@ -214,6 +239,7 @@ def display_name(value: str, limit: int = LONGEST_NAME) -> str:
     shown = visible(value) or '""'
     if len(shown) <= limit:
         return shown
+
     return f"{shown[: limit // 2]}…{shown[1 - limit // 2 :]}"
 
 

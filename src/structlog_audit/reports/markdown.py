@@ -59,10 +59,10 @@ def _lines(report: Document) -> Iterator[str]:
     yield _row(values)
 
     for section in report.sections:
-        yield from _section(section)
+        yield from _section(section, report.zone)
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, zone: str) -> Iterator[str]:
     yield ""
     yield f"## {section.number}. {escape_markdown(section.title)}"
 
@@ -74,24 +74,24 @@ def _section(section: Section) -> Iterator[str]:
             for item in block.items:
                 yield f"- {escape_markdown(item)}"
         elif isinstance(block, Figure):
-            yield from _figure(block)
+            yield from _figure(block, zone)
         else:
-            yield from _table(block)
+            yield from _table(block, zone)
 
 
-def _figure(figure: Figure) -> Iterator[str]:
+def _figure(figure: Figure, zone: str) -> Iterator[str]:
     """Yield the description of *figure* and its numbers in place of the chart."""
     yield escape_markdown(figure.text)
     if figure.table is not None:
         yield ""
-        yield from _table(figure.table)
+        yield from _table(figure.table, zone)
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, zone: str) -> Iterator[str]:
     yield f"**{escape_markdown(table.caption)}.** {escape_markdown(table.note)}".rstrip()
     yield ""
 
-    yield _row([escape_markdown(column.title) for column in table.columns])
+    yield _row([escape_markdown(column.heading(zone)) for column in table.columns])
     yield _row([_delimiter(column) for column in table.columns])
     for row in table.rows:
         yield _row([_cell(column, row) for column in table.columns])

@@ -2,7 +2,8 @@
 
 **Guarantees**
 
-* Everything is in UTC and half-open: a month begins at its first instant and ends before the first instant of the next.
+* A range is half-open: a month begins at its first instant in the zone and ends before the first instant of the next. Bounds
+  and steps are instants in UTC; which they are follows from the zone, whose days may have 23 or 25 hours.
 * Events are counted by the hour. A chart uses the smallest unit that needs at most `MOST_STEPS` steps. Units range up to
   the century, so any two times fit.
 """
@@ -10,42 +11,55 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from structlog_audit.events.event import rfc3339, utc
+from structlog_audit.events.event import rfc3339
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.times import checked_zone, month_range, resolve_time, start_of_day, zone_name
 
 MOST_STEPS = 100
 """Maximum steps of a chart over time: 31 days must be visible one by one, the days of a year need not be."""
 
-_MONTH = re.compile("([0-9]{4})-([0-9]{2})")
-_HOURS_PER_UNIT = {"hour": 1, "day": 24, "week": 7 * 24}
+_DAYS_PER_UNIT = {"day": 1, "week": 7}
 _MONTHS_PER_UNIT = {"month": 1, "year": 12, "decade": 120, "century": 1_200}
+_HOUR = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A half-open range in UTC.
+    """A half-open range.
 
-    A bound of None is open. ``month`` is set if the range is exactly that month.
+    A bound of None is open. ``month`` is set if the range is exactly that month of the zone.
     """
 
     start: dt.datetime | None = None
     end: dt.datetime | None = None
     month: str | None = None
+    zone: dt.tzinfo = dt.UTC
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no bound."""
+        return self.start is None and self.end is None
 
     def __str__(self) -> str:
         if self.month is not None:
             return self.month
+
         start, end = (None if bound is None else rfc3339(bound) for bound in (self.start, self.end))
+
         return f"{start or 'the beginning'} to {end or 'now'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the period as JSON values."""
-        return {"start": rfc3339_or_none(self.start), "end": rfc3339_or_none(self.end), "month": self.month}
+        """Return the period as JSON values: instants in UTC, and the name of the zone."""
+        return {
+            "start": rfc3339_or_none(self.start),
+            "end": rfc3339_or_none(self.end),
+            "month": self.month,
+            "time_zone": zone_name(self.zone),
+        }
 
 
 def rfc3339_or_none(time: dt.datetime | None) -> str | None:
@@ -53,57 +67,62 @@ def rfc3339_or_none(time: dt.datetime | None) -> str | None:
     return None if time is None else rfc3339(time)
 
 
-def period_of(month: Any, start_time: Any, end_time: Any) -> Period:
+def period_of(month: Any, start_time: Any, end_time: Any, now: dt.datetime, tz: Any = None) -> Period:
     """Return the period that the parameters of a report describe.
 
+    Args:
+        month: A month such as ``2025-01``, ``this`` or ``last``; None for a range.
+        start_time, end_time: The range; None is an open bound. A naive time is in the zone, or local without one.
+        now: The time now.
+        tz: The zone, or its name; None is UTC.
+
     Raises:
-        AuditTypeError: The month is not a string, or a time is not a datetime.
-        AuditValueError: The month is invalid or combined with a time, or the range is reversed.
+        AuditTypeError: The month is not a string, a time is not a datetime, or the zone is neither a tzinfo nor a string.
+        AuditValueError: The month is invalid or combined with a time, the range is reversed, or there is no such zone.
     """
+    given = None if tz is None else checked_zone("tz", tz)
+    zone = given or dt.UTC
     if month is None:
-        return _period_of_range(start_time, end_time)
+        return _period_of_range(start_time, end_time, given, zone)
+
     if start_time is not None or end_time is not None:
         raise AuditValueError(f"month={month!r}: expected either a month or a start_time and end_time, got both")
-    return _period_of_month(month)
 
-
-def _period_of_range(start_time: Any, end_time: Any) -> Period:
-    start = _bound("start_time", start_time)
-    end = _bound("end_time", end_time)
-    if start is not None and end is not None and start > end:
-        raise AuditValueError(
-            f"start_time={start_time!r}, end_time={end_time!r}: expected a start_time that is not later than end_time"
-        )
-    return Period(start, end)
-
-
-def _bound(name: str, value: Any) -> dt.datetime | None:
-    if value is None:
-        return None
-    if not isinstance(value, dt.datetime):
-        kind = type(value).__name__
-        raise AuditTypeError(f"{name}={value!r}: expected a datetime (a naive one is local time), got {kind}")
-    return utc(value)
-
-
-def _period_of_month(month: Any) -> Period:
     if not isinstance(month, str):
         raise AuditTypeError(f"month={month!r}: expected a string such as '2025-01', got {type(month).__name__}")
 
+    start, end = month_range(month, now, zone)
+
+    return Period(start, end, month_of(start, zone), zone)
+
+
+def _period_of_range(start_time: Any, end_time: Any, given: dt.tzinfo | None, zone: dt.tzinfo) -> Period:
+    start = _bound("start_time", start_time, given)
+    end = _bound("end_time", end_time, given)
+    if start is None or end is None:
+        return Period(start, end, None, zone)
+
+    if start > end:
+        raise AuditValueError(
+            f"start_time={start_time!r}, end_time={end_time!r}: expected a start_time that is not later than end_time"
+        )
+
+    month = month_of(start, zone)
+
     try:
-        match = _MONTH.fullmatch(month)
-        if match is None:
-            raise ValueError(month)
-        start = dt.datetime(int(match[1]), int(match[2]), 1, tzinfo=dt.UTC)
-        return Period(start, _add_months(start, 1), month)
-    except (ValueError, OverflowError):
-        raise AuditValueError(f"month={month!r}: expected a month such as '2025-01'") from None
+        is_month = (start, end) == month_range(month, start, zone)
+    except AuditValueError:
+        # The last month of the calendar has no month after it.
+        is_month = False
+
+    return Period(start, end, month if is_month else None, zone)
 
 
-def _add_months(time: dt.datetime, months: int) -> dt.datetime:
-    years, month_index = divmod(time.month - 1 + months, 12)
-    year = time.year + years
-    return time.replace(year=year, month=month_index + 1)
+def _bound(name: str, value: Any, zone: dt.tzinfo | None) -> dt.datetime | None:
+    if value is not None and not isinstance(value, dt.datetime):
+        kind = type(value).__name__
+        raise AuditTypeError(f"{name}={value!r}: expected a datetime (a naive one is local time), got {kind}")
+    return resolve_time(name, value, dt.datetime.now(dt.UTC), zone)
 
 
 def period_before(period: Period, now: dt.datetime) -> Period | None:
@@ -121,16 +140,29 @@ def period_before(period: Period, now: dt.datetime) -> Period | None:
 
     try:
         if period.month is not None:
-            return _period_of_month(month_of(_add_months(period.start, -1)))
+            last_day = dt.date.fromisoformat(f"{period.month}-01") - dt.timedelta(days=1)
+            month = f"{last_day.year:04}-{last_day.month:02}"
+            return Period(*month_range(month, now, period.zone), month, period.zone)
         length = (period.end or now) - period.start
-        return Period(period.start - length, period.start)
-    except (ValueError, OverflowError):
+        return Period(period.start - length, period.start, zone=period.zone)
+    except (AuditValueError, OverflowError):
         return None
 
 
-def month_of(time: dt.datetime) -> str:
-    """Return the month of *time*, which is in UTC, as ``2025-01``."""
-    return f"{time.year:04}-{time.month:02}"
+def month_of(time: dt.datetime, zone: dt.tzinfo = dt.UTC) -> str:
+    """Return the month of *time* in *zone*, as ``2025-01``."""
+    local = in_zone(time, zone)
+    return f"{local.year:04}-{local.month:02}"
+
+
+def in_zone(time: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """Return *time* in *zone*; unchanged where that would exceed the calendar."""
+    if time.tzinfo is zone:
+        return time
+    try:
+        return time.astimezone(zone)
+    except OverflowError:
+        return time
 
 
 def months_between(first: str, last: str) -> Iterator[str]:
@@ -148,16 +180,17 @@ def _month_index(month: str) -> int:
     return year * 12 + int(month[5:]) - 1
 
 
-def steps(first: dt.datetime, last: dt.datetime) -> tuple[str, list[dt.datetime]]:
-    """Return the unit of a time axis, and the starts of its steps.
+def steps(first: dt.datetime, last: dt.datetime, zone: dt.tzinfo = dt.UTC) -> tuple[str, list[dt.datetime]]:
+    """Return the unit of a time axis, and the starts of its steps, in UTC.
 
     Args:
-        first, last: The ends of the axis in UTC, both included.
+        first, last: The ends of the axis, both included.
+        zone: The zone in which hours, days and months begin.
     """
-    for unit in (*_HOURS_PER_UNIT, *_MONTHS_PER_UNIT):
-        starts = [floor(first, unit)]
+    for unit in ("hour", *_DAYS_PER_UNIT, *_MONTHS_PER_UNIT):
+        starts = [floor(first, unit, zone)]
         while len(starts) <= MOST_STEPS:
-            following = _next_step(starts[-1], unit)
+            following = _next_step(starts[-1], unit, zone)
             if following is None or following > last:
                 return unit, starts
             starts.append(following)
@@ -165,18 +198,23 @@ def steps(first: dt.datetime, last: dt.datetime) -> tuple[str, list[dt.datetime]
     raise AssertionError("unreachable: Python's calendar has a hundred centuries")
 
 
-def floor(time: dt.datetime, unit: str) -> dt.datetime:
-    """Return the start of the *unit* that contains *time*, in UTC.
+def floor(time: dt.datetime, unit: str, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
+    """Return the start of the *unit* of *zone* that contains *time*, in UTC.
 
-    Weeks begin on Monday (ISO 8601).
+    Weeks begin on Monday (ISO 8601). Where a change of the clock repeats an hour, there are two hours of one name.
     """
-    hour = time.replace(minute=0, second=0, microsecond=0)
+    local = in_zone(time, zone)
     if unit == "hour":
-        return hour
+        return in_zone(local.replace(minute=0, second=0, microsecond=0), dt.UTC)
 
-    day = hour.replace(hour=0)
+    return start_of_day(_first_day(local.date(), unit), zone)
+
+
+def _first_day(day: dt.date, unit: str) -> dt.date:
+    """Return the first day of the *unit* that contains *day*."""
     if unit == "day":
         return day
+
     if unit == "week":
         # This never underflows: the first day of the calendar is a Monday.
         return day - dt.timedelta(days=day.weekday())
@@ -184,16 +222,32 @@ def floor(time: dt.datetime, unit: str) -> dt.datetime:
     size = _MONTHS_PER_UNIT[unit]
     months = (day.year * 12 + day.month - 1) // size * size
     year, month_index = divmod(months, 12)
+
     return day.replace(year=max(1, year), month=month_index + 1, day=1)
 
 
-def _next_step(start: dt.datetime, unit: str) -> dt.datetime | None:
+def _next_step(start: dt.datetime, unit: str, zone: dt.tzinfo) -> dt.datetime | None:
     """Return the start of the next *unit*, or None at the end of the calendar."""
     try:
-        if unit in _HOURS_PER_UNIT:
-            following = start + dt.timedelta(hours=_HOURS_PER_UNIT[unit])
-        else:
-            following = _add_months(start, _MONTHS_PER_UNIT[unit])
+        if unit == "hour":
+            following = floor(start + _HOUR, unit, zone)
+
+            # A change of the clock by less than an hour makes one that is longer.
+            return following if following > start else floor(start + 2 * _HOUR, unit, zone)
+
+        day = in_zone(start, zone).date()
+        following_day = _day_of_next(day, unit)
+        return start_of_day(following_day, zone)
     except (ValueError, OverflowError):
         return None
-    return floor(following, unit)
+
+
+def _day_of_next(day: dt.date, unit: str) -> dt.date:
+    """Return the first day of the *unit* after the one that begins with *day*."""
+    if unit in _DAYS_PER_UNIT:
+        return day + dt.timedelta(days=_DAYS_PER_UNIT[unit])
+
+    years, month_index = divmod(day.month - 1 + _MONTHS_PER_UNIT[unit], 12)
+    following = day.replace(year=day.year + years, month=month_index + 1)
+
+    return _first_day(following, unit)

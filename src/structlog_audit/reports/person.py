@@ -60,7 +60,7 @@ class PersonReport(ReportForms):
         ================  =============================================================================================
         ``person``        the identity; ``names`` has each name that was searched and its source, ``members`` the members
                           of the metadata that were searched
-        ``period``        ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``period``        as in `structlog_audit.reports.Report`
         ``by_person``     the person's events: ``total failures first last by_operation`` and the ``newest``
         ``sessions``      of the person: ``total``, and those with the ``most`` events; likewise ``addresses``, and
                           ``created``, the entries that they created. ``not_followed`` counts events beyond the bound
@@ -78,8 +78,8 @@ class PersonReport(ReportForms):
         """
         return copy.deepcopy(self._members)
 
-    def _document(self) -> Document:
-        return build_person_document(self._members)
+    def _document(self, members: dict[str, Any]) -> Document:
+        return build_person_document(members)
 
     def __repr__(self) -> str:
         return f"<PersonReport of {self._members['by_person']['total']} events>"
@@ -92,6 +92,7 @@ def person_report(
     month: str | None = None,
     start_time: dt.datetime | None = None,
     end_time: dt.datetime | None = None,
+    tz: dt.tzinfo | str | None = None,
     members: Iterable[str] = (),
     redactors: Iterable[Redactor] = (),
     vault: SubjectVault | str | os.PathLike[str] | None = None,
@@ -104,8 +105,7 @@ def person_report(
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail or an archive.
         person: The identity of the person, as in ``user_id``, or their token.
-        month: A month in UTC, such as ``"2025-01"``.
-        start_time, end_time: A half-open range in place of the month; None is an open bound.
+        month, start_time, end_time, tz: As for `structlog_audit.reports.compliance_report`.
         members: Members of the metadata that may hold the identity: ``["customer_id", "target.id"]``.
         redactors: A `Redactor` with the secret of each key version under which the trail has pseudonyms.
         vault: The vault with the tokens of persons, or its path.
@@ -121,7 +121,7 @@ def person_report(
         expected = "an AuditHandler, an AuditLogger or the reader of a trail"
         raise AuditTypeError(f"source={source!r}: expected {expected}, got {type(source).__name__}")
 
-    period = period_of(month, start_time, end_time)
+    period = period_of(month, start_time, end_time, source._now(), tz)
     limit = require_integer("newest", newest, least=0)
     known = _person(person, members, redactors, vault)
     aggregates = PersonAggregates(known, registered_operations().extended(operations), limit)
@@ -129,13 +129,14 @@ def person_report(
 
     hints = [] if aggregates.by_person.times.total else _absence(source, period, known)
     verdict = source.completeness(period.start, period.end).with_seals(seals)
-    return PersonReport(_members(source, period, aggregates, library, hints, verdict), verdict)
+    found = _members(source, period, aggregates, library, hints, verdict)
+    return PersonReport(found, period.zone, verdict)
 
 
 def _aggregate(source: EventSource, period: Period, aggregates: PersonAggregates) -> ReportAggregates:
     """Add the events of *source* to *aggregates*, and return those of its gaps and intents."""
     names = list(aggregates.person.names)
-    library = ReportAggregates(aggregates.classes)
+    library = ReportAggregates(aggregates.classes, period.zone)
     own = conditions(user_id=names, kind=[None, Kind.INTENT], end_time=period.end)
     for event in source.select(own, newest_first=False):
         is_in_period = period.start is None or event.timestamp >= period.start
@@ -232,7 +233,7 @@ def _members(
         "unclassified": aggregates.unclassified,
         "hints": hints,
         "completeness": completeness_members(source, verdict, library),
-        "integrity": [seal.to_dict() for seal in verdict.seals],
+        "integrity": [seal.to_dict(library.zone) for seal in verdict.seals],
     }
 
 

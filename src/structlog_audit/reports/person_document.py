@@ -32,7 +32,7 @@ _LIMITS = (
     "Purposes, recipients and retention periods (art. 15(1)), which a trail does not record.",
 )
 
-_TIME = Column("Time (UTC)", "timestamp", "time")
+_TIME = Column("Time", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
 _USER = Column("User", "user_id", "user")
 _STATUS = Column("Status", "status", "status")
@@ -43,8 +43,8 @@ _EVENTS = Column("Events", "total", "number")
 _TIMES = (
     _EVENTS,
     Column("Failures", "failures", "number"),
-    Column("First (UTC)", "first", "time"),
-    Column("Last (UTC)", "last", "time"),
+    Column("First", "first", "time"),
+    Column("Last", "last", "time"),
 )
 
 
@@ -55,19 +55,20 @@ def build_person_document(members: dict[str, Any]) -> Document:
     sections = [Section(id, number, _TITLES[id], _BLOCKS[id](members)) for id, number in numbers.items()]
 
     period = text_of_bounds(members["period"])
-    created = formatting.timestamp(members["generated_at"])
+    created = formatting.timestamp_with_zone(members["generated_at"])
     return Document(
         title="Report on one person",
         subtitle=formatting.display_name(members["person"]["identity"]),
         facts=[
             ("Period", period),
-            ("Created", f"{created} UTC by {members['software']}"),
+            ("Created", f"{created} by {members['software']}"),
             *source_facts(members["source"]),
         ],
         verdict=completeness["verdict"],
         headline=headline(completeness, numbers["completeness"]),
         keys=_key_figures(members),
         sections=sections,
+        zone=members["period"]["time_zone"],
     )
 
 
@@ -211,9 +212,9 @@ def _unknown(members: dict[str, Any]) -> list[Block]:
 
 
 def _span(group: dict[str, Any]) -> str:
-    first, last = formatting.timestamp(group["first"]), formatting.timestamp(group["last"])
+    times = formatting.time_range(group["first"], group["last"])
     events = formatting.count(group["total"], "event")
-    return f"{events} from {first} to {last} (UTC), {formatting.number(group['failures'])} of them failures."
+    return f"{events} {times}, {formatting.number(group['failures'])} of them failures."
 
 
 def _operations(group: dict[str, Any]) -> Table:

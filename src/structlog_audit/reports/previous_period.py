@@ -47,7 +47,7 @@ def compare_with_period_before(
 
     of_earlier = source.completeness(earlier.start, earlier.end).with_seals(seals)
     if of_earlier.verdict == Verdict.UNKNOWN:
-        return _without_comparison(earlier, of_earlier.sentences())
+        return _without_comparison(earlier, of_earlier.sentences(period.zone))
 
     before = read_side(source, earlier, of_earlier, now, user_id)
     if not before.seconds:

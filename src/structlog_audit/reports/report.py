@@ -6,7 +6,8 @@
 
 **Performance**
 
-* One pass over the events, in the order of commit. `structlog_audit.reports.aggregation` describes the bounds on memory.
+* One pass over the events, in the order of commit; a source that counts its events, such as an archive, makes none
+  (`structlog_audit.reports.counted`). `structlog_audit.reports.aggregation` describes the bounds on memory.
 * A report of one user makes a second pass, over gaps and trail events; without an event of the user, a third one for the names
   near that user's.
 * A period with a start makes one pass over the period before, and one for the verdict on it.
@@ -32,6 +33,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
@@ -39,6 +41,7 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
+from structlog_audit.reports.counted import HAS_INTENT, add_counted
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.document_builder import build_document
 from structlog_audit.reports.period import Period, period_of
@@ -60,12 +63,12 @@ class Report(ReportForms):
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values.
 
-        Times are RFC 3339 in UTC, durations milliseconds.
+        Times are RFC 3339 in UTC, also those at which days and months of the zone begin; durations are milliseconds.
 
         ==================  ===========================================================================================
         member              content
         ==================  ===========================================================================================
-        ``period``          ``start``, ``end`` and ``month`` as given; None is an open bound
+        ``period``          ``start`` and ``end``, None is an open bound; ``month``, if it is one; ``time_zone``, by name
         ``user_id``         the user that the report is limited to, or None
         ``generated_at``    the time of creation; ``software`` is the version
         ``source``          the data: ``type paths hosts segments first_event last_event``
@@ -96,8 +99,8 @@ class Report(ReportForms):
         """
         return copy.deepcopy(self._members)
 
-    def _document(self) -> Document:
-        return build_document(self._members)
+    def _document(self, members: dict[str, Any]) -> Document:
+        return build_document(members)
 
     def __repr__(self) -> str:
         period = self._members["period"]
@@ -111,6 +114,7 @@ class ReportParameters(TypedDict, total=False):
     month: str | None
     start_time: dt.datetime | None
     end_time: dt.datetime | None
+    tz: dt.tzinfo | str | None
     operations: Mapping[str, str] | OperationClasses | None
     seals: Iterable[SealVerdict]
 
@@ -144,6 +148,7 @@ def compliance_report(
     end_time: dt.datetime | None = None,
     user_id: str | None = None,
     person: Identifier | None = None,
+    tz: dt.tzinfo | str | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
     seals: Iterable[SealVerdict] = (),
     **search: Any,
@@ -152,10 +157,12 @@ def compliance_report(
 
     Args:
         source: An `AuditHandler`, an `AuditLogger`, or the reader of a trail.
-        month: A month in UTC, such as ``"2025-01"``.
-        start_time, end_time: A half-open range in place of the month; None is an open bound.
+        month: A month such as ``"2025-01"``, ``"this"`` or ``"last"``.
+        start_time, end_time: A half-open range in place of the month; None is an open bound. A naive time is in *tz*, or
+            local without one.
         user_id: The user that the report is limited to (GDPR art. 15); None includes all users.
         person: The person about whom everything is reported, in place of a summary.
+        tz: The time zone of months, days and hours, and of the times in documents, such as ``"Europe/Berlin"``; None is UTC.
         search: With *person*, the further parameters of `structlog_audit.reports.person_report`.
         operations: Classes of operations beyond the registered ones, by name: ``{"settle": "update"}``.
         seals: The verdicts on the seals of the trails (`structlog_audit.integrity.seal_verdicts.verify_seals`). Without any,
@@ -171,16 +178,15 @@ def compliance_report(
     if person is not None:
         if user_id is not None:
             raise AuditValueError(f"user_id={user_id!r}, person={person!r}: expected one of them")
-        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time}
+        bounds: Any = {"month": month, "start_time": start_time, "end_time": end_time, "tz": tz}
         return person_report(source, person, **bounds, operations=operations, seals=seals, **search)
     if search:
         raise AuditTypeError(f"{', '.join(search)}: expected only with person, or no such parameter")
 
-    period = period_of(month, start_time, end_time)
+    period = period_of(month, start_time, end_time, source._now(), tz)
     user = _user(user_id)
-    aggregates = ReportAggregates(registered_operations().extended(operations))
-    events = aggregates.aggregate(_events(source, period, user))
-    statistics_of_period = statistics(events)
+    aggregates = ReportAggregates(registered_operations().extended(operations), period.zone)
+    statistics_of_period = _aggregate(source, period, user, aggregates)
 
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
@@ -188,7 +194,18 @@ def compliance_report(
     verdict = assess_completeness(source, period, user, aggregates, seals)
     comparison = compare_with_period_before(source, period, user, aggregates, verdict, verdict.seals)
     members = build_data(source, period, user, aggregates, statistics_of_period, hints, verdict, comparison)
-    return Report(members, verdict)
+    return Report(members, period.zone, verdict)
+
+
+def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:
+    """Add the events of the period to *aggregates*, and return the statistics of the application events."""
+    # A source counts by the months of UTC.
+    if user is None and period.zone is dt.UTC:
+        with source._counted_events(conditions(start_time=period.start, end_time=period.end)) as counted:
+            if counted is not None:
+                return add_counted(counted, period, aggregates)
+
+    return statistics(aggregates.aggregate(_events(source, period, user)))
 
 
 def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:
@@ -234,5 +251,6 @@ def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) 
         return
 
     first = min(intent.timestamp for intent in aggregates.open_intents.values())
-    for event in _select(source, start_time=first):
+    outcomes = FieldConditions.of(conditions(start_time=first), HAS_INTENT)
+    for event in source.select(outcomes, newest_first=False):
         aggregates.close_intent(event)

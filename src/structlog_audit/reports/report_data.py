@@ -22,6 +22,7 @@ from structlog_audit.events.event import EventStatus, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
     NEWEST,
     ReportAggregates,
@@ -77,7 +78,7 @@ def build_data(
         "source": verdict.source.to_dict(),
         "summary": _summary(statistics),
         "completeness": completeness_members(source, verdict, aggregates),
-        "integrity": [seal.to_dict() for seal in verdict.seals],
+        "integrity": [seal.to_dict(aggregates.zone) for seal in verdict.seals],
         "months": _months(aggregates, span),
         "over_time": _over_time(aggregates, span),
         "comparison": comparison,
@@ -146,7 +147,7 @@ def _months_of_report(aggregates: ReportAggregates, span: Span | None) -> list[s
     """Return all months of the span, or only those with events if it has too many."""
     if span is not None:
         first, last = span
-        months = months_between(month_of(first), month_of(last))
+        months = months_between(month_of(first, aggregates.zone), month_of(last, aggregates.zone))
         bounded = list(islice(months, MOST_MONTHS + 1))
         if len(bounded) <= MOST_MONTHS:
             return bounded
@@ -167,7 +168,7 @@ def _month(month: str, users: Mapping[str, Counter[str]], classes: OperationClas
         "period": month,
         "total_events": operations.total(),
         "users": len(users),
-        "operations": dict(operations.most_common()),
+        "operations": counts_by_text(operations),
         "user_activity": {user_id: activity_counts(users[user_id], classes) for user_id in most_active},
     }
 
@@ -177,10 +178,10 @@ def _over_time(aggregates: ReportAggregates, span: Span | None) -> dict[str, Any
     if span is None:
         return {"unit": "day", "steps": []}
 
-    unit, starts = steps(*span)
+    unit, starts = steps(*span, aggregates.zone)
     counts: dict[dt.datetime, Counter[EventStatus]] = {start: Counter() for start in starts}
     for hour, statuses in aggregates.hours.items():
-        counts[floor(hour, unit)].update(statuses)
+        counts[floor(hour, unit, aggregates.zone)].update(statuses)
 
     rows = []
     for start, statuses in counts.items():
@@ -228,7 +229,7 @@ def _classes(aggregates: ReportAggregates) -> dict[str, Any]:
         "classified": sum(row["total_events"] for row in rows.values()),
         "by_class": rows,
         "unclassified": unclassified,
-        "unclassified_operations": dict(operations[UNCLASSIFIED].most_common()),
+        "unclassified_operations": counts_by_text(operations[UNCLASSIFIED]),
     }
 
 

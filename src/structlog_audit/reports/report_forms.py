@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from structlog_audit._version import check_versions
 from structlog_audit.events.codec import escape
 from structlog_audit.exceptions import AuditError
 from structlog_audit.reports.document import Document
+from structlog_audit.reports.local_times import localized
 from structlog_audit.reports.markdown import render_markdown
 
 _EXTRA = ("jinja2", "markupsafe", "pygal")
@@ -23,8 +25,11 @@ class ReportForms:
 
     _members: dict[str, Any]
 
-    def _document(self) -> Document:
-        """Return the document of the data."""
+    _zone: dt.tzinfo
+    """The zone of the times in documents."""
+
+    def _document(self, members: dict[str, Any]) -> Document:
+        """Return the document of *members*, the data with times of the zone."""
         raise NotImplementedError
 
     def to_json(self) -> str:
@@ -34,7 +39,7 @@ class ReportForms:
 
     def to_markdown(self) -> str:
         """Return the report as Markdown with GitHub's tables. Texts of events are escaped."""
-        return render_markdown(self._document())
+        return render_markdown(self._document(localized(self._members, self._zone)))
 
     def to_html(self) -> str:
         """Return the report as one self-contained HTML document without scripts.
@@ -52,4 +57,5 @@ class ReportForms:
             fix = "pip install 'structlog-audit[reports]'"
             raise AuditError(f"to_html needs {error.name}, which is not installed: {fix}") from error
 
-        return render_html(self._document(), self._members)
+        members = localized(self._members, self._zone)
+        return render_html(self._document(members), members)

@@ -25,7 +25,7 @@ _MOST_NAMED = 10
 
 _NO_EVENTS = "There were no events."
 
-_TIME = Column("Time (UTC)", "timestamp", "time")
+_TIME = Column("Time", "timestamp", "time")
 _OPERATION = Column("Operation", "operation", "code")
 _CLASS = Column("Class", "class")
 _USER = Column("User", "user_id", "user")
@@ -304,7 +304,7 @@ def _period_text(period: dict[str, Any]) -> str:
 
 def _sides_table(before: dict[str, Any], now: dict[str, Any]) -> Table:
     columns = (
-        Column("Period (UTC)", "name"),
+        Column(f"Period ({now['time_zone']})", "name"),
         Column("Length", "length", "figure"),
         Column("Events", "total", "number"),
         Column("Failures", "failures", "number"),
@@ -436,7 +436,7 @@ def _users(members: dict[str, Any]) -> list[Block]:
         _USER,
         *_activity_columns(listed),
         Column("Failures", "failures", "number"),
-        Column("Last (UTC)", "last_activity", "time"),
+        Column("Last", "last_activity", "time"),
     )
     blocks: list[Block] = []
 

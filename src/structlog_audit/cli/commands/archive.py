@@ -125,9 +125,10 @@ def merge(path: Archive) -> Exit:
 def prune(path: Archive, *, older_than: Age) -> Exit:
     """Drop whole days (UTC) older than an age."""
     from structlog_audit.archive import prune as prune_days
+    from structlog_audit.archive.maintenance import parse_age
 
     try:
-        events = prune_days(path, older_than)
+        events = prune_days(path, parse_age("--older-than", older_than))
     except AuditValueError as error:
         raise UsageError(str(error)) from None
 
@@ -140,9 +141,10 @@ def prune(path: Archive, *, older_than: Age) -> Exit:
 def gc(path: Archive, *, older_than: Age = "1d") -> Exit:
     """Delete files that have been out of use for an age."""
     from structlog_audit.archive import gc as collect
+    from structlog_audit.archive.maintenance import parse_age
 
     try:
-        done = collect(path, older_than=older_than)
+        done = collect(path, older_than=parse_age("--older-than", older_than))
     except AuditValueError as error:
         raise UsageError(str(error)) from None
 

@@ -40,14 +40,14 @@ def compact(
 ) -> Exit:
     """Archive closed segments in Parquet, verified byte by byte."""
     from structlog_audit.archive import compact as compact_trail
+    from structlog_audit.archive.maintenance import parse_age
     from structlog_audit.cli.reading import report_problems
     from structlog_audit.trail.reading.opening import open_trail
 
     try:
+        age = None if delete_after is None else parse_age("--delete-after", delete_after)
         with progress(lambda: open_trail(trail).size(), quietly=True) as advance:
-            done = compact_trail(
-                trail, to, promote=promote or (), delete_after=delete_after, host=host, progress=advance
-            )
+            done = compact_trail(trail, to, promote=promote or (), delete_after=age, host=host, progress=advance)
     except (AuditTypeError, AuditValueError) as error:
         raise UsageError(str(error)) from None
 

@@ -66,8 +66,9 @@ def diff(
     from structlog_audit.cli.reading import read_trails, report_problems
     from structlog_audit.reports.period import rfc3339_or_none
 
-    start, end = _range_before(options, against_since, against_until, has_other=bool(against))
-    if start is None and end is None and not against and options.since is None:
+    options = options.for_document()
+    start, end = _range_before(options, against_since, against_until)
+    if start is None and end is None and not against and options.since is None and options.month is None:
         raise UsageError("expected --since or --month, --against-since, or --against TRAIL")
     targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
     described = {"against": against, "against_since": rfc3339_or_none(start), "against_until": rfc3339_or_none(end)}
@@ -77,7 +78,7 @@ def diff(
 
     def write(reading: Reading) -> Exit:
         other = _open_other(options)
-        made = _compare(reading, other, (start, end))
+        made = _compare(reading, other, (start, end), options.zone)
         if other is not None and other.problems:
             report_problems(other.problems)
         targets.write(made)
@@ -87,7 +88,7 @@ def diff(
     return read_trails(options, write, quietly=True, judges=True, whole="diff compares all events of its time ranges")
 
 
-def _compare(reading: Reading, other: EventSource | None, before: _Range) -> ComparisonReport:
+def _compare(reading: Reading, other: EventSource | None, before: _Range, zone: dt.tzinfo | None) -> ComparisonReport:
     """Return the comparison, or raise `UsageError` with the options that make it impossible."""
     from structlog_audit.exceptions import AuditValueError
     from structlog_audit.reports import comparison_report
@@ -101,6 +102,7 @@ def _compare(reading: Reading, other: EventSource | None, before: _Range) -> Com
             against=other,
             against_start_time=before[0],
             against_end_time=before[1],
+            tz=zone,
         )
     except AuditValueError as error:
         text = str(error)
@@ -109,26 +111,11 @@ def _compare(reading: Reading, other: EventSource | None, before: _Range) -> Com
         raise UsageError(text) from None
 
 
-def _range_before(options: TrailOptions, since: str | None, until: str | None, *, has_other: bool) -> _Range:
-    """Return the time range to compare with, as far as options name it: the month before that of ``--month``."""
+def _range_before(options: TrailOptions, since: str | None, until: str | None) -> _Range:
+    """Return the time range to compare with, as far as options name it."""
     from structlog_audit.cli.times import time_range
 
-    now = dt.datetime.now(dt.UTC)
-    if since is not None or until is not None:
-        try:
-            return time_range(since, until, None, now, options.zone)
-        except UsageError as error:
-            raise UsageError(
-                str(error).replace("--since", "--against-since").replace("--until", "--against-until")
-            ) from None
-    if options.month is None or has_other:
-        return None, None
-
-    start, _ = time_range(None, None, options.month, now, options.zone)
-    if start is None:
-        return None, None
-    last_day = (start - dt.timedelta(days=1)).astimezone(options.zone)
-    return time_range(None, None, f"{last_day:%Y-%m}", now, options.zone)
+    return time_range(since, until, None, dt.datetime.now(dt.UTC), options.zone, prefix="--against-")
 
 
 def _require_other(options: TrailOptions) -> None:

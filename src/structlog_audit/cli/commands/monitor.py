@@ -2,15 +2,17 @@
 
 The rules are those of ``AuditHandler(monitor=…)``, in the same files, and are loaded before anything is read. They receive
 events of every kind, and each rule selects its events. ``--follow`` starts at the beginning or at ``--since``, because an
-alert depends on the events before it.
+alert depends on the events before it. Values before ``--since`` are not new, for rules with ``first_seen``. The time without
+events is known up to ``--until``, and with ``--follow`` up to now.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,21 +20,20 @@ import typer
 
 from structlog_audit.cli.choices import StreamOutput
 from structlog_audit.cli.exit_codes import Exit
-from structlog_audit.cli.options import Follow, StreamOption, TrailOptions, reads_trails
-from structlog_audit.cli.terminal import put, put_document, put_line
+from structlog_audit.cli.options import Follow, Operations, StreamOption, TrailOptions, reads_trails
+from structlog_audit.cli.terminal import put, put_document, put_error, put_line
 from structlog_audit.events.codec import to_json
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from structlog_audit.cli.reading import Reading
     from structlog_audit.events.codec import StoredEvent
     from structlog_audit.monitoring.alerts import Alert
+    from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import Rule
 
 EXAMPLES = (
     "monitor --rules rules.toml logs/audit.jsonl --since 7d",
-    "monitor --rules rules.toml logs/audit.jsonl -o json",
+    "monitor --rules rules.toml logs/audit.jsonl --since yesterday --until now -o json",
 )
 
 
@@ -42,34 +43,84 @@ def monitor(
     *,
     rules: Annotated[str, typer.Option("--rules", metavar="RULES", help="File of rules: TOML, JSON or YAML.")],
     follow: Follow = False,
+    operations: Operations = None,
     output: StreamOption = "text",
 ) -> Exit:
-    """Show the alerts that rules raise; exit with 1 if there are any."""
+    """Show the alerts that rules raise; exit with 1 if there are any.
+
+    A rule has a name, one bound (more_than, success_rate_below, avg_duration_ms_above, p95_duration_ms_above, first_seen or
+    no_event_for), and the events that count, such as operation_class = "delete" outside of working hours.
+    """
+    from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
-    from structlog_audit.monitoring.monitor import relevant_events, replay
+    from structlog_audit.monitoring.monitor import Monitor
     from structlog_audit.monitoring.rules import load_rules
 
     if follow:
         options.require_endless(output)
+
     options = replace(options, every_kind=True)
-    loaded = load_rules(rules)
+    watch = Monitor(load_rules(rules), operations=load_operations(operations))
 
     def show(reading: Reading) -> Exit:
-        events: Iterable[StoredEvent]
-        relevant = reading.narrowed(relevant_events(loaded))
-        events = relevant.follow(since_now=False) if follow else relevant.select()
-        alerts = replay(loaded, events)
+        zone = options.zone
         if output == "json":
-            found = [alert.to_dict() for alert in alerts]
+            found = [alert.to_dict() for alert in _alerts(watch, reading)]
             put_document({"alerts": found, "total_alerts": len(found)})
-            count = len(found)
+        elif follow:
+            _follow(watch, reading, lambda alerts: _put_alerts(alerts, output, zone=zone, at_once=True))
         else:
-            count = _put_alerts(alerts, output, zone=options.zone, at_once=follow)
-        if not count and not follow:
-            reading.explain_absence(_wanted_values(loaded))
-        return Exit.NO if count else Exit.DONE
+            _put_alerts(_alerts(watch, reading), output, zone=zone)
+
+        has_alerts = any(watch.alerts.values())
+        if not has_alerts and not follow:
+            reading.explain_absence(_wanted_values(watch.rules))
+
+        for name, count in watch.forgotten.items():
+            if count:
+                put_error(f"rule {name!r}: {count} values dropped or not watched: expected a greater max_subjects")
+
+        return Exit.NO if has_alerts else Exit.DONE
 
     return read_trails(options, show)
+
+
+def _alerts(watch: Monitor, reading: Reading) -> Iterator[Alert]:
+    """Yield the alerts that the events of *reading* cause."""
+    conditions = reading.selection.conditions
+    events = _relevant(watch, reading).select()
+    yield from _alerts_of(watch, conditions.start_time, events)
+
+    # After the last event, nothing is known unless the time range has an end.
+    if conditions.end_time is not None:
+        yield from watch.advance(min(conditions.end_time, reading.now))
+
+
+def _follow(watch: Monitor, reading: Reading, put_alerts: Callable[[Iterable[Alert]], None]) -> None:
+    """Write the alerts of the events of *reading*, and of those that follow, and look for silence in between."""
+    events = _relevant(watch, reading).follow(
+        since_now=False, idle=lambda: put_alerts(watch.advance(dt.datetime.now(dt.UTC)))
+    )
+    put_alerts(_alerts_of(watch, reading.selection.conditions.start_time, events))
+
+
+def _relevant(watch: Monitor, reading: Reading) -> Reading:
+    """Return a reading of the events that the rules need: with ``first_seen``, also those before the time range."""
+    from structlog_audit.monitoring.monitor import relevant_events
+
+    needs_earlier = any(rule.bound == "first_seen" for rule in watch.rules)
+
+    return (reading.from_beginning() if needs_earlier else reading).narrowed(relevant_events(watch.rules))
+
+
+def _alerts_of(watch: Monitor, start: dt.datetime | None, events: Iterable[StoredEvent]) -> Iterator[Alert]:
+    if start is not None:
+        watch.begin(start)
+    for event in events:
+        if start is not None and event.timestamp < start:
+            watch.learn(event)
+        else:
+            yield from watch.see(event)
 
 
 def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
@@ -80,22 +131,23 @@ def _wanted_values(rules: Iterable[Rule]) -> dict[str, set[str]]:
     from structlog_audit.query.absent_values import EXPLAINED
 
     wanted: defaultdict[str, set[str]] = defaultdict(set)
+
     for rule in rules:
         for name, values in rule.conditions.names:
             if name in EXPLAINED and name != "status":
                 wanted[name].update(value for value in values if value is not None)
+
     return wanted
 
 
-def _put_alerts(alerts: Iterable[Alert], output: StreamOutput, *, zone: dt.tzinfo | None, at_once: bool) -> int:
-    """Write *alerts* to stdout as they are raised, and return their number."""
-    count = 0
+def _put_alerts(
+    alerts: Iterable[Alert], output: StreamOutput, *, zone: dt.tzinfo | None, at_once: bool = False
+) -> None:
+    """Write *alerts* to stdout as they are raised."""
     for alert in alerts:
-        count += 1
         _put(alert, output, zone=zone)
         if at_once:
             sys.stdout.flush()
-    return count
 
 
 def _put(alert: Alert, output: StreamOutput, *, zone: dt.tzinfo | None) -> None:
@@ -104,6 +156,8 @@ def _put(alert: Alert, output: StreamOutput, *, zone: dt.tzinfo | None) -> None:
     if output == "jsonl":
         put(to_json(alert.to_dict()) + "\n")
         return
+
     time = time_text(alert.timestamp, zone=zone)
     level = logging.getLevelName(alert.rule.level)
-    put_line(f"{time}  {level}  {alert}  [{alert.event_id}]")
+    event = "" if alert.event_id is None else f"  [{alert.event_id}]"
+    put_line(f"{time}  {level}  {alert}{event}")

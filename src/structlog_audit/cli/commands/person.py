@@ -70,7 +70,7 @@ def person(
     from structlog_audit.cli.reading import read_trails
     from structlog_audit.reports import person_report
 
-    identity, options = _take_person(options)
+    identity, options = _take_person(options.for_document())
     classes = load_operations(operations)
     if not all(member or ()):
         raise UsageError("--member: expected a member of the metadata, such as customer_id, got an empty text")
@@ -86,6 +86,7 @@ def person(
             identity,
             start_time=conditions.start_time,
             end_time=conditions.end_time,
+            tz=options.zone,
             members=member or (),
             redactors=redactors,
             vault=options.vault,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +25,10 @@ from structlog_audit.cli.options import (
 if TYPE_CHECKING:
     from structlog_audit.cli.reading import Reading
 
-EXAMPLES = ("report logs/audit.jsonl --month 2025-01 --markdown january.md",)
+EXAMPLES = (
+    "report logs/audit.jsonl --month 2025-01 --markdown january.md",
+    "report logs/audit.jsonl --month last --tz Europe/Berlin --html report.html",
+)
 
 
 @reads_trails(words=TrailWords, without=("every_kind",))
@@ -43,7 +45,7 @@ def report(
     force: Force = False,
     output: ReportOption = "text",
 ) -> Exit:
-    """Write the compliance report of a month or a time range."""
+    """Write the compliance report of a month or a time range, with times in UTC or in the zone of --tz."""
     from structlog_audit.cli.documents import documents
     from structlog_audit.cli.operation_files import load_operations
     from structlog_audit.cli.reading import read_trails
@@ -51,7 +53,7 @@ def report(
 
     if user == "":
         raise UsageError("--user: expected a user, got an empty text")
-    month, options = _take_month(dataclasses.replace(options, person=user))
+    options = dataclasses.replace(options.for_document(), person=user)
     classes = load_operations(operations)
     targets = documents({"html": html, "markdown": markdown, "json": json}, output, force=force)
 
@@ -59,10 +61,10 @@ def report(
         conditions = reading.selection.conditions
         made = compliance_report(
             reading.trail,
-            month=month,
             user_id=user,
             start_time=conditions.start_time,
             end_time=conditions.end_time,
+            tz=options.zone,
             operations=classes,
             seals=reading.seals(key, anchor),
         )
@@ -70,15 +72,3 @@ def report(
         return Exit.FINDINGS if options.strict and not made.completeness.is_acceptable else Exit.DONE
 
     return read_trails(options, write, quietly=True, judges=True, whole="a report covers all events of its time range")
-
-
-def _take_month(options: TrailOptions) -> tuple[str | None, TrailOptions]:
-    """Return the month of the report, and the options without it: months of a report are those of UTC."""
-    if options.month is None:
-        return None, options
-
-    from structlog_audit.cli.times import time_range
-
-    start, _ = time_range(options.since, options.until, options.month, dt.datetime.now(dt.UTC), dt.UTC)
-    month = None if start is None else f"{start:%Y-%m}"
-    return month, dataclasses.replace(options, month=None)

@@ -108,9 +108,9 @@ def _overview(found: Mapping[str, Any], verdict: Completeness, zone: dt.tzinfo |
         ("without a user", str(found["without_user"])),
         ("source", clean(verdict.source.sentence())),
         ("first, last of source", f"{source_first}  {source_last}"),
-        ("completeness", verdict.headline()),
-        *(("", clean(sentence)) for sentence in verdict.sentences()),
-        *_seal_rows(verdict),
+        ("completeness", verdict.headline(zone)),
+        *(("", clean(sentence)) for sentence in verdict.sentences(zone)),
+        *_seal_rows(verdict, zone),
     ]
     if found["unknown_status"]:
         rows.insert(3, ("unknown status", str(found["unknown_status"])))
@@ -143,13 +143,13 @@ def _durations_text(found: Mapping[str, Any]) -> str:
     return "  ".join(durations)
 
 
-def _seal_rows(verdict: Completeness) -> list[tuple[str, str]]:
+def _seal_rows(verdict: Completeness, zone: dt.tzinfo | None) -> list[tuple[str, str]]:
     """Return the rows about the seals: their verdicts, findings and evidence."""
     rows = [] if verdict.seals else [("seal", "not verified: no key given")]
     for seal in verdict.seals:
         rows.append(("seal", clean(seal.sentence())))
         rows += [("", clean(finding)) for finding in seal.findings[:_MOST]]
-        rows += [("", clean(f"{name}: {text}")) for name, text in seal.evidence()]
+        rows += [("", clean(f"{name}: {text}")) for name, text in seal.evidence(zone)]
     return rows
 
 
