@@ -198,7 +198,7 @@ class SQLEngine:
             return
 
         sql = (
-            f"SELECT trail, min(n), max(n), min({self.place}), max({self._place}), count(*) FROM {{files}} "
+            f"SELECT trail, min(n), max(n), min({self.place}), max({self.place}), count(*) FROM {{files}} "
             f"GROUP BY trail, floor(n / {_BLOCK_ROWS})"
         )
         tables = {"files": Files(tuple(file.path for file in files), frozenset())}
