@@ -277,6 +277,47 @@ def test_watching_sealer_ends_with_a_checkpoint_line(trail, number):
     assert (last["kind"], verify(trail).code) == ("checkpoint", 0)
 
 
+SIGNALLED = """
+import importlib, os, sys
+from structlog_audit.cli import main
+
+module, owner, name = sys.argv.pop(1).split(":")
+owner = getattr(importlib.import_module("structlog_audit." + module), owner)
+original = getattr(owner, name)
+number = int(sys.argv.pop(2))
+
+def at_the_signal(*arguments, **options):
+    setattr(owner, name, original)
+    os.kill(os.getpid(), number)
+    return original(*arguments, **options)
+
+setattr(owner, name, at_the_signal)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "integrity.signing:KeyFile:__init__",
+        "integrity.anchors:Anchors:from_config",
+        "integrity.seal_folder:SealFolder:lock",
+        "integrity.sealer:Sealer:seal",
+        "integrity.background:BackgroundSealer:run",
+    ],
+)
+def test_signal_while_the_watching_sealer_starts_ends_it_with_a_checkpoint_line(trail, number, moment):
+    """From its first line on, --watch answers a signal with a checkpoint of everything, and exit code 0."""
+    words = [moment, "seal", number.value, trail, "--key", trail.parent / "audit.pem", "--origin", ORIGIN, "--watch"]
+    command = [PROGRAM[0], "-c", SIGNALLED, *map(str, words)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"sealing {trail} once a second, until SIGTERM or SIGINT\n"
+    last = json.loads(trail.read_bytes().splitlines()[-1])
+    assert (last["kind"], verify(trail).code) == ("checkpoint", 0)
+
+
 def test_proof_of_an_event_verifies_with_its_line_and_key_only(trail):
     """prove prints the proof and writes the line; verify-proof needs nothing else, and refuses another line."""
     seal(trail)

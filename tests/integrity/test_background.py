@@ -17,9 +17,10 @@ from seals import ORIGIN, POLICY, SIGNER, Writer, codes, verified
 
 from structlog_audit import AuditError, AuditFileHandler, AuditHandler, AuditTypeError, AuditValueError, open_trail
 from structlog_audit.exceptions import AuditSealError
-from structlog_audit.integrity.background import CHECKPOINT_SECONDS, BackgroundSealer
+from structlog_audit.integrity.background import CHECKPOINT_SECONDS, CLOSE_SECONDS, BackgroundSealer
 from structlog_audit.integrity.chain_link import ChainedStamp
 from structlog_audit.integrity.notes import Checkpoint, parse_key
+from structlog_audit.integrity.sealer import Sealer
 from structlog_audit.integrity.signing import KeyFile, generate_key
 from structlog_audit.integrity.standalone.verify_trail import Policy, read_checkpoint
 
@@ -245,6 +246,23 @@ def test_failing_process_leaves_the_lock_to_others(trail, manual):
     assert not manual.pass_after()
     assert failing.pass_after()
     failing.sealer.release()
+
+
+def test_watching_sealer_ends_within_a_pass(trail, monkeypatch):
+    """A long trail does not hold up the end: the pass under way ends with the part that it seals."""
+    stop, parts = threading.Event(), []
+    manual = Manual(trail)
+
+    def seal_part(self):
+        stop.set()
+        parts.append(len(parts))
+        # The end has the time for one part.
+        manual.now += CLOSE_SECONDS + 1
+        return len(parts) < 10
+
+    monkeypatch.setattr(Sealer, "seal", seal_part)
+    manual.sealer.watch(stop)
+    assert (len(parts), manual.sealer.is_sealing) == (2, False)
 
 
 def test_nested_end_in_a_signal_handler_does_not_wait_for_itself(trail, manual):

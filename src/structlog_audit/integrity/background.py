@@ -94,7 +94,8 @@ class BackgroundSealer:
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._stop: threading.Event | None = None
-        self._is_closing = False
+        # Set to end the pass under way early.
+        self._ending = threading.Event()
         self._sealer: Sealer | None = None
         self._lines = CheckpointLines(self._trail)
         self._retry_at = self._retry_seconds = 0.0
@@ -133,6 +134,13 @@ class BackgroundSealer:
             # After an unexpected exception, the next event starts another thread.
             if self._stop is stop:
                 self._stop = None
+
+    def watch(self, stop: threading.Event) -> None:
+        """Seal until *stop* is set, also during a pass; then append a checkpoint line and release the lock."""
+        self._ending = stop
+        self.seal_now()
+        self.run(stop)
+        self.finish()
 
     def seal_now(self) -> bool:
         """Seal the new lines, if this process has or gets the lock, and append a checkpoint line if one is due.
@@ -200,10 +208,10 @@ class BackgroundSealer:
         return self._sealer
 
     def _seal_all(self, sealer: Sealer, until: float | None) -> None:
-        """Seal until nothing is left; at most up to the time *until*, or until `close` waits for this pass."""
+        """Seal until nothing is left; at most up to the time *until*, or until this object is to end."""
         before = sealer.checkpoint
         while sealer.seal():
-            is_late = self._is_closing if until is None else self._monotonic() > until
+            is_late = self._ending.is_set() if until is None else self._monotonic() > until
             if is_late:
                 break
         if self.anchors is not None and sealer.checkpoint is not None and sealer.checkpoint is not before:
@@ -244,7 +252,7 @@ class BackgroundSealer:
         if stop is None:
             return
         stop.set()
-        self._is_closing = True
+        self._ending.set()
         self.finish()
 
     def finish(self) -> None:
@@ -259,7 +267,7 @@ class BackgroundSealer:
                 self._pass(until)
             self._folder.release()
         finally:
-            self._is_closing = False
+            self._ending.clear()
             self._release()
         if self.anchors is not None:
             self.anchors.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,11 +46,17 @@ def seal(
     path = os.path.abspath(trail)
     if not (os.path.isfile(path) or (watch and os.path.isdir(os.path.dirname(path)))):
         raise UsageError(f"{trail!r}: expected the active file of a trail; with --watch, it may not exist yet")
+    stop = None
+    if watch:
+        stop = _stop_on_signals()
+        put_line(f"sealing {trail} once a second, until SIGTERM or SIGINT")
+        sys.stdout.flush()
+
     signers = load_keys(key, previous_key, origin)
     anchors = _anchors(f"{path}.seal", policy, timestamps)
     make = partial(BackgroundSealer, path, origin, lambda: signers, on_damage=_report_damage, anchors=anchors)
-    if watch:
-        _watch(make())
+    if stop is not None:
+        make().watch(stop)
         return Exit.DONE
 
     # The error of this command is the only report of a failure.
@@ -114,11 +121,9 @@ def _report_damage(name: str, reason: str) -> None:
     put_error(f"{name} was changed after it was sealed: {reason}")
 
 
-def _watch(sealer: Any) -> None:
-    """Seal until SIGTERM or SIGINT."""
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set from now on."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    sealer.seal_now()
-    sealer.run(stop)
-    sealer.finish()
+    return stop
