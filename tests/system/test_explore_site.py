@@ -278,6 +278,19 @@ def test_questions_have_the_numbers_of_the_query(site):
         assert row == (len(times), f"{times[0]:%Y-%m-%dT%H:%M:%S}", f"{times[-1]:%Y-%m-%dT%H:%M:%S}")
 
 
+def test_csv_has_all_rows(tmp_path):
+    """The CSV of a page, a question and SQL has every row, beyond the 5,000 of a page and of its JSON."""
+    lines = (line_of(number, operation="document.delete", user_id="ann") for number in range(5_010))
+    path = write_trail(tmp_path / "logs", active=b"".join(lines))
+    with explored(tmp_path, path) as made:
+        link = re.search(r'href="([^"]+events\.csv[^"]*)"', fetch(f"{made.url}audit/events")[1])[1]
+        pages = (urljoin(made.url, html.unescape(link)), f"{made.url}audit/deletions.csv?user=ann")
+        for url in (*pages, f"{made.url}audit.csv?{urlencode({'sql': 'SELECT number FROM events'})}"):
+            assert fetch(url)[1].count("\r\n") == 5_011, url
+        assert fetch(f"{made.url}audit/deletions.csv?user=bob")[1].count("\r\n") == 1
+        assert fetch(f"{made.url}audit.csv?sql=DROP+TABLE+events")[0] == 400
+
+
 @pytest.mark.parametrize(
     ("numbers", "headlines"), [((0, 1, 2), ["Unknown", "Intact"]), ((0, 2, 3), ["Incomplete", "Changed"])]
 )

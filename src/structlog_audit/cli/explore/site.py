@@ -6,14 +6,20 @@ event is escaped, and none becomes a link to another place.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from datasette.app import Datasette
+from datasette.database import QueryInterrupted
 from datasette.plugins import pm
+from datasette.utils import InvalidSql, derive_named_parameters, validate_sql_select
 from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
 from markupsafe import Markup, escape
 from pluggy import HookimplMarker
 
@@ -120,6 +126,11 @@ class Site:
         return escape(value if len(value) <= _LONGEST_CELL else f"{value[:_LONGEST_CELL]}…")
 
     @hookimpl
+    def register_routes(self) -> list[tuple[str, Any]]:
+        """Return the addresses of the CSV of a query. Datasette's own ends at ``max_returned_rows`` without a sign."""
+        return [(rf"/{DATABASE}(?:/(?P<question>{'|'.join(QUESTIONS)}))?\.csv$", _whole_csv)]
+
+    @hookimpl
     def handle_exception(self, datasette: Datasette, request: Request, exception: Exception) -> Any:
         """Return the page of an error. Datasette's own handler prints all variables to the terminal."""
         status = getattr(exception, "status", 500)
@@ -140,6 +151,26 @@ class Site:
         return page()
 
 
+async def _whole_csv(datasette: Datasette, request: Request) -> Response:
+    """Answer with all rows of a question, or of the SQL in the address."""
+    question = request.url_vars["question"]
+    sql = QUESTIONS[question]["sql"] if question else request.args.get("sql") or ""
+    database = datasette.get_database(DATABASE)
+    try:
+        validate_sql_select(sql)
+        names = await derive_named_parameters(database, sql)
+        values = {name: request.args.get(name) or "" for name in names}
+        results = await database.execute(sql, values, log_sql_errors=False)
+    except (InvalidSql, QueryInterrupted, sqlite3.DatabaseError) as error:
+        raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(column[0] for column in results.description)
+    writer.writerows(results.rows)
+    return Response.text(text.getvalue())
+
+
 def make_site(path: str, overview: Overview, token: str) -> Datasette:
     """Return the site of the database at *path*, whose addresses begin with *token*."""
     for plugin, _ in pm.list_plugin_distinfo():
@@ -155,6 +186,7 @@ def make_site(path: str, overview: Overview, token: str) -> Datasette:
         "sql_time_limit_ms": 30_000,
         "facet_time_limit_ms": 10_000,
         "max_returned_rows": 5_000,
+        "max_csv_mb": 0,
     })  # fmt: skip
 
 
