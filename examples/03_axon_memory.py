@@ -1,4 +1,7 @@
-"""axon-sdk 1.0.0b2: ``structlog_audit.AuditLogger`` replaces the audit logger of an unchanged ``MemorySystem``."""
+"""axon-sdk 1.0.0b2: ``structlog_audit.AuditLogger`` replaces the audit logger of an unchanged ``MemorySystem``.
+
+Needs: pip install axon-sdk==1.0.0b2
+"""
 
 import asyncio
 import json

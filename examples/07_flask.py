@@ -1,4 +1,4 @@
-"""Flask: bind the user at the start of each request, and clear the context at the end even if the request fails."""
+"""Flask (pip install flask): bind the user at the start of a request, and clear the context at its end, even if it fails."""
 
 import logging
 import sys

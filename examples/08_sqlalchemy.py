@@ -1,4 +1,7 @@
-"""SQLAlchemy: record the committed changes of models, whether objects, statements or cascades made them."""
+"""SQLAlchemy: record the committed changes of models, whether objects, statements or cascades made them.
+
+Needs: pip install '.[sqlalchemy]'
+"""
 
 import logging
 import sys

@@ -1,4 +1,7 @@
-"""FastAPI: a route for auditors that pages through the trail, with typed filters."""
+"""FastAPI: a route for auditors that pages through the trail, with typed filters.
+
+Needs: pip install fastapi httpx2
+"""
 
 import logging
 import sys
