@@ -305,6 +305,7 @@ main()
         "integrity.seal_folder:SealFolder:lock",
         "integrity.sealer:Sealer:seal",
         "integrity.background:BackgroundSealer:run",
+        "cli.commands.seal:_SignalEvent:wait",
     ],
 )
 def test_signal_while_the_watching_sealer_starts_ends_it_with_a_checkpoint_line(trail, number, moment):

@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -121,9 +123,34 @@ def _report_damage(name: str, reason: str) -> None:
     put_error(f"{name} was changed after it was sealed: {reason}")
 
 
+class _SignalEvent(threading.Event):
+    """An event that a signal handler may set: that of `threading` has a lock, which the interrupted `wait` may hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: SimpleQueue[int] = SimpleQueue()
+
+    def set(self) -> None:
+        """Set the event."""
+        self._numbers.put(0)
+
+    def is_set(self) -> bool:
+        """Return whether the event is set."""
+        return not self._numbers.empty()
+
+    def clear(self) -> None:
+        """Keep the event set: the process ends."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the event is set, for *timeout* seconds at most; return whether it is."""
+        with suppress(Empty):
+            self._numbers.put(self._numbers.get(timeout=timeout))
+        return self.is_set()
+
+
 def _stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set from now on."""
-    stop = threading.Event()
+    stop = _SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
