@@ -467,6 +467,24 @@ def test_proof_by_a_key_after_its_end_is_refused(life, received):
     assert received.verify(OLD, statements=[], note=life.sign(OLD))[0] == 0
 
 
+def test_damaged_statement_of_the_end_of_a_key_is_refused(life, received):
+    """It is not left out: a proof by the key after its end would verify."""
+    ends = [line for line in received.statements if KEY_ENDS in line["metadata"]["note"]]
+    note = ends[0]["metadata"]["note"]
+    for damaged in (note.replace("key ends", "key enxs"), note[:-6] + "\n"):
+        lines = [{**ends[0], "metadata": {"note": damaged}}]
+        code, words = received.verify(OLD, NEW, statements=lines, note=life.sign(OLD))
+        assert (code > 0, words.split()[0] in ("BAD_SIGNATURE", "UNREADABLE")) == (True, True), words
+
+
+def test_proof_states_that_only_the_first_line_was_verified(received):
+    """A file with more than the line is not taken for proven."""
+    (received.folder / "line").write_bytes(received.proven.line + b"\nforged\n")
+    code, words = received.verify(THIRD, statements=[])
+    assert (code, words.endswith("the first line is leaf 1 of " + ORIGIN)) == (0, False)
+    assert "what follows it in the file was not checked" in words
+
+
 def test_proof_by_a_new_key_for_fewer_lines_than_it_counts_from_is_refused(life, received):
     """A new key cannot have signed an earlier state."""
     proof = received.proven.proof
