@@ -214,7 +214,9 @@ def _unknown(members: dict[str, Any]) -> list[Block]:
 def _span(group: dict[str, Any]) -> str:
     times = formatting.time_range(group["first"], group["last"])
     events = formatting.count(group["total"], "event")
-    return f"{events} {times}, {formatting.number(group['failures'])} of them failures."
+    failed = formatting.number(group["failures"])
+
+    return f"{events} {times}, of which {failed} failed."
 
 
 def _operations(group: dict[str, Any]) -> Table:
