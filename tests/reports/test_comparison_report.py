@@ -220,6 +220,24 @@ def test_source_must_be_a_source_of_events():
         comparison_report("audit.jsonl", month="2025-01")
 
 
+def test_headline_names_the_side_of_each_verdict():
+    """A comparison is complete on both sides, or says which side has which verdict."""
+    gap = stored(0, NOON, "gap", kind="gap", metadata={"lost": 3})
+    for before, now, words in (
+        ([], [], "Complete on both sides, by the evidence of their sources"),
+        ([gap], [], "Incomplete before, complete now (reasons in section 5)"),
+    ):
+        shown = both([*before, *many(NOON, 5)], [*now, *many(NOON + HOUR, 5)]).to_markdown()
+        assert f"**Completeness:** {words}" in shown
+
+
+def test_events_without_a_user_are_named_below_the_differences_of_users():
+    """The mark for a missing value is explained where it stands for the events without a user, and only there."""
+    words = "– stands for the events without a user."
+    assert words in both(many(NOON, 30), many(NOON + HOUR, 90)).to_markdown()
+    assert words not in both(many(NOON, 30, user_id="ann"), many(NOON + HOUR, 90, user_id="ann")).to_markdown()
+
+
 def test_document_states_what_it_cannot_know_and_where_nothing_is_compared():
     """A reader must not take unverified lines for proof, nor two empty periods for equal ones."""
     made = comparison_report(Events([]), against=Events([]))

@@ -231,7 +231,10 @@ def test_failed_events_are_listed_newest_first_with_their_messages():
         ["2025-01-15 12:00:00", "STORE", "ann", f"OSError: disk · {id_of(0)}"],
     ]
     header = ["Time", "Operation", "User", "Message"]
-    assert blocks_of("failures", events) == ["2 events with 2 entry ids, repeated ones included.", ("Failed events", header, rows, "")]
+    assert blocks_of("failures", events) == [
+        "2 events with 2 entry ids, repeated ones included.",
+        ("Failed events", header, rows, ""),
+    ]
     assert blocks_of("failures", events[1:2]) == ["There were no failures."]
 
 
@@ -322,7 +325,11 @@ def test_deletions_and_exports_are_listed_with_what_is_not_classified(others, se
     events = [*CLASSIFIED, *others]
     listed = ("Deletions", header, deletions, "")
     assert blocks_of("deletions", events) == ["2 events with 1 entry id.", listed, *sentences]
-    assert blocks_of("exports", events) == ["1 event, of which 1 failed, with 0 entry ids.", ("Exports", header, exports, ""), *sentences]
+    assert blocks_of("exports", events) == [
+        "1 event, of which 1 failed, with 0 entry ids.",
+        ("Exports", header, exports, ""),
+        *sentences,
+    ]
 
 
 def test_absence_of_deletions_and_exports_is_claimed_for_classified_events_only():

@@ -86,9 +86,9 @@ class Report(ReportForms):
         ``classes``         ``classified`` events and their counts ``by_class``; ``unclassified`` events and their operations
         ``users``           ``total``; the 50 ``most_active``; the 10 with ``most_failures``
         ``unknown_status``  the number of events whose status states neither success nor failure
-        ``failures``        ``total``, how many ``failed``, the number of their ``entries``, and the 50 ``newest``; likewise those of the
-                            classes delete and export, ``deletions`` and ``exports``, and, with the 200 newest, the
-                            ``activity`` of the user, with ``hints`` if there is none
+        ``failures``        ``total``, how many ``failed``, the number of their ``entries``, and the 50 ``newest``;
+                            likewise those of the classes delete and export, ``deletions`` and ``exports``, and, with the
+                            200 newest, the ``activity`` of the user, with ``hints`` if there is none
         ``open_intents``    ``total``, ``entries``, and the 50 ``oldest`` without a known outcome
         ``trail_events``    ``total``, counts ``by_operation``, and the 50 ``newest``
         ``clauses``         the compliance clauses, each with the sections that contain evidence for it
