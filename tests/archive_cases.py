@@ -176,8 +176,14 @@ def conditions_of(words):
         return None
 
 
-def check_decisions(reader, chance, conditions):
-    """Check what SQL decides about some conditions of a command line for the events of an archive of one group of files.
+def drawn_conditions(events, chance, count):
+    """Return up to *count* conditions of a command line, whose values occur in *events*, mostly."""
+    lines = [[word_of(chance.choice(events), chance) for _ in range(chance.choice([1, 1, 2]))] for _ in range(count)]
+    return [conditions for line in lines if (conditions := conditions_of(line)) is not None]
+
+
+def check_decisions(reader, wanted):
+    """Check what SQL decides about the conditions *wanted* for the events of an archive of one group of files.
 
     Certain rows match, rows of neither sort do not, and no row is of both sorts.
     """
@@ -191,28 +197,19 @@ def check_decisions(reader, chance, conditions):
         sql = f"SELECT DISTINCT {expression} FROM {{files}} WHERE {condition}"
         return [value for (value,) in database.query(sql, parameters, tables)]
 
-    stored = list(reader.select(EVERYTHING, newest_first=False))
-    lines = [
-        [word_of(chance.choice(stored), chance) for _ in range(chance.choice([1, 1, 2]))] for _ in range(conditions)
-    ]
-    found = [(line, conditions) for line in lines if (conditions := conditions_of(line)) is not None]
-
     # All conditions are in one query, which says of each row what they say of it.
     columns, parameters = [], {}
-    for number, (_, conditions) in enumerate(found):
+    for number, conditions in enumerate(wanted):
         sql = where(conditions, database.dialect, paths, distinct, f"c{number}x")
         columns += [f"coalesce({sql.certain}, false)", f"coalesce({sql.doubtful}, false)"]
         parameters |= sql.parameters
     sql = f"SELECT event_id, {', '.join(columns)} FROM {{files}} ORDER BY n"
     rows = list(database.query(sql, parameters, tables))
 
-    in_doubt = 0
+    stored = reader.select(EVERYTHING, newest_first=False)
     for event, row in zip(stored, rows, strict=True):
         assert event.event_id == row[0]
-        for number, (line, conditions) in enumerate(found):
+        for number, conditions in enumerate(wanted):
             is_certain, is_doubtful = row[1 + 2 * number : 3 + 2 * number]
-            assert not (is_certain and is_doubtful), line
-            assert is_doubtful or is_certain == conditions.matches(event), (line, event)
-            in_doubt += is_doubtful
-
-    return in_doubt / (len(rows) * len(found))
+            assert not (is_certain and is_doubtful), conditions
+            assert is_doubtful or is_certain == conditions.matches(event), (conditions, event)

@@ -8,11 +8,12 @@ import shutil
 
 import pytest
 from archives import all_ids, compacted, write_closed
-from hypothesis import Phase, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from trail_files import at, id_of, ids, line_of, write_trail
 
 from structlog_audit import open_trail
+from structlog_audit.archive import evidence as evidence_module
 from structlog_audit.archive import merge, open_archive, prune
 from structlog_audit.query.completeness import Reason, Verdict
 
@@ -76,9 +77,22 @@ def findings(verdict):
     return [{name: value for name, value in members.items() if name != "trail"} for members in found]
 
 
-@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@pytest.fixture(params=["row by row", "run by run"])
+def reading_of_rows(request, monkeypatch):
+    """Both ways in which rows are read: small ranges one by one, large ones without the inner rows of runs."""
+    monkeypatch.setattr(evidence_module, "_FEWEST_FOR_RUNS", 0 if request.param == "run by run" else 5_000)
+
+
+@settings(
+    max_examples=25,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(seed=20_313)  # Foreign bytes between events that are out of order.
 @example(seed=160_573)  # The oldest segment has no event, so it is not archived.
+@example(seed=116_987)  # A line is repeated in front of a part of its event.
 @given(seed=st.integers(0, 2**32))
+@pytest.mark.usefixtures("reading_of_rows")
 def test_verdict_of_an_archive_and_its_live_trail_is_that_of_the_files(tmp_path_factory, seed):
     """For all losses, repetitions and foreign lines: the same losses and doubts, for an open and a closed period."""
     chance = random.Random(seed)
@@ -104,6 +118,40 @@ def test_verdict_of_an_archive_and_its_live_trail_is_that_of_the_files(tmp_path_
     merge(folder / "archive")
     with open_archive(folder / "archive", live=path, host="h1") as source:
         assert [findings(source.completeness(*period)) for period in periods] == expected
+
+
+def test_lines_within_a_run_are_not_read(tmp_path):
+    """Of the lines of a writer that follow each other, the first and the last are evidence, and each of the library's."""
+    lines = [line(number, number) for number in range(1, 40)]
+    lines[20:20] = [line(number, 20, writer=1) for number in range(5)]
+    path = write_closed(tmp_path / "logs", trail_event(0, 0, "opened") + b"".join(lines))
+    compacted(path, tmp_path / "archive")
+
+    with open_archive(tmp_path / "archive") as source, source._view() as view:
+        [part] = view._archived
+        [trail] = part.snapshot.highs
+        rows = list(part.engine.runs(part.snapshot, trail, 0, 1_000))
+
+    assert [(continues, writer, number) for continues, writer, number, *_ in rows] == [
+        (False, WRITERS[0], 0),
+        (False, WRITERS[1], 0),
+        (True, WRITERS[1], 4),
+        (True, WRITERS[0], 39),
+    ]
+
+
+@pytest.mark.parametrize("foreign", ["0123", "evt_" + "F" * 32, "evt_" + "f" * 32])
+def test_range_with_an_id_of_another_form_is_read_row_by_row(tmp_path, monkeypatch, foreign):
+    """Only ids of this library have numbers: a range with others has the verdict of its files."""
+    monkeypatch.setattr(evidence_module, "_FEWEST_FOR_RUNS", 0)
+    lines = [line(number, number) for number in range(20)]
+    lines[7] = lines[7].replace(id_of(lines[7]).encode(), foreign.encode())
+    path = write_closed(tmp_path / "logs", b"".join(lines))
+    expected = findings(open_trail(path).completeness())
+    compacted(path, tmp_path / "archive")
+
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        assert findings(source.completeness()) == expected
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import errno
 import io
 import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
-from archive_cases import METADATA, cases, check_equal, parts_of, written
+from archive_cases import METADATA, cases, check_equal, paged, parts_of, written
 from archives import EVERYTHING, all_ids, compacted, write_closed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,10 +28,12 @@ from structlog_audit import (
     SubjectVault,
     open_trail,
 )
-from structlog_audit.archive import compact, open_archive, prune
+from structlog_audit.archive import compact, open_archive, prune, show, sql_engine
 from structlog_audit.archive import reader as reader_module
-from structlog_audit.archive.database import Database
-from structlog_audit.archive.sql_engine import UndecidedError
+from structlog_audit.archive.actions import DataFile
+from structlog_audit.archive.database import Database, limit_within
+from structlog_audit.archive.dialects import DUCKDB
+from structlog_audit.archive.sql_engine import SQLEngine, UndecidedError
 from structlog_audit.events.event import Kind
 from structlog_audit.query.field_tests import FieldConditions, FieldTest, Pattern
 from structlog_audit.query.filters import conditions, contains
@@ -95,6 +98,67 @@ def test_several_trails_are_merged_as_by_the_file_reader(tmp_path):
     with open_archive(tmp_path / "archive", live=paths) as source:
         assert all_ids(source) == expected
         assert all_ids(source, newest_first=True) == expected[::-1]
+
+
+SECONDS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=3)
+
+
+@settings(max_examples=10)
+@given(seconds=SECONDS, limit=st.none() | st.integers(1, 4), size=st.integers(1, 3))
+def test_day_that_is_read_in_parts_has_the_same_order(tmp_path_factory, seconds, limit, size):
+    """For all clocks of several trails: parts are disjoint, complete and in order, for queries and for pages."""
+    folder = tmp_path_factory.mktemp("case")
+    paths = []
+    for number, times in enumerate(seconds):
+        lines = [line_of(number * 100 + k, second, user_id="ub"[k % 2]) for k, second in enumerate(times)]
+        parts = b"".join(lines[:3]), b"".join(lines[3:])
+        paths.append(write_closed(folder / f"h{number}", *parts, last=90_000 + 2 * number))
+        compacted(paths[-1], folder / "archive", host=f"h{number}")
+    with pytest.MonkeyPatch.context() as patch, open_archive(folder / "archive", live=paths) as source:
+        questions = [{}, {"user_id": "u"}]
+        undivided = [ids(source.iter_events(**filters)) for filters in questions]
+        patch.setattr(sql_engine, "_SORTED_STEPS", 0)
+        patch.setattr(sql_engine, "_BLOCK_ROWS", size)
+        for filters, expected in zip(questions, undivided, strict=True):
+            for newest_first in (False, True):
+                ordered = expected[::-1] if newest_first else expected
+                assert ids(source.query_events(limit=limit, newest_first=newest_first, **filters)) == ordered[:limit]
+                assert ids(paged(source, limit or 2, newest_first=newest_first, **filters)) == ordered
+
+
+def test_part_of_a_day_reads_only_its_row_groups():
+    """The ranges of numbers in each trail are those of the blocks that a part overlaps."""
+    engine = SQLEngine(FakeBlocks([("a", 0, 9, 0, 90, 10), ("b", 0, 9, 50, 140, 10), ("a", 10, 19, 91, 200, 10)]))
+    files = [data_file("a", 20), data_file("b", 10)]
+    parts = list(engine._parts(files, 0, True, None))
+    assert parts == [
+        (91, None, {"a": (10, 19), "b": (0, 9)}),
+        (50, 91, {"a": (0, 9), "b": (0, 9)}),
+        (None, 50, {"a": (0, 9)}),
+    ]
+    assert list(engine._parts(files, 0, True, 60)) == parts[1:]
+    assert list(engine._parts(files, 0, False, 60)) == parts[1::-1]
+    assert list(engine._parts(files, 8, False, None)) == [None]
+
+
+class FakeBlocks:
+    """A database that has the places of blocks of rows."""
+
+    dialect = DUCKDB
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def query(self, sql, parameters, tables):
+        return iter(self.blocks)
+
+
+def data_file(trail, rows):
+    """Return a data file of a trail."""
+    return DataFile(
+        path=trail, date="2026-01-01", size=1, rows=rows, trail=trail, numbers=(0, rows - 1), times=(0, 1), order=(0, 1),
+        ids=("", ""), sha256="",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("moment", ["before the log is read", "after the log is read"])
@@ -355,6 +419,44 @@ def test_reading_leaves_no_file_open_and_writes_nothing(tmp_path):
     assert sorted(file for file in tmp_path.rglob("*")) == before
 
 
+def test_progress_over_several_archives_is_that_of_all_of_them(tmp_path):
+    """The bytes of the second archive are added to those of the first: one bar, up to the size of all."""
+    archives = []
+    for name in ("a", "b"):
+        lines = [line_of(number, number * 86_400) for number in range(3)]
+        data = [line.replace(b"80000001", b"8000000" + name.encode()) for line in lines]
+        path = write_closed(tmp_path / name, *data, second=3 * 86_400, last=3 * 86_400)
+        compacted(path, tmp_path / f"archive-{name}")
+        archives.append(tmp_path / f"archive-{name}")
+
+    done = []
+    with open_archive(*archives, progress=done.append) as source:
+        assert len(source.query_events()) == 6
+        assert done == sorted(done)
+        assert done[-1] == source.size()
+
+
+def test_segment_without_events_between_archived_ones_changes_no_order(tmp_path):
+    """It is not archived, but there is nothing in it that could come in another place."""
+    lines = [line_of(1), b"no event\n", line_of(2), line_of(3, 1)]
+    path = write_closed(tmp_path / "logs", *lines)
+    compacted(path, tmp_path / "archive")
+    assert show(tmp_path / "archive").segments == 3
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        for newest_first in (False, True):
+            files = all_ids(open_trail(path), newest_first=newest_first)
+            assert all_ids(source, newest_first=newest_first) == files
+        assert source.problems == open_trail_problems(path)
+
+
+def open_trail_problems(path):
+    """Return the problems that a reader of the files counts."""
+    files = open_trail(path)
+    all_ids(files)
+    all_ids(files)
+    return files.problems
+
+
 def test_archive_of_the_default_host_is_read_with_its_trail(tmp_path):
     """The trail of this host is recognized by host and path even after all of its archived segments were deleted."""
     path = write_closed(tmp_path / "logs", line_of(1, 1_000_000))
@@ -478,3 +580,26 @@ def test_missing_extra_is_an_error_with_its_remedy(tmp_path, monkeypatch, ask):
         open_archive(archive) as source,
     ):
         ask(source)
+
+
+@pytest.mark.parametrize(
+    ("memory", "limit"),
+    [("256MB", "176000KB"), ("1 GiB", "993742KB"), ("100MB", "50000KB"), ("500000000B", "420000KB"), ("1.5gb", "1420000KB"),
+     ("80%", "80%")],
+)  # fmt: skip
+def test_limit_of_duckdb_leaves_memory_for_rows_under_way(memory, limit):
+    """DuckDB counts neither its buffers of files nor the rows of an answer; a limit of another form is DuckDB's."""
+    assert limit_within(memory) == limit
+
+
+def test_database_prints_nothing_on_standard_output(tmp_path):
+    """DuckDB takes ``python -c`` for a session with a person, and prints how far long queries are between the answers."""
+    program = f"""
+from structlog_audit.archive.database import Database, limit_within
+from structlog_audit.archive.storage import LocalStorage
+database = Database(LocalStorage({str(tmp_path)!r}))
+setting = "SELECT current_setting('enable_progress_bar')"
+print(list(database.rows(setting)), database.connect().execute(setting).fetchall())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[(False,)] [(False,)]\n"

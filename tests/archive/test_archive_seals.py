@@ -13,7 +13,8 @@ from pathlib import Path
 import duckdb
 import pytest
 from archives import compacted, write_closed
-from seals import ORIGIN, POLICY, Sealer, SeedSigner, Writer, codes, lines_of, make_trail, verified
+from commands import run
+from seals import ORIGIN, POLICY, SIGNER, Sealer, SeedSigner, Writer, codes, lines_of, make_trail, verified
 from test_compaction import HOSTILE
 from trail_files import line_of, roll_over, rolled_name
 
@@ -854,3 +855,69 @@ def test_trail_of_an_application_is_archived_with_its_seal(tmp_path):
     restored = restore(made.archive, tmp_path / "restored")
     assert (len(restored.seals), restored.unsealed) == (1, ())
     assert verified(tmp_path / "restored" / "audit.jsonl", policy=policy).verdict == "INTACT"
+
+
+# Queries of proved lines only.
+
+
+def verified_query(archive, *words):
+    return run("query", archive, "--verified", "--key", str(SIGNER.key), "-o", "jsonl", *words)
+
+
+def test_query_of_proved_lines_of_an_archive_has_all_of_them(sealed):
+    """Those of an intact archive are its rows; what is not archived yet is stated and no finding."""
+    done = verified_query(sealed.archive)
+    assert (done.code, done.lines) == (0, run("query", sealed.archive, "-o", "jsonl").lines)
+    assert "sealed lines that are not archived yet: 80" in done.err
+
+
+@pytest.mark.parametrize("column", ["user_id", "operation"])
+def test_changed_row_is_not_handed_out_as_proved(sealed, column):
+    """The very line that is shown is hashed: a changed row is left out, and the exit code is 4."""
+    rewrite(
+        sealed.data_files()[1],
+        f"SELECT * REPLACE (CASE WHEN n % 40 = 7 THEN 'X' ELSE {column} END AS {column}) FROM FILE",
+    )
+    unproved = run("query", sealed.archive, "-o", "jsonl")
+    assert '"X"' in unproved.out
+
+    done = verified_query(sealed.archive)
+    assert (done.code, '"X"' in done.out, len(done.lines)) == (4, False, len(unproved.lines) - 1)
+    assert "left out: 1 (line 8 of " in done.err
+
+
+def test_export_of_an_archive_has_proved_events_only(sealed, tmp_path):
+    """As for a trail."""
+    rewrite(sealed.data_files()[0], "SELECT * REPLACE ('X' AS user_id) FROM FILE")
+    to = tmp_path / "out.jsonl"
+    done = run("export", sealed.archive, "--verified", "--key", str(SIGNER.key), "--to", to)
+    unchanged = [line for line in run("query", sealed.archive, "-o", "jsonl").lines if '"X"' not in line]
+    assert (done.code, b'"X"' in to.read_bytes(), len(lines_of(to))) == (4, False, len(unchanged))
+
+
+def test_late_lines_that_are_not_archived_yet_accuse_no_line(sealed):
+    """A segment that grew after it was archived has more sealed lines than rows, and none of them was removed."""
+    segment = sorted(sealed.trail.parent.glob("audit.jsonl.*Z"))[0]
+    with segment.open("ab") as file:
+        file.write(Writer(bits=77).event(5))
+    sealed.sealer.seal()
+    sealed.add_segment(900)
+    shutil.move(segment, segment.with_name("kept"))
+    sealed.compact()
+    done = verified_query(sealed.archive)
+    assert "changed or removed" not in done.err
+    assert done.code == 0
+
+
+def test_query_of_proved_lines_needs_a_seal_of_each_trail(sealed, tmp_path):
+    """An archive that has a trail without a seal proves nothing of it, and says so."""
+    compacted(write_closed(tmp_path / "other", line_of(1)), sealed.archive)
+    done = verified_query(sealed.archive)
+    assert (done.code, done.out) == (3, "")
+    assert "expected sealed trails, got no seal of h1:" in done.error_line
+
+
+def test_query_of_proved_lines_refuses_a_second_source(sealed):
+    """What archive and trail both have would come twice."""
+    done = verified_query(sealed.archive, sealed.trail)
+    assert (done.code, done.out, "expected one archive" in done.error_line) == (2, "", True)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import re
+import shutil
+import subprocess
 
 import pytest
 from archives import all_ids, compacted, digests, write_closed
+from commands import PROGRAM, environment
 from trail_files import at, line_of, rolled_name
 
 from structlog_audit import AuditReadError, AuditValueError, AuditWriteError
@@ -161,3 +166,69 @@ def test_invalid_age_is_refused(archive, work):
     """The message names the parameter and an example."""
     with pytest.raises(AuditValueError, match="older_than='soon': expected a duration such as 30d or 12h"):
         work(archive)
+
+
+needs_setpriv = pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv to drop capabilities"
+)
+
+
+def run_without_rights(*words):
+    """Run the program as a user for whom the rights of files count."""
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    command = [*dropped, *PROGRAM, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+
+
+@needs_setpriv
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize(
+    ("command", "code", "named"),
+    [
+        (["stats", "ARCHIVE"], 3, "permission denied: give this user the right"),
+        (["archive", "verify", "ARCHIVE"], 4, "unreadable: date=2025-01-15"),
+        (
+            ["archive", "restore", "ARCHIVE", "--to", "ARCHIVE.restored"],
+            3,
+            "permission denied: give this user the right",
+        ),
+        (["archive", "merge", "ARCHIVE"], 3, "permission denied: give this user the right"),
+    ],
+)
+def test_data_that_may_not_be_read_is_not_taken_for_missing(archive, command, code, named, what):
+    """Of a folder without rights DuckDB finds no files: the error says that the right is missing, and nothing is written."""
+    folder = archive / "date=2025-01-15"
+    refused = [folder] if what == "folder" else list(folder.iterdir())
+    for path in refused:
+        path.chmod(0)
+    before = sorted(archive.glob("_delta_log/*"))
+    done = run_without_rights(*(word.replace("ARCHIVE", str(archive)) for word in command))
+    for path in refused:
+        path.chmod(0o700)
+
+    assert (done.returncode, named in done.stderr, "No files found" in done.stderr) == (code, True, False), done.stderr
+    assert sorted(archive.glob("_delta_log/*")) == before
+
+
+@needs_setpriv
+def test_gc_does_not_pass_over_a_folder_that_may_not_be_read(archive):
+    """What may not be listed is not taken for empty."""
+    folder = archive / "date=2025-01-15"
+    folder.chmod(0)
+    done = run_without_rights("archive", "gc", archive)
+    folder.chmod(0o700)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_file_in_place_of_a_folder_is_refused(archive, tmp_path, below):
+    """`compact` and `restore` say what they expected, and leave the file alone."""
+    file = tmp_path / "file"
+    file.write_bytes(b"kept")
+    message = rf"expected a folder, got the file '{re.escape(str(file))}': name a folder"
+    with pytest.raises(AuditWriteError, match=message):
+        compacted(tmp_path / "logs" / "audit.jsonl", file / below)
+    with pytest.raises(AuditWriteError, match=message):
+        restore(archive, file / below)
+    assert file.read_bytes() == b"kept"

@@ -6,8 +6,8 @@ import random
 from itertools import islice
 
 import pytest
-from archive_cases import check_decisions
-from archives import compacted, write_closed
+from archive_cases import check_decisions, drawn_conditions
+from archives import EVERYTHING, compacted, write_closed
 from commands import GOLDEN
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ def test_sql_is_certain_only_where_python_decides_alike(tmp_path_factory, drawn,
     path = write_closed(folder / "logs", b"".join(line_of(number, **members) for number, members in enumerate(drawn)))
     compacted(path, folder / "archive", promote=promoted)
     with open_archive(folder / "archive") as reader:
-        check_decisions(reader, chance, conditions=60)
+        check_decisions(reader, drawn_conditions(list(reader.select(EVERYTHING, newest_first=False)), chance, 60))
 
 
 def answers(source, conditions):

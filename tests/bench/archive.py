@@ -138,6 +138,7 @@ PEAKS = {
     "statistics by user": "source.get_statistics_by_user()",
     "a member that is not promoted": "source.query_events(metadata={'request': {'id': 'req-00000000'}})",
     "completeness": "source.completeness()",
+    "report": "from structlog_audit.reports import compliance_report; compliance_report(source)",
 }
 
 COLUMNS = (

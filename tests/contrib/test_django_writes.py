@@ -18,6 +18,9 @@ pytestmark = pytest.mark.usefixtures("project")
 
 KEY = uuid.UUID(int=1)
 
+# Django 6.1 renamed it.
+begin_savepoint = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+
 
 @pytest.fixture
 def shop(project, handler):
@@ -273,14 +276,14 @@ def test_savepoint_that_is_rolled_back_without_a_block_takes_its_changes_with_it
     """Django itself keeps what waits for the commit then."""
     with transaction.atomic():
         shop.Author.objects.create(name="a")
-        outer = transaction.savepoint()
+        outer = begin_savepoint()
         shop.Author.objects.create(name="b")
-        inner = transaction.savepoint()
+        inner = begin_savepoint()
         shop.Author.objects.create(name="c")
         transaction.savepoint_commit(inner)
         transaction.savepoint_rollback(outer)
         shop.Author.objects.create(name="d")
-        kept = transaction.savepoint()
+        kept = begin_savepoint()
         shop.Author.objects.create(name="e")
         transaction.savepoint_commit(kept)
     assert names(events) == ["a", "d", "e"]
@@ -291,7 +294,7 @@ def test_savepoint_that_is_rolled_back_keeps_functions_of_the_application(shop, 
     called = []
     with transaction.atomic():
         shop.Author.objects.create(name="a")
-        savepoint = transaction.savepoint()
+        savepoint = begin_savepoint()
         transaction.on_commit(lambda: called.append(1))
         shop.Author.objects.create(name="b")
         transaction.savepoint_rollback(savepoint)

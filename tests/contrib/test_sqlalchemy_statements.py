@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import sqlite3
 import uuid
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.associationproxy import association_proxy
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.ext.mutable import MutableDict
@@ -477,3 +478,93 @@ def test_key_that_the_database_computes_is_refused_where_it_is_unknown(engine, m
     monkeypatch.setattr(engine.dialect, "insert_returning", False)
     with engine.connect() as connection, pytest.raises(AuditValueError, match="got one that the database computed"):
         connection.execute(insert(Code).values(day=func.date("2025-01-16"), colour=Colour.BLUE))
+
+
+def failing(engine, error):
+    """Let the statement ``SELECT nothing`` fail with *error* of the driver."""
+
+    @event.listens_for(engine, "do_execute")
+    def execute(cursor, statement, parameters, context):
+        if statement == "SELECT nothing":
+            raise error
+
+
+def names(handler):
+    return [recorded.metadata["changes"]["name"]["after"] for recorded in handler.iter_events()]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("postgresql", []), ("mysql", ["a"]), ("sqlite", ["a"])])
+def test_commit_after_a_failed_statement_records_what_the_database_kept(engine, handler, monkeypatch, name, expected):
+    """PostgreSQL answers that commit by a rollback; others keep what was written before."""
+    error = sqlite3.IntegrityError("failed")
+    error.sqlstate = "23505"
+    failing(engine, error)
+    monkeypatch.setattr(engine.dialect, "name", name)
+
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="a"))
+        with pytest.raises(DBAPIError):
+            connection.exec_driver_sql("SELECT nothing")
+        connection.commit()
+    assert names(handler) == expected
+
+
+def test_rollback_to_a_savepoint_ends_the_failure_of_a_transaction(engine, handler, monkeypatch):
+    """What was written before the savepoint, and after it was rolled back, is kept; the next transaction is whole."""
+    error = sqlite3.IntegrityError("failed")
+    error.sqlstate = "23505"
+    failing(engine, error)
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="a"))
+        savepoint = connection.begin_nested()
+        connection.execute(insert(Part).values(name="b"))
+        with pytest.raises(DBAPIError):
+            connection.exec_driver_sql("SELECT nothing")
+        savepoint.rollback()
+        connection.execute(insert(Part).values(name="c"))
+        connection.commit()
+
+        with pytest.raises(DBAPIError):
+            connection.exec_driver_sql("SELECT nothing")
+        connection.rollback()
+        connection.execute(insert(Part).values(name="d"))
+        connection.commit()
+    assert names(handler) == ["a", "c", "d"]
+
+
+def test_deadlock_takes_all_changes_of_the_transaction_with_it(engine, handler, monkeypatch):
+    """MariaDB and MySQL roll back the whole transaction; what follows is another one."""
+    failing(engine, sqlite3.OperationalError(1213, "Deadlock found"))
+    monkeypatch.setattr(engine.dialect, "name", "mysql")
+
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="a"))
+        with pytest.raises(DBAPIError):
+            connection.exec_driver_sql("SELECT nothing")
+        connection.execute(insert(Part).values(name="b"))
+        connection.commit()
+    assert names(handler) == ["b"]
+
+
+def test_definition_of_a_table_records_at_once_where_it_commits(handler):
+    """MariaDB and MySQL commit before a definition; the changes are recorded once, whatever follows."""
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    engine.dialect.name = "mysql"
+    with engine.connect() as connection:
+        connection.execute(insert(Part).values(name="a"))
+        connection.exec_driver_sql("CREATE TABLE passing (id INTEGER)")
+        assert names(handler) == ["a"]
+        connection.execute(insert(Part).values(name="b"))
+        connection.rollback()
+    engine.dispose()
+    assert names(handler) == ["a"]
+
+
+def test_error_without_a_connection_is_passed_on(handler):
+    """A connection that cannot be made has no transaction."""
+    engine = create_engine("sqlite:////nowhere/at/all.sqlite3")
+    with pytest.raises(DBAPIError):
+        engine.connect()

@@ -9,7 +9,15 @@ from enum import Enum
 
 import pytest
 
-from structlog_audit.contrib.tracked_changes import ChangedRow, changed_rows, key_text, tracked_fields
+from structlog_audit import AuditTypeError
+from structlog_audit.contrib.tracked_changes import (
+    ChangedRow,
+    changed_rows,
+    commits_first,
+    key_text,
+    outcome_of_error,
+    tracked_fields,
+)
 
 
 class Vector(list):
@@ -97,3 +105,63 @@ class Colour(Enum):
 def test_key_is_one_text(key, text):
     """The parts of a key are separated by commas, which are escaped in a part; bytes are hexadecimal, Enums are values."""
     assert key_text(key) == text
+
+
+@pytest.mark.parametrize(
+    ("sql", "commits"),
+    [
+        ("CREATE TABLE t (id INTEGER)", True),
+        ("  create or replace table t (id INTEGER)", True),
+        ("/* why */ -- and\n# so\nDROP TABLE t", True),
+        ("TRUNCATE t", True),
+        ("LOCK TABLES t READ", True),
+        ("START TRANSACTION", True),
+        ("SET PASSWORD = ''", True),
+        ("CREATE TEMPORARY TABLE t (id INTEGER)", False),
+        ("CREATE OR REPLACE TEMPORARY TABLE t (id INTEGER)", False),
+        ("DROP TEMPORARY TABLE t", False),
+        ("SET NAMES utf8mb4", False),
+        ("ANALYZE SELECT 1", False),
+        ("INSERT INTO t VALUES ('CREATE TABLE')", False),
+        ("SELECT created FROM t", False),
+        ("CREATED", False),
+    ],
+)
+def test_statement_that_commits_first_is_recognized(sql, commits):
+    """MariaDB and MySQL commit before definitions and some others, comments and spaces apart; other databases do not."""
+    assert commits_first("mysql", sql) is commits_first("mariadb", sql) is commits
+    assert not commits_first("postgresql", sql)
+
+
+class DriverError(Exception):
+    """An error of a driver, with the code of a server, or without one."""
+
+    def __init__(self, *args, **codes):
+        super().__init__(*args)
+        vars(self).update(codes)
+
+
+@pytest.mark.parametrize(
+    ("database", "error", "outcome"),
+    [
+        ("postgresql", DriverError(sqlstate="23505"), "failed"),
+        ("postgresql", DriverError(pgcode="23505"), "failed"),
+        ("postgresql", DriverError(sqlstate=None), "kept"),
+        ("mysql", DriverError(1213, "Deadlock"), "rolled back"),
+        ("mariadb", DriverError(1213, "Deadlock"), "rolled back"),
+        ("mysql", DriverError(1205, "Lock wait timeout"), "kept"),
+        ("mysql", DriverError(), "kept"),
+        ("sqlite", DriverError(1213, sqlstate="23505"), "kept"),
+    ],
+)
+def test_error_states_what_becomes_of_the_transaction(database, error, outcome):
+    """PostgreSQL fails the transaction for each error of the server, MariaDB and MySQL roll it back for a deadlock."""
+    assert outcome_of_error(database, error) == outcome
+
+
+@pytest.mark.parametrize("parameter", ["fields", "exclude", "mask"])
+def test_choice_that_is_not_a_list_is_named(parameter):
+    """The error names the parameter with its value."""
+    choice = {"fields": None, "exclude": [], "mask": []} | {parameter: "pin"}
+    with pytest.raises(AuditTypeError, match=f"^where: {parameter}='pin': expected a list of names of fields$"):
+        tracked_fields("where", ["pin"], **choice)

@@ -22,9 +22,10 @@ from seals import (
 )
 
 from structlog_audit import AuditReadError, open_trail
-from structlog_audit.integrity import proving, verified_lines
+from structlog_audit.integrity import proving
 from structlog_audit.integrity.merkle import Tree, leaf_hash
 from structlog_audit.integrity.notes import COSIGNATURE, Policy
+from structlog_audit.integrity.standalone import verify_trail
 from structlog_audit.integrity.standalone.verify_trail import find_files
 from structlog_audit.integrity.verified_lines import MOST_NAMED, VerifiedLines
 
@@ -178,7 +179,7 @@ def test_rewritten_trail_with_its_hashes_proves_nothing(sealer):
 @pytest.mark.parametrize(
     ("module", "read_lines"),
     [
-        (verified_lines, lambda trail: VerifiedLines(trail, POLICY)),
+        (verify_trail, lambda trail: VerifiedLines(trail, POLICY)),
         (proving, lambda trail: proving.prove(str(trail), "evt_none")),
     ],
 )

@@ -14,6 +14,7 @@ from archive_cases import (
     check_decisions,
     check_equal,
     conditions_of,
+    drawn_conditions,
     filters_for,
     word_of,
     written,
@@ -170,19 +171,42 @@ def check_random_conditions(tmp_path_factory, engine, conditions):
 
 
 @on_local
-@pytest.mark.parametrize("examples", [2, pytest.param(100, marks=pytest.mark.long)])
-def test_sql_of_spark_is_certain_only_where_python_decides_alike(tmp_path_factory, engine, examples):
-    """For all events and tests of fields: certain rows match, rows of neither sort do not, and few are left to Python."""
+@pytest.mark.parametrize("conditions", [50, pytest.param(5_000, marks=pytest.mark.long)])
+def test_sql_of_spark_is_certain_only_where_python_decides_alike(tmp_path_factory, engine, conditions):
+    """For all events, filters and tests of fields: certain rows match, and rows of neither sort do not."""
 
-    @settings(FEW, max_examples=examples)
-    @given(drawn=DRAWN, promoted=PROMOTED, chance=st.integers(0, 2**32).map(random.Random))
-    def check(drawn, promoted, chance):
+    @settings(FEW, max_examples=conditions // 50)
+    @given(drawn=DRAWN, promoted=PROMOTED, data=st.data(), chance=st.integers(0, 2**32).map(random.Random))
+    def check(drawn, promoted, data, chance):
         folder = tmp_path_factory.mktemp("case")
         compacted(written(folder / "logs", drawn, [len(drawn)] * 3), folder / "archive", promote=promoted)
+        filters = [query_filters.conditions(**data.draw(filters_for(drawn))) for _ in range(20)]
         with open_archive(folder / "archive", engine=engine) as reader:
-            assert check_decisions(reader, chance, conditions=40) < 0.5
+            stored = list(reader.select(EVERYTHING, newest_first=False))
+            check_decisions(reader, [*filters, *drawn_conditions(stored, chance, 30)])
 
     check()
+
+
+@on_local
+@pytest.mark.parametrize(
+    "word",
+    ["metadata.a=x", "metadata.a!=x", "metadata.n>=2", "metadata.n=2", "metadata.b=true", "metadata.a~^x", "metadata.a!~^x",
+     "metadata.o.p=x", "metadata.a=", "entry_ids~^e"],
+)  # fmt: skip
+def test_test_of_a_plain_member_brings_no_other_row_to_python(tmp_path, engine, word):
+    """Spark decides about text, numbers, booleans and missing members itself."""
+    lines = [line_of(n, metadata={"a": "xyz"[n % 3], "n": n, "b": n % 2 == 0, "o": {"p": "x"}}) for n in range(6)]
+    lines += [line_of(6, entry_ids=["e1"]), line_of(7, entry_ids=["f1"], metadata={"a": None, "n": 2.0})]
+    path = write_closed(tmp_path / "logs", b"".join(lines))
+    compacted(path, tmp_path / "archive")
+    conditions = conditions_of([word])
+    with open_archive(tmp_path / "archive", engine=engine) as source:
+        [opened] = source._archives
+        assert list(opened.engine.undecided(opened.log.require(), conditions)) == []
+        expected = [event for event in source.select(EVERYTHING, newest_first=False) if conditions.matches(event)]
+        assert ids(source.select(conditions, newest_first=False)) == ids(expected)
+        assert expected
 
 
 @on_local

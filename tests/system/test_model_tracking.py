@@ -398,7 +398,8 @@ DJANGO_CASES = {
 with transaction.atomic():
     Author.objects.create(name="a")
     for name in "bcd":
-        savepoint = transaction.savepoint()
+        # Django 6.1 renamed it.
+        savepoint = (getattr(transaction, "savepoint_create", None) or transaction.savepoint)()
         Author.objects.create(name=name)
         with transaction.atomic():
             Author.objects.filter(name=name).update(score=1)

@@ -157,7 +157,7 @@ def compact(
         log = DeltaLog(storage, database.connect)
         database.connect()
         log.update()
-        storage.require_exclusive_creation()
+        storage.require_usable()
         compaction = _Compaction(log, database, scanner, paths, host or os.uname().nodename, progress, now)
 
         for found in trails:
@@ -211,6 +211,13 @@ def _names(promote: Iterable[str]) -> Iterable[str]:
 
 class _Lost(Exception):  # noqa: N818
     """Another compactor archived the same bytes, or other events of the same trail, first."""
+
+
+class _Deletable(NamedTuple):
+    """How many segments may be deleted, and the leaves of the seal that are gone then; None without a seal."""
+
+    most: int
+    leaves: list[list[int]] | None = None
 
 
 class _Compaction:
@@ -425,38 +432,43 @@ class _Compaction:
                     due.append(segment)
 
         while due:
-            leaves = None
-            count = _MOST_NAMED
-
-            if os.path.exists(f"{os.path.realpath(trail.path)}.seal"):
-                count, leaves = self._sealed(trail, name, due[:_MOST_NAMED], names)
-
-            part, due = due[:count], due[count:]
+            deletable = self._deletable(trail, name, due, names)
+            part, due = due[: deletable.most], due[deletable.most :]
 
             if not part:
                 self._report("seal", due[0], "not deleted: its lines are not all in the archive's copy of the seal")
                 return
 
-            self._delete(trail, part, leaves)
+            self._delete(trail, part, deletable.leaves)
 
-    def _sealed(self, trail: Trail, name: str, due: list[Segment], names: Sequence[str]) -> tuple[int, list[list[int]]]:
-        """Return how many of the *due* segments are sealed, in the copy of the archive as well, and the leaves that are gone.
+    def _deletable(self, trail: Trail, name: str, due: list[Segment], names: Sequence[str]) -> _Deletable:
+        """Return how many of the *due* segments may be deleted together.
+
+        One event announces their deletion, and is not to be truncated. The lines of a sealed trail must be in the archive's
+        copy of its seal.
 
         Args:
             trail: The trail.
             name: Its name in the archive.
-            due: The segments.
+            due: The segments, oldest first.
             names: The names of all segments.
         """
-        # The event that names them is not to be truncated.
-        most = max(1, MOST_NAMED_BYTES // (len(plain_name(due[0].path)) + 8))
-        sizes = [(plain_name(segment.path), stored_plain_size(segment)) for segment in due[:most]]
-        kept = set(names) - {plain for plain, _ in sizes}
+        path = os.path.realpath(trail.path)
+        if not os.path.exists(f"{path}.seal"):
+            return _Deletable(_MOST_NAMED)
+
+        bytes_of_name = len(plain_name(due[0].path)) + 8
+        most = max(1, MOST_NAMED_BYTES // bytes_of_name)
+        candidates = due[: min(most, _MOST_NAMED)]
+
+        sizes = [(plain_name(segment.path), stored_plain_size(segment)) for segment in candidates]
+        kept = set(names).difference(plain for plain, _ in sizes)
 
         copy = self._log.snapshot.seals.get(name)
-        size = 0 if copy is None else copy.size
+        sealed = SealedRanges(path, at_most=0 if copy is None else copy.size)
+        count, leaves = sealed.cover(sizes, kept)
 
-        return SealedRanges(os.path.realpath(trail.path), at_most=size).cover(sizes, kept)
+        return _Deletable(count, leaves)
 
     def _delete(self, trail: Trail, part: list[Segment], leaves: list[list[int]] | None) -> None:
         """Delete the segments *part*, after recording it."""

@@ -26,9 +26,17 @@ if TYPE_CHECKING:
     from structlog_audit.archive.sql_engine import Files
 
 MEMORY_LIMIT = "256MB"
+_OUTSIDE = 80_000_000
+"""The bytes that a process needs for a query beyond DuckDB's limit: files and rows under way, and the code."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kmgt]?)(i?)b", re.ASCII | re.IGNORECASE)
 _PARAMETER = re.compile(r"\$(\w+)", re.ASCII)
+_NAMED_FILE = re.compile('"(.+)"')
 FETCHED = 2_000
 _READ_BYTES = 1_048_576
+_QUIET = "SET enable_progress_bar = false"
+"""DuckDB prints a bar on stdout where it takes the program for an interactive one, such as ``python -c``; set per cursor."""
+
 _OBJECT_SIZE = 16_777_216
 """DuckDB's default for the longest line of JSON."""
 
@@ -78,6 +86,7 @@ class Database:
             "autoload_known_extensions": False,
         }
         connection = duckdb.connect(":memory:", config=config)
+        connection.execute(_QUIET)
         if isinstance(self._storage, ObjectStorage):
             connection.register_filesystem(self._storage.filesystem)
         self._connection = connection
@@ -95,12 +104,14 @@ class Database:
         import duckdb
 
         try:
+            cursor.execute(_QUIET)
             # DuckDB refuses a parameter that the SQL does not have.
             used = frozenset(_PARAMETER.findall(sql))
             cursor.execute(sql, {name: value for name, value in (parameters or {}).items() if name in used})
             while fetched := cursor.fetchmany(FETCHED):
                 yield from fetched
         except duckdb.Error as error:
+            require_readable(error)
             reason = str(error).splitlines()[0]
             raise AuditReadError(
                 f"{self._storage.root}: {reason}; structlog-audit archive verify shows what is damaged"
@@ -125,6 +136,39 @@ class Database:
             self._connection.close()
             self._connection = None
             self._delete_spill()
+
+
+def limit_within(memory: str) -> str:
+    """Return the limit for DuckDB with which a process that queries stays near *memory*; sizes are written as for DuckDB."""
+    size = _SIZE.fullmatch(memory)
+    if size is None:
+        return memory
+
+    base = 1_024 if size[3] else 1_000
+    total = float(size[1]) * base ** " kmgt".index(size[2].lower() or " ")
+    least = total / 2
+
+    return f"{max(total - _OUTSIDE, least) / 1_000:.0f}KB"
+
+
+def require_readable(error: Exception) -> None:
+    """Raise `AuditReadError` if *error* of DuckDB names a file that may not be read: of such a folder it finds no files."""
+    named = _NAMED_FILE.search(str(error))
+    if named is None:
+        return
+
+    try:
+        os.stat(named[1])
+        is_refused = not os.access(named[1], os.R_OK)
+    except PermissionError:
+        is_refused = True
+    except (OSError, ValueError):
+        return
+
+    if is_refused:
+        raise AuditReadError(
+            f"{named[1]}: permission denied: give this user the right to read all folders and files of the archive"
+        ) from PermissionError(named[1])
 
 
 def _processors() -> int:
@@ -178,6 +222,7 @@ def write_parquet(
     """Write the columns *selected* from the table function *source* to the local file *target*, in their order.
 
     Raises:
+        AuditReadError: A file of *source* may not be read.
         AuditWriteError: The disk is full, or a row does not fit into memory.
     """
     import duckdb
@@ -189,4 +234,5 @@ def write_parquet(
     try:
         connection.execute(sql, dict(parameters))
     except duckdb.Error as error:
+        require_readable(error)
         raise AuditWriteError(f"{target}: {str(error).splitlines()[0]}; nothing was committed") from error

@@ -30,6 +30,11 @@ from structlog_audit.archive.promotion import Path, json_place
 from structlog_audit.query.field_tests import FieldConditions, text_of
 from structlog_audit.query.filters import Conditions, microseconds
 
+SCALE = 2**73
+"""Durations are added as integers in units of 1 / `SCALE` ms."""
+
+_SCALE = repr(float(SCALE))
+
 _MOST_LEAVES = 32
 """Members of a metadata filter that become SQL; further ones are left to Python."""
 
@@ -37,8 +42,10 @@ _MOST_LEAVES = 32
 class Dialect(NamedTuple):
     """The fragments of one engine, as format strings. *name* is a parameter, *column* a column, *p* a member's place.
 
-    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member by
-    its *text* in canonical JSON; None where parsing costs as little. `list_of` returns the parameter of `one_of` for texts.
+    `place` returns the place of a member, or None for one that the engine cannot name. `needle` is a first test for a member
+    by its *text* in canonical JSON; None where parsing costs as little. `list_of` returns the parameter of `one_of` for texts.
+    `scaled` is a duration in units of 1 / `SCALE` ms, NULL where it is not an integer of them, or larger than a sum allows;
+    None where the engine has no integers of 128 bits.
     `keeps_order` states whether the rows of one file come in their order without ORDER BY. The last three are the rows of the
     files that are read together: first, at most, and at most if a query selects few of them.
     """
@@ -49,8 +56,9 @@ class Dialect(NamedTuple):
     time: str
     fetched_time: str
     bucket: str
-    total: str
+    scaled: str | None
     grouping: str
+    length: str
     contains: str
     items: str
     one_of: str
@@ -70,6 +78,9 @@ class Dialect(NamedTuple):
     first_rows: int
     most_rows: int
     most_selected_rows: int
+
+    # The sequence number in an event id. Without it, Python reads each id for the evidence of completeness.
+    sequence: str | None = None
 
 
 def _json_place(path: Path) -> str | None:
@@ -101,8 +112,13 @@ DUCKDB = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}) AS INTEGER) END"
     ),
-    total="fsum({column})",
+    # A multiplication by a power of two is exact.
+    scaled=(
+        f"CASE WHEN abs({{column}}) < 16777216 AND {{column}} * {_SCALE} = floor({{column}} * {_SCALE}) "
+        f"THEN cast({{column}} * {_SCALE} AS HUGEINT) END"
+    ),
     grouping="grouping({columns})",
+    length="len({column})",
     # `= any(list)` and `list_has_any` take many times as long.
     contains="list_contains({column}, {value})",
     items="unnest({column})",
@@ -135,7 +151,8 @@ DUCKDB = Dialect(
     first_rows=60_000,
     # To sort more takes memory.
     most_rows=60_000,
-    most_selected_rows=50_000_000,
+    most_selected_rows=4_000_000,
+    sequence="try_cast('0x' || substr(event_id, 29, 8) AS BIGINT)",
 )
 
 
@@ -155,8 +172,10 @@ SPARK = Dialect(
     bucket=(
         "CASE WHEN duration_ms IS NOT NULL THEN cast(ceil(ln(greatest(duration_ms, 1e-6)) / {growth!r}D) AS INTEGER) END"
     ),
-    total="sum({column})",
+    # Its decimals have as many digits, but are made of the text of a double.
+    scaled=None,
     grouping="grouping_id({columns})",
+    length="CASE WHEN {column} IS NOT NULL THEN size({column}) END",
     contains="array_contains({column}, {value})",
     items="explode({column})",
     # One parameter, since PySpark takes a millisecond for each, and for each item of a list.

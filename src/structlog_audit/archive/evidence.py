@@ -9,8 +9,9 @@ the time after its last row.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,14 +25,21 @@ from structlog_audit.archive.live_trails import LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.sql_engine import SQLEngine
 from structlog_audit.archive.storage import Storage
+from structlog_audit.events.event_id import parse_event_id
 from structlog_audit.trail.reading.discovery import Segment
 from structlog_audit.trail.reading.evidence import Collector, NumberedLine, TrailEvidence, read_segment
 from structlog_audit.trail.reading.line_blocks import LineBlock
 from structlog_audit.trail.reading.segment_scanner import SegmentScanner
-from structlog_audit.trail.segment_names import ACTIVE, order_of
+from structlog_audit.trail.segment_names import ACTIVE, SegmentOrder, order_of
 
 _BATCH = 1_000
 """The rows that are added to the evidence at once."""
+
+_FEWEST_FOR_RUNS = 5_000
+"""The rows of a range from which one query for it pays."""
+
+_MOST_ROWS_OF_RUNS = 10_000
+"""The rows of a range that are not within runs. Of more, Python reads all of the range."""
 
 _BLOCK_BYTES = 1_048_576
 
@@ -67,22 +75,17 @@ def archived_evidence(
     collector = Collector(evidence)
     pruned = []
 
-    # A segment without any event is not archived, also if it is the oldest.
-    archived = sorted(parts, key=lambda part: _begin(part.snapshot, trail))
-    earlier, later = _split_at_archived(trail, archived, live)
-    _add_live(live, earlier, collector)
+    pending = _PendingSegments(live, collector)
 
-    for part in archived:
-        _Reading(trail, part, collector).add()
+    for part in sorted(parts, key=lambda part: _begin(part.snapshot, trail)):
+        _Reading(trail, part, collector, pending).add()
         if part.snapshot.pruned_before is not None:
             pruned.append(part.snapshot.pruned_before)
 
     evidence.pruned_before = max(pruned, default=None)
 
-    if live is not None:
-        collector.remember(before)
-        _add_live(live, later, collector)
-
+    collector.remember(before)
+    pending.add_rest()
     collector.finish()
 
     return evidence
@@ -103,75 +106,156 @@ def _index_of(name: str, evidence: TrailEvidence, base: str) -> int:
     return len(evidence.segments) - 1
 
 
-def _split_at_archived(
-    trail: str, parts: Iterable[ArchivedPart], live: LiveTrail | None
-) -> tuple[list[Segment], list[Segment]]:
-    """Return the live segments before the first archived one, and those after it."""
-    if live is None:
-        return [], []
+class _PendingSegments:
+    """The live segments whose evidence is not added yet, in their order; none without live files."""
 
-    orders = []
-    for part in parts:
-        for ranges in part.snapshot.segments.values():
-            orders += [order_of(live.base, found.name) or ACTIVE for found in ranges if found.trail == trail]
+    def __init__(self, live: LiveTrail | None, collector: Collector) -> None:
+        self._base = "" if live is None else live.base
+        self._collector = collector
+        self._scanner = SegmentScanner()
+        self._segments: deque[Segment] = deque()
+        if live is not None:
+            with live.segments() as segments:
+                self._segments.extend(segments)
 
-    first = min(orders, default=ACTIVE)
-    with live.segments() as segments:
-        earlier = [segment for segment in segments if segment.order < first]
-        return earlier, segments[len(earlier) :]
+    def precede(self, order: SegmentOrder) -> bool:
+        """Return whether a segment is before one of *order*. A segment without any event is not archived."""
+        return bool(self._segments) and self._segments[0].order < order
 
+    def add_before(self, order: SegmentOrder) -> None:
+        """Add the evidence of the segments before one of *order*."""
+        while self.precede(order):
+            self._add(self._segments.popleft())
 
-def _add_live(live: LiveTrail | None, segments: Iterable[Segment], collector: Collector) -> None:
-    """Add the evidence in *segments* of *live*, which are open."""
-    if live is None:
-        return
+    def add_rest(self) -> None:
+        """Add the evidence of all segments that are left."""
+        while self._segments:
+            self._add(self._segments.popleft())
 
-    scanner = SegmentScanner()
-    for segment in segments:
+    def _add(self, segment: Segment) -> None:
         name = segment.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
-        collector.segment = _index_of(name, collector.evidence, live.base)
+        self._collector.segment = _index_of(name, self._collector.evidence, self._base)
 
-        with scanner.open(segment) as opened:
+        with self._scanner.open(segment) as opened:
             if opened is not None:
-                read_segment(scanner, opened, collector)
+                read_segment(self._scanner, opened, self._collector)
 
-        collector.take_problems(scanner.problems.counts)
-        scanner.problems.counts.clear()
+        self._collector.take_problems(self._scanner.problems.counts)
+        self._scanner.problems.counts.clear()
+
+
+class _RunRow(NamedTuple):
+    """A row of `SQLEngine.runs`."""
+
+    continues: bool
+    writer: str
+    number: int
+    has_line: bool
+    earliest: int
+    latest: int
+
+    event_id: str
+    us: int
+    kind: str | None
+    operation: str | None
+    metadata: str | None
 
 
 class _Reading:
     """The rows of a trail in one archive, in the order of commit, and the lines in its quarantine."""
 
-    def __init__(self, trail: str, part: ArchivedPart, collector: Collector) -> None:
+    def __init__(self, trail: str, part: ArchivedPart, collector: Collector, pending: _PendingSegments) -> None:
         self._trail = trail
         self._part = part
         self._collector = collector
+        self._pending = pending
+        self._base = trail.rpartition("/")[2]
 
         every = (coverage for ranges in part.snapshot.segments.values() for coverage in ranges)
         self._ranges = sorted(
             (found for found in every if found.trail == trail), key=lambda found: (found.first, found.stop_number)
         )
-        base = trail.rpartition("/")[2]
-        self._indexes = [_index_of(found.name, collector.evidence, base) for found in self._ranges]
 
     def add(self) -> None:
         """Add everything to the evidence."""
-        starts = [found.first for found in self._ranges]
-        rows = self._part.engine.lines(self._part.snapshot, self._trail)
-        groups = groupby(rows, key=lambda row: max(bisect_right(starts, row[0]) - 1, 0))
-        pending = next(groups, None)
+        small: list[int] = []
 
-        # Ranges without rows may have lines in the quarantine.
         for number, coverage in enumerate(self._ranges):
-            self._collector.segment = self._indexes[number]
-            is_here = pending is not None and pending[0] == number
+            order = order_of(self._base, coverage.name) or ACTIVE
+            if self._pending.precede(order):
+                self._add_lines(small)
+                small.clear()
+                self._pending.add_before(order)
+
+            is_small = coverage.stop_number - coverage.first < _FEWEST_FOR_RUNS
+            if coverage.quarantine is None and is_small:
+                small.append(number)
+                continue
+
+            self._add_lines(small)
+            small.clear()
+            self._begin_range(number)
+
             if coverage.quarantine is not None:
                 self._add_bytes(coverage, coverage.quarantine)
-            elif is_here and pending is not None:
-                self._add_rows(pending[1])
+            elif not self._add_runs(coverage):
+                self._add_lines([number])
 
-            if is_here:
-                pending = next(groups, None)
+        self._add_lines(small)
+
+    def _begin_range(self, number: int) -> None:
+        """Let what is added be of the segment of a range."""
+        self._collector.segment = _index_of(self._ranges[number].name, self._collector.evidence, self._base)
+
+    def _add_lines(self, numbers: Sequence[int]) -> None:
+        """Add the rows of neighbouring ranges one by one."""
+        if not numbers:
+            return
+
+        starts = [self._ranges[number].first for number in numbers]
+        stop = self._ranges[numbers[-1]].stop_number
+        rows = self._part.engine.lines(self._part.snapshot, self._trail, starts[0], stop)
+
+        for place, group in groupby(rows, key=lambda row: bisect_right(starts, row[0]) - 1):
+            self._begin_range(numbers[place])
+            self._add_rows(group)
+
+    def _add_runs(self, coverage: Coverage) -> bool:
+        """Add the rows of a range, run by run; return False, with nothing added, if they must be added one by one."""
+        rows = self._part.engine.runs(self._part.snapshot, self._trail, coverage.first, coverage.stop_number)
+        if rows is None:
+            return False
+
+        found = [_RunRow(*row) for row in islice(rows, _MOST_ROWS_OF_RUNS + 1)]
+        if len(found) > _MOST_ROWS_OF_RUNS or not self._are_plain(found):
+            return False
+
+        for row in found:
+            if row.continues:
+                self._collector.add_run(row.writer, row.number, time_of(row.us))
+            else:
+                self._collector.add_lines([_line_of(*row[6:])])
+
+        if found:
+            self._collector.extend_range(time_of(found[0].earliest), time_of(found[0].latest))
+
+        return True
+
+    def _are_plain(self, rows: Sequence[_RunRow]) -> bool:
+        """Return whether the rows between *rows* continue their writers, and nothing else."""
+        is_expected = self._collector.is_expected
+        begun: set[str] = set()
+
+        for row in rows:
+            if row.continues:
+                continue
+            # The first row of a writer follows those that were added, and each other one has an id of the library.
+            is_known = row.writer in begun and parse_event_id(row.event_id) is not None
+            if row.has_line or not (is_known or is_expected(row.event_id)):
+                return False
+            begun.add(row.writer)
+
+        return True
 
     def _add_rows(self, rows: Iterator[tuple[Any, ...]]) -> None:
         batch: list[NumberedLine] = []
@@ -183,8 +267,10 @@ class _Reading:
             if batch and (line is not None or len(batch) >= _BATCH):
                 self._collector.add_lines(batch)
                 batch = []
-            # The parts of an event have numbers of their own.
-            for one in () if line is None else line.splitlines():
+            # The parts of an event have numbers of their own, and its lines may be there twice.
+            lines = [] if line is None else line.splitlines()
+            self._collector.remember(lines)
+            for one in lines:
                 self._collector.add_bytes(one)
 
         if batch:

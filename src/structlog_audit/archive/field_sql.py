@@ -7,6 +7,7 @@ the metadata leads through lists or keys with dots, Python decides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from structlog_audit.archive.rows import metadata_text
 from structlog_audit.query.field_tests import (
     METADATA,
     Absent,
+    AnyTest,
     Bound,
     EqualTo,
     FieldTest,
@@ -45,6 +47,9 @@ _LONGEST_PATH = 4
 
 MOST_EXACT = 2**53
 """Integers below this are floats without rounding (IEEE 754, binary64)."""
+
+_PLAIN_KEY = re.compile("[A-Za-z0-9_]+").fullmatch
+"""Matches a key that JSON writes in one way only."""
 
 Distinct = Callable[[str, str, dict[str, Any]], list[str] | None]
 """Returns the distinct values of an expression among the rows of a condition; None if there are more than `MOST_DISTINCT`."""
@@ -85,19 +90,41 @@ def none_of(conditions: Iterable[str]) -> str:
     return {TRUE: FALSE, FALSE: TRUE}.get(found, f"(NOT coalesce({found}, false))")
 
 
-def pair_of(writer: Writer, test: FieldTest) -> Pair:
+def pair_of(writer: Writer, test: FieldTest | AnyTest) -> Pair:
     """Return *test* as SQL."""
+    if isinstance(test, AnyTest):
+        return _alternatives([pair_of(writer, alternative) for alternative in test.tests])
+
     translate = _member_pair if test.field.startswith(METADATA) else _column_pair
     pairs = [translate(writer, test.field, matcher) for matcher in test.alternatives]
+    found = _alternatives(pairs)
+    if not test.is_negated:
+        return found
+
+    has_key = _first_key(writer, test)
+    certain = none_of([found.certain, *(pair.doubtful for pair in pairs)])
+
+    return Pair(all_of([has_key, certain]), all_of([has_key, found.doubtful]))
+
+
+def _first_key(writer: Writer, test: FieldTest) -> str:
+    """Return a condition that costs less than parsing JSON, and holds wherever the member of a negated test is."""
+    is_presence = all(isinstance(matcher, Absent) for matcher in test.alternatives)
+    key = test.field.removeprefix(METADATA).partition(".")[0]
+    if not is_presence or not test.field.startswith(METADATA) or not _PLAIN_KEY(key):
+        return TRUE
+
+    return f"contains(metadata, {writer.bind(key)})"
+
+
+def _alternatives(pairs: Sequence[Pair]) -> Pair:
+    """Return the disjunction of *pairs*."""
     certain = any_of(pair.certain for pair in pairs)
     doubtful = any_of(pair.doubtful for pair in pairs)
     if len(pairs) > 1:
         doubtful = all_of([doubtful, none_of([certain])])
 
-    if not test.is_negated:
-        return Pair(certain, doubtful)
-
-    return Pair(none_of([certain, *(pair.doubtful for pair in pairs)]), doubtful)
+    return Pair(certain, doubtful)
 
 
 def _column_pair(writer: Writer, column: str, matcher: Matcher) -> Pair:
@@ -225,15 +252,29 @@ class _Member:
 
 def _member_pair(writer: Writer, name: str, matcher: Matcher) -> Pair:
     """Return a comparison of a path of the metadata as SQL."""
-    keys = tuple(name.removeprefix(METADATA).split("."))
-    is_plain = all(key and not key.isdigit() and key != "-" for key in keys) and writer.dialect.place(keys) is not None
-    if not writer.reads_json or not is_plain or len(keys) > _LONGEST_PATH:
+    path = name.removeprefix(METADATA)
+    keys = tuple(path.split("."))
+    if not _has_sql(writer, keys):
         return _UNDECIDED
 
-    elsewhere = any_of(_other_places(writer, keys))
-    certain, doubtful = _value_pair(writer, _Member(writer, keys), matcher)
+    member = _Member(writer, keys)
+    here = _value_pair(writer, member, matcher)
 
-    return Pair(all_of([certain, none_of([elsewhere])]), any_of([doubtful, elsewhere]))
+    # Where there may be another value at the same path, Python looks at all of them.
+    elsewhere = any_of(_other_places(writer, keys))
+    certain = all_of([here.certain, none_of([elsewhere])])
+    doubtful = any_of([here.doubtful, elsewhere])
+
+    return Pair(certain, doubtful)
+
+
+def _has_sql(writer: Writer, keys: Path) -> bool:
+    """Return whether the database finds the member at *keys*."""
+    # A number, or the sign for the end, would lead into lists.
+    are_plain = all(key and not key.isdigit() and key != "-" for key in keys)
+    is_found = writer.reads_json and writer.dialect.place(keys) is not None
+
+    return are_plain and is_found and len(keys) <= _LONGEST_PATH
 
 
 def _other_places(writer: Writer, keys: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from structlog_audit.archive.storage import Storage, is_url, open_storage
 from structlog_audit.exceptions import AuditTypeError, AuditValueError
+from structlog_audit.query.engine import SharedProgress
 
 if TYPE_CHECKING:
     from structlog_audit.archive.database import Database
@@ -49,8 +50,8 @@ def open_archive(
         engine: The reader of the data files: ``duckdb``, in this process; Spark as ``sc://host:15002`` (a Connect server),
             ``spark://host:7077`` (a standalone cluster) or ``local[2]`` (a Java process with two threads); or an existing
             ``SparkSession``. What Spark needs to see is in the guide.
-        memory_limit: The limit of DuckDB's memory for each archive; Spark has its own settings. Larger queries spill to the
-            folder for temporary files (``TMPDIR``).
+        memory_limit: The memory for the queries of each archive, the answer not included; Spark has its own settings. Larger
+            queries spill to the folder for temporary files (``TMPDIR``).
         threads: The number of DuckDB's threads; None means one for each processor of this process.
         storage_options: Parameters of fsspec's file system, for URLs.
         progress: Called with the number of bytes read so far for the current query.
@@ -64,7 +65,7 @@ def open_archive(
     """
     require_engine(engine)
 
-    from structlog_audit.archive.database import Database
+    from structlog_audit.archive.database import Database, limit_within
     from structlog_audit.archive.delta_log import DeltaLog
     from structlog_audit.archive.reader import Archive, ArchiveReader
     from structlog_audit.archive.sql_engine import SQLEngine
@@ -77,14 +78,16 @@ def open_archive(
     scanner = SegmentScanner()
     is_single = isinstance(live, (str, os.PathLike)) or hasattr(live, "read")
     trails = find_trails([live] if is_single else live, scanner.problems)  # type: ignore[list-item, arg-type]
+    shared = None if progress is None else SharedProgress(progress)
     archives = []
     for name in dict.fromkeys((path, *others)):
         storage = open_storage(name, storage_options)
-        database = Database(storage, memory_limit, threads)
+        database = Database(storage, limit_within(memory_limit), threads)
         log = DeltaLog(storage, database.connect)
         log.require()
         source = _source_database(engine, storage, database)
-        archives.append(Archive(log, database, source, SQLEngine(source, progress)))
+        engine_of_files = SQLEngine(source, None if shared is None else shared.part())
+        archives.append(Archive(log, database, source, engine_of_files))
 
     used_vault = opened_vault(vault)
     reader = TrailReader(trails, ScanEngine(trails, scanner), scanner, used_vault)

@@ -10,8 +10,8 @@ import datetime as dt
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from structlog_audit.archive.archived_bytes import line_of
@@ -39,6 +39,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     load_policies,
     verify,
 )
+from structlog_audit.integrity.verified_lines import VerifiedLines
 from structlog_audit.query.seal_verdict import SealVerdict
 
 
@@ -130,9 +131,7 @@ def _reports(
     for message in _foreign_rows(log, database):
         yield _single(root, "INSERTED", message)
 
-    names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
-    names -= {name for sealed in found for name in sealed.trails}
-    for name in sorted(names):
+    for name in _unsealed_trails(log, found):
         message = f"the archive has no seal of {name}: compact the trail again once it is sealed"
         yield _single(f"{root} {name}", "NO_SEAL", message)
 
@@ -240,6 +239,40 @@ class _States:
         beside = f"{self._path}.{os.getpid()}.tmp"
         write_file(beside, text.encode())
         os.replace(beside, self._path)
+
+
+@contextmanager
+def verified_archived_lines(
+    archive: str | os.PathLike[str], policy: Policy, *, storage_options: dict[str, Any] | None = None
+) -> Iterator[list[VerifiedLines]]:
+    """Provide the proved lines of each trail of an archive, for the duration of a ``with`` block.
+
+    Args:
+        archive: The archive.
+        policy: The trusted keys.
+        storage_options: Parameters of fsspec's file system, for a URL.
+
+    Raises:
+        AuditReadError: The archive cannot be read, a trail of it has no seal, or its seal proves nothing.
+    """
+    with opened_log(archive, storage_options) as (log, database), ExitStack() as stack:
+        found = sealed_trails(log)
+        unsealed = _unsealed_trails(log, found)
+        if unsealed:
+            names = ", ".join(unsealed)
+            raise AuditReadError(
+                f"{log.storage.root}: expected sealed trails, got no seal of {names}: nothing proves them"
+            )
+
+        trails = [stack.enter_context(opened_trail(sealed, log, database)) for sealed in found]
+        yield [stack.enter_context(VerifiedLines(trail, policy)) for trail in trails]
+
+
+def _unsealed_trails(log: DeltaLog, found: Iterable[SealedTrail]) -> list[str]:
+    """Return the names of the trails of an archive that none of the seals *found* is of."""
+    names = {ranges[0].trail for ranges in log.snapshot.segments.values()}
+
+    return sorted(names - {name for sealed in found for name in sealed.trails})
 
 
 def prove_archived(

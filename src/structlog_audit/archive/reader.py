@@ -32,26 +32,19 @@ from structlog_audit.archive.last_lines import last_lines
 from structlog_audit.archive.live_trails import HeldTrail, LiveTrail
 from structlog_audit.archive.rows import time_of
 from structlog_audit.archive.several import disjoint, joined
-from structlog_audit.archive.sql_engine import (
-    Counts,
-    Found,
-    Place,
-    SQLDatabase,
-    SQLEngine,
-    UndecidedError,
-    UserOperation,
-)
-from structlog_audit.events.codec import MARKS, StoredEvent, decode
-from structlog_audit.events.conversion import has_unknown_status
-from structlog_audit.events.event import AuditEvent, EventStatus, Kind
+from structlog_audit.archive.sql_counts import Counts, SQLCounts
+from structlog_audit.archive.sql_engine import Found, Place, SQLDatabase, SQLEngine, UndecidedError
+from structlog_audit.archive.user_totals import statistics_by_user, users_by_month
+from structlog_audit.events.codec import StoredEvent, decode
+from structlog_audit.events.event import AuditEvent, Kind
 from structlog_audit.exceptions import AuditReadError, AuditTypeError, AuditValueError
 from structlog_audit.query import filters as query_filters
 from structlog_audit.query.absent_values import warn_of_pseudonyms
+from structlog_audit.query.activity import Activity, CountedEvents, count_unknown_status
 from structlog_audit.query.completeness import Completeness, Doubt, Reason, Source
 from structlog_audit.query.event_source import HARMLESS_PROBLEMS, EventSource, period_of_times
-from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
 from structlog_audit.query.filters import Conditions, Filters, microseconds, with_filter_signature
-from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary, user_summary
+from structlog_audit.query.statistics import Histogram, Sum, UserStatistics, summary
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.trail.reading.discovery import StreamTrail, Trail
 from structlog_audit.trail.reading.evidence import TrailEvidence, read_evidence
@@ -258,11 +251,19 @@ class ArchiveReader(EventSource):
             return _decided(view.statistics_by_user, self._with_tokens(conditions))
 
     def _statistics_and_unknown_status(self, conditions: Conditions) -> dict[str, Any]:
-        is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
-        marked = self.select(FieldConditions.of(conditions, is_marked), newest_first=False)
-        unknown_status = sum(has_unknown_status(event.metadata) for event in marked)
+        return {**self._statistics(conditions), "unknown_status": count_unknown_status(self.select, conditions)}
 
-        return {**self._statistics(conditions), "unknown_status": unknown_status}
+    @contextmanager
+    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+        with self._view() as view:
+
+            def select(
+                conditions: Conditions, *, newest_first: bool, at_most: int | None = None
+            ) -> Iterator[StoredEvent]:
+                found = view.select(self._with_tokens(conditions), newest_first=newest_first, at_most=at_most)
+                return (placed.event for placed in found)
+
+            yield CountedEvents(_decided(view.activity, self._with_tokens(conditions)), select)
 
     def _explain_absence(self, conditions: Conditions) -> None:
         # Only the redactor of the application has the key of pseudonyms.
@@ -435,8 +436,11 @@ class _View:
         for number, trail in enumerate(self._live):
             # Live events follow archived ones with the same key.
             name = f"{_AFTER_ARCHIVE}{number:06}"
+            at = _BEFORE_ALL
             for n, placed in enumerate(self._of_live(trail, conditions, False, None)):
-                yield Found(placed.at, name, n, placed.event)
+                # Each trail keeps its order, also if the clock was set back.
+                at = max(at, placed.at)
+                yield Found(at, name, n, placed.event)
 
     def select_after(
         self, event_id: str | None, conditions: Conditions, newest_first: bool, at_most: int
@@ -466,12 +470,15 @@ class _View:
         """Return the statistics of the matching events."""
         counts = Counts()
 
-        for _, _, engine, snapshot in self._archived:
-            counts.add(engine.counts(snapshot, conditions))
+        for archived in self._counts(conditions):
+            archived.add_to(counts)
 
         histogram = Histogram()
         histogram.buckets = counts.buckets
-        total_ms = Sum(counts.totals_ms)
+        total_ms = Sum()
+
+        for of_operation in counts.totals_ms.values():
+            total_ms.merge(of_operation)
 
         for found in self._others(conditions):
             event = found.event
@@ -490,33 +497,27 @@ class _View:
 
     def statistics_by_user(self, conditions: Conditions) -> dict[str | None, UserStatistics]:
         """Return the statistics of each user among the matching events."""
-        users: dict[str | None, _UserTotals] = {}
-        answers = [engine.counts_by_user(snapshot, conditions) for _, _, engine, snapshot in self._archived]
-        archived = answers[0] if len(answers) == 1 else heapq.merge(*answers, key=_first)
-        others = sorted(map(_single, self._others(conditions)), key=_first)
+        return dict(statistics_by_user(self._counts(conditions), self._others(conditions)))
 
-        # Among equally common operations the one that occurred first counts.
-        parts = heapq.merge(archived, others, key=_first) if others else archived
+    def activity(self, conditions: Conditions) -> Activity:
+        """Return the counts of the matching events for a report."""
+        archived = self._counts(conditions)
+        activity = Activity()
 
-        for user, operation, times, succeeded, _, trail, _, at, number, late in parts:
-            totals = users.get(user)
-            if totals is None:
-                totals = users[user] = _UserTotals()
+        for counts in archived:
+            counts.add_outcomes_to(activity)
 
-            operations = totals.operations
-            operations[operation] = operations.get(operation, 0) + times
-            totals.succeeded += succeeded
-            if at > totals.at or (at == totals.at and (trail, number) > totals.place):
-                totals.at, totals.place, totals.late = at, (trail, number), late
+        def others() -> Iterator[Found]:
+            for found in self._others(conditions):
+                activity.add(found.event)
+                yield found
 
-        found: dict[str | None, UserStatistics] = {}
+        activity.users = users_by_month(archived, others())
 
-        for user in list(users):
-            # The counts and the answer together would take twice the memory.
-            totals = users.pop(user)
-            found[user] = user_summary(totals.operations, totals.succeeded, time_of(totals.at - totals.late))
+        return activity
 
-        return found
+    def _counts(self, conditions: Conditions) -> list[SQLCounts]:
+        return [SQLCounts(engine, snapshot, conditions) for _, _, engine, snapshot in self._archived]
 
     def _live_by_name(self) -> dict[str, LiveTrail]:
         live = (trail for trail in self._live if isinstance(trail, LiveTrail))
@@ -570,35 +571,8 @@ def _decided(answer: Callable[[Conditions], Answer], conditions: Conditions) -> 
             return answer(conditions)
 
 
-class _UserTotals:
-    """The counts of a user so far, and the place of the last event."""
-
-    __slots__ = ("at", "late", "operations", "place", "succeeded")
-
-    def __init__(self) -> None:
-        self.operations: dict[str, int] = {}
-        self.succeeded = 0
-        self.at = _BEFORE_ALL
-        self.place = ("", -1)
-        self.late = 0
-
-
-def _single(found: Found) -> UserOperation:
-    """Return the counts of one event."""
-    event = found.event
-    at, trail, number = _place(found)
-    late = at - microseconds(event.timestamp)
-    succeeded = int(event.status is EventStatus.SUCCESS)
-
-    return event.user_id, event.operation, 1, succeeded, at, trail, number, at, number, late
-
-
 def _place(found: Found) -> Place:
     return found.at, found.trail, found.number
-
-
-def _first(part: UserOperation) -> Place:
-    return part[4:7]
 
 
 def _decode_cursor(cursor: Any, newest_first: bool) -> str:

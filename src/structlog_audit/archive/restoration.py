@@ -20,7 +20,7 @@ from structlog_audit.archive.opening import opened_log
 from structlog_audit.archive.seal_copies import CHECKPOINT, SEGMENTS, write_seal
 from structlog_audit.archive.sealed_trail import ArchivedTrail, SealedTrail, opened_trail, sealed_trails
 from structlog_audit.archive.segment_content import is_pruned, segment_bytes
-from structlog_audit.archive.storage import UNFINISHED_SUFFIX
+from structlog_audit.archive.storage import UNFINISHED_SUFFIX, require_folder
 from structlog_audit.exceptions import AuditReadError, AuditWriteError
 from structlog_audit.integrity.errors import raising
 from structlog_audit.integrity.seal_folder import FOLDER_MODE
@@ -42,7 +42,8 @@ class Finding(NamedTuple):
     """Something that is wrong with an archive.
 
     Attributes:
-        code: ``missing`` (a file is not there), ``damaged`` (rows do not give the bytes of the segment).
+        code: ``missing`` (a file is not there), ``damaged`` (rows do not give the bytes of the segment),
+            ``unreadable`` (this user may not read a file).
         path: The file, or the segment.
         reason: The details.
     """
@@ -107,9 +108,10 @@ def restore(
 
     Raises:
         AuditReadError: The archive cannot be read, or does not give the bytes of a segment.
-        AuditWriteError: A file exists already with other bytes.
+        AuditWriteError: *to* is a file, or a file exists already with other bytes.
         OSError: The system could not write a file.
     """
+    require_folder(os.fspath(to))
     files = []
     pruned = []
     written = 0
@@ -193,6 +195,12 @@ def verify(
     return Verified(segments, events, pruned, tuple(findings))
 
 
+def _code_of(error: Exception) -> str:
+    is_refused = isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError)
+
+    return "unreadable" if is_refused else "damaged"
+
+
 def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
     """Yield the faults of a data file, the columns included that no segment needs."""
     try:
@@ -202,7 +210,7 @@ def _check_file(log: DeltaLog, file: DataFile) -> Iterator[Finding]:
         yield Finding("missing", file.path, "a data file")
         return
     except (AuditReadError, OSError) as error:
-        yield Finding("damaged", file.path, str(error))
+        yield Finding(_code_of(error), file.path, str(error))
         return
 
     if digest != file.sha256:
@@ -218,7 +226,7 @@ def _check(log: DeltaLog, database: Database, coverage: Coverage) -> Iterator[Fi
         for data in segment_bytes(log, database, coverage):
             digest.update(data)
     except (AuditReadError, OSError) as error:
-        yield Finding("damaged", where, str(error))
+        yield Finding(_code_of(error), where, str(error))
         return
 
     if digest.hexdigest() != coverage.sha256:

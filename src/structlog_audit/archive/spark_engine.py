@@ -68,7 +68,8 @@ _SESSION_OPTIONS: dict[str, bool | float | int | str | None] = {
 _HINTS = {
     r"S3AFileSystem|No FileSystem for scheme|UNSUPPORTED_FILE_SYSTEM": (
         "Spark reads a bucket with its own file system, not with storage_options: start the server with --packages "
-        "org.apache.hadoop:hadoop-aws:<version of Hadoop> and set spark.hadoop.fs.s3a.endpoint, .access.key and .secret.key"
+        "org.apache.hadoop:hadoop-aws:<version of Hadoop> (without a server: spark.jars.packages in spark-defaults.conf) and "
+        "set spark.hadoop.fs.s3a.endpoint, .access.key and .secret.key"
     ),
     r"PATH_NOT_FOUND|FILE_NOT_EXIST|FileNotFoundException": (
         "driver and workers must find the archive at the same path, or in a bucket; structlog-audit archive verify shows "

@@ -9,10 +9,11 @@ overlap in the order, so that a caller who takes the newest events reads no more
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from structlog_audit.archive.actions import DataFile, Range
@@ -22,15 +23,27 @@ from structlog_audit.archive.field_sql import FALSE, MOST_DISTINCT, TRUE
 from structlog_audit.archive.promotion import promoted_columns
 from structlog_audit.archive.rows import FETCHED_COLUMNS, stored_event
 from structlog_audit.events.codec import StoredEvent
-from structlog_audit.events.event import EventStatus, Kind
+from structlog_audit.events.event import Kind
 from structlog_audit.exceptions import AuditReadError
 from structlog_audit.query.engine import Progress
 from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import Conditions, conditions, microseconds
-from structlog_audit.query.statistics import LOG_GROWTH
 
 ANY_KIND = conditions(kind=[None, *Kind])
 """The conditions of all events."""
+
+_SORTED_STEPS = 4
+"""How many times the usual rows of a step are sorted at once, if they cannot be read apart."""
+
+_BLOCK_ROWS = 8_192
+"""The rows whose places are looked up together, to divide many."""
+
+
+_EVIDENCE = (
+    "event_id, {us} AS us, kind, CASE WHEN kind IS NOT NULL THEN operation END AS operation, "
+    "CASE WHEN kind IS NOT NULL THEN metadata END AS metadata"
+)
+"""The columns that are evidence of completeness: operation and metadata only of the library's own events."""
 
 
 class Files(NamedTuple):
@@ -80,32 +93,8 @@ class Found(NamedTuple):
     event: StoredEvent
 
 
-class Counts:
-    """The counts of statistics, in SQL."""
-
-    def __init__(self) -> None:
-        self.operations: Counter[str] = Counter()
-        self.statuses: Counter[str] = Counter()
-        self.users: Counter[str | None] = Counter()
-        self.buckets: Counter[int] = Counter()
-        self.totals_ms: list[float] = []
-
-    def add(self, other: Counts) -> None:
-        """Add the counts of other events."""
-        for name in ("operations", "statuses", "users", "buckets"):
-            getattr(self, name).update(getattr(other, name))
-
-        self.totals_ms += other.totals_ms
-
-
 Place = tuple[int, str, int]
 """The place of an event in the order of the archive: its order key, its trail, and its number in it."""
-
-
-UserOperation = tuple[str | None, str, int, int, int, str, int, int, int, int]
-"""How often a user did an operation in a trail: the user, the operation, how often, how often with success; the order key of
-the first time, the trail, and the number of the first time in it; the order key and the number of the last time; and how much
-earlier than its order key the last time is, in µs. A plain tuple, since there are as many as users times operations."""
 
 
 class _Union(NamedTuple):
@@ -120,6 +109,17 @@ class _Union(NamedTuple):
     queries: int
     is_exact: bool
     reads_json: bool
+
+
+class _Part(NamedTuple):
+    """The rows of a step whose places are from *start* to before *stop*; None means no limit.
+
+    `numbers` has the range of the numbers in each trail that may be in it, so that other row groups are not read.
+    """
+
+    start: int | None
+    stop: int | None
+    numbers: dict[str, Range]
 
 
 class SQLEngine:
@@ -156,7 +156,7 @@ class SQLEngine:
             at_most: The number of events that are taken at most; None means all.
             bound: A place in the order, before which (in the order of the answer) whole files are left out.
         """
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         if bound is not None:
             files = [f for f in files if (f.order[0] <= bound if newest_first else f.order[1] >= bound)]
 
@@ -167,12 +167,13 @@ class SQLEngine:
         taken = 0
 
         for step in steps:
-            rest = None if at_most is None else at_most - taken
-            if rest is not None and rest <= 0:
-                return
-            for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest), rest):
-                taken += 1
-                yield found
+            for part in self._parts(step, most, newest_first, bound):
+                rest = None if at_most is None else at_most - taken
+                if rest is not None and rest <= 0:
+                    return
+                for found in islice(self._in_step(snapshot, conditions, step, newest_first, rest, part), rest):
+                    taken += 1
+                    yield found
 
             done += sum(file.size for file in step)
             if self._progress is not None:
@@ -180,9 +181,51 @@ class SQLEngine:
 
     def undecided(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[Found]:
         """Yield the matching events among those about which SQL cannot decide, in any order. `counts` has the others."""
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         if files:
             yield from self._in_files(snapshot, conditions, files, False, None, where="WHERE is_doubtful")
+
+    def _parts(
+        self, files: Sequence[DataFile], most: int, newest_first: bool, bound: int | None
+    ) -> Iterator[_Part | None]:
+        """Yield parts of *files* that can be sorted in little memory, in the order of the answer; None for all rows.
+
+        The files of a busy day, or of several trails, overlap in the order.
+        """
+        is_sorted = len(files) == 1 and self._dialect.keeps_order and not newest_first
+        if is_sorted or sum(file.rows for file in files) <= _SORTED_STEPS * most:
+            yield None
+            return
+
+        sql = (
+            f"SELECT trail, min(n), max(n), min({self.place}), max({self.place}), count(*) FROM {{files}} "
+            f"GROUP BY trail, floor(n / {_BLOCK_ROWS})"
+        )
+        tables = {"files": Files(tuple(file.path for file in files), frozenset())}
+        blocks = sorted(self._database.query(sql, {}, tables), key=itemgetter(3))
+        cuts: list[int] = []
+        rows = 0
+
+        for _, _, _, least, _, count in blocks:
+            if rows >= _SORTED_STEPS * most and least > (cuts[-1] if cuts else blocks[0][3]):
+                cuts.append(least)
+                rows = 0
+
+            rows += count
+
+        ranges = list(pairwise([None, *cuts, None]))
+
+        for start, stop in reversed(ranges) if newest_first else ranges:
+            if bound is not None and (_is_after(start, bound) if newest_first else _is_before(stop, bound)):
+                continue
+
+            numbers: dict[str, Range] = {}
+            for trail, first, last, least, greatest, _ in blocks:
+                if not _is_before(stop, least) and not _is_after(start, greatest):
+                    known = numbers.get(trail, (first, last))
+                    numbers[trail] = min(known[0], first), max(known[1], last)
+
+            yield _Part(start, stop, numbers)
 
     def _in_step(
         self,
@@ -191,12 +234,13 @@ class SQLEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        part: _Part | None,
     ) -> Iterator[Found]:
         """As `_in_files`, again if the database cannot parse a row: it says so before the first one."""
         try:
-            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most, part)
         except UndecidedError:
-            yield from self._in_files(snapshot, conditions, files, newest_first, at_most)
+            yield from self._in_files(snapshot, conditions, files, newest_first, at_most, part)
 
     def _in_files(
         self,
@@ -205,10 +249,11 @@ class SQLEngine:
         files: Sequence[DataFile],
         newest_first: bool,
         at_most: int | None,
+        part: _Part | None = None,
         where: str = "",
     ) -> Iterator[Found]:
-        stored = FETCHED_COLUMNS.format(us=self._microseconds)
-        source = self._union(snapshot, conditions, files, f"{self._place} AS place, trail, n, {stored}")
+        stored = FETCHED_COLUMNS.format(us=self.microseconds)
+        source = self._union(snapshot, conditions, files, f"{self.place} AS place, trail, n, {stored}", part)
         if source is None or (where and source.is_exact):
             return
 
@@ -227,12 +272,19 @@ class SQLEngine:
                 yield Found(row[0], row[1], row[2], event)
 
     @property
-    def _microseconds(self) -> str:
+    def dialect(self) -> Dialect:
+        """The SQL that the database takes."""
+        return self._dialect
+
+    @property
+    def microseconds(self) -> str:
+        """The timestamp in microseconds since 1970, in SQL."""
         return self._dialect.fetched_time.format(column="timestamp")
 
     @property
-    def _place(self) -> str:
-        return self._microseconds + " + late_us"
+    def place(self) -> str:
+        """The order key, in SQL."""
+        return self.microseconds + " + late_us"
 
     def _rows(self, sql: str, source: _Union) -> Iterator[tuple[Any, ...]]:
         try:
@@ -247,24 +299,31 @@ class SQLEngine:
             raise
 
     def _union(
-        self, snapshot: Snapshot, conditions: Conditions, files: Iterable[DataFile], columns: str
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        part: _Part | None = None,
     ) -> _Union | None:
         """Return a query of *columns*, and ``is_doubtful``, over *files*; None if no row can match.
 
         Files with the same promoted columns are read together. A file without one would have NULL there, and lose events.
         """
         names = {path: name for name, path in promoted_columns(snapshot.configuration).items()}
-        groups: defaultdict[tuple[frozenset[str], tuple[Range, ...]], list[str]] = defaultdict(list)
+        groups: defaultdict[tuple[frozenset[str], str], list[str]] = defaultdict(list)
 
         for file in files:
-            groups[file.promoted, snapshot.skipped.get(file.path, ())].append(file.path)
+            skipped = snapshot.skipped.get(file.path, ())
+            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
+            groups[file.promoted, kept + self._within(file, part)].append(file.path)
 
         reads_json = self._reads_json
         queries: list[str] = []
         parameters: dict[str, Any] = {}
         tables: dict[str, Files] = {}
         is_exact = True
-        for (promoted, skipped), paths in groups.items():
+        for (promoted, kept), paths in groups.items():
             table = f"g{len(tables)}"
             tables[table] = Files(tuple(paths), promoted)
             known = {path: name for path, name in names.items() if name in promoted}
@@ -272,7 +331,6 @@ class SQLEngine:
             condition = where(conditions, self._dialect, known, distinct, table, reads_json=reads_json)
             parameters |= condition.parameters
             is_exact &= condition.doubtful == FALSE
-            kept = "".join(f" AND NOT (n >= {first} AND n < {stop})" for first, stop in skipped)
 
             for found, is_doubtful in ((condition.certain, FALSE), (condition.doubtful, TRUE)):
                 if found != FALSE:
@@ -283,6 +341,19 @@ class SQLEngine:
             return None
 
         return _Union(" UNION ALL ".join(queries), parameters, tables, len(queries), is_exact, reads_json)
+
+    def _within(self, file: DataFile, part: _Part | None) -> str:
+        """Return the condition, after others, that a row of *file* is in *part*."""
+        if part is None:
+            return ""
+
+        # Without a number in it, the range is empty.
+        first, last = part.numbers.get(file.trail, (0, -1))
+        within = f" AND n BETWEEN {first} AND {last}"
+        if part.start is not None:
+            within += f" AND {self.place} >= {part.start}"
+
+        return within if part.stop is None else f"{within} AND {self.place} < {part.stop}"
 
     def _distinct(
         self, files: Files, reads_json: bool, expression: str, condition: str, parameters: dict[str, Any]
@@ -296,7 +367,7 @@ class SQLEngine:
 
     def count(self, snapshot: Snapshot, conditions: Conditions) -> int:
         """Return the number of matching events."""
-        files = _candidates(snapshot, conditions)
+        files = candidates(snapshot, conditions)
         source = self._union(snapshot, conditions, files, "1") if files else None
         if source is None:
             return 0
@@ -307,50 +378,42 @@ class SQLEngine:
 
         return count + sum(1 for _ in self.undecided(snapshot, conditions)) if counts.get(True) else count
 
-    def counts(self, snapshot: Snapshot, conditions: Conditions) -> Counts:
-        """Return the counts of statistics for the matching events that are not `undecided`."""
-        counts = Counts()
-        files = _candidates(snapshot, conditions)
-        bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
-        columns = f"operation, status, user_id, {bucket} AS bucket, duration_ms"
-        source = self._union(snapshot, conditions, files, columns) if files else None
+    def grouped(
+        self,
+        snapshot: Snapshot,
+        conditions: Conditions,
+        files: Iterable[DataFile],
+        columns: str,
+        selected: str,
+        groups: str,
+        values: Mapping[str, str],
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query of the matching events that are not `undecided`.
+
+        Args:
+            snapshot: The state of the archive.
+            conditions: The conditions.
+            files: The data files.
+            columns: What is computed of each event.
+            selected: What is selected of these columns.
+            groups: The rest of the query, after its conditions.
+            values: The values of the parameters in it.
+        """
+        source = self._union(snapshot, conditions, files, columns)
         if source is None:
-            return counts
+            return
 
-        grouping = self._dialect.grouping.format(columns="operation, status, user_id, bucket")
-        total = self._dialect.total.format(column="duration_ms")
+        source.parameters.update(values)
+        sql = f"SELECT {selected} FROM ({source.sql}) WHERE NOT is_doubtful {groups}"
+        yield from self._rows(sql, source)
 
-        sql = (
-            f"SELECT {grouping}, operation, status, user_id, bucket, count(*), {total} FROM ({source.sql}) "
-            "WHERE NOT is_doubtful "
-            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket), ())"
-        )
-        rows = self._rows(sql, source)
-        for group, operation, status, user, bucket_number, count, duration in rows:
-            # A bit is set for each column that the row does not group by.
-            if group == 0b0111:
-                counts.operations[operation] += count
-            elif group == 0b1011:
-                counts.statuses[EventStatus(status)] += count
-            elif group == 0b1101:
-                counts.users[user] += count
-            elif group == 0b1110 and bucket_number is not None:
-                counts.buckets[bucket_number] += count
-            elif group == 0b1111:
-                counts.totals_ms.append(duration or 0.0)
-
-        return counts
-
-    def lines(self, snapshot: Snapshot, trail: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the evidence of completeness in the rows of a trail, in the order of commit.
+    def lines(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the evidence of completeness in the rows of a trail from *first* up to *stop*, in the order of commit.
 
         Yields:
-            The number in the trail, the column ``line``, the event id, the timestamp in µs, the kind, and, of the library's own
-            events, the operation and the metadata.
+            The number in the trail, the column ``line``, and the columns of `_EVIDENCE`.
         """
-        own = ", ".join(f"CASE WHEN kind IS NOT NULL THEN {name} END" for name in ("operation", "metadata"))
-        files = [file for file in snapshot.files.values() if file.trail == trail]
-        files.sort(key=lambda file: file.numbers)
+        files = _numbered_files(snapshot, trail, first, stop)
         groups: list[list[DataFile]] = []
         last = -1
 
@@ -363,26 +426,66 @@ class SQLEngine:
             last = max(last, file.numbers[1])
 
         for group in groups:
-            columns = f"n, line, event_id, {self._microseconds}, kind, {own}"
+            columns = f"n, line, {_EVIDENCE.format(us=self.microseconds)}"
             source = self._union(snapshot, ANY_KIND, group, columns)
             if source is not None:
+                sql = f"SELECT * FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
                 order = " ORDER BY n" if len(group) > 1 or not self._dialect.keeps_order else ""
-                yield from (row[:-1] for row in self._rows(source.sql + order, source))
+                yield from (row[:-1] for row in self._rows(sql + order, source))
 
-    def counts_by_user(self, snapshot: Snapshot, conditions: Conditions) -> Iterator[UserOperation]:
-        """Yield the counts of each user, operation and trail of the matching events that are not `undecided`, by the first."""
-        files = _candidates(snapshot, conditions)
-        columns = f"user_id, operation, status, trail, n, {self._place} AS place, late_us"
-        source = self._union(snapshot, conditions, files, columns) if files else None
+    def runs(self, snapshot: Snapshot, trail: str, first: int, stop: int) -> Iterator[tuple[Any, ...]] | None:
+        """Yield the evidence of lines of a trail, without the inner ones of runs. A run has the next numbers of one writer.
+
+        None means that the database does not find runs.
+
+        Yields:
+            Whether the line continues a run, whose last one it is, the writer and the sequence number, or None; whether the
+            column ``line`` is there; the least and the greatest time of all lines; and the columns of `_EVIDENCE`.
+        """
+        sequence = self._dialect.sequence
+        if sequence is None:
+            return None
+
+        files = _numbered_files(snapshot, trail, first, stop)
+        columns = f"n, line, substr(event_id, 18, 11) AS writer, {sequence} AS number, {_EVIDENCE.format(us=self.microseconds)}"
+        source = self._union(snapshot, ANY_KIND, files, columns)
         if source is None:
-            return
-        # The places of a trail ascend with its numbers.
-        sql = (
-            "SELECT user_id, operation, count(*), count(*) FILTER (WHERE status = 'SUCCESS'), min(place), trail, min(n), "
-            f"max(place), max(n), CASE WHEN max(late_us) > 0 THEN max_by(late_us, n) ELSE 0 END FROM ({source.sql}) "
-            "WHERE NOT is_doubtful GROUP BY user_id, operation, trail ORDER BY min(place), trail, min(n)"
+            return iter(())
+
+        numbered = (
+            "SELECT *, min(us) OVER () AS earliest, max(us) OVER () AS latest, "
+            "line IS NULL AND kind IS NULL AND coalesce(number = 1 + max(number) OVER (PARTITION BY writer ORDER BY n "
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS continues "
+            f"FROM ({source.sql}) WHERE n >= {first} AND n < {stop}"
         )
-        yield from self._rows(sql, source)
+        followed = f"SELECT *, lead(continues) OVER (PARTITION BY writer ORDER BY n) AS is_followed FROM ({numbered})"
+        sql = (
+            "SELECT continues, writer, number, line IS NOT NULL, earliest, latest, event_id, us, kind, operation, metadata "
+            f"FROM ({followed}) WHERE NOT continues OR NOT coalesce(is_followed, false) ORDER BY n"
+        )
+
+        return self._rows(sql, source)
+
+
+def _numbered_files(snapshot: Snapshot, trail: str, first: int, stop: int) -> list[DataFile]:
+    """Return the files that may have rows of a trail from *first* up to *stop*."""
+    files = [
+        file
+        for file in snapshot.files.values()
+        if file.trail == trail and file.numbers[0] < stop and file.numbers[1] >= first
+    ]
+
+    return sorted(files, key=lambda file: file.numbers)
+
+
+def _is_before(stop: int | None, place: int) -> bool:
+    """Return whether a range that ends before *stop* ends before *place*."""
+    return stop is not None and stop <= place
+
+
+def _is_after(start: int | None, place: int) -> bool:
+    """Return whether a range begins after *place*."""
+    return start is not None and start > place
 
 
 def _has_other(conditions: Conditions) -> bool:
@@ -396,7 +499,7 @@ def _has_other(conditions: Conditions) -> bool:
     )
 
 
-def _candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
+def candidates(snapshot: Snapshot, conditions: Conditions) -> list[DataFile]:
     """Return the files that may have matching events, by their places in the order."""
     start = None if conditions.start_time is None else microseconds(conditions.start_time)
     end = None if conditions.end_time is None else microseconds(conditions.end_time)

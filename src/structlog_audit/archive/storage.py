@@ -74,8 +74,8 @@ class Storage(Protocol):
         """Yield the files below *folder*, or nothing if there is no such folder."""
         ...
 
-    def require_exclusive_creation(self) -> None:
-        """Raise `AuditWriteError` if `create` replaces existing files."""
+    def require_usable(self) -> None:
+        """Raise `AuditWriteError` if there can be no archive here, or `create` replaces existing files."""
         ...
 
 
@@ -142,7 +142,13 @@ class LocalStorage:
 
     def files(self, folder: str) -> Iterator[StoredFile]:
         """As `Storage.files`."""
-        for parent, _, names in os.walk(self.location(folder)):
+
+        def refuse(error: OSError) -> None:
+            # Files in a folder that may not be read are not those that do not exist.
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        for parent, _, names in os.walk(self.location(folder), onerror=refuse):
             for name in names:
                 path = os.path.join(parent, name)
                 with suppress(FileNotFoundError):
@@ -150,8 +156,9 @@ class LocalStorage:
                     modified = dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
                     yield StoredFile(os.path.relpath(path, self.root), status.st_size, modified)
 
-    def require_exclusive_creation(self) -> None:
-        """Accept every file system that has links; another one fails at the first commit, with nothing committed."""
+    def require_usable(self) -> None:
+        """As `Storage.require_usable`. A file system without links fails at the first commit, with nothing committed."""
+        require_folder(self.root)
 
     @contextmanager
     def _unfinished(self, target: str) -> Iterator[str]:
@@ -257,8 +264,8 @@ class ObjectStorage:
                 path = name.removeprefix(self._prefix).lstrip("/")
                 yield StoredFile(path, details["size"], modified)
 
-    def require_exclusive_creation(self) -> None:
-        """As `Storage.require_exclusive_creation`: creates a file twice, and deletes it."""
+    def require_usable(self) -> None:
+        """As `Storage.require_usable`: creates a file twice, and deletes it."""
         path = f"_delta_log/_probe-{secrets.token_hex(6)}"
         self.create(path, b"1")
         try:
@@ -307,6 +314,18 @@ def open_storage(root: str | os.PathLike[str], options: dict[str, Any] | None = 
     if options:
         raise AuditValueError(f"storage_options={options!r}: expected a URL such as s3://bucket/audit, got {text!r}")
     return LocalStorage(text)
+
+
+def require_folder(path: str) -> None:
+    """Raise `AuditWriteError` if *path* cannot be a folder, because it is a file, or below one."""
+    existing = os.path.abspath(path)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+
+    if not os.path.isdir(existing):
+        raise AuditWriteError(
+            f"{path!r}: expected a folder, got the file {existing!r}: name a folder, which is created if it is missing"
+        )
 
 
 def is_url(path: str) -> bool:

@@ -7,6 +7,7 @@ import datetime as dt
 import os
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -237,8 +238,8 @@ def read_trails(
     if options.record:
         record_reading([*paths, *options.others], options.command, describe)
 
-    with progress(lambda: trail.size(), quietly=quietly) as advance:
-        verified = [] if verified_by is None else _verified_lines(paths, verified_by)
+    with ExitStack() as stack, progress(lambda: trail.size(), quietly=quietly) as advance:
+        verified = [] if verified_by is None else _verified_lines(paths, verified_by, stack)
         trail = (
             open_paths(paths, options.engine, advance, vault)
             if verified_by is None
@@ -262,8 +263,8 @@ def read_trails(
     return Exit.FINDINGS if has_findings else code
 
 
-def _verified_lines(paths: Sequence[str], keys: Sequence[str]) -> list[VerifiedLines]:
-    """Return the proved lines of the trails at *paths*.
+def _verified_lines(paths: Sequence[str], keys: Sequence[str], stack: ExitStack) -> list[VerifiedLines]:
+    """Return the proved lines of the trails at *paths*, which may be an archive. *stack* closes what it opens.
 
     Raises:
         UsageError: A key cannot be used, or a path is not the active file of a trail.
@@ -276,12 +277,23 @@ def _verified_lines(paths: Sequence[str], keys: Sequence[str]) -> list[VerifiedL
     if not keys:
         raise UsageError("--verified: expected --key as well: without a key, nothing is proved")
 
+    is_of_archive = any(map(is_archive, paths))
+    if is_of_archive and len(paths) > 1:
+        raise UsageError(
+            "--verified: expected one archive, without others or live trails: what both have would come twice"
+        )
+
     for path in paths:
-        if not os.path.isdir(f"{os.path.abspath(path)}.seal"):
-            raise UsageError(f"--verified: {path!r}: expected the active file of a sealed trail")
+        if not is_of_archive and not os.path.isdir(f"{os.path.abspath(path)}.seal"):
+            raise UsageError(f"--verified: {path!r}: expected the active file of a sealed trail, or an archive of one")
 
     with raising(UsageError):
         policy = load_policies(keys)
+
+    if is_of_archive:
+        from structlog_audit.archive.proofs import verified_archived_lines
+
+        return stack.enter_context(verified_archived_lines(paths[0], policy))
 
     return [VerifiedLines(path, policy) for path in dict.fromkeys(paths)]
 

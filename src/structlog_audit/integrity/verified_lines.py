@@ -34,7 +34,7 @@ from structlog_audit.integrity.standalone.verify_trail import (
     SealError,
     SegmentFile,
     SegmentReader,
-    find_files,
+    TrailFolder,
     fold_right,
     leaf_hashes,
     match_segments,
@@ -60,7 +60,7 @@ class VerifiedLines(io.RawIOBase):
     """A file with the proved lines of one trail.
 
     Args:
-        trail: The path of the active segment.
+        trail: The path of the active segment, or the trail in an archive.
         policy: The trusted keys.
 
     Attributes:
@@ -77,36 +77,40 @@ class VerifiedLines(io.RawIOBase):
             root.
     """
 
-    def __init__(self, trail: str | os.PathLike[str], policy: Policy) -> None:
+    def __init__(self, trail: str | os.PathLike[str] | TrailFolder, policy: Policy) -> None:
         super().__init__()
-        self.name = os.fspath(trail)
+        self._trail = trail if isinstance(trail, TrailFolder) else TrailFolder(os.fspath(trail))
+        self.name = self._trail.trail
         self.unproved = 0
         self.absent = 0
         self.unsealed = 0
         self.examples: list[tuple[str, int]] = []
         self.oldest_unsealed: dt.datetime | None = None
 
-        path = os.path.abspath(self.name)
-        self._hashes = HashFiles(f"{path}.seal")
+        folder = self._trail.seal
+        self._hashes = HashFiles(folder)
         with raising(AuditReadError):
             # The checkpoint comes first: everything that it covers is on the disk already.
-            note = read_checkpoint(f"{path}.seal")
+            note = read_checkpoint(folder)
             self.checkpoint, _ = policy.check(note)
             self._key_use = KeyUse(policy.logs)
             self._key_use.add(note, self.checkpoint, "the checkpoint of the seal", {})
 
             self._leaves = _AuthenticLeaves(self._hashes, self.checkpoint)
-            self._files = find_files(path)
-            self._segments = self._find_segments(f"{path}.seal")
+            self._files = self._trail.files()
+            self._segments = self._find_segments(folder)
         self._blocks = self._proved_blocks()
         self._rest = memoryview(b"")
         self._has_quorum = policy.quorum != "none"
 
     def _find_segments(self, folder: str) -> Sequence[SealedSegment | None]:
-        segments = read_segments(folder, self.checkpoint.size)
+        size = self.checkpoint.size
+        segments = read_segments(folder, size)
         if segments is None:
-            segments = rebuild_segments(self._files, self._hashes, self.checkpoint.size)
-        return match_segments(self._files, segments, self._hashes)
+            segments = rebuild_segments(self._files, self._hashes, size)
+
+        present = self._trail.present(self._files, segments, self._hashes, size)
+        return match_segments(self._files, present, self._hashes)
 
     def readable(self) -> bool:
         """Return True."""
@@ -137,7 +141,12 @@ class VerifiedLines(io.RawIOBase):
         if self._has_quorum:
             yield f"{self.name}: cosignatures of witnesses are not checked here: verify does that", False
 
-        elsewhere = self.checkpoint.size - sum(segment.lines for segment in self._segments if segment is not None)
+        unarchived = sum(run.lines for run in self._trail.unarchived)
+        if unarchived:
+            yield f"{self.name}: sealed lines that are not archived yet: {unarchived}", False
+
+        here = sum(segment.lines for segment in self._segments if segment is not None)
+        elsewhere = self.checkpoint.size - here - unarchived
         if elsewhere:
             reason = "retention deleted them, or they are missing: verify tells which"
             yield f"{self.name}: sealed lines in segments that are not here: {elsewhere}; {reason}", False

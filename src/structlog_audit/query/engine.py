@@ -12,6 +12,29 @@ Progress = Callable[[int], None]
 """Takes the number of bytes read so far for the current query."""
 
 
+class SharedProgress:
+    """The bytes read of several sources for one query, as one number.
+
+    Args:
+        progress: Called with the number of bytes of all sources.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done: list[int] = []
+
+    def part(self) -> Progress:
+        """Return the function that takes the bytes read of one source."""
+        number = len(self._done)
+        self._done.append(0)
+
+        def advance(done: int) -> None:
+            self._done[number] = done
+            self._progress(sum(self._done))
+
+        return advance
+
+
 class Engine(Protocol):
     """Finds events in the trails it was made for."""
 

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -27,6 +28,7 @@ from structlog_audit.query.statistics import (
 
 if TYPE_CHECKING:
     from structlog_audit.formats.spreadsheet import Cells
+    from structlog_audit.query.activity import CountedEvents
 
 
 _COUNTED = {"lost": Cause.LOST, "raised": Cause.RAISED, "pending": Cause.PENDING}
@@ -248,6 +250,14 @@ class EventSource:
 
         found = statistics(counted())
         return {**found, "unknown_status": unknown_status}
+
+    @contextmanager
+    def _counted_events(self, conditions: Conditions) -> Iterator[CountedEvents | None]:
+        """Provide the counts of the events that match *conditions*, for the duration of a ``with`` block.
+
+        None means that the source must read each event for them.
+        """
+        yield None
 
     @with_filter_signature
     def get_statistics_by_user(self, **filters: Unpack[Filters]) -> dict[str | None, UserStatistics]:

@@ -133,17 +133,28 @@ class FieldTest:
         return any(matcher.matches(values) for matcher in self.alternatives) is not self.is_negated
 
 
+@dataclass(frozen=True, slots=True)
+class AnyTest:
+    """Passes if any of several tests passes."""
+
+    tests: tuple[FieldTest, ...]
+
+    def passes(self, event: Matchable) -> bool:
+        """Return whether *event* passes a test."""
+        return any(test.passes(event) for test in self.tests)
+
+
 class FieldConditions(Conditions, frozen=True):
     """Conditions with tests of fields, each of which must pass."""
 
-    tests: tuple[FieldTest, ...] = ()
+    tests: tuple[FieldTest | AnyTest, ...] = ()
 
     def matches(self, event: Matchable) -> bool:
         """Return whether *event* satisfies all conditions and passes all tests."""
         return super().matches(event) and all(test.passes(event) for test in self.tests)
 
     @classmethod
-    def of(cls, conditions: Conditions, *tests: FieldTest) -> FieldConditions:
+    def of(cls, conditions: Conditions, *tests: FieldTest | AnyTest) -> FieldConditions:
         """Return *conditions*, which may have tests already, with these *tests* too."""
         members = msgspec.structs.asdict(conditions)
 

@@ -135,6 +135,15 @@ class Sum:
             numerator, denominator = duration.as_integer_ratio()
             numerators[denominator] += numerator
 
+    def add_scaled(self, numerator: int, denominator: int) -> None:
+        """Add a sum of durations, *numerator* / *denominator* ms. The denominator is a power of two up to 2¹⁰⁷⁴."""
+        self._numerators[denominator] += numerator
+
+    def merge(self, other: Sum) -> None:
+        """Add the durations of *other*."""
+        for denominator, numerator in other._numerators.items():
+            self._numerators[denominator] += numerator
+
     @property
     def _units(self) -> int:
         # The denominator of a float is a power of two, so scaling it to the unit is a shift.
@@ -315,6 +324,10 @@ def statistics_by_user(events: Iterable[Countable]) -> dict[str | None, UserStat
     return {name: user.statistics() for name, user in users.items()}
 
 
-def counts_by_text(counted: Counter[Any]) -> dict[str, int]:
-    """Return the counts by plain text, the most common first."""
-    return {str(name): count for name, count in counted.most_common()}
+def counts_by_text(counted: Mapping[Any, int]) -> dict[str, int]:
+    """Return the counts by plain text, the most common first, and equally common ones by name."""
+    rows = [(str(name), count) for name, count in counted.items()]
+    rows.sort()
+    rows.sort(key=_count, reverse=True)
+
+    return dict(rows)

@@ -19,6 +19,7 @@ from structlog_audit.events.codec import StoredEvent
 from structlog_audit.events.conversion import has_unknown_status
 from structlog_audit.events.event import INTENT_ID, EventStatus, Kind, operation_of, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
+from structlog_audit.query.activity import Activity, UserActivity
 from structlog_audit.query.statistics import Countable, Histogram, Sum, UserCounts, canonical_counts
 from structlog_audit.reports.formatting import shorten
 from structlog_audit.reports.period import floor, month_of, rfc3339_or_none
@@ -79,6 +80,22 @@ class OperationAggregate:
         }
 
 
+def operation_aggregates(activity: Activity) -> defaultdict[str, OperationAggregate]:
+    """Return the aggregates of the operations in *activity*, with the six in any case as one."""
+    aggregates: defaultdict[str, OperationAggregate] = defaultdict(OperationAggregate)
+
+    for (operation, status), count in activity.outcomes.items():
+        aggregates[operation_of(operation).value].statuses[status] += count
+
+    for operation, histogram in activity.durations.items():
+        aggregates[operation_of(operation).value].durations.buckets.update(histogram.buckets)
+
+    for operation, total_ms in activity.totals_ms.items():
+        aggregates[operation_of(operation).value].total_ms.merge(total_ms)
+
+    return aggregates
+
+
 class UserAggregate(UserCounts):
     """The counts of one user's events, with the failures and the first activity."""
 
@@ -95,6 +112,16 @@ class UserAggregate(UserCounts):
         self.failures += event.status is EventStatus.FAILURE
         if self.first is None:
             self.first = event.timestamp
+
+    def add_activity(self, activity: UserActivity) -> None:
+        """Add the counts of the user, who has no others."""
+        for operations in activity.months.values():
+            self.operations.update(operations)
+
+        self.succeeded = activity.succeeded
+        self.failures = activity.failures
+        self.first = activity.first
+        self.last = activity.last
 
     def to_dict(self, user_id: str | None, classes: OperationClasses) -> dict[str, Any]:
         """Return the row of the user *user_id*, with operations counted by *classes*."""
@@ -206,6 +233,18 @@ class ReportAggregates:
             self.exports.add(event)
 
         self.close_intent(event)
+
+    def add_activity(self, activity: Activity) -> None:
+        """Add counts of application events; their lists are added one by one."""
+        for (hour, status), count in activity.hours.items():
+            self.hours[hour][status] += count
+
+        self.operations = operation_aggregates(activity)
+
+        for user_id, counts in activity.users:
+            self.users[user_id].add_activity(counts)
+            for month, operations in counts.months.items():
+                self.months[month][user_id or ANONYMOUS].update(operations)
 
     def close_intent(self, event: StoredEvent) -> None:
         """Remove the intent that *event* completes, if any, from the open intents."""

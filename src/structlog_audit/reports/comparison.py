@@ -25,7 +25,7 @@ from structlog_audit.query.completeness import Completeness, Source
 from structlog_audit.query.event_source import EventSource
 from structlog_audit.query.filters import conditions
 from structlog_audit.reports import formatting
-from structlog_audit.reports.aggregation import OperationAggregate, truncated
+from structlog_audit.reports.aggregation import OperationAggregate, operation_aggregates, truncated
 from structlog_audit.reports.comparison_document import build_comparison_document
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.period import Period, period_before, period_of
@@ -148,7 +148,7 @@ def _seconds(period: Period, source: Source, now: dt.datetime) -> float:
 def read_side(
     source: EventSource, period: Period, verdict: Completeness, now: dt.datetime, user_id: str | None = None
 ) -> Side:
-    """Return the figures of *period*, of all users or of one. One pass over its events.
+    """Return the figures of *period*, of all users or of one. One pass over its events, unless the source counts them.
 
     Args:
         source: The source of the events.
@@ -162,6 +162,13 @@ def read_side(
 
     of_user = {} if user_id is None else {"user_id": user_id}
     of_period = conditions(start_time=period.start, end_time=period.end, **of_user)
+
+    with source._counted_events(of_period) as counted:
+        if counted is not None:
+            operations = operation_aggregates(counted.activity)
+            users = Counter({user: found.total for user, found in counted.activity.users})
+            return Side.of(period, operations, users, verdict, now)
+
     for event in source.select(of_period, newest_first=False):
         operation = operation_of(event.operation).value
         operations[operation].add(event)

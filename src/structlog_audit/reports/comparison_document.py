@@ -46,20 +46,21 @@ def build_comparison_document(members: dict[str, Any]) -> Document:
             ("Created", f"{created} by {members['software']}"),
         ],
         verdict=worst,
-        headline=_headline(*verdicts, number),
+        headline=_headline(verdicts, number),
         keys=_key_figures(members),
         sections=sections,
         zone=members["now"]["time_zone"],
     )
 
 
-def _headline(before: str, now: str, section_number: int) -> str:
+def _headline(verdicts: list[str], section_number: int) -> str:
+    before, now = verdicts
     if before == now == "complete":
         return "Complete on both sides, by the evidence of their sources"
 
-    verdicts = f"{before} on both sides" if before == now else f"{before} before, {now} now"
+    words = f"{before} on both sides" if before == now else f"{before} before, {now} now"
 
-    return f"{verdicts.capitalize()} (reasons in section {section_number})"
+    return f"{words.capitalize()} (reasons in section {section_number})"
 
 
 def _side(side: dict[str, Any]) -> str:

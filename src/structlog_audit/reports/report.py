@@ -6,7 +6,8 @@
 
 **Performance**
 
-* One pass over the events, in the order of commit. `structlog_audit.reports.aggregation` describes the bounds on memory.
+* One pass over the events, in the order of commit; a source that counts its events, such as an archive, makes none
+  (`structlog_audit.reports.counted`). `structlog_audit.reports.aggregation` describes the bounds on memory.
 * A report of one user makes a second pass, over gaps and trail events; without an event of the user, a third one for the names
   near that user's.
 * A period with a start makes one pass over the period before, and one for the verdict on it.
@@ -32,6 +33,7 @@ from structlog_audit.exceptions import AuditTypeError, AuditValueError
 from structlog_audit.query.absent_values import absent_values
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.field_tests import FieldConditions
 from structlog_audit.query.filters import conditions
 from structlog_audit.query.seal_verdict import SealVerdict
 from structlog_audit.query.statistics import statistics
@@ -39,6 +41,7 @@ from structlog_audit.redaction.redactor import Redactor
 from structlog_audit.redaction.vault import SubjectVault
 from structlog_audit.reports.aggregation import ReportAggregates
 from structlog_audit.reports.completeness import assess_completeness
+from structlog_audit.reports.counted import HAS_INTENT, add_counted
 from structlog_audit.reports.document import Document
 from structlog_audit.reports.document_builder import build_document
 from structlog_audit.reports.period import Period, period_of
@@ -184,8 +187,7 @@ def compliance_report(
     period = period_of(month, start_time, end_time, source._now(), tz)
     user = _user(user_id)
     aggregates = ReportAggregates(registered_operations().extended(operations), period.zone)
-    events = aggregates.aggregate(_events(source, period, user))
-    statistics_of_period = statistics(events)
+    statistics_of_period = _aggregate(source, period, user, aggregates)
 
     if period.end is not None or user is not None:
         _close_intents_elsewhere(source, aggregates)
@@ -194,6 +196,17 @@ def compliance_report(
     comparison = compare_with_period_before(source, period, user, aggregates, verdict, verdict.seals)
     members = build_data(source, period, user, aggregates, statistics_of_period, hints, verdict, comparison)
     return Report(members, period.zone, verdict)
+
+
+def _aggregate(source: EventSource, period: Period, user: str | None, aggregates: ReportAggregates) -> dict[str, Any]:
+    """Add the events of the period to *aggregates*, and return the statistics of the application events."""
+    # A source counts by the months of UTC.
+    if user is None and period.zone is dt.UTC:
+        with source._counted_events(conditions(start_time=period.start, end_time=period.end)) as counted:
+            if counted is not None:
+                return add_counted(counted, period, aggregates)
+
+    return statistics(aggregates.aggregate(_events(source, period, user)))
 
 
 def _absence(source: EventSource, period: Period, user_id: str) -> list[str]:
@@ -239,5 +252,6 @@ def _close_intents_elsewhere(source: EventSource, aggregates: ReportAggregates) 
         return
 
     first = min(intent.timestamp for intent in aggregates.open_intents.values())
-    for event in _select(source, start_time=first):
+    outcomes = FieldConditions.of(conditions(start_time=first), HAS_INTENT)
+    for event in source.select(outcomes, newest_first=False):
         aggregates.close_intent(event)

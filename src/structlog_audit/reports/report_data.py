@@ -22,6 +22,7 @@ from structlog_audit.events.event import EventStatus, rfc3339
 from structlog_audit.events.operation_classes import UNCLASSIFIED, OperationClass, OperationClasses
 from structlog_audit.query.completeness import Completeness
 from structlog_audit.query.event_source import EventSource
+from structlog_audit.query.statistics import counts_by_text
 from structlog_audit.reports.aggregation import (
     NEWEST,
     ReportAggregates,
@@ -167,7 +168,7 @@ def _month(month: str, users: Mapping[str, Counter[str]], classes: OperationClas
         "period": month,
         "total_events": operations.total(),
         "users": len(users),
-        "operations": dict(operations.most_common()),
+        "operations": counts_by_text(operations),
         "user_activity": {user_id: activity_counts(users[user_id], classes) for user_id in most_active},
     }
 
@@ -228,7 +229,7 @@ def _classes(aggregates: ReportAggregates) -> dict[str, Any]:
         "classified": sum(row["total_events"] for row in rows.values()),
         "by_class": rows,
         "unclassified": unclassified,
-        "unclassified_operations": dict(operations[UNCLASSIFIED].most_common()),
+        "unclassified_operations": counts_by_text(operations[UNCLASSIFIED]),
     }
 
 

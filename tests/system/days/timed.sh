@@ -14,8 +14,8 @@ day_ends() {
   wait
 }
 
-# Wait for a text in a file, as a person does who looks at it.
-seen() { until grep -qs -- "$1" "$2"; do sleep 0.1; done; }
+# Wait for a text in a file for two minutes at most, as a person does who looks at it.
+seen() { timeout 120 sh -c 'until grep -qs -- "$1" "$2"; do sleep 0.1; done' sh "$1" "$2"; }
 
 trap day_ends EXIT
 exec 2>&1

@@ -357,10 +357,31 @@ class Collector:
         self._time = lines[-1].timestamp
         self._extend_range(lines)
 
+    def is_expected(self, event_id: str) -> bool:
+        """Return whether *event_id* has a number above those of its writer, and is surely not an id of another form."""
+        parts = parse_event_id(event_id)
+        if parts is None:
+            return False
+
+        writer = self.evidence.writers.get(parts.writer)
+        return parts.number < _FEWEST_OF_OTHERS if writer is None else parts.number > writer.number
+
+    def add_run(self, writer_id: str, number: int, time: dt.datetime) -> None:
+        """Add the next lines of a known writer, up to *number*, whose time is *time*."""
+        writer = self.evidence.writers[writer_id]
+        writer.number = number
+        writer.time = time
+        writer.segment = self.segment
+        writer.is_closed = False
+        self._time = time
+
     def _extend_range(self, lines: Iterable[NumberedLine]) -> None:
-        evidence = self.evidence
         times = [line.timestamp for line in lines]
-        earliest, latest = min(times), max(times)
+        self.extend_range(min(times), max(times))
+
+    def extend_range(self, earliest: dt.datetime, latest: dt.datetime) -> None:
+        """Extend the times of the trail by those of lines."""
+        evidence = self.evidence
         evidence.first = earliest if evidence.first is None else min(evidence.first, earliest)
         evidence.last = latest if evidence.last is None else max(evidence.last, latest)
 

@@ -19,7 +19,9 @@ rsyslogd -n -f "$PWD/rsyslog.conf" -i "$PWD/rsyslog.pid" &
 # Three pages are read. Is the application well, and is everything recorded?
 time curl -s -w '\n' "http://$SHOP/{page/1,page/2,page/3,health}" "http://$METRICS/metrics" | grep -E '^[{]|_(recorded|lost|pending)_events(_total)?[{]'
 
-# Is the trail intact, also by a checkpoint that left the host? The sealer records one each minute, and one at its end.
+# Is the trail intact, also by a checkpoint that left the host? The sealer, which has sealed the start and the three pages,
+# records one each minute, and one at its end.
+seen '^4$' web1/audit.jsonl.seal/checkpoint
 time kill %1
 seen '"kind":"checkpoint"' shipped.jsonl
 time structlog-audit verify web1/audit.jsonl --key audit.vkey --anchor shipped.jsonl

@@ -1,0 +1,225 @@
+"""Counts of archived events in SQL, for statistics, the statistics of users, and reports.
+
+**Guarantees.** They are those that Python would count. Where the database has integers of 128 bits, sums of durations are
+exact: SQL adds multiples of 2⁻⁷³ ms, and Python the few durations that are no such multiple, or reach 2²⁴ ms.
+
+**Performance.** A user is one row, with columns for each operation: Python takes longer to fetch a row for each user and
+operation than the database to count them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from structlog_audit.archive.actions import DataFile
+from structlog_audit.archive.delta_log import Snapshot
+from structlog_audit.archive.dialects import SCALE
+from structlog_audit.archive.rows import time_of
+from structlog_audit.archive.sql_engine import Place, SQLEngine, candidates
+from structlog_audit.events.event import EventStatus, operation_of
+from structlog_audit.query.activity import Activity
+from structlog_audit.query.filters import Conditions
+from structlog_audit.query.statistics import LOG_GROWTH, Sum
+
+_MOST_OPERATIONS = 32
+"""The operations that have columns in one query."""
+
+_HOUR_US = 3_600_000_000
+
+Moment = tuple[Place, int]
+"""The place of an event, and how much earlier than its order key it is, in µs."""
+
+
+class Counts:
+    """The counts of statistics."""
+
+    def __init__(self) -> None:
+        self.operations: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.users: Counter[str | None] = Counter()
+        self.buckets: Counter[int] = Counter()
+        self.totals_ms: defaultdict[str, Sum] = defaultdict(Sum)
+
+
+class UserPart(NamedTuple):
+    """The counts of a user in one trail, one event or many: *operations* have the place of the first one and how many."""
+
+    user_id: str | None
+    succeeded: int
+    failures: int
+    first: Moment
+    last: Moment
+    operations: Sequence[tuple[str, Place, int]]
+
+
+class SQLCounts:
+    """Counts the events of one archive that match conditions and are not `SQLEngine.undecided`.
+
+    The methods may raise `UndecidedError`.
+
+    Args:
+        engine: Queries the archive.
+        snapshot: The state of the archive.
+        conditions: The conditions.
+    """
+
+    def __init__(self, engine: SQLEngine, snapshot: Snapshot, conditions: Conditions) -> None:
+        self._engine = engine
+        self._snapshot = snapshot
+        self._conditions = conditions
+        self._dialect = engine.dialect
+        self._bucket = self._dialect.bucket.format(growth=LOG_GROWTH)
+        self.files = candidates(snapshot, conditions)
+
+    def _rows(
+        self,
+        columns: str,
+        selected: str,
+        groups: str,
+        files: Sequence[DataFile] | None = None,
+        values: Mapping[str, str] | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query of the files; its arguments are those of `SQLEngine.grouped`."""
+        chosen = self.files if files is None else files
+
+        return self._engine.grouped(self._snapshot, self._conditions, chosen, columns, selected, groups, values or {})
+
+    @property
+    def has_one_trail(self) -> bool:
+        """Whether all events are of one trail."""
+        return len({file.trail for file in self.files}) <= 1
+
+    def add_to(self, counts: Counts) -> None:
+        """Add the counts of statistics to *counts*."""
+        names = "operation, status, user_id, bucket"
+        rows = self._rows(
+            f"operation, status, user_id, {self._bucket} AS bucket",
+            f"{self._dialect.grouping.format(columns=names)}, {names}, count(*)",
+            "GROUP BY GROUPING SETS ((operation), (status), (user_id), (bucket))",
+        )
+
+        for group, operation, status, user, bucket, count in rows:
+            # A bit is set for each column that the row does not group by.
+            if group == 0b0111:
+                counts.operations[operation] += count
+            elif group == 0b1011:
+                counts.statuses[EventStatus(status)] += count
+            elif group == 0b1101:
+                counts.users[user] += count
+            elif bucket is not None:
+                counts.buckets[bucket] += count
+
+        self._add_totals(counts.totals_ms)
+
+    def add_outcomes_to(self, activity: Activity) -> None:
+        """Add the counts of a report, without those of users, to *activity*."""
+        us = self._engine.microseconds
+        # Before 1970 a remainder is negative.
+        hour = f"{us} - ({us} % {_HOUR_US} + {_HOUR_US}) % {_HOUR_US}"
+        entries = self._dialect.length.format(column="entry_ids")
+
+        # Spark wants them as the grouping sets name them first.
+        names = "hour, status, operation, bucket"
+        rows = self._rows(
+            f"{hour} AS hour, status, operation, {self._bucket} AS bucket, {entries} AS entries",
+            f"{self._dialect.grouping.format(columns=names)}, {names}, count(*), sum(entries)",
+            "GROUP BY GROUPING SETS ((hour, status), (operation, status), (operation, bucket))",
+        )
+
+        for group, hour_us, status, operation, bucket, count, entry_ids in rows:
+            if group == 0b0011:
+                activity.hours[time_of(hour_us), EventStatus(status)] += count
+            elif group == 0b1001:
+                outcome = operation, EventStatus(status)
+                activity.outcomes[outcome] += count
+                activity.entries[outcome] += int(entry_ids or 0)
+            elif bucket is not None:
+                activity.durations[operation].buckets[bucket] += count
+
+        self._add_totals(activity.totals_ms)
+
+    def _add_totals(self, totals_ms: defaultdict[str, Sum]) -> None:
+        """Add the sums of the durations by operation."""
+        scaled = (self._dialect.scaled or "{column}").format(column="duration_ms")
+        rows = self._rows(
+            f"operation, duration_ms, {scaled} AS scaled",
+            "operation, CASE WHEN scaled IS NULL THEN duration_ms END AS rest, count(*), sum(scaled)",
+            "GROUP BY operation, CASE WHEN scaled IS NULL THEN duration_ms END",
+        )
+
+        for operation, rest, count, sum_ms in rows:
+            total = totals_ms[operation]
+            if rest is not None:
+                numerator, denominator = rest.as_integer_ratio()
+                total.add_scaled(count * numerator, denominator)
+            elif isinstance(sum_ms, int):
+                total.add_scaled(sum_ms, SCALE)
+            elif sum_ms is not None:
+                total.add(sum_ms)
+
+    def users_by_month(self) -> Iterator[tuple[str, UserPart]]:
+        """Yield the counts of users in each month and trail, in any order, with the six operations by their names."""
+        months: defaultdict[str, list[DataFile]] = defaultdict(list)
+        for file in self.files:
+            months[file.date[:7]].append(file)
+
+        for month, files in sorted(months.items()):
+            for operations in self.operations(files):
+                names = [operation_of(operation).value for operation in operations]
+                for part in self.users(files, operations, names, is_placed=False):
+                    yield month, part
+
+    def operations(self, files: Sequence[DataFile]) -> list[tuple[str, ...]]:
+        """Return the operations of the events in *files*, as many at a time as have columns in one query."""
+        names = sorted(name for (name,) in self._rows("operation", "DISTINCT operation", "", files))
+
+        return [tuple(names[start : start + _MOST_OPERATIONS]) for start in range(0, len(names), _MOST_OPERATIONS)]
+
+    def users(
+        self, files: Sequence[DataFile], operations: Sequence[str], names: Sequence[str], *, is_placed: bool
+    ) -> Iterator[UserPart]:
+        """Yield the counts of users in each trail, by the first event if there is one trail.
+
+        Args:
+            files: The data files.
+            operations: The operations that count, at most `_MOST_OPERATIONS`.
+            names: What each of them is called in the answer.
+            is_placed: Whether the places of operations are compared between trails.
+        """
+        trails = sorted({file.trail for file in files})
+        has_several = len(trails) > 1
+        late = ("min_by(late_us, n)", "max_by(late_us, n)") if self._has_late_events(files) else ("0", "0")
+        values = {f"o{number}": name for number, name in enumerate(operations)}
+        parameters = [self._dialect.parameter.format(name=name) for name in values]
+
+        selected = (
+            f"user_id, {'trail' if has_several else 'NULL'}, count(*) FILTER (WHERE status = 'SUCCESS'), "
+            "count(*) FILTER (WHERE status = 'FAILURE'), "
+            # The places of a trail ascend with its numbers.
+            f"min(place), min(n), {late[0]}, max(place), max(n), {late[1]}"
+        )
+        for parameter in parameters:
+            only = f"FILTER (WHERE operation = {parameter})"
+            place = f"min(place) {only}" if is_placed else "0"
+            selected += f", count(*) {only}, {place}, min(n) {only}"
+
+        groups = f"AND operation IN ({', '.join(parameters)}) GROUP BY user_id"
+        groups += ", trail" if has_several else " ORDER BY min(n)"
+        columns = f"user_id, operation, status, trail, n, {self._engine.place} AS place, late_us"
+
+        for user, at_trail, succeeded, failures, *row in self._rows(columns, selected, groups, files, values):
+            name = at_trail if has_several else trails[0]
+            first: Moment = (row[0], name, row[1]), row[2]
+            last: Moment = (row[3], name, row[4]), row[5]
+            found = zip(names, row[6::3], row[7::3], row[8::3], strict=True)
+            counted = [(operation, (at, name, n), count) for operation, count, at, n in found if count]
+
+            yield UserPart(user, succeeded, failures, first, last, counted)
+
+    def _has_late_events(self, files: Sequence[DataFile]) -> bool:
+        """Return whether an event is earlier than one before it in its trail."""
+        ((late_us,),) = self._rows("late_us", "coalesce(max(late_us), 0)", "", files)
+
+        return bool(late_us)

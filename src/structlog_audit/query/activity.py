@@ -1,0 +1,96 @@
+"""Counts of many events for a report, as a source gives them that need not read each event."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from structlog_audit.events.codec import MARKS, StoredEvent
+from structlog_audit.events.conversion import has_unknown_status
+from structlog_audit.events.event import EventStatus
+from structlog_audit.query.field_tests import Absent, FieldConditions, FieldTest
+from structlog_audit.query.filters import Conditions
+from structlog_audit.query.statistics import Histogram, Sum, bucket_of
+
+Outcome = tuple[str, EventStatus]
+"""An operation, as events have it, and a status."""
+
+
+class UserActivity(NamedTuple):
+    """The counts of one user.
+
+    Attributes:
+        months: How often the user did each operation, by month, such as ``2025-01``. The six are called by their names.
+        succeeded: The number of events with success.
+        failures: The number of failures.
+        first: The time of the first event, in the order of commit.
+        last: The time of the last event.
+    """
+
+    months: Mapping[str, Mapping[str, int]]
+    succeeded: int
+    failures: int
+    first: dt.datetime
+    last: dt.datetime
+
+    @property
+    def total(self) -> int:
+        """The number of events."""
+        return sum(sum(operations.values()) for operations in self.months.values())
+
+
+@dataclass(slots=True)
+class Activity:
+    """The counts of a set of events.
+
+    Attributes:
+        hours: The number of events by the beginning of the hour and the status.
+        outcomes: The number of events by operation and status.
+        entries: The number of their entry ids, alike.
+        durations: The durations of each operation.
+        totals_ms: Their sums.
+        users: The counts of each user, and of the events without one; read once.
+    """
+
+    hours: Counter[tuple[dt.datetime, EventStatus]] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    entries: Counter[Outcome] = field(default_factory=Counter)
+    durations: defaultdict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    totals_ms: defaultdict[str, Sum] = field(default_factory=lambda: defaultdict(Sum))
+    users: Iterable[tuple[str | None, UserActivity]] = ()
+
+    def add(self, event: StoredEvent) -> None:
+        """Count *event*, but for its user."""
+        outcome = event.operation, event.status
+        hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
+
+        self.hours[hour, event.status] += 1
+        self.outcomes[outcome] += 1
+        self.entries[outcome] += len(event.entry_ids)
+
+        if event.duration_ms is not None:
+            self.durations[event.operation].buckets[bucket_of(event.duration_ms)] += 1
+            self.totals_ms[event.operation].add(event.duration_ms)
+
+
+class CountedEvents(NamedTuple):
+    """One state of a source, of which all answers are.
+
+    Attributes:
+        activity: The counts of the application events that were asked for.
+        select: Yields the events that match conditions; the arguments are those of `EventSource.select`.
+    """
+
+    activity: Activity
+    select: Callable[..., Iterator[StoredEvent]]
+
+
+def count_unknown_status(select: Callable[..., Iterator[StoredEvent]], conditions: Conditions) -> int:
+    """Return the number of events whose status states neither success nor failure, of those that match *conditions*."""
+    is_marked = FieldTest(f"metadata.{MARKS}.status", (Absent(),), is_negated=True)
+    marked = select(FieldConditions.of(conditions, is_marked), newest_first=False)
+
+    return sum(has_unknown_status(event.metadata) for event in marked)

@@ -1,0 +1,210 @@
+"""Reports of an archive and its live trail are those of the files, although no query reads every event."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+from archive_cases import DRAWN, cases, written
+from archives import compacted, write_closed
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from trail_files import at, line_of, write_trail
+
+from structlog_audit import open_trail
+from structlog_audit.archive import open_archive, sql_counts
+from structlog_audit.archive.reader import ArchiveReader
+from structlog_audit.events.conversion import UNKNOWN_STATUS
+from structlog_audit.query.event_source import EventSource
+from structlog_audit.reports import compliance_report
+from structlog_audit.reports.comparison import comparison_report
+
+NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+OWN = ("generated_at", "source", "completeness", "integrity")
+"""The members of a report that describe its source."""
+
+PERIODS = st.sampled_from(
+    [
+        {},
+        {"month": "2025-01"},
+        {"start_time": at(1)},
+        {"end_time": at(60_000)},
+        {"start_time": at(0), "end_time": at(90_000)},
+        {"tz": "Asia/Kolkata"},
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """All reports are made at the same time."""
+    monkeypatch.setattr(EventSource, "_now", lambda self: NOW)
+
+
+def text_of(report):
+    """Return a report as text, without what describes its source."""
+    members = report.to_dict()
+    for name in OWN:
+        members.pop(name, None)
+    for side in ("before", "now"):
+        for name in OWN:
+            members.get(side, {}).pop(name, None)
+    return json.dumps(members, indent=1)
+
+
+def outcome(number, second, intent, **members):
+    """Return the line of an event that completes the intent in the line *intent*."""
+    intent_id = json.loads(intent)["event_id"]
+    return line_of(number, second, metadata={"intent_id": intent_id, **members.pop("metadata", {})}, **members)
+
+
+@settings(max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@given(case=cases(), period=PERIODS, most=st.sampled_from([1, 2, 32]))
+def test_report_of_an_archive_is_that_of_the_files(tmp_path_factory, case, period, most):
+    """For all events and periods: the same text, in the same order, whatever fits into one query."""
+    drawn, _, cuts, promoted = case
+    folder = tmp_path_factory.mktemp("case")
+    path = written(folder / "logs", drawn, cuts)
+    compacted(path, folder / "archive", promote=promoted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sql_counts, "_MOST_OPERATIONS", most)
+        if not (folder / "archive").exists():
+            return
+        with open_archive(folder / "archive", live=path, host="h1") as source:
+            assert text_of(compliance_report(source, **period)) == text_of(
+                compliance_report(open_trail(path), **period)
+            )
+
+
+@settings(max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(case=cases(), other=DRAWN)
+def test_report_and_users_of_two_trails_are_those_of_their_files(tmp_path_factory, case, other):
+    """For all events of two hosts with clocks that agree: the order decides about the first and the last event of a user."""
+    drawn, filters, cuts, _ = case
+    drawn, other = ([(event, max(0.0, step)) for event, step in events] for events in (drawn, other))
+    folder = tmp_path_factory.mktemp("case")
+    paths = [written(folder / "a", drawn, cuts), written(folder / "b", other, [len(other), len(other)])]
+    for file in paths[1].parent.iterdir():
+        # Otherwise both would be one trail, which is archived once; and the order of equal times is not defined.
+        lines = file.read_bytes().replace(b"80000001", b"80000002")
+        file.write_bytes(lines.replace(b"000000Z", b"000300Z").replace(b"500000Z", b"500300Z"))
+    for path in paths:
+        compacted(path, folder / "archive")
+    if not (folder / "archive").exists():
+        return
+
+    files = open_trail(*paths)
+    with open_archive(folder / "archive", live=paths, host="h1") as source:
+        found, expected = source.get_statistics_by_user(**filters), files.get_statistics_by_user(**filters)
+        assert found == expected
+        assert [list(each["by_operation"]) for each in found.values()] == [
+            list(each["by_operation"]) for each in expected.values()
+        ]
+        assert list(found) == list(expected)
+        assert text_of(compliance_report(source)) == text_of(compliance_report(files))
+
+
+@settings(max_examples=6, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(case=cases())
+def test_comparison_of_an_archive_is_that_of_the_files(tmp_path_factory, case):
+    """For all events: the same rows."""
+    drawn, _, cuts, _ = case
+    folder = tmp_path_factory.mktemp("case")
+    path = written(folder / "logs", drawn, cuts)
+    compacted(path, folder / "archive")
+    if not (folder / "archive").exists():
+        return
+
+    period = {"start_time": at(2), "end_time": at(100_000)}
+    with open_archive(folder / "archive", live=path, host="h1") as source:
+        assert text_of(comparison_report(source, **period)) == text_of(comparison_report(open_trail(path), **period))
+
+
+def test_open_intents_of_an_archive_are_those_of_the_files(tmp_path):
+    """An intent is closed by an outcome after it, archived or live, and not by one before it or by another value."""
+    intents = [line_of(number, kind="intent", entry_ids=[f"e{number}"]) for number in range(5)]
+    early = outcome(10, 0, intents[4])
+    closed = early + b"".join(intents) + outcome(11, 6, intents[0])
+    listed = line_of(12, 7, metadata={"intent_id": [json.loads(intents[3])["event_id"]]})
+    path = write_closed(tmp_path / "logs", closed + listed, last=80_000)
+    with path.open("ab") as file:
+        file.write(outcome(13, 100_000, intents[1]))
+    compacted(path, tmp_path / "archive")
+
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        found = compliance_report(source)
+        assert text_of(found) == text_of(compliance_report(open_trail(path)))
+        assert found.to_dict()["open_intents"]["total"] == 3
+
+
+def test_lists_unknown_statuses_and_durations_of_an_archive_are_those_of_the_files(tmp_path):
+    """More events than a list has, marked ones, times before 1970, and durations whose sum is not one of doubles."""
+    marked = {"_audit": {"status": f"{UNKNOWN_STATUS} archived"}}
+    lines = []
+    for number in range(150):
+        operation = ("document.delete", "export.csv", "store", "STORE")[number % 4]
+        line = line_of(
+            number,
+            -3e9 if number == 149 else number // 2,
+            user_id=f"u{number % 3}",
+            entry_ids=["e"] * (number % 3),
+            status=("SUCCESS", "FAILURE")[number % 2],
+            metadata=marked if number % 50 == 0 else {"n": number},
+            duration_ms=[0.1, 1e-9, 3e8, 0.0, 1e16, 5e-324][number % 6],
+        )
+        lines.append(line.replace(b'"operation":"STORE"', f'"operation":"{operation}"'.encode(), 1))
+    path = write_trail(
+        tmp_path / "logs",
+        (1_000, b"".join(lines[:80])),
+        (2_000, b"".join(lines[80:140])),
+        (3_000, b""),
+        active=b"".join(lines[140:]),
+    )
+    compacted(path, tmp_path / "archive")
+
+    with open_archive(tmp_path / "archive", live=path, host="h1") as source:
+        found = compliance_report(source)
+        expected = compliance_report(open_trail(path))
+        assert text_of(found) == text_of(expected)
+        assert found.to_dict()["unknown_status"] == 3
+        assert found.to_dict()["failures"]["total"] == 75
+        assert source.get_statistics()["avg_duration_ms"] == open_trail(path).get_statistics()["avg_duration_ms"]
+
+
+def test_report_reads_only_the_events_that_it_lists(tmp_path, monkeypatch):
+    """No selection of a report takes all events."""
+    lines = b"".join(line_of(number, user_id=f"u{number % 9}") for number in range(400))
+    path = write_closed(tmp_path / "logs", lines)
+    compacted(path, tmp_path / "archive")
+    taken = 0
+    made = ArchiveReader._view
+
+    with open_archive(tmp_path / "archive") as source:
+        with made(source) as view:
+            select = type(view).select
+
+        def counted(self, *arguments, **options):
+            nonlocal taken
+            for placed in select(self, *arguments, **options):
+                taken += 1
+                yield placed
+
+        monkeypatch.setattr(type(view), "select", counted)
+        assert compliance_report(source).to_dict()["summary"]["total_events"] == 400
+        assert taken <= 2
+
+
+@example(durations=[1e-320, 2.0**24, 2.0**24 - 2**-29, 0.1, 0.2, 0.3])
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(durations=st.lists(st.floats(0, allow_infinity=False), min_size=1, max_size=30))
+def test_average_of_an_archive_is_exactly_that_of_the_files(tmp_path_factory, durations):
+    """For all durations: the sum is exact, not one of doubles."""
+    folder = tmp_path_factory.mktemp("case")
+    lines = [line_of(number, duration_ms=duration) for number, duration in enumerate(durations)]
+    path = write_closed(folder / "logs", b"".join(lines))
+    compacted(path, folder / "archive")
+    with open_archive(folder / "archive", live=path, host="h1") as source:
+        average = source.get_statistics()["avg_duration_ms"]
+    assert average == open_trail(path).get_statistics()["avg_duration_ms"]
