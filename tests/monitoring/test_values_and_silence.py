@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from structlog_audit import AuditEvent, AuditFileHandler, AuditHandler, AuditLogger, open_trail
+from structlog_audit import AuditError, AuditEvent, AuditFileHandler, AuditHandler, AuditLogger, open_trail
 from structlog_audit.events.event import EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClasses
 from structlog_audit.monitoring import DEFAULT_RULES, Monitor, Rule, replay
@@ -218,6 +218,34 @@ def test_silence_from_the_start_counts_only_since_a_given_time():
     assert list(replay(QUIET, [], now=now)) == []
     each = Rule("each", no_event_for="30m", per="user_id")
     assert list(replay(each, [], since=NOON, now=now)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"events": "logs/audit.jsonl"}, "events='logs/audit.jsonl': expected events, such as those of open_trail"),
+        (
+            {"events": AuditLogger()},
+            "expected events, such as those of open_trail(path).iter_events(), got AuditLogger",
+        ),
+        ({"earlier": event(0)}, "earlier="),
+        ({"since": 5}, "since=5: expected "),
+        ({"now": "yesterdy"}, "now='yesterdy': expected a time. Did you mean 'yesterday'?"),
+    ],
+)
+def test_replay_refuses_what_are_no_events_and_no_times(options, words):
+    """A path, a source in place of its events, and a time that is none are errors when replay is called."""
+    with pytest.raises(AuditError) as caught:
+        replay(QUIET, **{"events": [], **options})
+    assert words in str(caught.value)
+
+
+def test_times_of_a_replay_are_read_as_in_queries():
+    """A time may be text, and a naive datetime is local time."""
+    noon, later = NOON.isoformat(), NOON + dt.timedelta(hours=1)
+    local = later.astimezone().replace(tzinfo=None)
+    for now in (later, later.isoformat(), local):
+        assert len(list(replay(QUIET, [], since=noon, now=now))) == 1
 
 
 def test_each_subject_is_silent_by_itself_in_the_order_of_times():

@@ -31,6 +31,7 @@ from structlog_audit._timers import CallLater, cancel, try_call_later
 from structlog_audit.events.codec import StoredEvent, decode
 from structlog_audit.events.event import AuditEvent, EventStatus, operation_of
 from structlog_audit.events.operation_classes import OperationClasses, registered_operations
+from structlog_audit.exceptions import AuditTypeError
 from structlog_audit.monitoring.alerts import Alert
 from structlog_audit.monitoring.rules import DEFAULT_RULES, Rule, rules_of
 from structlog_audit.monitoring.trackers import (
@@ -44,6 +45,7 @@ from structlog_audit.monitoring.trackers import (
 )
 from structlog_audit.query.field_tests import FieldTest, OneOf
 from structlog_audit.query.filters import microseconds
+from structlog_audit.query.times import Time, resolve_time
 
 ALERTS_LOGGER = "structlog_audit.alerts"
 """The logger of alerts. Without a handler on it or its parents, `logging` writes alerts to stderr."""
@@ -388,13 +390,20 @@ def relevant_events(rules: Iterable[Rule]) -> list[FieldTest]:
     return tests
 
 
+def _require_events(name: str, value: Any) -> None:
+    if isinstance(value, (str, bytes, AuditEvent)) or not isinstance(value, Iterable):
+        raise AuditTypeError(
+            f"{name}={value!r}: expected events, such as those of open_trail(path).iter_events(), got {type(value).__name__}"
+        )
+
+
 def replay(
     rules: Any,
     events: Iterable[AuditEvent | StoredEvent],
     *,
     earlier: Iterable[AuditEvent | StoredEvent] = (),
-    since: dt.datetime | None = None,
-    now: dt.datetime | None = None,
+    since: Time | None = None,
+    now: Time | None = None,
     operations: Mapping[str, str] | OperationClasses | None = None,
 ) -> Iterator[Alert]:
     """Yield the alerts that *events*, in order, cause by *rules*. O(1) memory beyond the state of the rules.
@@ -407,22 +416,28 @@ def replay(
         now: The time up to which all events are given. Without it, nothing is known about the time after the last one.
         operations: As for `Monitor`.
 
+    Both times may be text, as in queries: ``"yesterday"``, ``"2025-01-15"``. A naive datetime is local time.
+
     Raises:
-        AuditTypeError, AuditValueError: The rules are invalid.
+        AuditTypeError, AuditValueError: The rules, the events or a time are invalid; the message names the parameter.
     """
     monitor = Monitor(rules, operations=operations)
+    current = dt.datetime.now(dt.UTC)
+    first, last = resolve_time("since", since, current), resolve_time("now", now, current)
+    for name, value in (("events", events), ("earlier", earlier)):
+        _require_events(name, value)
 
     def alerts() -> Iterator[Alert]:
         for event in earlier:
             monitor.learn(event)
 
-        if since is not None:
-            monitor.begin(since)
+        if first is not None:
+            monitor.begin(first)
 
         for event in events:
             yield from monitor.see(event)
 
-        if now is not None:
-            yield from monitor.advance(now)
+        if last is not None:
+            yield from monitor.advance(last)
 
     return alerts()
