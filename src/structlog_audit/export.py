@@ -282,8 +282,8 @@ def write_atomically(destination: Path, chunks: Iterable[bytes], *, replace: boo
     """Write *chunks* to a temporary file beside *destination*, sync it, and rename it to *destination*.
 
     Raises:
-        AuditValueError: *destination* is a folder or a special file.
-        FileExistsError: The file exists, and *replace* is False.
+        AuditValueError: *destination* is a folder or a special file, which is not replaced.
+        FileExistsError: There is such a file, folder or link, and *replace* is False.
         OSError: The system could not write the file; the previous file is unchanged.
     """
     with _replacement(destination, replace=replace) as temporary, temporary.open("wb") as file:
@@ -297,7 +297,9 @@ def _replacement(destination: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         AuditValueError, FileExistsError, OSError: As `write_atomically`.
     """
-    _require_regular(destination)
+    if replace:
+        _require_regular(destination)
+
     _make_folder(destination.parent)
     temporary = destination.with_name(_temporary_name(destination.name))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
