@@ -2,8 +2,8 @@
 
 **Guarantees.** An `ArchiveReader` is an `EventSource`: it gives the same answers as the files. For each
 query the live files and the logs of the archives are read anew. While segments are archived or deleted, nothing is missing
-and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order,
-and backwards in the exact reverse of it.
+and nothing comes twice, also if several archives have a segment. Several trails are merged by time, each in its own order.
+Backwards is the exact reverse, unless a clock was set back within the live files of one of several trails.
 
 **Failure handling.** Damage in live files is counted. A missing or damaged file of the archive raises an `AuditReadError`.
 
